@@ -1,0 +1,148 @@
+/**
+ * What a stage is, and what it is given when it runs.
+ *
+ * A stage is a declaration: which parameters it reads, what it publishes, and a function. It knows nothing of other
+ * stages; an experiment wires nodes together (`pipeline/graph.ts`).
+ *
+ * @module
+ */
+
+import type { z } from "zod";
+
+/** Where a node runs: one `gpu` node at a time, as many `cpu` nodes as there are cores. */
+export type Resource = "cpu" | "gpu";
+
+/**
+ * How an output is published: `json` is a row in the catalogue, `file` one object, `directory` a tree of objects.
+ */
+export type OutputKind = "json" | "file" | "directory";
+
+/** One stage of an experiment. */
+export interface Stage<Params = unknown> {
+  /** Lower-case name; nodes are called `name` or `name[label]`. */
+  readonly name: string;
+  /** One sentence for `--help` and `dag`. */
+  readonly description: string;
+  /** Root of the code closure that the key covers: `import.meta.url` of the stage's module. */
+  readonly module: string;
+  /** Further roots that the module graph does not show, such as workers. */
+  readonly workers?: readonly string[];
+  /** Validates the parameters; only what the schema keeps is part of the key. */
+  readonly params: z.ZodType<Params>;
+  /** What it publishes, by name: `checkpoint: "directory"`. */
+  readonly outputs: Readonly<Record<string, OutputKind>>;
+  /** Defaults to `cpu`. */
+  readonly resource?: Resource;
+  /** Does the work. Throws to fail the node; siblings go on. */
+  run(context: StageContext<Params>): Promise<void>;
+}
+
+/** What a stage is given. */
+export interface StageContext<Params> {
+  /** Validated parameters. */
+  readonly params: Params;
+  /** Inputs by the name that the experiment gave them; always a list, in the experiment's order. */
+  readonly inputs: Readonly<Record<string, readonly NodeOutput[]>>;
+  /** The node's name, `train[d_latent=64,seed=2]`, its key and the run that it is part of. */
+  readonly node: { readonly name: string; readonly key: string; readonly run: string };
+  /** Path at which to write a declared `file` or `directory` output; created, empty and private until the node is published. */
+  output(name: string): string;
+  /** Publishes a declared `json` output. */
+  json(name: string, value: JsonValue): void;
+  /** A folder that survives a kill: a later attempt at the same key finds it as it was left. Removed once the node is published. */
+  readonly stateDir: string;
+  /** Rows of the `metrics` table. */
+  readonly metrics: MetricSink;
+  /** Progress towards a known total, drawn as a bar with an ETA on a terminal and as plain lines elsewhere. */
+  progress(total: number, options?: { unit?: string }): Progress;
+  /** One line for the user, prefixed with the node's name. */
+  readonly log: StageLog;
+  /** Aborted when the user interrupts; a stage that heeds it stops at a safe place. */
+  readonly signal: AbortSignal;
+}
+
+/** What another node published. */
+export interface NodeOutput {
+  /** Node name, `train[d_latent=64,seed=2]`. */
+  readonly name: string;
+  /** Stage name. */
+  readonly stage: string;
+  /** Key of the node. */
+  readonly key: string;
+  /** The node's parameters. */
+  readonly params: JsonValue;
+  /** Labels that the experiment gave the node: `{factor: "d_latent", value: 64, seed: 2}`. */
+  readonly labels: Readonly<Record<string, JsonValue>>;
+  /** The value of a `json` output. */
+  json(name: string): JsonValue;
+  /** Path of a `file` output, or of one file (`inside`) of a `directory` output, in the object store; read-only. */
+  file(name: string, inside?: string): string;
+  /** Files of a `directory` output, with `/` between folders, sorted. */
+  files(name: string): readonly string[];
+  /** The node's metrics, ordered by step then name. */
+  metrics(): Promise<readonly MetricRow[]>;
+  /** Who made it, when and on what: never part of a key. */
+  readonly provenance: Readonly<Record<string, JsonValue>>;
+}
+
+/** One number at one step. */
+export interface MetricRow {
+  readonly step: number;
+  readonly name: string;
+  readonly value: number;
+  /** True for what a clock or an allocator said: such rows are part of no digest. */
+  readonly measured: boolean;
+}
+
+/** Writes metric rows. */
+export interface MetricSink {
+  /** Numbers that are a function of the node's key: losses, norms, usage. */
+  write(step: number, values: Readonly<Record<string, number>>): void;
+  /** Numbers that a clock or an allocator said: seconds, tokens/s, bytes. Part of no digest. */
+  measure(step: number, values: Readonly<Record<string, number>>): void;
+  /** Forgets rows from `step` on: what a resumed node calls before it repeats steps. */
+  rewind(step: number): void;
+  /** Writes what is buffered to the state folder, so that a killed node keeps it. */
+  flush(): void;
+}
+
+/** Progress of one node. */
+export interface Progress {
+  /** Sets what is done so far, with an optional remark shown beside the bar. */
+  update(done: number, remark?: string): void;
+}
+
+/** Log lines of one node. */
+export interface StageLog {
+  info(message: string): void;
+  warn(message: string): void;
+}
+
+/** What JSON can hold. */
+export type JsonValue =
+  | string
+  | number
+  | boolean
+  | null
+  | readonly JsonValue[]
+  | { readonly [key: string]: JsonValue };
+
+/** Declares a stage; only there for type inference. */
+export function defineStage<Params>(stage: Stage<Params>): Stage<Params> {
+  return stage;
+}
+
+/** One node of an experiment: a stage with its parameters and what it reads. */
+export interface NodeSpec {
+  /** The stage. */
+  // deno-lint-ignore no-explicit-any -- nodes of different stages share one list
+  readonly stage: Stage<any>;
+  /** What tells this node from others of its stage; empty for the only one: `d_latent=64,seed=2`. */
+  readonly label?: string;
+  /** Labels that downstream stages read. */
+  readonly labels?: Readonly<Record<string, JsonValue>>;
+  /** Parameters, validated by the stage's schema. */
+  readonly params: JsonValue;
+  /** Inputs by name: nodes of the same experiment. */
+  readonly inputs?: Readonly<Record<string, readonly NodeSpec[]>>;
+}
