@@ -1,0 +1,407 @@
+/**
+ * Opens a WebGPU device: Deno's own, or Dawn's when asked.
+ *
+ * Every useful feature and the adapter's full limits are requested; `restrict` takes some of it away, so that tests run
+ * the paths that lesser devices take. Errors that WebGPU reports on the side (uncaptured errors, a lost device) become
+ * exceptions through {@linkcode Gpu.check} and {@linkcode Gpu.guard}.
+ *
+ * @module
+ */
+
+import {
+  type Capabilities,
+  restrictCapabilities,
+  type Runtime,
+  type SubgroupMatrixConfig,
+  WEBGPU_DEFAULTS,
+} from "./capabilities.ts";
+
+export type { Capabilities, Runtime, SubgroupMatrixConfig } from "./capabilities.ts";
+
+/** Who the adapter says it is. */
+export interface AdapterFacts {
+  /** Name of the vendor, or its PCI id in hexadecimal where that is all there is. */
+  readonly vendor: string;
+  /** Family of the GPU; often empty. */
+  readonly architecture: string;
+  /** The vendor's id of the device. */
+  readonly device: string;
+  /** Human-readable name: `llvmpipe (LLVM 15.0.6, 256 bits)`. */
+  readonly description: string;
+  /** Whether a processor plays GPU. */
+  readonly software: boolean;
+  /** Every feature that the adapter lists, sorted. */
+  readonly features: readonly string[];
+}
+
+/** An open device. */
+export interface Gpu {
+  /** The WebGPU device. */
+  readonly device: GPUDevice;
+  /** Which implementation it belongs to. */
+  readonly runtime: Runtime;
+  /** Who the adapter says it is. */
+  readonly adapter: AdapterFacts;
+  /** What kernels may use. */
+  readonly capabilities: Capabilities;
+  /**
+   * Throws the first error that the device reported on the side, if any. Cheap: call it before every submission.
+   *
+   * @throws {GpuError}
+   */
+  check(): void;
+  /**
+   * Awaits a promise of the device (a mapping, `onSubmittedWorkDone`), and rejects when the device reports an error or is lost
+   * meanwhile: a mapping on a lost device would otherwise be waited for in vain.
+   *
+   * @throws {GpuError}
+   */
+  guard<T>(promise: Promise<T>): Promise<T>;
+  /**
+   * Runs `create` in an error scope, so that what fails is named. For set-up, not for the training loop.
+   *
+   * @throws {GpuError} Naming `label` and what WebGPU said.
+   */
+  attempt<T>(label: string, create: () => T | Promise<T>): Promise<T>;
+  /** Destroys the device; what is pending in {@linkcode Gpu.guard} rejects. */
+  close(): void;
+}
+
+/** Options of {@linkcode openGpu}. */
+export interface OpenGpuOptions {
+  /** Defaults to `deno`. `dawn` loads `npm:webgpu` and needs `--allow-ffi`. */
+  readonly runtime?: Runtime;
+  /** Lowers what kernels may use, and what the device validates: see {@linkcode restrictCapabilities}. */
+  readonly restrict?: Partial<Capabilities>;
+  /**
+   * Path of the Vulkan driver's manifest (`*_icd.json`), instead of whatever the loader finds. Only heeded by the first device
+   * of a runtime in a process, for the Vulkan loader reads it once. Needs `--allow-env`.
+   */
+  readonly icd?: string;
+}
+
+/** What went wrong on a device. */
+export type GpuErrorKind = "validation" | "out-of-memory" | "internal" | "lost" | "closed";
+
+/** An error that a device reported. */
+export class GpuError extends Error {
+  /** What went wrong. */
+  readonly kind: GpuErrorKind;
+
+  /** Makes an error of a kind. */
+  constructor(kind: GpuErrorKind, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "GpuError";
+    this.kind = kind;
+  }
+}
+
+/** No adapter answered. The message says how to get one. */
+export class NoGpuError extends Error {
+  /** Makes the error for a runtime, with a remark on what was tried. */
+  constructor(runtime: Runtime, remark: string) {
+    super(
+      `No GPU answers to WebGPU (${runtime}): ${remark} Run \`./setup.sh\`, which installs a Vulkan loader and a software ` +
+        "driver where there is none, and `deno task doctor`, which shows what is missing.",
+    );
+    this.name = "NoGpuError";
+  }
+}
+
+/**
+ * Opens a device. Close it when done.
+ *
+ * @throws {NoGpuError} If there is no adapter.
+ *
+ * @example
+ * ```ts
+ * import { openGpu } from "./device.ts";
+ *
+ * const gpu = await openGpu({ restrict: { f16: false } });
+ * console.log(gpu.adapter.description, gpu.capabilities.max_binding_bytes);
+ * gpu.close();
+ * ```
+ */
+export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
+  const runtime = options.runtime ?? "deno";
+  await prepareVulkan(options.icd);
+  const adapter = await requestAdapter(runtime);
+  const facts = adapterFacts(adapter);
+  const offered = offeredCapabilities(adapter, facts, runtime);
+  const restricted = restrictCapabilities(offered, options.restrict ?? {});
+  const device = await requestDevice(adapter, restricted, facts);
+  const capabilities = restrictCapabilities(restricted, {
+    subgroups: device.features.has("subgroups"),
+  });
+  const gpu = new OpenDevice(device, runtime, facts, capabilities);
+  // Dawn corrupts memory once its objects are garbage-collected while the device is used.
+  if (runtime === "dawn") keepAlive.push(adapter, device);
+  return gpu;
+}
+
+const keepAlive: unknown[] = [];
+let dawn: Promise<GPU> | undefined;
+
+class OpenDevice implements Gpu {
+  readonly device: GPUDevice;
+  readonly runtime: Runtime;
+  readonly adapter: AdapterFacts;
+  readonly capabilities: Capabilities;
+  #error: GpuError | undefined;
+  /** Rejecters of what is being guarded. A set, as `Promise.race` against one long-lived promise would grow without end. */
+  readonly #pending = new Set<(error: GpuError) => void>();
+
+  constructor(
+    device: GPUDevice,
+    runtime: Runtime,
+    adapter: AdapterFacts,
+    capabilities: Capabilities,
+  ) {
+    this.device = device;
+    this.runtime = runtime;
+    this.adapter = adapter;
+    this.capabilities = capabilities;
+    device.addEventListener("uncapturederror", (event) => {
+      event.preventDefault();
+      const { error } = event as GPUUncapturedErrorEvent;
+      this.#fail(toGpuError(error, `${adapter.description} reported an error`));
+    });
+    device.lost.then((info) =>
+      this.#fail(
+        new GpuError(
+          "lost",
+          `The GPU ${adapter.description} was lost (${info.reason}): ${info.message}`,
+        ),
+      )
+    );
+  }
+
+  check(): void {
+    if (this.#error !== undefined) throw this.#error;
+  }
+
+  guard<T>(promise: Promise<T>): Promise<T> {
+    if (this.#error !== undefined) return Promise.reject(this.#error);
+    return new Promise<T>((resolve, reject) => {
+      this.#pending.add(reject);
+      promise.then(resolve, (cause) => {
+        // The device's own complaint, if there is one, explains more than `mapping was aborted`.
+        reject(this.#error ?? cause);
+      }).finally(() => this.#pending.delete(reject));
+    });
+  }
+
+  async attempt<T>(label: string, create: () => T | Promise<T>): Promise<T> {
+    this.check();
+    const { device } = this;
+    device.pushErrorScope("internal");
+    device.pushErrorScope("out-of-memory");
+    device.pushErrorScope("validation");
+    let made: T | Promise<T> | undefined;
+    let thrown: unknown;
+    try {
+      made = create();
+    } catch (error) {
+      thrown = error;
+    }
+    // Popped before anything is awaited: scopes are a stack that others may use meanwhile.
+    const scopes = [device.popErrorScope(), device.popErrorScope(), device.popErrorScope()];
+    const result = await this.guard(Promise.allSettled([made, ...scopes]));
+    for (const scope of result.slice(1)) {
+      if (scope.status === "fulfilled" && scope.value) {
+        throw toGpuError(scope.value as GPUError, label);
+      }
+    }
+    const [value] = result;
+    const cause = thrown ?? (value?.status === "rejected" ? value.reason : undefined);
+    if (cause !== undefined) {
+      const message = cause instanceof Error ? cause.message : String(cause);
+      throw new GpuError("validation", `${label}: ${message.trim()}`, { cause });
+    }
+    return await made as T;
+  }
+
+  close(): void {
+    this.#fail(new GpuError("closed", `The GPU ${this.adapter.description} was closed.`));
+    this.device.destroy();
+  }
+
+  #fail(error: GpuError): void {
+    this.#error ??= error;
+    for (const reject of this.#pending) reject(this.#error);
+    this.#pending.clear();
+  }
+}
+
+function toGpuError(error: GPUError, label: string): GpuError {
+  const kinds: Record<string, GpuErrorKind> = {
+    GPUValidationError: "validation",
+    GPUOutOfMemoryError: "out-of-memory",
+    GPUInternalError: "internal",
+  };
+  // Dawn's classes are not Deno's, so the name decides and not `instanceof`.
+  const kind = kinds[error.constructor.name] ?? "internal";
+  return new GpuError(kind, `${label} (${kind}): ${error.message.trim()}`);
+}
+
+/**
+ * Settles what the Vulkan loader and drivers read from the environment, before they are first used. Mesa grumbles on
+ * stderr when `XDG_RUNTIME_DIR` is not set, though nothing here draws on a screen.
+ */
+async function prepareVulkan(icd: string | undefined): Promise<void> {
+  if (icd !== undefined) {
+    Deno.env.set("VK_ICD_FILENAMES", icd);
+    Deno.env.set("VK_DRIVER_FILES", icd);
+  }
+  if (Deno.build.os !== "linux") return;
+  const permission = await Deno.permissions.query({ name: "env", variable: "XDG_RUNTIME_DIR" });
+  if (permission.state !== "granted") return;
+  if (!Deno.env.get("XDG_RUNTIME_DIR")) Deno.env.set("XDG_RUNTIME_DIR", "/tmp");
+}
+
+async function requestAdapter(runtime: Runtime): Promise<GPUAdapter> {
+  let gpu: GPU;
+  let remark = "there is no adapter.";
+  try {
+    gpu = runtime === "dawn" ? await (dawn ??= loadDawn()) : navigator.gpu;
+    const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+    if (adapter) return adapter;
+    if (runtime === "dawn") {
+      remark = "Dawn found no adapter (Debian 12's llvmpipe lacks a feature that it requires).";
+    }
+  } catch (error) {
+    remark = `${error instanceof Error ? error.message : error}.`.replace(/\.\.$/, ".");
+  }
+  throw new NoGpuError(runtime, remark);
+}
+
+async function loadDawn(): Promise<GPU> {
+  // @ts-types="../../types/webgpu.d.ts"
+  const { create } = await import("webgpu");
+  const instance = create([
+    ...(Deno.build.os === "linux" ? ["backend=vulkan"] : []),
+    // Subgroup matrices are experimental; robustness costs a third of a matrix product's speed, and every kernel
+    // guards its own edges.
+    "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model,disable_robustness",
+  ]);
+  keepAlive.push(instance);
+  return instance;
+}
+
+/** What Dawn and recent browsers say of an adapter beyond Deno's types. */
+interface AdapterInfo extends GPUAdapterInfo {
+  readonly subgroupMatrixConfigs?: Iterable<{
+    readonly componentType: string;
+    readonly resultComponentType: string;
+    readonly M: number;
+    readonly N: number;
+    readonly K: number;
+  }>;
+}
+
+function adapterFacts(adapter: GPUAdapter): AdapterFacts {
+  const { vendor, architecture, device, description, isFallbackAdapter } = adapter.info;
+  const name = description || [vendor, architecture, device].filter(Boolean).join(" ");
+  return {
+    vendor: /^\d+$/.test(vendor) ? `0x${Number(vendor).toString(16)}` : vendor,
+    architecture,
+    device,
+    description: name,
+    // Some software drivers do not say that they are one.
+    software: isFallbackAdapter || /llvmpipe|swiftshader|software|basic render/i.test(name),
+    features: [...adapter.features].map(String).sort(),
+  };
+}
+
+const MATRIX_FEATURE = "chromium-experimental-subgroup-matrix";
+
+function offeredCapabilities(
+  adapter: GPUAdapter,
+  facts: AdapterFacts,
+  runtime: Runtime,
+): Capabilities {
+  const { limits } = adapter;
+  const info = adapter.info as AdapterInfo;
+  // Deno does not list `subgroups` but grants it; whether it did is seen on the device.
+  const subgroups = info.subgroupMaxSize > 0 &&
+    (runtime === "deno" || facts.features.includes("subgroups"));
+  const matrix: SubgroupMatrixConfig[] = [];
+  if (facts.features.includes(MATRIX_FEATURE)) {
+    for (const config of info.subgroupMatrixConfigs ?? []) {
+      matrix.push({
+        component: config.componentType,
+        result: config.resultComponentType,
+        m: config.M,
+        n: config.N,
+        k: config.K,
+      });
+    }
+  }
+  const round = (bytes: number) => Math.floor(bytes / 256) * 256;
+  return restrictCapabilities({
+    f16: facts.features.includes("shader-f16"),
+    subgroups,
+    subgroup_min_size: info.subgroupMinSize,
+    subgroup_max_size: info.subgroupMaxSize,
+    subgroup_matrix: matrix,
+    timestamps: facts.features.includes("timestamp-query"),
+    software: facts.software,
+    max_binding_bytes: round(limits.maxStorageBufferBindingSize),
+    max_buffer_bytes: round(limits.maxBufferSize),
+    max_uniform_bytes: limits.maxUniformBufferBindingSize,
+    max_workgroup_bytes: limits.maxComputeWorkgroupStorageSize,
+    max_invocations: limits.maxComputeInvocationsPerWorkgroup,
+    max_storage_buffers: limits.maxStorageBuffersPerShaderStage,
+    max_workgroups_per_dimension: limits.maxComputeWorkgroupsPerDimension,
+  }, {});
+}
+
+async function requestDevice(
+  adapter: GPUAdapter,
+  wanted: Capabilities,
+  facts: AdapterFacts,
+): Promise<GPUDevice> {
+  const features: string[] = [];
+  if (wanted.f16) features.push("shader-f16");
+  if (wanted.timestamps) features.push("timestamp-query");
+  if (wanted.subgroup_matrix.length > 0) features.push(MATRIX_FEATURE);
+  const requiredLimits = {
+    maxStorageBufferBindingSize: wanted.max_binding_bytes,
+    maxBufferSize: wanted.max_buffer_bytes,
+    maxUniformBufferBindingSize: wanted.max_uniform_bytes,
+    maxComputeWorkgroupStorageSize: wanted.max_workgroup_bytes,
+    maxComputeInvocationsPerWorkgroup: wanted.max_invocations,
+    maxComputeWorkgroupSizeX: wanted.max_invocations,
+    maxComputeWorkgroupSizeY: wanted.max_invocations,
+    maxStorageBuffersPerShaderStage: wanted.max_storage_buffers,
+    maxComputeWorkgroupsPerDimension: wanted.max_workgroups_per_dimension,
+  };
+  const defaults: Record<string, number> = {
+    maxStorageBufferBindingSize: WEBGPU_DEFAULTS.max_binding_bytes,
+    maxBufferSize: WEBGPU_DEFAULTS.max_buffer_bytes,
+    maxUniformBufferBindingSize: WEBGPU_DEFAULTS.max_uniform_bytes,
+    maxComputeWorkgroupStorageSize: WEBGPU_DEFAULTS.max_workgroup_bytes,
+    maxComputeInvocationsPerWorkgroup: WEBGPU_DEFAULTS.max_invocations,
+    maxComputeWorkgroupSizeX: WEBGPU_DEFAULTS.max_invocations,
+    maxComputeWorkgroupSizeY: WEBGPU_DEFAULTS.max_invocations,
+    maxStorageBuffersPerShaderStage: WEBGPU_DEFAULTS.max_storage_buffers,
+    maxComputeWorkgroupsPerDimension: WEBGPU_DEFAULTS.max_workgroups_per_dimension,
+  };
+  // A device never gets less than the defaults, whatever is asked.
+  const raised = Object.fromEntries(
+    Object.entries(requiredLimits).filter(([name, value]) => value > (defaults[name] ?? 0)),
+  );
+  const open = (features: readonly string[]) =>
+    adapter.requestDevice({
+      label: facts.description,
+      requiredFeatures: features as GPUFeatureName[],
+      requiredLimits: raised,
+    });
+  if (!wanted.subgroups) return await open(features);
+  try {
+    return await open([...features, "subgroups"]);
+  } catch {
+    // Offered by guess (Deno does not list it): without it, then. An adapter is spent only by a device that opened.
+    return await open(features);
+  }
+}
