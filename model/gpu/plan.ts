@@ -1,0 +1,322 @@
+/**
+ * A plan: the list of dispatches that a step consists of, recorded once and run many times.
+ *
+ * Recording costs nothing on the GPU. {@linkcode buildPlans} then assigns memory to the transient tensors from their first and last
+ * use, compiles each distinct kernel once, and makes every bind group, so that running a plan only encodes and submits.
+ *
+ * @module
+ */
+
+import type { Gpu } from "./device.ts";
+import { type Binding, type Call, encodeParams, PipelineCache } from "./kernel.ts";
+import { assignMemory, type Pool } from "./memory.ts";
+import { ALIGNMENT, type DType, roundUp, Tensor } from "./tensor.ts";
+
+/** A dispatch with its costs filled in. */
+export interface Dispatch extends Call {
+  readonly flops: number;
+  readonly bytes: number;
+}
+
+/** What a plan does, in order. */
+export type Step =
+  | { readonly kind: "dispatch"; readonly call: Dispatch }
+  | { readonly kind: "clear"; readonly tensor: Tensor }
+  | { readonly kind: "copy"; readonly from: Tensor; readonly to: Tensor };
+
+/** Options of {@linkcode Plan.tensor}. */
+export interface TensorOptions {
+  readonly dtype?: DType;
+  readonly owner?: string;
+}
+
+/** A recorded list of operations on one device. */
+export class Plan {
+  readonly gpu: Gpu;
+  readonly label: string;
+  readonly #steps: Step[] = [];
+  readonly #transient = new Set<Tensor>();
+  readonly #kept = new Set<Tensor>();
+  #scope: string[] = [];
+
+  constructor(gpu: Gpu, label: string) {
+    this.gpu = gpu;
+    this.label = label;
+  }
+
+  /** What was recorded so far. */
+  get steps(): readonly Step[] {
+    return this.#steps;
+  }
+
+  /** Tensors that get memory from the plan. */
+  get transient(): ReadonlySet<Tensor> {
+    return this.#transient;
+  }
+
+  /** Transient tensors whose memory is theirs alone, so that it can be read after the plan ran. */
+  get kept(): ReadonlySet<Tensor> {
+    return this.#kept;
+  }
+
+  /** A tensor that lives from its first to its last use in this plan. */
+  tensor(name: string, shape: readonly number[], options: TensorOptions = {}): Tensor {
+    const tensor = new Tensor([...this.#scope, name].join("."), shape, {
+      owner: "activations",
+      ...options,
+    });
+    this.#transient.add(tensor);
+    return tensor;
+  }
+
+  /** Keeps a transient tensor's memory for it alone, to be read after the plan ran. Returns the tensor. */
+  keep(tensor: Tensor): Tensor {
+    this.#kept.add(tensor.base);
+    return tensor;
+  }
+
+  /** Prefixes the labels and names that `record` makes: `plan.scope("layers.3", () => …)`. */
+  scope<T>(name: string, record: () => T): T {
+    this.#scope.push(name);
+    try {
+      return record();
+    } finally {
+      this.#scope.pop();
+    }
+  }
+
+  /** Appends a dispatch. Throws when a transient tensor would be read before anything wrote it. */
+  dispatch(call: Call): void {
+    const label = [...this.#scope, call.label].join(".");
+    const [x, y, z] = call.workgroups;
+    const most = this.gpu.capabilities.max_workgroups_per_dimension;
+    if (![x, y, z].every((n) => Number.isInteger(n) && n >= 1 && n <= most)) {
+      throw new RangeError(`${label} has workgroups [${x}, ${y}, ${z}]; each must be 1 to ${most}`);
+    }
+    const bindings = Object.entries(call.bindings);
+    const buffers = bindings.length;
+    if (buffers > this.gpu.capabilities.max_storage_buffers) {
+      throw new RangeError(
+        `${label} binds ${buffers} tensors; the device allows ${this.gpu.capabilities.max_storage_buffers}`,
+      );
+    }
+    this.#checkAliases(label, bindings);
+    for (const [name, b] of bindings) {
+      if (b.access !== "write") this.#checkWritten(b.tensor, `${label} (${name})`);
+      if (b.tensor.bytes > this.gpu.capabilities.max_binding_bytes) {
+        throw new RangeError(
+          `${label} binds ${b.tensor.name} of ${b.tensor.bytes} bytes; a binding can have ${this.gpu.capabilities.max_binding_bytes}`,
+        );
+      }
+    }
+    for (const [, b] of bindings) if (b.access !== "read") this.#written.add(b.tensor.base);
+    this.#steps.push({
+      kind: "dispatch",
+      call: {
+        ...call,
+        label,
+        flops: call.flops ?? 0,
+        bytes: call.bytes ??
+          bindings.reduce((n, [, b]) => n + b.tensor.bytes * (b.access === "update" ? 2 : 1), 0),
+      },
+    });
+  }
+
+  /** Appends a fill with zeros. */
+  clear(tensor: Tensor): void {
+    this.#written.add(tensor.base);
+    this.#steps.push({ kind: "clear", tensor });
+  }
+
+  /** Appends a copy between tensors of equal size. */
+  copy(from: Tensor, to: Tensor): void {
+    if (from.bytes !== to.bytes) {
+      throw new RangeError(
+        `Cannot copy ${from.name} of ${from.bytes} bytes to ${to.name} of ${to.bytes}`,
+      );
+    }
+    this.#checkWritten(from, "copy");
+    this.#written.add(to.base);
+    this.#steps.push({ kind: "copy", from, to });
+  }
+
+  readonly #written = new Set<Tensor>();
+
+  #checkWritten(tensor: Tensor, reader: string): void {
+    const { base } = tensor;
+    if (!this.#transient.has(base) || this.#written.has(base)) return;
+    throw new Error(`${reader} reads ${tensor.name} before anything wrote it`);
+  }
+
+  /** A buffer must not be bound for reading and for writing in one dispatch. */
+  #checkAliases(label: string, bindings: readonly [string, Binding][]): void {
+    for (const [i, [nameA, a]] of bindings.entries()) {
+      for (const [nameB, b] of bindings.slice(i + 1)) {
+        if (a.tensor.base !== b.tensor.base) continue;
+        if (a.access === "read" && b.access === "read") continue;
+        throw new Error(`${label} binds ${a.tensor.base.name} as ${nameA} and as ${nameB}`);
+      }
+    }
+  }
+}
+
+/** Tensors that a step touches. */
+export function tensorsOf(step: Step): Tensor[] {
+  switch (step.kind) {
+    case "dispatch":
+      return Object.values(step.call.bindings).map((b) => b.tensor);
+    case "clear":
+      return [step.tensor];
+    case "copy":
+      return [step.from, step.to];
+  }
+}
+
+/** A step that is ready to encode. */
+type Encodable =
+  | {
+    readonly kind: "dispatch";
+    readonly pipeline: GPUComputePipeline;
+    readonly group: GPUBindGroup;
+    readonly call: Dispatch;
+  }
+  | Exclude<Step, { kind: "dispatch" }>;
+
+/** A plan with memory, pipelines and bind groups. */
+export class BuiltPlan {
+  readonly plan: Plan;
+  readonly #steps: readonly Encodable[];
+  readonly #uniforms: GPUBuffer | undefined;
+
+  constructor(plan: Plan, steps: readonly Encodable[], uniforms: GPUBuffer | undefined) {
+    this.plan = plan;
+    this.#steps = steps;
+    this.#uniforms = uniforms;
+  }
+
+  /** Encodes the plan. With `timestamps`, each dispatch gets a pass of its own that writes two of them. */
+  encode(
+    encoder: GPUCommandEncoder,
+    timestamps?: (dispatch: number) => GPUComputePassTimestampWrites | undefined,
+  ): void {
+    let pass: GPUComputePassEncoder | undefined;
+    let dispatched = 0;
+    for (const step of this.#steps) {
+      if (step.kind === "dispatch") {
+        if (timestamps) {
+          const writes = timestamps(dispatched++);
+          pass = encoder.beginComputePass(writes ? { timestampWrites: writes } : {});
+        } else pass ??= encoder.beginComputePass({ label: this.plan.label });
+        pass.setPipeline(step.pipeline);
+        pass.setBindGroup(0, step.group);
+        pass.dispatchWorkgroups(...step.call.workgroups);
+        if (timestamps) {
+          pass.end();
+          pass = undefined;
+        }
+        continue;
+      }
+      pass?.end();
+      pass = undefined;
+      if (step.kind === "clear") {
+        const { buffer, offset } = step.tensor.memory;
+        encoder.clearBuffer(buffer, offset, step.tensor.bytes);
+      } else {
+        const from = step.from.memory;
+        const to = step.to.memory;
+        encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, step.from.bytes);
+      }
+    }
+    pass?.end();
+  }
+
+  /** Encodes and submits the plan by itself. */
+  run(): void {
+    this.plan.gpu.check();
+    const encoder = this.plan.gpu.device.createCommandEncoder({ label: this.plan.label });
+    this.encode(encoder);
+    this.plan.gpu.device.queue.submit([encoder.finish()]);
+  }
+
+  /** Frees the plan's uniforms; its tensors' buffers belong to the pool. */
+  destroy(): void {
+    this.#uniforms?.destroy();
+  }
+}
+
+/** Plans that share memory for their transient tensors. */
+export interface BuiltPlans {
+  readonly plans: readonly BuiltPlan[];
+  readonly pool: Pool;
+  /** Frees all that {@linkcode buildPlans} made. */
+  destroy(): void;
+}
+
+/**
+ * Makes plans ready to run. The plans share one pool of buffers, so at most one of them may be under way at a time (which the queue's
+ * order gives by itself), and transient tensors do not survive from one plan to the next.
+ *
+ * @param options `isolate`: give every tensor a buffer of its own, to find errors in lifetimes.
+ */
+export async function buildPlans(
+  gpu: Gpu,
+  plans: readonly Plan[],
+  options: { isolate?: boolean } = {},
+): Promise<BuiltPlans> {
+  const pool = assignMemory(gpu, plans, options);
+  const built = await Promise.all(plans.map((plan) => finish(gpu, plan)));
+  return {
+    plans: built,
+    pool,
+    destroy() {
+      for (const plan of built) plan.destroy();
+      pool.destroy();
+    },
+  };
+}
+
+async function finish(gpu: Gpu, plan: Plan): Promise<BuiltPlan> {
+  const cache = PipelineCache.of(gpu);
+  const calls = plan.steps.flatMap((step) => step.kind === "dispatch" ? [step.call] : []);
+  const pipelines = await Promise.all(calls.map((call) => cache.get(call)));
+
+  const slots = calls.map((call) => encodeParams(call.params ?? {}));
+  const offsets: number[] = [];
+  let end = 0;
+  for (const slot of slots) {
+    offsets.push(end);
+    end += roundUp(slot.length, ALIGNMENT);
+  }
+  const uniforms = end === 0 ? undefined : gpu.device.createBuffer({
+    label: `${plan.label} parameters`,
+    size: end,
+    usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+    mappedAtCreation: true,
+  });
+  if (uniforms) {
+    const bytes = new Uint8Array(uniforms.getMappedRange());
+    slots.forEach((slot, i) => bytes.set(slot, offsets[i]));
+    uniforms.unmap();
+  }
+
+  let next = 0;
+  const steps = plan.steps.map((step): Encodable => {
+    if (step.kind !== "dispatch") return step;
+    const i = next++;
+    const { call } = step;
+    const pipeline = pipelines[i]!;
+    const resources: GPUBufferBinding[] = Object.values(call.bindings).map(({ tensor }) => ({
+      ...tensor.memory,
+      size: tensor.bytes,
+    }));
+    const size = slots[i]!.length;
+    if (uniforms && size > 0) resources.unshift({ buffer: uniforms, offset: offsets[i]!, size });
+    const group = gpu.device.createBindGroup({
+      label: call.label,
+      layout: pipeline.getBindGroupLayout(0),
+      entries: resources.map((resource, slot) => ({ binding: slot, resource })),
+    });
+    return { kind: "dispatch", pipeline, group, call };
+  });
+  return new BuiltPlan(plan, steps, uniforms);
+}

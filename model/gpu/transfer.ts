@@ -1,0 +1,86 @@
+/**
+ * Moving numbers between the host and tensors.
+ *
+ * @module
+ */
+
+import type { Gpu } from "./device.ts";
+import { BYTES, type Tensor } from "./tensor.ts";
+
+/** Bytes moved at once: large enough to be fast, small enough not to double the host's memory. */
+const CHUNK_BYTES = 64 * 2 ** 20;
+
+/** Writes numbers to a tensor, converting to its type. Values beyond the tensor's size are an error. */
+export function upload(gpu: Gpu, tensor: Tensor, values: ArrayLike<number>): void {
+  if (values.length !== tensor.size) {
+    throw new RangeError(
+      `${tensor.name} has ${tensor.size} elements [${
+        tensor.shape.join(", ")
+      }], got ${values.length}`,
+    );
+  }
+  const { buffer, offset } = tensor.memory;
+  const array = encode(tensor, values);
+  for (let at = 0; at < array.byteLength; at += CHUNK_BYTES) {
+    const size = Math.min(CHUNK_BYTES, array.byteLength - at);
+    gpu.device.queue.writeBuffer(buffer, offset + at, array.buffer, array.byteOffset + at, size);
+  }
+}
+
+function encode(
+  tensor: Tensor,
+  values: ArrayLike<number>,
+): Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | Uint8Array<ArrayBuffer> {
+  switch (tensor.dtype) {
+    case "f32":
+      return Float32Array.from(values);
+    case "u32":
+      return Uint32Array.from(values);
+    case "f16": {
+      const bytes = new Uint8Array(Math.ceil(values.length / 2) * 4);
+      const view = new DataView(bytes.buffer);
+      for (let i = 0; i < values.length; i++) view.setFloat16(i * 2, values[i]!, true);
+      return bytes;
+    }
+  }
+}
+
+/** Reads a tensor back. Waits for everything that was submitted before. */
+export async function download(gpu: Gpu, tensor: Tensor): Promise<Float32Array | Uint32Array> {
+  const bytes = Math.ceil(tensor.size * BYTES[tensor.dtype] / 4) * 4;
+  const out = new Uint8Array(bytes);
+  const { buffer, offset } = tensor.memory;
+  for (let at = 0; at < bytes; at += CHUNK_BYTES) {
+    out.set(await readBytes(gpu, buffer, offset + at, Math.min(CHUNK_BYTES, bytes - at)), at);
+  }
+  switch (tensor.dtype) {
+    case "f32":
+      return new Float32Array(out.buffer, 0, tensor.size);
+    case "u32":
+      return new Uint32Array(out.buffer, 0, tensor.size);
+    case "f16": {
+      const view = new DataView(out.buffer);
+      return Float32Array.from({ length: tensor.size }, (_, i) => view.getFloat16(i * 2, true));
+    }
+  }
+}
+
+async function readBytes(
+  gpu: Gpu,
+  buffer: GPUBuffer,
+  offset: number,
+  size: number,
+): Promise<Uint8Array> {
+  const staging = gpu.device.createBuffer({
+    label: "read back",
+    size,
+    usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ,
+  });
+  const encoder = gpu.device.createCommandEncoder();
+  encoder.copyBufferToBuffer(buffer, offset, staging, 0, size);
+  gpu.device.queue.submit([encoder.finish()]);
+  await gpu.guard(staging.mapAsync(GPUMapMode.READ));
+  const bytes = new Uint8Array(staging.getMappedRange().slice(0));
+  staging.destroy();
+  return bytes;
+}

@@ -1,0 +1,150 @@
+/**
+ * Matrix products: `C = epilogue(op(A) · op(B))`.
+ *
+ * @module
+ */
+
+import epilogueSource from "../../shaders/gemm_epilogue.wgsl" with { type: "text" };
+import geluSource from "../../shaders/gelu.wgsl" with { type: "text" };
+import directSource from "../../shaders/gemm_direct.wgsl" with { type: "text" };
+import tiledSource from "../../shaders/gemm_tiled.wgsl" with { type: "text" };
+import { type Binding, grid, read, update, write } from "../gpu/kernel.ts";
+import type { Plan } from "../gpu/plan.ts";
+import { roundUp, type Tensor } from "../gpu/tensor.ts";
+
+/** A matrix inside a tensor: which columns, and how far apart rows are. */
+export interface Matrix {
+  readonly tensor: Tensor;
+  readonly rows: number;
+  readonly columns: number;
+  /** Elements from one row to the next, a multiple of 4. */
+  readonly stride: number;
+  /** Element at which the matrix starts, a multiple of 4. */
+  readonly start: number;
+}
+
+/**
+ * Sees a tensor as a matrix. Without options its last axis is the columns, all others the rows.
+ *
+ * Rows longer than `columns` (a padded width) must hold zeros beyond them.
+ */
+export function matrix(
+  tensor: Tensor,
+  options: { rows?: number; columns?: number; stride?: number; start?: number } = {},
+): Matrix {
+  const stride = options.stride ?? tensor.width;
+  const columns = options.columns ?? stride;
+  const start = options.start ?? 0;
+  const rows = options.rows ?? tensor.size / stride;
+  if (stride % 4 !== 0 || start % 4 !== 0) {
+    throw new RangeError(
+      `Matrix in ${tensor.name} has stride ${stride} and start ${start}; both must be multiples of 4`,
+    );
+  }
+  if (start + (rows - 1) * stride + columns > roundUp(tensor.size, 4)) {
+    throw new RangeError(
+      `Matrix ${rows}×${columns} (stride ${stride}, start ${start}) exceeds ${tensor.name} of ${tensor.size}`,
+    );
+  }
+  return { tensor, rows, columns, stride, start };
+}
+
+/** What happens to the product before it is stored. */
+export type Epilogue =
+  | "none"
+  /** `C = P + E`. */
+  | "add"
+  /** `C += P`. */
+  | "accumulate"
+  /** `C = gelu(P)`. */
+  | "gelu"
+  /** `C *= gelu′(P)`: the backward pass of `gelu`, with the product computed again instead of kept. */
+  | "gelu_backward";
+
+/** Options of {@linkcode gemm}. */
+export interface GemmOptions {
+  /** Which operand is stored transposed: `nn` A·B, `nt` A·Bᵀ, `tn` Aᵀ·B. */
+  readonly layout?: "nn" | "nt" | "tn";
+  readonly epilogue?: Epilogue;
+  /** The other addend of `add`, laid out as C. */
+  readonly addend?: Tensor;
+}
+
+/** Output numbers below which tiles of 128 would leave a GPU idle. */
+const LARGE = 128 * 128 * 64;
+
+/**
+ * Records `C = epilogue(op(A) · op(B))`, accumulated in f32.
+ *
+ * Shapes: `nn` A `[M, K]`, B `[K, N]`; `nt` A `[M, K]`, B `[N, K]`; `tn` A `[K, M]`, B `[K, N]`; C `[M, N]`.
+ */
+export function gemm(
+  plan: Plan,
+  label: string,
+  operands: { a: Matrix | Tensor; b: Matrix | Tensor; c: Matrix | Tensor } & GemmOptions,
+): void {
+  const { layout = "nn", epilogue = "none", addend } = operands;
+  const [a, b, c] = [operands.a, operands.b, operands.c].map((o) =>
+    "tensor" in o ? o : matrix(o)
+  ) as [
+    Matrix,
+    Matrix,
+    Matrix,
+  ];
+  const [m, k] = layout === "tn" ? [a.columns, a.rows] : [a.rows, a.columns];
+  const [n, bk] = layout === "nt" ? [b.rows, b.columns] : [b.columns, b.rows];
+  if (bk !== k || c.rows !== m || c.columns !== n) {
+    throw new RangeError(
+      `${label}: op(A) is ${m}×${k} (${a.tensor.name}), op(B) ${bk}×${n} (${b.tensor.name}), C ${c.rows}×${c.columns} (${c.tensor.name})`,
+    );
+  }
+  if ((epilogue === "add") !== (addend !== undefined)) {
+    throw new TypeError(`${label}: the epilogue ${epilogue} and the addend do not go together`);
+  }
+  const inPlace = epilogue === "accumulate" || epilogue === "gelu_backward";
+  const bindings: Record<string, Binding> = {
+    a: read(a.tensor),
+    b: read(b.tensor),
+    c: inPlace ? update(c.tensor) : write(c.tensor),
+  };
+  if (addend) bindings["e"] = read(addend);
+  const shared = {
+    label,
+    params: {
+      m,
+      n,
+      k,
+      lda: a.stride / 4,
+      ldb: b.stride / 4,
+      ldc: c.stride / 4,
+      a_start: a.start / 4,
+      b_start: b.start / 4,
+      c_start: c.start / 4,
+    },
+    bindings,
+    flops: 2 * m * n * k,
+    bytes: 4 * (m * k + k * n + m * n * (inPlace || addend ? 2 : 1)),
+  };
+  const constants = { LAYOUT: layout, EPILOGUE: epilogue, GELU: geluSource };
+  if (plan.gpu.capabilities.software) {
+    const rows = 8;
+    const columns = 2;
+    const tiles = Math.ceil(m / rows) * Math.ceil(n / (4 * columns));
+    plan.dispatch({
+      ...shared,
+      name: "gemm_direct",
+      source: epilogueSource + directSource,
+      constants: { ...constants, ROWS: rows, COLUMNS: columns, WORKGROUP: 8 },
+      workgroups: grid(Math.ceil(tiles / 8)),
+    });
+    return;
+  }
+  const tile = m * n >= LARGE ? 128 : 64;
+  plan.dispatch({
+    ...shared,
+    name: "gemm_tiled",
+    source: epilogueSource + tiledSource,
+    constants: { ...constants, TILE: tile, FRAGMENT: tile / 16 },
+    workgroups: grid(Math.ceil(m / tile) * Math.ceil(n / tile)),
+  });
+}
