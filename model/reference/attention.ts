@@ -1,0 +1,227 @@
+/**
+ * Multi-head latent attention (MLA): queries, keys and values through low-rank latents, one rotary key for all heads.
+ *
+ * ```
+ * c_q          = rmsnorm(x W_dq)            q       = c_q W_uq        per head [nope | rope]
+ * [c_kv | k_r] = x W_dkv                    [k_n|v] = rmsnorm(c_kv) W_ukv
+ * q_h = [q_n ; R(q_r)]   k_h = [k_n ; R(k_r)]   o_h = softmax(q_h k_hᵀ / √(nope+rope), causal) v_h
+ * y   = concat_h(o_h) W_o
+ * ```
+ *
+ * @module
+ */
+
+import type { ModelConfig } from "../config.ts";
+import {
+  add,
+  addBlock,
+  block,
+  concatColumns,
+  map,
+  matmul,
+  type Matrix,
+  matrix,
+  row,
+  softmax,
+  softmaxBackward,
+  transpose,
+  type Weights,
+} from "./matrix.ts";
+import { type RmsNorm, rmsNormBackward, rmsNormForward } from "./norm.ts";
+
+const ROPE_THETA = 10000;
+
+/** Sizes that attention reads. */
+export type AttentionSizes = Pick<
+  ModelConfig,
+  "d_model" | "num_heads" | "q_lora_rank" | "kv_lora_rank" | "d_nope" | "d_rope" | "d_v"
+>;
+
+/** Names of attention's weights, after `layers.N.attn.`. */
+export type AttentionName =
+  | "w_dq"
+  | "q_norm.weight"
+  | "w_uq"
+  | "w_dkv"
+  | "kv_norm.weight"
+  | "w_ukv"
+  | "w_o";
+
+/** One head of one sequence, after rotation. */
+interface Head {
+  readonly query: Matrix;
+  readonly key: Matrix;
+  readonly value: Matrix;
+  /** Attention weights, length × length, zero above the diagonal. */
+  readonly weights: Matrix;
+}
+
+/** What {@linkcode attentionForward} returns; the input of {@linkcode attentionBackward}. */
+export interface Attention {
+  readonly y: Matrix;
+  readonly x: Matrix;
+  readonly sizes: AttentionSizes;
+  readonly length: number;
+  readonly weights: Weights<AttentionName>;
+  readonly queryLatent: RmsNorm;
+  readonly keyLatent: RmsNorm;
+  /** Sequence after sequence, head after head. */
+  readonly heads: readonly Head[];
+  /** The heads' outputs side by side, tokens × heads·d_v. */
+  readonly mixed: Matrix;
+}
+
+/**
+ * Rotary embedding in the half-split form: pair `i` is columns `i` and `i + rope/2`, turned by `p · θ^(−2i/rope)` at
+ * position `p`, the row's number. `direction` −1 turns back, which is also the gradient.
+ */
+export function rotate(u: Matrix, direction: 1 | -1): Matrix {
+  const half = u.columns / 2;
+  const out = matrix(u.rows, u.columns);
+  for (let position = 0; position < u.rows; position++) {
+    const from = row(u, position);
+    const to = row(out, position);
+    for (let i = 0; i < half; i++) {
+      const angle = direction * position * ROPE_THETA ** (-2 * i / u.columns);
+      const cos = Math.cos(angle);
+      const sin = Math.sin(angle);
+      to[i] = from[i]! * cos - from[i + half]! * sin;
+      to[i + half] = from[i + half]! * cos + from[i]! * sin;
+    }
+  }
+  return out;
+}
+
+/** The weights as matrices. */
+function matrices(sizes: AttentionSizes, weights: Weights<AttentionName>) {
+  const { d_model, num_heads, q_lora_rank, kv_lora_rank, d_nope, d_rope, d_v } = sizes;
+  return {
+    w_dq: matrix(d_model, q_lora_rank, weights.w_dq),
+    w_uq: matrix(q_lora_rank, num_heads * (d_nope + d_rope), weights.w_uq),
+    w_dkv: matrix(d_model, kv_lora_rank + d_rope, weights.w_dkv),
+    w_ukv: matrix(kv_lora_rank, num_heads * (d_nope + d_v), weights.w_ukv),
+    w_o: matrix(num_heads * d_v, d_model, weights.w_o),
+  };
+}
+
+/** Softmax of each row's first `row + 1` entries: a token sees itself and what came before. */
+function causalSoftmax(logits: Matrix): Matrix {
+  const out = matrix(logits.rows, logits.columns);
+  for (let t = 0; t < logits.rows; t++) {
+    row(out, t).set(softmax(row(logits, t).subarray(0, t + 1)));
+  }
+  return out;
+}
+
+/**
+ * Attention over the rows of `x`, which are sequences of `length` tokens one after another.
+ *
+ * @param x tokens × d_model, normalised by the caller.
+ * @returns `y`, tokens × d_model, and what the backward pass needs.
+ */
+export function attentionForward(
+  sizes: AttentionSizes,
+  weights: Weights<AttentionName>,
+  input: { x: Matrix; length: number },
+): Attention {
+  const { num_heads, kv_lora_rank, d_nope, d_rope, d_v } = sizes;
+  const { x, length } = input;
+  const w = matrices(sizes, weights);
+
+  const queryLatent = rmsNormForward(matmul(x, w.w_dq), weights["q_norm.weight"]);
+  const queries = matmul(queryLatent.y, w.w_uq);
+  const down = matmul(x, w.w_dkv);
+  const keyLatent = rmsNormForward(
+    block(down, { columns: kv_lora_rank }),
+    weights["kv_norm.weight"],
+  );
+  const keysValues = matmul(keyLatent.y, w.w_ukv);
+
+  const mixed = matrix(x.rows, num_heads * d_v);
+  const heads: Head[] = [];
+  const scale = 1 / Math.sqrt(d_nope + d_rope);
+  for (let top = 0; top < x.rows; top += length) {
+    const rotaryKey = rotate(block(down, { top, rows: length, left: kv_lora_rank }), 1);
+    for (let h = 0; h < num_heads; h++) {
+      const part = (m: Matrix, left: number, columns: number) =>
+        block(m, { top, rows: length, left, columns });
+      const q = h * (d_nope + d_rope);
+      const kv = h * (d_nope + d_v);
+      const query = concatColumns(
+        part(queries, q, d_nope),
+        rotate(part(queries, q + d_nope, d_rope), 1),
+      );
+      const key = concatColumns(part(keysValues, kv, d_nope), rotaryKey);
+      const value = part(keysValues, kv + d_nope, d_v);
+      const logits = map(matmul(query, transpose(key)), (s) => s * scale);
+      const weights = causalSoftmax(logits);
+      heads.push({ query, key, value, weights });
+      addBlock(mixed, matmul(weights, value), { top, left: h * d_v });
+    }
+  }
+  const y = matmul(mixed, w.w_o);
+  return { y, x, sizes, length, weights, queryLatent, keyLatent, heads, mixed };
+}
+
+/** Gradients of the input and of every weight. */
+export function attentionBackward(
+  saved: Attention,
+  gradient: Matrix,
+): { x: Matrix; weights: Weights<AttentionName> } {
+  const { x, sizes, length, queryLatent, keyLatent, mixed } = saved;
+  const { num_heads, kv_lora_rank, d_nope, d_rope, d_v } = sizes;
+  const w = matrices(sizes, saved.weights);
+  const gMixed = matmul(gradient, transpose(w.w_o));
+
+  const gQueries = matrix(x.rows, num_heads * (d_nope + d_rope));
+  const gKeysValues = matrix(x.rows, num_heads * (d_nope + d_v));
+  const gDown = matrix(x.rows, kv_lora_rank + d_rope);
+  const scale = 1 / Math.sqrt(d_nope + d_rope);
+  saved.heads.forEach(({ query, key, value, weights }, number) => {
+    const h = number % num_heads;
+    const top = Math.floor(number / num_heads) * length;
+    const gOut = block(gMixed, { top, rows: length, left: h * d_v, columns: d_v });
+
+    const gWeights = matmul(gOut, transpose(value));
+    const gLogits = matrix(length, length);
+    for (let t = 0; t < length; t++) {
+      row(gLogits, t).set(
+        softmaxBackward(row(weights, t), row(gWeights, t)).map((g) => g * scale),
+      );
+    }
+    const gQuery = matmul(gLogits, key);
+    const gKey = matmul(transpose(gLogits), query);
+
+    const q = h * (d_nope + d_rope);
+    addBlock(gQueries, block(gQuery, { columns: d_nope }), { top, left: q });
+    const gRotaryQuery = rotate(block(gQuery, { left: d_nope }), -1);
+    addBlock(gQueries, gRotaryQuery, { top, left: q + d_nope });
+
+    const kv = h * (d_nope + d_v);
+    addBlock(gKeysValues, block(gKey, { columns: d_nope }), { top, left: kv });
+    addBlock(gKeysValues, matmul(transpose(weights), gOut), { top, left: kv + d_nope });
+    // One rotary key serves all heads: their gradients add up.
+    const gRotaryKey = rotate(block(gKey, { left: d_nope }), -1);
+    addBlock(gDown, gRotaryKey, { top, left: kv_lora_rank });
+  });
+
+  const gQueryLatent = rmsNormBackward(queryLatent, matmul(gQueries, transpose(w.w_uq)));
+  const gKeyLatent = rmsNormBackward(keyLatent, matmul(gKeysValues, transpose(w.w_ukv)));
+  addBlock(gDown, gKeyLatent.x, {});
+  const xT = transpose(x);
+  return {
+    x: add(
+      matmul(gQueryLatent.x, transpose(w.w_dq)),
+      matmul(gDown, transpose(w.w_dkv)),
+    ),
+    weights: {
+      w_dq: matmul(xT, gQueryLatent.x).data,
+      "q_norm.weight": gQueryLatent.gain,
+      w_uq: matmul(transpose(queryLatent.y), gQueries).data,
+      w_dkv: matmul(xT, gDown).data,
+      "kv_norm.weight": gKeyLatent.gain,
+      w_ukv: matmul(transpose(keyLatent.y), gKeysValues).data,
+      w_o: matmul(transpose(mixed), gradient).data,
+    },
+  };
+}
