@@ -431,9 +431,7 @@ function wrongLength(
   got: number,
 ): RangeError {
   return new RangeError(
-    `Tensor ${name}, ${dtype} of shape [${
-      shape.join(", ")
-    }], takes ${expected} bytes, got ${got}`,
+    `Tensor ${name}, ${dtype} of shape [${shape.join(", ")}], takes ${expected} bytes, got ${got}`,
   );
 }
 

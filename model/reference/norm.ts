@@ -4,7 +4,16 @@
  * @module
  */
 
-import { addScaled, columnSums, dot, type Matrix, matrix, row, type Weights, zip } from "./matrix.ts";
+import {
+  addScaled,
+  columnSums,
+  dot,
+  type Matrix,
+  matrix,
+  row,
+  type Weights,
+  zip,
+} from "./matrix.ts";
 
 const RMS_EPSILON = 1e-6;
 const BATCH_EPSILON = 1e-5;
@@ -133,10 +142,12 @@ export function batchNormBackward(
   const count = gradient.rows;
   for (let t = 0; t < count; t++) {
     const unit = row(normalised, t);
-    row(gx, t).set(row(gradient, t).map((g, i) => {
-      const centred = training ? g - beta[i]! / count - unit[i]! * gGamma[i]! / count : g;
-      return centred * gamma[i]! * inverse[i]!;
-    }));
+    row(gx, t).set(
+      row(gradient, t).map((g, i) => {
+        const centred = training ? g - beta[i]! / count - unit[i]! * gGamma[i]! / count : g;
+        return centred * gamma[i]! * inverse[i]!;
+      }),
+    );
   }
   return { x: gx, gamma: gGamma, beta };
 }

@@ -1,0 +1,55 @@
+/**
+ * The learning rate of each update.
+ *
+ * @module
+ */
+
+/** A linear warm-up, then constant or a cosine. */
+export interface LearningRateSchedule {
+  /** Rate of update 0. */
+  readonly initial: number;
+  /** Rate when the warm-up is over. */
+  readonly peak: number;
+  /** Updates of the warm-up. */
+  readonly warmup: number;
+  /** What follows: `cosine` ends at a tenth of the peak with the last update. */
+  readonly after: "constant" | "cosine";
+  /** Updates of the whole run; read by `cosine` alone. */
+  readonly total: number;
+}
+
+/** The paper's: from 1e-5 to 1e-4 over 1,000 updates. */
+export const paperSchedule: LearningRateSchedule = {
+  initial: 1e-5,
+  peak: 1e-4,
+  warmup: 1000,
+  after: "constant",
+  total: Infinity,
+};
+
+/** Where the cosine ends, of the peak. */
+const FLOOR = 0.1;
+
+/**
+ * Learning rate of update `update`, the first being 0.
+ *
+ * @example
+ * ```ts
+ * import { learningRate, paperSchedule } from "./schedule.ts";
+ * console.assert(learningRate(0, paperSchedule) === 1e-5);
+ * console.assert(learningRate(1000, paperSchedule) === 1e-4);
+ * ```
+ *
+ * @throws {RangeError} If `update` is not a whole number from 0.
+ */
+export function learningRate(update: number, schedule: LearningRateSchedule): number {
+  if (!Number.isInteger(update) || update < 0) {
+    throw new RangeError(`Expected the number of an update, 0 or more, got ${update}`);
+  }
+  const { initial, peak, warmup, after, total } = schedule;
+  if (update < warmup) return initial + (peak - initial) * update / warmup;
+  if (after === "constant") return peak;
+  const span = total - 1 - warmup;
+  const progress = span > 0 ? Math.min(1, (update - warmup) / span) : 1;
+  return peak * (FLOOR + (1 - FLOOR) * 0.5 * (1 + Math.cos(Math.PI * progress)));
+}
