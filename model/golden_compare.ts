@@ -1,0 +1,134 @@
+/**
+ * Judges an implementation by a golden case: errors beside tolerances, tensor by tensor.
+ *
+ * @module
+ */
+
+import type {
+  Comparison,
+  GoldenCase,
+  GoldenImplementation,
+  GoldenResults,
+  GoldenTensor,
+  GoldenTolerance,
+} from "./golden.ts";
+
+/** What one tensor is measured by. */
+type Criterion = Pick<Comparison, "measure" | "tolerance">;
+
+/** Below this magnitude a tensor is all but zero, and its error is taken as it is. */
+const NEGLIGIBLE = 1e-6;
+
+/** What a tensor must satisfy: the tolerances, and the exceptions that the mathematics asks for. */
+function criteria(golden: GoldenCase, name: string, tolerance: GoldenTolerance): Criterion[] {
+  if (golden.expected.get(name)?.whole) return [{ measure: "equal", tolerance: 0 }];
+  const model = golden.kind === "model";
+  if (golden.kind !== "optimizer" && /(^|\.)grad\.(.*\.)?b_q$/.test(name)) {
+    // Exactly zero in training: batch norm removes the bias. The file holds rounding noise.
+    return [{ measure: "absolute", tolerance: 1e-3 }];
+  }
+  if (model && /^after\..*\.b_q$/.test(name)) {
+    // AdamW makes full steps of that noise where an implementation does not hold the gradient at zero.
+    return [{ measure: "absolute", tolerance: 3 * golden.learningRate }];
+  }
+  if (model && /^after\..*\.bn\.mean$/.test(name)) {
+    return [{ measure: "absolute", tolerance: 1e-3 }]; // the running mean follows the bias
+  }
+  if (name.startsWith("after.")) {
+    const { largest, mean } = tolerance.adamW;
+    return [
+      { measure: "absolute", tolerance: largest },
+      ...(mean === undefined ? [] : [{ measure: "mean absolute", tolerance: mean } as const]),
+    ];
+  }
+  // The moments are sums of gradients and of their squares: far smaller than the parameters, so judged as gradients are.
+  const gradient = /^(balance\.)?grad\./.test(name) ||
+    (golden.kind === "optimizer" && /^[mv]\./.test(name));
+  return [{
+    measure: "relative",
+    tolerance: gradient ? tolerance.gradients : tolerance.outputs,
+  }];
+}
+
+/** The error of `actual` in a measure; NaN if either is not a number somewhere. */
+function measured(
+  measure: Comparison["measure"],
+  actual: ArrayLike<number>,
+  expected: Float64Array,
+): number {
+  let largest = 0;
+  let sum = 0;
+  let magnitude = 0;
+  let different = 0;
+  for (let i = 0; i < expected.length; i++) {
+    const difference = Math.abs(actual[i]! - expected[i]!);
+    largest = Math.max(largest, difference);
+    sum += difference;
+    magnitude = Math.max(magnitude, Math.abs(expected[i]!));
+    if (difference !== 0) different++;
+  }
+  switch (measure) {
+    case "equal":
+      return different;
+    case "absolute":
+      return largest;
+    case "mean absolute":
+      return expected.length === 0 ? 0 : sum / expected.length;
+    case "relative":
+      return magnitude > NEGLIGIBLE ? largest / magnitude : largest;
+  }
+}
+
+function compare(
+  name: string,
+  { measure, tolerance }: Criterion,
+  values: { actual: ArrayLike<number> | undefined; expected: GoldenTensor },
+): Comparison {
+  const { actual, expected } = values;
+  const base = { tensor: name, measure, tolerance };
+  if (actual === undefined) return { ...base, error: NaN, ok: false, note: "not computed" };
+  if (actual.length !== expected.data.length) {
+    const note = `${actual.length} numbers instead of ${expected.data.length}`;
+    return { ...base, error: NaN, ok: false, note };
+  }
+  const error = measured(measure, actual, expected.data);
+  return { ...base, error, ok: error <= tolerance };
+}
+
+function run(
+  implementation: GoldenImplementation,
+  golden: GoldenCase,
+): GoldenResults | Promise<GoldenResults> {
+  switch (golden.kind) {
+    case "mla":
+      return implementation.mla(golden);
+    case "router":
+      return implementation.router(golden);
+    case "layer":
+      return implementation.layer(golden);
+    case "model":
+      return implementation.model(golden);
+    case "optimizer":
+      return implementation.optimizer(golden);
+  }
+}
+
+/**
+ * Runs a case and compares every result in the file. What the implementation declares to omit is marked so; what it merely
+ * does not return is a miss.
+ */
+export async function compareGolden(
+  implementation: GoldenImplementation,
+  golden: GoldenCase,
+): Promise<Comparison[]> {
+  const results = await run(implementation, golden);
+  return Array.from(golden.expected).flatMap(([name, expected]) => {
+    const actual = results.get(name);
+    const omitted = actual === undefined ? implementation.omits?.(golden, name) : undefined;
+    return criteria(golden, name, implementation.tolerance).map((criterion) =>
+      omitted === undefined
+        ? compare(name, criterion, { actual, expected })
+        : { tensor: name, ...criterion, error: NaN, ok: true, omitted: true, note: omitted }
+    );
+  });
+}
