@@ -1,0 +1,131 @@
+/**
+ * The output head, tied to the embedding: final norm, logits and cross-entropy in chunks of tokens, and their gradients.
+ *
+ * The logits of a whole batch would take gigabytes at the paper's vocabulary. A chunk's are made, turned into their own
+ * gradient in place, and used up before the next chunk's are made.
+ *
+ * @module
+ */
+
+import { roundUp, type Tensor } from "../gpu/tensor.ts";
+import { crossEntropy } from "../ops/cross_entropy.ts";
+import { gemm, matrix } from "../ops/gemm.ts";
+import { rmsnormBackward, rmsnormForward } from "../ops/rmsnorm.ts";
+import type { LayerContext } from "./context.ts";
+
+/** Logits in memory at once, in bytes. */
+const LOGITS_BYTES = 256 * 2 ** 20;
+
+/** Options of {@linkcode headLoss}. */
+export interface HeadOptions {
+  /** Residual stream after the last layer `[T, D]`, f32. */
+  readonly x: Tensor;
+  /** Next tokens `[T]`, u32. */
+  readonly targets: Tensor;
+  /** Cross-entropy of each token in nats `[T]`, f32: written. */
+  readonly losses: Tensor;
+  /** Where the gradient starts: the loss is `scale · Σ losses`, times the loss scale in `control[0]`. */
+  readonly gradient?: { readonly scale: number; readonly control: Tensor };
+}
+
+/**
+ * Records losses and, with `gradient`, the gradients of embedding and final norm.
+ *
+ * @returns The gradient of the residual stream `[T, D]`, f32, when there is one.
+ */
+export function headLoss(context: LayerContext, options: HeadOptions): Tensor | undefined {
+  const { plan } = context;
+  const { x, targets, losses, gradient } = options;
+  const { normalised, scale } = finalNorm(context, x);
+  const dnormalised = gradient ? context.activation("head.dx", ...x.shape) : undefined;
+  const vocabulary = context.config.vocab_size;
+  const width = roundUp(vocabulary, 4);
+  const budget = Math.min(LOGITS_BYTES, plan.gpu.capabilities.max_binding_bytes);
+  const chunk = Math.min(x.rows, Math.max(1, Math.floor(budget / (4 * width))));
+  for (let first = 0; first < x.rows; first += chunk) {
+    const rows = Math.min(chunk, x.rows - first);
+    const logits = context.activation("head.logits", rows, width);
+    const input = matrix(normalised, { rows, start: first * x.width });
+    logitsOf(context, input, logits);
+    crossEntropy(plan, "head.loss", { logits, targets, losses }, {
+      vocabulary,
+      rows,
+      first,
+      ...(gradient ? { gradient } : {}),
+    });
+    if (!dnormalised) continue;
+    const output = matrix(dnormalised, { rows, start: first * x.width });
+    const parts = context.weightParts("embed.weight");
+    const targetsOfGradient = context.gradientParts("embed.weight");
+    let column = 0;
+    parts.forEach((part, i) => {
+      const dlogits = matrix(logits, { columns: part.rows, stride: width, start: column });
+      const { tensor, epilogue } = targetsOfGradient[i]!;
+      gemm(plan, "head.dembed", { a: dlogits, b: input, c: tensor, layout: "tn", epilogue });
+      gemm(plan, "head.dx", {
+        a: dlogits,
+        b: part,
+        c: output,
+        epilogue: i === 0 ? "none" : "accumulate",
+      });
+      column += part.rows;
+    });
+  }
+  if (!dnormalised) return undefined;
+  const dx = context.activation("head.dresidual", ...x.shape);
+  rmsnormBackward(plan, "final_norm", {
+    x,
+    gain: context.vector("final_norm.weight"),
+    scale,
+    dy: dnormalised,
+    dx,
+    dgain: context.gradient("final_norm.weight"),
+  });
+  return dx;
+}
+
+/**
+ * Records the logits of every row of `x`, for tests and for generation.
+ *
+ * @returns `[rows, V rounded up to 4]` f32, zero beyond the vocabulary.
+ */
+export function headLogits(context: LayerContext, x: Tensor): Tensor {
+  const { normalised } = finalNorm(context, x);
+  const logits = context.activation(
+    "head.logits",
+    x.rows,
+    roundUp(context.config.vocab_size, 4),
+  );
+  logitsOf(context, matrix(normalised), logits);
+  return logits;
+}
+
+function finalNorm(context: LayerContext, x: Tensor): { normalised: Tensor; scale: Tensor } {
+  const normalised = context.operand("head.x", ...x.shape);
+  const scale = context.activation("head.scale", x.rows);
+  rmsnormForward(context.plan, "final_norm", {
+    x,
+    gain: context.vector("final_norm.weight"),
+    y: normalised,
+    scale,
+  });
+  return { normalised, scale };
+}
+
+function logitsOf(context: LayerContext, x: ReturnType<typeof matrix>, logits: Tensor): void {
+  let column = 0;
+  for (const part of context.weightParts("embed.weight")) {
+    gemm(context.plan, "head.logits", {
+      a: x,
+      b: part,
+      c: matrix(logits, {
+        rows: x.rows,
+        columns: part.rows,
+        stride: logits.width,
+        start: column,
+      }),
+      layout: "nt",
+    });
+    column += part.rows;
+  }
+}

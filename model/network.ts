@@ -1,0 +1,205 @@
+/**
+ * The whole network, recorded into plans: embedding, layers, head, and back.
+ *
+ * @module
+ */
+
+import { isSparse } from "./config.ts";
+import type { Tensor } from "./gpu/tensor.ts";
+import type { LayerContext } from "./layers/context.ts";
+import { ethosBackward, ethosForward, type EthosSaved } from "./layers/ethos.ts";
+import { headLoss } from "./layers/head.ts";
+import { mlaBackward, mlaForward, type MlaSaved } from "./layers/mla.ts";
+import { swigluLayerBackward, swigluLayerForward, type SwigluSaved } from "./layers/swiglu.ts";
+import { embeddingBackward, embeddingForward } from "./ops/embedding.ts";
+import { sumInto } from "./ops/optimizer.ts";
+import { rmsnormBackward, rmsnormForward } from "./ops/rmsnorm.ts";
+import { sortByKey } from "./ops/sort.ts";
+
+/** What a micro-batch reads and writes. */
+export interface BatchTensors {
+  /** `[T]` u32. */
+  readonly tokens: Tensor;
+  /** The token after each, `[T]` u32. */
+  readonly targets: Tensor;
+  /** Cross-entropy of each token, nats, `[T]` f32. */
+  readonly losses: Tensor;
+}
+
+/** What a training micro-batch needs besides. */
+export interface TrainingTensors extends BatchTensors {
+  /** `control[0]` is the loss scale. */
+  readonly control: Tensor;
+  /** `[4]`: mean cross-entropy and load-balance term of the update so far. */
+  readonly loss: Tensor;
+}
+
+/** What was kept of one layer for its backward pass. */
+interface LayerSaved {
+  /** Residual stream before attention, and before the feed-forward. */
+  readonly before: readonly [Tensor, Tensor];
+  /** `1 / rms` of both norms. */
+  readonly scales: readonly [Tensor, Tensor];
+  readonly attention: MlaSaved;
+  readonly feedForward:
+    | { readonly kind: "dense"; readonly saved: SwigluSaved }
+    | { readonly kind: "ethos"; readonly saved: EthosSaved };
+}
+
+/** What the forward pass of the layers gives. */
+export interface Forward {
+  /** Residual stream after the last layer `[T, D]`, f32. */
+  readonly x: Tensor;
+  readonly layers: readonly LayerSaved[];
+  /** Kept experts of each sparse layer, `[T, H·k]` u32, by layer number. */
+  readonly index: ReadonlyMap<number, Tensor>;
+  /** Load-balance term of each sparse layer, one element each, when the configuration has one. */
+  readonly balances: readonly Tensor[];
+}
+
+/** Records embedding and layers. */
+export function recordForward(context: LayerContext, tokens: Tensor): Forward {
+  const { plan, config } = context;
+  let x = context.activation("embed", context.tokens, config.d_model);
+  embeddingForward(plan, "embed", {
+    tokens,
+    parts: context.weights.value("embed.weight").parts,
+    x,
+  });
+  const layers: LayerSaved[] = [];
+  const index = new Map<number, Tensor>();
+  const balances: Tensor[] = [];
+  for (let i = 0; i < config.num_layers; i++) {
+    const layer = recordLayer(context, i, x);
+    layers.push(layer.saved);
+    if (layer.index) index.set(i, layer.index);
+    if (layer.balance) balances.push(layer.balance);
+    x = layer.y;
+  }
+  return { x, layers, index, balances };
+}
+
+/** Records the losses of a batch, without gradients. Running statistics are used, not updated. */
+export function recordEvaluation(context: LayerContext, tensors: BatchTensors): Forward {
+  const forward = recordForward(context, tensors.tokens);
+  headLoss(context, { x: forward.x, targets: tensors.targets, losses: tensors.losses });
+  return forward;
+}
+
+/**
+ * Records forward and backward of one micro-batch.
+ *
+ * The gradient is that of the mean cross-entropy over the tokens of all `microBatches` of the update, plus the mean of their load-balance
+ * terms, times the loss scale.
+ */
+export function recordTraining(
+  context: LayerContext,
+  tensors: TrainingTensors,
+  options: { microBatches: number; first: boolean },
+): Forward {
+  const { plan, config } = context;
+  const { loss, control, losses } = tensors;
+  const share = 1 / options.microBatches;
+  if (options.first) plan.clear(loss);
+  const forward = recordForward(context, tensors.tokens);
+  for (const balance of forward.balances) {
+    sumInto(plan, "balance", { x: balance, total: loss }, { slot: 1, scale: share, add: true });
+  }
+  const scale = share / context.tokens;
+  const dx = headLoss(context, {
+    x: forward.x,
+    targets: tensors.targets,
+    losses,
+    gradient: { scale, control },
+  })!;
+  sumInto(plan, "loss", { x: losses, total: loss }, { slot: 0, scale, add: true });
+  for (let i = config.num_layers - 1; i >= 0; i--) {
+    recordLayerBackward(context, i, forward.layers[i]!, { dx, control, share });
+  }
+  const sorted = sortByKey(plan, "embed.sort", {
+    keys: tensors.tokens,
+    bound: config.vocab_size,
+  });
+  embeddingBackward(plan, "embed.backward", {
+    ...sorted,
+    dx,
+    parts: context.gradientParts("embed.weight").map((target) => target.tensor),
+  });
+  return forward;
+}
+
+function recordLayer(context: LayerContext, i: number, x: Tensor): {
+  y: Tensor;
+  saved: LayerSaved;
+  index?: Tensor;
+  balance?: Tensor | undefined;
+} {
+  const at = `layers.${i}`;
+  const attentionInput = norm(context, `${at}.attn_norm`, x);
+  const attention = mlaForward(context, `${at}.attn`, attentionInput.y, x);
+  const middle = attention.y;
+  const { y: input, scale } = norm(context, `${at}.ffn_norm`, middle);
+  const shared = {
+    before: [x, middle] as const,
+    scales: [attentionInput.scale, scale] as const,
+    attention: attention.saved,
+  };
+  if (isSparse(context.config, i)) {
+    const { y, saved, index, balance } = ethosForward(context, `${at}.ffn`, input, middle);
+    return { y, saved: { ...shared, feedForward: { kind: "ethos", saved } }, index, balance };
+  }
+  const { y, saved } = swigluLayerForward(context, `${at}.ffn`, { x: input, residual: middle });
+  return { y, saved: { ...shared, feedForward: { kind: "dense", saved } } };
+}
+
+/** Turns the gradient of a layer's output into that of its input, in place. */
+function recordLayerBackward(
+  context: LayerContext,
+  i: number,
+  saved: LayerSaved,
+  options: { dx: Tensor; control: Tensor; share: number },
+): void {
+  const at = `layers.${i}`;
+  const { dx, control, share } = options;
+  const { feedForward } = saved;
+  const dfeedForward = feedForward.kind === "ethos"
+    ? ethosBackward(context, `${at}.ffn`, dx, feedForward.saved, {
+      loss_scale: control,
+      balance_scale: share,
+    })
+    : swigluLayerBackward(context, `${at}.ffn`, { dy: dx, saved: feedForward.saved });
+  normBackward(context, `${at}.ffn_norm`, {
+    x: saved.before[1],
+    scale: saved.scales[1],
+    dy: dfeedForward,
+    dx,
+  });
+  const dattention = mlaBackward(context, `${at}.attn`, dx, saved.attention);
+  normBackward(context, `${at}.attn_norm`, {
+    x: saved.before[0],
+    scale: saved.scales[0],
+    dy: dattention,
+    dx,
+  });
+}
+
+function norm(context: LayerContext, name: string, x: Tensor): { y: Tensor; scale: Tensor } {
+  const y = context.operand(`${name}.y`, ...x.shape);
+  const scale = context.activation(`${name}.scale`, x.rows);
+  rmsnormForward(context.plan, name, { x, gain: context.vector(`${name}.weight`), y, scale });
+  return { y, scale };
+}
+
+/** Adds the gradient through a norm to that of the residual stream. */
+function normBackward(
+  context: LayerContext,
+  name: string,
+  tensors: { x: Tensor; scale: Tensor; dy: Tensor; dx: Tensor },
+): void {
+  rmsnormBackward(context.plan, name, {
+    ...tensors,
+    gain: context.vector(`${name}.weight`),
+    epilogue: "accumulate",
+    dgain: context.gradient(`${name}.weight`),
+  });
+}
