@@ -245,8 +245,7 @@ function toGpuError(error: GPUError, label: string): GpuError {
 }
 
 /**
- * Settles what the Vulkan loader and drivers read from the environment, before they are first used. Mesa grumbles on
- * stderr when `XDG_RUNTIME_DIR` is not set, though nothing here draws on a screen.
+ * Settles what the Vulkan loader, its drivers and Deno read from the environment, before they are first used.
  */
 async function prepareVulkan(icd: string | undefined): Promise<void> {
   if (icd !== undefined) {
@@ -254,9 +253,15 @@ async function prepareVulkan(icd: string | undefined): Promise<void> {
     Deno.env.set("VK_DRIVER_FILES", icd);
   }
   if (Deno.build.os !== "linux") return;
-  const permission = await Deno.permissions.query({ name: "env", variable: "XDG_RUNTIME_DIR" });
-  if (permission.state !== "granted") return;
-  if (!Deno.env.get("XDG_RUNTIME_DIR")) Deno.env.set("XDG_RUNTIME_DIR", "/tmp");
+  // Without a Vulkan driver wgpu falls back to OpenGL, where compute is slow and half of it is missing.
+  await setUnlessSet("DENO_WEBGPU_BACKEND", "vulkan");
+  // Mesa grumbles on stderr when it is not set, though nothing here draws on a screen.
+  await setUnlessSet("XDG_RUNTIME_DIR", "/tmp");
+}
+
+async function setUnlessSet(variable: string, value: string): Promise<void> {
+  const permission = await Deno.permissions.query({ name: "env", variable });
+  if (permission.state === "granted" && !Deno.env.get(variable)) Deno.env.set(variable, value);
 }
 
 async function requestAdapter(runtime: Runtime): Promise<GPUAdapter> {

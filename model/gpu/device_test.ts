@@ -98,7 +98,8 @@ Deno.test("openGpu() says how to get an adapter where there is none", async () =
     try { await openGpu({ icd: "/nonexistent/icd.json" }); } catch (e) { console.log(e.name, e.message); }`;
   const { stdout } = await new Deno.Command(Deno.execPath(), {
     args: ["eval", code],
-    stderr: "null",
+    env: { DENO_WEBGPU_BACKEND: "", NO_COLOR: "1" },
+    stderr: "inherit",
   }).output();
   const text = new TextDecoder().decode(stdout);
   assertStringIncludes(text, NoGpuError.name);
