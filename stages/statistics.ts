@@ -1,0 +1,80 @@
+/**
+ * Statistics of a few repeated runs: means, intervals of Student's t, paired differences.
+ *
+ * @module
+ */
+
+import jstat from "jstat";
+
+/** Confidence of every interval. */
+export const CONFIDENCE = 0.95;
+
+/** What a sample says of a mean. */
+export interface Summary {
+  /** Observations. */
+  readonly n: number;
+  readonly mean: number;
+  /** Sample standard deviation (n − 1); null for a single observation. */
+  readonly sd: number | null;
+  /** Ends of the 95 % interval of the mean; null for a single observation. */
+  readonly low: number | null;
+  readonly high: number | null;
+}
+
+/** A {@linkcode Summary} of differences, with the chance of one as large if there were none. */
+export interface PairedSummary extends Summary {
+  /** Two-sided p-value of the paired t-test; null for a single pair. */
+  readonly p: number | null;
+}
+
+/**
+ * Mean, standard deviation and 95 % t-interval.
+ *
+ * @throws {RangeError} If there are no values or one isn't finite.
+ *
+ * @example
+ * ```ts
+ * import { summarize } from "./statistics.ts";
+ * const { mean, low, high } = summarize([1, 2, 3]);
+ * console.assert(mean === 2 && Math.abs(high! - 4.4841) < 1e-4 && Math.abs(low! + 0.4841) < 1e-4);
+ * ```
+ */
+export function summarize(values: readonly number[]): Summary {
+  const n = values.length;
+  if (n === 0) throw new RangeError("A summary needs at least one value, got none");
+  const wrong = values.find((value) => !Number.isFinite(value));
+  if (wrong !== undefined) throw new RangeError(`A summary needs finite values, got ${wrong}`);
+  const mean = values.reduce((sum, value) => sum + value, 0) / n;
+  if (n === 1) return { n, mean, sd: null, low: null, high: null };
+  const sd = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (n - 1));
+  const half = jstat.studentt.inv((1 + CONFIDENCE) / 2, n - 1) * sd / Math.sqrt(n);
+  return { n, mean, sd, low: mean - half, high: mean + half };
+}
+
+/**
+ * Differences `value − base` of runs with the same seed, with the p-value of the paired t-test.
+ *
+ * @throws {RangeError} If the lists differ in length, are empty, or hold a value that isn't finite.
+ */
+export function pairedDifference(
+  values: readonly number[],
+  base: readonly number[],
+): PairedSummary {
+  if (values.length !== base.length) {
+    throw new RangeError(`Pairs need lists of one length, got ${values.length} and ${base.length}`);
+  }
+  const summary = summarize(values.map((value, i) => value - (base[i] as number)));
+  if (summary.sd === null) return { ...summary, p: null };
+  if (summary.sd === 0) return { ...summary, p: summary.mean === 0 ? 1 : 0 };
+  const t = Math.abs(summary.mean) / (summary.sd / Math.sqrt(summary.n));
+  return { ...summary, p: 2 * jstat.studentt.cdf(-t, summary.n - 1) };
+}
+
+/** The middle value; the mean of the two middle ones of an even number. */
+export function median(values: readonly number[]): number {
+  if (values.length === 0) throw new RangeError("A median needs at least one value, got none");
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const upper = sorted[middle] as number;
+  return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] as number)) / 2;
+}
