@@ -1,0 +1,264 @@
+import fc from "fast-check";
+import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import type { ModelConfig } from "../config.ts";
+import { parameterSpecs } from "../parameters.ts";
+import { attentionBackward, attentionForward, type AttentionName } from "./attention.ts";
+import { ethosBackward, ethosForward, type EthosWeights } from "./ethos.ts";
+import { expertsBackward, expertsForward, type ExpertWeights } from "./experts.ts";
+import { crossEntropy } from "./loss.ts";
+import { dot, matrix, type Weights } from "./matrix.ts";
+import { ReferenceModel } from "./model.ts";
+import { batchNormBackward, batchNormForward, rmsNormBackward, rmsNormForward } from "./norm.ts";
+import { routerBackward, routerForward, type RouterWeights } from "./router.ts";
+import { swigluBackward, swigluForward, type SwigluName } from "./swiglu.ts";
+import { assertGradients, normals, randomTensors, smallConfig, under } from "./testing.ts";
+
+/** The trained ones among a layer's tensors. */
+function trained(config: ModelConfig, prefix: string, tensors: Map<string, Float64Array>) {
+  const names = new Set(parameterSpecs(config).map(({ name }) => name));
+  return under(new Map([...tensors].filter(([name]) => names.has(name))), prefix);
+}
+
+const small = (max: number, min = 1) => fc.integer({ min, max });
+
+Deno.test("gradients of RMS norm", () => {
+  fc.assert(
+    fc.property(small(5), small(7, 3), small(1000), (rows, columns, seed) => {
+      const random = normals(seed);
+      const x = random(rows * columns);
+      const gain = random(columns);
+      const g = random(rows * columns);
+      const forward = () => rmsNormForward(matrix(rows, columns, x), gain);
+      const backward = rmsNormBackward(forward(), matrix(rows, columns, g));
+      assertGradients(() => dot(forward().y.data, g), { x, gain }, {
+        x: backward.x.data,
+        gain: backward.gain,
+      });
+    }),
+    { numRuns: 10 },
+  );
+});
+
+for (const training of [true, false]) {
+  Deno.test(`gradients of batch norm, ${training ? "training" : "evaluation"}`, () => {
+    fc.assert(
+      fc.property(small(7, 3), small(5), small(1000), (rows, columns, seed) => {
+        const random = normals(seed);
+        const x = random(rows * columns);
+        const g = random(rows * columns);
+        const weights = {
+          "bn.gamma": random(columns),
+          "bn.beta": random(columns),
+          "bn.mean": random(columns),
+          "bn.var": random(columns).map((v) => 0.5 + v * v),
+        };
+        const forward = () => batchNormForward(matrix(rows, columns, x), weights, { training });
+        const backward = batchNormBackward(forward(), matrix(rows, columns, g));
+        const { "bn.gamma": gamma, "bn.beta": beta } = weights;
+        assertGradients(() => dot(forward().y.data, g), { x, gamma, beta }, {
+          x: backward.x.data,
+          gamma: backward.gamma,
+          beta: backward.beta,
+        });
+      }),
+      { numRuns: 10 },
+    );
+  });
+}
+
+Deno.test("gradients of SwiGLU", () => {
+  fc.assert(
+    fc.property(small(4), small(6), small(7), small(1000), (tokens, d_model, d_ffn, seed) => {
+      const config = { ...smallConfig, d_model, d_ffn };
+      const weights = under(randomTensors(config, seed), "layers.0.ffn.") as Weights<SwigluName>;
+      const random = normals(seed + 1);
+      const x = random(tokens * d_model);
+      const g = random(tokens * d_model);
+      const forward = () => swigluForward(config, weights, matrix(tokens, d_model, x));
+      const backward = swigluBackward(forward(), matrix(tokens, d_model, g));
+      assertGradients(() => dot(forward().y.data, g), { x, ...weights }, {
+        x: backward.x.data,
+        ...backward.weights,
+      });
+    }),
+    { numRuns: 10 },
+  );
+});
+
+Deno.test("gradients of attention", () => {
+  const sizes = fc.record({
+    d_model: small(7),
+    num_heads: small(3),
+    // A latent of one or two numbers may fall next to zero, where the norm bends too sharply for differences.
+    q_lora_rank: small(5, 3),
+    kv_lora_rank: small(5, 3),
+    d_nope: small(4),
+    d_rope: small(3).map((half) => 2 * half),
+    d_v: small(5),
+  });
+  fc.assert(
+    fc.property(sizes, small(3), small(6), small(1000), (sizes, batch, length, seed) => {
+      const config = { ...smallConfig, ...sizes };
+      const weights = under(randomTensors(config, seed), "layers.0.attn.") as Weights<
+        AttentionName
+      >;
+      const random = normals(seed + 1);
+      const count = batch * length;
+      const x = random(count * config.d_model);
+      const g = random(count * config.d_model);
+      const forward = () =>
+        attentionForward(config, weights, { x: matrix(count, config.d_model, x), length });
+      const backward = attentionBackward(forward(), matrix(count, config.d_model, g));
+      assertGradients(() => dot(forward().y.data, g), { x, ...weights }, {
+        x: backward.x.data,
+        ...backward.weights,
+      });
+    }),
+    { numRuns: 12 },
+  );
+});
+
+for (const router_batch_norm of [true, false]) {
+  for (const training of [true, false]) {
+    const name = `${router_batch_norm ? "with" : "without"} batch norm, ${
+      training ? "training" : "evaluation"
+    }`;
+    Deno.test(`gradients of the router ${name}`, () => {
+      const config = { ...smallConfig, router_batch_norm };
+      const prefix = "layers.1.ffn.router.";
+      const tensors = randomTensors(config, 5);
+      const weights = under(tensors, prefix) as RouterWeights;
+      const random = normals(6);
+      const tokens = 7;
+      const x = random(tokens * config.d_model);
+      const input = { x: matrix(tokens, config.d_model, x), training };
+      const first = routerForward(config, weights, input);
+      const g = random(first.score.length);
+      const coefficient = 0.7;
+      const forward = () => routerForward(config, weights, { ...input, selection: first.index });
+      const backward = routerBackward(first, { score: g, balance: coefficient });
+      assertGradients(
+        () => dot(forward().score, g) + coefficient * forward().balance,
+        { x, ...trained(config, prefix, tensors) },
+        { x: backward.x.data, ...backward.weights },
+      );
+      const bias = Math.max(...backward.weights.b_q.map(Math.abs));
+      assertEquals(bias === 0, router_batch_norm && training);
+    });
+  }
+}
+
+const expertSizes = fc.record({
+  d_model: small(6),
+  num_experts: small(4).map((keys) => keys ** 2),
+  d_latent: small(5),
+  d_hidden: small(6),
+  d_context: small(4, 0),
+});
+
+Deno.test("gradients of the experts, reordered and naive", () => {
+  const property = fc.property(
+    expertSizes,
+    small(4),
+    small(5),
+    small(1000),
+    (sizes, tokens, count, seed) => {
+      const config = { ...smallConfig, ...sizes };
+      const all = under(randomTensors(config, seed), "layers.1.ffn.");
+      const weights = Object.fromEntries(
+        Object.entries(all).filter(([name]) => !name.startsWith("router.")),
+      ) as ExpertWeights;
+      const random = normals(seed + 1);
+      const x = random(tokens * config.d_model);
+      const g = random(tokens * config.d_model);
+      const score = random(tokens * count).map(Math.abs);
+      // Few experts and several slots: some tokens keep an expert twice.
+      const index = Int32Array.from(
+        random(tokens * count),
+        (v) => Math.floor(Math.abs(v * 1e4)) % config.num_experts,
+      );
+      const input = { x: matrix(tokens, config.d_model, x), kept: { index, score } };
+      const results = (["reordered", "naive"] as const).map((execution) => {
+        const forward = () => expertsForward(config, weights, { ...input, execution });
+        const first = forward();
+        const backward = expertsBackward(first, matrix(tokens, config.d_model, g));
+        const gradients = { x: backward.x.data, score: backward.score, ...backward.weights };
+        assertGradients(() => dot(forward().y.data, g), { x, score, ...weights }, gradients);
+        return { y: first.y.data, ...gradients };
+      });
+      for (const [name, value] of Object.entries(results[0]!)) {
+        const other = (results[1] as Record<string, Float64Array>)[name]!;
+        value!.forEach((v, i) => assertAlmostEquals(v, other[i]!, 1e-10 * (1 + Math.abs(v)), name));
+      }
+    },
+  );
+  fc.assert(property, { numRuns: 10 });
+});
+
+for (const d_context of [0, 3]) {
+  Deno.test(`gradients of the ETHOS layer, d_context ${d_context}`, () => {
+    const config = { ...smallConfig, d_context, load_balance_coef: 0.3 };
+    const prefix = "layers.1.ffn.";
+    const tensors = randomTensors(config, 8);
+    const weights = under(tensors, prefix) as EthosWeights;
+    const random = normals(9);
+    const tokens = 5;
+    const x = random(tokens * config.d_model);
+    const g = random(tokens * config.d_model);
+    const input = { x: matrix(tokens, config.d_model, x), training: true };
+    const first = ethosForward(config, weights, input);
+    const backward = ethosBackward(first, matrix(tokens, config.d_model, g));
+    const value = () => {
+      const { y, auxiliary } = ethosForward(config, weights, {
+        ...input,
+        selection: first.routing.index,
+      });
+      return dot(y.data, g) + auxiliary;
+    };
+    assertGradients(value, { x, ...trained(config, prefix, tensors) }, {
+      x: backward.x.data,
+      ...backward.weights,
+    });
+  });
+}
+
+Deno.test("gradients of the cross-entropy", () => {
+  fc.assert(
+    fc.property(small(5), small(9, 2), small(1000), (rows, columns, seed) => {
+      const logits = normals(seed)(rows * columns, 2);
+      const targets = Array.from({ length: rows }, (_, i) => (i * 7 + seed) % columns);
+      const { gradient } = crossEntropy(matrix(rows, columns, logits), targets);
+      const value = () => crossEntropy(matrix(rows, columns, logits), targets).loss;
+      assertGradients(value, { logits }, { logits: gradient.data });
+    }),
+    { numRuns: 10 },
+  );
+});
+
+const variants: [string, Partial<ModelConfig>][] = [
+  ["ethos", { num_layers: 3 }],
+  ["context-aware with load balance", { d_context: 3, load_balance_coef: 0.4 }],
+  ["naive, without batch norm", { execution: "naive", router_batch_norm: false }],
+  ["dense", { kind: "dense" }],
+];
+
+for (const [name, change] of variants) {
+  Deno.test(`gradients of the whole model, ${name}`, () => {
+    const config = { ...smallConfig, ...change };
+    const model = new ReferenceModel(config, randomTensors(config, 11));
+    const batch = {
+      tokens: [1, 5, 2, 9, 1, 0, 10, 3],
+      targets: [5, 2, 9, 4, 0, 10, 3, 3],
+      length: 4,
+    };
+    const { gradients, routings } = model.gradients(batch);
+    assertEquals(gradients.size, parameterSpecs(config).length);
+    const selections = new Map(Array.from(routings, ([layer, { index }]) => [layer, index]));
+    assert(config.kind === "dense" || selections.size > 0);
+    assertGradients(
+      () => model.loss(batch, { selections }).total,
+      Object.fromEntries(model.parameters),
+      Object.fromEntries(gradients),
+    );
+  });
+}

@@ -1,0 +1,117 @@
+/**
+ * What the tests of the reference share: random numbers from a seed, and central differences.
+ *
+ * @module
+ */
+
+import { assert } from "@std/assert";
+import type { ModelConfig } from "../config.ts";
+import { parameterSpecs, size, statisticSpecs } from "../parameters.ts";
+import { dot } from "./matrix.ts";
+
+/** A small model of odd counts; widths are as odd as the mathematics allows. */
+export const smallConfig: ModelConfig = {
+  kind: "ethos",
+  vocab_size: 11,
+  d_model: 6,
+  num_layers: 2,
+  num_dense_layers: 1,
+  d_ffn: 5,
+  num_heads: 3,
+  q_lora_rank: 5,
+  kv_lora_rank: 3,
+  d_nope: 3,
+  d_rope: 4,
+  d_v: 5,
+  num_experts: 25,
+  routing_heads: 3,
+  top_k: 3,
+  d_query: 6,
+  router_batch_norm: true,
+  load_balance_coef: 0,
+  d_latent: 4,
+  d_hidden: 7,
+  d_context: 0,
+  execution: "auto",
+};
+
+/** Normal numbers from a seed. */
+export function normals(seed: number): (count: number, std?: number) => Float64Array {
+  let state = seed >>> 0;
+  const uniform = () => {
+    state = (state + 0x9e3779b9) >>> 0;
+    let z = state;
+    z = Math.imul(z ^ (z >>> 16), 0x21f0aaad);
+    z = Math.imul(z ^ (z >>> 15), 0x735a2d97);
+    return (((z ^ (z >>> 15)) >>> 0) + 0.5) / 2 ** 32;
+  };
+  const normal = () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
+  return (count, std = 1) => Float64Array.from({ length: count }, () => std * normal());
+}
+
+/** Every parameter and running statistic, spread so that no term hides behind another. */
+export function randomTensors(config: ModelConfig, seed: number): Map<string, Float64Array> {
+  const random = normals(seed);
+  const tensors = new Map<string, Float64Array>();
+  for (const spec of [...parameterSpecs(config), ...statisticSpecs(config)]) {
+    const fanIn = spec.shape.length === 2 ? spec.shape[0]! : 1;
+    const values = random(size(spec), spec.shape.length === 2 ? 1 / Math.sqrt(fanIn) : 0.2);
+    tensors.set(spec.name, spec.init.kind === "ones" ? values.map((v) => 1.2 + v / 2) : values);
+  }
+  return tensors;
+}
+
+/** The tensors whose names start with `prefix`, without it. */
+export function under(
+  tensors: ReadonlyMap<string, Float64Array>,
+  prefix: string,
+): Record<string, Float64Array> {
+  return Object.fromEntries(
+    Array.from(tensors).filter(([name]) => name.startsWith(prefix))
+      .map(([name, value]) => [name.slice(prefix.length), value]),
+  );
+}
+
+const STEP = 2e-5;
+const TOLERANCE = 2e-8;
+const SINGLE_ENTRIES = 3;
+
+/**
+ * Compares gradients with central differences of `value`, which reads `tensors` anew each time: for every tensor along two
+ * directions that move all of its entries, and along a few single entries.
+ */
+export function assertGradients(
+  value: () => number,
+  tensors: Readonly<Record<string, Float64Array>>,
+  gradients: Readonly<Record<string, Float64Array | undefined>>,
+): void {
+  const random = normals(7);
+  for (const [name, tensor] of Object.entries(tensors)) {
+    const gradient = gradients[name];
+    assert(gradient !== undefined, `${name} has no gradient`);
+    assert(gradient.length === tensor.length, `${name} has a gradient of another size`);
+    const single = Array.from({ length: SINGLE_ENTRIES }, (_, i) => {
+      const direction = new Float64Array(tensor.length);
+      direction[Math.floor((i + 0.5) * tensor.length / SINGLE_ENTRIES)] = 1;
+      return direction;
+    });
+    for (const direction of [random(tensor.length), random(tensor.length), ...single]) {
+      const norm = Math.sqrt(dot(direction, direction));
+      const saved = tensor.slice();
+      const at = (step: number) => {
+        tensor.forEach((_, i) => tensor[i] = saved[i]! + step * direction[i]! / norm);
+        return value();
+      };
+      const central = (step: number) => (at(step) - at(-step)) / (2 * step);
+      // Two steps cancel the error that grows with the square of the step.
+      const numeric = (4 * central(STEP) - central(2 * STEP)) / 3;
+      tensor.set(saved);
+      const analytic = dot(gradient, direction) / norm;
+      const scale = Math.max(1, Math.sqrt(dot(gradient, gradient)));
+      assert(
+        Math.abs(numeric - analytic) <= TOLERANCE * scale,
+        `Gradient of ${name}: ${analytic} computed, ${numeric} by differences`,
+      );
+    }
+  }
+}
