@@ -1,0 +1,91 @@
+import fc from "fast-check";
+import { assertEquals, assertThrows } from "@std/assert";
+import { matrix } from "./matrix.ts";
+import { chooseExperts, routerForward, type RouterWeights, topK } from "./router.ts";
+import { normals, randomTensors, smallConfig, under } from "./testing.ts";
+
+/** All `K²` sums, sorted. */
+function exhaustive(s1: number[], s2: number[], k: number): number[] {
+  const all = s1.flatMap((a, r) => s2.map((b, c) => ({ expert: r * s2.length + c, sum: a + b })));
+  return all.sort((a, b) => b.sum - a.sum || a.expert - b.expert).slice(0, k)
+    .map(({ expert }) => expert);
+}
+
+Deno.test("topK() keeps the lower of equal positions first", () => {
+  assertEquals(topK(Float64Array.of(1, 3, 3, 2, 3), 4), [1, 2, 4, 3]);
+});
+
+Deno.test("chooseExperts() finds the best of all pairs, ties to the lower number", () => {
+  // Small whole numbers, so that ties are everywhere.
+  const scores = fc.integer({ min: 1, max: 7 }).chain((keys) =>
+    fc.tuple(
+      fc.array(fc.integer({ min: -2, max: 2 }), { minLength: keys, maxLength: keys }),
+      fc.array(fc.integer({ min: -2, max: 2 }), { minLength: keys, maxLength: keys }),
+      fc.integer({ min: 1, max: keys }),
+    )
+  );
+  fc.assert(
+    fc.property(scores, ([s1, s2, k]) => {
+      assertEquals(
+        chooseExperts(Float64Array.from(s1), Float64Array.from(s2), k),
+        exhaustive(s1, s2, k),
+      );
+    }),
+    { numRuns: 300 },
+  );
+});
+
+function layer(router_batch_norm: boolean, tokens: number) {
+  const config = { ...smallConfig, router_batch_norm };
+  const weights = under(randomTensors(config, 3), "layers.1.ffn.router.") as RouterWeights;
+  const x = matrix(tokens, config.d_model, normals(4)(tokens * config.d_model));
+  return { config, weights, x };
+}
+
+Deno.test("routerForward() ignores the query's bias under batch norm, in training alone", () => {
+  const { config, weights, x } = layer(true, 9);
+  const moved = { ...weights, b_q: weights.b_q.map((v) => v + 0.5) };
+  for (const training of [true, false]) {
+    const a = routerForward(config, weights, { x, training }).score;
+    const b = routerForward(config, moved, { x, training }).score;
+    const difference = Math.max(...a.map((v, i) => Math.abs(v - b[i]!)));
+    assertEquals(difference < 1e-12, training);
+  }
+});
+
+Deno.test("routerForward() in training needs two tokens for batch norm's variance", () => {
+  const { config, weights, x } = layer(true, 1);
+  assertThrows(
+    () => routerForward(config, weights, { x, training: true }),
+    RangeError,
+    "over 1 token: the unbiased variance needs at least 2",
+  );
+  assertEquals(routerForward(config, weights, { x, training: false }).index.length, 9);
+  const plain = layer(false, 1);
+  const routing = routerForward(plain.config, plain.weights, { x, training: true });
+  assertEquals(routing.running, undefined);
+});
+
+Deno.test("routerForward() names a missing weight of batch norm", () => {
+  const { config, weights, x } = layer(true, 3);
+  const { "bn.var": _, ...incomplete } = weights;
+  assertThrows(
+    () => routerForward(config, incomplete, { x, training: true }),
+    Error,
+    "needs bn.var",
+  );
+});
+
+Deno.test("load balance is 2 for even use and even probabilities", () => {
+  // Without sub-keys every probability is 1/K, whatever was kept: K · Σ f/K = 1 on each axis.
+  const { config, weights, x } = layer(true, 5);
+  const flat = {
+    ...weights,
+    k1: new Float64Array(weights.k1.length),
+    k2: new Float64Array(weights.k2.length),
+  };
+  const { balance, index } = routerForward(config, flat, { x, training: true });
+  assertEquals(Math.abs(balance - 2) < 1e-12, true);
+  // All sums tie: the lowest experts win.
+  assertEquals([...index.subarray(0, config.top_k)], [0, 1, 2]);
+});
