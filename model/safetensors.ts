@@ -7,24 +7,19 @@
  * @module
  */
 
-/** Element types, by the name that the header gives them. */
-export type Dtype = keyof typeof elementBytes;
+import {
+  type Dtype,
+  elementBytes,
+  elements,
+  type Header,
+  headerLength,
+  malformed,
+  parseHeader,
+  PREFIX,
+  type TensorInfo,
+} from "./safetensors_header.ts";
 
-const elementBytes = {
-  BOOL: 1,
-  U8: 1,
-  I8: 1,
-  U16: 2,
-  I16: 2,
-  F16: 2,
-  BF16: 2,
-  U32: 4,
-  I32: 4,
-  F32: 4,
-  U64: 8,
-  I64: 8,
-  F64: 8,
-} as const;
+export type { Dtype, Header, TensorInfo } from "./safetensors_header.ts";
 
 /** An array of any element type. `BOOL` is read as bytes and `BF16` as the 16-bit words that it is stored in. */
 export type TensorArray =
@@ -40,22 +35,6 @@ export type TensorArray =
   | BigInt64Array<ArrayBuffer>
   | Float64Array<ArrayBuffer>;
 
-/** What the header says of one tensor. */
-export interface TensorInfo {
-  readonly dtype: Dtype;
-  readonly shape: readonly number[];
-  /** First byte, counted from the start of the file. */
-  readonly offset: number;
-  readonly byteLength: number;
-}
-
-/** A header, checked. */
-export interface Header {
-  /** Tensors by name, in the order of their bytes. */
-  readonly tensors: ReadonlyMap<string, TensorInfo>;
-  readonly metadata: Readonly<Record<string, string>>;
-}
-
 /** A tensor in memory. */
 export interface Tensor {
   readonly dtype: Dtype;
@@ -70,19 +49,6 @@ export interface TensorSource {
   readonly shape: readonly number[];
   /** Little-endian bytes, at once or piece by piece; the pieces may be of any size. */
   readonly data: ArrayBufferView | (() => AsyncIterable<Uint8Array> | Iterable<Uint8Array>);
-}
-
-/** What other readers accept, and far more than any model needs. */
-const MAX_HEADER = 100_000_000;
-const PREFIX = 8;
-
-function isDtype(value: unknown): value is Dtype {
-  return typeof value === "string" && Object.hasOwn(elementBytes, value);
-}
-
-/** Number of elements of a shape. */
-function elements(shape: readonly number[]): number {
-  return shape.reduce((product, size) => product * size, 1);
 }
 
 /** The array type that holds a dtype. */
@@ -123,134 +89,6 @@ export function toFloat64(tensor: Tensor): Float64Array<ArrayBuffer> {
     return Float64Array.from(new Float32Array(words.buffer));
   }
   return Float64Array.from(tensor.data as ArrayLike<number | bigint>, Number);
-}
-
-/** The keys of a JSON object's outermost level, repeated ones too; `text` must already be known to be valid JSON. */
-function outerKeys(text: string): string[] {
-  const keys: string[] = [];
-  let depth = 0;
-  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"\s*:?|[{}[\]]/g)) {
-    if (token === "{" || token === "[") depth++;
-    else if (token === "}" || token === "]") depth--;
-    else if (depth === 1 && token.endsWith(":")) {
-      keys.push(JSON.parse(token.slice(0, -1).trimEnd()));
-    }
-  }
-  return keys;
-}
-
-/** Says what is wrong with a file. */
-function malformed(where: string, what: string): SyntaxError {
-  return new SyntaxError(`${where} is not a valid safetensors file: ${what}`);
-}
-
-/** Length of the JSON header, from the file's first bytes. */
-function headerLength(prefix: Uint8Array, fileLength: number, where: string): number {
-  if (fileLength < PREFIX || prefix.length < PREFIX) {
-    throw malformed(where, `it has ${fileLength} bytes, too few for the header's length`);
-  }
-  const length = Number(
-    new DataView(prefix.buffer, prefix.byteOffset, PREFIX).getBigUint64(0, true),
-  );
-  if (length > MAX_HEADER) {
-    throw malformed(where, `a header of ${length} bytes; at most ${MAX_HEADER} are accepted`);
-  }
-  if (PREFIX + length > fileLength) {
-    throw malformed(
-      where,
-      `a header of ${length} bytes in a file of ${fileLength}: is it truncated?`,
-    );
-  }
-  return length;
-}
-
-/** One tensor's entry, its offsets counted from the end of the header. */
-function parseEntry(name: string, value: unknown, where: string) {
-  const fail = (what: string) => malformed(where, `tensor ${JSON.stringify(name)} ${what}`);
-  const entry = (typeof value === "object" && value !== null ? value : {}) as Record<
-    string,
-    unknown
-  >;
-  const { dtype, shape, data_offsets: offsets } = entry;
-  if (!isDtype(dtype)) {
-    throw fail(
-      `has the dtype ${JSON.stringify(dtype)}; known are ${Object.keys(elementBytes).join(", ")}`,
-    );
-  }
-  const isSize = (n: unknown): n is number => Number.isSafeInteger(n) && (n as number) >= 0;
-  if (!(Array.isArray(shape) && shape.every(isSize))) {
-    throw fail(`has the shape ${JSON.stringify(shape)}, expected a list of sizes`);
-  }
-  if (!(Array.isArray(offsets) && offsets.length === 2 && offsets.every(isSize))) {
-    throw fail(`has the offsets ${JSON.stringify(offsets)}, expected [begin, end]`);
-  }
-  const [begin, end] = offsets as [number, number];
-  const expected = elements(shape) * elementBytes[dtype];
-  if (end - begin !== expected) {
-    throw fail(
-      `has ${end - begin} bytes [${begin}, ${end}], but ${dtype} of shape [${
-        shape.join(", ")
-      }] takes ${expected}`,
-    );
-  }
-  return { name, dtype, shape: shape as number[], begin, end };
-}
-
-/** Parses and checks the JSON of a header. Tensors must cover the rest of the file without overlap or hole. */
-function parseHeader(json: Uint8Array, fileLength: number, where: string): Header {
-  let parsed: unknown;
-  let text: string;
-  try {
-    text = new TextDecoder("utf-8", { fatal: true }).decode(json);
-    parsed = JSON.parse(text);
-  } catch (cause) {
-    throw new SyntaxError(`${where} is not a valid safetensors file: its header is not JSON`, {
-      cause,
-    });
-  }
-  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
-    throw malformed(where, "its header is not an object");
-  }
-  const names = new Set<string>();
-  for (const name of outerKeys(text)) {
-    if (names.has(name)) throw malformed(where, `${JSON.stringify(name)} is there twice`);
-    names.add(name);
-  }
-
-  const { __metadata__: metadata = {}, ...rest } = parsed as Record<string, unknown>;
-  if (
-    typeof metadata !== "object" || metadata === null || Array.isArray(metadata) ||
-    !Object.values(metadata).every((value) => typeof value === "string")
-  ) {
-    throw malformed(where, "__metadata__ is not an object of strings");
-  }
-
-  const entries = Object.entries(rest).map(([name, value]) => parseEntry(name, value, where))
-    .sort((a, b) => a.begin - b.begin || a.end - b.end);
-  const start = PREFIX + json.length;
-  const tensors = new Map<string, TensorInfo>();
-  let position = 0;
-  for (const { name, dtype, shape, begin, end } of entries) {
-    if (begin !== position) {
-      throw malformed(
-        where,
-        `tensor ${JSON.stringify(name)} begins at ${begin}, ${
-          begin < position ? "overlapping what ends" : "leaving a hole after"
-        } ${position}`,
-      );
-    }
-    position = end;
-    tensors.set(name, { dtype, shape, offset: start + begin, byteLength: end - begin });
-  }
-  if (start + position !== fileLength) {
-    throw malformed(
-      where,
-      `its tensors end at byte ${start + position} of a file of ${fileLength}${
-        start + position > fileLength ? ": is it truncated?" : ""
-      }`,
-    );
-  }
-  return { tensors, metadata: metadata as Record<string, string> };
 }
 
 /**

@@ -5,14 +5,14 @@
  */
 
 import { join } from "@std/path";
-import {
-  type Comparison,
-  type GoldenCase,
-  type GoldenImplementation,
-  parseGolden,
-  type UnsupportedCase,
+import type {
+  Comparison,
+  GoldenCase,
+  GoldenImplementation,
+  UnsupportedCase,
 } from "../../model/golden.ts";
 import { compareGolden } from "../../model/golden_compare.ts";
+import { parseGolden } from "../../model/golden_file.ts";
 
 /** What to compare, and how to say it. */
 export interface CheckGoldenOptions {
