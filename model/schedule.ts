@@ -12,8 +12,10 @@ export interface LearningRateSchedule {
   readonly peak: number;
   /** Updates of the warm-up. */
   readonly warmup: number;
-  /** What follows: `cosine` ends at a tenth of the peak with the last update. */
+  /** What follows: `cosine` ends at `final_fraction` of the peak with the last update. */
   readonly after: "constant" | "cosine";
+  /** Where the cosine ends, as a share of the peak; the paper's configuration has 0.1. */
+  readonly final_fraction: number;
   /** Updates of the whole run; read by `cosine` alone. */
   readonly total: number;
 }
@@ -24,11 +26,9 @@ export const paperSchedule: LearningRateSchedule = {
   peak: 1e-4,
   warmup: 1000,
   after: "constant",
+  final_fraction: 0.1,
   total: Infinity,
 };
-
-/** Where the cosine ends, of the peak. */
-const FLOOR = 0.1;
 
 /**
  * Learning rate of update `update`, the first being 0.
@@ -46,10 +46,10 @@ export function learningRate(update: number, schedule: LearningRateSchedule): nu
   if (!Number.isInteger(update) || update < 0) {
     throw new RangeError(`Expected the number of an update, 0 or more, got ${update}`);
   }
-  const { initial, peak, warmup, after, total } = schedule;
+  const { initial, peak, warmup, after, final_fraction: floor, total } = schedule;
   if (update < warmup) return initial + (peak - initial) * update / warmup;
   if (after === "constant") return peak;
   const span = total - 1 - warmup;
   const progress = span > 0 ? Math.min(1, (update - warmup) / span) : 1;
-  return peak * (FLOOR + (1 - FLOOR) * 0.5 * (1 + Math.cos(Math.PI * progress)));
+  return peak * (floor + (1 - floor) * 0.5 * (1 + Math.cos(Math.PI * progress)));
 }
