@@ -11,7 +11,9 @@ import type { ModelConfig } from "./config.ts";
 
 /** A tensor of a golden file. */
 export interface GoldenTensor {
+  /** Sizes, outermost first. */
   readonly shape: readonly number[];
+  /** Row-major values. */
   readonly data: Float64Array;
   /** Whether the file holds whole numbers: indices, which must be equal. */
   readonly whole: boolean;
@@ -29,8 +31,11 @@ export interface CaseBase {
 
 /** Attention alone: `out.y` and `grad.*` of `sum(y ⊙ g)`; weights without prefix. */
 export interface MlaCase extends CaseBase {
+  /** What the file holds. */
   readonly kind: "mla";
+  /** Sizes, under the names of the model section. */
   readonly config: ModelConfig;
+  /** Sequences of the batch. */
   readonly batch: number;
   /** Tokens of a sequence. */
   readonly length: number;
@@ -41,44 +46,63 @@ export interface MlaCase extends CaseBase {
  * load-balance term, and `eval.*` with the running statistics that the pass left.
  */
 export interface RouterCase extends CaseBase {
+  /** What the file holds. */
   readonly kind: "router";
+  /** Sizes, under the names of the model section. */
   readonly config: ModelConfig;
+  /** Tokens, T. */
   readonly tokens: number;
 }
 
 /** The ETHOS feed-forward layer in training mode: `out.*` (`out.y_naive` by naive execution) and `grad.*` of `sum(y ⊙ g)`. */
 export interface LayerCase extends CaseBase {
+  /** What the file holds. */
   readonly kind: "layer";
+  /** Sizes, under the names of the model section. */
   readonly config: ModelConfig;
+  /** Tokens, T. */
   readonly tokens: number;
 }
 
 /** Training steps of a whole model on one batch: `out.*`, first `grad.*`, and `after.*` the last update. */
 export interface ModelCase extends CaseBase {
+  /** What the file holds. */
   readonly kind: "model";
+  /** Sizes, under the names of the model section. */
   readonly config: ModelConfig;
+  /** Sequences of the batch. */
   readonly batch: number;
   /** Tokens of a sequence. */
   readonly length: number;
+  /** Updates. */
   readonly steps: number;
+  /** Of every update. */
   readonly learningRate: number;
   /** Largest global norm of the gradients. */
   readonly clip: number;
+  /** Decoupled weight decay of what decays. */
   readonly weightDecay: number;
 }
 
 /** AdamW alone: `after.*` each step, `m.*` and `v.*` after the last, `out.grad_norms`. */
 export interface OptimizerCase extends CaseBase {
+  /** What the file holds. */
   readonly kind: "optimizer";
+  /** Updates. */
   readonly steps: number;
+  /** Decay of the first moment. */
   readonly beta1: number;
+  /** Decay of the second moment. */
   readonly beta2: number;
+  /** Added to the root of the second moment. */
   readonly epsilon: number;
+  /** Decoupled weight decay of what decays. */
   readonly weightDecay: number;
   /** Largest global norm of the gradients. */
   readonly clip: number;
   /** Names of the parameters, as in `param.<name>` and `grads.<name>`. */
   readonly names: readonly string[];
+  /** Names of the parameters that decay. */
   readonly decaying: ReadonlySet<string>;
 }
 
@@ -87,7 +111,9 @@ export type GoldenCase = MlaCase | RouterCase | LayerCase | ModelCase | Optimize
 
 /** A well-formed golden file about something that this project does not implement. */
 export interface UnsupportedCase {
+  /** What the file holds. */
   readonly kind: "unsupported";
+  /** Name of the file. */
   readonly file: string;
   /** What it is about. */
   readonly about: string;
@@ -117,11 +143,17 @@ export type GoldenResults = ReadonlyMap<string, ArrayLike<number>>;
 export interface GoldenImplementation {
   /** For the table: `reference`, `gpu`. */
   readonly name: string;
+  /** How far it may be off. */
   readonly tolerance: GoldenTolerance;
+  /** Results of {@linkcode MlaCase}. */
   mla(golden: MlaCase): GoldenResults | Promise<GoldenResults>;
+  /** Results of {@linkcode RouterCase}. */
   router(golden: RouterCase): GoldenResults | Promise<GoldenResults>;
+  /** Results of {@linkcode LayerCase}. */
   layer(golden: LayerCase): GoldenResults | Promise<GoldenResults>;
+  /** Results of {@linkcode ModelCase}. */
   model(golden: ModelCase): GoldenResults | Promise<GoldenResults>;
+  /** Results of {@linkcode OptimizerCase}. */
   optimizer(golden: OptimizerCase): GoldenResults | Promise<GoldenResults>;
   /** Why this implementation has no counterpart of a result; undefined where it must return it. */
   omits?(golden: GoldenCase, tensor: string): string | undefined;
@@ -129,11 +161,15 @@ export interface GoldenImplementation {
 
 /** One tensor's error beside what is allowed. */
 export interface Comparison {
+  /** The tensor's name in the file. */
   readonly tensor: string;
   /** `equal` counts the numbers that differ. */
   readonly measure: "relative" | "absolute" | "mean absolute" | "equal";
+  /** NaN where nothing could be measured. */
   readonly error: number;
+  /** How far it may be off. */
   readonly tolerance: number;
+  /** Whether the error is within the tolerance. */
   readonly ok: boolean;
   /** True where the implementation declares that it has no counterpart; `note` says why. */
   readonly omitted?: boolean;
@@ -146,4 +182,13 @@ export function input(golden: GoldenCase, name: string): GoldenTensor {
   const tensor = golden.inputs.get(name);
   if (tensor === undefined) throw new RangeError(`${golden.file} has no input ${name}`);
   return tensor;
+}
+
+/** The parameters and running statistics that a whole model's case starts from. */
+export function goldenParameters(golden: ModelCase): Map<string, Float64Array> {
+  const parameters = new Map<string, Float64Array>();
+  for (const [name, { data }] of golden.inputs) {
+    if (name.startsWith("param.")) parameters.set(name.slice("param.".length), data);
+  }
+  return parameters;
 }

@@ -62,7 +62,7 @@ const metadataSchema = z.object({
 });
 
 /** The `config` of a golden file's metadata. */
-export type GoldenMetadata = z.infer<typeof metadataSchema>;
+type GoldenMetadata = z.infer<typeof metadataSchema>;
 
 /** Kinds of feed-forward layers that golden files know and this project does not. */
 const OTHER_KINDS = ["peer", "switch", "topk_moe"];
@@ -87,7 +87,7 @@ function required<Key extends keyof GoldenMetadata>(
  *
  * @throws {SyntaxError} If the sizes contradict each other.
  */
-export function goldenConfig(metadata: GoldenMetadata, file: string): ModelConfig {
+function goldenConfig(metadata: GoldenMetadata, file: string): ModelConfig {
   const { sub_keys = 2, top_k = 1, layers = 1, dense_layers = 0, kind } = metadata;
   const sparse = kind === "ethos" || kind === "router";
   if (top_k > sub_keys) {

@@ -37,15 +37,21 @@ export type TensorArray =
 
 /** A tensor in memory. */
 export interface Tensor {
+  /** Type of an element. */
   readonly dtype: Dtype;
+  /** Sizes, outermost first. */
   readonly shape: readonly number[];
+  /** Elements, row-major. */
   readonly data: TensorArray;
 }
 
 /** A tensor to write: its bytes, or something that yields them in order. */
 export interface TensorSource {
+  /** Name in the file. */
   readonly name: string;
+  /** Type of an element. */
   readonly dtype: Dtype;
+  /** Sizes, outermost first. */
   readonly shape: readonly number[];
   /** Little-endian bytes, at once or piece by piece; the pieces may be of any size. */
   readonly data: ArrayBufferView | (() => AsyncIterable<Uint8Array> | Iterable<Uint8Array>);
@@ -96,11 +102,12 @@ export function toFloat64(tensor: Tensor): Float64Array<ArrayBuffer> {
  *
  * @example
  * ```ts
+ * import { assert } from "@std/assert";
  * import { encodeSafetensors, parseSafetensors } from "./safetensors.ts";
  * const bytes = encodeSafetensors([
  *   { name: "x", dtype: "F32", shape: [2], data: Float32Array.of(1, 2) },
  * ]);
- * console.assert(parseSafetensors(bytes).tensors.get("x")?.data[1] === 2);
+ * assert(parseSafetensors(bytes).tensors.get("x")?.data[1] === 2);
  * ```
  *
  * @param where What to call the file in errors.

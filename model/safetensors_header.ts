@@ -26,10 +26,13 @@ export const elementBytes = {
 
 /** What the header says of one tensor. */
 export interface TensorInfo {
+  /** Type of an element. */
   readonly dtype: Dtype;
+  /** Sizes, outermost first. */
   readonly shape: readonly number[];
   /** First byte, counted from the start of the file. */
   readonly offset: number;
+  /** Number of bytes. */
   readonly byteLength: number;
 }
 
@@ -37,6 +40,7 @@ export interface TensorInfo {
 export interface Header {
   /** Tensors by name, in the order of their bytes. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;
+  /** The header's `__metadata__`. */
   readonly metadata: Readonly<Record<string, string>>;
 }
 

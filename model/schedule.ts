@@ -35,9 +35,10 @@ export const paperSchedule: LearningRateSchedule = {
  *
  * @example
  * ```ts
+ * import { assert } from "@std/assert";
  * import { learningRate, paperSchedule } from "./schedule.ts";
- * console.assert(learningRate(0, paperSchedule) === 1e-5);
- * console.assert(learningRate(1000, paperSchedule) === 1e-4);
+ * assert(learningRate(0, paperSchedule) === 1e-5);
+ * assert(learningRate(1000, paperSchedule) === 1e-4);
  * ```
  *
  * @throws {RangeError} If `update` is not a whole number from 0.

@@ -48,9 +48,12 @@ export type AttentionName =
   | "w_o";
 
 /** One head of one sequence, after rotation. */
-interface Head {
+export interface AttentionHead {
+  /** Length × (d_nope + d_rope). */
   readonly query: Matrix;
+  /** Length × (d_nope + d_rope). */
   readonly key: Matrix;
+  /** Length × d_v. */
   readonly value: Matrix;
   /** Attention weights, length × length, zero above the diagonal. */
   readonly weights: Matrix;
@@ -58,15 +61,22 @@ interface Head {
 
 /** What {@linkcode attentionForward} returns; the input of {@linkcode attentionBackward}. */
 export interface Attention {
+  /** Output, tokens × d_model. */
   readonly y: Matrix;
+  /** Input, tokens × d_model. */
   readonly x: Matrix;
+  /** Sizes of the layer. */
   readonly sizes: AttentionSizes;
+  /** Tokens of a sequence. */
   readonly length: number;
+  /** Weights of the layer. */
   readonly weights: Weights<AttentionName>;
+  /** Norm of the latent that queries come from. */
   readonly queryLatent: RmsNorm;
+  /** Norm of the latent that keys and values come from. */
   readonly keyLatent: RmsNorm;
   /** Sequence after sequence, head after head. */
-  readonly heads: readonly Head[];
+  readonly heads: readonly AttentionHead[];
   /** The heads' outputs side by side, tokens × heads·d_v. */
   readonly mixed: Matrix;
 }
@@ -138,7 +148,7 @@ export function attentionForward(
   const keysValues = matmul(keyLatent.y, w.w_ukv);
 
   const mixed = matrix(x.rows, num_heads * d_v);
-  const heads: Head[] = [];
+  const heads: AttentionHead[] = [];
   const scale = 1 / Math.sqrt(d_nope + d_rope);
   for (let top = 0; top < x.rows; top += length) {
     const rotaryKey = rotate(block(down, { top, rows: length, left: kv_lora_rank }), 1);

@@ -36,11 +36,15 @@ export type EthosWeights = Partial<Weights<EthosName>>;
 
 /** What {@linkcode ethosForward} returns; the input of {@linkcode ethosBackward}. */
 export interface Ethos {
+  /** Output, tokens × d_model. */
   readonly y: Matrix;
   /** The load-balance term with its coefficient: part of what is minimised. */
   readonly auxiliary: number;
+  /** What the router decided. */
   readonly routing: Routing;
+  /** What the experts computed. */
   readonly experts: Experts;
+  /** Sizes of the layer. */
   readonly sizes: EthosSizes;
 }
 

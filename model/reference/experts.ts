@@ -55,11 +55,17 @@ export interface KeptExperts {
 
 /** What {@linkcode expertsForward} returns; the input of {@linkcode expertsBackward}. */
 export interface Experts {
+  /** Output, tokens × d_model. */
   readonly y: Matrix;
+  /** Input, tokens × d_model. */
   readonly x: Matrix;
+  /** Sizes of the layer. */
   readonly sizes: ExpertSizes;
+  /** Weights of the experts. */
   readonly weights: ExpertWeights;
+  /** Which experts ran, and their scores. */
   readonly kept: KeptExperts;
+  /** The order in which they ran. */
   readonly execution: ExpertExecution;
   /** What the hypernetwork reads for each kept expert, tokens·M × (d_latent + d_context). */
   readonly code: Matrix;

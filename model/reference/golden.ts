@@ -8,6 +8,7 @@ import type { ModelConfig } from "../config.ts";
 import {
   type GoldenCase,
   type GoldenImplementation,
+  goldenParameters,
   type GoldenResults,
   input,
   type LayerCase,
@@ -108,15 +109,6 @@ function layer(golden: LayerCase): GoldenResults {
     ["grad.x", backward.x.data],
     ...named("grad.", backward.weights),
   ]);
-}
-
-/** The parameters and running statistics that a whole model's case starts from. */
-export function goldenParameters(golden: ModelCase): Map<string, Float64Array> {
-  const parameters = new Map<string, Float64Array>();
-  for (const [name, { data }] of golden.inputs) {
-    if (name.startsWith("param.")) parameters.set(name.slice("param.".length), data);
-  }
-  return parameters;
 }
 
 function model(golden: ModelCase): GoldenResults {

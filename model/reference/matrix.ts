@@ -6,7 +6,9 @@
 
 /** A row-major matrix of float64. */
 export interface Matrix {
+  /** Number of rows. */
   readonly rows: number;
+  /** Number of columns. */
   readonly columns: number;
   /** `rows · columns` numbers, row after row. */
   readonly data: Float64Array;
@@ -20,9 +22,10 @@ export type Weights<Name extends string> = Readonly<Record<Name, Float64Array>>;
  *
  * @example
  * ```ts
+ * import { assert } from "@std/assert";
  * import { matmul, matrix, transpose } from "./matrix.ts";
  * const x = matrix(1, 2, Float64Array.of(3, 4));
- * console.assert(matmul(x, transpose(x)).data[0] === 25);
+ * assert(matmul(x, transpose(x)).data[0] === 25);
  * ```
  *
  * @throws {RangeError} If `data` does not hold `rows · columns` numbers.

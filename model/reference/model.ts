@@ -36,7 +36,9 @@ import { type Swiglu, swigluBackward, swigluForward, type SwigluName } from "./s
 
 /** A micro-batch: sequences of `length` tokens one after another, and for each token the one that follows. */
 export interface TokenBatch {
+  /** Input tokens, sequence after sequence. */
   readonly tokens: ArrayLike<number>;
+  /** The token after each. */
   readonly targets: ArrayLike<number>;
   /** Tokens of a sequence. */
   readonly length: number;
@@ -113,6 +115,8 @@ export class ReferenceModel {
   #execution: ExpertExecution;
 
   /**
+   * A model of these tensors, its optimiser before the first update.
+   *
    * @param tensors Every parameter by name, and the running statistics where they are not to start anew. Copied.
    * @throws {Error} If a parameter is missing, of the wrong size, or unknown.
    */

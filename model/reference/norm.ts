@@ -21,8 +21,11 @@ const BATCH_MOMENTUM = 0.1;
 
 /** What {@linkcode rmsNormForward} returns; the input of {@linkcode rmsNormBackward}. */
 export interface RmsNorm {
+  /** Output, shaped as the input. */
   readonly y: Matrix;
+  /** Input, one vector a row. */
   readonly x: Matrix;
+  /** One factor a column. */
   readonly gain: Float64Array;
   /** `1 / sqrt(mean(x²) + 1e-6)` of each row. */
   readonly inverse: Float64Array;
@@ -63,7 +66,9 @@ export function rmsNormBackward(
 
 /** Running statistics of a batch norm. */
 export interface RunningStatistics {
+  /** One a feature. */
   readonly mean: Float64Array;
+  /** One a feature; unbiased. */
   readonly variance: Float64Array;
 }
 
@@ -72,11 +77,15 @@ export type BatchNormName = "bn.gamma" | "bn.beta" | "bn.mean" | "bn.var";
 
 /** What {@linkcode batchNormForward} returns; the input of {@linkcode batchNormBackward}. */
 export interface BatchNorm {
+  /** Output, shaped as the input. */
   readonly y: Matrix;
   /** Running statistics after this pass; in evaluation those that were used. */
   readonly running: RunningStatistics;
+  /** Whether the statistics are those of the batch. */
   readonly training: boolean;
+  /** One factor a column. */
   readonly gamma: Float64Array;
+  /** The input with the statistics taken out, before γ and β. */
   readonly normalised: Matrix;
   /** `1 / sqrt(variance + 1e-5)` of each column. */
   readonly inverse: Float64Array;

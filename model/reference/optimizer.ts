@@ -9,9 +9,13 @@ export type Named = ReadonlyMap<string, Float64Array>;
 
 /** Constants of the optimiser. */
 export interface AdamWOptions {
+  /** Decay of the first moment. */
   readonly beta1: number;
+  /** Decay of the second moment. */
   readonly beta2: number;
+  /** Added to the root of the second moment. */
   readonly epsilon: number;
+  /** Share of a decaying parameter that a rate of 1 would take away. */
   readonly weightDecay: number;
 }
 
@@ -50,10 +54,11 @@ export function clipByGlobalNorm(
  *
  * @example
  * ```ts
+ * import { assert } from "@std/assert";
  * import { AdamW } from "./optimizer.ts";
  * const p = new Map([["w", Float64Array.of(1)]]);
  * new AdamW(new Set()).step(p, new Map([["w", Float64Array.of(3)]]), { learningRate: 0.1 });
- * console.assert(Math.abs(p.get("w")![0]! - 0.9) < 1e-8); // the first step is lr · sign(g)
+ * assert(Math.abs(p.get("w")![0]! - 0.9) < 1e-8); // the first step is lr · sign(g)
  * ```
  */
 export class AdamW {
@@ -65,7 +70,11 @@ export class AdamW {
   /** Second moments by name. */
   readonly v: Map<string, Float64Array> = new Map();
 
-  /** @param decaying Names of the parameters that decay. */
+  /**
+   * An optimiser before its first update.
+   *
+   * @param decaying Names of the parameters that decay.
+   */
   constructor(decaying: ReadonlySet<string>, options: Partial<AdamWOptions> = {}) {
     this.#decaying = decaying;
     this.#options = { ...adamWDefaults, ...options };

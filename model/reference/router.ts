@@ -66,9 +66,13 @@ export interface Routing {
   readonly balance: number;
   /** Batch norm's running statistics after this pass; undefined without batch norm. */
   readonly running?: RunningStatistics;
+  /** Input, tokens × d_model. */
   readonly x: Matrix;
+  /** Sizes of the router. */
   readonly sizes: RouterSizes;
+  /** Weights of the router. */
   readonly weights: RouterWeights;
+  /** Batch norm of the queries, where there is one. */
   readonly norm?: BatchNorm;
 }
 

@@ -16,12 +16,19 @@ export type SwigluName = "w_gate" | "w_up" | "w_down";
 
 /** What {@linkcode swigluForward} returns; the input of {@linkcode swigluBackward}. */
 export interface Swiglu {
+  /** Output, tokens × d_model. */
   readonly y: Matrix;
+  /** Input, tokens × d_model. */
   readonly x: Matrix;
+  /** Sizes of the layer. */
   readonly sizes: SwigluSizes;
+  /** Weights of the layer. */
   readonly weights: Weights<SwigluName>;
+  /** `x W_gate`, before silu. */
   readonly gate: Matrix;
+  /** `x W_up`. */
   readonly up: Matrix;
+  /** `silu(gate) ⊙ up`. */
   readonly hidden: Matrix;
 }
 

@@ -30,9 +30,13 @@ export interface CheckGoldenOptions {
 
 /** What one implementation made of one file. */
 export interface GoldenReport {
+  /** Name of the file. */
   readonly file: string;
+  /** Name of the implementation. */
   readonly implementation: string;
+  /** Whether every tensor is within tolerance. */
   readonly ok: boolean;
+  /** Tensor by tensor. */
   readonly comparisons: readonly Comparison[];
   /** What stopped the comparison, if something did. */
   readonly error?: string;
