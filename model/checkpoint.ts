@@ -1,0 +1,212 @@
+/**
+ * Checkpoints: a folder that holds a model, and what it takes to train on as if nothing had happened.
+ *
+ * ```text
+ * model.safetensors      weights and running statistics, by the specification's names; the configuration in the header
+ * optimizer.safetensors  first and second moments, `m.<name>` and `v.<name>`
+ * state.json             update, loss scale, counters, what was best so far
+ * ```
+ *
+ * A folder is written under another name, synced and renamed, so one that is there is whole.
+ *
+ * @module
+ */
+
+import { basename, join } from "@std/path";
+import { z } from "zod";
+import { type ModelConfig, modelSchema } from "./config.ts";
+import { parameterSpecs, statisticSpecs } from "./parameters.ts";
+import { SafetensorsFile, type TensorSource, writeSafetensors } from "./safetensors.ts";
+import type { StateKind, Trainer } from "./trainer.ts";
+
+/** Name of the weights' file. */
+export const MODEL_FILE = "model.safetensors";
+const OPTIMIZER_FILE = "optimizer.safetensors";
+const STATE_FILE = "state.json";
+
+const stateSchema = z.strictObject({
+  format: z.literal("ethos-checkpoint-1"),
+  /** Updates done. */
+  step: z.int().min(0),
+  /** Loss scale and counters of `shaders/control.wgsl`. */
+  control: z.array(z.number()),
+  /** Lowest validation loss so far, and the update after which it was measured. */
+  best: z.strictObject({ step: z.int(), nats: z.number() }).nullable(),
+});
+
+/** What a checkpoint holds besides tensors. */
+export type CheckpointState = z.infer<typeof stateSchema>;
+
+/** Writes the weights and running statistics of a trainer to one file, readable by any safetensors reader. */
+export async function saveModel(path: string, trainer: Trainer): Promise<void> {
+  const { config } = trainer;
+  const sources = [...parameterSpecs(config), ...statisticSpecs(config)]
+    .map((spec) => source(trainer, "value", spec.name, spec));
+  await writeSafetensors(path, sources, {
+    metadata: { format: "ethos", config: JSON.stringify(config) },
+  });
+}
+
+/** Writes a whole checkpoint as `directory`, atomically. */
+export async function saveCheckpoint(
+  directory: string,
+  trainer: Trainer,
+  state: Omit<CheckpointState, "format" | "control">,
+): Promise<void> {
+  const temporary = `${directory}.partial`;
+  await remove(temporary);
+  await Deno.mkdir(temporary, { recursive: true });
+  await saveModel(join(temporary, MODEL_FILE), trainer);
+  const moments = parameterSpecs(trainer.config).flatMap((spec) =>
+    (["m", "v"] as const).map((kind) => source(trainer, kind, `${kind}.${spec.name}`, spec))
+  );
+  await writeSafetensors(join(temporary, OPTIMIZER_FILE), moments);
+  const complete: CheckpointState = {
+    format: "ethos-checkpoint-1",
+    ...state,
+    control: await trainer.readControl(),
+  };
+  await writeSynced(join(temporary, STATE_FILE), JSON.stringify(complete, null, 2) + "\n");
+  await syncDirectory(temporary);
+  await remove(directory);
+  await Deno.rename(temporary, directory);
+  await syncDirectory(join(directory, ".."));
+}
+
+/** Puts a trainer where a checkpoint left off. Throws when the checkpoint is of another model, naming the difference. */
+export async function loadCheckpoint(
+  directory: string,
+  trainer: Trainer,
+): Promise<CheckpointState> {
+  const path = join(directory, STATE_FILE);
+  const parsed = stateSchema.safeParse(JSON.parse(await Deno.readTextFile(path)));
+  if (!parsed.success) {
+    throw new Error(`${path} is not a checkpoint's state: ${z.prettifyError(parsed.error)}`);
+  }
+  await loadTensors(join(directory, MODEL_FILE), trainer, ["value"]);
+  await loadTensors(join(directory, OPTIMIZER_FILE), trainer, ["m", "v"]);
+  const state = parsed.data;
+  await trainer.resume(state.step, state.control);
+  return state;
+}
+
+/** The configuration in a model file's header. */
+export async function readModelConfig(path: string): Promise<ModelConfig> {
+  using file = await SafetensorsFile.open(path);
+  const text = file.metadata["config"];
+  if (text === undefined) {
+    throw new Error(`${path} has no model configuration in its header (__metadata__.config)`);
+  }
+  const { vocab_size, ...model } = JSON.parse(text);
+  const parsed = modelSchema.safeParse(model);
+  if (!parsed.success || !Number.isInteger(vocab_size) || vocab_size < 1) {
+    throw new Error(`${path} has a model configuration that is not valid: ${text}`);
+  }
+  return { ...parsed.data, vocab_size };
+}
+
+/** Something whose weights can be replaced from a file. */
+export interface WeightSink {
+  readonly config: ModelConfig;
+  writeState(kind: StateKind, name: string, values: Float32Array): void;
+}
+
+/** Fills weights and running statistics from a model file. */
+export async function loadModel(path: string, sink: WeightSink): Promise<void> {
+  await loadTensors(path, sink, ["value"]);
+}
+
+async function loadTensors(
+  path: string,
+  sink: WeightSink,
+  kinds: readonly StateKind[],
+): Promise<void> {
+  using file = await SafetensorsFile.open(path);
+  for (const kind of kinds) {
+    const specs = parameterSpecs(sink.config);
+    const all = kind === "value" ? [...specs, ...statisticSpecs(sink.config)] : specs;
+    for (const { name, shape } of all) {
+      const key = kind === "value" ? name : `${kind}.${name}`;
+      if (!file.tensors.has(key)) throw new Error(`${path} has no tensor ${key}`);
+      const tensor = await file.read(key);
+      if (tensor.shape.join() !== shape.join() || !(tensor.data instanceof Float32Array)) {
+        throw new Error(
+          `${path}: tensor ${key} is ${tensor.dtype} [${tensor.shape.join(", ")}], expected F32 [${
+            shape.join(", ")
+          }]`,
+        );
+      }
+      sink.writeState(kind, name, tensor.data);
+    }
+  }
+}
+
+/** The checkpoints in a folder by the number of updates, oldest first. Half-written ones have another name. */
+export async function listCheckpoints(
+  folder: string,
+): Promise<{ step: number; path: string }[]> {
+  const found: { step: number; path: string }[] = [];
+  try {
+    for await (const entry of Deno.readDir(folder)) {
+      const step = /^step-(\d+)$/.exec(entry.name)?.[1];
+      if (step !== undefined) found.push({ step: Number(step), path: join(folder, entry.name) });
+    }
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  return found.sort((a, b) => a.step - b.step);
+}
+
+/** Where the checkpoint after `step` updates goes. */
+export function checkpointPath(folder: string, step: number): string {
+  return join(folder, `step-${String(step).padStart(9, "0")}`);
+}
+
+/** Removes all checkpoints but the last `keep`, and what a killed run left half-written. */
+export async function pruneCheckpoints(folder: string, keep: number): Promise<void> {
+  const checkpoints = await listCheckpoints(folder);
+  for (const { path } of checkpoints.slice(0, -keep)) await remove(path);
+  for await (const entry of Deno.readDir(folder)) {
+    if (entry.name.endsWith(".partial")) await remove(join(folder, basename(entry.name)));
+  }
+}
+
+/** A tensor of the trainer, read back when the writer comes to it. */
+function source(
+  trainer: Trainer,
+  kind: StateKind,
+  name: string,
+  spec: { name: string; shape: readonly number[] },
+): TensorSource {
+  return {
+    name,
+    dtype: "F32",
+    shape: spec.shape,
+    data: async function* () {
+      const values = await trainer.readState(kind, spec.name);
+      yield new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+    },
+  };
+}
+
+async function writeSynced(path: string, text: string): Promise<void> {
+  using file = await Deno.open(path, { write: true, create: true, truncate: true });
+  const bytes = new TextEncoder().encode(text);
+  for (let done = 0; done < bytes.length;) done += await file.write(bytes.subarray(done));
+  await file.sync();
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  // Windows cannot open folders; its rename is durable without.
+  if (Deno.build.os === "windows") return;
+  using directory = await Deno.open(path);
+  await directory.sync();
+}
+
+async function remove(path: string): Promise<void> {
+  try {
+    await Deno.remove(path, { recursive: true });
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}

@@ -1,0 +1,407 @@
+/**
+ * Training and evaluating one model on one device: weights, plans, and what a step does.
+ *
+ * @module
+ */
+
+import type { ModelConfig } from "./config.ts";
+import type { Gpu } from "./gpu/device.ts";
+import { Arena, type MemoryLine } from "./gpu/memory.ts";
+import { buildPlans, type BuiltPlan, type BuiltPlans, Plan } from "./gpu/plan.ts";
+import { Tensor } from "./gpu/tensor.ts";
+import { download, upload } from "./gpu/transfer.ts";
+import { initializeNormal } from "./initialize.ts";
+import { LayerContext } from "./layers/context.ts";
+import { recordEvaluation, recordTraining } from "./network.ts";
+import { castInto } from "./ops/cast.ts";
+import { NO_TARGET } from "./ops/cross_entropy.ts";
+import {
+  CONTROL_SIZE,
+  CONTROL_STATE,
+  METRICS_RING,
+  METRICS_WIDTH,
+  recordUpdate,
+} from "./ops/optimizer.ts";
+import { parameterSpecs, statisticSpecs } from "./parameters.ts";
+import type { TokenBatch, TokenSource } from "./sampler.ts";
+import { learningRate } from "./schedule.ts";
+import { trainingSteps, type TrainSection } from "./train_config.ts";
+import { usageCounts } from "./ops/usage.ts";
+import { Weights } from "./weights.ts";
+
+/** One update, as the GPU saw it. */
+export interface StepRecord {
+  /** Number of the update, the first being 0. */
+  readonly step: number;
+  /** Mean cross-entropy of its tokens, nats. */
+  readonly loss: number;
+  /** Load-balance term, without a coefficient of 0 also 0. */
+  readonly balance: number;
+  /** Global norm of the gradient before clipping. */
+  readonly grad_norm: number;
+  readonly lr: number;
+  readonly loss_scale: number;
+  /** False when something was not finite and the update was skipped. */
+  readonly applied: boolean;
+  /** Skipped updates so far. */
+  readonly skipped: number;
+  /** Skipped updates since the last applied one. */
+  readonly skipped_in_row: number;
+}
+
+/** How the experts of one layer were used. */
+export interface LayerUsage {
+  readonly layer: number;
+  /** Times each expert was kept, `[N]`. */
+  readonly counts: Uint32Array;
+}
+
+/** What an evaluation measured. */
+export interface EvaluationResult {
+  /** Predictions made. */
+  readonly tokens: number;
+  /** Sum of their cross-entropies, nats. */
+  readonly total_nats: number;
+  /** Mean cross-entropy, nats. */
+  readonly nats: number;
+  readonly perplexity: number;
+  readonly usage: readonly LayerUsage[];
+}
+
+/** Options of {@linkcode Trainer.create}. */
+export interface TrainerOptions {
+  readonly config: ModelConfig;
+  readonly train: TrainSection;
+  /** Chooses the initial weights. */
+  readonly seed: number;
+}
+
+/** Which numbers of a trainer a checkpoint holds. */
+export type StateKind = "value" | "m" | "v";
+
+/** A model under training. */
+export class Trainer {
+  readonly gpu: Gpu;
+  readonly config: ModelConfig;
+  readonly train: TrainSection;
+  readonly weights: Weights;
+  /** Updates of the whole run. */
+  readonly steps: number;
+  readonly #tensors: Record<"control" | "schedule" | "loss" | "metrics", Tensor>;
+  readonly #batch: Record<"tokens" | "targets" | "losses", Tensor>;
+  readonly #usage: ReadonlyMap<number, Tensor>;
+  readonly #arenas: readonly Arena[];
+  #built: BuiltPlans | undefined;
+  /** Updates submitted, and updates whose records were read. */
+  #submitted = 0;
+  #read = 0;
+
+  private constructor(gpu: Gpu, options: TrainerOptions) {
+    const { config, train } = options;
+    this.gpu = gpu;
+    this.config = config;
+    this.train = train;
+    this.steps = trainingSteps(train);
+    this.weights = new Weights(gpu, weightSpecs(config), {
+      train: true,
+      precision: train.precision,
+    });
+    const state = (name: string, ...shape: number[]) =>
+      new Tensor(name, shape, { owner: "training state" });
+    this.#tensors = {
+      control: state("control", CONTROL_SIZE),
+      schedule: state("schedule", 4),
+      loss: state("loss", 4),
+      metrics: state("metrics", METRICS_RING, METRICS_WIDTH),
+    };
+    const size = train.micro_batch * train.sequence_length;
+    const ids = (name: string) => new Tensor(name, [size], { dtype: "u32", owner: "batch" });
+    this.#batch = {
+      tokens: ids("tokens"),
+      targets: ids("targets"),
+      losses: new Tensor("losses", [size], { owner: "batch" }),
+    };
+    this.#usage = usageTensors(config);
+    // An arena each, for a dispatch may not read and write one buffer.
+    this.#arenas = [
+      ...Object.values(this.#tensors),
+      ...Object.values(this.#batch),
+      ...this.#usage.values(),
+    ].map((tensor) => new Arena(gpu, tensor.name, [tensor]));
+  }
+
+  /** Allocates a model, initialises it from the seed, and makes its plans ready. */
+  static async create(gpu: Gpu, options: TrainerOptions): Promise<Trainer> {
+    const trainer = new Trainer(gpu, options);
+    await trainer.#initialize(options.seed);
+    trainer.#built = await buildPlans(gpu, trainer.#record());
+    return trainer;
+  }
+
+  /** Updates submitted so far: the number of the next one. */
+  get step(): number {
+    return this.#submitted;
+  }
+
+  /**
+   * Submits one update. Returns at once; its record comes with a later {@linkcode Trainer.records}, which must be called at least
+   * every {@linkcode METRICS_RING} updates.
+   *
+   * @param batches One batch of `micro_batch` sequences for each micro-batch of the update.
+   */
+  update(batches: readonly TokenBatch[]): void {
+    const { gpu, train } = this;
+    if (batches.length !== train.gradient_accumulation) {
+      throw new RangeError(
+        `An update takes ${train.gradient_accumulation} micro-batches, got ${batches.length}`,
+      );
+    }
+    if (this.#submitted - this.#read >= METRICS_RING) {
+      throw new RangeError(`Records of ${METRICS_RING} updates wait to be read`);
+    }
+    const lr = learningRate(this.#submitted, {
+      initial: train.learning_rate.initial,
+      peak: train.learning_rate.peak,
+      warmup: train.learning_rate.warmup_steps,
+      after: train.learning_rate.schedule,
+      final_fraction: train.learning_rate.final_fraction,
+      total: this.steps,
+    });
+    upload(gpu, this.#tensors.schedule, [lr, 0, 0, 0]);
+    batches.forEach((batch, i) => {
+      upload(gpu, this.#batch.tokens, batch.tokens);
+      upload(gpu, this.#batch.targets, batch.targets);
+      const last = i === batches.length - 1;
+      this.#run(i === 0 ? "first" : "next", ...(last ? ["update" as const] : []));
+    });
+    this.#submitted++;
+  }
+
+  /** Records of the updates submitted since the last call. Waits for them. */
+  async records(): Promise<StepRecord[]> {
+    // More updates may be submitted while this waits; their records come with the next call.
+    const end = this.#submitted;
+    const ring = await download(this.gpu, this.#tensors.metrics);
+    const records: StepRecord[] = [];
+    for (; this.#read < end; this.#read++) {
+      const at = (this.#read % METRICS_RING) * METRICS_WIDTH;
+      records.push({
+        step: this.#read,
+        loss: ring[at]!,
+        balance: ring[at + 1]!,
+        grad_norm: ring[at + 2]!,
+        lr: ring[at + 3]!,
+        loss_scale: ring[at + 4]!,
+        applied: ring[at + 5] === 1,
+        skipped: ring[at + 6]!,
+        skipped_in_row: ring[at + 7]!,
+      });
+    }
+    return records;
+  }
+
+  /** Cross-entropy of the first `tokens` predictions of a split, with running statistics, and how experts were used. */
+  async evaluate(source: TokenSource, tokens: number): Promise<EvaluationResult> {
+    const { gpu } = this;
+    const size = this.#batch.tokens.size;
+    const predictions = Math.min(tokens, source.length - 1);
+    if (predictions < 1) throw new RangeError("The split has no token to predict");
+    for (const counts of this.#usage.values()) upload(gpu, counts, new Uint32Array(counts.size));
+    let total = 0;
+    for (let at = 0; at < predictions; at += size) {
+      const count = Math.min(size, predictions - at);
+      const row = source.read(at, count + 1);
+      const batch = {
+        tokens: new Uint32Array(size),
+        targets: new Uint32Array(size).fill(NO_TARGET),
+      };
+      batch.tokens.set(row.subarray(0, count));
+      batch.targets.set(row.subarray(1));
+      upload(gpu, this.#batch.tokens, batch.tokens);
+      upload(gpu, this.#batch.targets, batch.targets);
+      this.#run("evaluate");
+      for (const loss of await download(gpu, this.#batch.losses)) total += loss;
+    }
+    const usage: LayerUsage[] = [];
+    for (const [layer, counts] of this.#usage) {
+      usage.push({ layer, counts: await download(gpu, counts) as Uint32Array });
+    }
+    const nats = total / predictions;
+    return { tokens: predictions, total_nats: total, nats, perplexity: Math.exp(nats), usage };
+  }
+
+  /** One tensor of the model's state, read back whole. */
+  async readState(kind: StateKind, name: string): Promise<Float32Array> {
+    const parts = await Promise.all(this.#parts(kind, name).map((t) => download(this.gpu, t)));
+    if (parts.length === 1) return parts[0] as Float32Array;
+    const whole = new Float32Array(parts.reduce((n, part) => n + part.length, 0));
+    let at = 0;
+    for (const part of parts) {
+      whole.set(part, at);
+      at += part.length;
+    }
+    return whole;
+  }
+
+  /** Replaces one tensor of the model's state. Call {@linkcode Trainer.resume} when all are written. */
+  writeState(kind: StateKind, name: string, values: Float32Array): void {
+    let at = 0;
+    for (const part of this.#parts(kind, name)) {
+      upload(this.gpu, part, values.subarray(at, at + part.size));
+      at += part.size;
+    }
+  }
+
+  /** Loss scale and counters, for a checkpoint. */
+  async readControl(): Promise<number[]> {
+    return [...await download(this.gpu, this.#tensors.control)].slice(0, CONTROL_STATE);
+  }
+
+  /** Continues at update `step` with the loss scale and the counters of a checkpoint. */
+  async resume(step: number, control: readonly number[]): Promise<void> {
+    if (control.length !== CONTROL_STATE) {
+      throw new RangeError(`Expected ${CONTROL_STATE} control numbers, got ${control.length}`);
+    }
+    const values = new Float32Array(CONTROL_SIZE);
+    values.set(control);
+    upload(this.gpu, this.#tensors.control, values);
+    this.#submitted = step;
+    this.#read = step;
+    await this.#syncOperands();
+  }
+
+  /** Bytes on the device by owner, and what they come to. */
+  get memory(): { total: number; lines: readonly MemoryLine[] } {
+    const pool = this.#built!.pool;
+    const lines = [
+      ...this.weights.memory,
+      { owner: "activations", bytes: pool.bytes },
+      { owner: "batch and state", bytes: this.#arenas.reduce((n, arena) => n + arena.bytes, 0) },
+    ];
+    return { total: lines.reduce((n, line) => n + line.bytes, 0), lines };
+  }
+
+  /** The plans by name: for the profiler and for counts of operations. */
+  plan(name: PlanName): BuiltPlan {
+    const plan = this.#built!.plans.find((built) => built.plan.label === name);
+    if (!plan) throw new RangeError(`There is no plan ${name}`);
+    return plan;
+  }
+
+  /** Frees the device's memory. */
+  destroy(): void {
+    this.#built?.destroy();
+    this.weights.destroy();
+    for (const arena of this.#arenas) arena.destroy();
+  }
+
+  #parts(kind: StateKind, name: string): readonly Tensor[] {
+    return kind === "value"
+      ? this.weights.value(name).parts
+      : this.weights.moments(name)[kind].parts;
+  }
+
+  #run(...names: PlanName[]): void {
+    this.gpu.check();
+    const encoder = this.gpu.device.createCommandEncoder({ label: names.join(", ") });
+    for (const name of names) this.plan(name).encode(encoder);
+    this.gpu.device.queue.submit([encoder.finish()]);
+  }
+
+  #record(): Plan[] {
+    const { gpu, config, train, weights } = this;
+    const sizes = { batch: train.micro_batch, length: train.sequence_length };
+    const tensors = { ...this.#tensors, ...this.#batch };
+    const training = (label: PlanName, first: boolean) => {
+      const plan = new Plan(gpu, label);
+      const context = new LayerContext(plan, config, weights, {
+        ...sizes,
+        mode: "train",
+        accumulate: !first,
+      });
+      recordTraining(context, tensors, { microBatches: train.gradient_accumulation, first });
+      return plan;
+    };
+    const plans = [training("first", true)];
+    if (train.gradient_accumulation > 1) plans.push(training("next", false));
+    const update = new Plan(gpu, "update" satisfies PlanName);
+    recordUpdate(update, weights.groups, this.#tensors, {
+      beta1: train.beta1,
+      beta2: train.beta2,
+      epsilon: train.epsilon,
+      weight_decay: train.weight_decay,
+      clip_norm: train.clip_norm,
+      ...(train.precision === "mixed" ? { loss_scale: train.loss_scale } : {}),
+    });
+    const evaluate = new Plan(gpu, "evaluate" satisfies PlanName);
+    const context = new LayerContext(evaluate, config, weights, { ...sizes, mode: "evaluate" });
+    const { index } = recordEvaluation(context, this.#batch);
+    for (const [layer, kept] of index) {
+      usageCounts(evaluate, `layers.${layer}.usage`, {
+        index: kept,
+        targets: this.#batch.targets,
+        counts: this.#usage.get(layer)!,
+      });
+    }
+    return [...plans, update, evaluate];
+  }
+
+  async #initialize(seed: number): Promise<void> {
+    const { gpu, config, weights } = this;
+    const plan = new Plan(gpu, "initialize");
+    for (const { name, init } of [...parameterSpecs(config), ...statisticSpecs(config)]) {
+      const { parts } = weights.value(name);
+      if (init.kind === "normal") {
+        initializeNormal(plan, name, parts, { seed, deviation: init.std });
+      } else if (init.kind === "ones") {
+        for (const part of parts) upload(gpu, part, new Float32Array(part.size).fill(1));
+      }
+    }
+    await once(gpu, plan);
+    const control = new Float32Array(CONTROL_SIZE);
+    control[0] = this.train.precision === "mixed" ? this.train.loss_scale.initial : 1;
+    upload(gpu, this.#tensors.control, control);
+    await this.#syncOperands();
+  }
+
+  /** Makes the f16 copies of the weights, which the optimiser keeps up from then on. */
+  async #syncOperands(): Promise<void> {
+    const plan = new Plan(this.gpu, "operands");
+    for (const { chunks } of this.weights.groups) {
+      for (const { value, operand } of chunks) {
+        if (operand) castInto(plan, "operands", { from: value, to: operand });
+      }
+    }
+    if (plan.steps.length > 0) await once(this.gpu, plan);
+  }
+}
+
+type PlanName = "first" | "next" | "update" | "evaluate";
+
+/** Runs a plan a single time and frees it. */
+async function once(gpu: Gpu, plan: Plan): Promise<void> {
+  const built = await buildPlans(gpu, [plan]);
+  built.plans[0]!.run();
+  await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
+  built.destroy();
+}
+
+/** Everything that a model of this configuration allocates. */
+export function weightSpecs(config: ModelConfig) {
+  return [
+    ...parameterSpecs(config).map((spec) => ({ ...spec, trained: true })),
+    ...statisticSpecs(config).map((spec) => ({ ...spec, decay: false, trained: false })),
+  ];
+}
+
+function usageTensors(config: ModelConfig): ReadonlyMap<number, Tensor> {
+  const tensors = new Map<number, Tensor>();
+  if (config.kind !== "ethos") return tensors;
+  for (let i = config.num_dense_layers; i < config.num_layers; i++) {
+    tensors.set(
+      i,
+      new Tensor(`layers.${i}.usage`, [config.num_experts], { dtype: "u32", owner: "statistics" }),
+    );
+  }
+  return tensors;
+}

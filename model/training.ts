@@ -1,0 +1,268 @@
+/**
+ * A training run: data in, checkpoints and numbers out, from wherever an earlier attempt stopped.
+ *
+ * @module
+ */
+
+import { join } from "@std/path";
+import {
+  checkpointPath,
+  listCheckpoints,
+  loadCheckpoint,
+  MODEL_FILE,
+  pruneCheckpoints,
+  saveCheckpoint,
+  saveModel,
+} from "./checkpoint.ts";
+import { Sampler, type TokenSource } from "./sampler.ts";
+import { tokensPerStep } from "./train_config.ts";
+import type { EvaluationResult, StepRecord, Trainer } from "./trainer.ts";
+import { usageStatistics } from "./usage_statistics.ts";
+
+/** What a run reads. */
+export interface TrainingData {
+  readonly train: TokenSource;
+  readonly validation: TokenSource;
+  /** UTF-8 bytes that a token stands for; 0 for the one between documents. */
+  byteLength(token: number): number;
+}
+
+/** What a run tells while it goes on. Steps are counted in updates done. */
+export interface TrainingHooks {
+  /** A resumed run repeats the steps after `step`: rows beyond it are void. */
+  rewind(step: number): void;
+  /** Numbers that follow from configuration and adapter. */
+  write(step: number, values: Readonly<Record<string, number>>): void;
+  /** Numbers that a clock or an allocator said. */
+  measure(step: number, values: Readonly<Record<string, number>>): void;
+  /** Called after each checkpoint: what was written so far must survive with it. */
+  flush(): void;
+  progress(step: number, remark: string): void;
+  info(message: string): void;
+  warn(message: string): void;
+}
+
+/** Options of {@linkcode runTraining}. */
+export interface TrainingOptions {
+  readonly data: TrainingData;
+  /** Chooses the order of the data. */
+  readonly seed: number;
+  /** Holds checkpoints; found again by a later attempt. */
+  readonly folder: string;
+  readonly hooks: TrainingHooks;
+  readonly signal?: AbortSignal;
+}
+
+/** How a run ended. */
+export interface TrainingResult {
+  /** Updates done. */
+  readonly step: number;
+  readonly last: { readonly step: number; readonly nats: number; readonly bits_per_byte: number };
+  readonly best: { readonly step: number; readonly nats: number };
+  /** Skipped updates. */
+  readonly skipped: number;
+  /** Folder of the last checkpoint, and file of the best model. */
+  readonly lastPath: string;
+  readonly bestPath: string;
+}
+
+/** Training stopped because update after update was not finite. */
+export class DivergedError extends Error {
+  override name = "DivergedError";
+}
+
+/** Updates between two looks at the device, when nothing else asks for one. */
+const LOOK_EVERY = 32;
+
+/**
+ * Trains to the end, from the last checkpoint in `folder` if there is one.
+ *
+ * The order of the data depends on the seed and the position only, and a checkpoint holds everything else that a step reads, so
+ * a run that was killed ends in the bits of one that was not.
+ *
+ * @throws {DivergedError} When `max_non_finite_steps` updates in a row were not finite.
+ */
+export async function runTraining(
+  trainer: Trainer,
+  options: TrainingOptions,
+): Promise<TrainingResult> {
+  return await new Run(trainer, options).run();
+}
+
+class Run {
+  readonly #trainer: Trainer;
+  readonly #options: TrainingOptions;
+  readonly #sampler: Sampler;
+  #best: { step: number; nats: number } | null = null;
+  #last: TrainingResult["last"] | undefined;
+  #skipped = 0;
+  #mark = performance.now();
+  #markStep = 0;
+
+  constructor(trainer: Trainer, options: TrainingOptions) {
+    this.#trainer = trainer;
+    this.#options = options;
+    this.#sampler = new Sampler(options.data.train, {
+      length: trainer.train.sequence_length,
+      seed: options.seed,
+    });
+  }
+
+  async run(): Promise<TrainingResult> {
+    const { signal, folder, hooks } = this.#options;
+    const { train, steps } = this.#trainer;
+    await Deno.mkdir(folder, { recursive: true });
+    await this.#resume();
+    this.#markStep = this.#trainer.step;
+    this.#mark = performance.now();
+    while (this.#trainer.step < steps) {
+      signal?.throwIfAborted();
+      const first = this.#trainer.step * train.gradient_accumulation * train.micro_batch;
+      this.#trainer.update(
+        Array.from(
+          { length: train.gradient_accumulation },
+          (_, i) => this.#sampler.batch(first + i * train.micro_batch, train.micro_batch),
+        ),
+      );
+      const step = this.#trainer.step;
+      const end = step === steps;
+      const evaluate = end || (train.evaluate_every > 0 && step % train.evaluate_every === 0);
+      const save = end || step % train.checkpoint_every === 0;
+      if (evaluate || save || step % Math.min(train.log_every, LOOK_EVERY) === 0) {
+        await this.#look();
+      }
+      if (evaluate) await this.#evaluate();
+      if (save) await this.#save();
+    }
+    hooks.flush();
+    return {
+      step: this.#trainer.step,
+      // A run that was resumed after its last update evaluated before it saved.
+      last: this.#last ?? await this.#evaluate(),
+      best: this.#best!,
+      skipped: this.#skipped,
+      lastPath: checkpointPath(folder, steps),
+      bestPath: this.#bestPath,
+    };
+  }
+
+  get #bestPath(): string {
+    return join(this.#options.folder, "best", MODEL_FILE);
+  }
+
+  async #resume(): Promise<void> {
+    const { folder, hooks } = this.#options;
+    const checkpoint = (await listCheckpoints(folder)).at(-1);
+    if (!checkpoint) {
+      hooks.rewind(0);
+      return;
+    }
+    const state = await loadCheckpoint(checkpoint.path, this.#trainer);
+    this.#best = state.best;
+    hooks.rewind(state.step);
+    hooks.info(`resumed after update ${state.step} of ${this.#trainer.steps}`);
+  }
+
+  /** Reads what the device recorded, and writes the rows that are due. */
+  async #look(): Promise<void> {
+    const { hooks } = this.#options;
+    const { train, steps } = this.#trainer;
+    const records = await this.#trainer.records();
+    let latest: StepRecord | undefined;
+    for (const record of records) {
+      const step = record.step + 1;
+      if (!record.applied) {
+        hooks.warn(
+          `update ${step} was not finite and was skipped (loss scale ${record.loss_scale})`,
+        );
+      }
+      if (record.skipped_in_row >= train.max_non_finite_steps) {
+        throw new DivergedError(
+          `${record.skipped_in_row} updates in a row were not finite, the last being update ${step}: ` +
+            "lower train.learning_rate.peak, or look at the data",
+        );
+      }
+      if (step % train.log_every === 0 || step === 1 || step === steps) {
+        hooks.write(step, {
+          tokens: step * tokensPerStep(train),
+          loss: record.loss,
+          ...(this.#trainer.config.load_balance_coef > 0 ? { balance: record.balance } : {}),
+          lr: record.lr,
+          grad_norm: record.grad_norm,
+          loss_scale: record.loss_scale,
+          skipped: record.skipped,
+        });
+      }
+      latest = record;
+    }
+    if (!latest) return;
+    this.#skipped = latest.skipped;
+    const step = latest.step + 1;
+    const seconds = (performance.now() - this.#mark) / 1000;
+    const updates = step - this.#markStep;
+    const rate = updates * tokensPerStep(train) / seconds;
+    hooks.measure(step, {
+      tokens_per_second: rate,
+      step_seconds: seconds / updates,
+      memory_bytes: this.#trainer.memory.total,
+    });
+    hooks.progress(step, `loss ${latest.loss.toFixed(3)}  ${Math.round(rate)} tokens/s`);
+    this.#restartClock();
+  }
+
+  async #evaluate(): Promise<TrainingResult["last"]> {
+    const { hooks, data } = this.#options;
+    const { train } = this.#trainer;
+    const step = this.#trainer.step;
+    const result = await this.#trainer.evaluate(data.validation, train.evaluate_tokens);
+    const bits = bitsPerByte(result, data);
+    hooks.write(step, {
+      validation_nats: result.nats,
+      validation_perplexity: result.perplexity,
+      validation_bits_per_byte: bits,
+      ...usageStatistics(result.usage),
+    });
+    hooks.info(
+      `update ${step}: validation ${result.nats.toFixed(4)} nats, ${bits.toFixed(3)} bits/byte`,
+    );
+    if (this.#best === null || result.nats < this.#best.nats) {
+      this.#best = { step, nats: result.nats };
+      await Deno.mkdir(join(this.#bestPath, ".."), { recursive: true });
+      await saveModel(`${this.#bestPath}.partial`, this.#trainer);
+      await Deno.rename(`${this.#bestPath}.partial`, this.#bestPath);
+    }
+    this.#last = { step, nats: result.nats, bits_per_byte: bits };
+    this.#restartClock();
+    return this.#last;
+  }
+
+  async #save(): Promise<void> {
+    const { folder, hooks } = this.#options;
+    const { step, train } = this.#trainer;
+    await saveCheckpoint(checkpointPath(folder, step), this.#trainer, { step, best: this.#best });
+    await pruneCheckpoints(folder, train.keep_checkpoints);
+    hooks.flush();
+    this.#restartClock();
+  }
+
+  /** Evaluations and checkpoints are no part of a step's time. */
+  #restartClock(): void {
+    this.#mark = performance.now();
+    this.#markStep = this.#trainer.step;
+  }
+}
+
+/** Bits per byte of the text that an evaluation's predictions spell. */
+export function bitsPerByte(
+  result: EvaluationResult,
+  data: Pick<TrainingData, "validation" | "byteLength">,
+): number {
+  let bytes = 0;
+  const block = 1 << 16;
+  for (let at = 1; at <= result.tokens; at += block) {
+    for (const token of data.validation.read(at, Math.min(block, result.tokens + 1 - at))) {
+      bytes += data.byteLength(token);
+    }
+  }
+  return result.total_nats / (Math.LN2 * bytes);
+}

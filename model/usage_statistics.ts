@@ -1,0 +1,34 @@
+/**
+ * How evenly experts are used, from counts.
+ *
+ * @module
+ */
+
+import type { LayerUsage } from "./trainer.ts";
+
+/** Share of experts that were kept at least once, 0 to 1. */
+export function expertUsage(counts: Uint32Array): number {
+  let used = 0;
+  for (const count of counts) if (count > 0) used++;
+  return used / counts.length;
+}
+
+/** Kullback–Leibler divergence of the distribution of kept experts from the uniform one, nats: 0 is perfectly even, ln N one expert. */
+export function expertUnevenness(counts: Uint32Array): number {
+  let total = 0;
+  for (const count of counts) total += count;
+  if (total === 0) return 0;
+  let divergence = 0;
+  for (const count of counts) {
+    if (count > 0) divergence += count / total * Math.log(count / total * counts.length);
+  }
+  return divergence;
+}
+
+/** Means over the layers, as metrics; nothing for a model without experts. */
+export function usageStatistics(usage: readonly LayerUsage[]): Record<string, number> {
+  if (usage.length === 0) return {};
+  const mean = (of: (counts: Uint32Array) => number) =>
+    usage.reduce((sum, { counts }) => sum + of(counts), 0) / usage.length;
+  return { expert_usage: mean(expertUsage), expert_unevenness: mean(expertUnevenness) };
+}
