@@ -238,7 +238,7 @@ function shapesAt(root: Shape, path: readonly PathStep[], value: unknown): Shape
   let shapes = [root];
   let here = value;
   for (const step of path) {
-    shapes = shapes.flatMap(branchesOf).filter((shape) => fits(shape, here)).flatMap((shape) => {
+    shapes = fitting(shapes, here).flatMap((shape) => {
       const child = typeof step === "number"
         ? shape.prefixItems?.[step] ?? shape.items
         : shape.properties?.[step] ??
@@ -247,9 +247,14 @@ function shapesAt(root: Shape, path: readonly PathStep[], value: unknown): Shape
     });
     here = valueAt(here, [step]);
   }
+  return fitting(shapes, here);
+}
+
+/** The alternatives that were meant; all of them when that can't be told. */
+function fitting(shapes: readonly Shape[], value: unknown): Shape[] {
   const open = shapes.flatMap(branchesOf);
-  const fitting = open.filter((shape) => fits(shape, here));
-  return fitting.length > 0 ? fitting : open;
+  const meant = open.filter((shape) => fits(shape, value));
+  return meant.length > 0 ? meant : open;
 }
 
 /** A shape's alternatives, unions opened. */

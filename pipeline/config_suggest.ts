@@ -7,7 +7,8 @@
 import { closestString, levenshteinDistance } from "@std/text";
 
 /**
- * The candidate that is closest to `word`, if it is close: at most a third of its letters differ.
+ * The candidate that is closest to `word`, if it is close: at most a third of its letters differ, or two neighbours are
+ * swapped.
  *
  * @example
  * ```ts
@@ -20,7 +21,7 @@ export function nearest(word: string, candidates: readonly string[]): string | u
   if (candidates.length === 0 || word.length > 100) return undefined;
   const best = closestString(word, candidates);
   const distance = levenshteinDistance(word.toLowerCase(), best.toLowerCase());
-  return distance <= Math.max(1, Math.floor(Math.max(word.length, best.length) / 3))
-    ? best
-    : undefined;
+  const length = Math.max(word.length, best.length);
+  const limit = length <= 3 ? 1 : Math.max(2, Math.floor(length / 3));
+  return distance <= limit && distance < word.length ? best : undefined;
 }

@@ -25,6 +25,7 @@ const MAXIMUM_BYTES = 1 << 20;
 const MAXIMUM_VALUES = 10_000;
 /** Lists and maps inside one another. */
 const MAXIMUM_DEPTH = 32;
+const TOO_DEEP = "lists or maps are nested too deeply";
 
 /**
  * Reads a YAML file whose top is a map.
@@ -71,15 +72,18 @@ export function parseYaml(text: string, places: YamlPlaces): ConfigTree | undefi
       logLevel: "silent",
     })];
   } catch (error) {
-    // The parser recurses, so a thousand opening brackets end its stack.
     if (!(error instanceof RangeError)) throw error;
-    throw problem(places.whole, "lists or maps are nested too deeply", { cause: error });
+    throw problem(places.whole, TOO_DEEP, { cause: error });
   }
   const [document, second] = documents;
   if (document === undefined || (document.contents === null && document.errors.length === 0)) {
     return undefined;
   }
   const syntax = documents.flatMap(({ errors, warnings }) => [...errors, ...warnings]);
+  // The parser recurses, so some thousand opening brackets end its stack: it throws that, or reports it.
+  if (syntax.some(({ message }) => /call stack/i.test(message))) {
+    throw problem(places.whole, TOO_DEEP);
+  }
   if (syntax.length > 0) {
     throw new ConfigurationError(
       syntax.slice(0, 5).map(({ code, message, pos: [offset] }) => ({

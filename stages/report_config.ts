@@ -1,0 +1,16 @@
+/**
+ * The `report` section. A file of its own, so that the stage's code closure holds no other stage.
+ *
+ * @module
+ */
+
+import { z } from "zod";
+
+/** Schema of the `report` section. */
+export const reportSchema = z.strictObject({
+  title: z.string().min(1).max(200).default("ETHOS, reproduced").describe("title of the report"),
+  png_scale: z.number().min(1).max(8).default(2).describe("pixels a unit in the PNG figures"),
+});
+
+/** The `report` section, validated. */
+export type ReportSection = z.infer<typeof reportSchema>;
