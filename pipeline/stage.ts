@@ -33,6 +33,11 @@ export interface Stage<Params = unknown> {
   readonly outputs: Readonly<Record<string, OutputKind>>;
   /** Defaults to `cpu`. */
   readonly resource?: Resource;
+  /**
+   * True for a stage that shows measured values of its inputs, such as the report. Measured values are part of no
+   * digest, so without this a node is not run again when an input was only *measured* anew.
+   */
+  readonly readsMeasured?: boolean;
   /** Does the work. Throws to fail the node; siblings go on. */
   run(context: StageContext<Params>): Promise<void>;
 }
@@ -55,6 +60,8 @@ export interface StageContext<Params> {
   readonly metrics: MetricSink;
   /** Progress towards a known total, drawn as a bar with an ETA on a terminal and as plain lines elsewhere. */
   progress(total: number, options?: { unit?: string }): Progress;
+  /** Adds to what `NodeOutput.provenance` says of this node: adapter, driver. The engine always gives it. */
+  provenance?(values: Readonly<Record<string, JsonValue>>): void;
   /** One line for the user, prefixed with the node's name. */
   readonly log: StageLog;
   /** Aborted when the user interrupts; a stage that heeds it stops at a safe place. */
@@ -145,4 +152,14 @@ export interface NodeSpec {
   readonly params: JsonValue;
   /** Inputs by name: nodes of the same experiment. */
   readonly inputs?: Readonly<Record<string, readonly NodeSpec[]>>;
+}
+
+/** Copies an output to a folder that people look at, after a run in which its node succeeded. */
+export interface ResultSpec {
+  /** The node. */
+  readonly node: NodeSpec;
+  /** Name of a `file` or `directory` output of its stage. */
+  readonly output: string;
+  /** Folder, relative to the project root: a directory's files keep their names, a file gets the output's name. */
+  readonly to: string;
 }

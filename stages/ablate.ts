@@ -14,6 +14,7 @@ import { defineStage, type JsonValue, type NodeOutput } from "../pipeline/stage.
 import { factorValue } from "./ablation_config.ts";
 import { measuredName, type MeasuredQuantity } from "./ablation_measured.ts";
 import {
+  CONFIDENCE,
   median,
   pairedDifference,
   type PairedSummary,
@@ -89,6 +90,7 @@ export const ablate = defineStage<AblateParams>({
   module: import.meta.url,
   params: ablateParams,
   outputs: { ablation: "json" },
+  readsMeasured: true,
   async run({ params, inputs, json, metrics, log }) {
     const evaluations = requireInputs(inputs.evaluate, "evaluate", params.runs.length);
     const trained = requireInputs(inputs.train, "train", params.runs.length);
@@ -130,7 +132,7 @@ export function compare(params: AblateParams, runs: readonly AblationRun[]): Abl
   };
   const baseRuns = runsOf(base.name);
   return {
-    confidence: 0.95,
+    confidence: CONFIDENCE,
     base: base.name,
     cells: params.cells.map((cell) => ({
       ...cell,

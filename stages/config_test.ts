@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { join } from "@std/path";
 import { ConfigurationError, loadConfiguration } from "../pipeline/config.ts";
 import { experimentSchema } from "./config.ts";
-import { MINIMAL, testParts } from "./testing.ts";
+import { MINIMAL, testParts } from "./config_testing.ts";
 
 const schema = experimentSchema(testParts);
 

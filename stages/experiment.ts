@@ -10,7 +10,7 @@
  * @module
  */
 
-import type { JsonValue, NodeSpec, Stage } from "../pipeline/stage.ts";
+import type { JsonValue, NodeSpec, ResultSpec, Stage } from "../pipeline/stage.ts";
 import { type Cell, type CellTools, expandCells } from "./cells.ts";
 import type { ExperimentConfiguration } from "./config.ts";
 
@@ -28,17 +28,10 @@ export type StageName =
   | "benchmark"
   | "report";
 
-/** A published output that is copied to where people look. */
-export interface ExperimentResult {
-  readonly node: NodeSpec;
-  readonly output: string;
-  readonly to: string;
-}
-
 /** The nodes of an experiment, each after what it reads. */
 export interface Experiment {
   readonly nodes: readonly NodeSpec[];
-  readonly results: readonly ExperimentResult[];
+  readonly results: readonly ResultSpec[];
 }
 
 /** What {@linkcode experiment} builds on. */
