@@ -265,7 +265,7 @@ const MALFORMED: readonly Malformed[] = [
   },
   {
     what: "a path into another section",
-    text: withLines("ablations: [{ name: x, path: tokenizer.vocabulary_size, values: [300] }]"),
+    text: withLines("ablations: [{ name: x, path: tokenizer.vocab_size, values: [300] }]"),
     says: ["ablations.0.path", "a factor changes keys of model or train"],
   },
   {

@@ -16,7 +16,7 @@ export const testParts: ExperimentParts = {
   ]),
   tokenizer: z.strictObject({
     vocabulary: z.enum(["compact", "cl100k_base"]),
-    vocabulary_size: z.int().min(257).max(100277).optional(),
+    vocab_size: z.int().min(257).max(100277).optional(),
   }),
   denseEquivalent: (model) => ({ ...model, kind: "dense", d_ffn: 256 }),
 };
@@ -24,6 +24,6 @@ export const testParts: ExperimentParts = {
 /** A configuration that is valid with {@linkcode testParts}. */
 export const MINIMAL = `name: test
 data: { source: embedded }
-tokenizer: { vocabulary: compact, vocabulary_size: 512 }
+tokenizer: { vocabulary: compact, vocab_size: 512 }
 train: { sequence_length: 64, steps: 100, learning_rate: { warmup_steps: 10 } }
 `;

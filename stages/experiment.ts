@@ -60,7 +60,7 @@ export function experiment(
   const tokenize: NodeSpec = {
     stage: stages.tokenize,
     params: configuration.tokenizer,
-    inputs: { documents: [download] },
+    inputs: { download: [download] },
   };
   const runs = cells.flatMap((cell) => cell.seeds.map((seed) => ({ cell, seed })));
   const train = runs.map(({ cell, seed }): NodeSpec => ({

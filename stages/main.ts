@@ -1,0 +1,28 @@
+/**
+ * The command line of the experiment: the pipeline's commands over this experiment's stages.
+ *
+ * ```sh
+ * deno task reproduce --config configs/tiny.yaml --set model.d_latent=64
+ * ```
+ *
+ * @module
+ */
+
+import { fromFileUrl } from "@std/path";
+import { runCommandLine } from "../pipeline/command_line.ts";
+
+Deno.exit(
+  await runCommandLine(Deno.args, {
+    name: "deno task",
+    description: "Reproduces the ETHOS paper: text, tokens, models, ablations, figures.",
+    root: fromFileUrl(new URL("..", import.meta.url)),
+    defaultConfig: "configs/tiny.yaml",
+    async loadExperiment(request) {
+      const [{ loadExperiment }, { PARTS }] = await Promise.all([
+        import("./load_experiment.ts"),
+        import("./parts.ts"),
+      ]);
+      return await loadExperiment(request, PARTS);
+    },
+  }),
+);

@@ -1,0 +1,36 @@
+/**
+ * The real parts of the experiment: every stage, and what the configuration's schema needs of them.
+ *
+ * @module
+ */
+
+import { denseEquivalent } from "../model/counts.ts";
+import { CL100K_SIZE } from "../model/text/tokenizer.ts";
+import { ablate } from "./ablate.ts";
+import { benchmark } from "./benchmark.ts";
+import { dataSchema, download } from "./download.ts";
+import { evaluate } from "./evaluate.ts";
+import type { LoadExperimentParts } from "./load_experiment.ts";
+import { report } from "./report.ts";
+import { filesFingerprint } from "./sources/files.ts";
+import { tokenize, tokenizerSchema } from "./tokenize.ts";
+import { train } from "./train.ts";
+
+/** What {@linkcode loadExperiment} is given by the command line. */
+export const PARTS: LoadExperimentParts = {
+  stages: { download, tokenize, train, evaluate, benchmark, ablate, report },
+  data: dataSchema,
+  tokenizer: tokenizerSchema,
+  denseEquivalent(model, tokenizer) {
+    const { vocab_size = CL100K_SIZE } = tokenizerSchema.parse(tokenizer);
+    const { vocab_size: _, ...section } = denseEquivalent({ ...model, vocab_size });
+    return section;
+  },
+  async prepareData(section) {
+    const data = dataSchema.parse(section);
+    if (data.source !== "files" || data.files === undefined) return section;
+    // Changed files are other data: their digest is part of the download's key.
+    const fingerprint = await filesFingerprint(data.files.glob);
+    return JSON.parse(JSON.stringify({ ...data, files: { ...data.files, fingerprint } }));
+  },
+};
