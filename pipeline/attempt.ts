@@ -166,7 +166,7 @@ class Attempt {
     const measured = await this.#publishMetrics("measured", measuredRows);
     const finished = new Date();
     const readings = Object.fromEntries(
-      [...inputs].map(([input, record]) => [input.name, record.publication]),
+      [...inputs].map(([input, record]) => [input.name, record.measured?.sha256 ?? ""]),
     );
     const record: NodeRecord = {
       format: 1,
@@ -180,7 +180,6 @@ class Attempt {
       ...metrics && { metrics },
       ...measured && { measured },
       digest: outputsDigest(outputs, metrics),
-      publication: `${run}:${crypto.randomUUID()}`,
       ...node.stage.readsMeasured && { readings },
       provenance: {
         ...host,

@@ -99,7 +99,10 @@ export class Catalogue {
   /** Rows of a query as lists. */
   async query(sql: string): Promise<QueryResult> {
     const reader = await this.#connection.runAndReadAll(sql);
-    return { columns: reader.deduplicatedColumnNames(), rows: reader.getRowsJson() as JsonValue[][] };
+    return {
+      columns: reader.deduplicatedColumnNames(),
+      rows: reader.getRowsJson() as JsonValue[][],
+    };
   }
 
   /** Runs `work` in a transaction: all of it is entered, or nothing. */
@@ -142,7 +145,6 @@ export class Catalogue {
         row.appendVarchar(JSON.stringify(record.components.params));
         row.appendVarchar(JSON.stringify(record.labels));
         row.appendVarchar(record.digest);
-        row.appendVarchar(record.publication);
         row.appendVarchar(record.provenance.run);
         row.appendTimestamp(timestamp(record.provenance.started_at));
         row.appendTimestamp(timestamp(record.provenance.finished_at));
@@ -344,4 +346,31 @@ async function migrate(connection: DuckDBConnection, path: string): Promise<numb
     await connection.run("COMMIT");
   }
   return version;
+}
+
+/**
+ * Runs one query on a catalogue that can't be changed by it, nor reach any other file.
+ *
+ * @throws UserError with DuckDB's message when the query is wrong.
+ */
+export async function queryReadOnly(path: string, sql: string): Promise<QueryResult> {
+  const instance = await DuckDBInstance.create(path, {
+    access_mode: "READ_ONLY",
+    autoinstall_known_extensions: "false",
+    enable_external_access: "false",
+  });
+  try {
+    const connection = await instance.connect();
+    try {
+      const reader = await connection.runAndReadAll(sql);
+      const rows = reader.getRowsJson() as JsonValue[][];
+      return { columns: reader.deduplicatedColumnNames(), rows };
+    } catch (error) {
+      throw new UserError(error instanceof Error ? error.message : String(error), { cause: error });
+    } finally {
+      connection.closeSync();
+    }
+  } finally {
+    instance.closeSync();
+  }
 }

@@ -171,7 +171,9 @@ async function closureOf(roots: CodeRoots, context: ClosureContext): Promise<Cod
     }
     for (const dependency of module.dependencies ?? []) {
       const target = dependency.code?.specifier;
-      if (target !== undefined) queue.push({ specifier: target, importer: display(specifier, root) });
+      if (target !== undefined) {
+        queue.push({ specifier: target, importer: display(specifier, root) });
+      }
     }
   }
   const locked = Object.fromEntries(

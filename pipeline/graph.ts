@@ -4,10 +4,10 @@
  * @module
  */
 
-import { closestString, levenshteinDistance } from "@std/text";
 import { UserError } from "./errors.ts";
 import { canonicalJson, toJson } from "./key.ts";
 import type { JsonValue, NodeSpec, ResultSpec, Stage } from "./stage.ts";
+import { suggestion } from "./suggest.ts";
 
 /** A checked node. */
 export interface GraphNode {
@@ -107,14 +107,6 @@ export class Graph {
     }
     return this.#dependents.get(node) ?? [];
   }
-}
-
-/** ` Did you mean …?` when a word is close to what was given, otherwise nothing. */
-export function suggestion(given: string, known: readonly string[]): string {
-  if (known.length === 0) return "";
-  const closest = closestString(given, known);
-  const limit = Math.max(2, Math.ceil(given.length / 3));
-  return levenshteinDistance(given, closest) <= limit ? ` Did you mean \`${closest}\`?` : "";
 }
 
 const STAGE_NAME = /^[a-z][a-z0-9_-]*$/;

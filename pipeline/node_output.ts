@@ -4,11 +4,11 @@
  * @module
  */
 
-import { suggestion } from "./graph.ts";
 import type { GraphNode } from "./graph.ts";
 import type { NodeRecord, PublishedOutput } from "./records.ts";
 import type { JsonValue, MetricRow, NodeOutput } from "./stage.ts";
 import type { Store } from "./store.ts";
+import { suggestion } from "./suggest.ts";
 
 /** A published node, as its readers see it. */
 export class PublishedNode implements NodeOutput {

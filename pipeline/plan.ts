@@ -121,10 +121,10 @@ export class Planner {
 
   async #readLatest(): Promise<ReadonlyMap<string, string>> {
     const rows = await this.#store.catalogue.rows<{ node: string; key: string }>(`
-      SELECT node, arg_max(key, at) AS key FROM (
-        SELECT node, key, finished_at AS at FROM nodes
+      SELECT node, arg_max(key, made) AS key FROM (
+        SELECT node, key, finished_at AS made FROM nodes
         UNION ALL
-        SELECT r.node, r.key, runs.started_at AS at
+        SELECT r.node, r.key, runs.started_at AS made
         FROM run_nodes r JOIN runs USING (run) JOIN nodes n ON n.key = r.key
       ) GROUP BY node`);
     return new Map(rows.map((row) => [row.node, row.key]));
@@ -170,6 +170,9 @@ function measuredAnew(
   inputs: ReadonlyMap<GraphNode, NodeRecord>,
 ): string[] {
   if (!node.stage.readsMeasured) return [];
-  return [...inputs].filter(([input, now]) => record.readings?.[input.name] !== now.publication)
+  return [...inputs]
+    .filter(([input, now]) =>
+      (record.readings?.[input.name] ?? "") !== (now.measured?.sha256 ?? "")
+    )
     .map(([input]) => input.name);
 }

@@ -45,9 +45,7 @@ export interface NodeRecord {
   readonly measured?: MetricsRef;
   /** Digest of outputs and metrics. */
   readonly digest: string;
-  /** Tells this publication from others of the same key. */
-  readonly publication: string;
-  /** For a stage that reads measured values: publications that it read, by key. */
+  /** For a stage that reads measured values: the measured metrics that it read (SHA-256), by node. */
   readonly readings?: Readonly<Record<string, string>>;
   /** Who, when, on what. */
   readonly provenance: Readonly<Record<string, JsonValue>> & {

@@ -6,7 +6,7 @@
  * | --- | --- |
  * | `runs(run, state, command, config_path, configuration, started_at, finished_at, host)` | one `reproduce` or `sweep`; `state` is running, done, failed, interrupted or killed |
  * | `run_nodes(run, position, node, stage, key, state, reason, seconds, error)` | one node in one run; `state` is cached, done, failed, blocked or interrupted |
- * | `nodes(key, node, stage, resource, params, labels, digest, publication, run, started_at, finished_at, seconds, provenance)` | one published result; `run` is the run that made it |
+ * | `nodes(key, node, stage, resource, params, labels, digest, run, started_at, finished_at, seconds, provenance)` | one published result; `run` is the run that made it |
  * | `artifacts(key, output, kind, path, sha256, size, value)` | one `json` output (`value`), one `file`, or one file (`path`) of a `directory` |
  * | `key_components(key, component, value)` | one thing that a key is a function of: `params.…`, `code.…`, `package.…`, `inputs.…` |
  * | `metric_values(key, step, name, value, measured)` | one number at one step |
@@ -34,7 +34,7 @@ export const MIGRATIONS: readonly string[] = [
   );
   CREATE TABLE nodes (
     key VARCHAR NOT NULL, node VARCHAR NOT NULL, stage VARCHAR NOT NULL, resource VARCHAR NOT NULL,
-    params JSON NOT NULL, labels JSON NOT NULL, digest VARCHAR NOT NULL, publication VARCHAR NOT NULL,
+    params JSON NOT NULL, labels JSON NOT NULL, digest VARCHAR NOT NULL,
     run VARCHAR NOT NULL, started_at TIMESTAMP NOT NULL, finished_at TIMESTAMP NOT NULL,
     seconds DOUBLE NOT NULL, provenance JSON NOT NULL
   );

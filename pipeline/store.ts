@@ -115,7 +115,10 @@ export class Store {
     } catch (error) {
       lock?.[Symbol.dispose]();
       if (error instanceof UserError || systemCode(error) === undefined) throw error;
-      throw new UserError(explain(error, `opening the store ${dir}`), { exitCode: 1, cause: error });
+      throw new UserError(explain(error, `opening the store ${dir}`), {
+        exitCode: 1,
+        cause: error,
+      });
     }
   }
 
@@ -145,7 +148,9 @@ export class Store {
     const names = new Set(running.map((row) => row.run));
     const killed = (await this.records.readRuns()).filter((record) => names.has(record.run))
       // A killed process may have told its manifest how it ended, and not the catalogue.
-      .map((record): RunRecord => record.state === "running" ? { ...record, state: "killed" } : record);
+      .map((record): RunRecord =>
+        record.state === "running" ? { ...record, state: "killed" } : record
+      );
     for (const record of killed) await this.records.writeRun(record);
     await this.catalogue.putRuns(killed);
     const lost = [...names].filter((run) => !killed.some((record) => record.run === run));

@@ -1,0 +1,116 @@
+/**
+ * The seam between the engine and a program: what a program tells the command line, and what a command is.
+ *
+ * @module
+ */
+
+import type { Arguments, OptionSpec } from "yargs";
+import type { Graph } from "./graph.ts";
+import type { JsonValue, NodeSpec, ResultSpec } from "./stage.ts";
+import type { Store } from "./store.ts";
+
+export type { Arguments, OptionSpec } from "yargs";
+
+/** A program with stages: what `runCommandLine` is given. */
+export interface Program {
+  /** What users type before a command: `deno task`. */
+  readonly name: string;
+  /** One sentence for `--help`. */
+  readonly description: string;
+  /** Folder of `deno.json` and `deno.lock`; relative paths of results and the store are seen from here. */
+  readonly root: string;
+  /** Configuration for when there is no `--config`. */
+  readonly defaultConfig: string;
+  /** Where everything is kept when neither `--store` nor `ETHOS_STORE` says so; `.ethos` unless given. */
+  readonly storeDir?: string;
+  /** Reads a configuration and wires its nodes. Called only by commands that need them, so that it may import lazily. */
+  loadExperiment(request: ExperimentRequest): Promise<Experiment>;
+  /** Commands beside the engine's own. */
+  readonly commands?: readonly Command[];
+}
+
+/** What the user asked for. */
+export interface ExperimentRequest {
+  /** Path of the configuration, as typed or the program's default. */
+  readonly config: string;
+  /** `--set` in order: `model.d_latent=64`. */
+  readonly set: readonly string[];
+  /** `--seed`. */
+  readonly seed?: number;
+}
+
+/** What a configuration asks for. */
+export interface Experiment {
+  /** Target nodes; what they read is found from them. */
+  readonly nodes: readonly NodeSpec[];
+  /** Outputs to copy for people to look at. */
+  readonly results?: readonly ResultSpec[];
+  /** The validated configuration, kept with the run. */
+  readonly configuration: JsonValue;
+  /** Where it came from, kept with the run. */
+  readonly configPath: string;
+}
+
+/** A command of the command line. */
+export interface Command {
+  /** Name and positionals as yargs writes them: `check-golden <dir>`. */
+  readonly name: string;
+  /** One sentence. */
+  readonly summary: string;
+  /** Arguments after the program's name, and what they do. */
+  readonly examples?: readonly (readonly [args: string, description: string])[];
+  readonly positionals?: Readonly<Record<string, OptionSpec>>;
+  readonly options?: Readonly<Record<string, OptionSpec>>;
+  /** Does it. Gives back an exit code (0 when nothing); a `UserError` is printed as one line. Import what is heavy in here. */
+  run(args: Arguments, context: CommandContext): Promise<number | void>;
+}
+
+/** What a command is given. */
+export interface CommandContext {
+  readonly program: Program;
+  /** What the user typed, for logs and locks. */
+  readonly command: string;
+  /** Absolute path of the store. */
+  readonly storeDir: string;
+  /** Whether `--json` was given: print one JSON value and nothing else. */
+  readonly json: boolean;
+  /** Writes a line to standard output. */
+  print(line: string): void;
+  /** Writes a line to standard error. */
+  warn(line: string): void;
+  /** Loads the experiment that `--config`, `--set` and `--seed` name (see `EXPERIMENT_OPTIONS`), checked. */
+  experiment(args: Arguments): Promise<LoadedExperiment>;
+  /** Opens the store for as long as `work` takes. Without `create`, an absent store is an empty one in memory. */
+  withStore<T>(options: { create: boolean }, work: (store: Store) => Promise<T>): Promise<T>;
+}
+
+/** An experiment with its checked graph. */
+export interface LoadedExperiment extends Experiment {
+  readonly graph: Graph;
+}
+
+/** Options that name an experiment, for commands that need its nodes. */
+export const EXPERIMENT_OPTIONS: Readonly<Record<string, OptionSpec>> = {
+  config: { type: "string", requiresArg: true, describe: "Configuration file" },
+  set: {
+    type: "string",
+    array: true,
+    nargs: 1,
+    requiresArg: true,
+    describe: "Override one value of the configuration, a.b=value; may be repeated",
+  },
+  seed: { type: "number", requiresArg: true, describe: "Seed of the experiment" },
+};
+
+/** The value of a string option, if given. */
+export function stringArgument(args: Arguments, name: string): string | undefined {
+  const value = args[name];
+  return value === undefined || value === null ? undefined : String(value);
+}
+
+/** All values of a repeatable option. */
+export function listArgument(args: Arguments, name: string): string[] {
+  const value = args[name];
+  if (value === undefined || value === null) return [];
+  return (Array.isArray(value) ? value : [value]).map(String);
+}

@@ -1,0 +1,219 @@
+/**
+ * The command line of a program with stages.
+ *
+ * @module
+ */
+
+import { isAbsolute, resolve } from "@std/path";
+import { type Argv, yargs } from "yargs";
+import type { Arguments, Command, CommandContext, LoadedExperiment, Program } from "./command.ts";
+import { listArgument, stringArgument } from "./command.ts";
+import { COMMANDS } from "./commands/mod.ts";
+import { EXIT, exitCodeOf, explain, UserError } from "./errors.ts";
+import { suggestion } from "./suggest.ts";
+
+/**
+ * Runs one command line to its end and gives back the exit code: 0 for done, 1 for failed work, 2 for arguments, a
+ * configuration or a store that can't be used (nothing was started), 130 for interrupted.
+ *
+ * ```ts no-eval
+ * import { runCommandLine } from "./command_line.ts";
+ * const code = await runCommandLine(Deno.args, {
+ *   name: "deno task",
+ *   description: "An experiment.",
+ *   root: import.meta.dirname!,
+ *   defaultConfig: "configs/tiny.yaml",
+ *   loadExperiment: async (request) => (await import("./experiment.ts")).loadExperiment(request),
+ * });
+ * Deno.exit(code);
+ * ```
+ */
+export async function runCommandLine(args: readonly string[], program: Program): Promise<number> {
+  let json = args.includes("--json");
+  try {
+    const commands = [...COMMANDS, ...program.commands ?? []];
+    let code: number | void = EXIT.ok;
+    const parser = describe(program, commands, async (command, parsed) => {
+      json = parsed["json"] === true;
+      code = await command.run(parsed, makeContext(args, parsed, program));
+    });
+    await parser.parseAsync(args);
+    return code ?? EXIT.ok;
+  } catch (error) {
+    // A mistake in the program shows its trace; a user's mistake, and what the system says, is one line.
+    const message = error instanceof Error && isOurs(error)
+      ? explain(error)
+      : error instanceof Error
+      ? error.stack ?? error.message
+      : String(error);
+    if (json) write(Deno.stdout, JSON.stringify({ error: message }));
+    write(Deno.stderr, `error: ${message}`);
+    return exitCodeOf(error);
+  }
+}
+
+function isOurs(error: Error): boolean {
+  return typeof (error as { exitCode?: unknown }).exitCode === "number" ||
+    explain(error) !== error.message;
+}
+
+function describe(
+  program: Program,
+  commands: readonly Command[],
+  handle: (command: Command, args: Arguments) => Promise<void>,
+): Argv {
+  const flags = new Map<string, string[]>();
+  const names = commands.map((command) => command.name.split(" ")[0]!);
+  let current: string | undefined;
+  let parser = yargs()
+    .scriptName(program.name)
+    .usage(`${program.description}\n\nUsage: $0 <command> [options]`)
+    .locale("en")
+    .exitProcess(false)
+    .showHelpOnFail(false)
+    .version(false)
+    .help("help")
+    .wrap(100)
+    .parserConfiguration({
+      "dot-notation": false,
+      "duplicate-arguments-array": false,
+      "greedy-arrays": false,
+      "boolean-negation": false,
+      "camel-case-expansion": false,
+      "parse-positional-numbers": false,
+    })
+    .option("store", {
+      type: "string",
+      requiresArg: true,
+      describe: "Where everything is kept (default: $ETHOS_STORE or .ethos)",
+    })
+    .option("json", { type: "boolean", describe: "Print one JSON value for machines" })
+    .completion("completion", "Print a script that completes commands in bash or zsh")
+    .demandCommand(1, "Expected a command.")
+    .strict()
+    .epilogue(`Every command explains itself: ${program.name} reproduce --help`)
+    .fail((message, error) => {
+      if (error) throw error;
+      throw new UserError(
+        improve(message ?? "Bad arguments.", {
+          program: program.name,
+          commands: [...names, "completion"],
+          current,
+          flags: current === undefined ? ["store", "json", "help"] : flags.get(current) ?? [],
+        }),
+      );
+    });
+  for (const command of commands) {
+    const name = command.name.split(" ")[0]!;
+    flags.set(name, [...Object.keys(command.options ?? {}), "store", "json", "help"]);
+    parser = parser.command(command.name, command.summary, (argv) => {
+      current = name;
+      for (const [key, spec] of Object.entries(command.positionals ?? {})) {
+        argv = argv.positional(key, spec);
+      }
+      for (const [key, spec] of Object.entries(command.options ?? {})) {
+        argv = argv.option(key, spec);
+      }
+      for (const [example, description] of command.examples ?? []) {
+        argv = argv.example(`$0 ${example}`, description);
+      }
+      return argv.usage(`${command.summary}\n\nUsage: $0 ${command.name} [options]`).epilogue("");
+    }, (parsed) => handle(command, parsed));
+  }
+  return parser;
+}
+
+/** Turns what the parser says into a sentence with a suggestion. */
+function improve(
+  message: string,
+  known: {
+    program: string;
+    commands: readonly string[];
+    current: string | undefined;
+    flags: readonly string[];
+  },
+): string {
+  const unknown = /^Unknown (?:argument|command)s?: (.*)$/.exec(message)?.[1]?.split(", ");
+  const help = `See \`${known.program} ${known.current ? `${known.current} ` : ""}--help\`.`;
+  if (unknown === undefined) return `${message.replace(/\s+/g, " ").trim()} ${help}`;
+  const sentences = unknown.map((word) => {
+    if (known.current === undefined && !known.commands.includes(word)) {
+      const flag = suggestion(word, known.flags);
+      const command = suggestion(word, known.commands);
+      return `Unknown command or option \`${word}\`.${command || flag}`;
+    }
+    const flag = suggestion(word, known.flags).replace("`", "`--");
+    return `Unknown option or argument \`${word}\` for \`${known.current}\`.${flag}`;
+  });
+  return `${[...new Set(sentences)].join(" ")} ${help}`;
+}
+
+function makeContext(
+  args: readonly string[],
+  parsed: Arguments,
+  program: Program,
+): CommandContext {
+  const command = args.join(" ");
+  const given = stringArgument(parsed, "store");
+  const storeDir = given !== undefined
+    ? resolve(given)
+    : resolve(program.root, storeFromEnvironment() ?? program.storeDir ?? ".ethos");
+  return {
+    program,
+    command,
+    storeDir,
+    json: parsed["json"] === true,
+    print: (line) => write(Deno.stdout, line),
+    warn: (line) => write(Deno.stderr, line),
+    experiment: (args) => loadExperiment(args, program),
+    withStore: async (options, work) => {
+      const { Store } = await import("./store.ts");
+      const warn = (line: string) => write(Deno.stderr, line);
+      const store = await Store.open(storeDir, { command, create: options.create, warn });
+      let result;
+      try {
+        result = await work(store);
+      } catch (error) {
+        // What went wrong first is what the user has to hear.
+        await store.close().catch(() => {});
+        throw error;
+      }
+      await store.close();
+      return result;
+    },
+  };
+}
+
+function storeFromEnvironment(): string | undefined {
+  const permission = Deno.permissions.querySync({ name: "env", variable: "ETHOS_STORE" });
+  return permission.state === "granted" ? Deno.env.get("ETHOS_STORE") || undefined : undefined;
+}
+
+async function loadExperiment(args: Arguments, program: Program): Promise<LoadedExperiment> {
+  const given = stringArgument(args, "config");
+  const config = given ??
+    (isAbsolute(program.defaultConfig)
+      ? program.defaultConfig
+      : resolve(program.root, program.defaultConfig));
+  const seed = args["seed"];
+  if (seed !== undefined && !Number.isSafeInteger(seed)) {
+    throw new UserError(`--seed is ${seed}; expected an integer.`);
+  }
+  const experiment = await program.loadExperiment({
+    config,
+    set: listArgument(args, "set"),
+    ...seed === undefined ? {} : { seed: seed as number },
+  });
+  const { buildGraph } = await import("./graph.ts");
+  return { ...experiment, graph: buildGraph(experiment.nodes, experiment.results) };
+}
+
+function write(to: { writeSync(data: Uint8Array): number }, line: string): void {
+  const bytes = new TextEncoder().encode(`${line}\n`);
+  try {
+    for (let at = 0; at < bytes.length;) at += to.writeSync(bytes.subarray(at));
+  } catch (error) {
+    // `… | head` is no mistake.
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  }
+}

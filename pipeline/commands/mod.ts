@@ -1,0 +1,36 @@
+/**
+ * The engine's own commands. Each module is light: what is heavy is imported when the command runs.
+ *
+ * @module
+ */
+
+import type { Command } from "../command.ts";
+import { clean } from "./clean.ts";
+import { dag } from "./dag.ts";
+import { diff } from "./diff.ts";
+import { exportCommand } from "./export.ts";
+import { gc } from "./gc.ts";
+import { rebuild } from "./rebuild.ts";
+import { reproduce, sweep } from "./reproduce.ts";
+import { runs } from "./runs.ts";
+import { sql } from "./sql.ts";
+import { status } from "./status.ts";
+import { verify } from "./verify.ts";
+import { why } from "./why.ts";
+
+/** In the order of `--help`. */
+export const COMMANDS: readonly Command[] = [
+  reproduce,
+  sweep,
+  status,
+  why,
+  dag,
+  runs,
+  diff,
+  sql,
+  exportCommand,
+  verify,
+  rebuild,
+  gc,
+  clean,
+];

@@ -1,0 +1,128 @@
+/**
+ * `reproduce` and `sweep`: run what is not there yet.
+ *
+ * @module
+ */
+
+import {
+  type Arguments,
+  type Command,
+  type CommandContext,
+  EXPERIMENT_OPTIONS,
+  listArgument,
+  type LoadedExperiment,
+} from "../command.ts";
+import { EXIT, UserError } from "../errors.ts";
+import type { Graph, GraphNode } from "../graph.ts";
+import type { RunSummary } from "../run.ts";
+
+const OPTIONS: Command["options"] = {
+  ...EXPERIMENT_OPTIONS,
+  only: {
+    type: "string",
+    array: true,
+    nargs: 1,
+    requiresArg: true,
+    describe: "Only this stage or node, and what it reads; may be repeated",
+  },
+  force: {
+    type: "string",
+    array: true,
+    nargs: 1,
+    requiresArg: true,
+    describe: "Run this stage or node again, from scratch; may be repeated",
+  },
+  "dry-run": { type: "boolean", describe: "Say what would run, and why, and run nothing" },
+  jobs: { type: "number", requiresArg: true, describe: "How many CPU nodes run at a time" },
+};
+
+/** Runs the nodes of a configuration. */
+export const reproduce: Command = {
+  name: "reproduce",
+  summary: "Run everything that is not there yet, and copy the results",
+  examples: [
+    ["reproduce", "the default configuration"],
+    ["reproduce --set model.d_latent=64 --seed 2", "with other values"],
+    ["reproduce --only train --dry-run", "what would run up to training, and why"],
+    ["reproduce --force report", "draw the report again"],
+  ],
+  options: OPTIONS,
+  run: runExperiment,
+};
+
+/** Runs the nodes of an ablation or a grid. */
+export const sweep: Command = {
+  name: "sweep",
+  summary: "Run an ablation or a grid; each cell is a cached node",
+  examples: [["sweep --config configs/ablations/d_latent.yaml", "one ablation"]],
+  options: { ...OPTIONS, config: { ...EXPERIMENT_OPTIONS["config"], demandOption: true } },
+  run: runExperiment,
+};
+
+async function runExperiment(args: Arguments, context: CommandContext): Promise<number> {
+  const experiment = await context.experiment(args);
+  const graph = restrict(experiment.graph, listArgument(args, "only"));
+  const force = new Set(listArgument(args, "force").flatMap((name) => graph.select(name)));
+  const jobs = args["jobs"] as number | undefined;
+  if (jobs !== undefined && !(Number.isSafeInteger(jobs) && jobs >= 1)) {
+    throw new UserError(`--jobs is ${jobs}; expected an integer of at least 1.`);
+  }
+  if (args["dry-run"] === true) return await dryRun(graph, force, context);
+  return await context.withStore({ create: true }, async (store) => {
+    const [{ runPipeline }, { createDisplay }, { interruptible }] = await Promise.all([
+      import("../run.ts"),
+      import("../progress.ts"),
+      import("../interrupt.ts"),
+    ]);
+    const display = await createDisplay();
+    using interrupt = interruptible((line) => display.line(line));
+    const summary = await runPipeline({
+      graph,
+      store,
+      root: context.program.root,
+      command: context.command,
+      configPath: experiment.configPath,
+      configuration: experiment.configuration,
+      force,
+      ...jobs === undefined ? {} : { jobs },
+      display,
+      signal: interrupt.signal,
+    });
+    display.stop();
+    report(summary, experiment, context);
+    return summary.exitCode === EXIT.interrupted ? interrupt.exitCode : summary.exitCode;
+  });
+}
+
+function restrict(graph: Graph, only: readonly string[]): Graph {
+  return only.length === 0 ? graph : graph.restrict(only.flatMap((name) => graph.select(name)));
+}
+
+async function dryRun(
+  graph: Graph,
+  force: ReadonlySet<GraphNode>,
+  context: CommandContext,
+): Promise<number> {
+  const { showPlan } = await import("./status.ts");
+  await context.withStore({ create: false }, (store) => showPlan(graph, store, context, force));
+  return EXIT.ok;
+}
+
+function report(summary: RunSummary, experiment: LoadedExperiment, context: CommandContext): void {
+  if (context.json) {
+    const { configPath } = experiment;
+    return context.print(JSON.stringify({ config_path: configPath, ...summary }));
+  }
+  const counts = new Map<string, number>();
+  for (const { node, state, reason, error } of summary.nodes) {
+    counts.set(state, (counts.get(state) ?? 0) + 1);
+    const why = error ?? (state === "done" ? undefined : reason);
+    context.print(`${state.padEnd(11)} ${node}${why === undefined ? "" : `: ${why}`}`);
+  }
+  const total = [...counts].map(([state, count]) => `${count} ${state}`).join(", ") || "no nodes";
+  context.print(
+    `Run ${summary.run} ${summary.state} in ${summary.seconds.toFixed(1)} s: ${total}.`,
+  );
+  for (const folder of summary.results) context.print(`Results are in ${folder}`);
+  for (const problem of summary.problems) context.warn(`error: ${problem}`);
+}

@@ -1,0 +1,93 @@
+/**
+ * Pictures of a graph: text, Mermaid, SVG.
+ *
+ * @module
+ */
+
+import dagre from "@dagrejs/dagre";
+import type { Graph, GraphNode } from "./graph.ts";
+
+/** One line a node, with what it reads. */
+export function renderText(graph: Graph): string {
+  return graph.nodes.map((node) => {
+    const inputs = Object.entries(node.inputs).filter(([, list]) => list.length > 0)
+      .map(([name, list]) => `${name}: ${list.map((input) => input.name).join(", ")}`);
+    return inputs.length === 0 ? node.name : `${node.name}  ←  ${inputs.join("; ")}`;
+  }).join("\n");
+}
+
+/** A Mermaid flowchart. */
+export function renderMermaid(graph: Graph): string {
+  const id = new Map(graph.nodes.map((node, i) => [node, `n${i}`]));
+  const lines = ["flowchart LR"];
+  for (const node of graph.nodes) lines.push(`  ${id.get(node)}["${escapeXml(node.name)}"]`);
+  for (const node of graph.nodes) {
+    for (const input of node.dependencies) lines.push(`  ${id.get(input)} --> ${id.get(node)}`);
+  }
+  return lines.join("\n");
+}
+
+const CHARACTER_WIDTH = 7.3;
+const HEIGHT = 30;
+const FONT = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace";
+
+/** An SVG image, laid out in layers from left to right; `gpu` nodes have a heavier border. */
+export function renderSvg(graph: Graph): string {
+  const layout = new dagre.graphlib.Graph();
+  layout.setGraph({ rankdir: "LR", nodesep: 14, ranksep: 48, marginx: 12, marginy: 12 });
+  layout.setDefaultEdgeLabel(() => ({}));
+  const id = new Map(graph.nodes.map((node, i) => [node, `n${i}`]));
+  for (const node of graph.nodes) {
+    layout.setNode(id.get(node)!, {
+      width: Math.ceil(node.name.length * CHARACTER_WIDTH) + 20,
+      height: HEIGHT,
+    });
+  }
+  for (const node of graph.nodes) {
+    for (const input of node.dependencies) layout.setEdge(id.get(input)!, id.get(node)!);
+  }
+  dagre.layout(layout);
+  const { width = 0, height = 0 } = layout.graph();
+  const edges = layout.edges().map((edge) => {
+    const points: readonly { x: number; y: number }[] = layout.edge(edge).points ?? [];
+    const path = points.map(({ x, y }, i) => `${i === 0 ? "M" : "L"}${round(x)} ${round(y)}`);
+    return `<path d="${path.join(" ")}" class="edge" marker-end="url(#arrow)"/>`;
+  });
+  const boxes = graph.nodes.map((node) => box(node, layout.node(id.get(node)!)));
+  return [
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${round(width)} ${round(height)}" ` +
+    `width="${round(width)}" height="${
+      round(height)
+    }" font-family="${FONT}" font-size="12" role="img">`,
+    "<title>Stages and what they read</title>",
+    "<style>.edge{fill:none;stroke:#8a8f98}.node{fill:#f4f6f8;stroke:#5b6470}.gpu{stroke:#1f6f5c;stroke-width:2}" +
+    "text{fill:#1c2128}@media(prefers-color-scheme:dark){.node{fill:#262c36}.edge{stroke:#6b7480}text{fill:#e6edf3}}</style>",
+    '<defs><marker id="arrow" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">' +
+    '<path d="M0 0L8 4L0 8z" fill="#8a8f98"/></marker></defs>',
+    ...edges,
+    ...boxes,
+    "</svg>",
+  ].join("\n");
+}
+
+function box(node: GraphNode, at: { x?: number; y?: number; width: number; height: number }) {
+  const { x = 0, y = 0, width, height } = at;
+  const gpu = node.stage.resource === "gpu" ? " gpu" : "";
+  return `<g><title>${escapeXml(node.stage.description)}</title>` +
+    `<rect x="${round(x - width / 2)}" y="${
+      round(y - height / 2)
+    }" width="${width}" height="${height}" ` +
+    `rx="6" class="node${gpu}"/>` +
+    `<text x="${round(x)}" y="${round(y + 4)}" text-anchor="middle">${
+      escapeXml(node.name)
+    }</text></g>`;
+}
+
+function round(value: number): number {
+  return Math.round(value * 10) / 10;
+}
+
+function escapeXml(text: string): string {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;")
+    .replaceAll('"', "&quot;");
+}

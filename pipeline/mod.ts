@@ -1,0 +1,15 @@
+/**
+ * The pipeline engine: stages, graphs, keys, a store with a catalogue, and the command line over them.
+ *
+ * It knows nothing of what the stages do. A program declares stages (`defineStage`), wires them to nodes in a function of
+ * its configuration, and hands that to {@linkcode runCommandLine}.
+ *
+ * @module
+ */
+
+export * from "./command.ts";
+export { runCommandLine } from "./command_line.ts";
+export { EXIT, explain, UserError } from "./errors.ts";
+export { buildGraph, Graph, type GraphNode, type GraphResult, nodeName } from "./graph.ts";
+export * from "./stage.ts";
+export { suggestion } from "./suggest.ts";

@@ -1,0 +1,85 @@
+/**
+ * Copies of what an experiment calls its results, in a folder that people look at.
+ *
+ * Each file is written whole under another name and renamed; files that are the same already are not touched. What a
+ * copy has no part in (a README beside the report) stays as it is.
+ *
+ * @module
+ */
+
+import { basename, dirname, join, resolve } from "@std/path";
+import { explain, systemCode, UserError } from "./errors.ts";
+import { hashFile, statOrUndefined } from "./files.ts";
+import type { GraphResult } from "./graph.ts";
+import type { ObjectRef } from "./objects.ts";
+import type { NodeRecord } from "./records.ts";
+import type { Store } from "./store.ts";
+
+/** What copying did. */
+export interface CopiedResults {
+  /** Where the results are. */
+  readonly folder: string;
+  /** Files in total. */
+  readonly files: number;
+  /** Files that were written because they were not there or differed. */
+  readonly written: number;
+}
+
+/**
+ * Copies one output of a published node.
+ *
+ * @throws UserError (exit code 1) when the folder can't be written; what is published stays published.
+ */
+export async function copyResult(
+  result: GraphResult,
+  record: NodeRecord,
+  options: { store: Store; root: string },
+): Promise<CopiedResults> {
+  const folder = resolve(options.root, result.to);
+  const output = record.outputs[result.output]!;
+  const files: (ObjectRef & { path: string })[] = output.kind === "directory"
+    ? [...output.files]
+    : output.kind === "file"
+    ? [{ ...output, path: result.output }]
+    : [];
+  let written = 0;
+  try {
+    for (const file of files) {
+      const target = join(folder, file.path);
+      if (await isSame(target, file)) continue;
+      await copyAtomic(options.store.objects.path(file.sha256), target);
+      written++;
+    }
+  } catch (error) {
+    if (systemCode(error) === undefined) throw error;
+    throw new UserError(
+      `Results can't be copied to ${folder}: ${explain(error, "writing there")} ` +
+        `They are safe in the store; run the command again once it can be written.`,
+      { exitCode: 1, cause: error },
+    );
+  }
+  return { folder, files: files.length, written };
+}
+
+async function isSame(path: string, object: ObjectRef): Promise<boolean> {
+  const stat = await statOrUndefined(path);
+  if (stat === undefined || !stat.isFile || stat.size !== object.size) return false;
+  return (await hashFile(path)).sha256 === object.sha256;
+}
+
+async function copyAtomic(from: string, to: string): Promise<void> {
+  const folder = dirname(to);
+  await Deno.mkdir(folder, { recursive: true });
+  const temporary = join(folder, `.${basename(to)}.${Deno.pid}.tmp`);
+  try {
+    // Not Deno.copyFile: that copies the read-only mode of objects too.
+    using source = await Deno.open(from);
+    using target = await Deno.open(temporary, { write: true, create: true, truncate: true });
+    await source.readable.pipeTo(target.writable, { preventClose: true });
+    await target.sync();
+  } catch (error) {
+    await Deno.remove(temporary).catch(() => {});
+    throw error;
+  }
+  await Deno.rename(temporary, to);
+}

@@ -1,0 +1,158 @@
+/**
+ * One run: reads the code, runs the graph, notes what became of it, copies the results.
+ *
+ * @module
+ */
+
+import { EXIT, explain, isDiskError, UserError } from "./errors.ts";
+import type { Graph, GraphNode } from "./graph.ts";
+import { Planner, readStageCode } from "./plan.ts";
+import type { Display } from "./progress.ts";
+import type { RunNode, RunRecord, RunState } from "./records.ts";
+import { copyResult } from "./results.ts";
+import { runGraph, type ScheduleResult } from "./scheduler.ts";
+import type { JsonValue } from "./stage.ts";
+import type { Store } from "./store.ts";
+
+/** What a run needs. */
+export interface RunOptions {
+  readonly graph: Graph;
+  readonly store: Store;
+  /** The project root. */
+  readonly root: string;
+  readonly command: string;
+  readonly configPath: string;
+  readonly configuration: JsonValue;
+  readonly force?: ReadonlySet<GraphNode>;
+  readonly jobs?: number;
+  readonly display: Display;
+  readonly signal?: AbortSignal;
+}
+
+/** What became of a run. */
+export interface RunSummary {
+  readonly run: string;
+  readonly state: RunState;
+  readonly seconds: number;
+  readonly nodes: readonly RunNode[];
+  /** Folders that results were copied to. */
+  readonly results: readonly string[];
+  /** What went wrong besides nodes: a full disk, a results folder that can't be written. */
+  readonly problems: readonly string[];
+  readonly exitCode: number;
+}
+
+/** Runs a graph. Failures of nodes, of the disk and of results are told in the summary, not thrown. */
+export async function runPipeline(options: RunOptions): Promise<RunSummary> {
+  const { graph, store, root, display } = options;
+  const signal = options.signal ?? new AbortController().signal;
+  const code = await readStageCode(graph, root);
+  const started = new Date();
+  const base: RunRecord = {
+    format: 1,
+    run: newRunName(started),
+    state: "running",
+    command: options.command,
+    config_path: options.configPath,
+    configuration: options.configuration,
+    started_at: started.toISOString(),
+    host: hostFacts(),
+    nodes: [],
+  };
+  await note(store, base);
+  const problems: string[] = [];
+  const schedule = await runGraph({
+    graph,
+    store,
+    planner: new Planner(store, code),
+    force: options.force ?? new Set(),
+    run: base.run,
+    jobs: options.jobs ?? navigator.hardwareConcurrency,
+    display,
+    signal,
+    host: base.host,
+  });
+  if (schedule.stopped !== undefined) problems.push(schedule.stopped);
+  const results = await copyResults(schedule, options, problems);
+  const state = stateOf(schedule, problems);
+  const finished = new Date();
+  const record: RunRecord = {
+    ...base,
+    state,
+    finished_at: finished.toISOString(),
+    nodes: schedule.nodes,
+  };
+  try {
+    await note(store, record);
+  } catch (error) {
+    if (!isDiskError(error)) throw error;
+    problems.push(explain(error, "noting how the run ended"));
+  }
+  return {
+    run: base.run,
+    state,
+    seconds: (finished.getTime() - started.getTime()) / 1000,
+    nodes: schedule.nodes,
+    results,
+    problems,
+    exitCode: state === "interrupted"
+      ? EXIT.interrupted
+      : state === "done" && problems.length === 0
+      ? EXIT.ok
+      : EXIT.failed,
+  };
+}
+
+async function note(store: Store, record: RunRecord): Promise<void> {
+  await store.records.writeRun(record);
+  await store.catalogue.putRun(record);
+}
+
+async function copyResults(
+  schedule: ScheduleResult,
+  options: RunOptions,
+  problems: string[],
+): Promise<string[]> {
+  const folders = new Set<string>();
+  for (const result of options.graph.results) {
+    const record = schedule.records.get(result.node);
+    if (record === undefined) continue;
+    try {
+      const damage = await options.store.damage(record, { read: false });
+      if (damage !== undefined) {
+        problems.push(
+          `Results of ${result.node.name} were not copied: object ${damage.sha256} is ${damage.problem}. Run the command again.`,
+        );
+        continue;
+      }
+      folders.add((await copyResult(result, record, options)).folder);
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      problems.push(error.message);
+    }
+  }
+  return [...folders];
+}
+
+function stateOf(schedule: ScheduleResult, problems: readonly string[]): RunState {
+  const states = new Set(schedule.nodes.map((node) => node.state));
+  if (states.has("interrupted")) return "interrupted";
+  if (states.has("failed") || states.has("blocked") || problems.length > 0) return "failed";
+  return "done";
+}
+
+/** Sorts by time; the tail tells runs of one second apart. */
+function newRunName(time: Date): string {
+  const digits = time.toISOString().replace(/[-:]/g, "").replace("T", "-").slice(0, 15);
+  return `${digits}-${crypto.randomUUID().slice(0, 4)}`;
+}
+
+/** What is said of the machine in the provenance of all that a run makes. */
+export function hostFacts(): Record<string, JsonValue> {
+  return {
+    os: Deno.build.os,
+    arch: Deno.build.arch,
+    cores: navigator.hardwareConcurrency,
+    deno: Deno.version.deno,
+  };
+}

@@ -1,0 +1,102 @@
+/**
+ * A toy project in a folder of its own, run as a subprocess: what the engine's tests and benchmarks work on.
+ *
+ * @module
+ */
+
+import { join, resolve, toFileUrl } from "@std/path";
+
+const ENGINE = resolve(import.meta.dirname!);
+const ROOT = resolve(ENGINE, "..");
+const TOY = join(ENGINE, "testdata", "toy");
+
+/** How a command ended. */
+export interface Ended {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A copy of the toy project. */
+export class ToyProject implements AsyncDisposable {
+  /** The project's folder; the store is `.ethos` in it, results are in `results`. */
+  readonly dir: string;
+
+  private constructor(dir: string) {
+    this.dir = dir;
+  }
+
+  /** Makes a copy whose stages import this engine. */
+  static async create(dir?: string): Promise<ToyProject> {
+    dir ??= await Deno.realPath(await Deno.makeTempDir({ prefix: "toy_" }));
+    for await (const entry of Deno.readDir(TOY)) {
+      const text = await Deno.readTextFile(join(TOY, entry.name));
+      const engine = toFileUrl(ENGINE).href;
+      await Deno.writeTextFile(join(dir, entry.name), text.replaceAll('"../../', `"${engine}/`));
+    }
+    const config = JSON.parse(await Deno.readTextFile(join(ROOT, "deno.json")));
+    const imports = Object.fromEntries(
+      Object.entries(config.imports as Record<string, string>).map(([name, target]) => [
+        name,
+        target.startsWith("./") ? toFileUrl(join(ROOT, target)).href : target,
+      ]),
+    );
+    // Packages come from Deno's own cache, so that a copy costs nothing.
+    const copy = { nodeModulesDir: "none", imports, compilerOptions: config.compilerOptions };
+    await Deno.writeTextFile(join(dir, "deno.json"), JSON.stringify(copy));
+    await Deno.copyFile(join(ROOT, "deno.lock"), join(dir, "deno.lock"));
+    return new ToyProject(dir);
+  }
+
+  /** A path in the project. */
+  path(...parts: string[]): string {
+    return join(this.dir, ...parts);
+  }
+
+  /** Starts a command. */
+  spawn(...args: string[]): Deno.ChildProcess {
+    return new Deno.Command(Deno.execPath(), {
+      args: [
+        "run",
+        "--quiet",
+        "--no-check",
+        "--no-prompt",
+        "--allow-read",
+        "--allow-write",
+        "--allow-env",
+        "--allow-sys",
+        "--allow-ffi",
+        "--allow-run",
+        this.path("main.ts"),
+        ...args,
+      ],
+      cwd: this.dir,
+      env: { NO_COLOR: "1" },
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+  }
+
+  /** Runs a command to its end. */
+  async run(...args: string[]): Promise<Ended> {
+    const { code, stdout, stderr } = await this.spawn(...args).output();
+    const decoder = new TextDecoder();
+    return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+  }
+
+  /** Runs a command with `--json` and gives back what it printed. */
+  async json<T>(...args: string[]): Promise<T> {
+    const { stdout, stderr } = await this.run(...args, "--json");
+    try {
+      return JSON.parse(stdout);
+    } catch {
+      throw new Error(`Not JSON: ${stdout}\n${stderr}`);
+    }
+  }
+
+  /** Removes the project. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Deno.remove(this.dir, { recursive: true });
+  }
+}
