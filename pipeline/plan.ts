@@ -1,8 +1,8 @@
 /**
  * What would run, and why.
  *
- * A node's key holds digests of what its inputs published, so it is known only once they are. A node whose inputs have to
- * run first is `waiting`: it may still turn out to be cached.
+ * A node's key holds digests of what its inputs published, so it is known only once they are. A node that has nothing
+ * new but inputs that have to run first is `waiting`: when they publish what they published before, it is cached.
  *
  * @module
  */
@@ -130,14 +130,31 @@ export class Planner {
     return new Map(rows.map((row) => [row.node, row.key]));
   }
 
+  /** What can be said of a node before its inputs are published: whether it runs whatever they turn out to be. */
+  async #await(
+    node: GraphNode,
+    missing: readonly GraphNode[],
+    forced: boolean,
+  ): Promise<PlannedNode> {
+    const waits = `waits for ${missing.map((input) => input.name).join(", ")}`;
+    if (forced) return { node, state: "forced", reasons: ["forced", waits] };
+    const previous = await this.previous(node.name);
+    if (previous === undefined) return { node, state: "new", reasons: ["never ran", waits] };
+    const before = previous.components;
+    const code = this.#code.get(node.stage.name)!;
+    const reasons = explainDifference(before, { ...before, params: node.params, code });
+    return reasons.length > 0
+      ? { node, state: "stale", reasons: [...reasons, waits] }
+      : { node, state: "waiting", reasons: [waits] };
+  }
+
   /** Where every node of a graph stands. */
   async plan(graph: Graph, force: ReadonlySet<GraphNode> = new Set()): Promise<PlannedNode[]> {
     const plan = new Map<GraphNode, PlannedNode>();
     for (const node of graph.nodes) {
       const missing = node.dependencies.filter((input) => plan.get(input)?.state !== "cached");
       if (missing.length > 0) {
-        const reasons = [`waits for ${missing.map((input) => input.name).join(", ")}`];
-        plan.set(node, { node, state: "waiting", reasons });
+        plan.set(node, await this.#await(node, missing, force.has(node)));
         continue;
       }
       const inputs = new Map(node.dependencies.map((input) => [input, plan.get(input)!.record!]));

@@ -1,0 +1,55 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { join } from "@std/path";
+import { decodeMetrics, encodeMetrics, MetricTable } from "./metrics.ts";
+
+Deno.test("a table survives a kill from what was flushed, and rewinds", () => {
+  const dir = Deno.makeTempDirSync();
+  const path = join(dir, "metrics.csv");
+  const first = new MetricTable(() => path);
+  first.write(0, { loss: 3, norm: 1 });
+  first.measure(0, { seconds: 0.5 });
+  first.write(1, { loss: 2 });
+  first.flush();
+  first.write(2, { loss: 1 }); // never flushed: lost with the process
+  Deno.writeTextFileSync(path, "d,9,los", { append: true }); // a line that the kill cut short
+
+  const second = new MetricTable(() => path);
+  second.load(Deno.readTextFileSync(path));
+  second.rewind(1);
+  second.write(1, { loss: 2.5 });
+  second.flush();
+  second.write(2, { loss: 1.5 });
+  second.flush();
+  assertEquals(
+    Deno.readTextFileSync(path),
+    "d,0,loss,3\nd,0,norm,1\nm,0,seconds,0.5\nd,1,loss,2.5\nd,2,loss,1.5\n",
+  );
+  assertEquals(second.rows(false).map((row) => row.value), [3, 1, 2.5, 1.5]);
+  assertEquals(second.rows(true), [{ step: 0, name: "seconds", value: 0.5, measured: true }]);
+  Deno.removeSync(dir, { recursive: true });
+});
+
+Deno.test("the last number said of a step and a name wins, ordered by step then name", () => {
+  const table = new MetricTable(() => "unused");
+  table.write(5, { b: 1, a: 2 });
+  table.write(1, { a: 3 });
+  table.write(5, { a: 4 });
+  assertEquals(
+    table.rows(false).map(({ step, name, value }) => [step, name, value]),
+    [[1, "a", 3], [5, "a", 4], [5, "b", 1]],
+  );
+});
+
+Deno.test("numbers come back bit for bit, and so do those that JSON can't hold", () => {
+  const values = [0.1, 1 / 3, 5e-324, 1.7976931348623157e308, NaN, Infinity, -Infinity, -7];
+  const rows = values.map((value, step) => ({ step, name: "x", value, measured: false }));
+  assertEquals(decodeMetrics(encodeMetrics(rows), false), rows);
+  assert(decodeMetrics(encodeMetrics([]), true).length === 0);
+});
+
+Deno.test("bad steps and names are refused", () => {
+  const table = new MetricTable(() => "unused");
+  assertThrows(() => table.write(-1, { a: 1 }), RangeError, "Step -1");
+  assertThrows(() => table.write(0.5, { a: 1 }), RangeError, "Step 0.5");
+  assertThrows(() => table.write(0, { "a,b": 1 }), TypeError, "comma");
+});
