@@ -70,7 +70,8 @@ async function isSame(path: string, object: ObjectRef): Promise<boolean> {
 async function copyAtomic(from: string, to: string): Promise<void> {
   const folder = dirname(to);
   await Deno.mkdir(folder, { recursive: true });
-  const temporary = join(folder, `.${basename(to)}.${Deno.pid}.tmp`);
+  // Always the same name, so that what a kill leaves is overwritten the next time.
+  const temporary = join(folder, `.${basename(to)}.tmp`);
   try {
     // Not Deno.copyFile: that copies the read-only mode of objects too.
     using source = await Deno.open(from);

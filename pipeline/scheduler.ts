@@ -122,6 +122,12 @@ class Scheduler {
     const inputs = new Map<GraphNode, NodeRecord>();
     for (const dependency of node.dependencies) {
       const input = this.#entries.get(dependency)!;
+      // It had settled, and is being run again since a sibling found it damaged.
+      if (input.state === undefined) wait(entry, input);
+    }
+    if (entry.waiting.size > 0) return;
+    for (const dependency of node.dependencies) {
+      const input = this.#entries.get(dependency)!;
       if (input.record === undefined) {
         const why = input.state === "blocked" ? input.reason : `${input.node.name} ${input.state}`;
         return this.#settle(entry, {

@@ -1,0 +1,441 @@
+/** The engine end to end: a toy project in a folder of its own, run as a user runs it. */
+
+import { assert, assertEquals, assertLess, assertMatch, assertStringIncludes } from "@std/assert";
+import { join } from "@std/path";
+import { ToyProject } from "./testing.ts";
+
+interface Summary {
+  readonly run: string;
+  readonly state: string;
+  readonly nodes: readonly { node: string; state: string; reason?: string; error?: string }[];
+  readonly problems: readonly string[];
+}
+
+interface Plan {
+  readonly nodes: readonly { node: string; state: string; reasons: readonly string[] }[];
+}
+
+const ALL = ["numbers", "train[rate=0.1]", "train[rate=0.2]", "train[rate=0.3]", "report"];
+
+function states(summary: Summary): Record<string, string> {
+  return Object.fromEntries(summary.nodes.map(({ node, state }) => [node, state]));
+}
+
+function all(state: string): Record<string, string> {
+  return Object.fromEntries(ALL.map((name) => [name, state]));
+}
+
+Deno.test("reproduce: runs, then is cached, and explains itself", async (t) => {
+  await using toy = await ToyProject.create();
+
+  await t.step("a dry run and status write nothing", async () => {
+    const dry = await toy.json<Plan>("reproduce", "--dry-run");
+    assertEquals(dry.nodes.map((node) => node.state), Array(5).fill("new"));
+    const { stdout } = await toy.run("status");
+    assertStringIncludes(stdout, "0 of 5 nodes are cached.");
+    assertEquals([...Deno.readDirSync(toy.dir)].some((entry) => entry.name === ".ethos"), false);
+  });
+
+  await t.step("everything runs once and results are copied", async () => {
+    const { code, stdout, stderr } = await toy.run("reproduce");
+    assertEquals(code, 0, stderr);
+    assertStringIncludes(stdout, `Results are in ${toy.path("results")}`);
+    assertStringIncludes(stderr, "train[rate=0.2]: runs (never ran)");
+    const report = await Deno.readTextFile(toy.path("results", "report.md"));
+    assertMatch(report, /train\[rate=0\.2\] 0\.2: .*, 40 rows/);
+  });
+
+  const written = (await Deno.stat(toy.path("results", "report.md"))).mtime!.getTime();
+  await t.step("the second time everything is cached and no result is written", async () => {
+    const start = performance.now();
+    const { code, stdout } = await toy.run("reproduce");
+    assertEquals(code, 0);
+    for (const name of ALL) assertStringIncludes(stdout, `cached      ${name}\n`);
+    assertLess((performance.now() - start) / 1000, 5);
+    assertEquals((await Deno.stat(toy.path("results", "report.md"))).mtime!.getTime(), written);
+  });
+
+  await t.step(
+    "a comment in one stage's file runs what depends on it; status names it",
+    async () => {
+      const file = toy.path("train.ts");
+      await Deno.writeTextFile(file, "// A remark.\n", { append: true });
+      const plan = await toy.json<Plan>("status");
+      assertEquals(plan.nodes.map((node) => node.state), [
+        "cached",
+        "stale",
+        "stale",
+        "stale",
+        "waiting",
+      ]);
+      assertEquals(plan.nodes[1]!.reasons, ["code: train.ts changed"]);
+      // The numbers come out as before, so the report is not written again.
+      const summary = await toy.json<Summary>("reproduce");
+      assertEquals(states(summary), {
+        ...all("done"),
+        numbers: "cached",
+        report: "cached",
+      });
+    },
+  );
+
+  await t.step("text that is imported is code", async () => {
+    await Deno.writeTextFile(toy.path("weights.txt"), "0.25");
+    const { stdout } = await toy.run("why", "train[rate=0.1]");
+    assertStringIncludes(stdout, "code: weights.txt changed");
+    assertStringIncludes(stdout, "params.rate 0.1");
+    assertStringIncludes(stdout, "package.zod@");
+    const summary = await toy.json<Summary>("reproduce");
+    assertEquals(states(summary), { ...all("done"), numbers: "cached" });
+  });
+
+  await t.step("a changed parameter is named, and the old result found again", async () => {
+    const plan = await toy.json<Plan>("reproduce", "--seed", "2", "--dry-run");
+    assertEquals(plan.nodes[0]!.reasons, ["params.seed 1 → 2"]);
+    assertEquals((await toy.json<Summary>("reproduce", "--seed", "2")).state, "done");
+    assertEquals(states(await toy.json<Summary>("reproduce")), all("cached"));
+  });
+
+  await t.step("--force and --only", async () => {
+    const forced = await toy.json<Summary>("reproduce", "--force", "train[rate=0.1]");
+    assertEquals(states(forced), { ...all("cached"), "train[rate=0.1]": "done" });
+    const only = await toy.json<Summary>("reproduce", "--only", "train", "--seed", "3");
+    const { report: _, ...others } = all("done");
+    assertEquals(states(only), others);
+  });
+
+  await t.step("runs, diff, sql, export, dag, gc and verify", async () => {
+    const { runs } = await toy.json<{ runs: { run: string; state: string }[] }>("runs");
+    assertEquals(runs[0]!.state, "done");
+    const diff = await toy.json<{
+      configuration: { path: string; before: number; after: number }[];
+      metrics: { node: string; metric: string }[];
+    }>("diff", "previous", "latest");
+    assertEquals(diff.configuration, [{ path: "seed", before: 1, after: 3 }]);
+    assert(diff.metrics.some((m) => m.node === "train[rate=0.1]" && m.metric === "loss"));
+    assert(!diff.metrics.some((m) => m.metric === "seconds"));
+
+    const query = "SELECT count(*) AS n FROM metrics WHERE run = (SELECT max(run) FROM runs)";
+    assertEquals(await toy.json("sql", query), [{ n: String(3 * 20 * 3) }]);
+    const bad = await toy.run("sql", "SELECT * FROM metrix");
+    assertEquals(bad.code, 2);
+    assertStringIncludes(bad.stderr, "metrix");
+
+    assertEquals((await toy.run("export", "--out", "tables", "--format", "csv")).code, 0);
+    const csv = await Deno.readTextFile(toy.path("tables", "metrics.csv"));
+    assertStringIncludes(csv, "run,node,step,name,value,measured\n");
+    assertEquals((await toy.run("export", "--out", "tables", "--table", "metrics")).code, 0);
+    const parquet = await Deno.readFile(toy.path("tables", "metrics.parquet"));
+    assertEquals(new TextDecoder().decode(parquet.subarray(0, 4)), "PAR1");
+
+    assertStringIncludes((await toy.run("dag", "--format", "svg")).stdout, "train[rate=0.1]");
+    assertEquals((await toy.run("verify")).code, 0);
+    const would = await toy.json<{ nodes: unknown[]; removed: boolean }>("gc", "--keep", "1");
+    assertEquals(would.removed, false);
+    assert(would.nodes.length > 0);
+    const did = await toy.json<{ nodes: unknown[] }>("gc", "--keep", "1", "--yes");
+    assertEquals(did.nodes.length, would.nodes.length);
+    assertEquals((await toy.json<{ orphans: number }>("verify")).orphans, 0);
+    const { report: _, ...others } = all("cached");
+    const again = await toy.json<Summary>("reproduce", "--only", "train", "--seed", "3");
+    assertEquals(states(again), others);
+  });
+});
+
+Deno.test("mistakes end with exit code 2 and a sentence, and start nothing", async () => {
+  await using toy = await ToyProject.create();
+  const cases: [string[], string][] = [
+    [["reprodce"], "Did you mean `reproduce`?"],
+    [["reproduce", "--seeed", "1"], "Did you mean `--seed`?"],
+    [["reproduce", "--seed", "x"], "--seed"],
+    [["reproduce", "--jobs", "0"], "--jobs is 0"],
+    [["reproduce", "--only", "trian"], "Did you mean `train`?"],
+    [["reproduce", "--set", "nope=1"], "there is no `nope`"],
+    [["why", "reprt"], "Did you mean `report`?"],
+    [["dag", "--format", "png"], "png"],
+    [["sweep"], "config"],
+    [["clean", "--all"], "--yes"],
+    [["diff", "previous", "latest"], "There is no previous run"],
+    [[], "Expected a command"],
+  ];
+  for (const [args, message] of cases) {
+    const { code, stderr } = await toy.run(...args);
+    assertEquals(code, 2, `${args}: ${stderr}`);
+    assertStringIncludes(stderr, message);
+    assertEquals(stderr.trim().split("\n").length, 1, stderr);
+  }
+  assertEquals([...Deno.readDirSync(toy.dir)].some((entry) => entry.name === ".ethos"), false);
+  const help = await toy.run("reproduce", "--help");
+  assertEquals(help.code, 0);
+  assertStringIncludes(help.stdout, "toy reproduce --only train --dry-run");
+});
+
+Deno.test("a failed node doesn't block its siblings", async () => {
+  await using toy = await ToyProject.create();
+  const { code, stdout, stderr } = await toy.run("reproduce", "--set", "failing=1");
+  assertEquals(code, 1);
+  assertStringIncludes(stdout, "failed      failing: This one always fails");
+  assertStringIncludes(stdout, "blocked     report[bad]: failing failed");
+  assertStringIncludes(stdout, "done        report\n");
+  assertStringIncludes(stderr, "experiment.ts"); // the trace, for whoever mends the stage
+});
+
+Deno.test("two at once: one works, the other says who holds the store", async () => {
+  await using toy = await ToyProject.create();
+  const first = toy.spawn("reproduce", "--set", "milliseconds=60");
+  await until(() => fileExists(toy.path(".ethos", "catalogue.duckdb")));
+  const second = await toy.run("reproduce");
+  assertEquals(second.code, 2);
+  assertStringIncludes(second.stderr, `is held by process ${first.pid}`);
+  assertStringIncludes(second.stderr, "reproduce --set milliseconds=60");
+  const { code, stderr } = await first.output();
+  assertEquals(code, 0, new TextDecoder().decode(stderr));
+});
+
+Deno.test("SIGINT stops at a safe place, and the next run goes on from there", async () => {
+  await using toy = await ToyProject.create();
+  const slow = ["reproduce", "--set", "milliseconds=40"];
+  const child = toy.spawn(...slow);
+  await until(() => hasState(toy));
+  child.kill("SIGINT");
+  const { code, stdout } = await child.output();
+  assertEquals(code, 130);
+  assertStringIncludes(new TextDecoder().decode(stdout), "interrupted");
+  const again = await toy.run(...slow);
+  assertEquals(again.code, 0, again.stderr);
+  assertStringIncludes(again.stderr, "goes on at step");
+});
+
+Deno.test("a corrupted object is noticed, and its node runs again", async (t) => {
+  await using toy = await ToyProject.create();
+  assertEquals((await toy.run("reproduce")).code, 0);
+  const [{ sha256 }] = await toy.json<[{ sha256: string }]>(
+    "sql",
+    "SELECT sha256 FROM artifacts JOIN nodes USING (key) WHERE node = 'numbers' AND kind = 'file'",
+  );
+  const path = toy.path(".ethos", "objects", sha256.slice(0, 2), sha256);
+  const text = await Deno.readTextFile(path);
+  const corrupt = async () => {
+    const { mtime } = await Deno.stat(path);
+    await Deno.chmod(path, 0o644);
+    await Deno.writeTextFile(path, text.replace(/\d/, "x"));
+    return mtime!;
+  };
+
+  await t.step("by its time, without reading it", async () => {
+    await corrupt();
+    const summary = await toy.json<Summary>("reproduce");
+    assertEquals(states(summary), { ...all("cached"), numbers: "done" });
+    assertEquals(await Deno.readTextFile(path), text);
+  });
+
+  await t.step("by its bytes, when a node reads it", async () => {
+    const mtime = await corrupt();
+    await Deno.utime(path, mtime, mtime);
+    const summary = await toy.json<Summary>("reproduce", "--force", "train[rate=0.1]");
+    assertEquals(states(summary), {
+      ...all("cached"),
+      numbers: "done",
+      "train[rate=0.1]": "done",
+    });
+    assertEquals(await Deno.readTextFile(path), text);
+  });
+
+  await t.step("by verify", async () => {
+    const mtime = await corrupt();
+    await Deno.utime(path, mtime, mtime);
+    const { code, stdout } = await toy.run("verify");
+    assertEquals(code, 1);
+    assertStringIncludes(stdout, `numbers: object ${sha256} is changed`);
+    assertEquals(states(await toy.json<Summary>("reproduce")), {
+      ...all("cached"),
+      numbers: "done",
+    });
+    assertEquals((await toy.run("verify")).code, 0);
+  });
+
+  await t.step("a deleted catalogue is rebuilt and nothing runs again", async () => {
+    await Deno.remove(toy.path(".ethos", "catalogue.duckdb"));
+    const { code, stdout, stderr } = await toy.run("reproduce");
+    assertEquals(code, 0, stderr);
+    assertStringIncludes(stderr, "rebuilt it from 5 nodes");
+    assertStringIncludes(stdout, "5 cached");
+  });
+});
+
+Deno.test("the report is written again when what it shows was measured anew", async () => {
+  await using toy = await ToyProject.create();
+  const file = toy.path("report.ts");
+  const source = await Deno.readTextFile(file);
+  await Deno.writeTextFile(file, source.replace("outputs:", "readsMeasured: true,\n  outputs:"));
+  assertEquals((await toy.run("reproduce")).code, 0);
+  assertEquals(states(await toy.json<Summary>("reproduce")), all("cached"));
+  const summary = await toy.json<Summary>("reproduce", "--force", "train[rate=0.2]");
+  const { state, reason } = summary.nodes.at(-1)!;
+  assertEquals([state, reason], ["done", "measured: train[rate=0.2] was measured anew"]);
+});
+
+/** What a store holds, but for what was measured: digests of all nodes, and the results. */
+async function contents(toy: ToyProject): Promise<unknown> {
+  const nodes = await toy.json("sql", "SELECT node, key, digest FROM nodes ORDER BY ALL");
+  return { nodes, report: await Deno.readTextFile(toy.path("results", "report.md")) };
+}
+
+Deno.test("SIGKILL at random moments: what comes out is the same bits, and verify is clean", async () => {
+  const kills = Number(Deno.env.get("ETHOS_TEST_KILLS") ?? 4);
+  const slow = ["reproduce", "--set", "milliseconds=8", "--set", "steps=40"];
+  await using calm = await ToyProject.create();
+  const start = performance.now();
+  assertEquals((await calm.run(...slow)).code, 0);
+  const seconds = (performance.now() - start) / 1000;
+  const expected = await contents(calm);
+
+  let killed = 0;
+  while (killed < kills) {
+    // As many kills of one store as it takes to finish it, then another store.
+    await using toy = await ToyProject.create();
+    for (; killed < kills; killed++) {
+      const child = toy.spawn(...slow);
+      const output = child.output();
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * 1000 * seconds));
+      try {
+        child.kill("SIGKILL");
+      } catch {
+        // It had ended.
+      }
+      if ((await output).code === 0) break;
+    }
+    const { code, stderr } = await toy.run(...slow);
+    assertEquals(code, 0, stderr);
+    assertEquals(await contents(toy), expected);
+    const verified = await toy.json<{ clean: boolean }>("verify");
+    assertEquals(verified.clean, true);
+    assertEquals([...Deno.readDirSync(toy.path(".ethos", "tmp"))], []);
+    const left = await toy.json("sql", "SELECT run FROM runs WHERE state = 'running'");
+    assertEquals(left, []);
+  }
+});
+
+/** Whether this process may mount: the disk tests need a small file system. */
+const CAN_MOUNT = await (async () => {
+  if (Deno.build.os !== "linux" || Deno.uid() !== 0) return false;
+  const dir = await Deno.makeTempDir();
+  const ok = await mount(dir, "size=64k");
+  if (ok) await unmount(dir);
+  await Deno.remove(dir);
+  return ok;
+})();
+
+async function mount(dir: string, options: string): Promise<boolean> {
+  const args = ["-t", "tmpfs", "-o", options, "tmpfs", dir];
+  const { success } = await new Deno.Command("mount", { args, stderr: "null" }).output();
+  return success;
+}
+
+async function unmount(dir: string): Promise<void> {
+  await new Deno.Command("umount", { args: [dir], stderr: "null" }).output();
+}
+
+Deno.test({
+  name: "a full disk: one clear line, nothing finished is lost (needs root to mount a tmpfs)",
+  ignore: !CAN_MOUNT,
+  fn: async (t) => {
+    await using toy = await ToyProject.create();
+    const store = toy.path(".ethos");
+    await Deno.mkdir(store);
+    assert(await mount(store, "size=12m"));
+    try {
+      assertEquals((await toy.run("reproduce")).code, 0);
+
+      await t.step("while a node writes", async () => {
+        const { code, stdout } = await toy.run("reproduce", "--set", "count=3000000");
+        assertEquals(code, 1);
+        assertStringIncludes(stdout, "failed      numbers: The disk is full while running numbers");
+        assertEquals(states(await toy.json<Summary>("reproduce")), all("cached"));
+      });
+
+      await t.step("with no byte left for anything", async () => {
+        fill(join(store, "filler"));
+        const { code, stderr } = await toy.run("reproduce", "--seed", "9");
+        assertEquals(code, 1);
+        const errors = stderr.trim().split("\n").filter((line) => line.startsWith("error:"));
+        assertEquals(errors.length, 1, stderr);
+        assertStringIncludes(errors[0]!, "The disk is full");
+        await Deno.remove(join(store, "filler"));
+        assertEquals(states(await toy.json<Summary>("reproduce")), all("cached"));
+        assertEquals((await toy.run("reproduce", "--seed", "9")).code, 0);
+        assertEquals((await toy.run("verify")).code, 0);
+      });
+    } finally {
+      await unmount(store);
+    }
+  },
+});
+
+Deno.test({
+  name: "a results folder that is read-only: one clear line, exit code 1, nothing is lost",
+  ignore: Deno.build.os === "windows" || (Deno.uid() === 0 && !CAN_MOUNT),
+  fn: async () => {
+    await using toy = await ToyProject.create();
+    const results = toy.path("results");
+    await Deno.mkdir(results);
+    // Root writes wherever it likes, but for a file system that is mounted read-only.
+    if (CAN_MOUNT) assert(await mount(results, "ro"));
+    else await Deno.chmod(results, 0o555);
+    try {
+      const { code, stdout, stderr } = await toy.run("reproduce");
+      assertEquals(code, 1);
+      assertStringIncludes(stdout, "done        report\n");
+      const errors = stderr.trim().split("\n").filter((line) => line.startsWith("error:"));
+      assertEquals(errors.length, 1, stderr);
+      assertStringIncludes(errors[0]!, `Results can't be copied to ${results}`);
+    } finally {
+      if (CAN_MOUNT) await unmount(results);
+      else await Deno.chmod(results, 0o755);
+    }
+    assertEquals(states(await toy.json<Summary>("reproduce")), all("cached"));
+    assert(await fileExists(toy.path("results", "report.md")));
+  },
+});
+
+/** Writes until the disk is full. */
+function fill(path: string): void {
+  using file = Deno.openSync(path, { write: true, create: true });
+  for (let size = 65536; size >= 1; size /= 2) {
+    try {
+      for (;;) file.writeSync(new Uint8Array(size));
+    } catch {
+      // Smaller pieces may still fit.
+    }
+  }
+}
+
+async function fileExists(path: string): Promise<boolean> {
+  try {
+    await Deno.stat(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function hasState(toy: ToyProject): Promise<boolean> {
+  try {
+    for await (const entry of Deno.readDir(toy.path(".ethos", "state"))) {
+      if (await fileExists(toy.path(".ethos", "state", entry.name, "files", "state.json"))) {
+        return true;
+      }
+    }
+  } catch {
+    // Not yet.
+  }
+  return false;
+}
+
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  const end = performance.now() + 10_000;
+  while (!await condition()) {
+    if (performance.now() > end) throw new Error("Waited 10 s in vain");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
