@@ -20,7 +20,7 @@ export function castInto(plan: Plan, label: string, tensors: { from: Tensor; to:
     name: "cast",
     source,
     params: { count: Math.ceil(from.size / 4) },
-    bindings: { from: read(from), to: write(to) },
+    bindings: { x: read(from), y: write(to) },
     workgroups: grid(Math.ceil(from.size / 256)),
   });
 }
