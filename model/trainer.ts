@@ -26,7 +26,7 @@ import { parameterSpecs, statisticSpecs } from "./parameters.ts";
 import type { TokenBatch, TokenSource } from "./sampler.ts";
 import { learningRate } from "./schedule.ts";
 import { trainingSteps, type TrainSection } from "./train_config.ts";
-import { usageCounts } from "./ops/usage.ts";
+import { countUsage } from "./ops/routing.ts";
 import { Weights } from "./weights.ts";
 
 /** One update, as the GPU saw it. */
@@ -337,7 +337,7 @@ export class Trainer {
     const context = new LayerContext(evaluate, config, weights, { ...sizes, mode: "evaluate" });
     const { index } = recordEvaluation(context, this.#batch);
     for (const [layer, kept] of index) {
-      usageCounts(evaluate, `layers.${layer}.usage`, {
+      countUsage(evaluate, `layers.${layer}.usage`, {
         index: kept,
         targets: this.#batch.targets,
         counts: this.#usage.get(layer)!,

@@ -149,19 +149,21 @@ function declare(name: string, b: Binding, slot: number, native: boolean): strin
     : `vec4<${dtype}>`;
   lines.push(`@group(0) @binding(${slot}) var<storage, ${access}> ${name}: array<${element}>;`);
   if (dtype === "u32" || b.lanes === 1) return lines;
+  // Named so that no binding's name hides them.
+  const at = `${name}[entry_]`;
   const load = dtype === "f32"
-    ? `${name}[i]`
+    ? at
     : native
-    ? `vec4f(${name}[i])`
-    : `vec4f(unpack2x16float(${name}[i].x), unpack2x16float(${name}[i].y))`;
-  lines.push(`fn load_${name}(i: u32) -> vec4f { return ${load}; }`);
+    ? `vec4f(${at})`
+    : `vec4f(unpack2x16float(${at}.x), unpack2x16float(${at}.y))`;
+  lines.push(`fn load_${name}(entry_: u32) -> vec4f { return ${load}; }`);
   if (b.access !== "read") {
     const value = dtype === "f32"
-      ? "v"
+      ? "value_"
       : native
-      ? "vec4<f16>(v)"
-      : "vec2u(pack2x16float(v.xy), pack2x16float(v.zw))";
-    lines.push(`fn store_${name}(i: u32, v: vec4f) { ${name}[i] = ${value}; }`);
+      ? "vec4<f16>(value_)"
+      : "vec2u(pack2x16float(value_.xy), pack2x16float(value_.zw))";
+    lines.push(`fn store_${name}(entry_: u32, value_: vec4f) { ${at} = ${value}; }`);
   }
   return lines;
 }

@@ -359,21 +359,25 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
   }
 }
 
-/** Records `counts[expert] += 1` for every kept expert. `counts` is u32 `[N]`; clear it when counting starts. */
+/**
+ * Records `counts[expert] += 1` for every expert that a predicting token keeps. `counts` is u32 `[N]`; clear it when counting starts.
+ *
+ * @param input `index` `[T, H·k]`; `targets` `[T]`: tokens with the target 0xffffffff pad a batch and are not counted.
+ */
 export function countUsage(
   plan: Plan,
   label: string,
-  input: { index: Tensor; counts: Tensor },
+  input: { index: Tensor; targets: Tensor; counts: Tensor },
 ): void {
-  const { index, counts } = input;
+  const { index, targets, counts } = input;
   const workgroup = plan.gpu.capabilities.software ? 8 : 64;
   plan.dispatch({
     label,
     name: "routing_counts",
     source: countsSource,
     constants: { WORKGROUP: workgroup, SUB_KEYS: false },
-    params: { n: index.size },
-    bindings: { index: readScalar(index), counts: atomic(counts) },
+    params: { n: index.size, kept: index.width },
+    bindings: { index: readScalar(index), targets: readScalar(targets), counts: atomic(counts) },
     workgroups: grid(Math.ceil(index.size / workgroup)),
   });
 }
