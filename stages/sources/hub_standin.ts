@@ -1,0 +1,177 @@
+/**
+ * A stand-in for the Hugging Face hub on the loopback interface, for tests: lists and serves files of one dataset, and
+ * misbehaves on demand.
+ *
+ * @module
+ */
+
+import { createHash } from "node:crypto";
+import { gzipSync } from "node:zlib";
+
+/** One thing that goes wrong with one request, the next that fits. */
+export interface Fault {
+  /** Which request: the listing (`tree`) or a file (`resolve`). */
+  readonly on: "tree" | "resolve";
+  /**
+   * `status`: an answer with `status` and `retry_after`; `truncate`: the connection breaks after `bytes`; `stall`: silence
+   * after `bytes`; `redirect`: to the stand-in's second host; `ignore_range`: the whole file whatever was asked for.
+   */
+  readonly kind: "status" | "truncate" | "stall" | "redirect" | "ignore_range";
+  readonly status?: number;
+  readonly retry_after?: string;
+  readonly bytes?: number;
+}
+
+/** A request that was answered. */
+export interface SeenRequest {
+  readonly host: "hub" | "other";
+  readonly path: string;
+  readonly range: string | null;
+  readonly authorization: string | null;
+}
+
+/** What the stand-in has. */
+export interface HubContent {
+  /** Files by path in the dataset. */
+  readonly files: Readonly<Record<string, Uint8Array<ArrayBuffer>>>;
+  /** Hashes to list instead of the right ones. */
+  readonly oids?: Readonly<Record<string, string>>;
+  /** Entries a page of the listing. */
+  readonly page?: number;
+  /** Origin that a listing's next page is said to be at. */
+  readonly next_origin?: string;
+  /** Faults, used up one a request. */
+  readonly faults?: readonly Fault[];
+}
+
+/** Packs texts as a shard of C4. */
+export function c4Shard(texts: readonly string[]): Uint8Array<ArrayBuffer> {
+  const lines = texts.map((text, index) =>
+    JSON.stringify({ text, timestamp: "2019-04-25T12:57:54Z", url: `http://example.com/${index}` })
+  );
+  return new Uint8Array(gzipSync(lines.join("\n") + "\n"));
+}
+
+/** The stand-in; stops serving when disposed of. */
+export class HubStandin implements AsyncDisposable {
+  /** What to give as `HF_ENDPOINT`. */
+  readonly endpoint: string;
+  /** Requests so far. */
+  readonly requests: SeenRequest[] = [];
+  readonly #content: HubContent;
+  readonly #faults: Fault[];
+  readonly #servers: Deno.HttpServer<Deno.NetAddr>[];
+  readonly #stopped = Promise.withResolvers<void>();
+
+  constructor(content: HubContent) {
+    this.#content = content;
+    this.#faults = [...content.faults ?? []];
+    const serve = (host: "hub" | "other") =>
+      Deno.serve(
+        { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+        (request) => this.#answer(host, request),
+      );
+    this.#servers = [serve("hub"), serve("other")];
+    this.endpoint = origin(this.#servers[0]!);
+  }
+
+  /** Faults that no request has met. */
+  get unused(): readonly Fault[] {
+    return this.#faults;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopped.resolve();
+    await Promise.all(this.#servers.map((server) => server.shutdown()));
+  }
+
+  async #answer(host: "hub" | "other", request: Request): Promise<Response> {
+    const url = new URL(request.url);
+    const { headers } = request;
+    const range = headers.get("range");
+    const authorization = headers.get("authorization");
+    this.requests.push({ host, path: url.pathname, range, authorization });
+    const on = url.pathname.startsWith("/api/") ? "tree" : "resolve";
+    const index = this.#faults.findIndex((fault) => fault.on === on);
+    const fault = host === "hub" && index >= 0 ? this.#faults.splice(index, 1)[0] : undefined;
+    if (fault?.kind === "status") {
+      return new Response("no", {
+        status: fault.status ?? 500,
+        ...(fault.retry_after === undefined
+          ? {}
+          : { headers: { "retry-after": fault.retry_after } }),
+      });
+    }
+    if (fault?.kind === "redirect") {
+      return Response.redirect(origin(this.#servers[1]!) + url.pathname, 302);
+    }
+    if (on === "tree") return this.#list(url);
+    return await this.#serve(url, range, fault);
+  }
+
+  #list(url: URL): Response {
+    const folder = url.pathname.match(/^\/api\/datasets\/[^/]+\/[^/]+\/tree\/[^/]+\/(.*)$/)?.[1];
+    const entries = Object.entries(this.#content.files).map(([path, bytes]) => ({
+      type: "file",
+      path,
+      size: bytes.length,
+      oid: "0".repeat(40),
+      lfs: {
+        oid: this.#content.oids?.[path] ?? createHash("sha256").update(bytes).digest("hex"),
+        size: bytes.length,
+        pointerSize: 134,
+      },
+    })).filter(({ path }) => path.startsWith(`${folder}`));
+    if (entries.length === 0) return Response.json({ error: "Entry not found" }, { status: 404 });
+    const page = this.#content.page ?? entries.length;
+    const start = Number(url.searchParams.get("cursor") ?? 0);
+    const next = new URL(url);
+    next.searchParams.set("cursor", String(start + page));
+    const target = (this.#content.next_origin ?? this.endpoint) + next.pathname + next.search;
+    return Response.json(entries.slice(start, start + page), {
+      headers: start + page < entries.length ? { link: `<${target}>; rel="next"` } : {},
+    });
+  }
+
+  async #serve(url: URL, range: string | null, fault: Fault | undefined): Promise<Response> {
+    const path = url.pathname.match(/^\/datasets\/[^/]+\/[^/]+\/resolve\/[^/]+\/(.*)$/)?.[1] ?? "";
+    const whole = this.#content.files[decodeURIComponent(path)];
+    if (!whole) return new Response("Entry not found", { status: 404 });
+    const asked = fault?.kind === "ignore_range" ? null : range?.match(/^bytes=(\d+)-$/);
+    const from = asked ? Number(asked[1]) : 0;
+    const bytes = whole.subarray(from);
+    const headers = {
+      "content-length": String(bytes.length),
+      ...(asked ? { "content-range": `bytes ${from}-${whole.length - 1}/${whole.length}` } : {}),
+    };
+    const status = asked ? 206 : 200;
+    if (fault?.kind !== "truncate" && fault?.kind !== "stall") {
+      return new Response(bytes, { status, headers });
+    }
+    const part = bytes.subarray(0, fault.bytes ?? 0);
+    const stopped = this.#stopped.promise;
+    let sent = false;
+    const body = new ReadableStream<Uint8Array>({
+      async pull(controller) {
+        if (!sent && part.length > 0) {
+          sent = true;
+          controller.enqueue(part);
+          return;
+        }
+        if (fault.kind === "stall") {
+          await stopped;
+          controller.close();
+        } else {
+          // Lets what was sent leave before the connection breaks.
+          await new Promise((resolve) => setTimeout(resolve, 20));
+          controller.error(new Error("broken on demand"));
+        }
+      },
+    });
+    return await Promise.resolve(new Response(body, { status, headers }));
+  }
+}
+
+function origin(server: Deno.HttpServer<Deno.NetAddr>): string {
+  return `http://127.0.0.1:${server.addr.port}`;
+}
