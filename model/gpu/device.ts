@@ -98,6 +98,9 @@ export class GpuError extends Error {
 
 /** No adapter answered. The message says how to get one. */
 export class NoGpuError extends Error {
+  /** What was tried, without the advice. */
+  readonly remark: string;
+
   /** Makes the error for a runtime, with a remark on what was tried. */
   constructor(runtime: Runtime, remark: string) {
     super(
@@ -105,6 +108,7 @@ export class NoGpuError extends Error {
         "driver where there is none, and `deno task doctor`, which shows what is missing.",
     );
     this.name = "NoGpuError";
+    this.remark = remark;
   }
 }
 

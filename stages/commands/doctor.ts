@@ -7,7 +7,7 @@
 
 import { statfs } from "node:fs/promises";
 import type { Capabilities, Runtime } from "../../model/gpu/capabilities.ts";
-import { type AdapterFacts, type Gpu, openGpu } from "../../model/gpu/device.ts";
+import { type AdapterFacts, type Gpu, NoGpuError, openGpu } from "../../model/gpu/device.ts";
 import { validateWgsl } from "../../model/gpu/dawn_null.ts";
 
 /** Options of {@linkcode doctor}. */
@@ -320,6 +320,7 @@ function bytes(count: number): string {
 }
 
 function message(error: unknown): string {
+  if (error instanceof NoGpuError) return error.remark;
   return error instanceof Error ? error.message : String(error);
 }
 
