@@ -2,11 +2,10 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { validateKernels } from "./gpu/dawn_null.ts";
-import type { Gpu } from "./gpu/device.ts";
+import { type Gpu, openGpu } from "./gpu/device.ts";
 import { Plan } from "./gpu/plan.ts";
 import { DEVICE_PROFILES, type RecordedKernel, recordKernels } from "./gpu/recording.ts";
 import { type DType, Tensor } from "./gpu/tensor.ts";
-import { openTestGpu } from "./gpu/testing.ts";
 import { initializeNormal } from "./initialize.ts";
 import { castInto } from "./ops/cast.ts";
 import { crossEntropy } from "./ops/cross_entropy.ts";
@@ -176,8 +175,7 @@ Deno.test("Every kernel for Dawn compiles under tint, and keeps to WebGPU's defa
 });
 
 Deno.test("Every kernel for Deno compiles under naga", async () => {
-  const gpu = await openTestGpu();
-  if (gpu.runtime !== "deno") return;
+  const gpu = await openGpu();
   const { f16, subgroups } = gpu.capabilities;
   const wrong: string[] = [];
   let compiled = 0;
@@ -193,6 +191,7 @@ Deno.test("Every kernel for Deno compiles under naga", async () => {
     const error = await gpu.device.popErrorScope();
     if (error) wrong.push(`${label}: ${error.message}`);
   }
+  gpu.close();
   assert(compiled > 0);
   assertEquals(wrong, []);
 });
