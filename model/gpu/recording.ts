@@ -73,14 +73,17 @@ export const DEVICE_PROFILES: readonly DeviceProfile[] = [
   },
 ];
 
-/** A device to record plans for, and nothing else: it has no memory and runs nothing. */
-export function profileGpu({ name, runtime, capabilities }: DeviceProfile): Gpu {
+/**
+ * A device to record plans for, and nothing else. It has no memory and runs nothing, unless `memory` lends its device to recordings that allocate
+ * weights or tables.
+ */
+export function profileGpu({ name, runtime, capabilities }: DeviceProfile, memory?: Gpu): Gpu {
   const none = () => {
     throw new Error(`The device profile ${name} (${runtime}) only records plans.`);
   };
   return {
     get device(): GPUDevice {
-      return none();
+      return memory?.device ?? none();
     },
     runtime,
     adapter: {
@@ -108,14 +111,16 @@ export interface RecordedKernel extends KernelSource {
 }
 
 /**
- * Records plans for a profile and renders each distinct kernel once. A plan is recorded without a device: whoever builds a model calls
+ * Records plans for a profile and renders each distinct kernel once; `options.memory` is a real device for recordings that
+ * allocate. A plan is recorded without a device: whoever builds a model calls
  * `record` with what it would otherwise give {@linkcode Plan}.
  */
 export function recordKernels(
   profile: DeviceProfile,
   record: (gpu: Gpu) => readonly Plan[],
+  options: { memory?: Gpu } = {},
 ): RecordedKernel[] {
-  const gpu = profileGpu(profile);
+  const gpu = profileGpu(profile, options.memory);
   const kernels = new Map<string, RecordedKernel>();
   for (const plan of record(gpu)) {
     for (const step of plan.steps) {

@@ -32,8 +32,8 @@ let shared: Promise<Gpu> | undefined;
 const restricted = new Map<string, Promise<Gpu>>();
 
 /**
- * Opens the device that tests run on. One device a test file, and one more for each distinct `restrict`; never closed, so don't.
- * Throws where there is no GPU: a test that needs one fails, it does not skip.
+ * Opens the device that tests run on. One device a test file, and one more for each distinct `restrict`; they are shared, so
+ * `close()` does nothing. Throws where there is no GPU: a test that needs one fails, it does not skip.
  *
  * @example
  * ```ts
@@ -63,5 +63,15 @@ export function testRuntime(): Runtime {
 async function open(restrict: Partial<Capabilities>): Promise<Gpu> {
   const runtime = testRuntime();
   const icd = runtime === "dawn" ? findSwiftShader() : Deno.env.get("ETHOS_ICD");
-  return await openGpu({ runtime, restrict, ...(icd ? { icd } : {}) });
+  const gpu = await openGpu({ runtime, restrict, ...(icd ? { icd } : {}) });
+  return {
+    device: gpu.device,
+    runtime: gpu.runtime,
+    adapter: gpu.adapter,
+    capabilities: gpu.capabilities,
+    check: () => gpu.check(),
+    guard: (promise) => gpu.guard(promise),
+    attempt: (label, create) => gpu.attempt(label, create),
+    close() {},
+  };
 }
