@@ -7,10 +7,11 @@
 import type { ModelConfig } from "./config.ts";
 import type { Gpu } from "./gpu/device.ts";
 import { Arena, type MemoryLine } from "./gpu/memory.ts";
-import { buildPlans, type BuiltPlan, type BuiltPlans, Plan } from "./gpu/plan.ts";
+import { buildPlans, type BuiltPlan, type BuiltPlans } from "./gpu/build.ts";
+import { Plan } from "./gpu/plan.ts";
 import { Tensor } from "./gpu/tensor.ts";
 import { download, upload } from "./gpu/transfer.ts";
-import { initializeNormal } from "./initialize.ts";
+import { initializeNormal } from "./ops/initialize.ts";
 import { LayerContext } from "./layers/context.ts";
 import { recordEvaluation, recordTraining } from "./network.ts";
 import { castInto } from "./ops/cast.ts";

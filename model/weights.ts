@@ -7,6 +7,7 @@
 import type { Gpu } from "./gpu/device.ts";
 import { Arena, chunkElements, type MemoryLine } from "./gpu/memory.ts";
 import { Tensor } from "./gpu/tensor.ts";
+import type { OptimizerGroup } from "./ops/optimizer.ts";
 
 /** What is needed to allocate a parameter; `model/parameters.ts` lists a model's. */
 export interface WeightSpec {
@@ -25,19 +26,6 @@ export interface Table {
   readonly shape: readonly number[];
   /** Consecutive rows; all parts but the last have the same number. */
   readonly parts: readonly Tensor[];
-}
-
-/** Chunks of parameters that the optimiser treats alike. */
-export interface OptimizerGroup {
-  readonly decay: boolean;
-  /** Flat tensors of equal length: `operand` is the f16 copy, absent in f32 precision. */
-  readonly chunks: readonly {
-    readonly value: Tensor;
-    readonly gradient: Tensor;
-    readonly m: Tensor;
-    readonly v: Tensor;
-    readonly operand: Tensor | undefined;
-  }[];
 }
 
 /** Options of {@linkcode Weights}. */

@@ -1,5 +1,5 @@
 // value[i] = deviation · (Σ of 16 uniform 16-bit integers − mean) / their deviation: nearly normal (Irwin–Hall, kurtosis 2.93), and, being integer
-// arithmetic up to the last multiplication, the same bits on every adapter and in model/initialize.ts.
+// arithmetic up to the last multiplication, the same bits on every adapter and in model/ops/initialize.ts.
 // The integers are the halves of two PCG-4D hashes of (element, stream, seed, 0 or 1). value: flat, as vec4s.
 // params: count (elements), first (number of element 0), stream, seed, deviation (already divided). An invocation makes one vec4.
 fn pcg4d(seed: vec4u) -> vec4u {

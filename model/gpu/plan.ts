@@ -1,16 +1,14 @@
 /**
  * A plan: the list of dispatches that a step consists of, recorded once and run many times.
  *
- * Recording costs nothing on the GPU. {@linkcode buildPlans} then assigns memory to the transient tensors from their first and last
- * use, compiles each distinct kernel once, and makes every bind group, so that running a plan only encodes and submits.
+ * Recording costs nothing on the GPU; `buildPlans` in `build.ts` makes what was recorded ready to run.
  *
  * @module
  */
 
 import type { Gpu } from "./device.ts";
-import { type Binding, type Call, encodeParams, PipelineCache } from "./kernel.ts";
-import { assignMemory, type Pool } from "./memory.ts";
-import { ALIGNMENT, type DType, roundUp, Tensor } from "./tensor.ts";
+import type { Binding, Call } from "./kernel.ts";
+import { type DType, Tensor } from "./tensor.ts";
 
 /** A dispatch with its costs filled in. */
 export interface Dispatch extends Call {
@@ -170,153 +168,4 @@ export function tensorsOf(step: Step): Tensor[] {
     case "copy":
       return [step.from, step.to];
   }
-}
-
-/** A step that is ready to encode. */
-type Encodable =
-  | {
-    readonly kind: "dispatch";
-    readonly pipeline: GPUComputePipeline;
-    readonly group: GPUBindGroup;
-    readonly call: Dispatch;
-  }
-  | Exclude<Step, { kind: "dispatch" }>;
-
-/** A plan with memory, pipelines and bind groups. */
-export class BuiltPlan {
-  readonly plan: Plan;
-  readonly #steps: readonly Encodable[];
-  readonly #uniforms: GPUBuffer | undefined;
-
-  constructor(plan: Plan, steps: readonly Encodable[], uniforms: GPUBuffer | undefined) {
-    this.plan = plan;
-    this.#steps = steps;
-    this.#uniforms = uniforms;
-  }
-
-  /** Encodes the plan. With `timestamps`, each dispatch gets a pass of its own that writes two of them. */
-  encode(
-    encoder: GPUCommandEncoder,
-    timestamps?: (dispatch: number) => GPUComputePassTimestampWrites | undefined,
-  ): void {
-    let pass: GPUComputePassEncoder | undefined;
-    let dispatched = 0;
-    for (const step of this.#steps) {
-      if (step.kind === "dispatch") {
-        if (timestamps) {
-          const writes = timestamps(dispatched++);
-          pass = encoder.beginComputePass(writes ? { timestampWrites: writes } : {});
-        } else pass ??= encoder.beginComputePass({ label: this.plan.label });
-        pass.setPipeline(step.pipeline);
-        pass.setBindGroup(0, step.group);
-        pass.dispatchWorkgroups(...step.call.workgroups);
-        if (timestamps) {
-          pass.end();
-          pass = undefined;
-        }
-        continue;
-      }
-      pass?.end();
-      pass = undefined;
-      if (step.kind === "clear") {
-        const { buffer, offset } = step.tensor.memory;
-        encoder.clearBuffer(buffer, offset, step.tensor.bytes);
-      } else {
-        const from = step.from.memory;
-        const to = step.to.memory;
-        encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, step.from.bytes);
-      }
-    }
-    pass?.end();
-  }
-
-  /** Encodes and submits the plan by itself. */
-  run(): void {
-    this.plan.gpu.check();
-    const encoder = this.plan.gpu.device.createCommandEncoder({ label: this.plan.label });
-    this.encode(encoder);
-    this.plan.gpu.device.queue.submit([encoder.finish()]);
-  }
-
-  /** Frees the plan's uniforms; its tensors' buffers belong to the pool. */
-  destroy(): void {
-    this.#uniforms?.destroy();
-  }
-}
-
-/** Plans that share memory for their transient tensors. */
-export interface BuiltPlans {
-  readonly plans: readonly BuiltPlan[];
-  readonly pool: Pool;
-  /** Frees all that {@linkcode buildPlans} made. */
-  destroy(): void;
-}
-
-/**
- * Makes plans ready to run. The plans share one pool of buffers, so at most one of them may be under way at a time (which the queue's
- * order gives by itself), and transient tensors do not survive from one plan to the next.
- *
- * @param options `isolate`: give every tensor a buffer of its own, to find errors in lifetimes.
- */
-export async function buildPlans(
-  gpu: Gpu,
-  plans: readonly Plan[],
-  options: { isolate?: boolean } = {},
-): Promise<BuiltPlans> {
-  const pool = assignMemory(gpu, plans, options);
-  const built = await Promise.all(plans.map((plan) => finish(gpu, plan)));
-  return {
-    plans: built,
-    pool,
-    destroy() {
-      for (const plan of built) plan.destroy();
-      pool.destroy();
-    },
-  };
-}
-
-async function finish(gpu: Gpu, plan: Plan): Promise<BuiltPlan> {
-  const cache = PipelineCache.of(gpu);
-  const calls = plan.steps.flatMap((step) => step.kind === "dispatch" ? [step.call] : []);
-  const pipelines = await Promise.all(calls.map((call) => cache.get(call)));
-
-  const slots = calls.map((call) => encodeParams(call.params ?? {}));
-  const offsets: number[] = [];
-  let end = 0;
-  for (const slot of slots) {
-    offsets.push(end);
-    end += roundUp(slot.length, ALIGNMENT);
-  }
-  const uniforms = end === 0 ? undefined : gpu.device.createBuffer({
-    label: `${plan.label} parameters`,
-    size: end,
-    usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
-    mappedAtCreation: true,
-  });
-  if (uniforms) {
-    const bytes = new Uint8Array(uniforms.getMappedRange());
-    slots.forEach((slot, i) => bytes.set(slot, offsets[i]));
-    uniforms.unmap();
-  }
-
-  let next = 0;
-  const steps = plan.steps.map((step): Encodable => {
-    if (step.kind !== "dispatch") return step;
-    const i = next++;
-    const { call } = step;
-    const pipeline = pipelines[i]!;
-    const resources: GPUBufferBinding[] = Object.values(call.bindings).map(({ tensor }) => ({
-      ...tensor.memory,
-      size: tensor.bytes,
-    }));
-    const size = slots[i]!.length;
-    if (uniforms && size > 0) resources.unshift({ buffer: uniforms, offset: offsets[i]!, size });
-    const group = gpu.device.createBindGroup({
-      label: call.label,
-      layout: pipeline.getBindGroupLayout(0),
-      entries: resources.map((resource, slot) => ({ binding: slot, resource })),
-    });
-    return { kind: "dispatch", pipeline, group, call };
-  });
-  return new BuiltPlan(plan, steps, uniforms);
 }

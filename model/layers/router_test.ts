@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type ModelConfig, modelSchema } from "../config.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
-import { buildPlans, Plan } from "../gpu/plan.ts";
+import { buildPlans } from "../gpu/build.ts";
+import { Plan } from "../gpu/plan.ts";
 import { download, upload } from "../gpu/transfer.ts";
 import { Inputs, relativeError } from "../ops/testing.ts";
 import { parseSafetensors, toFloat64 } from "../safetensors.ts";

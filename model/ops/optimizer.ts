@@ -20,7 +20,19 @@ import {
 } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import type { Tensor } from "../gpu/tensor.ts";
-import type { OptimizerGroup } from "../weights.ts";
+
+/** Chunks of parameters that the optimiser treats alike. */
+export interface OptimizerGroup {
+  readonly decay: boolean;
+  /** Flat tensors of equal length: `operand` is the f16 copy, absent in f32 precision. */
+  readonly chunks: readonly {
+    readonly value: Tensor;
+    readonly gradient: Tensor;
+    readonly m: Tensor;
+    readonly v: Tensor;
+    readonly operand: Tensor | undefined;
+  }[];
+}
 
 /** Hyper-parameters of AdamW and of the guard around it. */
 export interface OptimizerOptions {

@@ -7,7 +7,8 @@
 import { assert } from "@std/assert";
 import type { Gpu } from "../gpu/device.ts";
 import { Arena } from "../gpu/memory.ts";
-import { buildPlans, Plan } from "../gpu/plan.ts";
+import { buildPlans } from "../gpu/build.ts";
+import { Plan } from "../gpu/plan.ts";
 import { type DType, Tensor } from "../gpu/tensor.ts";
 import { download, upload } from "../gpu/transfer.ts";
 

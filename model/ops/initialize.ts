@@ -4,10 +4,10 @@
  * @module
  */
 
-import source from "../shaders/initialize.wgsl" with { type: "text" };
-import { f32, grid, write } from "./gpu/kernel.ts";
-import type { Plan } from "./gpu/plan.ts";
-import type { Tensor } from "./gpu/tensor.ts";
+import source from "../../shaders/initialize.wgsl" with { type: "text" };
+import { f32, grid, write } from "../gpu/kernel.ts";
+import type { Plan } from "../gpu/plan.ts";
+import type { Tensor } from "../gpu/tensor.ts";
 
 /** Standard deviation of a sum of sixteen uniform integers of 16 bits: `√(16 · (2³² − 1) / 12)`. */
 const SUM_DEVIATION = Math.sqrt(16 * (2 ** 32 - 1) / 12);
