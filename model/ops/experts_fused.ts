@@ -1,0 +1,159 @@
+/**
+ * Experts, fused: Algorithm 1 of the paper. One kernel generates each kept expert of a token from its latent code, activates and sums it;
+ * no table of experts exists, in either pass.
+ *
+ * Pays when a pass has fewer assignments than there are experts, and wherever `N · d_hidden` numbers are too many.
+ *
+ * @module
+ */
+
+import source from "../../shaders/experts_fused.wgsl" with { type: "text" };
+import geluSource from "../../shaders/gelu.wgsl" with { type: "text" };
+import { grid, read, readScalar, update, write } from "../gpu/kernel.ts";
+import type { Plan } from "../gpu/plan.ts";
+import type { DType, Tensor } from "../gpu/tensor.ts";
+import {
+  expertRanges,
+  type Generator,
+  type Kept,
+  scoreGradient,
+  sizesOf,
+  sumTensor,
+} from "./experts.ts";
+import { generatorGradient, W1Gradient } from "./experts_gradient.ts";
+import { generate, type ReorderedGradients } from "./experts_materialized.ts";
+
+/** Experts that a workgroup generates at a time, so that what it loads of W1 serves them all. */
+const EXPERTS = 8;
+const MAX_THREADS = 128;
+/** Bytes of `dH` that the backward pass forms at a time. */
+const WORKSPACE_BYTES = 16 * 2 ** 20;
+
+/** Records the kernel, one dispatch for each part of the latent codes. */
+function dispatchFused(
+  plan: Plan,
+  label: string,
+  input: {
+    generator: Generator;
+    kept: Kept;
+    out: Tensor;
+    backward?: { g: Tensor; entries: Tensor };
+  },
+): void {
+  const { generator, kept, out, backward } = input;
+  const { d_hidden, d_latent, tokens, per } = sizesOf(generator, kept);
+  const { software } = plan.gpu.capabilities;
+  const width = d_hidden / 4;
+  // A power of two, for the sum over the workgroup.
+  const threads = Math.min(MAX_THREADS, Math.max(EXPERTS, 2 ** Math.ceil(Math.log2(width))));
+  let first = 0;
+  for (const [i, z] of generator.z.entries()) {
+    plan.dispatch({
+      label,
+      name: "experts_fused",
+      source,
+      constants: {
+        SOFTWARE: software,
+        BACKWARD: backward !== undefined,
+        CONTEXT: generator.context,
+        GELU: geluSource,
+        ...(software
+          ? { HIDDEN4: width }
+          : { EXPERTS, THREADS: threads, TILES: Math.ceil(width / threads) }),
+      },
+      params: {
+        tokens,
+        per,
+        width,
+        latent: d_latent / 4,
+        first,
+        count: z.rows,
+        ldx: generator.tokens.width / 4,
+        initial: i === 0 ? 1 : 0,
+      },
+      bindings: {
+        z: read(z),
+        w1: read(generator.w1),
+        index: readScalar(kept.index),
+        score: readScalar(kept.score),
+        x: read(generator.tokens),
+        ...(backward && { g: read(backward.g), entries: write(backward.entries) }),
+        out: i === 0 ? write(out) : update(out),
+      },
+      workgroups: grid(software ? Math.ceil(tokens / 8) : tokens),
+      flops: Math.round(
+        2 * tokens * per * d_hidden * (d_latent + (backward ? 3 : 2)) * z.rows /
+          generator.z.reduce((n, part) => n + part.rows, 0),
+      ),
+    });
+    first += z.rows;
+  }
+}
+
+/** Records the kept experts' sum `acc`, `[T, d_hidden]` in `dtype`. */
+export function expertsFused(
+  plan: Plan,
+  label: string,
+  input: { generator: Generator; kept: Kept; dtype: DType },
+): Tensor {
+  const { generator, kept, dtype } = input;
+  const { d_hidden, tokens } = sizesOf(generator, kept);
+  const acc = sumTensor(plan, `${label}.acc`, {
+    shape: [tokens, d_hidden],
+    dtype,
+    dispatches: generator.z.length,
+  });
+  dispatchFused(plan, `${label}.fused`, { generator, kept, out: acc.tensor });
+  return acc.finish();
+}
+
+/**
+ * Records the gradients of {@linkcode expertsFused}. Those of the hypernetwork are made for a range of experts at a time, whose `dH` takes at most
+ * `workspace_bytes`.
+ *
+ * @returns The gradient of `generator.tokens`, in `dtype`.
+ */
+export function expertsFusedBackward(
+  plan: Plan,
+  label: string,
+  input: ReorderedGradients & { workspace_bytes?: number },
+): Tensor {
+  const { generator, kept, sorted, dacc, dscore, dtype, gradients } = input;
+  const { d_hidden, tokens, per } = sizesOf(generator, kept);
+  const entries = plan.tensor(`${label}.entries`, [tokens, per, 4]);
+  const out = sumTensor(plan, `${label}.dtokens`, {
+    shape: generator.tokens.shape,
+    dtype,
+    dispatches: generator.z.length,
+  });
+  dispatchFused(plan, `${label}.fused_backward`, {
+    generator,
+    kept,
+    out: out.tensor,
+    backward: { g: dacc, entries },
+  });
+  scoreGradient(plan, `${label}.dscore`, { entries, dscore });
+  const w1 = new W1Gradient(gradients.w1);
+  const ranges = expertRanges(plan, generator.z, {
+    width: d_hidden,
+    dtype,
+    bytes: input.workspace_bytes ?? WORKSPACE_BYTES,
+  });
+  for (const range of ranges) {
+    generatorGradient(plan, label, {
+      generator,
+      range,
+      sorted,
+      entries,
+      per,
+      dacc,
+      dtype,
+      z: gradients.z[range.part]!,
+      w1,
+      ...(generator.context && {
+        preactivation: generate(plan, label, { generator, range, dtype }),
+      }),
+    });
+  }
+  return out.finish();
+}
