@@ -1,4 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
+import fc from "fast-check";
 import { type ModelConfig, modelSchema } from "../config.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
 import { relativeError } from "../ops/testing.ts";
@@ -90,3 +91,209 @@ for (const software of [true, false]) {
     gpu.close();
   });
 }
+
+/** Runs a case and compares with float64, on the GPU's own choice of experts, which must be optimal. */
+async function checkReference(
+  gpu: Gpu,
+  config: ModelConfig,
+  options: { tokens: number; seed: number; tolerance?: Tolerance } & Parameters<typeof runEthos>[3],
+) {
+  const { tokens, seed, tolerance = F32, ...rest } = options;
+  const values = randomCase(config, tokens, seed);
+  const run = await runEthos(gpu, config, values, rest);
+  const { index } = run.results;
+  const expected = referenceEthos(config, values, { selection: index! });
+  const skip = config.router_batch_norm ? "" : "bn";
+  const names = ["y", "score", ...gradients(config)].filter((name) =>
+    !skip || !name.includes(skip)
+  );
+  if (!config.router_batch_norm) names.push("grad.router.b_q");
+  if (config.load_balance_coef > 0) names.push("balance");
+  near(run.results, expected, names, tolerance);
+  return { ...run, expected, values };
+}
+
+Deno.test("ETHOS against float64 at odd sizes", async (t) => {
+  for (const software of [true, false]) {
+    const gpu = await openGpu({ restrict: { software } });
+    const wide = { ...SMALL, num_experts: 169, routing_heads: 3, top_k: 7, d_hidden: 132 };
+    const step = (name: string, check: () => Promise<unknown>) =>
+      t.step(`${name}, software ${software}`, async () => void await check());
+    for (const execution of EXECUTIONS) {
+      await step(
+        `wide, ${execution}`,
+        () => checkReference(gpu, { ...wide, execution }, { tokens: 53, seed: 3 }),
+      );
+      await step(`balanced, without batch norm, context, ${execution}`, () =>
+        checkReference(gpu, {
+          ...SMALL,
+          execution,
+          load_balance_coef: 0.3,
+          router_batch_norm: false,
+          d_context: 4,
+        }, { tokens: 19, seed: 5 }));
+    }
+    gpu.close();
+  }
+});
+
+Deno.test("ETHOS at any shape: the three executions agree with float64", async () => {
+  const gpu = await openGpu();
+  const four = (max: number) => fc.integer({ min: 1, max }).map((n) => 4 * n);
+  await fc.assert(
+    fc.asyncProperty(
+      fc.record({
+        keys: fc.integer({ min: 3, max: 13 }),
+        routing_heads: fc.integer({ min: 1, max: 3 }),
+        top_k: fc.constant(3),
+        d_model: four(6),
+        d_query: four(4).map((n) => 2 * n),
+        d_latent: four(3),
+        // The fused kernel knows its width by text: few of them, so few compilations.
+        d_hidden: fc.constantFrom(8, 12),
+        d_context: fc.constantFrom(0, 4),
+        execution: fc.constantFrom(...EXECUTIONS),
+      }),
+      fc.integer({ min: 2, max: 40 }),
+      fc.integer({ min: 0, max: 1000 }),
+      async ({ keys, ...sizes }, tokens, seed) => {
+        const config = { ...SMALL, ...sizes, num_experts: keys ** 2 };
+        // Batch norm of few tokens divides by tiny deviations, which any rounding turns over.
+        const router_batch_norm = tokens >= 16;
+        await checkReference(gpu, { ...config, router_batch_norm }, { tokens, seed });
+      },
+    ),
+    { numRuns: 12, seed: 7 },
+  );
+  gpu.close();
+});
+
+const DENSE = { ...SMALL, num_experts: 81, d_hidden: 20, d_latent: 16, top_k: 8 };
+
+Deno.test("ETHOS with tables in parts gives what whole tables give", async (t) => {
+  const whole = await openGpu();
+  const split = await openGpu({ restrict: { max_binding_bytes: 2048 + 1024 } });
+  // Small enough that everything but the tables fits a binding of 3 KiB.
+  const config = { ...DENSE, top_k: 2, d_model: 12, d_query: 8, routing_heads: 2 };
+  for (const execution of EXECUTIONS) {
+    for (const d_context of [0, 4]) {
+      await t.step(`${execution}, context ${d_context}`, async () => {
+        const sizes = { ...config, execution, d_context };
+        const options = { tokens: 17, seed: 11 };
+        const one = await checkReference(whole, sizes, options);
+        const many = await checkReference(split, sizes, options);
+        assertEquals(one.parts, 1);
+        assert(many.parts > 1, `${many.parts} parts`);
+        assertEquals(many.results["index"], one.results["index"]);
+      });
+    }
+  }
+  whole.close();
+  split.close();
+});
+
+Deno.test("ETHOS in chunks of workspace gives what one chunk gives, in less memory", async () => {
+  const gpu = await openGpu();
+  const config = { ...SMALL, num_experts: 4096, d_hidden: 64, top_k: 8, routing_heads: 2 };
+  const options = { tokens: 40, seed: 13 };
+  const memory: Record<string, number> = {};
+  for (const execution of ["materialized", "fused"] as const) {
+    const run = await checkReference(gpu, { ...config, execution }, {
+      ...options,
+      workspace_bytes: 64 * 1024,
+    });
+    memory[execution] = run.memory;
+  }
+  // The table alone takes 1 MiB.
+  assert(memory["fused"]! < memory["materialized"]! - 2 ** 19, JSON.stringify(memory));
+  // 16 assignments a token: chunks of 4 tokens.
+  const naive = { ...config, execution: "naive" as const, num_experts: 100, d_context: 4 };
+  await checkReference(gpu, naive, { ...options, workspace_bytes: 20_000 });
+  gpu.close();
+});
+
+Deno.test("ETHOS is the same bits each time, and with every tensor in a buffer of its own", async (t) => {
+  for (const software of [true, false]) {
+    const gpu = await openGpu({ restrict: { software } });
+    for (const execution of EXECUTIONS) {
+      await t.step(`${execution}, software ${software}`, async () => {
+        const config = { ...DENSE, execution, load_balance_coef: 0.1 };
+        const values = randomCase(config, 70, 17);
+        const first = await runEthos(gpu, config, values);
+        const again = await runEthos(gpu, config, values);
+        const alone = await runEthos(gpu, config, values, { isolate: true });
+        assertEquals(again.results, first.results);
+        assertEquals(alone.results, first.results);
+      });
+    }
+    gpu.close();
+  }
+});
+
+Deno.test("ETHOS in mixed precision stays close, with f16 native and packed", async (t) => {
+  const tolerance = { outputs: 1e-2, gradients: 2e-2 };
+  for (const f16 of [true, false]) {
+    const gpu = await openGpu({ restrict: { f16 } });
+    for (const execution of EXECUTIONS) {
+      for (const d_context of [0, 4]) {
+        await t.step(`${execution}, context ${d_context}, f16 ${f16}`, async () => {
+          const config = { ...DENSE, execution, d_context };
+          const options = { tokens: 33, seed: 19, precision: "mixed" as const, tolerance };
+          await checkReference(gpu, config, options);
+        });
+      }
+    }
+    gpu.close();
+  }
+});
+
+Deno.test("ETHOS adds to the residual, and to the gradients of an earlier micro-batch", async (t) => {
+  const gpu = await openGpu();
+  const values = randomCase(SMALL, 21, 23);
+  const residual = randomCase(SMALL, 21, 24)["g"]!;
+  for (const execution of EXECUTIONS) {
+    await t.step(execution, async () => {
+      const config = { ...SMALL, execution };
+      const once = await runEthos(gpu, config, values);
+      const twice = await runEthos(gpu, config, values, { passes: 2, residual });
+      near(twice.results, { y: once.results["y"]!.map((v, i) => v + residual[i]!) }, ["y"], F32);
+      for (const name of gradients(config).filter((name) => name !== "grad.x")) {
+        near(twice.results, { [name]: once.results[name]!.map((v) => 2 * v) }, [name], F32);
+      }
+    });
+  }
+  gpu.close();
+});
+
+Deno.test("ETHOS with a loss scale scales every gradient, the load balance's too", async () => {
+  const gpu = await openGpu();
+  const config = { ...SMALL, load_balance_coef: 0.5 };
+  const values = randomCase(config, 21, 29);
+  const plain = await runEthos(gpu, config, values);
+  const scaled = await runEthos(gpu, config, values, { loss_scale: 256 });
+  assertEquals(scaled.results["balance"], plain.results["balance"]);
+  for (const name of gradients(config)) {
+    near(scaled.results, { [name]: plain.results[name]!.map((v) => 256 * v) }, [name], F32);
+  }
+  gpu.close();
+});
+
+Deno.test("ETHOS in evaluation normalises by the running statistics and leaves them", async () => {
+  const gpu = await openGpu();
+  const config = { ...SMALL, load_balance_coef: 0.5 };
+  const values = randomCase(config, 1, 31);
+  const { results } = await runEthos(gpu, config, values, { mode: "evaluate" });
+  const expected = referenceEthos(config, values, { training: false });
+  assertEquals(Array.from(results["index"]!), Array.from(expected["index"]!));
+  near(results, expected, ["y", "score"], F32);
+  near(results, values, ["router.bn.mean", "router.bn.var"], { outputs: 0, gradients: 0 });
+  assertEquals(results["balance"], undefined);
+  gpu.close();
+});
+
+Deno.test("chooseExecution() materialises once the tokens keep more experts than there are", () => {
+  const config = configuration({});
+  assertEquals(chooseExecution(config, 2048), "fused");
+  assertEquals(chooseExecution(config, 2049), "materialized");
+  assertEquals(chooseExecution({ ...config, execution: "naive" }, 1), "naive");
+});
