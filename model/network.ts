@@ -89,17 +89,17 @@ export function recordEvaluation(context: LayerContext, tensors: BatchTensors): 
 /**
  * Records forward and backward of one micro-batch.
  *
- * The gradient is that of the mean cross-entropy over the tokens of all `microBatches` of the update, plus the mean of their load-balance
+ * The gradient is that of the mean cross-entropy over the tokens of all micro-batches of the update, plus the mean of their load-balance
  * terms, times the loss scale.
  */
 export function recordTraining(
   context: LayerContext,
   tensors: TrainingTensors,
-  options: { microBatches: number; first: boolean },
+  options: { first: boolean },
 ): Forward {
   const { plan, config } = context;
   const { loss, control, losses } = tensors;
-  const share = 1 / options.microBatches;
+  const { share } = context;
   if (options.first) plan.clear(loss);
   const forward = recordForward(context, tensors.tokens);
   for (const balance of forward.balances) {
@@ -114,7 +114,7 @@ export function recordTraining(
   })!;
   sumInto(plan, "loss", { x: losses, total: loss }, { slot: 0, scale, add: true });
   for (let i = config.num_layers - 1; i >= 0; i--) {
-    recordLayerBackward(context, i, forward.layers[i]!, { dx, control, share });
+    recordLayerBackward(context, i, forward.layers[i]!, { dx, control });
   }
   const sorted = sortByKey(plan, "embed.sort", {
     keys: tensors.tokens,
@@ -157,15 +157,14 @@ function recordLayerBackward(
   context: LayerContext,
   i: number,
   saved: LayerSaved,
-  options: { dx: Tensor; control: Tensor; share: number },
+  options: { dx: Tensor; control: Tensor },
 ): void {
   const at = `layers.${i}`;
-  const { dx, control, share } = options;
+  const { dx, control } = options;
   const { feedForward } = saved;
   const dfeedForward = feedForward.kind === "ethos"
     ? ethosBackward(context, `${at}.ffn`, dx, feedForward.saved, {
       loss_scale: control,
-      balance_scale: share,
     })
     : swigluLayerBackward(context, `${at}.ffn`, { dy: dx, saved: feedForward.saved });
   normBackward(context, `${at}.ffn_norm`, {

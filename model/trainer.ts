@@ -319,8 +319,9 @@ export class Trainer {
         ...sizes,
         mode: "train",
         accumulate: !first,
+        microBatches: train.gradient_accumulation,
       });
-      recordTraining(context, tensors, { microBatches: train.gradient_accumulation, first });
+      recordTraining(context, tensors, { first });
       return plan;
     };
     const plans = [training("first", true)];

@@ -31,6 +31,8 @@ export interface LayerContextOptions {
   readonly mode: "train" | "evaluate";
   /** Add to gradients that an earlier micro-batch left. */
   readonly accumulate?: boolean;
+  /** Micro-batches in an update, over which losses and gradients are averaged; defaults to 1. */
+  readonly microBatches?: number;
 }
 
 /** What a layer needs to record itself: the plan, the sizes, and the weights by name. */
@@ -41,6 +43,8 @@ export class LayerContext {
   readonly batch: number;
   readonly length: number;
   readonly mode: "train" | "evaluate";
+  /** Weight of this micro-batch in the update: one over their number. */
+  readonly share: number;
   readonly #accumulate: boolean;
   readonly #written = new Set<string>();
 
@@ -51,6 +55,7 @@ export class LayerContext {
     this.batch = options.batch;
     this.length = options.length;
     this.mode = options.mode;
+    this.share = 1 / (options.microBatches ?? 1);
     this.#accumulate = options.accumulate ?? false;
   }
 

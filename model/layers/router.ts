@@ -113,7 +113,7 @@ export function routerBackward(
     dscore: options.dscore,
     dquery,
     gradients: [context.gradient(`${prefix}.k1`), context.gradient(`${prefix}.k2`)],
-    ...(balance > 0 && { balance }),
+    ...(balance > 0 && { balance: balance * context.share }),
     ...(options.loss_scale && { loss_scale: options.loss_scale }),
   });
   let draw: Tensor;
