@@ -5,7 +5,10 @@
  */
 
 import { z } from "zod";
+import { defineStage, type JsonValue, type Stage } from "../pipeline/stage.ts";
+import { ablate } from "./ablate.ts";
 import type { ExperimentParts } from "./config.ts";
+import type { ExperimentStages } from "./experiment.ts";
 
 /** Small schemas in the place of the data stages'. */
 export const testParts: ExperimentParts = {
@@ -27,3 +30,26 @@ data: { source: embedded }
 tokenizer: { vocabulary: compact, vocab_size: 512 }
 train: { sequence_length: 64, steps: 100, learning_rate: { warmup_steps: 10 } }
 `;
+
+/** A stage that takes any parameters and publishes a folder with one file. */
+export function testStage(name: string): Stage<JsonValue> {
+  return defineStage<JsonValue>({
+    name,
+    description: `Stands for ${name}`,
+    module: import.meta.url,
+    params: z.json() as z.ZodType<JsonValue>,
+    outputs: { [name]: "directory" },
+    run: ({ output }) => Deno.writeTextFile(`${output(name)}/file.txt`, name),
+  });
+}
+
+/** Stages that do nothing, in the places of the experiment's. */
+export const TEST_STAGES: ExperimentStages = {
+  download: testStage("download"),
+  tokenize: testStage("tokenize"),
+  train: testStage("train"),
+  evaluate: testStage("evaluate"),
+  benchmark: testStage("benchmark"),
+  report: testStage("report"),
+  ablate,
+};

@@ -1,30 +1,9 @@
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
-import { z } from "zod";
-import { defineStage, type JsonValue, type NodeSpec } from "../pipeline/stage.ts";
+import type { JsonValue, NodeSpec } from "../pipeline/stage.ts";
 import { ablate } from "./ablate.ts";
 import { experimentSchema } from "./config.ts";
-import { experiment, type ExperimentStages } from "./experiment.ts";
-import { testParts } from "./config_testing.ts";
-
-const stage = (name: string) =>
-  defineStage<JsonValue>({
-    name,
-    description: name,
-    module: import.meta.url,
-    params: z.json() as z.ZodType<JsonValue>,
-    outputs: {},
-    run: () => Promise.resolve(),
-  });
-
-const stages: ExperimentStages = {
-  download: stage("download"),
-  tokenize: stage("tokenize"),
-  train: stage("train"),
-  evaluate: stage("evaluate"),
-  benchmark: stage("benchmark"),
-  report: stage("report"),
-  ablate,
-};
+import { experiment } from "./experiment.ts";
+import { TEST_STAGES, testParts } from "./config_testing.ts";
 
 const minimal = {
   name: "test",
@@ -37,7 +16,7 @@ const minimal = {
 function build(changes: Record<string, unknown>) {
   const configuration = experimentSchema(testParts).parse({ ...minimal, ...changes });
   const { nodes, results } = experiment(configuration, {
-    stages,
+    stages: TEST_STAGES,
     denseEquivalent: (model) => ({ ...model, kind: "dense", d_ffn: 256 }),
   });
   const named = (name: string) => nodes.filter((node) => node.stage.name === name);

@@ -1,0 +1,489 @@
+/**
+ * Configurations that must be refused, and what must be said about each; read by the tests of the schema and of the command
+ * line.
+ *
+ * @module
+ */
+
+import { join } from "@std/path";
+import { MINIMAL } from "./config_testing.ts";
+
+/** A configuration that must be refused, and what the message must say. */
+export interface Malformed {
+  readonly what: string;
+  /** The whole file; a path is given as is when `path` is set. */
+  readonly text?: string | Uint8Array<ArrayBuffer>;
+  /** Further files, by name. */
+  readonly files?: Readonly<Record<string, string>>;
+  readonly path?: string;
+  readonly set?: readonly string[];
+  readonly says: readonly string[];
+}
+
+/** The minimal configuration with a section replaced or added. */
+export const withLines = (...lines: string[]) => `${MINIMAL}${lines.join("\n")}\n`;
+const without = (key: string) => MINIMAL.replace(new RegExp(`^${key}:.*\n`, "m"), "");
+const bomb = (levels: number) =>
+  Array.from(
+    { length: levels },
+    (_, i) => `l${i}: &l${i} [${i === 0 ? "1" : Array(10).fill(`*l${i - 1}`).join(", ")}]`,
+  ).join("\n");
+
+/** Every malformed configuration. */
+export const MALFORMED: readonly Malformed[] = [
+  // Types.
+  {
+    what: "text for a whole number",
+    text: withLines("model:", "  d_latent: abc"),
+    says: ['bad.yaml:6: model.d_latent: expected a whole number from 4 to 65536, got "abc"'],
+  },
+  {
+    what: "a quoted number",
+    text: withLines('model: { d_latent: "64" }'),
+    says: ["model.d_latent: expected a whole number", "remove the quotes"],
+  },
+  {
+    what: "a number with underscores",
+    text: withLines("model: { num_experts: 65_536 }"),
+    says: ["model.num_experts", "write 65536"],
+  },
+  {
+    what: "a per cent",
+    text: MINIMAL.replace("source: embedded", "source: c4, fraction: 1%"),
+    says: ["bad.yaml:2: data.fraction: expected a number", "write 0.01"],
+  },
+  {
+    what: "a fraction for a whole number",
+    text: withLines("model: { top_k: 2.5 }"),
+    says: ["model.top_k: expected a whole number from 1 to 64, got 2.5"],
+  },
+  {
+    what: "yes for true",
+    text: withLines("model: { router_batch_norm: yes }"),
+    says: ['model.router_batch_norm: expected true or false, got "yes"', "write true"],
+  },
+  {
+    what: "a list for a number",
+    text: withLines("seed: [1, 2]"),
+    says: ["bad.yaml:5: seed: expected a whole number", "got a list of 2"],
+  },
+  {
+    what: "a number for a list",
+    text: withLines("seeds: 3"),
+    says: ["seeds: expected a list of 1 to 64 items, got 3"],
+  },
+  {
+    what: "a number for a section",
+    text: withLines("model: 7"),
+    says: ["model: expected a section (keys with values), got 7"],
+  },
+  {
+    what: "a section left empty",
+    text: withLines("model:"),
+    says: ["model: expected a section (keys with values), got nothing"],
+  },
+  {
+    what: "a section for a number",
+    text: withLines("seed: { a: 1 }"),
+    says: ["seed: expected a whole number", "got a section"],
+  },
+  // Keys.
+  {
+    what: "a typo",
+    text: withLines("model:", "  d_model: 64", "  d_latnt: 64"),
+    says: ["bad.yaml:7: model.d_latnt: unknown key; did you mean d_latent?"],
+  },
+  {
+    what: "a typo in a section's name",
+    text: withLines("modle: { d_latent: 64 }"),
+    says: ["bad.yaml:5: modle: unknown key; did you mean model?"],
+  },
+  {
+    what: "a typo three levels deep",
+    text: MINIMAL.replace("warmup_steps: 10", "warmup_step: 10"),
+    says: ["train.learning_rate.warmup_step: unknown key; did you mean warmup_steps?"],
+  },
+  {
+    what: "a key in the wrong section",
+    text: withLines("d_latent: 64"),
+    says: ["d_latent: unknown key here; did you mean model.d_latent?"],
+  },
+  {
+    what: "a key of another source",
+    text: MINIMAL.replace("source: embedded", "source: c4, files: [a]"),
+    says: ["bad.yaml:2: data.files: unknown key", "expected one of fraction, source"],
+  },
+  {
+    what: "a word that is like nothing",
+    text: withLines("report: { zzzzzzzz: 1 }"),
+    says: ["report.zzzzzzzz: unknown key; expected one of"],
+  },
+  {
+    what: "__proto__",
+    text: withLines("__proto__: { seed: 1 }"),
+    says: ["bad.yaml:5: __proto__: unknown key"],
+  },
+  {
+    what: "a missing section",
+    text: without("data"),
+    says: ["data: missing; expected a section"],
+  },
+  {
+    what: "a missing name",
+    text: without("name"),
+    says: ["name: missing; expected text"],
+  },
+  {
+    what: "a missing length of training",
+    text: MINIMAL.replace("steps: 100, ", ""),
+    says: ["train.steps: missing; give steps (updates) or tokens"],
+  },
+  // Words.
+  {
+    what: "a typo in a choice",
+    text: withLines("model: { kind: etos }"),
+    says: ['model.kind: expected one of ethos, dense, got "etos"', "did you mean ethos?"],
+  },
+  {
+    what: "a source that doesn't exist",
+    text: MINIMAL.replace("embedded", "wikipedia"),
+    says: ['bad.yaml:2: data.source: expected embedded or c4 or files, got "wikipedia"'],
+  },
+  {
+    what: "a name that can't be a file's",
+    text: MINIMAL.replace("name: test", "name: My Test/1"),
+    says: ['name: "My Test/1" is no plain name; use lower-case letters'],
+  },
+  {
+    what: "a results folder outside the project",
+    text: withLines("results: ../../etc"),
+    says: ['results: "../../etc" is not a folder inside the project'],
+  },
+  // Impossible sizes.
+  {
+    what: "experts that are no square",
+    text: withLines("model: { num_experts: 1000 }"),
+    says: ["bad.yaml:5: model.num_experts: 1000 is not a perfect square; 961 and 1024 are"],
+  },
+  {
+    what: "a width that is no multiple of 4",
+    text: withLines("model: { d_model: 66 }"),
+    says: ["model.d_model: 66 is not a multiple of 4; 64 and 68 are"],
+  },
+  {
+    what: "more experts kept than sub-keys",
+    text: withLines("model: { num_experts: 16, top_k: 8 }"),
+    says: ["model.top_k: 8 is more than the 4 sub-keys of an axis", "at most 4"],
+  },
+  {
+    what: "no layer left for experts",
+    text: withLines("model: { num_layers: 2, num_dense_layers: 2 }"),
+    says: ["model.num_dense_layers: 2 leaves none of the 2 layers for experts; at most 1"],
+  },
+  {
+    what: "one token under batch norm",
+    text: MINIMAL.replace("sequence_length: 64", "sequence_length: 1, micro_batch: 1"),
+    says: ["train.sequence_length: 1 token in a micro-batch has no variance", "at least 2 tokens"],
+  },
+  {
+    what: "a micro-batch beyond any memory",
+    text: MINIMAL.replace("sequence_length: 64", "sequence_length: 131072, micro_batch: 512"),
+    says: ["train.micro_batch: 512 sequences of 131072 are 67108864 tokens", "at most 4194304"],
+  },
+  {
+    what: "warm-up longer than training",
+    text: MINIMAL.replace("warmup_steps: 10", "warmup_steps: 1000"),
+    says: [
+      "train.learning_rate.warmup_steps: 1000 is more than the 100 updates of the training; at most 100",
+    ],
+  },
+  {
+    what: "a rate that falls during warm-up",
+    text: MINIMAL.replace("warmup_steps: 10", "initial: 0.1"),
+    says: ["train.learning_rate.initial: 0.1 is above the peak 0.0001"],
+  },
+  {
+    what: "steps and tokens",
+    text: MINIMAL.replace("steps: 100", "steps: 100, tokens: 1000"),
+    says: ["train.steps: given together with tokens; give one of them"],
+  },
+  // Numbers out of range.
+  {
+    what: "NaN",
+    text: withLines("model: { load_balance_coef: .nan }"),
+    says: ["model.load_balance_coef: expected a number from 0 to 1000, got NaN"],
+  },
+  {
+    what: "infinity",
+    text: MINIMAL.replace("steps: 100", "steps: .inf"),
+    says: ["train.steps: expected a whole number from 1 to 100000000, got Infinity"],
+  },
+  {
+    what: "a negative size",
+    text: withLines("model: { d_hidden: -32 }"),
+    says: ["model.d_hidden: expected a whole number from 4 to 65536, got -32"],
+  },
+  {
+    what: "zero",
+    text: MINIMAL.replace("steps: 100", "steps: 0"),
+    says: ["train.steps: expected a whole number from 1 to 100000000, got 0"],
+  },
+  {
+    what: "a number too large to be whole",
+    text: withLines("seed: 123456789012345678901234567890"),
+    says: ["seed: expected a whole number"],
+  },
+  {
+    what: "beta at its limit",
+    text: MINIMAL.replace("steps: 100", "steps: 100, beta1: 1"),
+    says: ["train.beta1: expected a number at least 0 and below 1, got 1"],
+  },
+  {
+    what: "a seed given twice",
+    text: withLines("seeds: [1, 1]"),
+    says: ["seeds: a seed is listed twice"],
+  },
+  // Ablations.
+  {
+    what: "a value that the model refuses",
+    text: withLines(
+      "ablations:",
+      "  - name: d_latent",
+      "    path: model.d_latent",
+      "    values: [64, 66]",
+    ),
+    says: ["bad.yaml:8: ablations.0.values.1: 66 gives model.d_latent: 66 is not a multiple of 4"],
+  },
+  {
+    what: "a path that names no key",
+    text: withLines(
+      "ablations:",
+      "  - name: d_latent",
+      "    path: model.d_latnt",
+      "    values: [64, 68]",
+    ),
+    says: [
+      "bad.yaml:7: ablations.0.path: 64 gives model.d_latnt: unknown key; did you mean d_latent?",
+    ],
+  },
+  {
+    what: "a path into another section",
+    text: withLines("ablations: [{ name: x, path: tokenizer.vocab_size, values: [300] }]"),
+    says: ["ablations.0.path", "a factor changes keys of model or train"],
+  },
+  {
+    what: "a factor without values",
+    text: withLines("ablations: [{ name: x, path: model.d_latent }]"),
+    says: ["ablations.0.values: missing; expected a list of values for model.d_latent"],
+  },
+  {
+    what: "a seed that the base lacks",
+    text: withLines("ablations: [{ name: x, path: model.d_latent, values: [64], seeds: [9] }]"),
+    says: ["ablations.0.seeds: the base has no run with seed 9", "1, 2, 3"],
+  },
+  {
+    what: "two factors of one name",
+    text: withLines(
+      "ablations:",
+      "  - { name: x, path: model.d_latent, values: [64] }",
+      "  - { name: x, path: model.top_k, values: [4] }",
+    ),
+    says: ["bad.yaml:7: ablations.1.name: two factors are named x"],
+  },
+  {
+    what: "a combination that is impossible",
+    text: withLines(
+      "combine: grid",
+      "model: { num_experts: 1024 }",
+      "ablations:",
+      "  - { name: n, path: model.num_experts, values: [256, 1024] }",
+      "  - { name: k, path: model.top_k, values: [16, 32] }",
+    ),
+    says: ["ablations: n=256,k=32 gives model.top_k: 32 is more than the 16 sub-keys"],
+  },
+  // Files.
+  { what: "a missing file", path: "nope/missing.yaml", says: ["missing.yaml: no such file"] },
+  {
+    what: "a missing file with a name beside it",
+    text: MINIMAL,
+    path: "bda.yaml",
+    says: ["bda.yaml: no such file; did you mean", "bad.yaml?"],
+  },
+  { what: "a directory", path: ".", says: ["is a directory; expected a YAML file"] },
+  {
+    what: "a binary file",
+    text: new Uint8Array([0x7f, 0x45, 0x4c, 0x46, 0, 1, 2, 3]),
+    says: ["bad.yaml: is a binary file"],
+  },
+  {
+    what: "text that is not UTF-8",
+    text: new Uint8Array([0x6e, 0x3a, 0x20, 0xe9, 0x0a]),
+    says: ["bad.yaml: is not UTF-8 text"],
+  },
+  {
+    what: "UTF-16",
+    text: new Uint8Array([0xff, 0xfe, 0x6e, 0, 0x3a, 0]),
+    says: ["bad.yaml: is UTF-16 text"],
+  },
+  {
+    what: "a file too large",
+    text: `name: ${"x".repeat(1 << 20)}`,
+    says: ["bad.yaml: is 1048582 bytes; a configuration has at most 1048576"],
+  },
+  { what: "an empty file", text: "", says: ["bad.yaml: the file is empty"] },
+  { what: "only comments", text: "# nothing\n\n", says: ["bad.yaml: the file is empty"] },
+  {
+    what: "a list at the top",
+    text: "- a\n- b\n",
+    says: ["bad.yaml:1: expected keys with values at the top of the file, got a list"],
+  },
+  {
+    what: "a word at the top",
+    text: "hello\n",
+    says: ["bad.yaml:1: expected keys with values at the top of the file, got a single value"],
+  },
+  // YAML.
+  {
+    what: "a YAML bomb",
+    text: bomb(9),
+    says: ["bad.yaml:", "more than 10000 values once aliases are expanded"],
+  },
+  {
+    what: "an alias of itself",
+    text: "name: &a [*a]\n",
+    says: ["bad.yaml:1: name", "nested more than 32 deep"],
+  },
+  {
+    what: "brackets without end",
+    text: `name: ${"[".repeat(100_000)}`,
+    says: ["bad.yaml", "nested too deeply"],
+  },
+  {
+    what: "tabs",
+    text: "name: test\nmodel:\n\td_latent: 64\n",
+    says: ["bad.yaml:3", "model", "a tab is used to indent; YAML takes spaces only"],
+  },
+  {
+    what: "a key given twice",
+    text: withLines("seed: 1", "model: { d_latent: 64 }", "seed: 2"),
+    says: ["bad.yaml:7: seed: given twice, first at ", "bad.yaml:5; keep one"],
+  },
+  {
+    what: "a bracket left open",
+    text: "name: test\nseeds: [1, 2\nmodel: {}\n",
+    says: ["bad.yaml:3: model: not valid YAML: flow sequence", "end with a ]"],
+  },
+  {
+    what: "an alias without an anchor",
+    text: withLines("seed: *nowhere"),
+    says: ["bad.yaml:5: seed: the alias *nowhere has no anchor before it"],
+  },
+  {
+    what: "a tag that runs code elsewhere",
+    text: withLines("seed: !!js/function 'function(){}'"),
+    says: ["bad.yaml:5: seed: a tag that is not known"],
+  },
+  {
+    what: "two documents",
+    text: `${MINIMAL}---\nname: other\n`,
+    says: ["bad.yaml:", "a second YAML document starts here"],
+  },
+  // Extends.
+  {
+    what: "a file to extend that is missing",
+    text: "extends: nope.yaml\n",
+    says: ["bad.yaml:1: extends:", "nope.yaml: no such file"],
+  },
+  {
+    what: "a number to extend",
+    text: "extends: 3\n",
+    says: ["bad.yaml:1: extends: expected the path of a YAML file"],
+  },
+  {
+    what: "a cycle",
+    text: "extends: other.yaml\n",
+    files: { "other.yaml": "extends: bad.yaml\n" },
+    says: ["other.yaml:1: extends: a file can't extend itself", "bad.yaml → "],
+  },
+  {
+    what: "a problem in the file that is extended",
+    text: "extends: other.yaml\n",
+    files: { "other.yaml": withLines("model: { d_latnt: 3 }") },
+    says: ["other.yaml:5: model.d_latnt: unknown key; did you mean d_latent?"],
+  },
+  // --set.
+  {
+    what: "--set with a typo",
+    text: MINIMAL,
+    set: ["model.d_latnt=64"],
+    says: ["--set model.d_latnt=64: model.d_latnt: unknown key; did you mean d_latent?"],
+  },
+  {
+    what: "--set with a wrong type",
+    text: MINIMAL,
+    set: ["train.steps=many"],
+    says: ["--set train.steps=many: train.steps: expected a whole number", 'got "many"'],
+  },
+  {
+    what: "--set without a value",
+    text: MINIMAL,
+    set: ["model.d_latent"],
+    says: ["--set model.d_latent: model.d_latent: no value; write model.d_latent=VALUE"],
+  },
+  {
+    what: "--set with an empty value",
+    text: MINIMAL,
+    set: ["model.d_latent="],
+    says: ["--set model.d_latent=: model.d_latent: no value"],
+  },
+  {
+    what: "--set without a key",
+    text: MINIMAL,
+    set: ["=3"],
+    says: ["--set =3: expected keys joined by dots before the ="],
+  },
+  {
+    what: "--set below a single value",
+    text: MINIMAL,
+    set: ["name.first=x"],
+    says: ['--set name.first=x: name: a single value ("test"), so it has no key "first"'],
+  },
+  {
+    what: "--set beyond a list",
+    text: withLines("seeds: [1, 2]"),
+    set: ["seeds.2=3"],
+    says: ['--set seeds.2=3: seeds: a list of 2; "2" is not an index from 0 to 1'],
+  },
+  {
+    what: "--set with bad YAML",
+    text: MINIMAL,
+    set: ["seeds=[1, 2"],
+    says: ["--set seeds=[1, 2: seeds: not valid YAML"],
+  },
+  {
+    what: "--set of a section",
+    text: MINIMAL,
+    set: ["model={d_latent: 64}"],
+    says: ["--set model={d_latent: 64}: model: a section can't be set whole"],
+  },
+  {
+    what: "--set of __proto__",
+    text: MINIMAL,
+    set: ["__proto__.polluted=1"],
+    says: ["--set __proto__.polluted=1: __proto__"],
+  },
+];
+
+/** Writes a malformed configuration to a folder and gives back the path to ask for. */
+export async function writeMalformed(
+  { text, files = {}, path }: Malformed,
+  folder: string,
+): Promise<string> {
+  const file = join(folder, "bad.yaml");
+  if (typeof text === "string") await Deno.writeTextFile(file, text);
+  else if (text !== undefined) await Deno.writeFile(file, text);
+  for (const [name, content] of Object.entries(files)) {
+    await Deno.writeTextFile(join(folder, name), content);
+  }
+  return path === undefined ? file : join(folder, path);
+}
