@@ -11,7 +11,6 @@
 
 import { z } from "zod";
 import { defineStage, type JsonValue, type NodeOutput } from "../pipeline/stage.ts";
-import { factorValue } from "./ablation_config.ts";
 import { measuredName, type MeasuredQuantity } from "./ablation_measured.ts";
 import {
   CONFIDENCE,
@@ -21,6 +20,9 @@ import {
   summarize,
   type Summary,
 } from "./statistics.ts";
+
+/** A value as it is named: in a grid, all values of a combination together. */
+const factorValue = z.union([z.number(), z.boolean(), z.string()]);
 
 const ablateParams = z.strictObject({
   cells: z.array(z.strictObject({

@@ -1,0 +1,105 @@
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { fromFileUrl, join } from "@std/path";
+import { trainingSteps } from "../model/train_config.ts";
+import { denseEquivalent } from "../model/counts.ts";
+import { loadExperiment } from "./load_experiment.ts";
+import { PARTS } from "./parts.ts";
+
+const ROOT = fromFileUrl(new URL("..", import.meta.url));
+const load = (config: string, set: readonly string[] = []) =>
+  loadExperiment({ config: join(ROOT, "configs", config), set }, PARTS);
+
+interface TrainParams {
+  readonly model: { readonly kind: string; readonly d_ffn: number; readonly d_latent: number };
+  readonly train: Parameters<typeof trainingSteps>[0];
+}
+
+/** Models and runs of every configuration: what its head promises should not grow unseen. */
+const CONFIGURATIONS: readonly [file: string, cells: number, runs: number][] = [
+  ["tiny.yaml", 11, 22],
+  ["small.yaml", 11, 31],
+  ["paper.yaml", 10, 10],
+  ["ablations/d_latent.yaml", 5, 15],
+  ["ablations/heads.yaml", 3, 9],
+  ["ablations/top_k.yaml", 3, 9],
+  ["ablations/context.yaml", 6, 18],
+];
+
+for (const [file, cells, runs] of CONFIGURATIONS) {
+  Deno.test(`configs/${file} is valid: ${cells} cells, ${runs} runs`, async () => {
+    const { nodes } = await load(file);
+    const train = nodes.filter(({ stage }) => stage.name === "train");
+    assertEquals(new Set(train.map(({ labels }) => labels?.cell)).size, cells);
+    assertEquals(train.length, runs);
+    for (const node of nodes) {
+      const result = node.stage.params.safeParse(node.params);
+      assert(result.success, `${node.stage.name}[${node.label}]: ${result.error}`);
+    }
+  });
+}
+
+Deno.test("every configuration in the folder is listed here", async () => {
+  const found: string[] = [];
+  for (const folder of ["", "ablations/"]) {
+    for await (const { name, isFile } of Deno.readDir(join(ROOT, "configs", folder))) {
+      if (isFile) found.push(folder + name);
+    }
+  }
+  assertEquals(found.sort(), CONFIGURATIONS.map(([file]) => file).sort());
+});
+
+Deno.test("an ablation's cells are nodes of the reproduction, so they are cached", async () => {
+  const params = async (config: string) =>
+    new Set(
+      (await load(config)).nodes.filter(({ stage }) => stage.name === "train")
+        .map(({ params }) => JSON.stringify(params)),
+    );
+  const [all, heads] = await Promise.all([params("tiny.yaml"), params("ablations/heads.yaml")]);
+  // Three seeds of three cells; tiny has three of the base and two of each other.
+  assertEquals(heads.intersection(all).size, 7);
+});
+
+Deno.test("the paper's configuration is the paper's", async () => {
+  const { nodes } = await load("paper.yaml");
+  const train = nodes.filter(({ stage }) => stage.name === "train");
+  const paramsOf = (cell: string) =>
+    train.find(({ labels }) => labels?.cell === cell)?.params as unknown as TrainParams;
+  assertEquals(trainingSteps(paramsOf("base").train), Math.ceil(1.6e9 / 32768));
+  assertEquals(paramsOf("d_latent=256").model.d_latent, 256);
+  assertEquals(paramsOf("architecture=dense").model, {
+    ...paramsOf("base").model,
+    kind: "dense",
+    d_ffn: 2112,
+  });
+});
+
+Deno.test("the dense cell of tiny matches its active parameters", async () => {
+  const { nodes } = await load("tiny.yaml");
+  const cell = (name: string) =>
+    nodes.find(({ labels }) => labels?.cell === name)?.params as unknown as {
+      model: Parameters<typeof denseEquivalent>[0];
+    };
+  const expected = denseEquivalent({ ...cell("base").model, vocab_size: 512 });
+  assertEquals(cell("architecture=dense").model.d_ffn, expected.d_ffn);
+});
+
+Deno.test("the program itself refuses a bad configuration with exit code 2", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const config = join(folder, "bad.yaml");
+    await Deno.writeTextFile(config, `extends: ${join(ROOT, "configs/tiny.yaml")}\nmodle: {}\n`);
+    const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["run", "--no-prompt", "--allow-read", "--allow-env", "stages/main.ts"]
+        .concat("reproduce", "--config", config, "--store", join(folder, "store")),
+      cwd: ROOT,
+      stdout: "null",
+      stderr: "piped",
+    }).output();
+    const message = new TextDecoder().decode(stderr);
+    assertEquals(code, 2, message);
+    assertStringIncludes(message, `${config}:2: modle: unknown key; did you mean model?`);
+    assertEquals((await Array.fromAsync(Deno.readDir(folder))).length, 1);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
