@@ -76,7 +76,7 @@ function describe(
     .wrap(100)
     .parserConfiguration({
       "dot-notation": false,
-      "duplicate-arguments-array": false,
+      "duplicate-arguments-array": true,
       "greedy-arrays": false,
       "boolean-negation": false,
       "camel-case-expansion": false,
@@ -118,9 +118,21 @@ function describe(
         argv = argv.example(`$0 ${example}`, description);
       }
       return argv.usage(`${command.summary}\n\nUsage: $0 ${command.name} [options]`).epilogue("");
-    }, (parsed) => handle(command, parsed));
+    }, (parsed) => {
+      refuseRepeated(command, parsed);
+      return handle(command, parsed);
+    });
   }
   return parser;
+}
+
+/** Only a list may be given again; of anything else it can't be told which one was meant. */
+function refuseRepeated(command: Command, parsed: Arguments): void {
+  for (const [name, value] of Object.entries(parsed)) {
+    const spec = { ...command.options, ...command.positionals }[name];
+    if (name === "_" || spec?.array === true || !Array.isArray(value)) continue;
+    throw new UserError(`--${name} is given ${value.length} times; expected it once.`);
+  }
 }
 
 /** Turns what the parser says into a sentence with a suggestion. */

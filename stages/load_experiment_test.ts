@@ -95,3 +95,19 @@ Deno.test("what only the disk knows of the data becomes part of the download's p
     assertEquals(download?.params, { source: "embedded", fingerprint: "abc" });
   });
 });
+
+Deno.test("--set may be repeated, and every one counts; --config may not", async () => {
+  await inFolder(async (folder) => {
+    const config = join(folder, "a.yaml");
+    await Deno.writeTextFile(config, MINIMAL);
+    const args = ["reproduce", "--config", config, "--set", "modle.x=1", "--set", "seed=y"];
+    const bad = await commandLine(args, folder);
+    assertEquals(bad.code, 2);
+    assertStringIncludes(bad.stderr, "--set modle.x=1: modle: unknown key; did you mean model?");
+    assertStringIncludes(bad.stderr, "--set seed=y: seed: expected a whole number");
+
+    const twice = await commandLine(["reproduce", "--config", config, "--config", config], folder);
+    assertEquals(twice.code, 2);
+    assertStringIncludes(twice.stderr, "--config is given 2 times; expected it once");
+  });
+});

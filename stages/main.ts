@@ -10,6 +10,7 @@
 
 import { fromFileUrl } from "@std/path";
 import { runCommandLine } from "../pipeline/command_line.ts";
+import { checkGoldenCommand } from "./commands/check_golden_command.ts";
 
 Deno.exit(
   await runCommandLine(Deno.args, {
@@ -24,5 +25,6 @@ Deno.exit(
       ]);
       return await loadExperiment(request, PARTS);
     },
+    commands: [checkGoldenCommand],
   }),
 );
