@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import type { JsonValue, MetricRow, NodeOutput, StageContext } from "../pipeline/stage.ts";
 import { ablate, type AblateParams, type Ablation } from "./ablate.ts";
-import { parseMeasuredName } from "./ablation_measured.ts";
+import { measuredName, parseMeasuredName } from "./ablation_measured.ts";
 
 const params: AblateParams = {
   cells: [
@@ -146,4 +146,14 @@ Deno.test("inputs that don't fit the runs are an error", async () => {
     evaluate: evaluations.map(() => node("evaluate", {})),
   });
   await assertRejects(() => ablate.run(empty.context), Error, "has no finite nats");
+});
+
+Deno.test("the cell of a grid has a metric's name without a comma, and comes back whole", () => {
+  const name = measuredName("d_latent=8,top_k=4", "memory_bytes", "high");
+  assertEquals(name, "d_latent=8&top_k=4/memory_bytes.high");
+  assertEquals(parseMeasuredName(name), {
+    cell: "d_latent=8,top_k=4",
+    quantity: "memory_bytes",
+    statistic: "high",
+  });
 });

@@ -12,7 +12,7 @@ export type MeasuredStatistic = "n" | "mean" | "sd" | "low" | "high";
 
 /**
  * Name of a measured metric of the `ablate` node, at step 0: `d_latent=64/tokens_per_second.mean`. A single seed has `n` and
- * `mean` only.
+ * `mean` only. The commas of a grid's cell, `d_latent=64,top_k=8`, become ampersands.
  *
  * @example
  * ```ts
@@ -25,7 +25,8 @@ export function measuredName(
   quantity: MeasuredQuantity,
   statistic: MeasuredStatistic,
 ): string {
-  return `${cell}/${quantity}.${statistic}`;
+  // The catalogue exports CSV and takes no comma in a metric's name; no cell's name has an ampersand.
+  return `${cell.replaceAll(",", "&")}/${quantity}.${statistic}`;
 }
 
 /** One measured metric, taken apart. */
@@ -41,7 +42,7 @@ export function parseMeasuredName(name: string): MeasuredMetric | undefined {
   const [, cell, quantity, statistic] = match ?? [];
   if (cell === undefined) return undefined;
   return {
-    cell,
+    cell: cell.replaceAll("&", ","),
     quantity: quantity as MeasuredQuantity,
     statistic: statistic as MeasuredStatistic,
   };
