@@ -1,0 +1,114 @@
+/**
+ * Figures to files: SVG, PNG at twice the size, the table as CSV and the specification, byte-identical from run to run.
+ *
+ * @module
+ */
+
+import { Resvg } from "@resvg/resvg-js";
+import { stringify } from "@std/csv";
+import { parse, resetSVGDefIds, View } from "vega";
+import { compile, type TopLevelSpec } from "vega-lite";
+import type { Chart, Figure, Row } from "./figure.ts";
+import { FONT_FAMILY, FONT_FILES, useFontMetrics } from "./fonts.ts";
+import { VEGA_CONFIG } from "./style.ts";
+
+/** The files of one figure. */
+export interface RenderedFigure {
+  readonly name: string;
+  /** Drawing with a white background. */
+  readonly svg: string;
+  /** The same, rasterised at two pixels a unit. */
+  readonly png: Uint8Array<ArrayBuffer>;
+  /** Extension of each further file and its text: `csv` and `vl.json`, or `json` for a diagram. */
+  readonly sources: Readonly<Record<string, string>>;
+}
+
+/** Schema that the written specifications name. */
+const VEGA_LITE_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json";
+
+/**
+ * The table as CSV. Numbers are written in full, so that the file says exactly what was drawn.
+ *
+ * @throws {Error} When the table is empty, or a row's columns differ from the first row's.
+ */
+export function toCsv(name: string, rows: readonly Row[]): string {
+  const columns = Object.keys(rows[0] ?? {});
+  if (columns.length === 0) throw new Error(`Figure ${name} has no data`);
+  for (const [i, row] of rows.entries()) {
+    const own = Object.keys(row);
+    if (own.length !== columns.length || !columns.every((c) => c in row)) {
+      throw new Error(
+        `Row ${i + 1} of figure ${name} has the columns ${own.join(", ")}; expected ${
+          columns.join(", ")
+        }`,
+      );
+    }
+  }
+  return stringify(rows, { columns }).replaceAll("\r\n", "\n");
+}
+
+/**
+ * Draws a figure.
+ *
+ * @throws {Error} When the specification is faulty: warnings of the compiler count as errors.
+ */
+export async function renderFigure(figure: Figure): Promise<RenderedFigure> {
+  const { name } = figure;
+  if (figure.kind === "diagram") {
+    const sources = { json: JSON.stringify(figure.description, null, 2) + "\n" };
+    return { name, svg: figure.svg, png: rasterize(figure.svg), sources };
+  }
+  const csv = toCsv(name, figure.rows);
+  const svg = await drawChart(figure, csv);
+  const written = {
+    $schema: VEGA_LITE_SCHEMA,
+    description: figure.alt,
+    data: { url: `${name}.csv`, format: { type: "csv" } },
+    ...figure.spec,
+    config: VEGA_CONFIG,
+  };
+  const sources = { "csv": csv, "vl.json": JSON.stringify(written, null, 2) + "\n" };
+  return { name, svg, png: rasterize(svg), sources };
+}
+
+/** Drawn from the text of the CSV itself, so that file and figure cannot differ. */
+async function drawChart(figure: Chart, csv: string): Promise<string> {
+  useFontMetrics();
+  resetSVGDefIds();
+  const spec = {
+    data: { values: csv, format: { type: "csv" } },
+    ...figure.spec,
+  } as unknown as TopLevelSpec;
+  const refuse = (...messages: readonly unknown[]) => {
+    throw new Error(`Figure ${figure.name}: ${messages.join(" ")}`);
+  };
+  const logger = {
+    level: () => logger,
+    error: refuse,
+    warn: refuse,
+    info: () => logger,
+    debug: () => logger,
+  };
+  // deno-lint-ignore no-explicit-any -- the logger's overloads cannot be written as one function
+  const compiled = compile(spec, { config: VEGA_CONFIG, logger: logger as any }).spec;
+  const view = new View(parse(compiled), { renderer: "none" });
+  try {
+    return scopeIds(await view.toSVG(), figure.name) + "\n";
+  } finally {
+    view.finalize();
+  }
+}
+
+/** Identifiers count from zero in every drawing; several of them share a page. */
+function scopeIds(svg: string, name: string): string {
+  return svg.replaceAll(/(\bid="|url\(#)/g, `$1${name}-`);
+}
+
+function rasterize(svg: string): Uint8Array<ArrayBuffer> {
+  const image = new Resvg(svg, {
+    font: { fontFiles: [...FONT_FILES], loadSystemFonts: false, defaultFontFamily: FONT_FAMILY },
+    fitTo: { mode: "zoom", value: 2 },
+    background: "#ffffff",
+  });
+  return Uint8Array.from(image.render().asPng());
+}

@@ -1,0 +1,131 @@
+/**
+ * Figure 4 of the paper: training loss over optimiser steps with the fit `L = a − b ln x`, and held-out points.
+ *
+ * @module
+ */
+
+import { evaluateFit, fitLog, type LogFit } from "../theory/fit.ts";
+import { PAPER } from "../theory/paper.ts";
+import { curve, type TrainedModel } from "../report/data.ts";
+import type { Chart, Row } from "./figure.ts";
+import { thin } from "./series.ts";
+import { COLOR, COUNT_FORMAT, PANEL_HEIGHT, PANEL_WIDTH } from "./style.ts";
+
+/** The figure and the fit that it shows. */
+export interface TrainingCurve {
+  readonly figure: Chart;
+  /** Over the pooled steps of all seeds; absent when the run is too short. */
+  readonly fit: LogFit | undefined;
+}
+
+/**
+ * Draws the curve of the base, one thin line a seed.
+ *
+ * @param models Models of the base, one a seed.
+ * @returns Nothing when no loss was recorded.
+ */
+export function trainingCurve(
+  models: readonly TrainedModel[],
+  options: { fitFrom: number; maxPoints?: number },
+): TrainingCurve | undefined {
+  const from = Math.max(1, options.fitFrom);
+  const usable = models.map((m) => curve(m, "loss").filter((p) => Number.isFinite(p.value)));
+  const points = usable.flatMap((c) =>
+    c.filter((p) => p.step >= from).map((p) => ({ x: p.step, y: p.value }))
+  );
+  if (usable.every((c) => c.length === 0)) return undefined;
+  const fit = fitLog(points);
+  const rows: Row[] = [];
+  for (const [i, model] of models.entries()) {
+    const seed = model.seed ?? i + 1;
+    const shown = usable[i]!.filter((p) => p.step >= 1);
+    for (const p of thin(shown, options.maxPoints ?? 400)) {
+      rows.push({ series: "training", seed, step: p.step, nats: p.value });
+    }
+    for (const p of curve(model, "validation_nats")) {
+      if (p.step >= 1) rows.push({ series: "held-out", seed, step: p.step, nats: p.value });
+    }
+  }
+  if (fit) {
+    for (const x of logarithmic(fit.from, fit.to, 60)) {
+      rows.push({ series: "fit", seed: null, step: x, nats: evaluateFit(fit, x) });
+    }
+  }
+  const last = rows.filter((r) => r.series === "training").at(-1);
+  const heldOut = rows.some((r) => r.series === "held-out");
+  const labels = [
+    fit && {
+      step: fit.to,
+      nats: evaluateFit(fit, fit.to),
+      text: `fit: ${fit.a.toFixed(2)} − ${fit.b.toFixed(3)} ln x, R² ${fit.r2.toFixed(2)}`,
+    },
+  ].filter((l) => l !== undefined);
+  const figure: Chart = {
+    kind: "chart",
+    name: "training_curve",
+    title: "Training curve and its logarithmic fit",
+    alt:
+      `Training loss in nats a token over optimiser steps for ${models.length} seed${
+        models.length === 1 ? "" : "s"
+      }` + (last ? `, ending near ${Number(last.nats).toFixed(2)} nats` : "") +
+      (fit
+        ? `; the fit is ${fit.a.toFixed(3)} minus ${fit.b.toFixed(3)} ln x with R² ${
+          fit.r2.toFixed(3)
+        } (paper: ${PAPER.fit.a}, ${PAPER.fit.b}, ${PAPER.fit.r2}).`
+        : "; too short for a fit."),
+    rows,
+    spec: {
+      width: PANEL_WIDTH,
+      height: PANEL_HEIGHT,
+      title: { text: "Loss, nats a token", subtitle: subtitle(models.length, heldOut) },
+      encoding: {
+        x: {
+          field: "step",
+          type: "quantitative",
+          title: "optimiser step x (logarithmic)",
+          scale: { type: "log", nice: false },
+          axis: { format: COUNT_FORMAT, tickCount: 6 },
+        },
+        y: { field: "nats", type: "quantitative", title: null, scale: { zero: false } },
+      },
+      layer: [
+        {
+          transform: [{ filter: "datum.series === 'training'" }],
+          mark: { type: "line", color: COLOR.blue, strokeWidth: 1.1, opacity: 0.55 },
+          encoding: { detail: { field: "seed", type: "nominal" } },
+        },
+        {
+          transform: [{ filter: "datum.series === 'fit'" }],
+          mark: { type: "line", color: COLOR.ink, strokeWidth: 1.8, strokeDash: [6, 4] },
+        },
+        {
+          transform: [{ filter: "datum.series === 'held-out'" }],
+          mark: { type: "point", color: COLOR.vermilion, fill: COLOR.paper, size: 44, opacity: 1 },
+        },
+        ...labels.map((l) => ({
+          data: { values: [l] },
+          mark: {
+            type: "text",
+            align: "right",
+            baseline: "bottom",
+            dy: -10,
+            fontWeight: 600,
+            color: COLOR.ink,
+          },
+          encoding: { text: { field: "text", type: "nominal" } },
+        })),
+      ],
+    },
+  };
+  return { figure, fit };
+}
+
+function subtitle(seeds: number, heldOut: boolean): string {
+  const lines = seeds === 1 ? "line: training, one seed" : `lines: training, ${seeds} seeds`;
+  return heldOut ? `${lines}; circles: held-out text; dashed: fit` : `${lines}; dashed: fit`;
+}
+
+function logarithmic(from: number, to: number, count: number): readonly number[] {
+  const ratio = Math.log(to / from) / (count - 1);
+  return Array.from({ length: count }, (_, i) => from * Math.exp(ratio * i));
+}

@@ -1,0 +1,166 @@
+/**
+ * What the report reads: the inputs of the node, checked and in the report's own words. Everything is optional; a run
+ * without ablations or a benchmark still has a report.
+ *
+ * @module
+ */
+
+import type { JsonValue, NodeOutput } from "../../pipeline/stage.ts";
+
+/** A value at a step. */
+export interface StepValue {
+  readonly step: number;
+  readonly value: number;
+}
+
+/** A trained model: its labels, what it says of itself, and its curves. */
+export interface TrainedModel {
+  /** Node name, `train[d_latent=64,seed=2]`. */
+  readonly name: string;
+  readonly key: string;
+  /** Ablated factor, or nothing for the base. */
+  readonly factor: string | undefined;
+  /** Value of the factor. */
+  readonly value: JsonValue | undefined;
+  readonly seed: number | undefined;
+  /** Whether it is the base that ablations compare with. */
+  readonly base: boolean;
+  /** The `summary` output. */
+  readonly summary: JsonObject;
+  /** Curves by metric, in order of step. */
+  readonly curves: ReadonlyMap<string, readonly StepValue[]>;
+  readonly provenance: Readonly<Record<string, JsonValue>>;
+}
+
+/** A JSON object. */
+export type JsonObject = Readonly<Record<string, JsonValue>>;
+
+/** An `evaluate` node with the labels of the model that it read. */
+export interface Evaluation {
+  readonly name: string;
+  readonly base: boolean;
+  readonly seed: number | undefined;
+  readonly result: JsonObject;
+  readonly provenance: Readonly<Record<string, JsonValue>>;
+}
+
+/** One published JSON with where it comes from. */
+export interface Published {
+  readonly name: string;
+  readonly key: string;
+  readonly result: JsonObject;
+  readonly provenance: Readonly<Record<string, JsonValue>>;
+}
+
+/** Everything that the report is drawn from. */
+export interface ReportData {
+  readonly source: Published | undefined;
+  readonly dataset: Published | undefined;
+  readonly models: readonly TrainedModel[];
+  readonly evaluations: readonly Evaluation[];
+  readonly ablation: Published | undefined;
+  readonly benchmark: Published | undefined;
+}
+
+/** Reads the inputs of the report's node. */
+export async function readInputs(
+  inputs: Readonly<Record<string, readonly NodeOutput[]>>,
+): Promise<ReportData> {
+  const models: TrainedModel[] = [];
+  for (const node of inputs.train ?? []) models.push(await readModel(node));
+  return {
+    source: published(inputs.download?.[0], "source"),
+    dataset: published(inputs.dataset?.[0], "dataset"),
+    models,
+    evaluations: (inputs.evaluate ?? []).map((node) => ({
+      name: node.name,
+      base: isBase(node.labels),
+      seed: seedOf(node.labels),
+      result: requireObject(node.json("evaluation"), `evaluation of ${node.name}`),
+      provenance: node.provenance,
+    })),
+    ablation: published(inputs.ablate?.[0], "ablation"),
+    benchmark: published(inputs.benchmark?.[0], "benchmark"),
+  };
+}
+
+/** Models of the base, one a seed. */
+export function baseModels(data: ReportData): readonly TrainedModel[] {
+  const bases = data.models.filter((m) => m.base);
+  return bases.length > 0 ? bases : data.models.slice(0, 1);
+}
+
+/** Evaluations of the base, one a seed. */
+export function baseEvaluations(data: ReportData): readonly Evaluation[] {
+  const bases = data.evaluations.filter((e) => e.base);
+  return bases.length > 0 ? bases : data.evaluations.slice(0, 1);
+}
+
+/** A curve of a model; empty when it was not measured. */
+export function curve(model: TrainedModel, metric: string): readonly StepValue[] {
+  return model.curves.get(metric) ?? [];
+}
+
+/** Whether a value is a JSON object. */
+export function isObject(value: JsonValue | undefined): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** A field when it is a finite number. */
+export function numberField(object: JsonObject | undefined, key: string): number | undefined {
+  const value = object?.[key];
+  return typeof value === "number" && Number.isFinite(value) ? value : undefined;
+}
+
+/** A field when it is an object. */
+export function objectField(object: JsonObject | undefined, key: string): JsonObject | undefined {
+  const value = object?.[key];
+  return isObject(value) ? value : undefined;
+}
+
+function requireObject(value: JsonValue, what: string): JsonObject {
+  if (!isObject(value)) {
+    throw new Error(`The ${what} is ${JSON.stringify(value)}; expected an object`);
+  }
+  return value;
+}
+
+function published(node: NodeOutput | undefined, output: string): Published | undefined {
+  if (node === undefined) return undefined;
+  const { name, key, provenance } = node;
+  return {
+    name,
+    key,
+    provenance,
+    result: requireObject(node.json(output), `${output} of ${name}`),
+  };
+}
+
+async function readModel(node: NodeOutput): Promise<TrainedModel> {
+  const curves = new Map<string, StepValue[]>();
+  for (const { step, name, value } of await node.metrics()) {
+    const list = curves.get(name);
+    if (list) list.push({ step, value });
+    else curves.set(name, [{ step, value }]);
+  }
+  const { factor, value } = node.labels;
+  return {
+    name: node.name,
+    key: node.key,
+    factor: typeof factor === "string" ? factor : undefined,
+    value,
+    seed: seedOf(node.labels),
+    base: isBase(node.labels),
+    summary: requireObject(node.json("summary"), `summary of ${node.name}`),
+    curves,
+    provenance: node.provenance,
+  };
+}
+
+function isBase(labels: Readonly<Record<string, JsonValue>>): boolean {
+  return labels.base === true;
+}
+
+function seedOf(labels: Readonly<Record<string, JsonValue>>): number | undefined {
+  return typeof labels.seed === "number" ? labels.seed : undefined;
+}

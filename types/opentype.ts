@@ -1,0 +1,2 @@
+// @ts-types="./opentype.d.ts"
+export { default } from "npm:opentype.js@2.0.0";
