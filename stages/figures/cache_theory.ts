@@ -89,7 +89,7 @@ export function cacheTheory(sizes: CacheSizes): Chart {
     rows,
     spec: {
       columns: 2,
-      spacing: { row: 38, column: 60 },
+      spacing: { row: 84, column: 64 },
       bounds: "flush",
       concat: [
         panel("cached", "Experts that fit in the cache", {
@@ -115,7 +115,8 @@ export function cacheTheory(sizes: CacheSizes): Chart {
         }),
         panel("hits", "Hit rate, %", {
           y: { scale: { domain: [0, 100] } },
-          labels: { "even use": 1024, "Zipf use": 2048, [any]: 8192 },
+          labels: { "even use": 1024, "Zipf use": 2048, [any]: 16384 },
+          below: any,
           color,
         }),
         panel("bandwidth", "Effective bandwidth, TB/s", {
@@ -133,11 +134,13 @@ export function cacheTheory(sizes: CacheSizes): Chart {
               mark: { type: "point", filled: true, size: 60, opacity: 1 },
               encoding: { ...position(log), color },
             },
-            {
-              transform: [{ filter: "datum.panel === 'marks'" }],
-              mark: { type: "text", align: "left", dx: 7, dy: -9, fontWeight: 600 },
+            ...(["ETHOS", "PEER"] as const).map((series) => ({
+              transform: [{ filter: `datum.panel === 'marks' && datum.series === '${series}'` }],
+              mark: series === "ETHOS"
+                ? { type: "text", align: "right", dx: -7, dy: 9, fontWeight: 600 }
+                : { type: "text", align: "left", dx: 7, dy: -9, fontWeight: 600 },
               encoding: { ...position(log), color, text: { field: "series", type: "nominal" } },
-            },
+            })),
           ],
           color,
         }),
