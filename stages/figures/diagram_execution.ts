@@ -21,8 +21,8 @@ export function executionDiagram(config: ModelConfig): Diagram {
       `the weighted sum is projected back once.`,
     direction: "down",
     groups: {
-      naive: `naive: once per kept expert (${kept})`,
-      reordered: "reordered: projections once per token",
+      naive: "naive",
+      reordered: "reordered",
     },
     boxes: [
       { id: "z", label: "latent code z", notes: [`width ${d_latent}, looked up`], kind: "stored" },
@@ -44,7 +44,7 @@ export function executionDiagram(config: ModelConfig): Diagram {
       {
         id: "apply",
         label: "sum of s gelu(x · u) v",
-        notes: [`2 × ${d_model} numbers an expert`],
+        notes: [`over ${kept}, 2 × ${d_model} numbers each`],
         kind: "compute",
         group: "naive",
       },
@@ -58,7 +58,7 @@ export function executionDiagram(config: ModelConfig): Diagram {
       {
         id: "acc",
         label: "sum of s gelu(h · xWu) h",
-        notes: [`${d_hidden} numbers an expert`],
+        notes: [`over ${kept}, ${d_hidden} numbers each`],
         kind: "compute",
         group: "reordered",
       },

@@ -1,5 +1,5 @@
 /**
- * Figures to files: SVG, PNG at twice the size, the table as CSV and the specification, byte-identical from run to run.
+ * Figures to files: SVG, PNG (at twice the size unless told otherwise), the table as CSV and the specification, byte-identical from run to run.
  *
  * @module
  */
@@ -17,7 +17,9 @@ export interface RenderedFigure {
   readonly name: string;
   /** Drawing with a white background. */
   readonly svg: string;
-  /** The same, rasterised at two pixels a unit. */
+  /** Pixels a unit of the raster image. */
+  readonly pngScale: number;
+  /** The same, rasterised. */
   readonly png: Uint8Array<ArrayBuffer>;
   /** Extension of each further file and its text: `csv` and `vl.json`, or `json` for a diagram. */
   readonly sources: Readonly<Record<string, string>>;
@@ -52,11 +54,15 @@ export function toCsv(name: string, rows: readonly Row[]): string {
  *
  * @throws {Error} When the specification is faulty: warnings of the compiler count as errors.
  */
-export async function renderFigure(figure: Figure): Promise<RenderedFigure> {
+export async function renderFigure(
+  figure: Figure,
+  options: { pngScale?: number } = {},
+): Promise<RenderedFigure> {
   const { name } = figure;
+  const { pngScale = 2 } = options;
   if (figure.kind === "diagram") {
     const sources = { json: JSON.stringify(figure.description, null, 2) + "\n" };
-    return { name, svg: figure.svg, png: rasterize(figure.svg), sources };
+    return { name, pngScale, svg: figure.svg, png: rasterize(figure.svg, pngScale), sources };
   }
   const csv = toCsv(name, figure.rows);
   const svg = await drawChart(figure, csv);
@@ -68,7 +74,7 @@ export async function renderFigure(figure: Figure): Promise<RenderedFigure> {
     config: VEGA_CONFIG,
   };
   const sources = { "csv": csv, "vl.json": JSON.stringify(written, null, 2) + "\n" };
-  return { name, svg, png: rasterize(svg), sources };
+  return { name, pngScale, svg, png: rasterize(svg, pngScale), sources };
 }
 
 /** Drawn from the text of the CSV itself, so that file and figure cannot differ. */
@@ -104,10 +110,10 @@ function scopeIds(svg: string, name: string): string {
   return svg.replaceAll(/(\bid="|url\(#)/g, `$1${name}-`);
 }
 
-function rasterize(svg: string): Uint8Array<ArrayBuffer> {
+function rasterize(svg: string, scale: number): Uint8Array<ArrayBuffer> {
   const image = new Resvg(svg, {
     font: { fontFiles: [...FONT_FILES], loadSystemFonts: false, defaultFontFamily: FONT_FAMILY },
-    fitTo: { mode: "zoom", value: 2 },
+    fitTo: { mode: "zoom", value: scale },
     background: "#ffffff",
   });
   return Uint8Array.from(image.render().asPng());

@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { JsonValue, NodeOutput } from "../../pipeline/stage.ts";
+import type { JsonValue, MetricRow, NodeOutput } from "../../pipeline/stage.ts";
 
 /** A value at a step. */
 export interface StepValue {
@@ -25,6 +25,8 @@ export interface TrainedModel {
   readonly seed: number | undefined;
   /** Whether it is the base that ablations compare with. */
   readonly base: boolean;
+  /** Parameters of the node: `model`, `train`, `seed`. */
+  readonly params: JsonValue;
   /** The `summary` output. */
   readonly summary: JsonObject;
   /** Curves by metric, in order of step. */
@@ -40,6 +42,7 @@ export interface Evaluation {
   readonly name: string;
   readonly base: boolean;
   readonly seed: number | undefined;
+  readonly key: string;
   readonly result: JsonObject;
   readonly provenance: Readonly<Record<string, JsonValue>>;
 }
@@ -49,6 +52,7 @@ export interface Published {
   readonly name: string;
   readonly key: string;
   readonly result: JsonObject;
+  readonly metrics: readonly MetricRow[];
   readonly provenance: Readonly<Record<string, JsonValue>>;
 }
 
@@ -69,18 +73,19 @@ export async function readInputs(
   const models: TrainedModel[] = [];
   for (const node of inputs.train ?? []) models.push(await readModel(node));
   return {
-    source: published(inputs.download?.[0], "source"),
-    dataset: published(inputs.dataset?.[0], "dataset"),
+    source: await published(inputs.download?.[0], "source"),
+    dataset: await published(inputs.dataset?.[0], "dataset"),
     models,
     evaluations: (inputs.evaluate ?? []).map((node) => ({
       name: node.name,
+      key: node.key,
       base: isBase(node.labels),
       seed: seedOf(node.labels),
       result: requireObject(node.json("evaluation"), `evaluation of ${node.name}`),
       provenance: node.provenance,
     })),
-    ablation: published(inputs.ablate?.[0], "ablation"),
-    benchmark: published(inputs.benchmark?.[0], "benchmark"),
+    ablation: await published(inputs.ablate?.[0], "ablation"),
+    benchmark: await published(inputs.benchmark?.[0], "benchmark"),
   };
 }
 
@@ -125,15 +130,14 @@ function requireObject(value: JsonValue, what: string): JsonObject {
   return value;
 }
 
-function published(node: NodeOutput | undefined, output: string): Published | undefined {
+async function published(
+  node: NodeOutput | undefined,
+  output: string,
+): Promise<Published | undefined> {
   if (node === undefined) return undefined;
   const { name, key, provenance } = node;
-  return {
-    name,
-    key,
-    provenance,
-    result: requireObject(node.json(output), `${output} of ${name}`),
-  };
+  const result = requireObject(node.json(output), `${output} of ${name}`);
+  return { name, key, provenance, result, metrics: await node.metrics() };
 }
 
 async function readModel(node: NodeOutput): Promise<TrainedModel> {
@@ -151,6 +155,7 @@ async function readModel(node: NodeOutput): Promise<TrainedModel> {
     value,
     seed: seedOf(node.labels),
     base: isBase(node.labels),
+    params: node.params,
     summary: requireObject(node.json("summary"), `summary of ${node.name}`),
     curves,
     provenance: node.provenance,

@@ -37,9 +37,12 @@ function blockNodes(block: Block): readonly RootContent[] {
     case "table":
       return tableNodes(block);
     case "figure": {
-      const { name, sources } = block.figure;
+      const { name, pngScale, sources } = block.figure;
       const image: Image = { type: "image", url: `figures/${name}.svg`, alt: block.alt };
-      const files = [`${name}@2x.png`, ...Object.keys(sources).map((ext) => `${name}.${ext}`)];
+      const files = [
+        `${name}@${pngScale}x.png`,
+        ...Object.keys(sources).map((ext) => `${name}.${ext}`),
+      ];
       const title: Paragraph = {
         type: "paragraph",
         children: [{

@@ -1,0 +1,144 @@
+/**
+ * What several sections say of a run: its model, its size, how to write a number, and where it was made.
+ *
+ * @module
+ */
+
+import { type ModelConfig, modelSchema } from "../../model/config.ts";
+import { tokensPerStep, trainSchema } from "../../model/train_config.ts";
+import type { JsonValue } from "../../pipeline/stage.ts";
+import { type Arithmetic, arithmetic } from "../theory/arithmetic.ts";
+import {
+  baseModels,
+  isObject,
+  type JsonObject,
+  numberField,
+  objectField,
+  type ReportData,
+} from "./data.ts";
+
+/** The base that ran. */
+export interface RunFacts {
+  readonly config: ModelConfig;
+  readonly sequenceLength: number;
+  readonly tokensPerStep: number;
+  readonly arithmetic: Arithmetic;
+}
+
+/**
+ * Sizes of the base; absent when nothing was trained or the vocabulary is not known.
+ *
+ * @throws {Error} When the model's parameters are not those of a model.
+ */
+export function runFacts(data: ReportData): RunFacts | undefined {
+  const [base] = baseModels(data);
+  if (base === undefined || !isObject(base.params)) return undefined;
+  const vocabulary = vocabularySize(data, base.summary);
+  const model = modelSchema.safeParse(base.params.model);
+  const train = trainSchema.safeParse(base.params.train);
+  if (vocabulary === undefined || !model.success || !train.success) return undefined;
+  const config = { ...model.data, vocab_size: vocabulary };
+  const sizes = {
+    sequenceLength: train.data.sequence_length,
+    tokensPerStep: tokensPerStep(train.data),
+  };
+  return { config, ...sizes, arithmetic: arithmetic(config, sizes) };
+}
+
+function vocabularySize(data: ReportData, summary: JsonObject): number | undefined {
+  const dataset = data.dataset?.result;
+  const places = [summary, objectField(summary, "config"), objectField(summary, "model"), dataset];
+  for (const place of places) {
+    const size = numberField(place, "vocab_size") ?? numberField(place, "vocabulary_size");
+    if (size !== undefined) return size;
+  }
+  return numberField(objectField(dataset, "vocabulary"), "size");
+}
+
+/** What is known of one split of the data. */
+export interface SplitFacts {
+  readonly documents: number | undefined;
+  readonly tokens: number | undefined;
+  readonly bytes: number | undefined;
+  /** Entropy of the unigram distribution of its tokens, nats a token. */
+  readonly unigramNats: number | undefined;
+}
+
+/** A split of the dataset; absent when nothing is known of it. */
+export function splitFacts(
+  data: ReportData,
+  split: "train" | "validation",
+): SplitFacts | undefined {
+  const dataset = data.dataset?.result;
+  const facts = objectField(objectField(dataset, "splits"), split) ?? objectField(dataset, split);
+  if (facts === undefined) return undefined;
+  return {
+    documents: numberField(facts, "documents"),
+    tokens: numberField(facts, "tokens"),
+    bytes: numberField(facts, "bytes"),
+    unigramNats: numberField(facts, "unigram_entropy") ?? numberField(facts, "unigram_nats") ??
+      numberField(facts, "unigram_entropy_nats"),
+  };
+}
+
+/** What a node's provenance is read from. */
+export interface Provenanced {
+  readonly key: string;
+  readonly provenance: Readonly<Record<string, JsonValue>>;
+}
+
+/** Run, key, adapter and date of the nodes behind a figure: the first stands for all, the others are counted. */
+export function provenanceLine(nodes: readonly (Provenanced | undefined)[]): string {
+  const known = nodes.filter((n) => n !== undefined);
+  const [first] = known;
+  if (first === undefined) return "Computed from formulas; no run is involved.";
+  const { provenance, key } = first;
+  const date = text(provenance.started_at) ?? text(provenance.finished_at) ?? text(provenance.date);
+  const parts = [
+    `Run ${text(provenance.run) ?? "unknown"}`,
+    `configuration key ${key.slice(0, 12)}${
+      known.length > 1 ? ` and ${known.length - 1} more` : ""
+    }`,
+    `adapter ${adapterOf(known) ?? "not recorded"}`,
+    ...(date ? [date.slice(0, 16).replace("T", " ") + " UTC"] : []),
+  ];
+  return parts.join(", ") + ".";
+}
+
+/** Name of the adapter that the first of these nodes recorded. */
+export function adapterOf(nodes: readonly Provenanced[]): string | undefined {
+  for (const { provenance } of nodes) {
+    const { adapter } = provenance;
+    const name = isObject(adapter)
+      ? text(adapter.description) ?? text(adapter.name) ?? text(adapter.device)
+      : text(adapter);
+    if (name !== undefined) return name;
+  }
+  return undefined;
+}
+
+function text(value: JsonValue | undefined): string | undefined {
+  return typeof value === "string" && value !== "" ? value : undefined;
+}
+
+/** A whole number with separators. */
+export function whole(value: number | undefined): string {
+  return value === undefined ? "not recorded" : Math.round(value).toLocaleString("en-US");
+}
+
+/** A number to so many decimals; a true minus sign. */
+export function fixed(value: number, digits: number): string {
+  return value.toFixed(digits).replace("-", "−");
+}
+
+/** An interval after its mean: `3.412 ± 0.021 (n = 3)`, or the bare value of a single run. */
+export function withInterval(
+  summary: { n: number; mean: number; low: number | null; high: number | null },
+  digits = 3,
+): string {
+  if (summary.low === null || summary.high === null) {
+    return `${fixed(summary.mean, digits)} (n = ${summary.n})`;
+  }
+  const half = (summary.high - summary.low) / 2;
+  return `${fixed(summary.mean, digits)} ± ${fixed(half, digits)} (n = ${summary.n})`;
+}

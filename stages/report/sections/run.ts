@@ -1,0 +1,160 @@
+/**
+ * "What ran": data, model, training, hardware, and the one result in a sentence.
+ *
+ * @module
+ */
+
+import { bytesText, compact } from "../../figures/series.ts";
+import { summarize, type Summary } from "../../statistics.ts";
+import { PAPER } from "../../theory/paper.ts";
+import {
+  baseEvaluations,
+  baseModels,
+  curve,
+  type JsonObject,
+  numberField,
+  type ReportData,
+} from "../data.ts";
+import { md, type Prose, type Section } from "../document.ts";
+import { adapterOf, fixed, splitFacts, whole, withInterval } from "../facts.ts";
+import type { SectionContext } from "./context.ts";
+
+/** Held-out loss of the base over its seeds; absent without evaluations. */
+export function baseLoss(data: ReportData): Summary | undefined {
+  const nats = baseEvaluations(data).flatMap((e) => numberField(e.result, "nats") ?? []);
+  return nats.length > 0 ? summarize(nats) : undefined;
+}
+
+/** The first paragraphs, before any heading. */
+export function lead(context: SectionContext): Prose {
+  const loss = baseLoss(context.data);
+  const { facts } = context;
+  const unigram = splitFacts(context.data, "validation")?.unigramNats;
+  if (facts === undefined || loss === undefined) {
+    return md`This run has no trained and evaluated base model, so what follows is the paper's arithmetic and theory only.`;
+  }
+  const share = PAPER_SIZE / facts.arithmetic.stored;
+  const scale = share < 1.5
+    ? md`It has ${compact(facts.arithmetic.stored)} stored parameters, the paper's size.`
+    : md`It has ${compact(facts.arithmetic.stored)} stored parameters, ${
+      share.toPrecision(2)
+    } times fewer than the paper's, and what holds here need not hold there.`;
+  const against = unigram === undefined
+    ? md``
+    : md`A model that knows only how often each token occurs would need ${
+      fixed(unigram, 3)
+    } nats: the base is ${fixed(Math.abs(unigram - loss.mean), 3)} nats ${
+      loss.mean < unigram ? "below" : "**above**"
+    } that.`;
+  return {
+    kind: "prose",
+    nodes: [
+      ...md`The base model reaches ${
+        withInterval(loss)
+      } nats a token on held-out text, mean and 95 % interval over seeds.`.nodes,
+      ...against.nodes,
+      ...scale.nodes,
+    ],
+  };
+}
+
+/** Stored parameters of the paper's configuration. */
+const PAPER_SIZE = 743_979_008;
+
+/** The section. */
+export function runSection(context: SectionContext): Section {
+  const { data, facts } = context;
+  const models = baseModels(data);
+  const train = splitFacts(data, "train");
+  const validation = splitFacts(data, "validation");
+  const source = data.source?.result;
+  const seeds = models.flatMap((m) => m.seed ?? []);
+  const last = Math.max(...models.flatMap((m) => curve(m, "loss").at(-1)?.step ?? -1));
+  const adapter = adapterOf(models);
+  const rows: string[][] = [
+    ["text", sourceName(source) ?? "not recorded"],
+    ["training split", splitText(train)],
+    ["held-out split", splitText(validation)],
+  ];
+  if (facts) {
+    const { config } = facts;
+    rows.push(
+      ["vocabulary", `${whole(config.vocab_size)} tokens`],
+      [
+        "model",
+        `width ${config.d_model}, ${config.num_layers} layers (${config.num_dense_layers} dense), ` +
+        `${
+          whole(config.num_experts)
+        } experts a layer, ${config.routing_heads} heads × top ${config.top_k}, ` +
+        `latent ${config.d_latent}, hidden ${config.d_hidden}`,
+      ],
+      [
+        "parameters",
+        `${compact(facts.arithmetic.stored)} stored, ${
+          compact(facts.arithmetic.active)
+        } active a token`,
+      ],
+      [
+        "step",
+        `${whole(facts.tokensPerStep)} tokens in sequences of ${whole(facts.sequenceLength)} ` +
+        `(paper: ${whole(PAPER.tokensPerStep)})`,
+      ],
+    );
+    if (last >= 0) {
+      rows.push([
+        "training",
+        `${compact((last + 1) * facts.tokensPerStep)} tokens a model (paper: 4 B)`,
+      ]);
+    }
+  }
+  rows.push(
+    ["seeds of the base", seeds.length > 0 ? seeds.join(", ") : "not recorded"],
+    ["models trained", String(data.models.length)],
+    ["adapter", adapter ?? "not recorded"],
+  );
+  const memory = Math.max(...models.flatMap((m) => curve(m, "memory_bytes").map((p) => p.value)));
+  if (Number.isFinite(memory)) rows.push(["largest device memory", bytesText(memory)]);
+  const losses = baseEvaluations(data).map((e) => [
+    e.seed === undefined ? e.name : String(e.seed),
+    ...["nats", "perplexity", "bits_per_byte"].map((key) => {
+      const value = numberField(e.result, key);
+      return value === undefined ? "" : fixed(value, 3);
+    }),
+    whole(numberField(e.result, "tokens")),
+  ]);
+  return {
+    id: "run",
+    title: "What ran",
+    blocks: [
+      { kind: "table", title: "Data, model and training", header: ["", ""], rows },
+      ...(losses.length > 0
+        ? [{
+          kind: "table" as const,
+          title: "Base model on held-out text, one row a seed",
+          header: ["seed", "nats a token", "perplexity", "bits a byte", "tokens scored"],
+          rows: losses,
+          numbersFrom: 1,
+        }]
+        : [md`No base model was evaluated in this run.`]),
+      md`Perplexity depends on the vocabulary; bits a byte do not, so they are what to compare across tokenizers. The paper reports a perplexity of ${PAPER.perplexity} after 4 B tokens of C4 with \`cl100k_base\`; unless text, vocabulary and number of tokens are the same here, that is no figure to compare with.`,
+    ],
+  };
+}
+
+function sourceName(source: JsonObject | undefined): string | undefined {
+  if (source === undefined) return undefined;
+  const name = source.source ?? source.name ?? source.kind;
+  const revision = source.revision;
+  if (typeof name !== "string") return undefined;
+  return typeof revision === "string" ? `${name}, revision ${revision.slice(0, 12)}` : name;
+}
+
+function splitText(split: ReturnType<typeof splitFacts>): string {
+  if (split === undefined) return "not recorded";
+  const parts = [
+    split.documents === undefined ? "" : `${whole(split.documents)} documents`,
+    split.tokens === undefined ? "" : `${whole(split.tokens)} tokens`,
+    split.bytes === undefined ? "" : `${whole(split.bytes)} bytes of UTF-8`,
+  ];
+  return parts.filter((p) => p !== "").join(", ") || "not recorded";
+}
