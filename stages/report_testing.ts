@@ -227,5 +227,7 @@ function measured(step: number, name: string, value: number): MetricRow {
 
 /** Between −1 and 1, without a pattern, the same everywhere. */
 function wave(i: number): number {
-  return 2 * ((Math.imul(i + 1, 2654435761) >>> 8) % 1000) / 999 - 1;
+  let bits = Math.imul(i + 1, 2654435761);
+  bits = Math.imul(bits ^ (bits >>> 15), 2246822519);
+  return 2 * (((bits ^ (bits >>> 13)) >>> 8) % 1000) / 999 - 1;
 }

@@ -88,10 +88,8 @@ export function cacheTheory(sizes: CacheSizes): Chart {
       `An ETHOS latent code has ${bytesText(latent)}, a PEER expert ${bytesText(peer)}.`,
     rows,
     spec: {
-      columns: 2,
-      spacing: { row: 84, column: 64 },
-      bounds: "flush",
-      concat: [
+      spacing: 26,
+      vconcat: [[
         panel("cached", "Experts that fit in the cache", {
           y: log,
           extra: [
@@ -115,10 +113,10 @@ export function cacheTheory(sizes: CacheSizes): Chart {
         }),
         panel("hits", "Hit rate, %", {
           y: { scale: { domain: [0, 100] } },
-          labels: { "even use": 1024, "Zipf use": 2048, [any]: 16384 },
-          below: any,
+          labels: { "even use": 1024, "Zipf use": 2048, [any]: 512 },
           color,
         }),
+      ], [
         panel("bandwidth", "Effective bandwidth, TB/s", {
           y: { scale: { zero: false } },
           labels: { "even use": 512, "Zipf use": 1024 },
@@ -144,7 +142,7 @@ export function cacheTheory(sizes: CacheSizes): Chart {
           ],
           color,
         }),
-      ],
+      ]].map((hconcat) => ({ spacing: 64, bounds: "flush", hconcat })),
     },
   };
 }

@@ -69,7 +69,7 @@ export async function renderFigure(
   const written = {
     $schema: VEGA_LITE_SCHEMA,
     description: figure.alt,
-    data: { url: `${name}.csv`, format: { type: "csv" } },
+    data: { url: `${name}.csv`, format: csvFormat(figure.rows) },
     ...figure.spec,
     config: VEGA_CONFIG,
   };
@@ -77,12 +77,23 @@ export async function renderFigure(
   return { name, pngScale, svg, png: rasterize(svg, pngScale), sources };
 }
 
+/** Says which columns are numbers, so that filters compare numbers whether a column is drawn or not. */
+function csvFormat(
+  rows: readonly Row[],
+): { type: "csv"; parse: Record<string, "number" | "string"> } {
+  const kinds = Object.keys(rows[0] ?? {}).map((column) => {
+    const texts = rows.some((row) => typeof row[column] === "string");
+    return [column, texts ? "string" : "number"] as const;
+  });
+  return { type: "csv", parse: Object.fromEntries(kinds) };
+}
+
 /** Drawn from the text of the CSV itself, so that file and figure cannot differ. */
 async function drawChart(figure: Chart, csv: string): Promise<string> {
   useFontMetrics();
   resetSVGDefIds();
   const spec = {
-    data: { values: csv, format: { type: "csv" } },
+    data: { values: csv, format: csvFormat(figure.rows) },
     ...figure.spec,
   } as unknown as TopLevelSpec;
   const refuse = (...messages: readonly unknown[]) => {

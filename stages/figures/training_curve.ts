@@ -55,8 +55,8 @@ export function trainingCurve(
   const heldOut = rows.some((r) => r.series === "held-out");
   const labels = [
     fit && {
-      step: fit.to,
-      nats: evaluateFit(fit, fit.to),
+      step: Math.sqrt(fit.from * fit.to),
+      nats: evaluateFit(fit, Math.sqrt(fit.from * fit.to)),
       text: `fit: ${fit.a.toFixed(2)} − ${fit.b.toFixed(3)} ln x, R² ${fit.r2.toFixed(2)}`,
     },
   ].filter((l) => l !== undefined);
@@ -106,9 +106,10 @@ export function trainingCurve(
           data: { values: [l] },
           mark: {
             type: "text",
-            align: "right",
+            align: "left",
             baseline: "bottom",
-            dy: -10,
+            dx: 8,
+            dy: -18,
             fontWeight: 600,
             color: COLOR.ink,
           },

@@ -81,7 +81,7 @@ const PLACEHOLDER = /[\ue000-\uf8ff]/;
 export function md(literals: TemplateStringsArray, ...values: readonly Inserted[]): Prose {
   const source = literals.map((part, i) =>
     i < values.length ? part + String.fromCharCode(FIRST + i) : part
-  ).join("").replaceAll(/\n[ \t]+/g, "\n");
+  ).join("").replaceAll(/\n[ \t]+/g, "\n").replaceAll(/([\d\ue000-\uf8ff]) %/g, "$1\u00a0%");
   const tree = fromMarkdown(source, {
     extensions: [gfmTable()],
     mdastExtensions: [gfmTableFromMarkdown()],

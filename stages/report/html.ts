@@ -120,10 +120,19 @@ function block(item: Block): ElementContent[] {
 
 function table(item: TableBlock): Element {
   const align = (i: number) => i >= (item.numbersFrom ?? Infinity) ? { className: ["right"] } : {};
-  return h("div", { className: ["table"], tabIndex: 0, role: "region", ariaLabel: item.title }, [
+  return h("div", {
+    className: ["table"],
+    tabIndex: 0,
+    role: "region",
+    ariaLabel: "Table; scrolls sideways",
+  }, [
     h("table", [
       h("caption", item.title),
-      h("thead", [h("tr", item.header.map((c, i) => h("th", { scope: "col", ...align(i) }, c)))]),
+      ...(item.header.some((c) => c !== "")
+        ? [h("thead", [
+          h("tr", item.header.map((c, i) => h("th", { scope: "col", ...align(i) }, c))),
+        ])]
+        : []),
       h("tbody", item.rows.map((r) => h("tr", r.map((c, i) => h("td", align(i), c))))),
     ]),
   ]);

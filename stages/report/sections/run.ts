@@ -37,7 +37,7 @@ export function lead(context: SectionContext): Prose {
   const scale = share < 1.5
     ? md`It has ${compact(facts.arithmetic.stored)} stored parameters, the paper's size.`
     : md`It has ${compact(facts.arithmetic.stored)} stored parameters, ${
-      share.toPrecision(2)
+      whole(Number(share.toPrecision(2)))
     } times fewer than the paper's, and what holds here need not hold there.`;
   const against = unigram === undefined
     ? md``
