@@ -36,6 +36,7 @@ export const report = defineStage<ReportSection>({
   module: import.meta.url,
   params: reportSchema,
   outputs: { report: "directory" },
+  readsMeasured: true,
   async run({ params, inputs, output, progress, log, signal }) {
     const data = await readInputs(inputs);
     signal.throwIfAborted();
@@ -78,10 +79,10 @@ export async function composeReport(
       await usageSection(context),
       await ablationSection(context),
       await executionSection(context),
+      await modelSection(context),
       parametersSection(context),
       await memorySection(context),
       await cacheSection(context),
-      await modelSection(context),
     ],
     colophon:
       md`Reproduction of ${PAPER_REFERENCE}. Every figure has its data and specification beside it, in \`figures/\`. Intervals are two-sided 95 % t-intervals over seeds. Licence: AGPL-3.0.`,

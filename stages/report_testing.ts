@@ -131,10 +131,21 @@ export function madeUpInputs(
     dataset: [madeUpNode("tokenize", {
       json: {
         dataset: {
+          vocabulary: "compact",
           vocab_size: 512,
           splits: {
-            train: { documents: 900, tokens: 1_000_000, bytes: 2_300_000, unigram_entropy: 5.5 },
-            validation: { documents: 100, tokens: 90_000, bytes: 200_000, unigram_entropy: 5.5 },
+            train: {
+              documents: 900,
+              tokens: 1_000_000,
+              bytes: 2_300_000,
+              unigram_entropy_nats: 5.5,
+            },
+            validation: {
+              documents: 100,
+              tokens: 90_000,
+              bytes: 200_000,
+              unigram_entropy_nats: 5.5,
+            },
           },
         },
       },
@@ -144,7 +155,7 @@ export function madeUpInputs(
         name: `train[${run.cell},seed=${run.seed}]`,
         labels: labelsOf(run),
         params: { model: MODEL, train: TRAIN, seed: run.seed },
-        json: { summary: { steps: STEPS } },
+        json: { summary: { steps: STEPS, tokens: STEPS * 512 } },
         metrics: trainingRows(run.seed),
       })
     ),
@@ -190,12 +201,12 @@ function trainingRows(seed: number): MetricRow[] {
   const rows: MetricRow[] = [];
   const row = (step: number, name: string, value: number) =>
     rows.push({ step, name, value, measured: false });
-  for (let step = 0; step < STEPS; step++) {
+  for (let step = 1; step <= STEPS; step++) {
     const { a, b } = MADE_UP_CURVE;
-    row(step, "loss", a - b * Math.log(step + 1) + 0.05 * wave(31 * step + seed));
+    row(step, "loss", a - b * Math.log(step) + 0.05 * wave(31 * step + seed));
     row(step, "lr", 0.003);
-    if (step % 40 === 39) {
-      row(step, "validation_nats", a - b * Math.log(step + 1) + 0.05);
+    if (step % 40 === 0) {
+      row(step, "validation_nats", a - b * Math.log(step) + 0.05);
       row(step, "expert_usage", 0.5 + step / 300);
       row(step, "expert_unevenness", 1.2 - step / 150 + 0.02 * seed);
     }

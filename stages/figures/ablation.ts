@@ -26,11 +26,12 @@ export function ablationFigure(factor: FactorResults): Chart {
     difference_high: v.difference?.high ?? null,
   }));
   const height = ROW * rows.length;
+  const values = factor.values.map((v) => v.label);
   const compared = factor.values.some((v) => v.difference !== undefined);
   const panels = [
-    panel("nats", "Held-out loss, nats a token", { height, axis: true }),
+    panel("nats", "Held-out loss, nats a token", { height, values, axis: true }),
     ...(compared
-      ? [panel("difference", "Difference to the base, same seeds", { height, zero: true })]
+      ? [panel("difference", "Difference to the base, same seeds", { height, values, zero: true })]
       : []),
   ];
   const best = [...factor.values].sort((a, b) => a.nats.mean - b.nats.mean)[0];
@@ -49,12 +50,12 @@ export function ablationFigure(factor: FactorResults): Chart {
 function panel(
   field: "nats" | "difference",
   title: string,
-  options: { height: number; axis?: boolean; zero?: boolean },
+  options: { height: number; values: readonly string[]; axis?: boolean; zero?: boolean },
 ): ChartSpec {
   const y = {
     field: "value",
     type: "nominal",
-    sort: null,
+    scale: { domain: [...options.values] },
     title: null,
     axis: options.axis ? { labelFontSize: 12.5, labelPadding: 8 } : { labels: false },
   };

@@ -83,7 +83,9 @@ export function cacheTheory(sizes: CacheSizes): Chart {
     name: "cache_theory",
     title: "Theory: what the size of an expert does to caching and speed",
     alt:
-      `Four curves against bytes an expert, ${experts} experts, ${GH200.name}: fewer experts fit the cache as they grow, ` +
+      `Four curves against bytes an expert, ${
+        experts.toLocaleString("en-US")
+      } experts, ${GH200.name}: fewer experts fit the cache as they grow, ` +
       `hit rate and effective bandwidth fall, and fewer stored experts can be applied a second. ` +
       `An ETHOS latent code has ${bytesText(latent)}, a PEER expert ${bytesText(peer)}.`,
     rows,
@@ -113,12 +115,19 @@ export function cacheTheory(sizes: CacheSizes): Chart {
         }),
         panel("hits", "Hit rate, %", {
           y: { scale: { domain: [0, 100] } },
-          labels: { "even use": 1024, "Zipf use": 2048, [any]: 512 },
+          labels: { "even use": 1024, "Zipf use": 2048, [any]: 32768 },
+          below: any,
           color,
         }),
       ], [
         panel("bandwidth", "Effective bandwidth, TB/s", {
-          y: { scale: { zero: false } },
+          y: {
+            scale: {
+              domain: [GH200.memoryBandwidth / 1e12, GH200.cacheBandwidth / 1e12],
+              nice: false,
+            },
+            axis: { tickCount: 4 },
+          },
           labels: { "even use": 512, "Zipf use": 1024 },
           color,
         }),

@@ -12,11 +12,14 @@ import { diagram } from "./diagram.ts";
 export function architectureDiagram(config: ModelConfig): Diagram {
   const sparse = config.num_layers - config.num_dense_layers;
   const count = (n: number) => n.toLocaleString("en-US");
+  const layers = (n: number) => n === 1 ? "1 layer" : `${n} layers`;
   return diagram({
     name: "diagram_architecture",
     title: "The network",
     alt:
-      `Tokens are embedded, pass ${config.num_dense_layers} layers of attention and a dense feed-forward, then ${sparse} layers ` +
+      `Tokens are embedded, pass ${
+        layers(config.num_dense_layers)
+      } of attention and a dense feed-forward, then ${layers(sparse)} ` +
       `of attention and generated experts, and the tied embedding turns the last state into logits.`,
     direction: "right",
     groups: {

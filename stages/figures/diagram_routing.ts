@@ -24,6 +24,7 @@ export function routingDiagram(config: ModelConfig): Diagram {
     direction: "down",
     boxes: [
       { id: "x", label: "token x", notes: [`width ${config.d_model}`], kind: "data" },
+      { id: "k1", label: "row sub-keys K1", notes: [`${keys} × ${half}`], kind: "stored" },
       {
         id: "query",
         label: config.router_batch_norm ? "query, batch norm" : "query",
@@ -33,10 +34,14 @@ export function routingDiagram(config: ModelConfig): Diagram {
         ],
         kind: "compute",
       },
-      { id: "k1", label: "row sub-keys K1", notes: [`${keys} × ${half}`], kind: "stored" },
       { id: "k2", label: "column sub-keys K2", notes: [`${keys} × ${half}`], kind: "stored" },
-      { id: "top1", label: `best ${k} rows`, notes: ["s1 = q1 · K1"], kind: "compute" },
-      { id: "top2", label: `best ${k} columns`, notes: ["s2 = q2 · K2"], kind: "compute" },
+      { id: "top1", label: `best ${k} rows`, notes: ["s1 = q1 · K1, first half"], kind: "compute" },
+      {
+        id: "top2",
+        label: `best ${k} columns`,
+        notes: ["s2 = q2 · K2, second half"],
+        kind: "compute",
+      },
       {
         id: "sums",
         label: `best ${k} of ${k * k} sums`,
@@ -52,8 +57,8 @@ export function routingDiagram(config: ModelConfig): Diagram {
     ],
     arrows: [
       { from: "x", to: "query" },
-      { from: "query", to: "top1", label: "first half q1" },
-      { from: "query", to: "top2", label: "second half q2" },
+      { from: "query", to: "top1" },
+      { from: "query", to: "top2" },
       { from: "k1", to: "top1" },
       { from: "k2", to: "top2" },
       { from: "top1", to: "sums" },

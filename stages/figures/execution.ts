@@ -70,6 +70,11 @@ export function executionFigure(points: readonly BenchmarkPoint[]): Chart | unde
           tokens: shared,
           order: executions.map((e) => EXECUTION_TITLES[e]),
           names: i === 0,
+          largest: Math.max(
+            ...rows.flatMap((r) =>
+              r.quantity === quantity && r.tokens === shared ? Number(r.value) : []
+            ),
+          ),
         })
       ),
     },
@@ -79,7 +84,7 @@ export function executionFigure(points: readonly BenchmarkPoint[]): Chart | unde
 function panel(
   quantity: Quantity,
   title: string,
-  options: { tokens: number; order: readonly string[]; names: boolean },
+  options: { tokens: number; order: readonly string[]; names: boolean; largest: number },
 ): ChartSpec {
   return {
     width: 150,
@@ -101,7 +106,7 @@ function panel(
         type: "quantitative",
         title: null,
         axis: null,
-        scale: { zero: true, padding: 34 },
+        scale: { domain: [0, 1.4 * options.largest], nice: false },
       },
     },
     layer: [

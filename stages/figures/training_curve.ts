@@ -6,7 +6,7 @@
 
 import { evaluateFit, fitLog, type LogFit } from "../theory/fit.ts";
 import { PAPER } from "../theory/paper.ts";
-import { curve, type StepValue, type TrainedModel } from "../report/data.ts";
+import { curve, type TrainedModel } from "../report/data.ts";
 import type { Chart, Row } from "./figure.ts";
 import { thin } from "./series.ts";
 import { COLOR, COUNT_FORMAT, PANEL_HEIGHT, PANEL_WIDTH } from "./style.ts";
@@ -29,7 +29,7 @@ export function trainingCurve(
   options: { fitFrom: number; maxPoints?: number },
 ): TrainingCurve | undefined {
   const from = Math.max(1, options.fitFrom);
-  const usable = models.map((m) => fromOne(curve(m, "loss")));
+  const usable = models.map((m) => curve(m, "loss").filter((p) => Number.isFinite(p.value)));
   const points = usable.flatMap((c) =>
     c.filter((p) => p.step >= from).map((p) => ({ x: p.step, y: p.value }))
   );
@@ -119,13 +119,6 @@ export function trainingCurve(
     },
   };
   return { figure, fit };
-}
-
-/** Updates are counted from 1 on a logarithmic axis; metrics count the first update as 0. */
-function fromOne(points: readonly StepValue[]): readonly StepValue[] {
-  const shift = points[0]?.step === 0 ? 1 : 0;
-  return points.filter((p) => Number.isFinite(p.value))
-    .map((p) => ({ step: p.step + shift, value: p.value }));
 }
 
 function subtitle(seeds: number, heldOut: boolean): string {

@@ -76,8 +76,7 @@ export function splitFacts(
     documents: numberField(facts, "documents"),
     tokens: numberField(facts, "tokens"),
     bytes: numberField(facts, "bytes"),
-    unigramNats: numberField(facts, "unigram_entropy") ?? numberField(facts, "unigram_nats") ??
-      numberField(facts, "unigram_entropy_nats"),
+    unigramNats: numberField(facts, "unigram_entropy_nats"),
   };
 }
 

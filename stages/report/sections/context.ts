@@ -46,7 +46,9 @@ export class FigureList {
       title: figure.title,
       alt: figure.alt,
       caption: options.caption,
-      provenance: provenanceLine(options.from),
+      provenance: options.from.length === 0 && figure.kind === "diagram"
+        ? "Drawn from a description and a configuration; nothing was measured."
+        : provenanceLine(options.from),
     };
   }
 }

@@ -69,7 +69,6 @@ export function runSection(context: SectionContext): Section {
   const validation = splitFacts(data, "validation");
   const source = data.source?.result;
   const seeds = models.flatMap((m) => m.seed ?? []);
-  const last = Math.max(...models.flatMap((m) => curve(m, "loss").at(-1)?.step ?? -1));
   const adapter = adapterOf(models);
   const rows: string[][] = [
     ["text", sourceName(source) ?? "not recorded"],
@@ -79,7 +78,7 @@ export function runSection(context: SectionContext): Section {
   if (facts) {
     const { config } = facts;
     rows.push(
-      ["vocabulary", `${whole(config.vocab_size)} tokens`],
+      ["vocabulary", `${vocabularyName(data)}${whole(config.vocab_size)} tokens`],
       [
         "model",
         `width ${config.d_model}, ${config.num_layers} layers (${config.num_dense_layers} dense), ` +
@@ -100,11 +99,11 @@ export function runSection(context: SectionContext): Section {
         `(paper: ${whole(PAPER.tokensPerStep)})`,
       ],
     );
-    if (last >= 0) {
-      rows.push([
-        "training",
-        `${compact((last + 1) * facts.tokensPerStep)} tokens a model (paper: 4 B)`,
-      ]);
+    const [base] = models;
+    const trained = numberField(base?.summary, "tokens");
+    if (trained !== undefined) {
+      const steps = whole(numberField(base?.summary, "steps"));
+      rows.push(["training", `${steps} steps, ${compact(trained)} tokens a model (paper: 4 B)`]);
     }
   }
   rows.push(
@@ -136,9 +135,14 @@ export function runSection(context: SectionContext): Section {
           numbersFrom: 1,
         }]
         : [md`No base model was evaluated in this run.`]),
-      md`Perplexity depends on the vocabulary; bits a byte do not, so they are what to compare across tokenizers. The paper reports a perplexity of ${PAPER.perplexity} after 4 B tokens of C4 with \`cl100k_base\`; unless text, vocabulary and number of tokens are the same here, that is no figure to compare with.`,
+      md`Perplexity depends on the vocabulary; bits a byte do not, so they are what to compare across tokenizers. The authors report a perplexity of ${PAPER.perplexity} after 4 B tokens of C4 with \`cl100k_base\`; unless text, vocabulary and number of tokens are the same here, that is no figure to compare with.`,
     ],
   };
+}
+
+function vocabularyName(data: ReportData): string {
+  const name = data.dataset?.result.vocabulary;
+  return typeof name === "string" ? `${name}, ` : "";
 }
 
 function sourceName(source: JsonObject | undefined): string | undefined {

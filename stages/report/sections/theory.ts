@@ -177,7 +177,7 @@ export async function cacheSection(context: SectionContext): Promise<Section> {
         from: [],
         caption:
           md`"Even" is every expert equally likely, "Zipf" with exponent 1. Bottom right, with Zipf use: *stored* experts read all their bytes for each token that uses them, *generated* ones read a latent code and pay ${
-            String(2 * PAPER_CONFIG.d_latent * PAPER_CONFIG.d_hidden)
+            (2 * PAPER_CONFIG.d_latent * PAPER_CONFIG.d_hidden).toLocaleString("en-US")
           } operations to expand it at bf16 peak.`,
       }),
       md`In this model a latent code stays in cache and a PEER expert does not, and ETHOS applies several times more experts a second than PEER; but it is then bound by arithmetic, not by the cache. Caching itself is worth less than it looks, since L2 is not much faster than this memory. The grey curve, the chance that *at least one* needed expert is cached, comes from an earlier manuscript by the paper's first author (Medford, "Novel Scaling Laws for MoE Architectures"); a kernel waits for all of them, so it overstates the benefit.`,

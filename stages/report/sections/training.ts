@@ -69,11 +69,11 @@ export async function trainingSection(context: SectionContext): Promise<Section>
         },
         join(
           md`*a* is the loss at step 1 and *b* the nats gained by each e-fold of steps, so both depend on the tokens of a step, the learning rate and the vocabulary; agreement with the paper's values would mean little at another size. A logarithm also has no floor: the law has to fail eventually.`,
-          md`The paper's numbers do not quite meet each other either: with 32,768 tokens a step, 4 B tokens are ${
+          md`The authors' numbers do not quite meet each other either: with 32,768 tokens a step, 4 B tokens are ${
             whole(PAPER.tokens / PAPER.tokensPerStep)
           } steps, where its law gives ${
             fixed(evaluateFit(PAPER.fit, PAPER.tokens / PAPER.tokensPerStep), 2)
-          } nats, while its perplexity of ${PAPER.perplexity} is ${
+          } nats, while their perplexity of ${PAPER.perplexity} is ${
             fixed(Math.log(PAPER.perplexity), 2)
           } nats. The unit of *x* there may be another.`,
           md`**What would falsify it:** residuals with a clear bend (a power law with a floor then fits better), or a held-out curve that leaves the training curve.`,
