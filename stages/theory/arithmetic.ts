@@ -172,7 +172,7 @@ export function memoryArithmetic(ran: Arithmetic | undefined): readonly Quantity
       paper: PAPER.attention,
       computed: paper.attention,
       ran: ran?.attention,
-      note: "68 M, not 800 M: more than the whole model would leave room for.",
+      note: "68 M, not 800 M, which alone would be more than the whole model.",
     },
   ];
 }
