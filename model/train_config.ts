@@ -68,9 +68,9 @@ const fields = z.strictObject({
  * @example
  * ```ts
  * import { tokensPerStep, trainingSteps, trainSchema } from "./train_config.ts";
- * const train = trainSchema.parse({ tokens: 1_000_000 });
+ * const train = trainSchema.parse({ tokens: 100_000_000 });
  * console.assert(tokensPerStep(train) === 32768);
- * console.assert(trainingSteps(train) === 31);
+ * console.assert(trainingSteps(train) === 3052);
  * ```
  */
 export const trainSchema = fields.superRefine((train, context) => {

@@ -9,14 +9,7 @@ import { dirname, isAbsolute, join, normalize } from "@std/path";
 import type { z } from "zod";
 import { ConfigurationError, type ConfigurationProblem } from "./config_error.ts";
 import { explainIssues } from "./config_explain.ts";
-import {
-  type ConfigTree,
-  mergeTrees,
-  type PathStep,
-  placeOf,
-  plainValue,
-  setPath,
-} from "./config_tree.ts";
+import { type ConfigTree, mergeTrees, placeOf, plainValue, setPath } from "./config_tree.ts";
 import { parseYaml, readYamlFile } from "./config_yaml.ts";
 
 /** Files in one chain of `extends`. */
@@ -158,4 +151,4 @@ function applyOverrides(tree: ConfigTree, items: readonly string[]): ConfigTree 
   return tree;
 }
 
-export { ConfigurationError, type ConfigurationProblem, type PathStep };
+export { ConfigurationError, type ConfigurationProblem };

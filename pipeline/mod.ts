@@ -9,6 +9,7 @@
 
 export * from "./command.ts";
 export { runCommandLine } from "./command_line.ts";
+export * from "./config.ts";
 export { EXIT, explain, UserError } from "./errors.ts";
 export { buildGraph, Graph, type GraphNode, type GraphResult, nodeName } from "./graph.ts";
 export * from "./stage.ts";
