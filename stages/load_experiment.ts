@@ -5,7 +5,7 @@
  */
 
 import type { Experiment, ExperimentRequest } from "../pipeline/command.ts";
-import { loadConfiguration } from "../pipeline/config.ts";
+import { ConfigurationError, loadConfiguration } from "../pipeline/config.ts";
 import type { JsonValue } from "../pipeline/stage.ts";
 import { type ExperimentParts, experimentSchema } from "./config.ts";
 import { experiment, type ExperimentStages } from "./experiment.ts";
@@ -13,7 +13,10 @@ import { experiment, type ExperimentStages } from "./experiment.ts";
 /** What an experiment is made of. */
 export interface LoadExperimentParts extends ExperimentParts {
   readonly stages: ExperimentStages;
-  /** Adds to the `data` section what only the disk knows, so that it becomes part of the key. */
+  /**
+   * Adds to the `data` section what only the disk knows, so that it becomes part of the key. Throws when the disk hasn't
+   * what the section names.
+   */
   prepareData?(data: JsonValue): Promise<JsonValue>;
 }
 
@@ -30,9 +33,7 @@ export async function loadExperiment(
     schema: experimentSchema(parts),
     set: request.seed === undefined ? request.set : [...request.set, `seed=${request.seed}`],
   });
-  const configuration = parts.prepareData === undefined
-    ? value
-    : { ...value, data: await parts.prepareData(value.data) };
+  const configuration = { ...value, data: await prepareData(value.data, request.config, parts) };
   return {
     ...experiment(configuration, {
       stages: parts.stages,
@@ -42,4 +43,19 @@ export async function loadExperiment(
     configuration: JSON.parse(JSON.stringify(configuration)) as JsonValue,
     configPath: request.config,
   };
+}
+
+/** Data that isn't there is a mistake of the configuration, found before anything starts. */
+async function prepareData(
+  data: JsonValue,
+  place: string,
+  parts: LoadExperimentParts,
+): Promise<JsonValue> {
+  if (parts.prepareData === undefined) return data;
+  try {
+    return await parts.prepareData(data);
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    throw new ConfigurationError([{ place, path: "data", message }], { cause: error });
+  }
 }

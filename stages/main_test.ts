@@ -1,7 +1,14 @@
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertNotEquals,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { trainingSteps } from "../model/train_config.ts";
 import { denseEquivalent } from "../model/counts.ts";
+import { ConfigurationError } from "../pipeline/config.ts";
 import { loadExperiment } from "./load_experiment.ts";
 import { PARTS } from "./parts.ts";
 
@@ -81,6 +88,26 @@ Deno.test("the dense cell of tiny matches its active parameters", async () => {
     };
   const expected = denseEquivalent({ ...cell("base").model, vocab_size: 512 });
   assertEquals(cell("architecture=dense").model.d_ffn, expected.d_ffn);
+});
+
+Deno.test("local files that aren't there are refused before anything starts; others are part of the key", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const set = ["data.source=files", `data.files.glob=${folder}/*.txt`];
+    const error = await assertRejects(() => load("tiny.yaml", set), ConfigurationError);
+    assertStringIncludes(error.message, "tiny.yaml: data: No file matches data.files.glob");
+    const fingerprint = async () => {
+      const { nodes } = await load("tiny.yaml", set);
+      return JSON.stringify(nodes.find(({ stage }) => stage.name === "download")?.params);
+    };
+    await Deno.writeTextFile(join(folder, "a.txt"), "one");
+    const before = await fingerprint();
+    assertEquals(await fingerprint(), before);
+    await Deno.writeTextFile(join(folder, "a.txt"), "longer");
+    assertNotEquals(await fingerprint(), before);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });
 
 Deno.test("the program itself refuses a bad configuration with exit code 2", async () => {
