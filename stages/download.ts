@@ -15,7 +15,7 @@ import type { HubOptions } from "./sources/hub.ts";
 /** Commit of `allenai/c4` that the project was written against. */
 export const C4_REVISION = "1588ec454efa1a09f29cd18ddd04fe05fc8653a2";
 
-const repository = z.string().regex(/^[\w.-]+\/[\w.-]+$/, {
+const repository = z.string().regex(/^[\w-][\w.-]*\/[\w-][\w.-]*$/, {
   error: (issue) => `"${issue.input}" is not a dataset's name; expected owner/name, as allenai/c4`,
 });
 const folder = z.string().regex(/^(?!\.)[\w.-]+$/, {
