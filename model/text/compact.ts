@@ -58,7 +58,9 @@ export function chooseCompact(
 
 /** A compact vocabulary over `cl100k_base`. */
 export class CompactTokenizer implements Tokenizer {
+  /** Ids: bytes, chosen tokens and `<|endoftext|>`. */
   readonly vocab_size: number;
+  /** The last id. */
   readonly endoftext: number;
   readonly #base: Cl100kTokenizer;
   /** `cl100k_base` ids behind the ids from 256 on. */
@@ -67,6 +69,8 @@ export class CompactTokenizer implements Tokenizer {
   readonly #ids = new Int32Array(CL100K_SIZE).fill(-1);
 
   /**
+   * Opens a vocabulary.
+   *
    * @param base `cl100k_base`.
    * @param tokens Its ids behind the compact ids 256, 257, ….
    */

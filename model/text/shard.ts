@@ -53,6 +53,8 @@ export class ShardWriter implements Disposable {
   #open = true;
 
   /**
+   * Creates the file; {@linkcode close} finishes it.
+   *
    * @param path File to create.
    * @param options The vocabulary's size and its digest ({@linkcode vocabularyDigest}).
    */
@@ -112,7 +114,9 @@ export class ShardWriter implements Disposable {
 
 /** Reads one shard by position. */
 export class ShardReader implements Disposable {
+  /** Path that it was opened by. */
   readonly path: string;
+  /** What its header says. */
   readonly header: ShardHeader;
   readonly #file: Deno.FsFile;
 

@@ -59,7 +59,9 @@ const compactSchema = z.strictObject({
 const vocabularySchema = z.discriminatedUnion("vocabulary", [cl100kSchema, compactSchema]);
 
 /** What `vocabulary.json` holds; `tokens` are the `cl100k_base` ids behind the compact ids 256, 257, …. */
-export type Vocabulary = z.infer<typeof vocabularySchema>;
+export type Vocabulary =
+  & { format: "ethos-vocabulary"; version: 1; vocab_size: number; endoftext: number }
+  & ({ vocabulary: "cl100k_base" } | { vocabulary: "compact"; tokens: number[] });
 
 /** The vocabulary of `cl100k_base`. */
 export const CL100K_VOCABULARY: Vocabulary = Object.freeze({
@@ -82,7 +84,7 @@ export function parseVocabulary(json: unknown): Vocabulary {
     const path = issue?.path.join(".") || "the file";
     throw new Error(`The vocabulary is not valid: ${path}: ${issue?.message ?? "unknown"}`);
   }
-  const vocabulary = result.data;
+  const vocabulary: Vocabulary = result.data;
   if (vocabulary.vocabulary === "compact") {
     const expected = vocabulary.vocab_size - 257;
     if (vocabulary.tokens.length !== expected) {
@@ -155,8 +157,10 @@ export function openCl100k(): Promise<Cl100kTokenizer> {
 
 /** `cl100k_base` by `tiktoken`. */
 export class Cl100kTokenizer implements Tokenizer {
-  readonly vocab_size = CL100K_SIZE;
-  readonly endoftext = CL100K_ENDOFTEXT;
+  /** 100,277. */
+  readonly vocab_size: number = CL100K_SIZE;
+  /** 100,257. */
+  readonly endoftext: number = CL100K_ENDOFTEXT;
   readonly #tiktoken: Tiktoken;
   readonly #bytes: (Uint8Array | undefined)[] = [];
 
