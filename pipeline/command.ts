@@ -27,6 +27,13 @@ export interface Program {
   loadExperiment(request: ExperimentRequest): Promise<Experiment>;
   /** Commands beside the engine's own. */
   readonly commands?: readonly Command[];
+  /** Gives the program a name in a shell, so that the shell can complete its commands; without it none is offered. */
+  readonly shell?: {
+    /** A name: `ethos`. */
+    readonly name: string;
+    /** What the name stands for: `deno run -A /home/me/ethos/stages/main.ts`. */
+    readonly run: string;
+  };
 }
 
 /** What the user asked for. */

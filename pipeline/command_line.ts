@@ -32,8 +32,10 @@ export async function runCommandLine(args: readonly string[], program: Program):
   let json = args.includes("--json");
   try {
     const commands = [...COMMANDS, ...program.commands ?? []];
+    const { shell } = program;
+    if (shell !== undefined) commands.push(completion(shell, () => parser));
     let code: number | void = EXIT.ok;
-    const parser = describe(program, commands, async (command, parsed) => {
+    const parser: Argv = describe(program, commands, async (command, parsed) => {
       json = parsed["json"] === true;
       code = await command.run(parsed, makeContext(args, parsed, program));
     });
@@ -50,6 +52,20 @@ export async function runCommandLine(args: readonly string[], program: Program):
     write(Deno.stderr, `error: ${message}`);
     return exitCodeOf(error);
   }
+}
+
+/** Prints a shell function that runs the program, and what completes its commands. */
+function completion(shell: NonNullable<Program["shell"]>, parser: () => Argv): Command {
+  return {
+    name: "completion",
+    summary: `Print a script that gives the shell a command \`${shell.name}\` and completes it`,
+    examples: [["completion >> ~/.bashrc", "for every new shell (bash or zsh)"]],
+    run(_args, context) {
+      context.print(`${shell.name}() { ${shell.run} "$@"; }`);
+      parser().showCompletionScript(shell.name, "completion");
+      return Promise.resolve();
+    },
+  };
 }
 
 function isOurs(error: Error): boolean {
@@ -88,7 +104,8 @@ function describe(
       describe: "Where everything is kept (default: $ETHOS_STORE or .ethos)",
     })
     .option("json", { type: "boolean", describe: "Print one JSON value for machines" })
-    .completion("completion", "Print a script that completes commands in bash or zsh")
+    // Hidden: answers the shell's --get-yargs-completions.
+    .completion("__complete", false)
     .demandCommand(1, "Expected a command.")
     .strict()
     .epilogue(`Every command explains itself: ${program.name} reproduce --help`)
@@ -97,7 +114,7 @@ function describe(
       throw new UserError(
         improve(message ?? "Bad arguments.", {
           program: program.name,
-          commands: [...names, "completion"],
+          commands: names,
           current,
           flags: current === undefined ? ["store", "json", "help"] : flags.get(current) ?? [],
         }),

@@ -79,6 +79,20 @@ Deno.test("reproduce: runs, then is cached, and explains itself", async (t) => {
     },
   );
 
+  await t.step(
+    "results lose what is no longer part of them, and keep what others put there",
+    async () => {
+      const file = toy.path("report.ts");
+      const source = await Deno.readTextFile(file);
+      await Deno.writeTextFile(file, source.replace("lines.txt", "rows.txt"));
+      await Deno.writeTextFile(toy.path("results", "README.md"), "Mine.");
+      assertEquals((await toy.run("reproduce")).code, 0);
+      assertEquals(await fileExists(toy.path("results", "data", "rows.txt")), true);
+      assertEquals(await fileExists(toy.path("results", "data", "lines.txt")), false);
+      assertEquals(await Deno.readTextFile(toy.path("results", "README.md")), "Mine.");
+    },
+  );
+
   await t.step("text that is imported is code", async () => {
     await Deno.writeTextFile(toy.path("weights.txt"), "0.25");
     const { stdout } = await toy.run("why", "train[rate=0.1]");
@@ -168,6 +182,17 @@ Deno.test("mistakes end with exit code 2 and a sentence, and start nothing", asy
   const help = await toy.run("reproduce", "--help");
   assertEquals(help.code, 0);
   assertStringIncludes(help.stdout, "toy reproduce --only train --dry-run");
+});
+
+Deno.test("a shell completes commands", async () => {
+  await using toy = await ToyProject.create();
+  const script = await toy.run("completion");
+  assertEquals(script.code, 0, script.stderr);
+  const bash = `${script.stdout}
+    COMP_WORDS=(toy rep); COMP_CWORD=1; _toy_yargs_completions; echo "\${COMPREPLY[@]}"`;
+  const args = ["-c", bash];
+  const { stdout } = await new Deno.Command("bash", { args, cwd: toy.dir }).output();
+  assertStringIncludes(new TextDecoder().decode(stdout), "reproduce");
 });
 
 Deno.test("a failed node doesn't block its siblings", async () => {

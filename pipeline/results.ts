@@ -2,14 +2,15 @@
  * Copies of what an experiment calls its results, in a folder that people look at.
  *
  * Each file is written whole under another name and renamed; files that are the same already are not touched. What a
- * copy has no part in (a README beside the report) stays as it is.
+ * copy has no part in (a README beside the report) stays as it is; a file that an earlier copy wrote, that nobody has
+ * changed since and that is no longer part of the output, is removed.
  *
  * @module
  */
 
 import { basename, dirname, join, resolve } from "@std/path";
 import { explain, systemCode, UserError } from "./errors.ts";
-import { hashFile, statOrUndefined } from "./files.ts";
+import { hashFile, readTextOrUndefined, statOrUndefined, writeAtomic } from "./files.ts";
 import type { GraphResult } from "./graph.ts";
 import type { ObjectRef } from "./objects.ts";
 import type { NodeRecord } from "./records.ts";
@@ -43,12 +44,21 @@ export async function copyResult(
     ? [{ ...output, path: result.output }]
     : [];
   let written = 0;
+  const ledger = new Ledger(options.store);
+  const source = `${result.node.name} ${result.output} ${folder}`;
   try {
     for (const file of files) {
       const target = join(folder, file.path);
       if (await isSame(target, file)) continue;
       await copyAtomic(options.store.objects.path(file.sha256), target);
       written++;
+    }
+    const now = Object.fromEntries(files.map((file) => [file.path, file.sha256]));
+    const before = await ledger.exchange(source, now);
+    for (const [path, sha256] of Object.entries(before)) {
+      if (path in now) continue;
+      const size = (await statOrUndefined(join(folder, path)))?.size ?? -1;
+      if (await isSame(join(folder, path), { sha256, size })) await Deno.remove(join(folder, path));
     }
   } catch (error) {
     if (systemCode(error) === undefined) throw error;
@@ -59,6 +69,35 @@ export async function copyResult(
     );
   }
   return { folder, files: files.length, written };
+}
+
+/** Which files were copied where: `results.json` in the store. */
+class Ledger {
+  readonly #store: Store;
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  /** Notes what a source consists of now and gives back what it was before. */
+  async exchange(
+    source: string,
+    files: Readonly<Record<string, string>>,
+  ): Promise<Readonly<Record<string, string>>> {
+    const path = join(this.#store.dir, "results.json");
+    let all: Record<string, Record<string, string>> = {};
+    try {
+      all = JSON.parse(await readTextOrUndefined(path) ?? "{}");
+    } catch {
+      // Damaged: at worst a file stays that could have been removed.
+    }
+    const before = all[source] ?? {};
+    if (JSON.stringify(before) !== JSON.stringify(files)) {
+      const text = JSON.stringify({ ...all, [source]: files });
+      await writeAtomic(path, text, { temporary: this.#store.temporary });
+    }
+    return before;
+  }
 }
 
 async function isSame(path: string, object: ObjectRef): Promise<boolean> {

@@ -8,6 +8,7 @@
  *   nodes/ab/<key>.json     a published node: components of its key, outputs, provenance
  *   objects/ab/<sha256>     a file, read-only; beside it <sha256>.json, who made it
  *   runs/<run>.json         a run and what became of its nodes
+ *   results.json            which files were copied to results folders
  *   state/<key>/            what an unfinished node keeps for its next attempt
  *   tmp/                    outputs that are being written
  * ```

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { closestString, levenshteinDistance } from "@std/text";
+import { nearest } from "./config_suggest.ts";
 
 /**
  * ` Did you mean …?` when a known word is close to what was given, otherwise nothing.
@@ -16,11 +16,6 @@ import { closestString, levenshteinDistance } from "@std/text";
  * ```
  */
 export function suggestion(given: string, known: readonly string[]): string {
-  if (known.length === 0) return "";
-  const closest = closestString(given, known);
-  const limit = Math.max(2, Math.ceil(given.length / 3));
-  const distance = levenshteinDistance(given.toLowerCase(), closest.toLowerCase());
-  return distance <= Math.min(limit, Math.max(1, closest.length - 1))
-    ? ` Did you mean \`${closest}\`?`
-    : "";
+  const closest = nearest(given, known);
+  return closest === undefined ? "" : ` Did you mean \`${closest}\`?`;
 }

@@ -2,14 +2,23 @@
 
 /** One option or positional. */
 export interface OptionSpec {
+  /** Another, usually one-letter, name. */
   readonly alias?: string;
+  /** May be given several times. */
   readonly array?: boolean;
+  /** What is allowed. */
   readonly choices?: readonly (string | number)[];
+  /** The value when it is not given. */
   readonly default?: unknown;
+  /** Must be given. */
   readonly demandOption?: boolean;
+  /** One line for `--help`. */
   readonly describe?: string;
+  /** How many words follow each. */
   readonly nargs?: number;
+  /** Must be followed by a value. */
   readonly requiresArg?: boolean;
+  /** What the value is read as. */
   readonly type?: "string" | "number" | "boolean" | "count";
 }
 
@@ -38,6 +47,7 @@ export interface Argv {
   parseAsync(args: readonly string[]): Promise<Arguments>;
   positional(name: string, spec: OptionSpec): Argv;
   scriptName(name: string): Argv;
+  showCompletionScript(name: string, command: string): Argv;
   showHelpOnFail(enabled: boolean): Argv;
   strict(enabled?: boolean): Argv;
   usage(text: string): Argv;
