@@ -20,14 +20,19 @@ import type { JsonValue, MetricRow } from "./stage.ts";
 
 /** A node to be entered, with its metrics and what its objects look like on disk. */
 export interface Publication {
+  /** The node's manifest. */
   readonly record: NodeRecord;
+  /** Its metrics, measured ones too. */
   readonly metrics: readonly MetricRow[];
+  /** Its objects, as they are on disk. */
   readonly objects: readonly (ObjectRef & ObjectStat)[];
 }
 
 /** Rows and column names of a query, values as JSON. */
 export interface QueryResult {
+  /** Names. */
   readonly columns: readonly string[];
+  /** Values in the order of `columns`. */
   readonly rows: readonly (readonly JsonValue[])[];
 }
 

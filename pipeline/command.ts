@@ -66,7 +66,9 @@ export interface Command {
   readonly summary: string;
   /** Arguments after the program's name, and what they do. */
   readonly examples?: readonly (readonly [args: string, description: string])[];
+  /** Positionals of `name`. */
   readonly positionals?: Readonly<Record<string, OptionSpec>>;
+  /** Options, without `--`. */
   readonly options?: Readonly<Record<string, OptionSpec>>;
   /** Does it. Gives back an exit code (0 when nothing); a `UserError` is printed as one line. Import what is heavy in here. */
   run(args: Arguments, context: CommandContext): Promise<number | void>;
@@ -74,6 +76,7 @@ export interface Command {
 
 /** What a command is given. */
 export interface CommandContext {
+  /** What `runCommandLine` was given. */
   readonly program: Program;
   /** What the user typed, for logs and locks. */
   readonly command: string;
@@ -93,6 +96,7 @@ export interface CommandContext {
 
 /** An experiment with its checked graph. */
 export interface LoadedExperiment extends Experiment {
+  /** The nodes, checked and in order. */
   readonly graph: Graph;
 }
 

@@ -27,6 +27,7 @@ export const EXIT = {
  * ```
  */
 export class UserError extends Error {
+  /** `UserError`. */
   override readonly name: string = "UserError";
   /** What the program ends with. */
   readonly exitCode: number;

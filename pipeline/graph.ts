@@ -13,13 +13,16 @@ import { suggestion } from "./suggest.ts";
 export interface GraphNode {
   /** `stage` or `stage[label]`. */
   readonly name: string;
+  /** Its stage. */
   // deno-lint-ignore no-explicit-any -- nodes of different stages share one list
   readonly stage: Stage<any>;
+  /** Labels for readers. */
   readonly labels: Readonly<Record<string, JsonValue>>;
   /** What the stage's schema kept, as plain JSON; part of the key. */
   readonly params: JsonValue;
   /** What the stage's schema gave back, as the stage gets it. */
   readonly parsed: unknown;
+  /** What it reads, by the names that the experiment gave. */
   readonly inputs: Readonly<Record<string, readonly GraphNode[]>>;
   /** Inputs without their names, each once. */
   readonly dependencies: readonly GraphNode[];
@@ -27,8 +30,11 @@ export interface GraphNode {
 
 /** A result to copy, checked. */
 export interface GraphResult {
+  /** The node. */
   readonly node: GraphNode;
+  /** Name of its output. */
   readonly output: string;
+  /** Folder, relative to the project root. */
   readonly to: string;
 }
 

@@ -23,9 +23,11 @@ export interface InputComponent {
 export interface KeyComponents {
   /** Version of this structure; a new one makes every node stale. */
   readonly format: 1;
+  /** Name of the stage. */
   readonly stage: string;
   /** What the stage's schema kept. */
   readonly params: JsonValue;
+  /** What it reads, by name. */
   readonly inputs: Readonly<Record<string, readonly InputComponent[]>>;
   /** Source files and locked packages. */
   readonly code: CodeClosure;

@@ -7,10 +7,27 @@
  * @module
  */
 
+export type { Catalogue, Publication, QueryResult, SqlValue } from "./catalogue.ts";
+export type { CodeClosure } from "./code.ts";
 export * from "./command.ts";
 export { runCommandLine } from "./command_line.ts";
 export * from "./config.ts";
 export { EXIT, explain, UserError } from "./errors.ts";
 export { buildGraph, Graph, type GraphNode, type GraphResult, nodeName } from "./graph.ts";
+export type { InputComponent, KeyComponents } from "./key.ts";
+export type { ObjectOrigin, ObjectRef, ObjectStat, ObjectStore } from "./objects.ts";
+export type {
+  MetricsRef,
+  NodeRecord,
+  NodeState,
+  PublishedOutput,
+  Records,
+  RunNode,
+  RunRecord,
+  RunState,
+  TreeEntry,
+} from "./records.ts";
 export * from "./stage.ts";
+export type { Damage, Store } from "./store.ts";
 export { suggestion } from "./suggest.ts";
+export type { ZodType } from "zod";

@@ -20,8 +20,11 @@ export interface ObjectRef {
 
 /** Who made an object; written beside it. */
 export interface ObjectOrigin {
+  /** Name of the node. */
   readonly node: string;
+  /** Key of the node. */
   readonly key: string;
+  /** Name of the output. */
   readonly output: string;
   /** Path inside a directory output. */
   readonly path?: string;
@@ -29,6 +32,7 @@ export interface ObjectOrigin {
 
 /** What is known of an object on disk without reading it. */
 export interface ObjectStat {
+  /** Bytes. */
   readonly size: number;
   /** Milliseconds since 1970; changes when somebody writes into the object. */
   readonly mtime: number;

@@ -25,19 +25,27 @@ export type PublishedOutput =
 
 /** A metrics file (see `metrics.ts`) in the object store. */
 export interface MetricsRef extends ObjectRef {
+  /** How many numbers. */
   readonly rows: number;
 }
 
 /** A published node: everything that the catalogue says of it. */
 export interface NodeRecord {
+  /** Version of the manifest. */
   readonly format: 1;
+  /** The node's key. */
   readonly key: string;
   /** Name of the node that made it; another node with the same key shares it. */
   readonly node: string;
+  /** Name of the stage. */
   readonly stage: string;
+  /** Where it ran. */
   readonly resource: Resource;
+  /** Labels of the node that made it. */
   readonly labels: Readonly<Record<string, JsonValue>>;
+  /** What the key is a function of. */
   readonly components: KeyComponents;
+  /** What it published, by name. */
   readonly outputs: Readonly<Record<string, PublishedOutput>>;
   /** Metrics that are a function of the key. */
   readonly metrics?: MetricsRef;
@@ -61,14 +69,19 @@ export type NodeState = "cached" | "done" | "failed" | "blocked" | "interrupted"
 
 /** One node in a run. */
 export interface RunNode {
+  /** Name of the node. */
   readonly node: string;
+  /** Name of the stage. */
   readonly stage: string;
   /** Absent when an input never came to be. */
   readonly key?: string;
+  /** Where it has come to. */
   readonly state: NodeState;
   /** Why it ran, or why it didn't. */
   readonly reason?: string;
+  /** How long it ran. */
   readonly seconds?: number;
+  /** What went wrong. */
   readonly error?: string;
 }
 
@@ -77,15 +90,25 @@ export type RunState = "running" | "done" | "failed" | "interrupted" | "killed";
 
 /** A run of the pipeline. */
 export interface RunRecord {
+  /** Version of the manifest. */
   readonly format: 1;
+  /** Name of the run. */
   readonly run: string;
+  /** Where it has come to. */
   readonly state: RunState;
+  /** What the user typed. */
   readonly command: string;
+  /** Where the configuration came from. */
   readonly config_path: string;
+  /** The configuration. */
   readonly configuration: JsonValue;
+  /** When it started (ISO 8601). */
   readonly started_at: string;
+  /** When it ended. */
   readonly finished_at?: string;
+  /** The machine. */
   readonly host: Readonly<Record<string, JsonValue>>;
+  /** What became of its nodes; empty until it has ended. */
   readonly nodes: readonly RunNode[];
 }
 

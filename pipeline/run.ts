@@ -16,29 +16,43 @@ import type { Store } from "./store.ts";
 
 /** What a run needs. */
 export interface RunOptions {
+  /** What to run. */
   readonly graph: Graph;
+  /** Where to. */
   readonly store: Store;
   /** The project root. */
   readonly root: string;
+  /** What the user typed. */
   readonly command: string;
+  /** Where the configuration came from. */
   readonly configPath: string;
+  /** The configuration. */
   readonly configuration: JsonValue;
+  /** Nodes to run whatever is published. */
   readonly force?: ReadonlySet<GraphNode>;
+  /** How many `cpu` nodes run at a time; as many as cores unless given. */
   readonly jobs?: number;
+  /** Shows progress. */
   readonly display: Display;
+  /** Aborted by the user. */
   readonly signal?: AbortSignal;
 }
 
 /** What became of a run. */
 export interface RunSummary {
+  /** Its name. */
   readonly run: string;
+  /** How it ended. */
   readonly state: RunState;
+  /** How long it took. */
   readonly seconds: number;
+  /** What became of each node. */
   readonly nodes: readonly RunNode[];
   /** Folders that results were copied to. */
   readonly results: readonly string[];
   /** What went wrong besides nodes: a full disk, a results folder that can't be written. */
   readonly problems: readonly string[];
+  /** What the program ends with. */
   readonly exitCode: number;
 }
 

@@ -18,17 +18,23 @@ import { remove } from "./files.ts";
 
 /** What the scheduler needs. */
 export interface SchedulerOptions {
+  /** What to run. */
   readonly graph: Graph;
+  /** Where to. */
   readonly store: Store;
+  /** Computes keys. */
   readonly planner: Planner;
   /** Nodes that run whatever is published, from an empty state folder. */
   readonly force: ReadonlySet<GraphNode>;
+  /** Name of the run. */
   readonly run: string;
   /** How many `cpu` nodes run at a time. */
   readonly jobs: number;
+  /** Shows progress. */
   readonly display: Display;
   /** Aborts on the first interrupt; running nodes may stop at a safe place, no others start. */
   readonly signal: AbortSignal;
+  /** Goes into the provenance. */
   readonly host: Readonly<Record<string, JsonValue>>;
 }
 
@@ -36,6 +42,7 @@ export interface SchedulerOptions {
 export interface ScheduleResult {
   /** In the graph's order. */
   readonly nodes: readonly RunNode[];
+  /** What is published now. */
   readonly records: ReadonlyMap<GraphNode, NodeRecord>;
   /** Why no further nodes were started, such as a full disk. */
   readonly stopped?: string;

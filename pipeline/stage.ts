@@ -94,8 +94,11 @@ export interface NodeOutput {
 
 /** One number at one step. */
 export interface MetricRow {
+  /** Step, from 0. */
   readonly step: number;
+  /** Name: `loss`. */
   readonly name: string;
+  /** The number; may be NaN or infinite. */
   readonly value: number;
   /** True for what a clock or an allocator said: such rows are part of no digest. */
   readonly measured: boolean;
@@ -121,7 +124,9 @@ export interface Progress {
 
 /** Log lines of one node. */
 export interface StageLog {
+  /** Something worth knowing. */
   info(message: string): void;
+  /** Something that may be wrong. */
   warn(message: string): void;
 }
 

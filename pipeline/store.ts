@@ -36,7 +36,9 @@ const BATCH_MILLISECONDS = 250;
 
 /** An object that is not what a manifest says. */
 export interface Damage {
+  /** Name of the object. */
   readonly sha256: string;
+  /** What is wrong with it. */
   readonly problem: "missing" | "changed";
 }
 
@@ -44,8 +46,11 @@ export interface Damage {
 export class Store {
   /** The folder. */
   readonly dir: string;
+  /** Files by content. */
   readonly objects: ObjectStore;
+  /** Manifests. */
   readonly records: Records;
+  /** The index over them, in SQL. */
   readonly catalogue: Catalogue;
   readonly #lock: StoreLock | undefined;
   /** Keys that the catalogue has. */

@@ -12,8 +12,11 @@ const TOY = join(ENGINE, "testdata", "toy");
 
 /** How a command ended. */
 export interface Ended {
+  /** Exit code. */
   readonly code: number;
+  /** Standard output. */
   readonly stdout: string;
+  /** Standard error. */
   readonly stderr: string;
 }
 
