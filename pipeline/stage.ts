@@ -7,8 +7,6 @@
  * @module
  */
 
-import type { z } from "zod";
-
 /** Where a node runs: one `gpu` node at a time, as many `cpu` nodes as there are cores. */
 export type Resource = "cpu" | "gpu";
 
@@ -16,6 +14,25 @@ export type Resource = "cpu" | "gpu";
  * How an output is published: `json` is a row in the catalogue, `file` one object, `directory` a tree of objects.
  */
 export type OutputKind = "json" | "file" | "directory";
+
+/** What the engine needs of a schema; every Zod schema is one. */
+export interface ParamsSchema<Params> {
+  /** The validated value; throws when it isn't valid. */
+  parse(value: unknown): Params;
+  /** The validated value, or what is wrong with it and where. */
+  safeParse(value: unknown):
+    | { readonly success: true; readonly data: Params; readonly error?: undefined }
+    | {
+      readonly success: false;
+      readonly data?: undefined;
+      readonly error: {
+        readonly issues: readonly {
+          readonly path: readonly PropertyKey[];
+          readonly message: string;
+        }[];
+      };
+    };
+}
 
 /** One stage of an experiment. */
 export interface Stage<Params = unknown> {
@@ -28,7 +45,7 @@ export interface Stage<Params = unknown> {
   /** Further roots that the module graph does not show, such as workers. */
   readonly workers?: readonly string[];
   /** Validates the parameters; only what the schema keeps is part of the key. */
-  readonly params: z.ZodType<Params>;
+  readonly params: ParamsSchema<Params>;
   /** What it publishes, by name: `checkpoint: "directory"`. */
   readonly outputs: Readonly<Record<string, OutputKind>>;
   /** Defaults to `cpu`. */
