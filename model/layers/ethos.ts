@@ -33,6 +33,14 @@ export interface EthosOptions {
   readonly workspace_bytes?: number;
 }
 
+/** Options of {@linkcode ethosBackward}. */
+export interface EthosBackwardOptions extends EthosOptions {
+  /** f32, of which the first number counts: what `dy` is scaled by, so that the load-balance gradient is scaled alike. */
+  readonly loss_scale?: Tensor;
+  /** Multiplies the load-balance gradient: the micro-batch's share of an update. Defaults to 1. */
+  readonly balance_scale?: number;
+}
+
 /** What {@linkcode ethosBackward} reads. */
 export interface EthosSaved {
   readonly execution: Execution;
@@ -164,7 +172,6 @@ export function ethosForward(
  * Records the layer's gradients, of its parameters and of `x`; the residual's is `dy` itself.
  *
  * @param dy f32 `[T, D]`.
- * @param options `loss_scale` f32 `[1]`: what `dy` is scaled by, so that the load-balance gradient is scaled alike.
  * @returns The gradient of `x`, f32 `[T, D]`.
  */
 export function ethosBackward(
@@ -172,12 +179,12 @@ export function ethosBackward(
   prefix: string,
   dy: Tensor,
   saved: EthosSaved,
-  options: EthosOptions & { loss_scale?: Tensor } = {},
+  options: EthosBackwardOptions = {},
 ): Tensor {
   const { plan, config, tokens } = context;
   const { d_hidden, d_latent, d_context } = config;
   const { x, router, generator, acc, code } = saved;
-  const { loss_scale, ...limits } = options;
+  const { loss_scale, balance_scale, ...limits } = options;
   const { routed } = router;
   const dtype = context.operandType;
   const dx = context.activation(`${prefix}.dx`, tokens, config.d_model);
@@ -277,6 +284,7 @@ export function ethosBackward(
     dscore,
     dx,
     ...(loss_scale && { loss_scale }),
+    ...(balance_scale !== undefined && { balance_scale }),
   });
   return dx;
 }

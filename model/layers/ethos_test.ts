@@ -172,9 +172,16 @@ const DENSE = { ...SMALL, num_experts: 81, d_hidden: 20, d_latent: 16, top_k: 8 
 
 Deno.test("ETHOS with tables in parts gives what whole tables give", async (t) => {
   const whole = await openGpu();
-  const split = await openGpu({ restrict: { max_binding_bytes: 2048 + 1024 } });
-  // Small enough that everything but the tables fits a binding of 3 KiB.
-  const config = { ...DENSE, top_k: 2, d_model: 12, d_query: 8, routing_heads: 2 };
+  const split = await openGpu({ restrict: { max_binding_bytes: 5120 } });
+  // Small enough that everything but the tables fits a binding of 5 KiB.
+  const config = {
+    ...DENSE,
+    num_experts: 169,
+    top_k: 2,
+    d_model: 12,
+    d_query: 8,
+    routing_heads: 2,
+  };
   for (const execution of EXECUTIONS) {
     for (const d_context of [0, 4]) {
       await t.step(`${execution}, context ${d_context}`, async () => {
@@ -275,6 +282,10 @@ Deno.test("ETHOS with a loss scale scales every gradient, the load balance's too
   for (const name of gradients(config)) {
     near(scaled.results, { [name]: plain.results[name]!.map((v) => 256 * v) }, [name], F32);
   }
+  // Half of the term's gradient is the whole gradient of a term with half the coefficient.
+  const half = await runEthos(gpu, config, values, { balance_scale: 0.5 });
+  const less = await runEthos(gpu, { ...config, load_balance_coef: 0.25 }, values);
+  near(half.results, less.results, gradients(config), F32);
   gpu.close();
 });
 

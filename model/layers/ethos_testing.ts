@@ -84,6 +84,8 @@ export interface RunOptions extends EthosOptions {
   readonly mode?: "train" | "evaluate";
   /** Multiplies the upstream gradient and, as the loss scale, the load-balance gradient. */
   readonly loss_scale?: number;
+  /** The micro-batch's share of the load-balance gradient. */
+  readonly balance_scale?: number;
   /** What the layer's output is added to; zero by default. */
   readonly residual?: Float64Array;
   /** Runs of the backward pass, each adding to the gradients of the one before. */
@@ -147,7 +149,11 @@ export async function runEthos(
       ...(balance && { balance }),
     });
     if (mode === "train") {
-      kept["grad.x"] = ethosBackward(context, "layer", dy, saved, { ...limits, loss_scale: scale });
+      kept["grad.x"] = ethosBackward(context, "layer", dy, saved, {
+        ...limits,
+        loss_scale: scale,
+        ...(options.balance_scale !== undefined && { balance_scale: options.balance_scale }),
+      });
     }
   }
   for (const tensor of Object.values(kept)) plan.keep(tensor);

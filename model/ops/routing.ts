@@ -274,9 +274,9 @@ export interface RoutingGradients extends RoutingInput {
     { tensor: Tensor; epilogue: "none" | "accumulate" },
     { tensor: Tensor; epilogue: "none" | "accumulate" },
   ];
-  /** Coefficient of the load-balance term, as given forward. */
+  /** What the load-balance gradient is multiplied by: the coefficient given forward, and a share of it. */
   readonly balance?: number;
-  /** What the load-balance gradient is multiplied by, f32 `[1]`. */
+  /** What the load-balance gradient is multiplied by: the first number, f32. */
   readonly loss_scale?: Tensor;
 }
 
