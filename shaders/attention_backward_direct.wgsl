@@ -6,8 +6,8 @@
 // q, d_q [T, heads·(NOPE+ROPE)], kv, d_kv [T, heads·(NOPE+V)], kr [T, ROPE], d_kr [T, heads·ROPE] (a head's share of the shared key's
 // gradient), d_o [T, heads·V], log_sum, delta [heads, T]; T = batch · length. Widths NOPE4, ROPE4, V4 are in vec4s.
 //
-// An invocation owns a row (of queries or of keys) with its gradient in registers and streams the other side's rows, STREAM at a time,
-// which every invocation of the workgroup reads at one address. Nothing is added to by two invocations. Bound by arithmetic.
+// An invocation owns ROWS rows (of queries or of keys), LANES apart, with their gradients in registers, and streams the other side's rows,
+// STREAM at a time. Nothing is added to by two invocations. Bound by loads: a vec4 for 4 · ROWS products.
 
 const QK4 = NOPE4 + ROPE4;
 const KV4 = NOPE4 + V4;
@@ -24,76 +24,97 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   if (sequence >= params.batch) { return; }
   let first = sequence * params.length;
   let statistics = head * params.batch * params.length + first;
-  let row = min(block * LANES + lane, params.length - 1u);
-  let own = first + row;
+{% for r in range(ROWS) %}
+  let row{{ r }} = min(block * LANES * ROWS + {{ r }}u * LANES + lane, params.length - 1u);
+  let own{{ r }} = first + row{{ r }};
 {% for d in range(NOPE4 + ROPE4) %}
-  let a{{ d }} = {{ side_a(d, "own", true) }};
-  var da{{ d }} = vec4f();
+  let a{{ r }}_{{ d }} = {{ side_a(d, "own" ~ r, true) }};
+  var da{{ r }}_{{ d }} = vec4f();
 {% endfor %}
 {% for d in range(V4) %}
-  let b{{ d }} = {{ side_b(d, "own", true) }};
+  let b{{ r }}_{{ d }} = {{ side_b(d, "own" ~ r, true) }};
 {% if SIDE == "key" %}
-  var db{{ d }} = vec4f();
+  var db{{ r }}_{{ d }} = vec4f();
 {% endif %}
 {% endfor %}
 {% if SIDE == "query" %}
-  let own_log_sum = log_sum[statistics + row];
-  let own_delta = delta[statistics + row];
+  let own_log_sum{{ r }} = log_sum[statistics + row{{ r }}];
+  let own_delta{{ r }} = delta[statistics + row{{ r }}];
+{% endif %}
+{% endfor %}
+{% if SIDE == "query" %}
   let begin = 0u;
-  let end = min((block + 1u) * LANES, params.length);
+  let end = min((block + 1u) * LANES * ROWS, params.length);
 {% else %}
-  let begin = block * LANES;
+  let begin = block * LANES * ROWS;
   let end = params.length;
 {% endif %}
   for (var j = begin; j < end; j += STREAM) {
 {% for t in range(STREAM) %}
     let other{{ t }} = min(j + {{ t }}u, end - 1u);
     let at{{ t }} = first + other{{ t }};
-    var dots{{ t }} = vec4f();
-{% for d in range(NOPE4 + ROPE4) %}
-    dots{{ t }} = fma(a{{ d }}, {{ side_a(d, "at" ~ t, false) }}, dots{{ t }});
+{% for r in range(ROWS) %}
+    var dots{{ r }}_{{ t }} = vec4f();
+    var dp{{ r }}_{{ t }} = vec4f();
 {% endfor %}
-    var dp{{ t }} = vec4f();
+{% for d in range(NOPE4 + ROPE4) %}
+    let x{{ t }}_{{ d }} = {{ side_a(d, "at" ~ t, false) }};
+{% for r in range(ROWS) %}
+    dots{{ r }}_{{ t }} = fma(a{{ r }}_{{ d }}, x{{ t }}_{{ d }}, dots{{ r }}_{{ t }});
+{% endfor %}
+{% endfor %}
 {% for d in range(V4) %}
-    dp{{ t }} = fma(b{{ d }}, {{ side_b(d, "at" ~ t, false) }}, dp{{ t }});
-{% endfor %}
-    let s{{ t }} = dot(dots{{ t }}, vec4f(1.0)) * params.scale;
-{% if SIDE == "query" %}
-    let p{{ t }} = select(0.0, exp(s{{ t }} - own_log_sum), j + {{ t }}u <= row);
-    let ds{{ t }} = p{{ t }} * (dot(dp{{ t }}, vec4f(1.0)) - own_delta) * params.scale;
-{% else %}
-    let p{{ t }} = select(0.0, exp(s{{ t }} - log_sum[statistics + other{{ t }}]), j + {{ t }}u >= row && j + {{ t }}u < end);
-    let ds{{ t }} = p{{ t }} * (dot(dp{{ t }}, vec4f(1.0)) - delta[statistics + other{{ t }}]) * params.scale;
-{% endif %}
-{% endfor %}
-{% for d in range(NOPE4 + ROPE4) %}
-{% for t in range(STREAM) %}
-    da{{ d }} = fma(vec4f(ds{{ t }}), {{ side_a(d, "at" ~ t, false) }}, da{{ d }});
+    let y{{ t }}_{{ d }} = {{ side_b(d, "at" ~ t, false) }};
+{% for r in range(ROWS) %}
+    dp{{ r }}_{{ t }} = fma(b{{ r }}_{{ d }}, y{{ t }}_{{ d }}, dp{{ r }}_{{ t }});
 {% endfor %}
 {% endfor %}
 {% if SIDE == "key" %}
-{% for d in range(V4) %}
-{% for t in range(STREAM) %}
-    db{{ d }} = fma(vec4f(p{{ t }}), {{ side_b(d, "at" ~ t, false) }}, db{{ d }});
+    let other_log_sum{{ t }} = log_sum[statistics + other{{ t }}];
+    let other_delta{{ t }} = delta[statistics + other{{ t }}];
+{% endif %}
+{% for r in range(ROWS) %}
+    let s{{ r }}_{{ t }} = dot(dots{{ r }}_{{ t }}, vec4f(1.0)) * params.scale;
+{% if SIDE == "query" %}
+    let p{{ r }}_{{ t }} = select(0.0, exp(s{{ r }}_{{ t }} - own_log_sum{{ r }}), j + {{ t }}u <= row{{ r }});
+    let ds{{ r }}_{{ t }} = p{{ r }}_{{ t }} * (dot(dp{{ r }}_{{ t }}, vec4f(1.0)) - own_delta{{ r }}) * params.scale;
+{% else %}
+    let p{{ r }}_{{ t }} = select(0.0, exp(s{{ r }}_{{ t }} - other_log_sum{{ t }}), j + {{ t }}u >= row{{ r }} && j + {{ t }}u < end);
+    let ds{{ r }}_{{ t }} = p{{ r }}_{{ t }} * (dot(dp{{ r }}_{{ t }}, vec4f(1.0)) - other_delta{{ t }}) * params.scale;
+{% endif %}
 {% endfor %}
+{% endfor %}
+{% for r in range(ROWS) %}
+{% for t in range(STREAM) %}
+{% for d in range(NOPE4 + ROPE4) %}
+    da{{ r }}_{{ d }} = fma(vec4f(ds{{ r }}_{{ t }}), x{{ t }}_{{ d }}, da{{ r }}_{{ d }});
+{% endfor %}
+{% if SIDE == "key" %}
+{% for d in range(V4) %}
+    db{{ r }}_{{ d }} = fma(vec4f(p{{ r }}_{{ t }}), y{{ t }}_{{ d }}, db{{ r }}_{{ d }});
 {% endfor %}
 {% endif %}
+{% endfor %}
+{% endfor %}
   }
-  if (block * LANES + lane >= params.length) { return; }
-  let to = own * params.heads + head;
+{% for r in range(ROWS) %}
+  if (block * LANES * ROWS + {{ r }}u * LANES + lane < params.length) {
+    let to = own{{ r }} * params.heads + head;
 {% if SIDE == "query" %}
 {% for d in range(NOPE4 + ROPE4) %}
-  store_d_q(to * QK4 + {{ d }}u, da{{ d }});
+    store_d_q(to * QK4 + {{ d }}u, da{{ r }}_{{ d }});
 {% endfor %}
 {% else %}
 {% for d in range(NOPE4) %}
-  store_d_kv(to * KV4 + {{ d }}u, da{{ d }});
+    store_d_kv(to * KV4 + {{ d }}u, da{{ r }}_{{ d }});
 {% endfor %}
 {% for d in range(V4) %}
-  store_d_kv(to * KV4 + NOPE4 + {{ d }}u, db{{ d }});
+    store_d_kv(to * KV4 + NOPE4 + {{ d }}u, db{{ r }}_{{ d }});
 {% endfor %}
 {% for d in range(ROPE4) %}
-  store_d_kr(to * ROPE4 + {{ d }}u, da{{ NOPE4 + d }});
+    store_d_kr(to * ROPE4 + {{ d }}u, da{{ r }}_{{ NOPE4 + d }});
 {% endfor %}
 {% endif %}
+  }
+{% endfor %}
 }

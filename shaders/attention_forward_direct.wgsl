@@ -3,8 +3,9 @@
 // q [T, heads·(NOPE+ROPE)], kv [T, heads·(NOPE+V)], kr [T, ROPE] (shared by the heads), o [T, heads·V], log_sum [heads, T];
 // T = batch · length, a sequence's rows follow one another. Widths NOPE4, ROPE4, V4 are in vec4s.
 //
-// An invocation owns a query row, with q and o in registers, and streams the keys, KEYS at a time, keeping the running maximum and sum. The
-// LANES rows of a workgroup follow one another in one head, so that every key is read at one address for all of them. Bound by arithmetic.
+// An invocation owns ROWS query rows, LANES apart, with q and o in registers, and streams the keys, KEYS at a time, keeping the running
+// maximum and sum. A workgroup's rows follow one another in one head, so its invocations read the same keys. Bound by loads: a vec4 for
+// 4 · ROWS products.
 
 const QK4 = NOPE4 + ROPE4;
 const KV4 = NOPE4 + V4;
@@ -18,50 +19,67 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let sequence = work / params.blocks / params.heads;
   if (sequence >= params.batch) { return; }
   let first = sequence * params.length;
-  let row = min(block * LANES + lane, params.length - 1u);
-  let q_at = ((first + row) * params.heads + head) * QK4;
+{% for r in range(ROWS) %}
+  let row{{ r }} = min(block * LANES * ROWS + {{ r }}u * LANES + lane, params.length - 1u);
+  let q_at{{ r }} = ((first + row{{ r }}) * params.heads + head) * QK4;
 {% for d in range(NOPE4 + ROPE4) %}
-  let q{{ d }} = load_q(q_at + {{ d }}u) * params.scale;
+  let q{{ r }}_{{ d }} = load_q(q_at{{ r }} + {{ d }}u) * params.scale;
 {% endfor %}
 {% for d in range(V4) %}
-  var o{{ d }} = vec4f();
+  var o{{ r }}_{{ d }} = vec4f();
 {% endfor %}
-  var highest = LOWEST;
-  var sum = 0.0f;
-  let last = min((block + 1u) * LANES, params.length);
+  var highest{{ r }} = LOWEST;
+  var sum{{ r }} = 0.0f;
+{% endfor %}
+  let last = min((block + 1u) * LANES * ROWS, params.length);
   for (var j = 0u; j < last; j += KEYS) {
 {% for k in range(KEYS) %}
     let key{{ k }} = first + min(j + {{ k }}u, last - 1u);
     let kv_at{{ k }} = (key{{ k }} * params.heads + head) * KV4;
-    var dots{{ k }} = vec4f();
-{% for d in range(NOPE4) %}
-    dots{{ k }} = fma(q{{ d }}, load_kv(kv_at{{ k }} + {{ d }}u), dots{{ k }});
+{% for r in range(ROWS) %}
+    var dots{{ r }}_{{ k }} = vec4f();
 {% endfor %}
-{% for d in range(ROPE4) %}
-    dots{{ k }} = fma(q{{ NOPE4 + d }}, load_kr(key{{ k }} * ROPE4 + {{ d }}u), dots{{ k }});
+{% for d in range(NOPE4 + ROPE4) %}
+    let k{{ k }}_{{ d }} = {% if d < NOPE4 %}load_kv(kv_at{{ k }} + {{ d }}u){% else %}load_kr(key{{ k }} * ROPE4 + {{ d - NOPE4 }}u){% endif %};
+{% for r in range(ROWS) %}
+    dots{{ r }}_{{ k }} = fma(q{{ r }}_{{ d }}, k{{ k }}_{{ d }}, dots{{ r }}_{{ k }});
 {% endfor %}
-    let s{{ k }} = select(LOWEST, dot(dots{{ k }}, vec4f(1.0)), j + {{ k }}u <= row);
 {% endfor %}
+{% endfor %}
+{% for r in range(ROWS) %}
     // Key 0 is never masked, so the maximum is a real score from the first step on.
-    let raised = max(highest, {% for k in range(KEYS - 1) %}max(s{{ k }}, {% endfor %}s{{ KEYS - 1 }}{% for k in range(KEYS - 1) %}){% endfor %});
-    let keep = exp(highest - raised);
-    highest = raised;
-    sum *= keep;
+    var raised{{ r }} = highest{{ r }};
 {% for k in range(KEYS) %}
-    let p{{ k }} = exp(s{{ k }} - raised);
-    sum += p{{ k }};
+    let s{{ r }}_{{ k }} = select(LOWEST, dot(dots{{ r }}_{{ k }}, vec4f(1.0)), j + {{ k }}u <= row{{ r }});
+    raised{{ r }} = max(raised{{ r }}, s{{ r }}_{{ k }});
 {% endfor %}
+    let keep{{ r }} = exp(highest{{ r }} - raised{{ r }});
+    highest{{ r }} = raised{{ r }};
+    sum{{ r }} *= keep{{ r }};
 {% for d in range(V4) %}
-    o{{ d }} *= keep;
+    o{{ r }}_{{ d }} *= keep{{ r }};
+{% endfor %}
 {% for k in range(KEYS) %}
-    o{{ d }} = fma(vec4f(p{{ k }}), load_kv(kv_at{{ k }} + NOPE4 + {{ d }}u), o{{ d }});
+    let p{{ r }}_{{ k }} = exp(s{{ r }}_{{ k }} - raised{{ r }});
+    sum{{ r }} += p{{ r }}_{{ k }};
+{% endfor %}
+{% endfor %}
+{% for k in range(KEYS) %}
+{% for d in range(V4) %}
+    let v{{ k }}_{{ d }} = load_kv(kv_at{{ k }} + NOPE4 + {{ d }}u);
+{% for r in range(ROWS) %}
+    o{{ r }}_{{ d }} = fma(vec4f(p{{ r }}_{{ k }}), v{{ k }}_{{ d }}, o{{ r }}_{{ d }});
+{% endfor %}
 {% endfor %}
 {% endfor %}
   }
-  if (block * LANES + lane >= params.length) { return; }
-  let o_at = ((first + row) * params.heads + head) * V4;
+{% for r in range(ROWS) %}
+  if (block * LANES * ROWS + {{ r }}u * LANES + lane < params.length) {
+    let o_at = ((first + row{{ r }}) * params.heads + head) * V4;
 {% for d in range(V4) %}
-  store_o(o_at + {{ d }}u, o{{ d }} / sum);
+    store_o(o_at + {{ d }}u, o{{ r }}_{{ d }} / sum{{ r }});
 {% endfor %}
-  log_sum[head * params.batch * params.length + first + row] = highest + log(sum);
+    log_sum[head * params.batch * params.length + first + row{{ r }}] = highest{{ r }} + log(sum{{ r }});
+  }
+{% endfor %}
 }

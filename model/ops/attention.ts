@@ -60,8 +60,12 @@ export interface AttentionBackward extends AttentionForward {
   readonly d_kr: Tensor;
 }
 
-/** Rows that an invocation of a direct kernel streams at a time, and its workgroup: a SIMD width of a processor. */
-const DIRECT = { forward: 4, backward: 2, lanes: 8 };
+/** A SIMD width of a processor: the workgroup of a direct kernel. */
+const LANES = 8;
+/** Rows that an invocation of a direct kernel owns, when its heads are at most so wide; one beyond. */
+const DIRECT_ROWS = 4;
+const DIRECT_WIDTH = 128;
+
 /** Rows of a workgroup of a tiled kernel, invocations that share a row, and the most rows of a tile. */
 const TILED = {
   forward: { ROWS: 32, SPLIT: 2, tile: 16 },
@@ -79,9 +83,9 @@ export function attentionForward(plan: Plan, label: string, operands: AttentionF
     name: direct ? "attention_forward_direct" : "attention_forward_tiled",
     source: direct ? forwardDirect : forwardTiled,
     constants: direct
-      ? { LANES: DIRECT.lanes, KEYS: DIRECT.forward }
+      ? { LANES, ROWS: directRows(sizes), KEYS: 2 }
       : tiling(sizes, TILED.forward, 4),
-    rows: direct ? DIRECT.lanes : TILED.forward.ROWS,
+    rows: direct ? LANES * directRows(sizes) : TILED.forward.ROWS,
     sizes,
     bindings: {
       q: read(q),
@@ -104,7 +108,7 @@ export function attentionBackward(plan: Plan, label: string, operands: Attention
   const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
   const tokens = batch * length;
   const direct = plan.gpu.capabilities.software;
-  const lanes = direct ? DIRECT.lanes : 64;
+  const lanes = direct ? LANES : 64;
   const delta = plan.tensor(`${label}.delta`, [heads, tokens]);
   plan.dispatch({
     label: `${label}.delta`,
@@ -132,10 +136,10 @@ export function attentionBackward(plan: Plan, label: string, operands: Attention
       constants: {
         SIDE: side,
         ...(direct
-          ? { LANES: DIRECT.lanes, STREAM: DIRECT.backward }
+          ? { LANES, ROWS: directRows(sizes), STREAM: 1 }
           : tiling(sizes, TILED.backward, 8)),
       },
-      rows: direct ? DIRECT.lanes : TILED.backward.ROWS,
+      rows: direct ? LANES * directRows(sizes) : TILED.backward.ROWS,
       sizes,
       bindings: {
         ...reads,
@@ -169,6 +173,11 @@ function record(plan: Plan, label: string, call: {
     workgroups: grid(batch * heads * blocks),
     flops: 2 * call.products * batch * heads * length * (length + 1) / 2,
   });
+}
+
+/** Each number that a direct kernel loads is used for so many rows; the rows of wide heads fit no registers. */
+function directRows(sizes: AttentionSizes): number {
+  return sizes.d_nope + sizes.d_rope + sizes.d_v <= DIRECT_WIDTH ? DIRECT_ROWS : 1;
 }
 
 /** The largest tile whose rows, and the parts of dot products, fit into workgroup memory. */
