@@ -20,21 +20,29 @@ import type { LayerContext } from "./context.ts";
 
 /** What {@linkcode mlaForward} keeps for {@linkcode mlaBackward}. */
 export interface MlaSaved {
+  /** The normalised input. */
   readonly x: Tensor;
-  /** `x W_dq` `[T, q_rank]`, its norm's scales and its norm. */
+  /** `x W_dq` `[T, q_rank]`. */
   readonly down_q: Tensor;
+  /** Scales of its norm `[T]`. */
   readonly scale_q: Tensor;
+  /** Its norm `[T, q_rank]`. */
   readonly c_q: Tensor;
-  /** `x W_dkv` `[T, kv_rank + rope]`, the scales and the norm of its first `kv_rank` columns. */
+  /** `x W_dkv` `[T, kv_rank + rope]`. */
   readonly down_kv: Tensor;
+  /** Scales of the norm of its first `kv_rank` columns `[T]`. */
   readonly scale_kv: Tensor;
+  /** That norm `[T, kv_rank]`. */
   readonly c_kv: Tensor;
-  /** Rotated queries, keys and values, rotated shared keys. */
+  /** Rotated queries `[T, heads·(nope+rope)]`. */
   readonly q: Tensor;
+  /** Keys and values `[T, heads·(nope+v)]`. */
   readonly kv: Tensor;
+  /** Rotated keys, shared by the heads `[T, rope]`. */
   readonly kr: Tensor;
-  /** The heads' outputs `[T, heads·v]` and the logarithms of their sums. */
+  /** The heads' outputs `[T, heads·v]`. */
   readonly o: Tensor;
+  /** Logarithms of the sums of exponentials `[heads, T]`. */
   readonly log_sum: Tensor;
 }
 

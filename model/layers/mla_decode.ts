@@ -47,6 +47,7 @@ export function latentCache(
 
 /** What {@linkcode mlaDecode} reads beside its input. */
 export interface MlaDecodeOptions {
+  /** The layer's cache; its capacity is the context's limit. */
   readonly cache: LatentCache;
   /** A u32 tensor of one element: the position of the first new token. Position + tokens must not exceed the capacity. */
   readonly position: Tensor;

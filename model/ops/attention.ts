@@ -26,15 +26,21 @@ import type { Tensor } from "../gpu/tensor.ts";
 export interface AttentionSizes {
   /** Sequences; tokens `T = batch · length`. */
   readonly batch: number;
+  /** Tokens of a sequence; any count. */
   readonly length: number;
+  /** Heads. */
   readonly heads: number;
+  /** Width of queries and keys without rotary position. */
   readonly d_nope: number;
+  /** Width of queries and keys with rotary position. */
   readonly d_rope: number;
+  /** Width of values. */
   readonly d_v: number;
 }
 
 /** What the forward pass reads and writes; f32 or f16 unless said otherwise. */
 export interface AttentionForward {
+  /** Counts and widths. */
   readonly sizes: AttentionSizes;
   /** Rotated queries `[T, heads·(nope+rope)]`. */
   readonly q: Tensor;

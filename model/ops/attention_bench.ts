@@ -5,7 +5,8 @@
  */
 
 import { openGpu } from "../gpu/device.ts";
-import { buildPlans, Plan } from "../gpu/plan.ts";
+import { buildPlans } from "../gpu/build.ts";
+import { Plan } from "../gpu/plan.ts";
 import { attentionBackward, attentionForward } from "./attention.ts";
 import { Inputs, noise } from "./testing.ts";
 

@@ -49,6 +49,7 @@ export function appendRows(plan: Plan, label: string, operands: AppendRows): voi
 
 /** Columns of each head in a matrix whose rows hold all heads. */
 export interface HeadColumns {
+  /** The matrix. */
   readonly tensor: Tensor;
   /** Width of a head's part that takes part. */
   readonly columns: number;
@@ -60,6 +61,7 @@ export interface HeadColumns {
 
 /** Operands of {@linkcode headProduct}. */
 export interface HeadProduct {
+  /** Heads. */
   readonly heads: number;
   /** `[tokens, heads · step]`, `start` 0. */
   readonly x: HeadColumns;
@@ -67,6 +69,7 @@ export interface HeadProduct {
   readonly w: HeadColumns;
   /** `[tokens, heads · n]`. */
   readonly y: Tensor;
+  /** Whether `w` holds a head's block as `[n, k]`. */
   readonly transposed?: boolean;
 }
 
@@ -105,8 +108,11 @@ export function headProduct(plan: Plan, label: string, operands: HeadProduct): v
 
 /** Operands of {@linkcode latentAttention}. */
 export interface LatentAttention {
+  /** Heads. */
   readonly heads: number;
+  /** Width of queries without rotary position. */
   readonly d_nope: number;
+  /** Width of queries and keys with rotary position. */
   readonly d_rope: number;
   /** Queries in the latent space `[tokens, heads·kv_rank]`. */
   readonly ql: Tensor;
