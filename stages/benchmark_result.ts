@@ -42,7 +42,9 @@ export type BenchmarkResult = {
 
 /** One execution at one count of tokens; a quantity that was not measured is absent. */
 export interface BenchmarkPoint extends Readonly<Partial<Record<Quantity, number>>> {
+  /** Which way. */
   readonly execution: Execution;
+  /** Tokens of the step. */
   readonly tokens: number;
 }
 

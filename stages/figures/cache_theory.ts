@@ -22,9 +22,13 @@ import { BINARY_LABELS, COLOR, SMALL_PANEL } from "./style.ts";
 
 /** Sizes that the curves are drawn for. */
 export interface CacheSizes {
+  /** Experts of a layer, N. */
   readonly num_experts: number;
+  /** Width of the residual stream, D. */
   readonly d_model: number;
+  /** Hidden width of the hypernetwork. */
   readonly d_hidden: number;
+  /** Width of a latent code. */
   readonly d_latent: number;
   /** Experts that one token keeps in one layer, H·k. */
   readonly kept: number;

@@ -15,11 +15,13 @@ export type BoxKind = "data" | "compute" | "stored";
 
 /** One box. */
 export interface Box {
+  /** Name that arrows use. */
   readonly id: string;
   /** First line, semi-bold. */
   readonly label: string;
   /** Further lines: equations, shapes. */
   readonly notes?: readonly string[];
+  /** What it stands for. */
   readonly kind: BoxKind;
   /** Frame that it stands in. */
   readonly group?: string;
@@ -27,8 +29,11 @@ export interface Box {
 
 /** One arrow, from box to box. */
 export interface Arrow {
+  /** Where it starts. */
   readonly from: string;
+  /** Where it points. */
   readonly to: string;
+  /** Words on it. */
   readonly label?: string;
   /** A dashed arrow passes something by: a residual, a choice. */
   readonly dashed?: boolean;
@@ -36,11 +41,17 @@ export interface Arrow {
 
 /** A diagram's description. */
 export interface DiagramSpec {
+  /** File name without extension. */
   readonly name: string;
+  /** Heading of the caption. */
   readonly title: string;
+  /** What a reader who cannot see it should know. */
   readonly alt: string;
+  /** Where arrows mostly point. */
   readonly direction: "down" | "right";
+  /** The boxes. */
   readonly boxes: readonly Box[];
+  /** The arrows. */
   readonly arrows: readonly Arrow[];
   /** Frames by name, with their captions. */
   readonly groups?: Readonly<Record<string, string>>;

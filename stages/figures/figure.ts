@@ -14,6 +14,7 @@ export type ChartSpec = { readonly [key: string]: JsonValue };
 
 /** A chart: drawn by Vega-Lite from `rows`. */
 export interface Chart {
+  /** Drawn by Vega-Lite. */
   readonly kind: "chart";
   /** File name without extension; lower-case with underscores. */
   readonly name: string;
@@ -29,9 +30,13 @@ export interface Chart {
 
 /** A diagram: drawn from a description by code of this folder. */
 export interface Diagram {
+  /** Drawn by code. */
   readonly kind: "diagram";
+  /** File name without extension. */
   readonly name: string;
+  /** Heading of the caption. */
   readonly title: string;
+  /** What a reader who cannot see it should know. */
   readonly alt: string;
   /** The description: boxes and arrows. */
   readonly description: JsonValue;

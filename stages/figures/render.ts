@@ -14,6 +14,7 @@ import { VEGA_CONFIG } from "./style.ts";
 
 /** The files of one figure. */
 export interface RenderedFigure {
+  /** File name without extension. */
   readonly name: string;
   /** Drawing with a white background. */
   readonly svg: string;

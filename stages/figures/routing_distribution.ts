@@ -9,6 +9,7 @@ import { COLOR, PANEL_HEIGHT, PANEL_WIDTH, SERIES } from "./style.ts";
 
 /** Use of one layer's experts. */
 export interface LayerUsage {
+  /** Number of the layer. */
   readonly layer: number;
   /** How often each expert was chosen, in any order. */
   readonly counts: readonly number[];

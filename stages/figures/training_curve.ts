@@ -13,6 +13,7 @@ import { COLOR, COUNT_FORMAT, PANEL_HEIGHT, PANEL_WIDTH } from "./style.ts";
 
 /** The figure and the fit that it shows. */
 export interface TrainingCurve {
+  /** The chart. */
   readonly figure: Chart;
   /** Over the pooled steps of all seeds; absent when the run is too short. */
   readonly fit: LogFit | undefined;

@@ -12,11 +12,13 @@ import { layerParameters, routerParameters } from "./memory.ts";
 
 /** One architecture's layer. */
 export interface LayerArchitecture {
+  /** What it is called. */
   readonly name: string;
   /** Where it comes from. */
   readonly source: string;
   /** How a token finds its experts. */
   readonly routing: string;
+  /** Experts of the layer. */
   readonly experts: number;
   /** Experts that one token uses. */
   readonly kept: number;

@@ -16,7 +16,9 @@ const PAPER_SEQUENCE = 4096;
 
 /** One quantity. */
 export interface Quantity {
+  /** What it is. */
   readonly name: string;
+  /** What it counts. */
   readonly unit: "parameters" | "FLOP" | "ratio" | "bytes";
   /** What the paper states, when it does. */
   readonly paper: number | undefined;
@@ -30,9 +32,13 @@ export interface Quantity {
 
 /** Everything that the tables show of one configuration. */
 export interface Arithmetic {
+  /** Parameters that are stored. */
   readonly stored: number;
+  /** Parameters that one token uses. */
   readonly active: number;
+  /** Parameters if every expert were stored. */
   readonly theoretical: number;
+  /** Parameters of attention in all layers. */
   readonly attention: number;
   /** Experts of one layer if stored as PEER does, parameters. */
   readonly storedExperts: number;

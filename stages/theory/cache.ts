@@ -20,6 +20,7 @@
 
 /** A processor with one cache over its memory. */
 export interface CacheDevice {
+  /** What it is called. */
   readonly name: string;
   /** Capacity of the cache, bytes. */
   readonly cacheBytes: number;
@@ -120,12 +121,15 @@ export function generatedExpert(dLatent: number, dHidden: number, bytesPerNumber
 
 /** One point of section 3's curves. */
 export interface CachePoint {
+  /** Experts that fit the cache. */
   readonly cached: number;
+  /** Share of reads that hit. */
   readonly hits: number;
   /** Bytes a second. */
   readonly bandwidth: number;
   /** Experts applied a second. */
   readonly rate: number;
+  /** What limits the rate. */
   readonly bound: "bandwidth" | "arithmetic";
 }
 

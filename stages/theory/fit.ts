@@ -24,8 +24,9 @@ export interface LogFit {
   readonly rmse: number;
   /** Points used. */
   readonly n: number;
-  /** Smallest and largest x used. */
+  /** Smallest x used. */
   readonly from: number;
+  /** Largest x used. */
   readonly to: number;
 }
 
@@ -56,7 +57,9 @@ export function fitLog(points: readonly CurvePoint[]): LogFit | undefined {
   const logs = points.map(({ x }) => Math.log(x));
   const mx = mean(logs);
   const my = mean(points.map(({ y }) => y));
-  let sxx = 0, sxy = 0, syy = 0;
+  let sxx = 0;
+  let sxy = 0;
+  let syy = 0;
   for (const [i, { y }] of points.entries()) {
     const dx = logs[i]! - mx;
     sxx += dx * dx;

@@ -13,11 +13,17 @@
 
 /** Sizes that the formulas read. */
 export interface LayerSizes {
+  /** Width of the residual stream, D. */
   readonly d_model: number;
+  /** Hidden width of a traditional expert, F. */
   readonly d_ffn: number;
+  /** Width of a latent code, d_l. */
   readonly d_latent: number;
+  /** Hidden width of the hypernetwork, d_h. */
   readonly d_hidden: number;
+  /** Query width of a head, d_q. */
   readonly d_query: number;
+  /** Routing heads, H. */
   readonly routing_heads: number;
 }
 
