@@ -37,8 +37,6 @@ export interface EthosOptions {
 export interface EthosBackwardOptions extends EthosOptions {
   /** f32, of which the first number counts: what `dy` is scaled by, so that the load-balance gradient is scaled alike. */
   readonly loss_scale?: Tensor;
-  /** Multiplies the load-balance gradient: the micro-batch's share of an update. Defaults to 1. */
-  readonly balance_scale?: number;
 }
 
 /** What {@linkcode ethosBackward} reads. */
@@ -184,7 +182,7 @@ export function ethosBackward(
   const { plan, config, tokens } = context;
   const { d_hidden, d_latent, d_context } = config;
   const { x, router, generator, acc, code } = saved;
-  const { loss_scale, balance_scale, ...limits } = options;
+  const { loss_scale, ...limits } = options;
   const { routed } = router;
   const dtype = context.operandType;
   const dx = context.activation(`${prefix}.dx`, tokens, config.d_model);
@@ -284,7 +282,6 @@ export function ethosBackward(
     dscore,
     dx,
     ...(loss_scale && { loss_scale }),
-    ...(balance_scale !== undefined && { balance_scale }),
   });
   return dx;
 }

@@ -84,8 +84,8 @@ export interface RunOptions extends EthosOptions {
   readonly mode?: "train" | "evaluate";
   /** Multiplies the upstream gradient and, as the loss scale, the load-balance gradient. */
   readonly loss_scale?: number;
-  /** The micro-batch's share of the load-balance gradient. */
-  readonly balance_scale?: number;
+  /** Micro-batches in the update, of which this is one. */
+  readonly microBatches?: number;
   /** What the layer's output is added to; zero by default. */
   readonly residual?: Float64Array;
   /** Runs of the backward pass, each adding to the gradients of the one before. */
@@ -140,6 +140,7 @@ export async function runEthos(
       length: shape[0]!,
       mode,
       accumulate: pass > 0,
+      ...(options.microBatches !== undefined && { microBatches: options.microBatches }),
     });
     const { y, saved, index, balance } = ethosForward(context, "layer", x, residual, limits);
     Object.assign(kept, {
@@ -152,7 +153,6 @@ export async function runEthos(
       kept["grad.x"] = ethosBackward(context, "layer", dy, saved, {
         ...limits,
         loss_scale: scale,
-        ...(options.balance_scale !== undefined && { balance_scale: options.balance_scale }),
       });
     }
   }
