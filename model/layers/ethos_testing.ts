@@ -6,7 +6,8 @@
 
 import { type ModelConfig, subKeys } from "../config.ts";
 import type { Gpu } from "../gpu/device.ts";
-import { buildPlans, Plan } from "../gpu/plan.ts";
+import { buildPlans } from "../gpu/build.ts";
+import { Plan } from "../gpu/plan.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import { download, upload } from "../gpu/transfer.ts";
 import { Inputs, noise } from "../ops/testing.ts";
