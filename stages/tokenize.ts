@@ -78,6 +78,11 @@ export const tokenizerSchema = z.strictObject({
 /** The `tokenizer` section, validated. */
 export type TokenizerSection = z.infer<typeof tokenizerSchema>;
 
+/** Ids of the vocabulary that a `tokenizer` section asks for. */
+export function vocabularySize(tokenizer: TokenizerSection): number {
+  return tokenizer.vocabulary === "compact" ? tokenizer.vocab_size ?? COMPACT_DEFAULT : CL100K_SIZE;
+}
+
 /**
  * Tokenises what `download` published (its input is called `download`): `tokens/` has `train/*.tokens`,
  * `validation/*.tokens` and `vocabulary.json`; `dataset` says what is in them.
@@ -274,7 +279,7 @@ async function writeCompact(
   }
   const base = await openCl100k();
   const vocabulary = chooseCompact(counts, {
-    vocab_size: params.vocab_size ?? COMPACT_DEFAULT,
+    vocab_size: vocabularySize(params),
     base,
   });
   if (vocabulary.vocabulary !== "compact") throw new Error("Unreachable: the choice is compact");

@@ -10,7 +10,13 @@ import { Spill } from "./token_spill.ts";
 import { download } from "./download.ts";
 import { entropy } from "./split_writer.ts";
 import { runStage, type StageRun } from "./testing.ts";
-import { isValidation, runTokenize, tokenize, tokenizerSchema } from "./tokenize.ts";
+import {
+  isValidation,
+  runTokenize,
+  tokenize,
+  tokenizerSchema,
+  vocabularySize,
+} from "./tokenize.ts";
 
 interface Dataset {
   vocab_size: number;
@@ -226,6 +232,13 @@ Deno.test("tokenizerSchema: says what is wrong and where", () => {
     issue({ validation_fraction: 0 }),
     "validation_fraction: validation_fraction must be more than 0",
   );
+});
+
+Deno.test("vocabularySize: of both vocabularies, given or not", () => {
+  const size = (section: JsonValue) => vocabularySize(tokenizerSchema.parse(section));
+  assertEquals(size({}), 100277);
+  assertEquals(size({ vocabulary: "compact" }), 8192);
+  assertEquals(size({ vocabulary: "compact", vocab_size: 300 }), 300);
 });
 
 Deno.test("HashSet: tells 20,000 hashes apart", () => {
