@@ -5,7 +5,6 @@
  */
 
 import { denseEquivalent } from "../model/counts.ts";
-import { CL100K_SIZE } from "../model/text/tokenizer.ts";
 import { ablate } from "./ablate.ts";
 import { benchmark } from "./benchmark.ts";
 import { dataSchema, download } from "./download.ts";
@@ -13,7 +12,7 @@ import { evaluate } from "./evaluate.ts";
 import type { LoadExperimentParts } from "./load_experiment.ts";
 import { report } from "./report.ts";
 import { filesFingerprint } from "./sources/files.ts";
-import { tokenize, tokenizerSchema } from "./tokenize.ts";
+import { tokenize, tokenizerSchema, vocabularySize } from "./tokenize.ts";
 import { train } from "./train.ts";
 
 /** What {@linkcode loadExperiment} is given by the command line. */
@@ -22,7 +21,7 @@ export const PARTS: LoadExperimentParts = {
   data: dataSchema,
   tokenizer: tokenizerSchema,
   denseEquivalent(model, tokenizer) {
-    const { vocab_size = CL100K_SIZE } = tokenizerSchema.parse(tokenizer);
+    const vocab_size = vocabularySize(tokenizerSchema.parse(tokenizer));
     const { vocab_size: _, ...section } = denseEquivalent({ ...model, vocab_size });
     return section;
   },
