@@ -30,3 +30,4 @@ export type {
 export * from "./stage.ts";
 export type { Damage, Store } from "./store.ts";
 export { suggestion } from "./suggest.ts";
+export type { ZodType } from "zod";
