@@ -155,10 +155,10 @@ function stateOf(schedule: ScheduleResult, problems: readonly string[]): RunStat
   return "done";
 }
 
-/** Sorts by time; the tail tells runs of one second apart. */
+/** `20260412-101500-123`: sorts by time; one store has one run at a time, so a millisecond tells runs apart. */
 function newRunName(time: Date): string {
-  const digits = time.toISOString().replace(/[-:]/g, "").replace("T", "-").slice(0, 15);
-  return `${digits}-${crypto.randomUUID().slice(0, 4)}`;
+  const digits = time.toISOString().replace(/[-:Z]/g, "");
+  return digits.replace("T", "-").replace(".", "-");
 }
 
 /** What is said of the machine in the provenance of all that a run makes. */
