@@ -16,10 +16,16 @@ import * as vega from "vega";
 export const FONT_FAMILY = "IBM Plex Sans";
 
 const require = createRequire(import.meta.url);
+
+/** Path of a file in one of the packages. */
+export function packageFile(name: string): string {
+  return require.resolve(name);
+}
+
 const TTF = "@expo-google-fonts/ibm-plex-sans";
 
-/** Paths of the TrueType files that the rasteriser loads: regular, then semi-bold. */
-export const FONT_FILES: readonly string[] = [
+/** Regular, then semi-bold. */
+const FONT_FILES: readonly string[] = [
   require.resolve(`${TTF}/400Regular/IBMPlexSans_400Regular.ttf`),
   require.resolve(`${TTF}/600SemiBold/IBMPlexSans_600SemiBold.ttf`),
 ];
@@ -38,10 +44,19 @@ const WEB_FACES = [400, 600].flatMap((weight) =>
 );
 
 let fonts: readonly [regular: Font, semiBold: Font] | undefined;
+let data: Uint8Array<ArrayBuffer>[] | undefined;
+
+/** The TrueType files that the rasteriser draws with: regular, then semi-bold. */
+export function fontData(): Uint8Array<ArrayBuffer>[] {
+  return data ??= FONT_FILES.map((path) => Deno.readFileSync(path));
+}
 
 function load(): readonly [Font, Font] {
-  const read = (path: string) => opentype.parse(Deno.readFileSync(path).buffer);
-  return fonts ??= [read(FONT_FILES[0]!), read(FONT_FILES[1]!)];
+  if (fonts === undefined) {
+    const [regular, semiBold] = fontData();
+    fonts = [opentype.parse(regular!.buffer), opentype.parse(semiBold!.buffer)];
+  }
+  return fonts;
 }
 
 /**

@@ -4,13 +4,13 @@
  * @module
  */
 
-import { Resvg } from "@resvg/resvg-js";
+import { initWasm, Resvg } from "@resvg/resvg-wasm";
 import { stringify } from "@std/csv";
 import { parse, resetSVGDefIds, View } from "vega";
 import { compile, type TopLevelSpec } from "vega-lite";
 import type { Chart, Figure, Row } from "./figure.ts";
-import { FONT_FAMILY, FONT_FILES, useFontMetrics } from "./fonts.ts";
-import { VEGA_CONFIG } from "./style.ts";
+import { FONT_FAMILY, fontData, packageFile, useFontMetrics } from "./fonts.ts";
+import { COLOR, VEGA_CONFIG } from "./style.ts";
 
 /** The files of one figure. */
 export interface RenderedFigure {
@@ -25,6 +25,8 @@ export interface RenderedFigure {
   /** Extension of each further file and its text: `csv` and `vl.json`, or `json` for a diagram. */
   readonly sources: Readonly<Record<string, string>>;
 }
+
+const RASTERIZER_FILE = packageFile("@resvg/resvg-wasm/index_bg.wasm");
 
 /** Schema that the written specifications name. */
 const VEGA_LITE_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json";
@@ -63,7 +65,7 @@ export async function renderFigure(
   const { pngScale = 2 } = options;
   if (figure.kind === "diagram") {
     const sources = { json: JSON.stringify(figure.description, null, 2) + "\n" };
-    return { name, pngScale, svg: figure.svg, png: rasterize(figure.svg, pngScale), sources };
+    return { name, pngScale, svg: figure.svg, png: await rasterize(figure.svg, pngScale), sources };
   }
   const csv = toCsv(name, figure.rows);
   const svg = await drawChart(figure, csv);
@@ -75,7 +77,7 @@ export async function renderFigure(
     config: VEGA_CONFIG,
   };
   const sources = { "csv": csv, "vl.json": JSON.stringify(written, null, 2) + "\n" };
-  return { name, pngScale, svg, png: rasterize(svg, pngScale), sources };
+  return { name, pngScale, svg, png: await rasterize(svg, pngScale), sources };
 }
 
 /** Says which columns are numbers, so that filters compare numbers whether a column is drawn or not. */
@@ -122,11 +124,19 @@ function scopeIds(svg: string, name: string): string {
   return svg.replaceAll(/(\bid="|url\(#)/g, `$1${name}-`);
 }
 
-function rasterize(svg: string, scale: number): Uint8Array<ArrayBuffer> {
+/** The rasteriser, loaded once: compiled code that needs no native library, so its bytes are the same on every machine. */
+let rasterizer: Promise<void> | undefined;
+
+async function rasterize(svg: string, scale: number): Promise<Uint8Array<ArrayBuffer>> {
+  await (rasterizer ??= Deno.readFile(RASTERIZER_FILE).then((code) => initWasm(code)));
   const image = new Resvg(svg, {
-    font: { fontFiles: [...FONT_FILES], loadSystemFonts: false, defaultFontFamily: FONT_FAMILY },
+    font: { fontBuffers: fontData(), loadSystemFonts: false, defaultFontFamily: FONT_FAMILY },
     fitTo: { mode: "zoom", value: scale },
-    background: "#ffffff",
+    background: COLOR.paper,
   });
-  return Uint8Array.from(image.render().asPng());
+  try {
+    return Uint8Array.from(image.render().asPng());
+  } finally {
+    image.free();
+  }
 }
