@@ -195,7 +195,7 @@ function drawGroup({ x, y, width, height }: Placed, caption: string): string {
   return `<rect x="${n(left)}" y="${n(top)}" width="${n(width)}" height="${
     n(height)
   }" rx="8" fill="none" stroke="${COLOR.muted}" stroke-dasharray="4 4"/>` +
-    `<text x="${n(left + 10)}" y="${n(top + 17)}" font-size="${NOTE_SIZE}" fill="${COLOR.muted}">${
+    `<text x="${n(left + 6)}" y="${n(top - 5)}" font-size="${NOTE_SIZE}" fill="${COLOR.muted}">${
       escapeXml(caption)
     }</text>`;
 }

@@ -57,9 +57,9 @@ export function routingDiagram(config: ModelConfig): Diagram {
     ],
     arrows: [
       { from: "x", to: "query" },
+      { from: "k1", to: "top1" },
       { from: "query", to: "top1" },
       { from: "query", to: "top2" },
-      { from: "k1", to: "top1" },
       { from: "k2", to: "top2" },
       { from: "top1", to: "sums" },
       { from: "top2", to: "sums" },
