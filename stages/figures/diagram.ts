@@ -61,7 +61,7 @@ const LABEL_SIZE = 13;
 const NOTE_SIZE = 11.5;
 const LINE = 16;
 const PAD = { x: 12, y: 8 };
-const MARGIN = 14;
+const MARGIN = 18;
 
 const FILL: Readonly<Record<BoxKind, string>> = {
   data: COLOR.paper,
