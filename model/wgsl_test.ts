@@ -6,7 +6,7 @@ import { type Gpu, openGpu } from "./gpu/device.ts";
 import { Plan } from "./gpu/plan.ts";
 import { DEVICE_PROFILES, type RecordedKernel, recordKernels } from "./gpu/recording.ts";
 import { type DType, Tensor } from "./gpu/tensor.ts";
-import { initializeNormal } from "./initialize.ts";
+import { initializeNormal } from "./ops/initialize.ts";
 import { castInto } from "./ops/cast.ts";
 import { crossEntropy } from "./ops/cross_entropy.ts";
 import { embeddingBackward, embeddingForward } from "./ops/embedding.ts";
