@@ -186,3 +186,13 @@ export function statisticSpecs(config: ModelConfig): StatisticSpec[] {
       { name: `layers.${i}.ffn.router.bn.var`, shape, init: ones },
     ]);
 }
+
+/** Everything that a model of this configuration allocates: parameters, then running statistics, which are not trained. */
+export function weightSpecs(
+  config: ModelConfig,
+): { name: string; shape: readonly number[]; decay: boolean; trained: boolean }[] {
+  return [
+    ...parameterSpecs(config).map((spec) => ({ ...spec, trained: true })),
+    ...statisticSpecs(config).map((spec) => ({ ...spec, decay: false, trained: false })),
+  ];
+}

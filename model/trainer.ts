@@ -12,10 +12,15 @@ import { Plan } from "./gpu/plan.ts";
 import { Tensor } from "./gpu/tensor.ts";
 import { download, upload } from "./gpu/transfer.ts";
 import { initializeNormal } from "./ops/initialize.ts";
+import {
+  batchTensors,
+  type EvaluationOptions,
+  type EvaluationResult,
+  Evaluator,
+} from "./evaluator.ts";
 import { LayerContext } from "./layers/context.ts";
-import { recordEvaluation, recordTraining } from "./network.ts";
+import { recordTraining } from "./network.ts";
 import { castInto } from "./ops/cast.ts";
-import { NO_TARGET } from "./ops/cross_entropy.ts";
 import {
   CONTROL_SIZE,
   CONTROL_STATE,
@@ -23,11 +28,10 @@ import {
   METRICS_WIDTH,
   recordUpdate,
 } from "./ops/optimizer.ts";
-import { parameterSpecs, statisticSpecs } from "./parameters.ts";
+import { parameterSpecs, statisticSpecs, weightSpecs } from "./parameters.ts";
 import type { TokenBatch, TokenSource } from "./sampler.ts";
 import { learningRate } from "./schedule.ts";
 import { trainingSteps, type TrainSection } from "./train_config.ts";
-import { countUsage } from "./ops/routing.ts";
 import { Weights } from "./weights.ts";
 
 /** One update, as the GPU saw it. */
@@ -48,25 +52,6 @@ export interface StepRecord {
   readonly skipped: number;
   /** Skipped updates since the last applied one. */
   readonly skipped_in_row: number;
-}
-
-/** How the experts of one layer were used. */
-export interface LayerUsage {
-  readonly layer: number;
-  /** Times each expert was kept, `[N]`. */
-  readonly counts: Uint32Array;
-}
-
-/** What an evaluation measured. */
-export interface EvaluationResult {
-  /** Predictions made. */
-  readonly tokens: number;
-  /** Sum of their cross-entropies, nats. */
-  readonly total_nats: number;
-  /** Mean cross-entropy, nats. */
-  readonly nats: number;
-  readonly perplexity: number;
-  readonly usage: readonly LayerUsage[];
 }
 
 /** Options of {@linkcode Trainer.create}. */
@@ -90,7 +75,7 @@ export class Trainer {
   readonly steps: number;
   readonly #tensors: Record<"control" | "schedule" | "loss" | "metrics", Tensor>;
   readonly #batch: Record<"tokens" | "targets" | "losses", Tensor>;
-  readonly #usage: ReadonlyMap<number, Tensor>;
+  readonly #evaluator: Evaluator;
   readonly #arenas: readonly Arena[];
   #built: BuiltPlans | undefined;
   /** Updates submitted, and updates whose records were read. */
@@ -115,20 +100,17 @@ export class Trainer {
       loss: state("loss", 4),
       metrics: state("metrics", METRICS_RING, METRICS_WIDTH),
     };
-    const size = train.micro_batch * train.sequence_length;
-    const ids = (name: string) => new Tensor(name, [size], { dtype: "u32", owner: "batch" });
-    this.#batch = {
-      tokens: ids("tokens"),
-      targets: ids("targets"),
-      losses: new Tensor("losses", [size], { owner: "batch" }),
-    };
-    this.#usage = usageTensors(config);
+    this.#batch = batchTensors(train.micro_batch * train.sequence_length);
     // An arena each, for a dispatch may not read and write one buffer.
-    this.#arenas = [
-      ...Object.values(this.#tensors),
-      ...Object.values(this.#batch),
-      ...this.#usage.values(),
-    ].map((tensor) => new Arena(gpu, tensor.name, [tensor]));
+    this.#arenas = [...Object.values(this.#tensors), ...Object.values(this.#batch)]
+      .map((tensor) => new Arena(gpu, tensor.name, [tensor]));
+    this.#evaluator = new Evaluator(gpu, {
+      config,
+      weights: this.weights,
+      batch: train.micro_batch,
+      length: train.sequence_length,
+      tensors: this.#batch,
+    });
   }
 
   /** Allocates a model, initialises it from the seed, and makes its plans ready. */
@@ -136,6 +118,7 @@ export class Trainer {
     const trainer = new Trainer(gpu, options);
     await trainer.#initialize(options.seed);
     trainer.#built = await buildPlans(gpu, trainer.#record());
+    trainer.#evaluator.use(trainer.plan("evaluate"));
     return trainer;
   }
 
@@ -201,34 +184,9 @@ export class Trainer {
     return records;
   }
 
-  /** Cross-entropy of the first `tokens` predictions of a split, with running statistics, and how experts were used. */
-  async evaluate(source: TokenSource, tokens: number): Promise<EvaluationResult> {
-    const { gpu } = this;
-    const size = this.#batch.tokens.size;
-    const predictions = Math.min(tokens, source.length - 1);
-    if (predictions < 1) throw new RangeError("The split has no token to predict");
-    for (const counts of this.#usage.values()) upload(gpu, counts, new Uint32Array(counts.size));
-    let total = 0;
-    for (let at = 0; at < predictions; at += size) {
-      const count = Math.min(size, predictions - at);
-      const row = source.read(at, count + 1);
-      const batch = {
-        tokens: new Uint32Array(size),
-        targets: new Uint32Array(size).fill(NO_TARGET),
-      };
-      batch.tokens.set(row.subarray(0, count));
-      batch.targets.set(row.subarray(1));
-      upload(gpu, this.#batch.tokens, batch.tokens);
-      upload(gpu, this.#batch.targets, batch.targets);
-      this.#run("evaluate");
-      for (const loss of await download(gpu, this.#batch.losses)) total += loss;
-    }
-    const usage: LayerUsage[] = [];
-    for (const [layer, counts] of this.#usage) {
-      usage.push({ layer, counts: await download(gpu, counts) as Uint32Array });
-    }
-    const nats = total / predictions;
-    return { tokens: predictions, total_nats: total, nats, perplexity: Math.exp(nats), usage };
+  /** Cross-entropy of the first predictions of a split, with running statistics, and how experts were used. */
+  async evaluate(source: TokenSource, options: EvaluationOptions = {}): Promise<EvaluationResult> {
+    return await this.#evaluator.evaluate(source, options);
   }
 
   /** One tensor of the model's state, read back whole. */
@@ -277,7 +235,10 @@ export class Trainer {
     const lines = [
       ...this.weights.memory,
       { owner: "activations", bytes: pool.bytes },
-      { owner: "batch and state", bytes: this.#arenas.reduce((n, arena) => n + arena.bytes, 0) },
+      {
+        owner: "batch and state",
+        bytes: this.#arenas.reduce((n, arena) => n + arena.bytes, this.#evaluator.bytes),
+      },
     ];
     return { total: lines.reduce((n, line) => n + line.bytes, 0), lines };
   }
@@ -293,6 +254,7 @@ export class Trainer {
   destroy(): void {
     this.#built?.destroy();
     this.weights.destroy();
+    this.#evaluator.destroy();
     for (const arena of this.#arenas) arena.destroy();
   }
 
@@ -335,17 +297,7 @@ export class Trainer {
       clip_norm: train.clip_norm,
       ...(train.precision === "mixed" ? { loss_scale: train.loss_scale } : {}),
     });
-    const evaluate = new Plan(gpu, "evaluate" satisfies PlanName);
-    const context = new LayerContext(evaluate, config, weights, { ...sizes, mode: "evaluate" });
-    const { index } = recordEvaluation(context, this.#batch);
-    for (const [layer, kept] of index) {
-      countUsage(evaluate, `layers.${layer}.usage`, {
-        index: kept,
-        targets: this.#batch.targets,
-        counts: this.#usage.get(layer)!,
-      });
-    }
-    return [...plans, update, evaluate];
+    return [...plans, update, this.#evaluator.plan];
   }
 
   async #initialize(seed: number): Promise<void> {
@@ -386,24 +338,4 @@ async function once(gpu: Gpu, plan: Plan): Promise<void> {
   built.plans[0]!.run();
   await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
   built.destroy();
-}
-
-/** Everything that a model of this configuration allocates. */
-export function weightSpecs(config: ModelConfig) {
-  return [
-    ...parameterSpecs(config).map((spec) => ({ ...spec, trained: true })),
-    ...statisticSpecs(config).map((spec) => ({ ...spec, decay: false, trained: false })),
-  ];
-}
-
-function usageTensors(config: ModelConfig): ReadonlyMap<number, Tensor> {
-  const tensors = new Map<number, Tensor>();
-  if (config.kind !== "ethos") return tensors;
-  for (let i = config.num_dense_layers; i < config.num_layers; i++) {
-    tensors.set(
-      i,
-      new Tensor(`layers.${i}.usage`, [config.num_experts], { dtype: "u32", owner: "statistics" }),
-    );
-  }
-  return tensors;
 }

@@ -14,9 +14,10 @@ import {
   saveCheckpoint,
   saveModel,
 } from "./checkpoint.ts";
+import { bitsPerByte } from "./evaluator.ts";
 import { Sampler, type TokenSource } from "./sampler.ts";
 import { tokensPerStep } from "./train_config.ts";
-import type { EvaluationResult, StepRecord, Trainer } from "./trainer.ts";
+import type { StepRecord, Trainer } from "./trainer.ts";
 import { usageStatistics } from "./usage_statistics.ts";
 
 /** What a run reads. */
@@ -214,8 +215,11 @@ class Run {
     const { hooks, data } = this.#options;
     const { train } = this.#trainer;
     const step = this.#trainer.step;
-    const result = await this.#trainer.evaluate(data.validation, train.evaluate_tokens);
-    const bits = bitsPerByte(result, data);
+    const result = await this.#trainer.evaluate(data.validation, {
+      tokens: train.evaluate_tokens,
+      byteLength: (token) => data.byteLength(token),
+    });
+    const bits = bitsPerByte(result);
     hooks.write(step, {
       validation_nats: result.nats,
       validation_perplexity: result.perplexity,
@@ -250,19 +254,4 @@ class Run {
     this.#mark = performance.now();
     this.#markStep = this.#trainer.step;
   }
-}
-
-/** Bits per byte of the text that an evaluation's predictions spell. */
-export function bitsPerByte(
-  result: EvaluationResult,
-  data: Pick<TrainingData, "validation" | "byteLength">,
-): number {
-  let bytes = 0;
-  const block = 1 << 16;
-  for (let at = 1; at <= result.tokens; at += block) {
-    for (const token of data.validation.read(at, Math.min(block, result.tokens + 1 - at))) {
-      bytes += data.byteLength(token);
-    }
-  }
-  return result.total_nats / (Math.LN2 * bytes);
 }

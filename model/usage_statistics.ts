@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { LayerUsage } from "./trainer.ts";
+import type { LayerUsage } from "./evaluator.ts";
 
 /** Share of experts that were kept at least once, 0 to 1. */
 export function expertUsage(counts: Uint32Array): number {
