@@ -182,7 +182,12 @@ function recordLayerBackward(
   });
 }
 
-function norm(context: LayerContext, name: string, x: Tensor): { y: Tensor; scale: Tensor } {
+/** Records the norm before a layer's half: `y` in the operands' type, and `1 / rms` of each row. */
+export function norm(
+  context: LayerContext,
+  name: string,
+  x: Tensor,
+): { y: Tensor; scale: Tensor } {
   const y = context.operand(`${name}.y`, ...x.shape);
   const scale = context.activation(`${name}.scale`, x.rows);
   rmsnormForward(context.plan, name, { x, gain: context.vector(`${name}.weight`), y, scale });

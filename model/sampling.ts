@@ -1,0 +1,141 @@
+/**
+ * From logits to a token: repetition penalty, temperature, top-k, top-p, and a seeded draw.
+ *
+ * @module
+ */
+
+import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
+import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
+import { z } from "zod";
+
+/** Schema of how the next token is chosen. The defaults draw from the model's distribution as it is. */
+export const samplingSchema = z.strictObject({
+  temperature: z.number().min(0).max(100).default(1)
+    .describe("divides the logits; 0 takes the most likely token"),
+  top_k: z.int().min(0).max(2 ** 24).default(0)
+    .describe("draws from the k most likely tokens only; 0 from all"),
+  top_p: z.number().gt(0).max(1).default(1)
+    .describe("draws from the fewest tokens whose probabilities come to p"),
+  repetition_penalty: z.number().gt(0).max(100).default(1)
+    .describe("divides positive and multiplies negative logits of tokens that were there"),
+});
+
+/** How the next token is chosen. */
+export type SamplingOptions = z.infer<typeof samplingSchema>;
+
+/**
+ * Chooses tokens. The same seed, options and logits give the same tokens.
+ *
+ * @example
+ * ```ts
+ * import { Sampling } from "./sampling.ts";
+ * const greedy = new Sampling({ temperature: 0 }, 1);
+ * console.assert(greedy.choose(Float32Array.of(0.5, 2, 1)) === 1);
+ * ```
+ */
+export class Sampling {
+  readonly options: SamplingOptions;
+  readonly #random: ReturnType<typeof xoroshiro128plus>;
+  readonly #seen = new Set<number>();
+
+  /**
+   * @param options What is left out has the schema's default.
+   * @param seed A whole number of 32 bits.
+   * @throws {z.ZodError} If an option is out of its range.
+   */
+  constructor(options: Partial<SamplingOptions>, seed: number) {
+    this.options = samplingSchema.parse(options);
+    this.#random = xoroshiro128plus(seed);
+  }
+
+  /** Tells what is there already, for the repetition penalty. */
+  note(tokens: Iterable<number>): void {
+    for (const token of tokens) this.#seen.add(token);
+  }
+
+  /**
+   * Chooses the next token, and notes it.
+   *
+   * @param logits `[V]`; not changed.
+   * @throws {Error} If a logit is not finite.
+   */
+  choose(logits: Float32Array): number {
+    const broken = logits.findIndex((logit) => !Number.isFinite(logit));
+    if (broken >= 0) {
+      throw new Error(`The logit of token ${broken} is ${logits[broken]}; expected finite numbers`);
+    }
+    const { temperature } = this.options;
+    const penalised = this.#penalise(logits);
+    const token = temperature === 0 ? highest(penalised) : this.#draw(penalised);
+    this.#seen.add(token);
+    return token;
+  }
+
+  #penalise(logits: Float32Array): Float32Array {
+    const { repetition_penalty: penalty } = this.options;
+    if (penalty === 1) return logits;
+    const penalised = logits.slice();
+    for (const token of this.#seen) {
+      const logit = penalised[token];
+      if (logit !== undefined) penalised[token] = logit > 0 ? logit / penalty : logit * penalty;
+    }
+    return penalised;
+  }
+
+  #draw(logits: Float32Array): number {
+    const candidates = candidatesOf(logits, this.options);
+    const total = candidates.reduce((sum, { weight }) => sum + weight, 0);
+    let rest = uniformFloat64(this.#random) * total;
+    for (const { token, weight } of candidates) {
+      rest -= weight;
+      if (rest < 0) return token;
+    }
+    // Rounding may leave a crumb.
+    return candidates.at(-1)!.token;
+  }
+}
+
+/** A token that may be drawn. */
+interface Candidate {
+  readonly token: number;
+  /** Probability relative to the most likely token's. */
+  readonly weight: number;
+}
+
+/** The tokens that top-k and top-p leave, most likely first where an order was needed. Of equals the lower number comes first. */
+function candidatesOf(logits: Float32Array, options: SamplingOptions): Candidate[] {
+  const { temperature, top_k, top_p } = options;
+  const largest = logits[highest(logits)]!;
+  const weigh = (logit: number) => Math.exp((logit - largest) / temperature);
+  // A native sort of the numbers alone is much faster than one of the candidates.
+  const threshold = top_k > 0 && top_k < logits.length
+    ? logits.toSorted()[logits.length - top_k]!
+    : -Infinity;
+  let candidates: Candidate[] = [];
+  for (const [token, logit] of logits.entries()) {
+    if (logit >= threshold) candidates.push({ token, weight: weigh(logit) });
+  }
+  if (candidates.length > top_k && threshold > -Infinity) {
+    // Some are as likely as the k-th.
+    candidates = candidates.sort(byWeight).slice(0, top_k);
+  }
+  if (top_p === 1) return candidates;
+  const total = candidates.reduce((sum, { weight }) => sum + weight, 0);
+  // All tokens below this share come to less than 1 − p together, so p is reached before any of them.
+  const least = (1 - top_p) * total / candidates.length;
+  const sorted = candidates.filter(({ weight }) => weight >= least).sort(byWeight);
+  let sum = 0;
+  const count = sorted.findIndex(({ weight }) => (sum += weight) >= top_p * total) + 1;
+  return count === 0 ? sorted : sorted.slice(0, count);
+}
+
+function byWeight(a: Candidate, b: Candidate): number {
+  return b.weight - a.weight || a.token - b.token;
+}
+
+/** Number of the largest, the first of equals. */
+function highest(values: Float32Array): number {
+  let best = 0;
+  for (let i = 1; i < values.length; i++) if (values[i]! > values[best]!) best = i;
+  return best;
+}
