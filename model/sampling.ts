@@ -5,7 +5,7 @@
  */
 
 import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
-import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
+import { mersenne } from "pure-rand/generator/mersenne";
 import { z } from "zod";
 
 /** Schema of how the next token is chosen. The defaults draw from the model's distribution as it is. */
@@ -35,7 +35,7 @@ export type SamplingOptions = z.infer<typeof samplingSchema>;
  */
 export class Sampling {
   readonly options: SamplingOptions;
-  readonly #random: ReturnType<typeof xoroshiro128plus>;
+  readonly #random: ReturnType<typeof mersenne>;
   readonly #seen = new Set<number>();
 
   /**
@@ -45,7 +45,8 @@ export class Sampling {
    */
   constructor(options: Partial<SamplingOptions>, seed: number) {
     this.options = samplingSchema.parse(options);
-    this.#random = xoroshiro128plus(seed);
+    // Of the generators at hand the one whose first draws for small seeds are not alike.
+    this.#random = mersenne(seed);
   }
 
   /** Tells what is there already, for the repetition penalty. */
