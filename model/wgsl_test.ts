@@ -7,6 +7,8 @@ import { Plan } from "./gpu/plan.ts";
 import { DEVICE_PROFILES, type RecordedKernel, recordKernels } from "./gpu/recording.ts";
 import { type DType, Tensor } from "./gpu/tensor.ts";
 import { initializeNormal } from "./ops/initialize.ts";
+import { modelSchema } from "./config.ts";
+import { recordEthosVariants } from "./layers/ethos_testing.ts";
 import { castInto } from "./ops/cast.ts";
 import { crossEntropy } from "./ops/cross_entropy.ts";
 import { embeddingBackward, embeddingForward } from "./ops/embedding.ts";
@@ -113,6 +115,14 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
     }
     return [plan];
   },
+  ethos(gpu) {
+    const sizes = { d_model: 32, d_query: 16, d_latent: 16, d_hidden: 24, routing_heads: 2 };
+    // More sub-keys than an invocation's, and a width beyond one tile, too.
+    const large = { ...sizes, num_experts: 128 ** 2, top_k: 16, d_hidden: 1024 };
+    return [{ ...sizes, num_experts: 64, top_k: 4 }, large].flatMap((section) =>
+      recordEthosVariants(gpu, { ...modelSchema.parse(section), vocab_size: 10 })
+    );
+  },
   optimizer(gpu) {
     return [undefined, "f16"].flatMap((mixed) => {
       const plan = new Plan(gpu, "optimizer");
@@ -156,7 +166,11 @@ const kernels: readonly RecordedKernel[] = DEVICE_PROFILES.flatMap((profile) =>
 
 Deno.test("Every shader is part of a recorded kernel", async () => {
   // Files that others include, by who includes them.
-  const included = new Map([["gelu", "gemm_direct"], ["gemm_epilogue", "gemm_direct"]]);
+  const included = new Map([
+    ["gelu", "gemm_direct"],
+    ["gemm_epilogue", "gemm_direct"],
+    ["experts_entry", "segment_sum"],
+  ]);
   const names = new Set(kernels.map(({ name }) => name));
   const missing: string[] = [];
   for await (const { name } of Deno.readDir(new URL("../shaders/", import.meta.url))) {

@@ -8,7 +8,7 @@
 // index u32, score f32 [T · per]; g f32 [T, d_hidden]; entries f32 [T · per, 4]: a, dp, ds, p;
 // out [T, ·] (stride ldx when CONTEXT and BACKWARD, else width): acc, or dxp and then dc; added to unless params.initial is 1. params in vec4s.
 //
-// Software: an invocation does a token, h in an array. Otherwise a workgroup of THREADS does a token, EXPERTS at a time: an invocation owns TILES · 4 columns of
+// Software: an invocation does kept experts start … end − 1 of a token, h in an array. Otherwise a workgroup of THREADS does a token, EXPERTS at a time: an invocation owns TILES · 4 columns of
 // d_hidden, so each number of W1 that it loads serves EXPERTS experts; p (and da) are summed over the workgroup. Bound by arithmetic: 2 · d_latent · d_hidden
 // operations an expert.
 
@@ -33,7 +33,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% if BACKWARD and CONTEXT %}
   var context_sum: array<vec4f, HIDDEN4>;
 {% endif %}
-  for (var j = 0u; j < params.per; j++) {
+  for (var j = params.start; j < params.end; j++) {
     let assignment = token * params.per + j;
     let row = row_of(assignment);
     if (!row.ok) { continue; }

@@ -7,10 +7,15 @@
 @compute @workgroup_size(1)
 fn main() {
   var sum = 0u;
-  for (var i = 0u; i < params.n; i++) {
-    let c = counts[i];
-    counts[i] = sum;
-    sum += c;
+  // 64 at a time: a software adapter may cut an invocation's loops short after 65,535 rounds in all.
+  for (var i = 0u; i < params.n; i += 64u) {
+{% for j in range(64) %}
+    if (i + {{ j }}u < params.n) {
+      let c = counts[i + {{ j }}u];
+      counts[i + {{ j }}u] = sum;
+      sum += c;
+    }
+{% endfor %}
   }
 }
 {% else %}

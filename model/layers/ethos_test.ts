@@ -1,7 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { type ModelConfig, modelSchema } from "../config.ts";
-import { type Gpu, openGpu } from "../gpu/device.ts";
+import type { Gpu } from "../gpu/device.ts";
+import { openTestGpu } from "../gpu/testing.ts";
 import { relativeError } from "../ops/testing.ts";
 import { parseSafetensors, toFloat64 } from "../safetensors.ts";
 import { chooseExecution, type Execution } from "./ethos.ts";
@@ -82,13 +83,12 @@ async function checkGolden(gpu: Gpu, file: string, execution: Execution) {
 
 for (const software of [true, false]) {
   Deno.test(`ETHOS against the golden files, software ${software}`, async (t) => {
-    const gpu = await openGpu({ restrict: { software } });
+    const gpu = await openTestGpu({ software });
     for (const file of ["ethos_layer", "ethos_layer_wide", "ethos_layer_context"]) {
       for (const execution of EXECUTIONS) {
         await t.step(`${file}, ${execution}`, () => checkGolden(gpu, file, execution));
       }
     }
-    gpu.close();
   });
 }
 
@@ -115,7 +115,7 @@ async function checkReference(
 
 Deno.test("ETHOS against float64 at odd sizes", async (t) => {
   for (const software of [true, false]) {
-    const gpu = await openGpu({ restrict: { software } });
+    const gpu = await openTestGpu({ software });
     const wide = { ...SMALL, num_experts: 169, routing_heads: 3, top_k: 7, d_hidden: 132 };
     const step = (name: string, check: () => Promise<unknown>) =>
       t.step(`${name}, software ${software}`, async () => void await check());
@@ -133,12 +133,11 @@ Deno.test("ETHOS against float64 at odd sizes", async (t) => {
           d_context: 4,
         }, { tokens: 19, seed: 5 }));
     }
-    gpu.close();
   }
 });
 
 Deno.test("ETHOS at any shape: the three executions agree with float64", async () => {
-  const gpu = await openGpu();
+  const gpu = await openTestGpu();
   const four = (max: number) => fc.integer({ min: 1, max }).map((n) => 4 * n);
   await fc.assert(
     fc.asyncProperty(
@@ -165,14 +164,13 @@ Deno.test("ETHOS at any shape: the three executions agree with float64", async (
     ),
     { numRuns: 12, seed: 7 },
   );
-  gpu.close();
 });
 
 const DENSE = { ...SMALL, num_experts: 81, d_hidden: 20, d_latent: 16, top_k: 8 };
 
 Deno.test("ETHOS with tables in parts gives what whole tables give", async (t) => {
-  const whole = await openGpu();
-  const split = await openGpu({ restrict: { max_binding_bytes: 5120 } });
+  const whole = await openTestGpu();
+  const split = await openTestGpu({ max_binding_bytes: 5120 });
   // Small enough that everything but the tables fits a binding of 5 KiB.
   const config = {
     ...DENSE,
@@ -195,12 +193,10 @@ Deno.test("ETHOS with tables in parts gives what whole tables give", async (t) =
       });
     }
   }
-  whole.close();
-  split.close();
 });
 
 Deno.test("ETHOS in chunks of workspace gives what one chunk gives, in less memory", async () => {
-  const gpu = await openGpu();
+  const gpu = await openTestGpu();
   const config = { ...SMALL, num_experts: 4096, d_hidden: 64, top_k: 8, routing_heads: 2 };
   const options = { tokens: 40, seed: 13 };
   const memory: Record<string, number> = {};
@@ -216,12 +212,11 @@ Deno.test("ETHOS in chunks of workspace gives what one chunk gives, in less memo
   // 16 assignments a token: chunks of 4 tokens.
   const naive = { ...config, execution: "naive" as const, num_experts: 100, d_context: 4 };
   await checkReference(gpu, naive, { ...options, workspace_bytes: 20_000 });
-  gpu.close();
 });
 
 Deno.test("ETHOS is the same bits each time, and with every tensor in a buffer of its own", async (t) => {
   for (const software of [true, false]) {
-    const gpu = await openGpu({ restrict: { software } });
+    const gpu = await openTestGpu({ software });
     for (const execution of EXECUTIONS) {
       await t.step(`${execution}, software ${software}`, async () => {
         const config = { ...DENSE, execution, load_balance_coef: 0.1 };
@@ -233,14 +228,13 @@ Deno.test("ETHOS is the same bits each time, and with every tensor in a buffer o
         assertEquals(alone.results, first.results);
       });
     }
-    gpu.close();
   }
 });
 
 Deno.test("ETHOS in mixed precision stays close, with f16 native and packed", async (t) => {
   const tolerance = { outputs: 1e-2, gradients: 2e-2 };
   for (const f16 of [true, false]) {
-    const gpu = await openGpu({ restrict: { f16 } });
+    const gpu = await openTestGpu({ f16 });
     for (const execution of EXECUTIONS) {
       for (const d_context of [0, 4]) {
         await t.step(`${execution}, context ${d_context}, f16 ${f16}`, async () => {
@@ -250,12 +244,11 @@ Deno.test("ETHOS in mixed precision stays close, with f16 native and packed", as
         });
       }
     }
-    gpu.close();
   }
 });
 
 Deno.test("ETHOS adds to the residual, and to the gradients of an earlier micro-batch", async (t) => {
-  const gpu = await openGpu();
+  const gpu = await openTestGpu();
   const values = randomCase(SMALL, 21, 23);
   const residual = randomCase(SMALL, 21, 24)["g"]!;
   for (const execution of EXECUTIONS) {
@@ -269,11 +262,10 @@ Deno.test("ETHOS adds to the residual, and to the gradients of an earlier micro-
       }
     });
   }
-  gpu.close();
 });
 
 Deno.test("ETHOS with a loss scale scales every gradient, the load balance's too", async () => {
-  const gpu = await openGpu();
+  const gpu = await openTestGpu();
   const config = { ...SMALL, load_balance_coef: 0.5 };
   const values = randomCase(config, 21, 29);
   const plain = await runEthos(gpu, config, values);
@@ -286,11 +278,10 @@ Deno.test("ETHOS with a loss scale scales every gradient, the load balance's too
   const half = await runEthos(gpu, config, values, { microBatches: 2 });
   const less = await runEthos(gpu, { ...config, load_balance_coef: 0.25 }, values);
   near(half.results, less.results, gradients(config), F32);
-  gpu.close();
 });
 
 Deno.test("ETHOS in evaluation normalises by the running statistics and leaves them", async () => {
-  const gpu = await openGpu();
+  const gpu = await openTestGpu();
   const config = { ...SMALL, load_balance_coef: 0.5 };
   const values = randomCase(config, 1, 31);
   const { results } = await runEthos(gpu, config, values, { mode: "evaluate" });
@@ -299,7 +290,6 @@ Deno.test("ETHOS in evaluation normalises by the running statistics and leaves t
   near(results, expected, ["y", "score"], F32);
   near(results, values, ["router.bn.mean", "router.bn.var"], { outputs: 0, gradients: 0 });
   assertEquals(results["balance"], undefined);
-  gpu.close();
 });
 
 Deno.test("chooseExecution() materialises once the tokens keep more experts than there are", () => {

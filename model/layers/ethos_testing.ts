@@ -8,7 +8,7 @@ import { type ModelConfig, subKeys } from "../config.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { buildPlans } from "../gpu/build.ts";
 import { Plan } from "../gpu/plan.ts";
-import type { Tensor } from "../gpu/tensor.ts";
+import { type DType, Tensor } from "../gpu/tensor.ts";
 import { download, upload } from "../gpu/transfer.ts";
 import { Inputs, noise } from "../ops/testing.ts";
 import {
@@ -16,9 +16,10 @@ import {
   ethosForward as referenceForward,
 } from "../reference/ethos.ts";
 import { matrix } from "../reference/matrix.ts";
-import { Weights, type WeightSpec } from "../weights.ts";
+import { type Table, Weights, type WeightSpec } from "../weights.ts";
 import { LayerContext } from "./context.ts";
 import { ethosBackward, ethosForward, type EthosOptions } from "./ethos.ts";
+import { routerQueryStatistics } from "./router.ts";
 
 /** Values by name, as in the specification without a prefix. */
 export type Values = Readonly<Record<string, Float64Array>>;
@@ -200,4 +201,64 @@ export function referenceEthos(
       Object.entries(backward.weights).map(([name, value]) => [`grad.${name}`, value!]),
     ),
   };
+}
+
+/** Weights that exist by name only, for plans that are recorded and never run; the latent codes in two parts. */
+function namedWeights(config: ModelConfig, precision: "f32" | "mixed"): Weights {
+  const table = (name: string, dtype: DType): Table => {
+    const spec = ethosSpecs(config).find((spec) => name.endsWith(`.${spec.name}`));
+    if (!spec) throw new Error(`No ${name}`);
+    const { shape } = spec;
+    const [rows, ...rest] = shape as [number, ...number[]];
+    const counts = spec.name === "z" ? [rows - 4, 4] : [rows];
+    return {
+      name,
+      shape,
+      parts: counts.map((n, i) => new Tensor(`${name}.${i}`, [n, ...rest], { dtype })),
+    };
+  };
+  const weights = {
+    precision,
+    value: (name: string) => table(name, "f32"),
+    operand: (name: string) => table(name, precision === "mixed" ? "f16" : "f32"),
+    gradient: (name: string) => table(name, "f32"),
+  };
+  return weights as unknown as Weights;
+}
+
+/** Records every variant of the layer for a device: executions, precisions, context, batch norm, load balance. */
+export function recordEthosVariants(gpu: Gpu, config: ModelConfig): Plan[] {
+  const plans: Plan[] = [];
+  for (const execution of ["materialized", "fused", "naive"] as const) {
+    for (const precision of ["f32", "mixed"] as const) {
+      for (const extra of [false, true]) {
+        const plan = new Plan(gpu, `ethos ${execution} ${precision} ${extra}`);
+        const sizes = {
+          ...config,
+          execution,
+          d_context: extra ? 8 : 0,
+          load_balance_coef: extra ? 0.1 : 0,
+          router_batch_norm: !extra,
+        };
+        for (const mode of ["train", "evaluate"] as const) {
+          const context = new LayerContext(plan, sizes, namedWeights(sizes, precision), {
+            batch: 2,
+            length: 8,
+            mode,
+          });
+          const x = new Tensor("x", [16, config.d_model], { dtype: context.operandType });
+          const residual = new Tensor("residual", [16, config.d_model]);
+          const { saved } = ethosForward(context, "layer", x, residual);
+          routerQueryStatistics(context, "router", saved.router);
+          if (mode === "evaluate") continue;
+          const dy = new Tensor("dy", [16, config.d_model]);
+          for (const scale of [undefined, new Tensor("control", [16])]) {
+            ethosBackward(context, "layer", dy, saved, scale ? { loss_scale: scale } : {});
+          }
+        }
+        plans.push(plan);
+      }
+    }
+  }
+  return plans;
 }

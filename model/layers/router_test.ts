@@ -1,8 +1,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type ModelConfig, modelSchema } from "../config.ts";
-import { type Gpu, openGpu } from "../gpu/device.ts";
+import type { Gpu } from "../gpu/device.ts";
 import { buildPlans } from "../gpu/build.ts";
 import { Plan } from "../gpu/plan.ts";
+import { openTestGpu } from "../gpu/testing.ts";
 import { download, upload } from "../gpu/transfer.ts";
 import { Inputs, relativeError } from "../ops/testing.ts";
 import { parseSafetensors, toFloat64 } from "../safetensors.ts";
@@ -126,7 +127,7 @@ function near(actual: ArrayLike<number>, expected: ArrayLike<number>, most: numb
 
 for (const software of [true, false]) {
   Deno.test(`Router against the golden file, software ${software}`, async (t) => {
-    const gpu = await openGpu({ restrict: { software } });
+    const gpu = await openTestGpu({ software });
     const value = await golden();
     await t.step("training", async () => {
       const out = await run(gpu, {});
@@ -168,24 +169,22 @@ for (const software of [true, false]) {
       near(out["x"]!, scaled("x"), 5e-4, "grad.x");
       for (const name of TRAINED) near(out[`grad.${name}`]!, scaled(name), 5e-4, name);
     });
-    gpu.close();
   });
 }
 
 Deno.test("Router in mixed precision stays close, with f16 native and packed", async () => {
   const value = await golden();
   for (const f16 of [true, false]) {
-    const gpu = await openGpu({ restrict: { f16 } });
+    const gpu = await openTestGpu({ f16 });
     const out = await run(gpu, { precision: "mixed" });
     near(out["query"]!, value("out.query"), 5e-3, "query");
     const same = Array.from(out["index"]!).filter((e, i) => e === value("out.index")[i]).length;
     assert(same > 0.9 * 555, `${same} of 555 experts are the same`);
-    gpu.close();
   }
 });
 
 Deno.test("Router refuses a single token in training", async () => {
-  const gpu = await openGpu();
+  const gpu = await openTestGpu();
   const weights = new Weights(gpu, specs(), { train: true, precision: "f32" });
   const context = new LayerContext(new Plan(gpu, "router"), configuration(), weights, {
     batch: 1,
@@ -200,5 +199,4 @@ Deno.test("Router refuses a single token in training", async () => {
     "at least 2 tokens",
   );
   weights.destroy();
-  gpu.close();
 });

@@ -29,25 +29,56 @@ const MAX_THREADS = 128;
 /** Bytes of `dH` that the backward pass forms at a time. */
 const WORKSPACE_BYTES = 16 * 2 ** 20;
 
-/** Records the kernel, one dispatch for each part of the latent codes. */
+/** Rounds that a software adapter may give all loops of an invocation, with something to spare; it cuts them short after 65,535. */
+const SOFTWARE_ROUNDS = 60_000;
+
+/** One dispatch: a part of the latent codes and some of each token's kept experts. */
+interface Piece {
+  readonly z: Tensor;
+  /** First expert of the part. */
+  readonly first: number;
+  /** First kept expert of each token. */
+  readonly start: number;
+  readonly end: number;
+}
+
+function piecesOf(plan: Plan, generator: Generator, kept: Kept): Piece[] {
+  const { d_hidden, d_latent, per } = sizesOf(generator, kept);
+  const rounds = d_hidden / 4 * (d_latent / 4 + 2);
+  const step = plan.gpu.capabilities.software
+    ? Math.max(1, Math.min(per, Math.floor(SOFTWARE_ROUNDS / rounds)))
+    : per;
+  const pieces: Piece[] = [];
+  let first = 0;
+  for (const z of generator.z) {
+    for (let start = 0; start < per; start += step) {
+      pieces.push({ z, first, start, end: Math.min(start + step, per) });
+    }
+    first += z.rows;
+  }
+  return pieces;
+}
+
+/** Records the kernel for each piece. */
 function dispatchFused(
   plan: Plan,
   label: string,
   input: {
     generator: Generator;
     kept: Kept;
+    pieces: readonly Piece[];
     out: Tensor;
     backward?: { g: Tensor; entries: Tensor };
   },
 ): void {
-  const { generator, kept, out, backward } = input;
+  const { generator, kept, pieces, out, backward } = input;
   const { d_hidden, d_latent, tokens, per } = sizesOf(generator, kept);
   const { software } = plan.gpu.capabilities;
   const width = d_hidden / 4;
+  const flops = 2 * tokens * per * d_hidden * (d_latent + (backward ? 3 : 2));
   // A power of two, for the sum over the workgroup.
   const threads = Math.min(MAX_THREADS, Math.max(EXPERTS, 2 ** Math.ceil(Math.log2(width))));
-  let first = 0;
-  for (const [i, z] of generator.z.entries()) {
+  for (const [i, { z, first, start, end }] of pieces.entries()) {
     plan.dispatch({
       label,
       name: "experts_fused",
@@ -70,6 +101,7 @@ function dispatchFused(
         count: z.rows,
         ldx: generator.tokens.width / 4,
         initial: i === 0 ? 1 : 0,
+        ...(software && { start, end }),
       },
       bindings: {
         z: read(z),
@@ -81,12 +113,8 @@ function dispatchFused(
         out: i === 0 ? write(out) : update(out),
       },
       workgroups: grid(software ? Math.ceil(tokens / 8) : tokens),
-      flops: Math.round(
-        2 * tokens * per * d_hidden * (d_latent + (backward ? 3 : 2)) * z.rows /
-          generator.z.reduce((n, part) => n + part.rows, 0),
-      ),
+      flops: Math.round(flops / pieces.length),
     });
-    first += z.rows;
   }
 }
 
@@ -98,12 +126,13 @@ export function expertsFused(
 ): Tensor {
   const { generator, kept, dtype } = input;
   const { d_hidden, tokens } = sizesOf(generator, kept);
+  const pieces = piecesOf(plan, generator, kept);
   const acc = sumTensor(plan, `${label}.acc`, {
     shape: [tokens, d_hidden],
     dtype,
-    dispatches: generator.z.length,
+    dispatches: pieces.length,
   });
-  dispatchFused(plan, `${label}.fused`, { generator, kept, out: acc.tensor });
+  dispatchFused(plan, `${label}.fused`, { generator, kept, pieces, out: acc.tensor });
   return acc.finish();
 }
 
@@ -121,14 +150,16 @@ export function expertsFusedBackward(
   const { generator, kept, sorted, dacc, dscore, dtype, gradients } = input;
   const { d_hidden, tokens, per } = sizesOf(generator, kept);
   const entries = plan.tensor(`${label}.entries`, [tokens, per, 4]);
+  const pieces = piecesOf(plan, generator, kept);
   const out = sumTensor(plan, `${label}.dtokens`, {
     shape: generator.tokens.shape,
     dtype,
-    dispatches: generator.z.length,
+    dispatches: pieces.length,
   });
   dispatchFused(plan, `${label}.fused_backward`, {
     generator,
     kept,
+    pieces,
     out: out.tensor,
     backward: { g: dacc, entries },
   });

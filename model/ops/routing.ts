@@ -65,6 +65,8 @@ export interface Routed {
 
 /** Bytes of scores that are made at a time. */
 const SCORE_BYTES = 128 * 2 ** 20;
+/** Rows that a product may sum over on software adapters, which cut loops short after 65,535 rounds. */
+const SOFTWARE_ROWS = 32768;
 const AXES = [0, 1] as const;
 
 interface Chunk {
@@ -95,7 +97,11 @@ class Router {
       input.score_bytes ?? SCORE_BYTES,
       plan.gpu.capabilities.max_binding_bytes,
     );
-    const tokens = Math.max(1, Math.floor(bytes / (4 * this.stride * sizes.heads)));
+    const rows = Math.min(
+      Math.floor(bytes / (4 * this.stride)),
+      plan.gpu.capabilities.software ? SOFTWARE_ROWS : Infinity,
+    );
+    const tokens = Math.max(1, Math.floor(rows / sizes.heads));
     const chunks: Chunk[] = [];
     for (let token = 0; token < sizes.tokens; token += tokens) {
       chunks.push({

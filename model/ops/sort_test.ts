@@ -1,9 +1,9 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { openGpu } from "../gpu/device.ts";
 import { Arena } from "../gpu/memory.ts";
 import { buildPlans } from "../gpu/build.ts";
 import { Plan } from "../gpu/plan.ts";
+import { openTestGpu } from "../gpu/testing.ts";
 import { Tensor } from "../gpu/tensor.ts";
 import { download, upload } from "../gpu/transfer.ts";
 import { sortByKey } from "./sort.ts";
@@ -12,7 +12,7 @@ const VARIANTS = [true, false];
 
 for (const software of VARIANTS) {
   Deno.test(`sortByKey() is the stable sort of any keys, software ${software}`, async (t) => {
-    const gpu = await openGpu({ restrict: { software } });
+    const gpu = await openTestGpu({ software });
     const check = async (keys: number[], bound: number) => {
       const input = new Tensor("keys", [keys.length], { dtype: "u32" });
       const arena = new Arena(gpu, "test", [input]);
@@ -54,16 +54,14 @@ for (const software of VARIANTS) {
       await check(keys, 70001);
     });
     await t.step("one key for all", () => check(Array(5000).fill(3), 5));
-    gpu.close();
   });
 }
 
 Deno.test("sortByKey() refuses keys that are not u32 and a bound of nothing", async () => {
-  const gpu = await openGpu();
+  const gpu = await openTestGpu();
   const plan = new Plan(gpu, "sort");
   const floats = new Tensor("x", [4]);
   assertThrows(() => sortByKey(plan, "s", { keys: floats, bound: 4 }), TypeError, "expected u32");
   const keys = new Tensor("x", [4], { dtype: "u32" });
   assertThrows(() => sortByKey(plan, "s", { keys, bound: 0 }), RangeError, "bound is 0");
-  gpu.close();
 });
