@@ -214,6 +214,21 @@ Deno.test("ETHOS in chunks of workspace gives what one chunk gives, in less memo
   await checkReference(gpu, naive, { ...options, workspace_bytes: 20_000 });
 });
 
+Deno.test("ETHOS fused splits the kept experts that a software adapter's loops would not reach", async () => {
+  const gpu = await openTestGpu({ software: true });
+  // 64 experts a token, 64 · (16 + 2) rounds each: more than 65,535.
+  const config = {
+    ...SMALL,
+    execution: "fused" as const,
+    num_experts: 256,
+    routing_heads: 4,
+    top_k: 16,
+    d_latent: 64,
+    d_hidden: 256,
+  };
+  await checkReference(gpu, config, { tokens: 5, seed: 37 });
+});
+
 Deno.test("ETHOS is the same bits each time, and with every tensor in a buffer of its own", async (t) => {
   for (const software of [true, false]) {
     const gpu = await openTestGpu({ software });
