@@ -41,8 +41,11 @@ export interface EthosBackwardOptions extends EthosOptions {
 
 /** What {@linkcode ethosBackward} reads. */
 export interface EthosSaved {
+  /** How the experts were executed. */
   readonly execution: Execution;
+  /** The layer's input, `[T, D]`. */
   readonly x: Tensor;
+  /** What the router kept. */
   readonly router: RouterSaved;
   /** What the tokens bring to the generator; not in the naive execution. */
   readonly generator?: Generator;
@@ -56,6 +59,7 @@ export interface EthosSaved {
 export interface EthosResult {
   /** `residual + experts`, f32 `[T, D]`. */
   readonly y: Tensor;
+  /** What the backward pass reads. */
   readonly saved: EthosSaved;
   /** Kept experts, u32 `[T, H·k]`. */
   readonly index: Tensor;

@@ -33,7 +33,9 @@ export interface RouterSaved {
   readonly raw: Tensor;
   /** What the scores are made of, `[T, H·d_query]`. */
   readonly query: Tensor;
+  /** What the queries were normalised by; undefined without batch norm. */
   readonly statistics: BatchStatistics | undefined;
+  /** The kept experts. */
   readonly routed: Routed;
 }
 

@@ -21,16 +21,21 @@ const MOMENTUM = 0.1;
 
 /** Parameters and running statistics, f32 `[F]` each. */
 export interface BatchNormWeights {
+  /** Scale. */
   readonly gamma: Tensor;
+  /** Shift. */
   readonly beta: Tensor;
   /** The bias of the layer before; `x` comes without it. */
   readonly bias: Tensor;
+  /** Moves towards the mean of `x + bias`. */
   readonly running_mean: Tensor;
+  /** Moves towards the unbiased variance. */
   readonly running_variance: Tensor;
 }
 
 /** What the batch was normalised by, f32 `[F]` each. */
 export interface BatchStatistics {
+  /** Of `x`, without the bias. */
   readonly mean: Tensor;
   /** `1 / √(variance + 1e-5)`. */
   readonly inverse: Tensor;
@@ -38,7 +43,9 @@ export interface BatchStatistics {
 
 /** Where the gradient of a vector goes. */
 export interface VectorGradient {
+  /** f32 `[F]`. */
   readonly tensor: Tensor;
+  /** Whether it is overwritten or added to. */
   readonly epilogue: "none" | "accumulate";
 }
 

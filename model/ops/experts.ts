@@ -44,7 +44,9 @@ export interface Generator {
 
 /** Where a gradient goes, and whether what is there is kept. */
 export interface Gradient {
+  /** f32, shaped as what it is the gradient of. */
   readonly tensor: Tensor;
+  /** Whether it is overwritten or added to. */
   readonly epilogue: "none" | "accumulate";
 }
 
@@ -67,6 +69,7 @@ export interface ExpertRange {
   readonly row: number;
   /** First expert. */
   readonly first: number;
+  /** Experts in the range. */
   readonly rows: number;
 }
 

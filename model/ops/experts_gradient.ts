@@ -22,9 +22,11 @@ const ENTRY = {
 
 /** A gradient that several products add to: the first of them decides whether what was there is kept. */
 export class W1Gradient {
+  /** Where the products go. */
   readonly tensor: Tensor;
   #epilogue: "none" | "accumulate";
 
+  /** Takes the target of the whole parameter. */
   constructor(gradient: Gradient) {
     this.tensor = gradient.tensor;
     this.#epilogue = gradient.epilogue;

@@ -87,7 +87,9 @@ export function expertsMaterialized(
 
 /** What the backward passes of both reordered executions read and write. */
 export interface ReorderedGradients {
+  /** As given forward. */
   readonly generator: Generator;
+  /** As given forward. */
   readonly kept: Kept;
   /** The assignments by expert. */
   readonly sorted: Sorted;
@@ -97,6 +99,7 @@ export interface ReorderedGradients {
   readonly dscore: Tensor;
   /** Type of the workspace and of the result. */
   readonly dtype: DType;
+  /** Of the latent codes, a part each, and of `W1`. */
   readonly gradients: { readonly z: readonly Gradient[]; readonly w1: Gradient };
 }
 

@@ -21,13 +21,17 @@ import { sortByKey } from "./sort.ts";
 export interface NaiveInput {
   /** `[N, d_latent]`, split by rows. */
   readonly z: readonly Tensor[];
+  /** `[d_latent + d_context, d_hidden]`. */
   readonly w1: Tensor;
+  /** `[D, d_hidden]`. */
   readonly w_u: Tensor;
+  /** `[d_hidden, D]`. */
   readonly w_v: Tensor;
   /** `[T, D]`. */
   readonly x: Tensor;
   /** `x W_c`, `[T, d_context]`, when context-aware. */
   readonly code?: Tensor;
+  /** The tokens' experts. */
   readonly kept: Kept;
   /** Type of what is formed. */
   readonly dtype: DType;
@@ -151,6 +155,7 @@ export interface NaiveGradients extends NaiveInput {
   readonly dx: Tensor;
   /** Gradient of the scores, f32 `[T, M]`, written. */
   readonly dscore: Tensor;
+  /** Where the gradients of the weights go. */
   readonly gradients: {
     readonly z: readonly Gradient[];
     readonly w1: Gradient;

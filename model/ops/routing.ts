@@ -35,6 +35,7 @@ export interface RoutingSizes {
 
 /** Queries and sub-keys. */
 export interface RoutingInput {
+  /** The sizes. */
   readonly sizes: RoutingSizes;
   /** `[T, H·d_query]`. */
   readonly query: Tensor;
@@ -60,6 +61,7 @@ export interface Routed {
   readonly index: Tensor;
   /** Their weights, which sum to one per head, f32 `[T, H·k]`. */
   readonly score: Tensor;
+  /** The load-balance term, when it was asked for. */
   readonly balance?: Balance;
 }
 
@@ -270,6 +272,7 @@ export function route(
 
 /** What {@linkcode routeBackward} reads and writes. */
 export interface RoutingGradients extends RoutingInput {
+  /** What the forward pass gave. */
   readonly routed: Routed;
   /** Gradient of the scores, f32 `[T, H·k]`. */
   readonly dscore: Tensor;
