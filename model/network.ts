@@ -34,16 +34,36 @@ export interface TrainingTensors extends BatchTensors {
   readonly loss: Tensor;
 }
 
-/** What was kept of one layer for its backward pass. */
-interface LayerSaved {
-  /** Residual stream before attention, and before the feed-forward. */
-  readonly before: readonly [Tensor, Tensor];
-  /** `1 / rms` of both norms. */
-  readonly scales: readonly [Tensor, Tensor];
-  readonly attention: MlaSaved;
+/** What the backward pass computes again instead of keeping: nothing, the feed-forwards, or whole layers. */
+export type Recompute = "none" | "experts" | "full";
+
+/** The attention half of a layer. */
+interface AttentionHalf {
+  /** Residual stream before and after it, `[T, D]`. */
+  readonly x: Tensor;
+  readonly y: Tensor;
+  /** `1 / rms` of the norm. */
+  readonly scale: Tensor;
+  readonly saved: MlaSaved;
+}
+
+/** The feed-forward half of a layer. */
+interface FeedForwardHalf {
+  readonly x: Tensor;
+  readonly y: Tensor;
+  readonly scale: Tensor;
   readonly feedForward:
     | { readonly kind: "dense"; readonly saved: SwigluSaved }
     | { readonly kind: "ethos"; readonly saved: EthosSaved };
+  /** Kept experts, and the load-balance term, of a sparse layer. */
+  readonly index?: Tensor;
+  readonly balance?: Tensor;
+}
+
+/** How the backward pass gets at what the forward pass of one layer made. */
+interface LayerSaved {
+  attention(): AttentionHalf;
+  feedForward(): FeedForwardHalf;
 }
 
 /** What the forward pass of the layers gives. */
@@ -58,7 +78,11 @@ export interface Forward {
 }
 
 /** Records embedding and layers. */
-export function recordForward(context: LayerContext, tokens: Tensor): Forward {
+export function recordForward(
+  context: LayerContext,
+  tokens: Tensor,
+  recompute: Recompute = "none",
+): Forward {
   const { plan, config } = context;
   let x = context.activation("embed", context.tokens, config.d_model);
   embeddingForward(plan, "embed", {
@@ -70,13 +94,36 @@ export function recordForward(context: LayerContext, tokens: Tensor): Forward {
   const index = new Map<number, Tensor>();
   const balances: Tensor[] = [];
   for (let i = 0; i < config.num_layers; i++) {
-    const layer = recordLayer(context, i, x);
-    layers.push(layer.saved);
-    if (layer.index) index.set(i, layer.index);
-    if (layer.balance) balances.push(layer.balance);
-    x = layer.y;
+    const attention = recordAttention(context, i, x);
+    const feedForward = recordFeedForward(context, i, attention.y);
+    if (feedForward.index) index.set(i, feedForward.index);
+    if (feedForward.balance) balances.push(feedForward.balance);
+    layers.push(savedOf(context, i, { attention, feedForward, recompute }));
+    x = feedForward.y;
   }
   return { x, layers, index, balances };
+}
+
+/** Hands out what was kept, or records it again. The plan frees what nobody asks for. */
+function savedOf(
+  context: LayerContext,
+  i: number,
+  layer: { attention: AttentionHalf; feedForward: FeedForwardHalf; recompute: Recompute },
+): LayerSaved {
+  const { attention, feedForward, recompute } = layer;
+  let again: AttentionHalf | undefined;
+  const attentionHalf = () => {
+    if (recompute !== "full") return attention;
+    return again ??= context.recompute(() => recordAttention(context, i, attention.x));
+  };
+  return {
+    attention: attentionHalf,
+    feedForward() {
+      if (recompute === "none") return feedForward;
+      const { y } = attentionHalf();
+      return context.recompute(() => recordFeedForward(context, i, y));
+    },
+  };
 }
 
 /** Records the losses of a batch, without gradients. Running statistics are used, not updated. */
@@ -95,13 +142,13 @@ export function recordEvaluation(context: LayerContext, tensors: BatchTensors): 
 export function recordTraining(
   context: LayerContext,
   tensors: TrainingTensors,
-  options: { first: boolean },
+  options: { first: boolean; recompute?: Recompute },
 ): Forward {
   const { plan, config } = context;
   const { loss, control, losses } = tensors;
   const { share } = context;
   if (options.first) plan.clear(loss);
-  const forward = recordForward(context, tensors.tokens);
+  const forward = recordForward(context, tensors.tokens, options.recompute);
   for (const balance of forward.balances) {
     sumInto(plan, "balance", { x: balance, total: loss }, { slot: 1, scale: share, add: true });
   }
@@ -128,62 +175,47 @@ export function recordTraining(
   return forward;
 }
 
-function recordLayer(context: LayerContext, i: number, x: Tensor): {
-  y: Tensor;
-  saved: LayerSaved;
-  index?: Tensor;
-  balance?: Tensor | undefined;
-} {
+function recordAttention(context: LayerContext, i: number, x: Tensor): AttentionHalf {
   const at = `layers.${i}`;
-  const attentionInput = norm(context, `${at}.attn_norm`, x);
-  const attention = mlaForward(context, `${at}.attn`, attentionInput.y, x);
-  const middle = attention.y;
-  const { y: input, scale } = norm(context, `${at}.ffn_norm`, middle);
-  const shared = {
-    before: [x, middle] as const,
-    scales: [attentionInput.scale, scale] as const,
-    attention: attention.saved,
-  };
+  const input = norm(context, `${at}.attn_norm`, x);
+  const { y, saved } = mlaForward(context, `${at}.attn`, input.y, x);
+  return { x, y, scale: input.scale, saved };
+}
+
+function recordFeedForward(context: LayerContext, i: number, x: Tensor): FeedForwardHalf {
+  const at = `layers.${i}`;
+  const input = norm(context, `${at}.ffn_norm`, x);
+  const { scale } = input;
   if (isSparse(context.config, i)) {
-    const { y, saved, index, balance } = ethosForward(context, `${at}.ffn`, input, middle);
-    return { y, saved: { ...shared, feedForward: { kind: "ethos", saved } }, index, balance };
+    const { y, saved, index, balance } = ethosForward(context, `${at}.ffn`, input.y, x);
+    const feedForward = { kind: "ethos", saved } as const;
+    return { x, y, scale, feedForward, index, ...(balance && { balance }) };
   }
-  const { y, saved } = swigluLayerForward(context, `${at}.ffn`, { x: input, residual: middle });
-  return { y, saved: { ...shared, feedForward: { kind: "dense", saved } } };
+  const { y, saved } = swigluLayerForward(context, `${at}.ffn`, { x: input.y, residual: x });
+  return { x, y, scale, feedForward: { kind: "dense", saved } };
 }
 
 /** Turns the gradient of a layer's output into that of its input, in place. */
 function recordLayerBackward(
   context: LayerContext,
   i: number,
-  saved: LayerSaved,
+  layer: LayerSaved,
   options: { dx: Tensor; control: Tensor },
 ): void {
   const at = `layers.${i}`;
   const { dx, control } = options;
-  const { feedForward } = saved;
+  const second = layer.feedForward();
+  const { feedForward } = second;
   const dfeedForward = feedForward.kind === "ethos"
-    ? ethosBackward(context, `${at}.ffn`, dx, feedForward.saved, {
-      loss_scale: control,
-    })
+    ? ethosBackward(context, `${at}.ffn`, dx, feedForward.saved, { loss_scale: control })
     : swigluLayerBackward(context, `${at}.ffn`, { dy: dx, saved: feedForward.saved });
-  normBackward(context, `${at}.ffn_norm`, {
-    x: saved.before[1],
-    scale: saved.scales[1],
-    dy: dfeedForward,
-    dx,
-  });
-  const dattention = mlaBackward(context, `${at}.attn`, dx, saved.attention);
-  normBackward(context, `${at}.attn_norm`, {
-    x: saved.before[0],
-    scale: saved.scales[0],
-    dy: dattention,
-    dx,
-  });
+  normBackward(context, `${at}.ffn_norm`, { ...second, dy: dfeedForward, dx });
+  const first = layer.attention();
+  const dattention = mlaBackward(context, `${at}.attn`, dx, first.saved);
+  normBackward(context, `${at}.attn_norm`, { ...first, dy: dattention, dx });
 }
 
-/** Records the norm before a layer's half: `y` in the operands' type, and `1 / rms` of each row. */
-export function norm(
+function norm(
   context: LayerContext,
   name: string,
   x: Tensor,
@@ -200,8 +232,12 @@ function normBackward(
   name: string,
   tensors: { x: Tensor; scale: Tensor; dy: Tensor; dx: Tensor },
 ): void {
+  const { x, scale, dy, dx } = tensors;
   rmsnormBackward(context.plan, name, {
-    ...tensors,
+    x,
+    scale,
+    dy,
+    dx,
     gain: context.vector(`${name}.weight`),
     epilogue: "accumulate",
     dgain: context.gradient(`${name}.weight`),

@@ -283,7 +283,7 @@ export class Trainer {
         accumulate: !first,
         microBatches: train.gradient_accumulation,
       });
-      recordTraining(context, tensors, { first });
+      recordTraining(context, tensors, { first, recompute: train.recompute });
       return plan;
     };
     const plans = [training("first", true)];

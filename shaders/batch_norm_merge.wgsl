@@ -7,6 +7,9 @@
 //
 // bias, running_mean, running_variance, mean, inverse: f32 [width]. An invocation does four features.
 
+// By the exponent's bits, for a compiler may assume that there are no NaNs.
+fn finite(x: vec4f) -> vec4<bool> { return (bitcast<vec4u>(x) & vec4u(0x7f800000u)) != vec4u(0x7f800000u); }
+
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
   let column = workgroup_number(id, count) * WORKGROUP + lane;
@@ -25,8 +28,13 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   }
   store_mean(column, mean_all);
   store_inverse(column, 1.0 / sqrt(squares / n + params.epsilon));
-  store_running_mean(column, mix(load_running_mean(column), mean_all + load_bias(column), params.momentum));
-  store_running_variance(column, mix(load_running_variance(column), squares / (n - 1.0), params.momentum));
+  // A batch that is not finite, whose update is skipped, must not stay in the statistics for ever. A momentum of 0 is a
+  // recomputation of a pass that has updated them.
+  let kept = all(finite(mean_all)) && all(finite(squares)) && params.momentum > 0.0;
+  let running_mean_now = load_running_mean(column);
+  let running_variance_now = load_running_variance(column);
+  store_running_mean(column, select(running_mean_now, mix(running_mean_now, mean_all + load_bias(column), params.momentum), vec4<bool>(kept)));
+  store_running_variance(column, select(running_variance_now, mix(running_variance_now, squares / (n - 1.0), params.momentum), vec4<bool>(kept)));
 {% else %}
   store_mean(column, load_running_mean(column) - load_bias(column));
   store_inverse(column, 1.0 / sqrt(load_running_variance(column) + params.epsilon));

@@ -45,6 +45,7 @@ export class LayerContext {
   readonly mode: "train" | "evaluate";
   /** Weight of this micro-batch in the update: one over their number. */
   readonly share: number;
+  #recomputing = false;
   readonly #accumulate: boolean;
   readonly #written = new Set<string>();
 
@@ -57,6 +58,21 @@ export class LayerContext {
     this.mode = options.mode;
     this.share = 1 / (options.microBatches ?? 1);
     this.#accumulate = options.accumulate ?? false;
+  }
+
+  /** Whether a forward pass is being recorded a second time: it must leave running statistics alone. */
+  get recomputing(): boolean {
+    return this.#recomputing;
+  }
+
+  /** Records part of the forward pass again, for the backward pass to read. */
+  recompute<T>(record: () => T): T {
+    this.#recomputing = true;
+    try {
+      return this.plan.scope("recompute", record);
+    } finally {
+      this.#recomputing = false;
+    }
   }
 
   /** Tokens in a micro-batch, `T = B · L`. */

@@ -80,6 +80,7 @@ export function routerForward(context: LayerContext, prefix: string, x: Tensor):
         running_variance: context.vector(`${prefix}.bn.var`),
       },
       training: context.mode === "train",
+      updateRunning: !context.recomputing,
     });
   } else addBias(plan, `${prefix}.bias`, { x: raw, bias, y: query });
   const { balance, ...rest } = routing(context, prefix);

@@ -75,9 +75,16 @@ function sizes(plan: Plan, x: Tensor) {
 export function batchNorm(
   plan: Plan,
   label: string,
-  input: { x: Tensor; y: Tensor; weights: BatchNormWeights; training: boolean },
+  input: {
+    x: Tensor;
+    y: Tensor;
+    weights: BatchNormWeights;
+    training: boolean;
+    /** False for a pass that is computed again, whose batch the running statistics already know; defaults to true. */
+    updateRunning?: boolean;
+  },
 ): BatchStatistics {
-  const { x, y, weights, training } = input;
+  const { x, y, weights, training, updateRunning = true } = input;
   const { width, chunk, chunks, constants, groups } = sizes(plan, x);
   const rows = x.rows;
   if (training && rows < 2) {
@@ -111,7 +118,14 @@ export function batchNorm(
     });
     plan.dispatch({
       ...merge,
-      params: { rows, width, chunk, chunks, epsilon: f32(EPSILON), momentum: f32(MOMENTUM) },
+      params: {
+        rows,
+        width,
+        chunk,
+        chunks,
+        epsilon: f32(EPSILON),
+        momentum: f32(updateRunning ? MOMENTUM : 0),
+      },
       bindings: {
         ...common,
         partial: read(partial),

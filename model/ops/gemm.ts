@@ -70,6 +70,47 @@ export interface GemmOptions {
   readonly addend?: Tensor;
 }
 
+/** Rounds of a loop that a software adapter runs for certain. */
+const MAX_ROUNDS = 65000;
+
+/** Records a product whose sum is too long for one dispatch as several that add up. */
+function splitSum(
+  plan: Plan,
+  label: string,
+  product: {
+    a: Matrix;
+    b: Matrix;
+    c: Matrix;
+    layout: "nn" | "nt" | "tn";
+    epilogue: Epilogue;
+    addend: Tensor | undefined;
+    most: number;
+  },
+): void {
+  const { a, b, c, layout, epilogue, addend, most } = product;
+  if (epilogue === "gelu" || epilogue === "gelu_backward") {
+    throw new RangeError(`${label}: a sum of more than ${most} terms cannot end in ${epilogue}`);
+  }
+  const length = layout === "tn" ? a.rows : a.columns;
+  /** Terms `first` to `first + count` of an operand whose sum runs along its rows or its columns. */
+  const range = (m: Matrix, along: "rows" | "columns", first: number, count: number): Matrix => ({
+    ...m,
+    [along]: count,
+    start: m.start + first * (along === "rows" ? m.stride : 1),
+  });
+  for (let first = 0; first < length; first += most) {
+    const count = Math.min(most, length - first);
+    gemm(plan, label, {
+      a: range(a, layout === "tn" ? "rows" : "columns", first, count),
+      b: range(b, layout === "nt" ? "columns" : "rows", first, count),
+      c,
+      layout,
+      epilogue: first > 0 ? "accumulate" : epilogue,
+      ...(first === 0 && addend ? { addend } : {}),
+    });
+  }
+}
+
 /** Output numbers below which tiles of 128 would leave a GPU idle. */
 const LARGE = 128 * 128 * 64;
 
@@ -127,6 +168,12 @@ export function gemm(
   };
   const constants = { LAYOUT: layout, EPILOGUE: epilogue, GELU: geluSource };
   if (plan.gpu.capabilities.software) {
+    // llvmpipe leaves an invocation's loops after 65,535 rounds in all, without a word.
+    const most = layout === "tn" ? MAX_ROUNDS : 4 * MAX_ROUNDS;
+    if (k > most) {
+      splitSum(plan, label, { a, b, c, layout, epilogue, addend, most });
+      return;
+    }
     const rows = 8;
     const columns = 2;
     const tiles = Math.ceil(m / rows) * Math.ceil(n / (4 * columns));
