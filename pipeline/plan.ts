@@ -170,7 +170,10 @@ export class Planner {
 }
 
 /** Digest of all that a reader sees of a node: name, labels, parameters, outputs and metrics, but nothing measured. */
-export function inputDigest(node: GraphNode, record: NodeRecord): string {
+export function inputDigest(
+  node: Pick<GraphNode, "name" | "labels" | "params"> & { stage: { name: string } },
+  record: NodeRecord,
+): string {
   return digestJson({
     name: node.name,
     stage: node.stage.name,
