@@ -5,7 +5,7 @@
  */
 
 import type { ModelConfig } from "./config.ts";
-import type { BuiltPlan } from "./gpu/build.ts";
+import { buildPlans, type BuiltPlan, type BuiltPlans } from "./gpu/build.ts";
 import type { Gpu } from "./gpu/device.ts";
 import { Arena } from "./gpu/memory.ts";
 import { Plan } from "./gpu/plan.ts";
@@ -70,20 +70,19 @@ export function bitsPerByte(result: Pick<EvaluationResult, "total_nats" | "bytes
 /**
  * Scores text with whatever the weights are at the time.
  *
- * It only records a plan. Whoever owns it builds {@linkcode Evaluator.plan}, together with plans of its own when it has some, and
- * hands it to {@linkcode Evaluator.use}. One evaluation at a time.
+ * {@linkcode Evaluator.open} makes one that is ready. The constructor only records a plan: a trainer builds
+ * {@linkcode Evaluator.plan} together with its own and hands it to {@linkcode Evaluator.use}. One evaluation at a time.
  *
  * Text is cut into sequences of `length` tokens that do not see each other, in their order.
  *
  * @example
  * ```ts ignore
- * const evaluator = new Evaluator(gpu, { config, weights, batch: 8, length: 64 });
- * const built = await buildPlans(gpu, [evaluator.plan]);
- * evaluator.use(built.plans[0]!);
+ * using model = await InferenceModel.open(gpu, "model.safetensors");
+ * using evaluator = await Evaluator.open(gpu, { config: model.config, weights: model.weights, batch: 8, length: 64 });
  * const { nats } = await evaluator.evaluate(split, { tokens: 10_000 });
  * ```
  */
-export class Evaluator {
+export class Evaluator implements Disposable {
   /** To be built by the owner. */
   readonly plan: Plan;
   /** Predictions of a batch, `B · L`. */
@@ -93,6 +92,7 @@ export class Evaluator {
   readonly #usage = new Map<number, Tensor>();
   readonly #arenas: readonly Arena[];
   #built: BuiltPlan | undefined;
+  #owned: BuiltPlans | undefined;
 
   constructor(gpu: Gpu, options: EvaluatorOptions) {
     const { config, weights, batch, length, tensors } = options;
@@ -121,6 +121,19 @@ export class Evaluator {
     // An arena each, for a dispatch may not read and write one buffer.
     this.#arenas = [...(tensors ? [] : Object.values(this.#batch)), ...this.#usage.values()]
       .map((tensor: Tensor) => new Arena(gpu, tensor.name, [tensor]));
+  }
+
+  /** An evaluator with a plan of its own, ready to score. */
+  static async open(gpu: Gpu, options: EvaluatorOptions): Promise<Evaluator> {
+    const evaluator = new Evaluator(gpu, options);
+    try {
+      evaluator.#owned = await buildPlans(gpu, [evaluator.plan]);
+    } catch (error) {
+      evaluator[Symbol.dispose]();
+      throw error;
+    }
+    evaluator.use(evaluator.#owned.plans[0]!);
+    return evaluator;
   }
 
   /** Takes the built {@linkcode Evaluator.plan}. */
@@ -165,8 +178,9 @@ export class Evaluator {
     return await this.#score(rows(blocks, this.batchTokens, options.tokens ?? Infinity), options);
   }
 
-  /** Frees the device's memory, but for the built plan's. */
-  destroy(): void {
+  /** Frees the device's memory, but for that of a plan that somebody else built. */
+  [Symbol.dispose](): void {
+    this.#owned?.destroy();
     for (const arena of this.#arenas) arena.destroy();
   }
 

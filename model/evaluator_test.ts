@@ -1,7 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { bitsPerByte, Evaluator } from "./evaluator.ts";
-import { buildPlans } from "./gpu/build.ts";
 import { openTestGpu } from "./gpu/testing.ts";
 import { InferenceModel } from "./inference_model.ts";
 import { noisyTensors, smallConfig, writeModelFile } from "./inference_testing.ts";
@@ -48,14 +47,8 @@ Deno.test("Evaluator agrees with the float64 reference, from a split and from a 
   await writeModelFile(path, config, tensors);
   const gpu = await openTestGpu();
   using model = await InferenceModel.open(gpu, path);
-  const evaluator = new Evaluator(gpu, {
-    config,
-    weights: model.weights,
-    batch: BATCH,
-    length: LENGTH,
-  });
-  const built = await buildPlans(gpu, [evaluator.plan]);
-  evaluator.use(built.plans[0]!);
+  const { weights } = model;
+  using evaluator = await Evaluator.open(gpu, { config, weights, batch: BATCH, length: LENGTH });
   const byteLength = (token: number) => token % 3;
 
   for (const tokens of [undefined, 1, 16, 37, 1000]) {
@@ -101,8 +94,6 @@ Deno.test("Evaluator agrees with the float64 reference, from a split and from a 
       DOMException,
     );
   });
-  built.destroy();
-  evaluator.destroy();
   await Deno.remove(folder, { recursive: true });
 });
 

@@ -254,7 +254,7 @@ export class Trainer {
   destroy(): void {
     this.#built?.destroy();
     this.weights.destroy();
-    this.#evaluator.destroy();
+    this.#evaluator[Symbol.dispose]();
     for (const arena of this.#arenas) arena.destroy();
   }
 

@@ -7,7 +7,6 @@
 import { z } from "zod";
 import { MODEL_FILE } from "../model/checkpoint.ts";
 import { Evaluator } from "../model/evaluator.ts";
-import { buildPlans } from "../model/gpu/build.ts";
 import { InferenceModel } from "../model/inference_model.ts";
 import { defineStage, type JsonValue, type StageContext } from "../pipeline/stage.ts";
 import { openDataset } from "./dataset.ts";
@@ -52,35 +51,27 @@ async function runEvaluate(context: StageContext<EvaluateSection>): Promise<void
     );
   }
   const split = dataset.split(params.split);
-  const evaluator = new Evaluator(gpu, {
+  using evaluator = await Evaluator.open(gpu, {
     config,
     weights,
     batch: params.micro_batch,
     length: train.sequence_length,
   });
-  try {
-    const built = await buildPlans(gpu, [evaluator.plan]);
-    try {
-      evaluator.use(built.plans[0]!);
-      const total = Math.min(params.tokens, split.length - 1);
-      const progress = context.progress(total, { unit: "tokens" });
-      const start = performance.now();
-      const result = await evaluator.evaluate(split, {
-        tokens: params.tokens,
-        byteLength: dataset.byteLength,
-        signal,
-        onProgress: (done) => progress.update(done),
-      });
-      const seconds = (performance.now() - start) / 1000;
-      const evaluation = { split: params.split, ...describeEvaluation(result) };
-      context.json("evaluation", evaluation as unknown as JsonValue);
-      const { layers: _, split: __, ...numbers } = evaluation;
-      metrics.write(0, numbers);
-      metrics.measure(0, { tokens_per_second: result.tokens / seconds });
-    } finally {
-      built.destroy();
-    }
-  } finally {
-    evaluator.destroy();
-  }
+  const total = Math.min(params.tokens, split.length - 1);
+  const progress = context.progress(total, { unit: "tokens" });
+  const start = performance.now();
+  const result = await evaluator.evaluate(split, {
+    tokens: params.tokens,
+    byteLength: dataset.byteLength,
+    signal,
+    onProgress: (done) => progress.update(done),
+  });
+  const seconds = (performance.now() - start) / 1000;
+  const { layers, ...numbers } = describeEvaluation(result);
+  context.json(
+    "evaluation",
+    { split: params.split, ...numbers, layers } as unknown as JsonValue,
+  );
+  metrics.write(0, numbers);
+  metrics.measure(0, { tokens_per_second: result.tokens / seconds });
 }
