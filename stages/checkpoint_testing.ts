@@ -5,8 +5,13 @@
  */
 
 import { join } from "@std/path";
+import { noisyTensors, smallConfig, writeModelFile } from "../model/inference_testing.ts";
 import { ShardWriter } from "../model/text/shard.ts";
 import { formatVocabulary, type Vocabulary, vocabularyDigest } from "../model/text/tokenizer.ts";
+import type { KeyComponents } from "../pipeline/key.ts";
+import { ObjectStore } from "../pipeline/objects.ts";
+import { inputDigest } from "../pipeline/plan.ts";
+import { type NodeRecord, outputsDigest, Records } from "../pipeline/records.ts";
 import type { JsonValue, NodeOutput } from "../pipeline/stage.ts";
 import { VOCABULARY_FILE } from "./dataset.ts";
 
@@ -95,3 +100,84 @@ export const SMALL_TRAINING: JsonValue = {
   },
   seed: 1,
 };
+
+/** Publishes a dataset and a `train[base,seed=1]` node with a checkpoint of noise in a store. */
+export async function writeStore(storeDir: string): Promise<{ key: string }> {
+  const temporary = join(storeDir, "tmp");
+  await Deno.mkdir(temporary, { recursive: true });
+  const objects = new ObjectStore(join(storeDir, "objects"), temporary);
+  const records = new Records(storeDir, temporary);
+  const folder = await Deno.makeTempDir();
+  try {
+    const dataset = await writeDataset(folder);
+    const publish = async (
+      record: Pick<NodeRecord, "node" | "stage" | "key">,
+      parts: {
+        output: string;
+        files: readonly { path: string; file: string }[];
+        params: JsonValue;
+        inputs: KeyComponents["inputs"];
+      },
+    ) => {
+      const entries = [];
+      for (const { path, file } of parts.files) {
+        const { sha256, size } = await objects.put(file, { ...record, output: parts.output, path });
+        entries.push({ path, sha256, size });
+      }
+      const outputs = { [parts.output]: { kind: "directory" as const, files: entries } };
+      const { params, inputs } = parts;
+      const whole: NodeRecord = {
+        format: 1,
+        ...record,
+        resource: "gpu",
+        labels: {},
+        components: {
+          format: 1,
+          stage: record.stage,
+          params,
+          inputs,
+          code: { files: {}, packages: {} },
+        },
+        outputs,
+        digest: outputsDigest(outputs, undefined),
+        provenance: {
+          run: "r1",
+          started_at: "2026-01-01T00:00:00Z",
+          finished_at: "2026-01-01T00:00:01Z",
+          seconds: 1,
+        },
+      };
+      await records.writeNode(whole);
+      return whole;
+    };
+    const tokenized = await publish({ node: "tokenize", stage: "tokenize", key: "1".repeat(64) }, {
+      output: "tokens",
+      files: dataset.files("tokens").map((path) => ({ path, file: dataset.file("tokens", path) })),
+      params: {},
+      inputs: {},
+    });
+    const config = smallConfig(257);
+    const files = [];
+    for (const [which, seed] of [["last", 5], ["best", 6]] as const) {
+      const file = join(folder, `${which}.safetensors`);
+      await writeModelFile(file, config, noisyTensors(config, seed));
+      files.push({ path: `${which}/model.safetensors`, file });
+    }
+    const vocabulary = join(folder, VOCABULARY_FILE);
+    await Deno.writeTextFile(vocabulary, formatVocabulary(BYTE_VOCABULARY));
+    const digest = inputDigest(
+      { name: "tokenize", stage: { name: "tokenize" }, labels: {}, params: {} },
+      tokenized,
+    );
+    const key = "ab12".repeat(16);
+    await publish({ node: "train[base,seed=1]", stage: "train", key }, {
+      output: "checkpoint",
+      files: [...files, { path: VOCABULARY_FILE, file: vocabulary }],
+      params: { train: { sequence_length: 16 } },
+      inputs: { dataset: [{ node: "tokenize", digest }] },
+    });
+    return { key };
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}

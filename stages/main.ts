@@ -11,6 +11,9 @@
 import { fromFileUrl } from "@std/path";
 import { runCommandLine } from "../pipeline/command_line.ts";
 import { checkGoldenCommand } from "./commands/check_golden_command.ts";
+import { evaluateCommand } from "./commands/evaluate_command.ts";
+import { exportCheckpointCommand } from "./commands/export_checkpoint_command.ts";
+import { generateCommand } from "./commands/generate_command.ts";
 
 Deno.exit(
   await runCommandLine(Deno.args, {
@@ -25,6 +28,6 @@ Deno.exit(
       ]);
       return await loadExperiment(request, PARTS);
     },
-    commands: [checkGoldenCommand],
+    commands: [evaluateCommand, generateCommand, exportCheckpointCommand, checkGoldenCommand],
   }),
 );

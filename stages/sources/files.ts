@@ -15,20 +15,24 @@ const READABLE = /\.(?:jsonl|json|txt)(?:\.gz)?$/;
 /**
  * Files that a glob names, sorted.
  *
+ * @param setting What the user calls the glob, for messages.
  * @throws {Error} if there are none, or one has an ending that is not read.
  */
-export async function findFiles(pattern: string): Promise<string[]> {
+export async function findFiles(
+  pattern: string,
+  setting = "data.files.glob",
+): Promise<string[]> {
   const files: string[] = [];
   for await (const path of glob(pattern)) {
     if ((await Deno.stat(path)).isFile) files.push(path);
   }
   if (files.length === 0) {
-    throw new Error(`No file matches data.files.glob "${pattern}"; it is read from ${Deno.cwd()}`);
+    throw new Error(`No file matches ${setting} "${pattern}"; it is read from ${Deno.cwd()}`);
   }
   const foreign = files.find((path) => !READABLE.test(path));
   if (foreign !== undefined) {
     throw new Error(
-      `data.files.glob matches ${foreign}; expected .jsonl, .json or .txt, each with or without .gz`,
+      `${setting} matches ${foreign}; expected .jsonl, .json or .txt, each with or without .gz`,
     );
   }
   return files.sort();
