@@ -136,7 +136,7 @@ export async function writeStore(storeDir: string): Promise<{ key: string }> {
           stage: record.stage,
           params,
           inputs,
-          code: { files: {}, packages: {} },
+          code: { files: {}, packages: {}, digest: "" },
         },
         outputs,
         digest: outputsDigest(outputs, undefined),

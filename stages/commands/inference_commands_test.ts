@@ -73,7 +73,6 @@ Deno.test("evaluateCheckpoint() measures a split and any text alike", async () =
       });
     const split = await run({ split: "validation" });
     assertEquals([split.sequence_length, split.layers.length], [16, 2]);
-    // The text of the split, one token later, for a file begins after an end of text.
     const text = someText(710).slice(10);
     const gzip = new Blob([JSON.stringify({ body: text })]).stream()
       .pipeThrough(new CompressionStream("gzip"));
