@@ -3,6 +3,9 @@
 // A workgroup of 16 × 16 invocations computes a TILE × TILE block of C, each invocation FRAGMENT × FRAGMENT numbers, in steps of 16 along K.
 // Both operands are kept K-major (a row of a tile holds TILE numbers of one k), whatever the layout, so the inner loop is the same:
 // FRAGMENT² products for 2·FRAGMENT loads from workgroup memory. Bound by those loads and, for small matrices, by the number of tiles.
+//
+// SPLIT: K is cut into `splits` ranges of `range` (a multiple of 16), each with workgroups of its own, which write p [splits, M, N padded to 4];
+// gemm_reduce.wgsl adds them up in order. For few tiles with long sums, such as the gradients of weights.
 
 const TILE4 = TILE / 4u;
 
@@ -14,7 +17,19 @@ var<workgroup> tile_b: array<vec4f, 16u * TILE4>;
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
   let across = (params.n + TILE - 1u) / TILE;
+{% if SPLIT %}
+  let number = workgroup_number(id, count);
+  let tiles = across * ((params.m + TILE - 1u) / TILE);
+  let split = number / tiles;
+  if (split >= params.splits) { return; }
+  let tile = number % tiles;
+  let begin = split * params.range;
+  let end = min(params.k, begin + params.range);
+{% else %}
   let tile = workgroup_number(id, count);
+  let begin = 0u;
+  let end = params.k;
+{% endif %}
   let top = (tile / across) * TILE;
   let left = (tile % across) * TILE;
   // The whole workgroup leaves together, so the barriers below stay uniform.
@@ -25,7 +40,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   var {{ acc(r, c) }} = vec4f();
 {% endfor %}{% endfor %}
 
-  for (var base = 0u; base < params.k; base += 16u) {
+  for (var base = begin; base < end; base += 16u) {
 {% for i in range(TILE // 64) %}
     {
       let item = lane + {{ 256 * i }}u;
@@ -81,7 +96,11 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     if (row < params.m) {
 {% for c in range(quads) %}
       let column{{ c }} = left / 4u + x + {{ 16 * c }}u;
+{% if SPLIT %}
+      if (column{{ c }} < columns4) { store_p((split * params.m + row) * columns4 + column{{ c }}, {{ acc(r, c) }}); }
+{% else %}
       if (column{{ c }} < columns4) { finish(row, column{{ c }}, {{ acc(r, c) }}); }
+{% endif %}
 {% endfor %}
     }
   }

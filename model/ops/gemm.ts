@@ -7,6 +7,7 @@
 import epilogueSource from "../../shaders/gemm_epilogue.wgsl" with { type: "text" };
 import geluSource from "../../shaders/gelu.wgsl" with { type: "text" };
 import directSource from "../../shaders/gemm_direct.wgsl" with { type: "text" };
+import reduceSource from "../../shaders/gemm_reduce.wgsl" with { type: "text" };
 import tiledSource from "../../shaders/gemm_tiled.wgsl" with { type: "text" };
 import { type Binding, grid, read, update, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
@@ -111,6 +112,13 @@ function splitSum(
   }
 }
 
+/** Tiles that keep a large GPU busy: two for each of 132 multiprocessors. */
+const GPU_TILES = 264;
+/** Terms of a sum that are worth a workgroup of their own. */
+const SPLIT_TERMS = 256;
+/** Parts that a sum is cut into at most, which bounds the workspace. */
+const MAX_SPLITS = 64;
+
 /** Output numbers below which tiles of 128 would leave a GPU idle. */
 const LARGE = 128 * 128 * 64;
 
@@ -187,11 +195,43 @@ export function gemm(
     return;
   }
   const tile = m * n >= LARGE ? 128 : 64;
+  const tiles = Math.ceil(m / tile) * Math.ceil(n / tile);
+  const splits = Math.min(Math.floor(GPU_TILES / tiles), Math.floor(k / SPLIT_TERMS), MAX_SPLITS);
+  const tiled = {
+    name: "gemm_tiled",
+    constants: { ...constants, TILE: tile, FRAGMENT: tile / 16 },
+  };
+  if (splits < 2) {
+    plan.dispatch({
+      ...shared,
+      ...tiled,
+      source: epilogueSource + tiledSource,
+      constants: { ...tiled.constants, SPLIT: false },
+      workgroups: grid(tiles),
+    });
+    return;
+  }
+  const partial = plan.tensor(`${label}.partial`, [splits, m, roundUp(n, 4)], {
+    owner: "workspace",
+  });
   plan.dispatch({
     ...shared,
-    name: "gemm_tiled",
-    source: epilogueSource + tiledSource,
-    constants: { ...constants, TILE: tile, FRAGMENT: tile / 16 },
-    workgroups: grid(Math.ceil(m / tile) * Math.ceil(n / tile)),
+    ...tiled,
+    source: tiledSource,
+    constants: { ...tiled.constants, SPLIT: true, EPILOGUE: "none" },
+    params: { ...shared.params, splits, range: roundUp(Math.ceil(k / splits), 16) },
+    bindings: { a: read(a.tensor), b: read(b.tensor), p: write(partial) },
+    workgroups: grid(tiles * splits),
+  });
+  const { a: _a, b: _b, ...outputs } = bindings;
+  plan.dispatch({
+    label: `${label}.reduce`,
+    name: "gemm_reduce",
+    source: epilogueSource + reduceSource,
+    constants,
+    params: { m, n, ldc: c.stride / 4, c_start: c.start / 4, splits },
+    bindings: { p: read(partial), ...outputs },
+    workgroups: grid(Math.ceil(partial.size / splits / 256)),
+    flops: splits * m * n,
   });
 }
