@@ -215,7 +215,8 @@ function recordLayerBackward(
   normBackward(context, `${at}.attn_norm`, { ...first, dy: dattention, dx });
 }
 
-function norm(
+/** Records a norm of the trunk. Returns the normalised rows, of the operand type, and what the backward pass reads. */
+export function norm(
   context: LayerContext,
   name: string,
   x: Tensor,
