@@ -1,6 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { type ModelConfig, modelSchema } from "../config.ts";
-import { type Gpu, openGpu } from "../gpu/device.ts";
+import type { Gpu } from "../gpu/device.ts";
+import { openTestGpu } from "../gpu/testing.ts";
 import { Arena } from "../gpu/memory.ts";
 import { buildPlans } from "../gpu/build.ts";
 import { Plan } from "../gpu/plan.ts";
@@ -117,7 +118,7 @@ function expected(x: Float64Array): Float64Array {
 }
 
 Deno.test("Decoding with the latent cache agrees with attention over the whole sequence", async (t) => {
-  const gpu = await openGpu();
+  const gpu = await openTestGpu();
   const x = noise(149 * config.d_model, 30);
   const chunks = [64, 1, 1, 64, 1, 7, 7, 1, 1, 1, 1];
 
@@ -152,5 +153,4 @@ Deno.test("Decoding with the latent cache agrees with attention over the whole s
     );
     weights.destroy();
   });
-  gpu.close();
 });

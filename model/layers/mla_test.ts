@@ -1,7 +1,8 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { type ModelConfig, modelSchema } from "../config.ts";
-import { type Gpu, openGpu } from "../gpu/device.ts";
+import type { Gpu } from "../gpu/device.ts";
+import { openTestGpu } from "../gpu/testing.ts";
 import { upload } from "../gpu/transfer.ts";
 import { assertNear, Inputs, noise, runOnce } from "../ops/testing.ts";
 import { attentionBackward, attentionForward, type AttentionName } from "../reference/attention.ts";
@@ -172,7 +173,7 @@ async function golden() {
 for (const software of [true, false]) {
   const variant = software ? "software" : "GPU";
   Deno.test(`MLA agrees with the golden vectors and with float64, ${variant} variant`, async (t) => {
-    const gpu = await openGpu({ restrict: { software } });
+    const gpu = await openTestGpu({ software });
     const { c, values } = await golden();
 
     await t.step("golden vectors", async () => {
@@ -200,18 +201,16 @@ for (const software of [true, false]) {
     await t.step("f16 operands", async () => {
       await check(gpu, small, { precision: "mixed", outputs: 1e-2, gradients: 2e-2 });
     });
-    gpu.close();
   });
 }
 
 Deno.test("MLA with packed halves agrees with float64", async () => {
-  const gpu = await openGpu({ restrict: { f16: false } });
+  const gpu = await openTestGpu({ f16: false });
   await check(gpu, small, { precision: "mixed", outputs: 1e-2, gradients: 2e-2 });
-  gpu.close();
 });
 
 Deno.test("MLA agrees with float64 at any shape", async () => {
-  const gpu = await openGpu();
+  const gpu = await openTestGpu();
   const width = (most: number) => fc.integer({ min: 1, max: most }).map((n) => 4 * n);
   const property = fc.asyncProperty(
     fc.record({
@@ -233,5 +232,4 @@ Deno.test("MLA agrees with float64 at any shape", async () => {
     },
   );
   await fc.assert(property, { numRuns: 6, seed: 7 });
-  gpu.close();
 });

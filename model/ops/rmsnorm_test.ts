@@ -1,5 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { type Gpu, openGpu } from "../gpu/device.ts";
+import type { Gpu } from "../gpu/device.ts";
+import { openTestGpu } from "../gpu/testing.ts";
 import { Plan } from "../gpu/plan.ts";
 import type { DType } from "../gpu/tensor.ts";
 import { rmsNormBackward, rmsNormForward } from "../reference/norm.ts";
@@ -80,22 +81,20 @@ const CASES: readonly Case[] = [
 for (const software of [true, false]) {
   const name = software ? "software" : "GPU";
   Deno.test(`RMS norm agrees with float64, ${name} variant`, async () => {
-    const gpu = await openGpu({ restrict: { software } });
+    const gpu = await openTestGpu({ software });
     for (const c of CASES) await check(gpu, c, 5e-6);
     assertEquals(await check(gpu, CASES[2]!, 5e-6), await check(gpu, CASES[2]!, 5e-6));
     await check(gpu, { ...CASES[1]!, dtype: "f16" }, 3e-3);
-    gpu.close();
   });
 }
 
 Deno.test("RMS norm with packed halves agrees with float64", async () => {
-  const gpu = await openGpu({ restrict: { f16: false } });
+  const gpu = await openTestGpu({ f16: false });
   await check(gpu, { ...CASES[2]!, dtype: "f16" }, 3e-3);
-  gpu.close();
 });
 
 Deno.test("RMS norm names shapes that do not fit", async () => {
-  const gpu = await openGpu();
+  const gpu = await openTestGpu();
   using inputs = new Inputs(gpu);
   const x = inputs.tensor("x", [3, 8]);
   const gain = inputs.tensor("gain", [8]);
@@ -106,5 +105,4 @@ Deno.test("RMS norm names shapes that do not fit", async () => {
     RangeError,
     "norm: x is 3×8, y 3×12",
   );
-  gpu.close();
 });

@@ -1,5 +1,5 @@
 import { assertThrows } from "@std/assert";
-import { openGpu } from "../gpu/device.ts";
+import { openTestGpu } from "../gpu/testing.ts";
 import { Plan } from "../gpu/plan.ts";
 import { matrix } from "./gemm.ts";
 import { rope } from "./rope.ts";
@@ -20,7 +20,7 @@ function rotated(u: Float64Array, position: number, direction: 1 | -1): Float64A
 }
 
 Deno.test("rope() rotates the heads' columns where they are and leaves the others alone", async () => {
-  const gpu = await openGpu();
+  const gpu = await openTestGpu();
   using inputs = new Inputs(gpu);
   const [rows, heads, nope, length] = [15, 3, 12, 5];
   const step = nope + WIDTH;
@@ -42,11 +42,10 @@ Deno.test("rope() rotates the heads' columns where they are and leaves the other
     }
   }
   assertNear(out.q, expected, { tolerance: 2e-7, what: "q" });
-  gpu.close();
 });
 
 Deno.test("rope() keeps its digits at position 4095, and sums groups when it turns back", async () => {
-  const gpu = await openGpu();
+  const gpu = await openTestGpu();
   using inputs = new Inputs(gpu);
   const [rows, heads, first] = [3, 5, 4093];
   const values = noise(rows * heads * WIDTH, 2);
@@ -76,11 +75,10 @@ Deno.test("rope() keeps its digits at position 4095, and sums groups when it tur
     }
   }
   assertNear(out.wide, expected, { tolerance: 5e-7, what: "the sum" });
-  gpu.close();
 });
 
 Deno.test("rope() refuses widths whose halves are no vec4s", async () => {
-  const gpu = await openGpu();
+  const gpu = await openTestGpu();
   using inputs = new Inputs(gpu);
   const x = inputs.tensor("x", [3, 12]);
   assertThrows(
@@ -88,5 +86,4 @@ Deno.test("rope() refuses widths whose halves are no vec4s", async () => {
     RangeError,
     "rope: 12 rotary columns",
   );
-  gpu.close();
 });

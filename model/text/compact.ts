@@ -15,8 +15,8 @@ import {
   type Cl100kTokenizer,
   joinBytes,
   type Tokenizer,
-  type Vocabulary,
-} from "./tokenizer.ts";
+} from "./cl100k.ts";
+import type { Vocabulary } from "./tokenizer.ts";
 
 /** Smallest compact vocabulary: the bytes and `<|endoftext|>`. */
 export const COMPACT_MINIMUM = 257;
