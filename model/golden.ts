@@ -145,6 +145,8 @@ export interface GoldenImplementation {
   readonly name: string;
   /** How far it may be off. */
   readonly tolerance: GoldenTolerance;
+  /** What it is to be asked for; everything unless given. */
+  readonly kinds?: ReadonlySet<GoldenCase["kind"]>;
   /** Results of {@linkcode MlaCase}. */
   mla(golden: MlaCase): GoldenResults | Promise<GoldenResults>;
   /** Results of {@linkcode RouterCase}. */

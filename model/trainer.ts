@@ -60,6 +60,8 @@ export interface TrainerOptions {
   readonly train: TrainSection;
   /** Chooses the initial weights. */
   readonly seed: number;
+  /** Gives every activation memory of its own, to find errors in lifetimes. */
+  readonly isolate?: boolean;
 }
 
 /** Which numbers of a trainer a checkpoint holds. */
@@ -117,7 +119,9 @@ export class Trainer {
   static async create(gpu: Gpu, options: TrainerOptions): Promise<Trainer> {
     const trainer = new Trainer(gpu, options);
     await trainer.#initialize(options.seed);
-    trainer.#built = await buildPlans(gpu, trainer.#record());
+    trainer.#built = await buildPlans(gpu, trainer.#record(), {
+      isolate: options.isolate ?? false,
+    });
     trainer.#evaluator.use(trainer.plan("evaluate"));
     return trainer;
   }
@@ -189,9 +193,30 @@ export class Trainer {
     return await this.#evaluator.evaluate(source, options);
   }
 
+  /** Cross-entropy of each prediction of one batch, nats, with running statistics; the model stays as it is. */
+  losses(batch: TokenBatch): Promise<Float32Array> {
+    return this.#losses(batch);
+  }
+
   /** One tensor of the model's state, read back whole. */
-  async readState(kind: StateKind, name: string): Promise<Float32Array> {
-    const parts = await Promise.all(this.#parts(kind, name).map((t) => download(this.gpu, t)));
+  readState(kind: StateKind, name: string): Promise<Float32Array> {
+    return this.#readWhole(this.#parts(kind, name));
+  }
+
+  /** A parameter's gradient in the last update, before clipping and times the loss scale. */
+  readGradient(name: string): Promise<Float32Array> {
+    return this.#readWhole(this.weights.gradient(name).parts);
+  }
+
+  async #losses(batch: TokenBatch): Promise<Float32Array> {
+    upload(this.gpu, this.#batch.tokens, batch.tokens);
+    upload(this.gpu, this.#batch.targets, batch.targets);
+    this.#run("evaluate");
+    return await download(this.gpu, this.#batch.losses) as Float32Array;
+  }
+
+  async #readWhole(tensors: readonly Tensor[]): Promise<Float32Array> {
+    const parts = await Promise.all(tensors.map((t) => download(this.gpu, t)));
     if (parts.length === 1) return parts[0] as Float32Array;
     const whole = new Float32Array(parts.reduce((n, part) => n + part.length, 0));
     let at = 0;

@@ -152,6 +152,7 @@ export async function checkGolden(options: CheckGoldenOptions): Promise<number> 
       continue;
     }
     for (const implementation of implementations) {
+      if (implementation.kinds?.has(golden.kind) === false) continue;
       const done = await report(implementation, golden);
       reports.push(done);
       if (!json) print(table(done));

@@ -4,17 +4,27 @@
  * @module
  */
 
+import { join } from "@std/path";
+import type { GoldenImplementation } from "../../model/golden.ts";
+import type { Gpu } from "../../model/gpu/device.ts";
 import { type Command, listArgument, stringArgument } from "../../pipeline/command.ts";
+import { UserError } from "../../pipeline/errors.ts";
 
 /** Compares every golden file of a folder with what the project computes. */
 export const checkGoldenCommand: Command = {
-  name: "check-golden <dir>",
+  name: "check-golden [dir]",
   summary: "Compare a folder of golden vectors with what the project computes",
   examples: [
-    ["check-golden model/testdata/golden", "the vectors in the project"],
-    ["check-golden vectors --only router", "one file"],
+    ["check-golden", "the vectors in the project"],
+    ["check-golden vectors --only router", "one file of another folder"],
+    ["check-golden --on reference", "without a GPU"],
   ],
-  positionals: { dir: { type: "string", describe: "Folder of *.safetensors files" } },
+  positionals: {
+    dir: {
+      type: "string",
+      describe: "Folder of *.safetensors files; the project's own unless given",
+    },
+  },
   options: {
     only: {
       type: "string",
@@ -23,19 +33,54 @@ export const checkGoldenCommand: Command = {
       requiresArg: true,
       describe: "Only this file; may be repeated",
     },
+    on: {
+      type: "string",
+      choices: ["reference", "gpu", "both"],
+      default: "both",
+      requiresArg: true,
+      describe: "What computes: the float64 reference, the GPU in every execution, or both",
+    },
   },
-  async run(args, { json, print }) {
-    const [{ checkGolden }, { referenceImplementation }] = await Promise.all([
+  async run(args, { program, json, print }) {
+    const [{ checkGolden }, implementations] = await Promise.all([
       import("./check_golden.ts"),
-      import("../../model/reference/golden.ts"),
+      goldenImplementations(stringArgument(args, "on") ?? "both"),
     ]);
     const only = listArgument(args, "only");
-    return await checkGolden({
-      directory: stringArgument(args, "dir") ?? "",
-      ...(only.length === 0 ? {} : { only }),
-      implementations: [referenceImplementation],
-      json,
-      print,
-    });
+    try {
+      return await checkGolden({
+        directory: stringArgument(args, "dir") ?? join(program.root, "model/testdata/golden"),
+        ...(only.length === 0 ? {} : { only }),
+        implementations: implementations.list,
+        json,
+        print,
+      });
+    } finally {
+      implementations.close();
+    }
   },
 };
+
+/** What `--on` names. */
+async function goldenImplementations(
+  on: string,
+): Promise<{ list: readonly GoldenImplementation[]; close(): void }> {
+  const list: GoldenImplementation[] = [];
+  if (on !== "gpu") {
+    list.push((await import("../../model/reference/golden.ts")).referenceImplementation);
+  }
+  if (on === "reference") return { list, close() {} };
+  const [{ gpuImplementations }, { sharedGpu }] = await Promise.all([
+    import("../../model/gpu_golden.ts"),
+    import("../shared_gpu.ts"),
+  ]);
+  let gpu: Gpu;
+  try {
+    gpu = await sharedGpu();
+  } catch (error) {
+    if (!(error instanceof Error && error.name === "NoGpuError")) throw error;
+    throw new UserError(`${error.message} With --on reference the command needs none.`);
+  }
+  list.push(...gpuImplementations(gpu));
+  return { list, close: () => gpu.close() };
+}

@@ -1,0 +1,56 @@
+/** The GPU against every golden file, with experts in every execution. */
+
+import { assert, assertEquals } from "@std/assert";
+import { fromFileUrl } from "@std/path";
+import type { GoldenCase } from "./golden.ts";
+import { compareGolden } from "./golden_compare.ts";
+import { parseGolden } from "./golden_file.ts";
+import { openTestGpu } from "./gpu/testing.ts";
+import { gpuImplementation, gpuImplementations } from "./gpu_golden.ts";
+
+const folder = fromFileUrl(new URL("./testdata/golden/", import.meta.url));
+
+function golden(file: string): GoldenCase {
+  const parsed = parseGolden(Deno.readFileSync(folder + file), file);
+  assert(parsed.kind !== "unsupported");
+  return parsed;
+}
+
+const files = Array.from(Deno.readDirSync(folder), ({ name }) => name)
+  .filter((name) => name.endsWith(".safetensors")).sort();
+
+for (const file of files) {
+  Deno.test(`the GPU agrees with ${file}`, async (t) => {
+    const which = golden(file);
+    for (const implementation of gpuImplementations(await openTestGpu())) {
+      if (implementation.kinds?.has(which.kind) === false) continue;
+      await t.step(implementation.name, async () => {
+        const rows = await compareGolden(implementation, which);
+        assertEquals(rows.filter(({ ok }) => !ok), []);
+        assert(rows.filter(({ omitted }) => !omitted).length > 8);
+      });
+    }
+  });
+}
+
+Deno.test("the kernels of a real GPU agree with a whole model's file", async () => {
+  const gpu = await openTestGpu({ software: false });
+  const rows = await compareGolden(gpuImplementation(gpu), golden("tiny_context.safetensors"));
+  assertEquals(rows.filter(({ ok }) => !ok), []);
+});
+
+Deno.test("the GPU omits what never leaves a kernel, and nothing else", async () => {
+  const gpu = await openTestGpu();
+  const omitted = async (file: string, execution: "materialized" | "naive") => {
+    const rows = await compareGolden(gpuImplementation(gpu, execution), golden(file));
+    return rows.filter((row) => row.omitted).map(({ tensor }) => tensor).sort();
+  };
+  assertEquals(await omitted("router.safetensors", "materialized"), [
+    "eval.total",
+    "out.s1",
+    "out.s2",
+    "out.total",
+  ]);
+  assertEquals(await omitted("ethos_layer.safetensors", "materialized"), ["out.y_naive"]);
+  assertEquals(await omitted("ethos_layer.safetensors", "naive"), []);
+});
