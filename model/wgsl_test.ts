@@ -1,21 +1,27 @@
 /** Every kernel, in the variants that each kind of device takes, compiles under naga and under tint. */
 
 import { assert, assertEquals } from "@std/assert";
+import { type ModelConfig, modelSchema } from "./config.ts";
 import { validateKernels } from "./gpu/dawn_null.ts";
 import { type Gpu, openGpu } from "./gpu/device.ts";
 import { Plan } from "./gpu/plan.ts";
 import { DEVICE_PROFILES, type RecordedKernel, recordKernels } from "./gpu/recording.ts";
 import { type DType, Tensor } from "./gpu/tensor.ts";
 import { initializeNormal } from "./ops/initialize.ts";
-import { modelSchema } from "./config.ts";
 import { recordEthosVariants } from "./layers/ethos_testing.ts";
+import { LayerContext } from "./layers/context.ts";
+import { latentCache, mlaDecode } from "./layers/mla_decode.ts";
+import { recordEvaluation, recordTraining } from "./network.ts";
 import { castInto } from "./ops/cast.ts";
 import { crossEntropy } from "./ops/cross_entropy.ts";
 import { embeddingBackward, embeddingForward } from "./ops/embedding.ts";
 import { type Epilogue, gemm } from "./ops/gemm.ts";
 import { recordUpdate, sumInto } from "./ops/optimizer.ts";
 import { rmsnormBackward, rmsnormForward } from "./ops/rmsnorm.ts";
+import { countUsage, queryStatistics } from "./ops/routing.ts";
 import { swigluBackward, swigluForward } from "./ops/swiglu.ts";
+import { weightSpecs } from "./trainer.ts";
+import { Weights } from "./weights.ts";
 
 /** A tensor that exists outside of the plan, as weights do. */
 const t = (name: string, shape: number[], dtype: DType = "f32") =>
@@ -123,6 +129,13 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
       recordEthosVariants(gpu, { ...modelSchema.parse(section), vocab_size: 10 })
     );
   },
+  query_statistics(gpu) {
+    const plan = new Plan(gpu, "query statistics");
+    for (const dtype of ["f32", "f16"] as const) {
+      queryStatistics(plan, "query", { query: t("query", [32, 32], dtype), d_query: 16 });
+    }
+    return [plan];
+  },
   optimizer(gpu) {
     return [undefined, "f16"].flatMap((mixed) => {
       const plan = new Plan(gpu, "optimizer");
@@ -160,25 +173,127 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
   },
 };
 
-const kernels: readonly RecordedKernel[] = DEVICE_PROFILES.flatMap((profile) =>
-  Object.values(RECORDINGS).flatMap((record) => recordKernels(profile, record))
-);
+/** A small model with every kind of layer. */
+const SMALL: ModelConfig = {
+  ...modelSchema.parse({
+    d_model: 32,
+    num_layers: 2,
+    num_dense_layers: 1,
+    d_ffn: 40,
+    num_heads: 2,
+    q_lora_rank: 16,
+    kv_lora_rank: 12,
+    d_nope: 8,
+    d_rope: 8,
+    d_v: 8,
+    num_experts: 64,
+    routing_heads: 2,
+    top_k: 4,
+    d_query: 16,
+    d_latent: 8,
+    d_hidden: 24,
+  }),
+  vocab_size: 101,
+};
 
-Deno.test("Every shader is part of a recorded kernel", async () => {
-  // Files that others include, by who includes them.
-  const included = new Map([
-    ["gelu", "gemm_direct"],
-    ["gemm_epilogue", "gemm_direct"],
-    ["experts_entry", "segment_sum"],
-  ]);
-  const names = new Set(kernels.map(({ name }) => name));
-  const missing: string[] = [];
-  for await (const { name } of Deno.readDir(new URL("../shaders/", import.meta.url))) {
-    const stem = name.replace(/\.wgsl$/, "");
-    if (!names.has(stem) && !names.has(included.get(stem) ?? "")) missing.push(name);
+/** Models that between them take every path: each execution with each of these. */
+const NETWORKS: readonly (readonly [Partial<ModelConfig>, "f32" | "mixed"])[] = [
+  ...(["materialized", "fused", "naive"] as const).flatMap((execution) => [
+    [{ execution, load_balance_coef: 0.1 }, "f32"] as const,
+    [{ execution, d_context: 4 }, "mixed"] as const,
+    [{ execution, d_context: 4, router_batch_norm: false }, "f32"] as const,
+    [{ execution, load_balance_coef: 0.1, router_batch_norm: false }, "mixed"] as const,
+  ]),
+  [{ kind: "dense" }, "f32"],
+  [{ kind: "dense" }, "mixed"],
+];
+
+/** Training, evaluation and decoding of a whole model. */
+function network(gpu: Gpu, options: Partial<ModelConfig>, precision: "f32" | "mixed"): Plan[] {
+  const config = { ...SMALL, ...options };
+  const weights = new Weights(gpu, weightSpecs(config), { train: true, precision });
+  const sizes = { batch: 2, length: 16 };
+  const tensors = {
+    tokens: t("tokens", [32], "u32"),
+    targets: t("targets", [32], "u32"),
+    losses: t("losses", [32]),
+    control: t("control", [16]),
+    loss: t("loss", [4]),
+  };
+  const plans: Plan[] = [];
+  const plan = (label: string) => {
+    const made = new Plan(gpu, label);
+    plans.push(made);
+    return made;
+  };
+  for (const first of [true, false]) {
+    const context = new LayerContext(plan("train"), config, weights, {
+      ...sizes,
+      mode: "train",
+      accumulate: !first,
+      microBatches: 2,
+    });
+    recordTraining(context, tensors, { first });
   }
-  assertEquals(missing, []);
-});
+  const evaluation = plan("evaluate");
+  const { index } = recordEvaluation(
+    new LayerContext(evaluation, config, weights, { ...sizes, mode: "evaluate" }),
+    tensors,
+  );
+  for (const kept of index.values()) {
+    const counts = t("counts", [config.num_experts], "u32");
+    countUsage(evaluation, "usage", { index: kept, targets: tensors.targets, counts });
+  }
+  const decoding = new LayerContext(plan("decode"), config, weights, {
+    batch: 1,
+    length: 4,
+    mode: "evaluate",
+  });
+  const dtype = decoding.operandType;
+  mlaDecode(decoding, "layers.0.attn", {
+    x: t("x", [4, config.d_model], dtype),
+    residual: t("residual", [4, config.d_model]),
+    cache: latentCache("layers.0.attn", config, { capacity: 300, dtype }),
+    position: t("position", [1], "u32"),
+  });
+  weights.destroy();
+  return plans;
+}
+
+/** Allocates the weights of the networks, which are recorded for other devices than this one. */
+const memory = await openGpu();
+
+const kernels: readonly RecordedKernel[] = DEVICE_PROFILES.flatMap((profile) =>
+  recordKernels(profile, (gpu) => [
+    ...Object.values(RECORDINGS).flatMap((record) => record(gpu)),
+    ...NETWORKS.flatMap(([options, precision]) => network(gpu, options, precision)),
+  ], { memory })
+);
+memory.close();
+
+/** Files that kernels include, by what the names of those kernels begin with. */
+const INCLUDED = new Map([
+  ["experts_entry", "segment_sum"],
+  ["gelu", "gemm_"],
+  ["gemm_epilogue", "gemm_"],
+]);
+
+for (const profile of DEVICE_PROFILES) {
+  const { name, runtime, capabilities } = profile;
+  Deno.test(`Every shader is part of a kernel for ${name} (${runtime})`, async () => {
+    const names = kernels.filter((k) => k.profile === profile).map(({ name }) => name);
+    // One of the two is for processors that play GPU.
+    const other = capabilities.software ? "_tiled" : "_direct";
+    const missing: string[] = [];
+    for await (const entry of Deno.readDir(new URL("../shaders/", import.meta.url))) {
+      const stem = entry.name.replace(/\.wgsl$/, "");
+      const host = INCLUDED.get(stem);
+      const found = names.some((n) => n === stem || (host && n.startsWith(host)));
+      if (found === stem.endsWith(other)) missing.push(stem);
+    }
+    assertEquals(missing, []);
+  });
+}
 
 Deno.test("Every kernel for Dawn compiles under tint, and keeps to WebGPU's defaults where it should", async () => {
   const findings = await validateKernels(
