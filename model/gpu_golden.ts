@@ -120,12 +120,13 @@ class Bench implements Disposable {
     const built = await buildPlans(this.gpu, [plan]);
     try {
       built.plans[0]!.run();
-      const results = new Map<string, ArrayLike<number>>();
-      for (const [name, tensor] of Object.entries(tensors)) {
-        results.set(name, await download(this.gpu, tensor));
-      }
+      const results = await Promise.all(
+        Object.entries(tensors).map(async ([name, tensor]) =>
+          [name, await download(this.gpu, tensor)] as const
+        ),
+      );
       this.gpu.check();
-      return results;
+      return new Map(results);
     } finally {
       built.destroy();
     }
@@ -298,7 +299,10 @@ async function model(gpu: Gpu, golden: ModelCase, execution: Execution): Promise
     for (let step = 0; step < steps; step++) {
       trainer.update([{ tokens, targets }]);
       if (step > 0) continue;
-      for (const { name } of specs) results.set(`grad.${name}`, await trainer.readGradient(name));
+      const gradients = specs.map(async ({ name }) =>
+        results.set(`grad.${name}`, await trainer.readGradient(name))
+      );
+      await Promise.all(gradients);
     }
     const records = await trainer.records();
     results.set("out.losses", records.map(({ loss }) => loss));
@@ -306,7 +310,10 @@ async function model(gpu: Gpu, golden: ModelCase, execution: Execution): Promise
     results.set("out.grad_norms", records.map(({ grad_norm }) => grad_norm));
     const losses = await trainer.losses({ tokens, targets });
     results.set("out.eval_loss_after", [losses.reduce((sum, x) => sum + x, 0) / losses.length]);
-    for (const name of state) results.set(`after.${name}`, await trainer.readState("value", name));
+    const after = state.map(async (name) =>
+      results.set(`after.${name}`, await trainer.readState("value", name))
+    );
+    await Promise.all(after);
     return results;
   } finally {
     trainer.destroy();

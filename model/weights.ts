@@ -149,9 +149,12 @@ export class Weights {
     const rows = spec.shape[0] ?? 1;
     const width = spec.shape.slice(1).reduce((a, b) => a * b, 1);
     const most = chunkElements(gpu);
-    const perPart = rows * width <= most ? rows : Math.floor(most / width);
+    // Rows become columns where a table is used transposed, and those are bound as `vec4`s.
+    const perPart = rows * width <= most ? rows : Math.floor(most / width / 4) * 4;
     if (perPart < 1) {
-      throw new RangeError(`A row of ${spec.name} takes more than a binding of ${4 * most} bytes`);
+      throw new RangeError(
+        `Four rows of ${spec.name} take more than a binding of ${4 * most} bytes`,
+      );
     }
     const parts: Tensor[] = [];
     for (let row = 0; row < rows; row += perPart) {
