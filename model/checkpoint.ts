@@ -15,6 +15,7 @@
 import { basename, join } from "@std/path";
 import { z } from "zod";
 import { type ModelConfig, modelSchema } from "./config.ts";
+import { CONTROL_STATE } from "./ops/optimizer.ts";
 import { parameterSpecs, statisticSpecs } from "./parameters.ts";
 import { SafetensorsFile, type TensorSource, writeSafetensors } from "./safetensors.ts";
 import type { StateKind, Trainer } from "./trainer.ts";
@@ -29,7 +30,7 @@ const stateSchema = z.strictObject({
   /** Updates done. */
   step: z.int().min(0),
   /** Loss scale and counters of `shaders/control.wgsl`. */
-  control: z.array(z.number()),
+  control: z.array(z.number()).length(CONTROL_STATE),
   /** Lowest validation loss so far, and the update after which it was measured. */
   best: z.strictObject({ step: z.int(), nats: z.number() }).nullable(),
 });
@@ -40,9 +41,9 @@ export type CheckpointState = z.infer<typeof stateSchema>;
 /** Writes the weights and running statistics of a trainer to one file, readable by any safetensors reader. */
 export async function saveModel(path: string, trainer: Trainer): Promise<void> {
   const { config } = trainer;
-  const sources = [...parameterSpecs(config), ...statisticSpecs(config)]
-    .map((spec) => source(trainer, "value", spec.name, spec));
-  await writeSafetensors(path, sources, {
+  const values = [...parameterSpecs(config), ...statisticSpecs(config)]
+    .map(({ name, shape }) => ({ kind: "value", name, shape, key: name } as const));
+  await writeSafetensors(path, sources(trainer, values), {
     metadata: { format: "ethos", config: JSON.stringify(config) },
   });
 }
@@ -57,10 +58,10 @@ export async function saveCheckpoint(
   await remove(temporary);
   await Deno.mkdir(temporary, { recursive: true });
   await saveModel(join(temporary, MODEL_FILE), trainer);
-  const moments = parameterSpecs(trainer.config).flatMap((spec) =>
-    (["m", "v"] as const).map((kind) => source(trainer, kind, `${kind}.${spec.name}`, spec))
+  const moments = parameterSpecs(trainer.config).flatMap(({ name, shape }) =>
+    (["m", "v"] as const).map((kind) => ({ kind, name, shape, key: `${kind}.${name}` }))
   );
-  await writeSafetensors(join(temporary, OPTIMIZER_FILE), moments);
+  await writeSafetensors(join(temporary, OPTIMIZER_FILE), sources(trainer, moments));
   const complete: CheckpointState = {
     format: "ethos-checkpoint-1",
     ...state,
@@ -78,16 +79,38 @@ export async function loadCheckpoint(
   directory: string,
   trainer: Trainer,
 ): Promise<CheckpointState> {
-  const path = join(directory, STATE_FILE);
-  const parsed = stateSchema.safeParse(JSON.parse(await Deno.readTextFile(path)));
-  if (!parsed.success) {
-    throw new Error(`${path} is not a checkpoint's state: ${z.prettifyError(parsed.error)}`);
-  }
+  const state = await readState(join(directory, STATE_FILE));
+  const model = join(directory, MODEL_FILE);
+  assertSameModel(model, await readModelConfig(model), trainer.config);
   await loadTensors(join(directory, MODEL_FILE), trainer, ["value"]);
   await loadTensors(join(directory, OPTIMIZER_FILE), trainer, ["m", "v"]);
-  const state = parsed.data;
   await trainer.resume(state.step, state.control);
   return state;
+}
+
+async function readState(path: string): Promise<CheckpointState> {
+  let json: unknown;
+  try {
+    json = JSON.parse(await Deno.readTextFile(path));
+  } catch (cause) {
+    if (cause instanceof Deno.errors.NotFound) {
+      throw new Error(`${path} is missing: its folder is not a checkpoint`, { cause });
+    }
+    if (!(cause instanceof SyntaxError)) throw cause;
+    throw new Error(`${path} is not a checkpoint's state: ${cause.message}`, { cause });
+  }
+  const parsed = stateSchema.safeParse(json);
+  if (parsed.success) return parsed.data;
+  throw new Error(`${path} is not a checkpoint's state: ${z.prettifyError(parsed.error)}`);
+}
+
+/** How experts run changes nothing that is stored. */
+function assertSameModel(path: string, found: ModelConfig, expected: ModelConfig): void {
+  const keys = Object.keys(expected) as (keyof ModelConfig)[];
+  const different = keys.filter((key) => key !== "execution" && found[key] !== expected[key]);
+  if (different.length === 0) return;
+  const list = different.map((key) => `${key} is ${found[key]}, expected ${expected[key]}`);
+  throw new Error(`${path} is of another model: ${list.join("; ")}`);
 }
 
 /** The configuration in a model file's header. */
@@ -97,12 +120,20 @@ export async function readModelConfig(path: string): Promise<ModelConfig> {
   if (text === undefined) {
     throw new Error(`${path} has no model configuration in its header (__metadata__.config)`);
   }
-  const { vocab_size, ...model } = JSON.parse(text);
-  const parsed = modelSchema.safeParse(model);
-  if (!parsed.success || !Number.isInteger(vocab_size) || vocab_size < 1) {
-    throw new Error(`${path} has a model configuration that is not valid: ${text}`);
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new Error(`${path} has a model configuration that is not JSON: ${text}`, { cause });
   }
-  return { ...parsed.data, vocab_size };
+  const { vocab_size, ...model } = Object(json) as Record<string, unknown>;
+  const size = z.int().min(1).safeParse(vocab_size);
+  const parsed = modelSchema.safeParse(model);
+  if (!parsed.success || !size.success) {
+    const why = parsed.success ? `vocab_size is ${vocab_size}` : z.prettifyError(parsed.error);
+    throw new Error(`${path} has a model configuration that is not valid: ${why}`);
+  }
+  return { ...parsed.data, vocab_size: size.data };
 }
 
 /** Something whose weights can be replaced from a file. */
@@ -171,22 +202,40 @@ export async function pruneCheckpoints(folder: string, keep: number): Promise<vo
   }
 }
 
-/** A tensor of the trainer, read back when the writer comes to it. */
-function source(
-  trainer: Trainer,
-  kind: StateKind,
-  name: string,
-  spec: { name: string; shape: readonly number[] },
-): TensorSource {
-  return {
-    name,
+/** A tensor of the trainer, and what a file calls it. */
+interface Stored {
+  readonly kind: StateKind;
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly key: string;
+}
+
+/** Bytes of tensors that are read before the writer comes to them. */
+const READ_AHEAD = 64 * 2 ** 20;
+
+/** Tensors of the trainer, read back ahead of the writer: a read that is waited for alone takes longer than its bytes do. */
+function sources(trainer: Trainer, tensors: readonly Stored[]): TensorSource[] {
+  const reads = new Map<number, Promise<Float32Array>>();
+  const bytes = ({ shape }: Stored) => 4 * shape.reduce((a, b) => a * b, 1);
+  let next = 0;
+  let ahead = 0;
+  return tensors.map((tensor, i) => ({
+    name: tensor.key,
     dtype: "F32",
-    shape: spec.shape,
+    shape: tensor.shape,
     data: async function* () {
-      const values = await trainer.readState(kind, spec.name);
+      for (; next < tensors.length && (next <= i || ahead < READ_AHEAD); next++) {
+        const { kind, name } = tensors[next]!;
+        const read = trainer.readState(kind, name);
+        read.catch(() => {}); // whoever awaits it hears of it
+        reads.set(next, read);
+        ahead += bytes(tensors[next]!);
+      }
+      const values = await (reads.get(i) ?? trainer.readState(tensor.kind, tensor.name));
+      if (reads.delete(i)) ahead -= bytes(tensor);
       yield new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
     },
-  };
+  }));
 }
 
 async function writeSynced(path: string, text: string): Promise<void> {

@@ -1,0 +1,209 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { join } from "@std/path";
+import { listCheckpoints, loadModel, readModelConfig } from "./checkpoint.ts";
+import { openTestGpu } from "./gpu/testing.ts";
+import type { Trainer } from "./trainer.ts";
+import {
+  assertSameBits,
+  makeTrainer,
+  readAll,
+  type TinyOptions,
+  tokenSource,
+} from "./trainer_testing.ts";
+import {
+  bitsPerByte,
+  DivergedError,
+  runTraining,
+  type TrainingData,
+  type TrainingHooks,
+  type TrainingResult,
+} from "./training.ts";
+
+const data: TrainingData = {
+  train: tokenSource(400, 61, 11),
+  validation: tokenSource(90, 61, 12),
+  byteLength: (token) => token === 0 ? 0 : 2,
+};
+
+const OPTIONS: TinyOptions = {
+  config: { load_balance_coef: 0.05 },
+  train: {
+    steps: 10,
+    evaluate_every: 4,
+    checkpoint_every: 3,
+    keep_checkpoints: 2,
+    log_every: 2,
+    gradient_accumulation: 2,
+  },
+};
+
+/** Hooks that keep what a metrics table would. */
+class Table implements TrainingHooks {
+  /** Rows that follow from the configuration, by step. */
+  rows: [number, Readonly<Record<string, number>>][] = [];
+  measured: [number, Readonly<Record<string, number>>][] = [];
+  warnings: string[] = [];
+  flushed: number[] = [];
+  onFlush: () => void = () => {};
+  rewind(step: number) {
+    this.rows = this.rows.filter(([at]) => at <= step);
+  }
+  write(step: number, values: Readonly<Record<string, number>>) {
+    this.rows.push([step, values]);
+  }
+  measure(step: number, values: Readonly<Record<string, number>>) {
+    this.measured.push([step, values]);
+  }
+  flush() {
+    this.flushed.push(this.rows.length);
+    this.onFlush();
+  }
+  progress() {}
+  info() {}
+  warn(message: string) {
+    this.warnings.push(message);
+  }
+}
+
+async function withFolder(work: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    await work(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+/** A run with a trainer of its own; `after` sees the trainer before it is freed. */
+async function run<T>(
+  folder: string,
+  options: { table: Table; signal?: AbortSignal; tiny?: TinyOptions },
+  after: (trainer: Trainer, result: TrainingResult) => Promise<T>,
+): Promise<T> {
+  const { table: hooks, signal, tiny = OPTIONS } = options;
+  const trainer = await makeTrainer(await openTestGpu(), tiny);
+  try {
+    const result = await runTraining(trainer, {
+      data,
+      seed: 3,
+      folder,
+      hooks,
+      ...(signal && { signal }),
+    });
+    return await after(trainer, result);
+  } finally {
+    trainer.destroy();
+  }
+}
+
+Deno.test("A run that is killed and resumed ends in the bits of one that was not", async () => {
+  await withFolder(async (folder) => {
+    const whole = new Table();
+    const killed = new Table();
+    const finish = async (trainer: Trainer, result: TrainingResult) => {
+      const { lastPath: _, bestPath: __, ...rest } = result;
+      return { state: await readAll(trainer), control: await trainer.readControl(), rest };
+    };
+    const expected = await run(join(folder, "whole"), { table: whole }, finish);
+
+    const attempt = join(folder, "killed");
+    for (const checkpoint of [1, 2]) {
+      const controller = new AbortController();
+      const before = killed.flushed.length;
+      killed.onFlush = () => {
+        if (killed.flushed.length === before + checkpoint) controller.abort(new Error("killed"));
+      };
+      await assertRejects(
+        () => run(attempt, { table: killed, signal: controller.signal }, finish),
+        Error,
+        "killed",
+      );
+      // A row of a step that the next attempt repeats.
+      killed.write(1000, {});
+      await Deno.mkdir(join(attempt, "step-000001000.partial"));
+    }
+    assertEquals((await listCheckpoints(attempt)).map(({ step }) => step), [6, 9]);
+    killed.onFlush = () => {};
+    const actual = await run(attempt, { table: killed, tiny: { ...OPTIONS, seed: 77 } }, finish);
+    assertSameBits(actual.state, expected.state);
+    assertEquals(actual.control, expected.control);
+    assertEquals(actual.rest, expected.rest);
+    assertEquals(killed.rows, whole.rows);
+
+    // Resuming what is done evaluates, and changes nothing.
+    const again = await run(attempt, { table: killed }, finish);
+    assertSameBits(again.state, expected.state);
+    assertEquals(again.rest, expected.rest);
+  });
+});
+
+Deno.test("A run leaves its last checkpoints and its best model", async () => {
+  await withFolder(async (folder) => {
+    const table = new Table();
+    await run(folder, { table }, async (trainer, result) => {
+      assertEquals((await listCheckpoints(folder)).map(({ step }) => step), [9, 10]);
+      assertEquals(result.lastPath, join(folder, "step-000000010"));
+      assertEquals(await readModelConfig(result.bestPath), trainer.config);
+      const validation = table.rows.flatMap(([step, row]) =>
+        row["validation_nats"] === undefined ? [] : [[step, row["validation_nats"]] as const]
+      );
+      assertEquals(validation.map(([step]) => step), [4, 8, 10]);
+      const [step, nats] = validation.reduce((a, b) => b[1] < a[1] ? b : a);
+      assertEquals(result.best, { step, nats });
+      // The best model is the one that measured so.
+      await loadModel(result.bestPath, trainer);
+      await trainer.resume(10, await trainer.readControl());
+      const { nats: measured } = await trainer.evaluate(data.validation, 40);
+      assertEquals(measured, nats);
+    });
+    const logged = table.rows.filter(([, row]) => row["loss"] !== undefined);
+    assertEquals(logged.map(([step]) => step), [1, 2, 4, 6, 8, 10]);
+    assertEquals(logged[1]![1]["tokens"], 2 * 2 * 2 * 13);
+    assert(logged.every(([, row]) => row["balance"]! > 0 && row["grad_norm"]! > 0));
+    assert(table.measured.every(([, row]) => row["tokens_per_second"]! > 0));
+    assertEquals(table.warnings, []);
+  });
+});
+
+Deno.test("A run stops when update after update is not finite, and warns of each", async () => {
+  await withFolder(async (folder) => {
+    const table = new Table();
+    const tiny: TinyOptions = {
+      train: {
+        ...OPTIONS.train,
+        max_non_finite_steps: 3,
+        learning_rate: { peak: 1e-3, warmup_steps: 0 },
+      },
+    };
+    const trainer = await makeTrainer(await openTestGpu(), tiny);
+    try {
+      const gain = await trainer.readState("value", "final_norm.weight");
+      trainer.writeState("value", "final_norm.weight", gain.fill(Infinity));
+      await assertRejects(
+        () => runTraining(trainer, { data, seed: 3, folder, hooks: table }),
+        DivergedError,
+        "3 updates in a row were not finite, the last being update 3",
+      );
+    } finally {
+      trainer.destroy();
+    }
+    assertEquals(table.warnings.length, 3);
+    assert(table.warnings[0]!.includes("update 1 was not finite and was skipped"));
+  });
+});
+
+Deno.test("bitsPerByte() spells the targets, not the tokens before them", () => {
+  const source = (tokens: number[]) => ({
+    length: tokens.length,
+    read: (at: number, count: number) => Uint32Array.from(tokens.slice(at, at + count)),
+  });
+  const result = { tokens: 3, total_nats: 6 * Math.LN2, nats: 0, perplexity: 0, usage: [] };
+  const bits = bitsPerByte(result, {
+    validation: source([9, 1, 2, 3, 9]),
+    byteLength: (token) => token,
+  });
+  assert(Math.abs(bits - 1) < 1e-12);
+  const long = { ...result, tokens: 100_000, total_nats: 100_000 * Math.LN2 };
+  const validation = source(Array(100_001).fill(2));
+  assert(Math.abs(bitsPerByte(long, { validation, byteLength: (t) => t }) - 0.5) < 1e-12);
+});
