@@ -1,0 +1,34 @@
+/**
+ * ETHOS and its dense baseline: configuration, parameters, training, checkpoints, and the float64 reference.
+ *
+ * ```ts ignore
+ * import { modelSchema, openGpu, runTraining, Trainer, trainSchema } from "@ethos/pipeline/model";
+ *
+ * const gpu = await openGpu();
+ * const trainer = await Trainer.create(gpu, {
+ *   config: { ...modelSchema.parse({ d_model: 64, num_experts: 1024 }), vocab_size: 4096 },
+ *   train: trainSchema.parse({ steps: 100, sequence_length: 128 }),
+ *   seed: 1,
+ * });
+ * await runTraining(trainer, { data, seed: 1, folder: "checkpoints", hooks });
+ * ```
+ *
+ * @module
+ */
+
+export * from "./checkpoint.ts";
+export * from "./config.ts";
+export * from "./counts.ts";
+export * from "./golden.ts";
+export * from "./golden_compare.ts";
+export * from "./golden_file.ts";
+export * from "./gpu_golden.ts";
+export * from "./gpu/device.ts";
+export * from "./parameters.ts";
+export * from "./reference/golden.ts";
+export * from "./sampler.ts";
+export * from "./schedule.ts";
+export * from "./train_config.ts";
+export * from "./trainer.ts";
+export * from "./training.ts";
+export * from "./usage_statistics.ts";
