@@ -4,7 +4,7 @@
  * @module
  */
 
-import { parameterSpecs, statisticSpecs } from "./parameters.ts";
+import { parameterSpecs, statisticSpecs, weightSpecs } from "./parameters.ts";
 import {
   type GoldenImplementation,
   goldenParameters,
@@ -31,7 +31,7 @@ import { routerBackward, routerForward } from "./layers/router.ts";
 import { recordForward } from "./network.ts";
 import { CONTROL_SIZE, METRICS_RING, METRICS_WIDTH, recordUpdate } from "./ops/optimizer.ts";
 import { trainSchema } from "./train_config.ts";
-import { Trainer, weightSpecs } from "./trainer.ts";
+import { Trainer } from "./trainer.ts";
 import { type Table, Weights, type WeightSpec } from "./weights.ts";
 
 /** What leaves no kernel: scores of sub-keys and sums of kept pairs. */

@@ -215,7 +215,7 @@ function recordLayerBackward(
   normBackward(context, `${at}.attn_norm`, { ...first, dy: dattention, dx });
 }
 
-/** Records a norm of the trunk. Returns the normalised rows, of the operand type, and what the backward pass reads. */
+/** Records the norm before a layer's half: its operand, and `1 / rms` of each row. */
 export function norm(
   context: LayerContext,
   name: string,

@@ -194,8 +194,11 @@ export class Trainer {
   }
 
   /** Cross-entropy of each prediction of one batch, nats, with running statistics; the model stays as it is. */
-  losses(batch: TokenBatch): Promise<Float32Array> {
-    return this.#losses(batch);
+  async losses(batch: TokenBatch): Promise<Float32Array> {
+    upload(this.gpu, this.#batch.tokens, batch.tokens);
+    upload(this.gpu, this.#batch.targets, batch.targets);
+    this.#run("evaluate");
+    return await download(this.gpu, this.#batch.losses) as Float32Array;
   }
 
   /** One tensor of the model's state, read back whole. */
@@ -206,13 +209,6 @@ export class Trainer {
   /** A parameter's gradient in the last update, before clipping and times the loss scale. */
   readGradient(name: string): Promise<Float32Array> {
     return this.#readWhole(this.weights.gradient(name).parts);
-  }
-
-  async #losses(batch: TokenBatch): Promise<Float32Array> {
-    upload(this.gpu, this.#batch.tokens, batch.tokens);
-    upload(this.gpu, this.#batch.targets, batch.targets);
-    this.#run("evaluate");
-    return await download(this.gpu, this.#batch.losses) as Float32Array;
   }
 
   async #readWhole(tensors: readonly Tensor[]): Promise<Float32Array> {

@@ -11,7 +11,6 @@ import {
   tokenSource,
 } from "./trainer_testing.ts";
 import {
-  bitsPerByte,
   DivergedError,
   runTraining,
   type TrainingData,
@@ -153,7 +152,7 @@ Deno.test("A run leaves its last checkpoints and its best model", async () => {
       // The best model is the one that measured so.
       await loadModel(result.bestPath, trainer);
       await trainer.resume(10, await trainer.readControl());
-      const { nats: measured } = await trainer.evaluate(data.validation, 40);
+      const { nats: measured } = await trainer.evaluate(data.validation, { tokens: 40 });
       assertEquals(measured, nats);
     });
     const logged = table.rows.filter(([, row]) => row["loss"] !== undefined);
@@ -190,20 +189,4 @@ Deno.test("A run stops when update after update is not finite, and warns of each
     assertEquals(table.warnings.length, 3);
     assert(table.warnings[0]!.includes("update 1 was not finite and was skipped"));
   });
-});
-
-Deno.test("bitsPerByte() spells the targets, not the tokens before them", () => {
-  const source = (tokens: number[]) => ({
-    length: tokens.length,
-    read: (at: number, count: number) => Uint32Array.from(tokens.slice(at, at + count)),
-  });
-  const result = { tokens: 3, total_nats: 6 * Math.LN2, nats: 0, perplexity: 0, usage: [] };
-  const bits = bitsPerByte(result, {
-    validation: source([9, 1, 2, 3, 9]),
-    byteLength: (token) => token,
-  });
-  assert(Math.abs(bits - 1) < 1e-12);
-  const long = { ...result, tokens: 100_000, total_nats: 100_000 * Math.LN2 };
-  const validation = source(Array(100_001).fill(2));
-  assert(Math.abs(bitsPerByte(long, { validation, byteLength: (t) => t }) - 0.5) < 1e-12);
 });

@@ -20,7 +20,7 @@ import { recordUpdate, sumInto } from "./ops/optimizer.ts";
 import { rmsnormBackward, rmsnormForward } from "./ops/rmsnorm.ts";
 import { countUsage, queryStatistics } from "./ops/routing.ts";
 import { swigluBackward, swigluForward } from "./ops/swiglu.ts";
-import { weightSpecs } from "./trainer.ts";
+import { weightSpecs } from "./parameters.ts";
 import { Weights } from "./weights.ts";
 
 /** A tensor that exists outside of the plan, as weights do. */
