@@ -106,21 +106,20 @@ Deno.test("evaluateCheckpoint() measures a split and any text alike", async () =
 Deno.test("The tasks generate and evaluate run with the permissions that they name", async () => {
   await withStore(async (storeDir, dir) => {
     await Deno.writeTextFile(join(dir, "a.txt"), someText(200));
-    const task = async (permissions: string, ...args: string[]) => {
+    const task = async (...args: string[]) => {
       const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-        args: ["run", `-P=${permissions}`, "--no-prompt", "stages/main.ts", ...args]
-          .concat("--checkpoint", NODE, "--store", storeDir, "--json"),
+        args: ["task", "--quiet", ...args, "--checkpoint", NODE, "--store", storeDir, "--json"],
         cwd: ROOT,
       }).output();
       const text = new TextDecoder().decode(stdout);
       assertEquals(code, 0, text + new TextDecoder().decode(stderr));
       return JSON.parse(text);
     };
-    const text = await task("inference", "generate", "--prompt", "a dog", "--max-tokens", "3");
+    const text = await task("generate", "--prompt", "a dog", "--max-tokens", "3");
     assertEquals([text.prompt_tokens, text.prompt], [6, "a dog"]);
-    const score = await task("inference", "evaluate", "--files", join(dir, "*.txt"));
+    const score = await task("evaluate", "--files", join(dir, "*.txt"));
     assert(score.nats > 0 && score.tokens > 200);
-    const copy = await task("copying", "export-checkpoint", "--out", join(dir, "copy"));
+    const copy = await task("export-checkpoint", "--out", join(dir, "copy"));
     assertEquals(copy.files.length, 4);
   });
 });
