@@ -20,6 +20,7 @@ import type { Weights } from "./weights.ts";
 
 /** How the experts of one layer were used. */
 export interface LayerUsage {
+  /** Number of the layer, from 0. */
   readonly layer: number;
   /** Times each expert was kept, `[N]`. */
   readonly counts: Uint32Array;
@@ -35,7 +36,9 @@ export interface EvaluationResult {
   readonly total_nats: number;
   /** Mean cross-entropy, nats. */
   readonly nats: number;
+  /** `exp(nats)`. */
   readonly perplexity: number;
+  /** Layers with experts; none in a dense model. */
   readonly usage: readonly LayerUsage[];
 }
 
@@ -47,12 +50,15 @@ export interface EvaluationOptions {
   byteLength?(token: number): number;
   /** Told after each batch how many predictions are done. */
   onProgress?(tokens: number): void;
+  /** Looked at before each batch. */
   readonly signal?: AbortSignal;
 }
 
 /** What an {@linkcode Evaluator} is made for. */
 export interface EvaluatorOptions {
+  /** Sizes of the model. */
   readonly config: ModelConfig;
+  /** What is scored: as they are when a batch runs. */
   readonly weights: Weights;
   /** Sequences in a batch. */
   readonly batch: number;
@@ -94,6 +100,7 @@ export class Evaluator implements Disposable {
   #built: BuiltPlan | undefined;
   #owned: BuiltPlans | undefined;
 
+  /** Records the plan and allocates what it reads and writes. */
   constructor(gpu: Gpu, options: EvaluatorOptions) {
     const { config, weights, batch, length, tensors } = options;
     this.#gpu = gpu;

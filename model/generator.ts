@@ -27,6 +27,7 @@ export interface GeneratorOptions {
 
 /** There is no room for more tokens. */
 export class CapacityError extends RangeError {
+  /** Name of the class. */
   override readonly name = "CapacityError";
 }
 
@@ -45,6 +46,7 @@ export class CapacityError extends RangeError {
  * ```
  */
 export class Generator implements Disposable {
+  /** Positions that the cache holds. */
   readonly capacity: number;
   readonly #model: InferenceModel;
   readonly #chunk: number;

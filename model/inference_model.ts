@@ -24,8 +24,11 @@ export interface InferenceOptions {
 
 /** Weights and running statistics of a model file, on a device. */
 export class InferenceModel implements Disposable {
+  /** The device that holds it. */
   readonly gpu: Gpu;
+  /** The configuration of the file. */
   readonly config: ModelConfig;
+  /** Without gradients and moments. */
   readonly weights: Weights;
 
   private constructor(gpu: Gpu, config: ModelConfig, precision: "f32" | "mixed") {

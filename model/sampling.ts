@@ -34,6 +34,7 @@ export type SamplingOptions = z.infer<typeof samplingSchema>;
  * ```
  */
 export class Sampling {
+  /** Complete, with the defaults. */
   readonly options: SamplingOptions;
   readonly #random: ReturnType<typeof mersenne>;
   readonly #seen = new Set<number>();
