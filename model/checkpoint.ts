@@ -202,6 +202,25 @@ export async function pruneCheckpoints(folder: string, keep: number): Promise<vo
   }
 }
 
+/**
+ * Puts a checkpoint, or one of its files, at a second place. Both are the same bytes on disk where the file system has hard
+ * links, so that gigabytes take no room and no time; elsewhere it is a copy.
+ */
+export async function shareCheckpoint(from: string, to: string): Promise<void> {
+  if ((await Deno.stat(from)).isDirectory) {
+    await Deno.mkdir(to, { recursive: true });
+    const names = await Array.fromAsync(Deno.readDir(from), ({ name }) => name);
+    for (const name of names.sort()) await shareCheckpoint(join(from, name), join(to, name));
+    return;
+  }
+  try {
+    await Deno.link(from, to);
+  } catch {
+    // Another disk, or a file system without links; whatever else is wrong stops the copy too.
+    await Deno.copyFile(from, to);
+  }
+}
+
 /** A tensor of the trainer, and what a file calls it. */
 interface Stored {
   readonly kind: StateKind;

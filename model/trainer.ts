@@ -67,6 +67,11 @@ export interface TrainerOptions {
 /** Which numbers of a trainer a checkpoint holds. */
 export type StateKind = "value" | "m" | "v";
 
+/** Skipped updates so far, by the counters that {@linkcode Trainer.readControl} gives. */
+export function skippedUpdates(control: readonly number[]): number {
+  return control[3] ?? 0;
+}
+
 /** A model under training. */
 export class Trainer {
   readonly gpu: Gpu;

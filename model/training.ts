@@ -17,7 +17,7 @@ import {
 import { bitsPerByte } from "./evaluator.ts";
 import { Sampler, type TokenSource } from "./sampler.ts";
 import { tokensPerStep } from "./train_config.ts";
-import type { StepRecord, Trainer } from "./trainer.ts";
+import { skippedUpdates, type StepRecord, type Trainer } from "./trainer.ts";
 import { usageStatistics } from "./usage_statistics.ts";
 
 /** What a run reads. */
@@ -36,7 +36,7 @@ export interface TrainingHooks {
   write(step: number, values: Readonly<Record<string, number>>): void;
   /** Numbers that a clock or an allocator said. */
   measure(step: number, values: Readonly<Record<string, number>>): void;
-  /** Called after each checkpoint: what was written so far must survive with it. */
+  /** Called before each checkpoint: what was written so far must survive with it. */
   flush(): void;
   progress(step: number, remark: string): void;
   info(message: string): void;
@@ -97,6 +97,8 @@ class Run {
   #best: { step: number; nats: number } | null = null;
   #last: TrainingResult["last"] | undefined;
   #skipped = 0;
+  /** Updates that the last checkpoint holds. */
+  #saved = 0;
   #mark = performance.now();
   #markStep = 0;
 
@@ -117,7 +119,7 @@ class Run {
     this.#markStep = this.#trainer.step;
     this.#mark = performance.now();
     while (this.#trainer.step < steps) {
-      signal?.throwIfAborted();
+      if (signal?.aborted) await this.#stop(signal);
       const first = this.#trainer.step * train.gradient_accumulation * train.micro_batch;
       this.#trainer.update(
         Array.from(
@@ -147,6 +149,17 @@ class Run {
     };
   }
 
+  /** Keeps what was done since the last checkpoint, and leaves. */
+  async #stop(signal: AbortSignal): Promise<void> {
+    const { step } = this.#trainer;
+    if (step > this.#saved) {
+      await this.#look();
+      await this.#save();
+      this.#options.hooks.info(`saved after update ${step} of ${this.#trainer.steps}`);
+    }
+    signal.throwIfAborted();
+  }
+
   get #bestPath(): string {
     return join(this.#options.folder, "best", MODEL_FILE);
   }
@@ -160,6 +173,8 @@ class Run {
     }
     const state = await loadCheckpoint(checkpoint.path, this.#trainer);
     this.#best = state.best;
+    this.#skipped = skippedUpdates(state.control);
+    this.#saved = state.step;
     hooks.rewind(state.step);
     hooks.info(`resumed after update ${state.step} of ${this.#trainer.steps}`);
   }
@@ -243,9 +258,11 @@ class Run {
   async #save(): Promise<void> {
     const { folder, hooks } = this.#options;
     const { step, train } = this.#trainer;
-    await saveCheckpoint(checkpointPath(folder, step), this.#trainer, { step, best: this.#best });
-    await pruneCheckpoints(folder, train.keep_checkpoints);
+    // First the numbers: a resumed run forgets those beyond its checkpoint, and can't find again those before it.
     hooks.flush();
+    await saveCheckpoint(checkpointPath(folder, step), this.#trainer, { step, best: this.#best });
+    this.#saved = step;
+    await pruneCheckpoints(folder, train.keep_checkpoints);
     this.#restartClock();
   }
 

@@ -197,7 +197,7 @@ class Attempt {
     };
     await store.publish(publication);
     // Only now: until the manifest is there, a kill must find the state as it was.
-    await remove(this.#state);
+    await store.discardState(key);
     return record;
   }
 

@@ -66,7 +66,8 @@ export class ObjectStore {
    */
   async put(path: string, origin: ObjectOrigin): Promise<ObjectRef & ObjectStat> {
     {
-      using file = await Deno.open(path, { read: true, write: true });
+      // Windows syncs only what may be written; elsewhere the file may be read-only, as a second link to an object is.
+      using file = await Deno.open(path, { read: true, write: Deno.build.os === "windows" });
       await file.sync();
     }
     const { sha256, size } = await hashFile(path);

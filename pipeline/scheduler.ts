@@ -14,7 +14,6 @@ import { type Display, formatSeconds } from "./progress.ts";
 import type { NodeRecord, NodeState, RunNode } from "./records.ts";
 import type { JsonValue, Resource } from "./stage.ts";
 import type { Store } from "./store.ts";
-import { remove } from "./files.ts";
 
 /** What the scheduler needs. */
 export interface SchedulerOptions {
@@ -164,7 +163,7 @@ class Scheduler {
     if (signal.aborted) return this.#settle(entry, { state: "interrupted" });
     if (await this.#healInputs(entry)) return;
     entry.reason = entry.heal ?? (forced ? "forced" : planned.reasons.join("; "));
-    if (forced) await remove(store.stateDir(key));
+    if (forced) await store.discardState(key);
     this.#leaders.set(key, entry);
     this.#queues[node.stage.resource ?? "cpu"].push({ entry, key, components, inputs });
   }

@@ -166,7 +166,7 @@ export class Store {
   /** Removes state folders of nodes that were published just before a kill. */
   async #tidyState(): Promise<void> {
     for (const key of await this.stateKeys()) {
-      if (this.#known.has(key)) await remove(this.stateDir(key));
+      if (this.#known.has(key)) await this.discardState(key);
     }
   }
 
@@ -188,6 +188,18 @@ export class Store {
   /** What an unfinished node keeps. */
   stateDir(key: string): string {
     return join(this.dir, "state", key);
+  }
+
+  /** Removes what an unfinished node keeps, at once: a kill leaves all of it, or nothing that is taken for it. */
+  async discardState(key: string): Promise<void> {
+    const doomed = join(this.temporary, crypto.randomUUID());
+    try {
+      await Deno.rename(this.stateDir(key), doomed);
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return;
+      throw error;
+    }
+    await remove(doomed);
   }
 
   /** Keys that have a state folder. */

@@ -6,6 +6,7 @@
 
 import { join } from "@std/path";
 import { z } from "zod";
+import { MODEL_FILE, shareCheckpoint } from "../model/checkpoint.ts";
 import { countFlops, countParameters } from "../model/counts.ts";
 import { modelSchema } from "../model/config.ts";
 import { tokensPerStep, trainSchema } from "../model/train_config.ts";
@@ -65,8 +66,9 @@ async function runTrain(context: StageContext<TrainParams>): Promise<void> {
     });
     const output = context.output("checkpoint");
     await Deno.mkdir(join(output, "best"), { recursive: true });
-    await Deno.rename(result.lastPath, join(output, "last"));
-    await Deno.rename(result.bestPath, join(output, "best", "model.safetensors"));
+    // They stay in the state folder until they are published: a kill in between must find them there.
+    await shareCheckpoint(result.lastPath, join(output, "last"));
+    await shareCheckpoint(result.bestPath, join(output, "best", MODEL_FILE));
     await Deno.writeTextFile(join(output, VOCABULARY_FILE), dataset.vocabulary);
     const { byRole, ...counts } = countParameters(config);
     context.json("summary", {
