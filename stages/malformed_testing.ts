@@ -18,6 +18,8 @@ export interface Malformed {
   readonly path?: string;
   readonly set?: readonly string[];
   readonly says: readonly string[];
+  /** What it must say with the real stages' schemas, where those are not as their stand-ins are. */
+  readonly real?: readonly string[];
 }
 
 /** The minimal configuration with a section replaced or added. */
@@ -51,6 +53,7 @@ export const MALFORMED: readonly Malformed[] = [
     what: "a per cent",
     text: MINIMAL.replace("source: embedded", "source: c4, fraction: 1%"),
     says: ["bad.yaml:2: data.fraction: expected a number", "write 0.01"],
+    real: ["data.fraction: unknown key here; did you mean data.c4.fraction?"],
   },
   {
     what: "a fraction for a whole number",
@@ -112,6 +115,7 @@ export const MALFORMED: readonly Malformed[] = [
     what: "a key of another source",
     text: MINIMAL.replace("source: embedded", "source: c4, files: [a]"),
     says: ["bad.yaml:2: data.files: unknown key", "expected one of fraction, source"],
+    real: ["data.files: expected a section (keys with values), got a list of 1"],
   },
   {
     what: "a word that is like nothing",
@@ -148,6 +152,7 @@ export const MALFORMED: readonly Malformed[] = [
     what: "a source that doesn't exist",
     text: MINIMAL.replace("embedded", "wikipedia"),
     says: ['bad.yaml:2: data.source: expected embedded or c4 or files, got "wikipedia"'],
+    real: ['bad.yaml:2: data.source: expected one of embedded, c4, files, got "wikipedia"'],
   },
   {
     what: "a name that can't be a file's",

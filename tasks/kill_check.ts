@@ -27,6 +27,9 @@ import {
 /** How long any run may take before the check gives up on it. */
 const PATIENCE_SECONDS = 300;
 
+/** So many kills of one experiment at most: more would all come late in it. */
+const KILLS_AN_EXPERIMENT = 4;
+
 /** One kill, as it is told. */
 interface Kill {
   readonly experiment: number;
@@ -219,14 +222,14 @@ for (let experiment = 1; done.length < kills; experiment++) {
   await using sandbox = await Sandbox.create(values.config);
   // What is left to do after the kills so far, roughly, so that a draw is rarely beyond the end.
   let left = 1;
-  while (done.length < kills) {
+  for (let i = 0; i < KILLS_AN_EXPERIMENT && done.length < kills; i++) {
     const at = draw() * left;
     const aim = done.length % 2 === 0
       ? { seconds: at * seconds }
       : { changes: 1 + Math.floor(at * changes) };
     const kill = await killOne(sandbox, aim);
     if (kill === undefined) break;
-    left = Math.max(0.2, left - 0.8 * at);
+    left = Math.max(0.3, left - 0.8 * at);
     done.push({ experiment, ...kill, orphans: await poison(sandbox) });
     console.log(`kill ${done.length} of ${kills}: ${kill.aim}, ${kill.during}`);
   }
