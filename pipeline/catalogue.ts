@@ -103,11 +103,18 @@ export class Catalogue {
 
   /** Rows of a query as lists. */
   async query(sql: string): Promise<QueryResult> {
-    const reader = await this.#connection.runAndReadAll(sql);
-    return {
-      columns: reader.deduplicatedColumnNames(),
-      rows: reader.getRowsJson() as JsonValue[][],
-    };
+    return await read(this.#connection, sql);
+  }
+
+  /**
+   * Rows of a query that somebody typed, which from here on can reach no file. For a catalogue in memory, whose changes
+   * nobody keeps; {@linkcode queryReadOnly} is for one on disk.
+   *
+   * @throws UserError with DuckDB's message when the query is wrong.
+   */
+  async ask(sql: string): Promise<QueryResult> {
+    await this.run("SET enable_external_access = false");
+    return await told(() => this.query(sql));
   }
 
   /** Runs `work` in a transaction: all of it is entered, or nothing. */
@@ -367,15 +374,26 @@ export async function queryReadOnly(path: string, sql: string): Promise<QueryRes
   try {
     const connection = await instance.connect();
     try {
-      const reader = await connection.runAndReadAll(sql);
-      const rows = reader.getRowsJson() as JsonValue[][];
-      return { columns: reader.deduplicatedColumnNames(), rows };
-    } catch (error) {
-      throw new UserError(error instanceof Error ? error.message : String(error), { cause: error });
+      return await told(() => read(connection, sql));
     } finally {
       connection.closeSync();
     }
   } finally {
     instance.closeSync();
+  }
+}
+
+async function read(connection: DuckDBConnection, sql: string): Promise<QueryResult> {
+  const reader = await connection.runAndReadAll(sql);
+  const rows = reader.getRowsJson() as JsonValue[][];
+  return { columns: reader.deduplicatedColumnNames(), rows };
+}
+
+/** What DuckDB says of a query is for whoever typed it. */
+async function told<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw new UserError(error instanceof Error ? error.message : String(error), { cause: error });
   }
 }

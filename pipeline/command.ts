@@ -90,8 +90,14 @@ export interface CommandContext {
   warn(line: string): void;
   /** Loads the experiment that `--config`, `--set` and `--seed` name (see `EXPERIMENT_OPTIONS`), checked. */
   experiment(args: Arguments): Promise<LoadedExperiment>;
-  /** Opens the store for as long as `work` takes. Without `create`, an absent store is an empty one in memory. */
-  withStore<T>(options: { create: boolean }, work: (store: Store) => Promise<T>): Promise<T>;
+  /**
+   * Opens the store for as long as `work` takes. Without `create`, an absent store is an empty one in memory. With `look`,
+   * for work that only reads, a store that another process holds is what that has published so far.
+   */
+  withStore<T>(
+    options: { create: boolean; look?: boolean },
+    work: (store: Store) => Promise<T>,
+  ): Promise<T>;
 }
 
 /** An experiment with its checked graph. */

@@ -198,7 +198,7 @@ function makeContext(
     withStore: async (options, work) => {
       const { Store } = await import("./store.ts");
       const warn = (line: string) => write(Deno.stderr, line);
-      const store = await Store.open(storeDir, { command, create: options.create, warn });
+      const store = await Store.open(storeDir, { ...options, command, warn });
       let result;
       try {
         result = await work(store);

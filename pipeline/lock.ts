@@ -14,6 +14,11 @@ export interface LockHolder {
   readonly since: string;
 }
 
+/** The store is another process's for now. */
+export class HeldError extends UserError {
+  override readonly name: string = "HeldError";
+}
+
 /** A lock that is held until it is disposed. */
 export class StoreLock {
   readonly #file: Deno.FsFile;
@@ -25,13 +30,13 @@ export class StoreLock {
   /**
    * Takes the lock without waiting.
    *
-   * @throws UserError that names the holder, when another process has it.
+   * @throws HeldError that names the holder, when another process has it.
    */
   static async acquire(path: string, command: string): Promise<StoreLock> {
     const file = await Deno.open(path, { read: true, write: true, create: true });
     if (!await file.tryLock(true)) {
       file.close();
-      throw new UserError(await heldMessage(path));
+      throw new HeldError(await heldMessage(path));
     }
     const holder: LockHolder = { pid: Deno.pid, command, since: new Date().toISOString() };
     try {
@@ -53,7 +58,8 @@ async function heldMessage(path: string): Promise<string> {
   const store = path.replace(/[\\/][^\\/]*$/, "");
   try {
     const { pid, command, since } = JSON.parse(await Deno.readTextFile(path)) as LockHolder;
-    return `The store ${store} is held by process ${pid} (\`${command}\`) since ${since}. ` +
+    const time = since.slice(0, 19).replace("T", " ");
+    return `The store ${store} is held by process ${pid} (\`${command}\`) since ${time} UTC. ` +
       "Wait until it has finished, or use another store with --store.";
   } catch {
     return `The store ${store} is held by another process. Wait until it has finished, or use another store with --store.`;

@@ -103,7 +103,7 @@ export class Planner {
       return { state: "damaged", reasons: [`object ${what}`] };
     }
     const unfinished = await statOrUndefined(this.#store.stateDir(key)) !== undefined
-      ? ["goes on where an earlier attempt stopped"]
+      ? [this.#store.held ? "is under way" : "goes on where an earlier attempt stopped"]
       : [];
     const previous = await this.previous(node.name);
     if (previous === undefined) return { state: "new", reasons: ["never ran", ...unfinished] };

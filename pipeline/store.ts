@@ -23,7 +23,7 @@ import { join, resolve } from "@std/path";
 import { Catalogue, type Publication } from "./catalogue.ts";
 import { explain, systemCode, UserError } from "./errors.ts";
 import { hashFile, readTextOrUndefined, remove, statOrUndefined } from "./files.ts";
-import { StoreLock } from "./lock.ts";
+import { HeldError, StoreLock } from "./lock.ts";
 import { byStepThenName, decodeMetrics } from "./metrics.ts";
 import { type ObjectRef, type ObjectStat, ObjectStore } from "./objects.ts";
 import { type NodeRecord, objectsOf, Records, type RunRecord } from "./records.ts";
@@ -42,7 +42,7 @@ export interface Damage {
   readonly problem: "missing" | "changed";
 }
 
-/** An open store; only one process has it at a time. */
+/** An open store; only one process has it at a time, others may look at what it has published. */
 export class Store {
   /** The folder. */
   readonly dir: string;
@@ -59,6 +59,8 @@ export class Store {
   readonly #stats: Map<string, ObjectStat>;
   /** Objects whose bytes this process has read and found right. */
   readonly #hashed = new Set<string>();
+  /** True for a look at a store that another process works in: nothing may be written. */
+  readonly held: boolean;
   #pending: Publication[] = [];
   #pendingSince = 0;
 
@@ -69,8 +71,10 @@ export class Store {
     lock: StoreLock | undefined;
     known: Set<string>;
     stats: Map<string, ObjectStat>;
+    held?: boolean;
   }) {
     this.dir = dir;
+    this.held = parts.held ?? false;
     this.objects = parts.objects;
     this.records = parts.records;
     this.catalogue = parts.catalogue;
@@ -85,12 +89,18 @@ export class Store {
    *
    * @param options.command What the user typed, for the message to whoever comes second.
    * @param options.create Makes the store when it is not there; otherwise an absent store is an empty one in memory.
-   * @param options.warn Told what was mended.
+   * @param options.look Only reads: a store that another process works in is looked at by what it has published so far.
+   * @param options.warn Told what was mended, and who works in the store that is looked at.
    * @throws UserError when another process has it, its schema is newer than the program, or the disk refuses.
    */
   static async open(
     dir: string,
-    options: { command: string; create?: boolean; warn?: (message: string) => void },
+    options: {
+      command: string;
+      create?: boolean;
+      look?: boolean;
+      warn?: (message: string) => void;
+    },
   ): Promise<Store> {
     dir = resolve(dir);
     const temporary = join(dir, "tmp");
@@ -120,12 +130,38 @@ export class Store {
       return store;
     } catch (error) {
       lock?.[Symbol.dispose]();
+      if (error instanceof HeldError && options.look) {
+        const [who] = error.message.split(". ");
+        options.warn?.(`${who}; this is what it has published so far.`);
+        return await Store.#look(dir, { objects, records });
+      }
       if (error instanceof UserError || systemCode(error) === undefined) throw error;
       throw new UserError(explain(error, `opening the store ${dir}`), {
         exitCode: 1,
         cause: error,
       });
     }
+  }
+
+  /** A catalogue in memory, made from the manifests: the one on disk is another process's, and DuckDB doesn't share. */
+  static async #look(
+    dir: string,
+    parts: { objects: ObjectStore; records: Records },
+  ): Promise<Store> {
+    const catalogue = await Catalogue.open(":memory:");
+    const stats = new Map<string, ObjectStat>();
+    const more = { catalogue, lock: undefined, known: new Set<string>(), stats, held: true };
+    const store = new Store(dir, { ...parts, ...more });
+    await store.rebuild();
+    // Whoever works here looks after the bytes; a look at sizes is enough.
+    for (const key of store.#known) {
+      const record = await parts.records.readNode(key);
+      for (const { sha256, size } of record === undefined ? [] : objectsOf(record)) {
+        const stat = await parts.objects.stat(sha256);
+        if (stat?.size === size) stats.set(sha256, stat);
+      }
+    }
+    return store;
   }
 
   async #load(warn?: (message: string) => void): Promise<void> {

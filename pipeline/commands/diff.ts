@@ -43,7 +43,7 @@ export const diff: Command = {
   },
   options: { measured: { type: "boolean", describe: "Also what was measured: times, memory" } },
   async run(args, context) {
-    await context.withStore({ create: false }, async (store) => {
+    await context.withStore({ create: false, look: true }, async (store) => {
       const before = await findRun(store, String(args["before"]));
       const after = await findRun(store, String(args["after"]));
       const configuration = await compareConfigurations(store, before, after);

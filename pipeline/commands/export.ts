@@ -50,7 +50,7 @@ export const exportCommand: Command = {
     const format = String(args["format"]);
     const chosen = listArgument(args, "table");
     const tables = chosen.length === 0 ? Object.keys(TABLES) : chosen;
-    const files = await context.withStore({ create: false }, async (store) => {
+    const files = await context.withStore({ create: false, look: true }, async (store) => {
       const written: string[] = [];
       try {
         await Deno.mkdir(folder, { recursive: true });

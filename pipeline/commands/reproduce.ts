@@ -104,7 +104,10 @@ async function dryRun(
   context: CommandContext,
 ): Promise<number> {
   const { showPlan } = await import("./status.ts");
-  await context.withStore({ create: false }, (store) => showPlan(graph, store, context, force));
+  await context.withStore(
+    { create: false, look: true },
+    (store) => showPlan(graph, store, context, force),
+  );
   return EXIT.ok;
 }
 

@@ -34,7 +34,7 @@ export const runs: Command = {
       throw new UserError(`--limit is ${limit}; expected an integer of at least 1.`);
     }
     const rows = await context.withStore(
-      { create: false },
+      { create: false, look: true },
       (store) =>
         store.catalogue.rows<Row>(`
           SELECT run, runs.state, strftime(started_at, '%Y-%m-%d %H:%M:%S') AS started_at,

@@ -29,10 +29,14 @@ export const sql: Command = {
     if (await statOrUndefined(context.storeDir) === undefined) {
       throw new UserError(`There is no store at ${context.storeDir}; run \`reproduce\` first.`);
     }
+    const query = String(args["query"]);
     // Opening the store rebuilds or migrates the catalogue when it has to be, which a read-only one can't.
-    await context.withStore({ create: false }, () => Promise.resolve());
+    const looked = await context.withStore(
+      { create: false, look: true },
+      async (store) => store.held ? await store.catalogue.ask(query) : undefined,
+    );
     const path = join(context.storeDir, "catalogue.duckdb");
-    const { columns, rows } = await queryReadOnly(path, String(args["query"]));
+    const { columns, rows } = looked ?? await queryReadOnly(path, query);
     if (context.json) {
       const objects = rows.map((row) => Object.fromEntries(columns.map((c, i) => [c, row[i]])));
       return context.print(JSON.stringify(objects));

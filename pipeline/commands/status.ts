@@ -19,7 +19,10 @@ export const status: Command = {
   options: EXPERIMENT_OPTIONS,
   async run(args, context) {
     const { graph } = await context.experiment(args);
-    await context.withStore({ create: false }, (store) => showPlan(graph, store, context));
+    await context.withStore(
+      { create: false, look: true },
+      (store) => showPlan(graph, store, context),
+    );
   },
 };
 

@@ -19,7 +19,7 @@ export const why: Command = {
   async run(args, context) {
     const { graph } = await context.experiment(args);
     const target = graph.get(String(args["node"]));
-    await context.withStore({ create: false }, async (store) => {
+    await context.withStore({ create: false, look: true }, async (store) => {
       const [{ Planner, readStageCode }, { flattenComponents }] = await Promise.all([
         import("../plan.ts"),
         import("../key.ts"),
