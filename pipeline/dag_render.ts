@@ -5,15 +5,18 @@
  */
 
 import dagre from "@dagrejs/dagre";
+import { foldNames, foldNodes } from "./fold.ts";
 import type { Graph, GraphNode } from "./graph.ts";
 
-/** One line a node, with what it reads. */
+/** One line a node, with what it reads; nodes of one stage that read the same share a line. */
 export function renderText(graph: Graph): string {
-  return graph.nodes.map((node) => {
+  const lines = graph.nodes.map((node) => {
     const inputs = Object.entries(node.inputs).filter(([, list]) => list.length > 0)
-      .map(([name, list]) => `${name}: ${list.map((input) => input.name).join(", ")}`);
-    return inputs.length === 0 ? node.name : `${node.name}  ←  ${inputs.join("; ")}`;
-  }).join("\n");
+      .map(([name, list]) => `${name}: ${foldNames(list.map((input) => input.name)).join(", ")}`);
+    return { node: node.name, stage: node.stage.name, state: "", note: inputs.join("; ") };
+  });
+  return foldNodes(lines).map(({ node, note }) => note === "" ? node : `${node}  ←  ${note}`)
+    .join("\n");
 }
 
 /** A Mermaid flowchart. */

@@ -24,8 +24,8 @@ export interface DisplayBar {
   stop(): void;
 }
 
-/** How often a plain display speaks of one bar. */
-const PLAIN_SECONDS = 5;
+/** How often a plain display speaks of one bar: at first, and at most, since a log of hours need not grow by the second. */
+const PLAIN_SECONDS = { first: 5, last: 60 };
 
 /** Writes a line to standard error; a pipe that is closed at the other end is no reason to stop working. */
 export function writeError(text: string): void {
@@ -118,7 +118,8 @@ export class PlainDisplay implements Display {
         const now = this.#now();
         // A node that resumes starts at some count that this attempt hasn't worked for.
         first ??= { done, at: now };
-        if (now - last < PLAIN_SECONDS * 1000) return;
+        const seconds = Math.max(PLAIN_SECONDS.first, (now - start) / 10_000);
+        if (now - last < 1000 * Math.min(PLAIN_SECONDS.last, seconds)) return;
         last = now;
         const rate = (done - first.done) / (now - first.at);
         const eta = rate > 0 ? `, ETA ${formatSeconds((total - done) / rate / 1000)}` : "";

@@ -24,6 +24,8 @@ export interface CopiedResults {
   readonly files: number;
   /** Files that were written because they were not there or differed. */
   readonly written: number;
+  /** Paths of the files that lie in the folder itself: what a reader opens first. */
+  readonly first: readonly string[];
 }
 
 /**
@@ -68,7 +70,10 @@ export async function copyResult(
       { exitCode: 1, cause: error },
     );
   }
-  return { folder, files: files.length, written };
+  const first = files.filter(({ path }) => !path.includes("/")).map(({ path }) =>
+    join(folder, path)
+  );
+  return { folder, files: files.length, written, first };
 }
 
 /** Which files were copied where: `results.json` in the store. */

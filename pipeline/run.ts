@@ -50,6 +50,8 @@ export interface RunSummary {
   readonly nodes: readonly RunNode[];
   /** Folders that results were copied to. */
   readonly results: readonly string[];
+  /** Files in those folders themselves, not in folders inside: what a reader opens first. */
+  readonly files: readonly string[];
   /** What went wrong besides nodes: a full disk, a results folder that can't be written. */
   readonly problems: readonly string[];
   /** What the program ends with. */
@@ -87,7 +89,7 @@ export async function runPipeline(options: RunOptions): Promise<RunSummary> {
     host: base.host,
   });
   if (schedule.stopped !== undefined) problems.push(schedule.stopped);
-  const results = await copyResults(schedule, options, problems);
+  const { folders: results, files } = await copyResults(schedule, options, problems);
   const state = stateOf(schedule, problems);
   const finished = new Date();
   const record: RunRecord = {
@@ -108,6 +110,7 @@ export async function runPipeline(options: RunOptions): Promise<RunSummary> {
     seconds: (finished.getTime() - started.getTime()) / 1000,
     nodes: schedule.nodes,
     results,
+    files,
     problems,
     exitCode: state === "interrupted"
       ? EXIT.interrupted
@@ -126,8 +129,9 @@ async function copyResults(
   schedule: ScheduleResult,
   options: RunOptions,
   problems: string[],
-): Promise<string[]> {
+): Promise<{ folders: string[]; files: string[] }> {
   const folders = new Set<string>();
+  const files = new Set<string>();
   for (const result of options.graph.results) {
     const record = schedule.records.get(result.node);
     if (record === undefined) continue;
@@ -139,13 +143,15 @@ async function copyResults(
         );
         continue;
       }
-      folders.add((await copyResult(result, record, options)).folder);
+      const { folder, first } = await copyResult(result, record, options);
+      folders.add(folder);
+      for (const file of first) files.add(file);
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
       problems.push(error.message);
     }
   }
-  return [...folders];
+  return { folders: [...folders], files: [...files] };
 }
 
 function stateOf(schedule: ScheduleResult, problems: readonly string[]): RunState {

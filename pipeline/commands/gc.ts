@@ -37,14 +37,15 @@ export const gc: Command = {
     if (context.json) return context.print(JSON.stringify({ removed, ...result }));
     const { formatBytes } = await import("../files.ts");
     for (const node of result.nodes) context.print(`${node.node} ${node.key.slice(0, 12)}…`);
+    if (result.nodes.length + result.objects + result.runs.length === 0) {
+      return context.print("There is nothing to remove.");
+    }
     context.print(
       `${
         removed ? "Removed" : "Would remove"
       } ${result.nodes.length} nodes, ${result.objects} objects ` +
         `(${formatBytes(result.bytes)}) and ${result.runs.length} runs.` +
-        (removed || result.nodes.length + result.objects + result.runs.length === 0
-          ? ""
-          : " Say --yes to do so."),
+        (removed ? "" : " Say --yes to do so."),
     );
   },
 };

@@ -13,8 +13,10 @@ import {
   type LoadedExperiment,
 } from "../command.ts";
 import { EXIT, UserError } from "../errors.ts";
+import { foldNodes } from "../fold.ts";
 import type { Graph, GraphNode } from "../graph.ts";
 import type { RunSummary } from "../run.ts";
+import { ALL_OPTION } from "./status.ts";
 
 const OPTIONS: Command["options"] = {
   ...EXPERIMENT_OPTIONS,
@@ -33,6 +35,7 @@ const OPTIONS: Command["options"] = {
     describe: "Run this stage or node again, from scratch; may be repeated",
   },
   "dry-run": { type: "boolean", describe: "Say what would run, and why, and run nothing" },
+  ...ALL_OPTION,
   jobs: { type: "number", requiresArg: true, describe: "How many CPU nodes run at a time" },
 };
 
@@ -42,7 +45,8 @@ export const reproduce: Command = {
   summary: "Run everything that is not there yet, and copy the results",
   examples: [
     ["reproduce", "the default configuration"],
-    ["reproduce --set model.d_latent=64 --seed 2", "with other values"],
+    ["reproduce --set model.d_latent=64", "with another value"],
+    ["reproduce --seed 100", "with fresh randomness"],
     ["reproduce --only train --dry-run", "what would run up to training, and why"],
     ["reproduce --force report", "draw the report again"],
   ],
@@ -67,7 +71,8 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
   if (jobs !== undefined && !(Number.isSafeInteger(jobs) && jobs >= 1)) {
     throw new UserError(`--jobs is ${jobs}; expected an integer of at least 1.`);
   }
-  if (args["dry-run"] === true) return await dryRun(graph, force, context);
+  const all = args["all"] === true;
+  if (args["dry-run"] === true) return await dryRun(graph, { force, all }, context);
   return await context.withStore({ create: true }, async (store) => {
     const [{ runPipeline }, { createDisplay }, { interruptible }] = await Promise.all([
       import("../run.ts"),
@@ -89,7 +94,7 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
       signal: interrupt.signal,
     });
     display.stop();
-    report(summary, experiment, context);
+    report(summary, { experiment, all }, context);
     return summary.exitCode === EXIT.interrupted ? interrupt.exitCode : summary.exitCode;
   });
 }
@@ -100,32 +105,39 @@ function restrict(graph: Graph, only: readonly string[]): Graph {
 
 async function dryRun(
   graph: Graph,
-  force: ReadonlySet<GraphNode>,
+  options: { force: ReadonlySet<GraphNode>; all: boolean },
   context: CommandContext,
 ): Promise<number> {
   const { showPlan } = await import("./status.ts");
   await context.withStore(
     { create: false, look: true },
-    (store) => showPlan(graph, store, context, force),
+    (store) => showPlan(graph, store, context, options),
   );
   return EXIT.ok;
 }
 
-function report(summary: RunSummary, experiment: LoadedExperiment, context: CommandContext): void {
+function report(
+  summary: RunSummary,
+  options: { experiment: LoadedExperiment; all: boolean },
+  context: CommandContext,
+): void {
   if (context.json) {
-    const { configPath } = experiment;
+    const { configPath } = options.experiment;
     return context.print(JSON.stringify({ config_path: configPath, ...summary }));
   }
   const counts = new Map<string, number>();
-  for (const { node, state, reason, error } of summary.nodes) {
-    counts.set(state, (counts.get(state) ?? 0) + 1);
-    const why = error ?? (state === "done" ? undefined : reason);
-    context.print(`${state.padEnd(11)} ${node}${why === undefined ? "" : `: ${why}`}`);
+  for (const { state } of summary.nodes) counts.set(state, (counts.get(state) ?? 0) + 1);
+  const lines = summary.nodes.map(({ node, stage, state, reason, error }) => (
+    { node, stage, state, note: error ?? (state === "done" ? "" : reason ?? "") }
+  ));
+  for (const { node, state, note } of options.all ? lines : foldNodes(lines)) {
+    context.print(`${state.padEnd(11)} ${node}${note === "" ? "" : `: ${note}`}`);
   }
   const total = [...counts].map(([state, count]) => `${count} ${state}`).join(", ") || "no nodes";
   context.print(
     `Run ${summary.run} ${summary.state} in ${summary.seconds.toFixed(1)} s: ${total}.`,
   );
   for (const folder of summary.results) context.print(`Results are in ${folder}`);
+  for (const file of summary.files) context.print(`  ${file}`);
   for (const problem of summary.problems) context.warn(`error: ${problem}`);
 }

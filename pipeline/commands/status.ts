@@ -4,9 +4,19 @@
  * @module
  */
 
-import { type Command, type CommandContext, EXPERIMENT_OPTIONS } from "../command.ts";
+import {
+  type Command,
+  type CommandContext,
+  EXPERIMENT_OPTIONS,
+  type OptionSpec,
+} from "../command.ts";
 import type { Graph, GraphNode } from "../graph.ts";
 import type { Store } from "../store.ts";
+
+/** `--all`, for commands that fold long lists. */
+export const ALL_OPTION: Readonly<Record<string, OptionSpec>> = {
+  all: { type: "boolean", describe: "List every node, also where many are the same" },
+};
 
 /** Shows what is cached and what would run. */
 export const status: Command = {
@@ -16,26 +26,26 @@ export const status: Command = {
     ["status", "of the default configuration"],
     ["status --set model.d_latent=64", "what a changed value would cost"],
   ],
-  options: EXPERIMENT_OPTIONS,
+  options: { ...EXPERIMENT_OPTIONS, ...ALL_OPTION },
   async run(args, context) {
     const { graph } = await context.experiment(args);
     await context.withStore(
       { create: false, look: true },
-      (store) => showPlan(graph, store, context),
+      (store) => showPlan(graph, store, context, { all: args["all"] === true }),
     );
   },
 };
 
-/** Prints the plan of a graph. */
+/** Prints the plan of a graph; nodes of which the same is to be said share a line unless `all`. */
 export async function showPlan(
   graph: Graph,
   store: Store,
   context: CommandContext,
-  force?: ReadonlySet<GraphNode>,
+  options: { force?: ReadonlySet<GraphNode>; all?: boolean } = {},
 ): Promise<void> {
   const { Planner, readStageCode } = await import("../plan.ts");
   const planner = new Planner(store, await readStageCode(graph, context.program.root));
-  const plan = await planner.plan(graph, force);
+  const plan = await planner.plan(graph, options.force);
   if (context.json) {
     const nodes = plan.map(({ node, state, key, reasons }) => ({
       node: node.name,
@@ -46,9 +56,12 @@ export async function showPlan(
     }));
     return context.print(JSON.stringify({ nodes }));
   }
-  for (const { node, state, reasons } of plan) {
-    const why = reasons.length === 0 ? "" : `: ${reasons.join("; ")}`;
-    context.print(`${state.padEnd(8)} ${node.name}${why}`);
+  const { foldNodes } = await import("../fold.ts");
+  const lines = plan.map(({ node, state, reasons }) => (
+    { node: node.name, stage: node.stage.name, state, note: reasons.join("; ") }
+  ));
+  for (const { node, state, note } of options.all ? lines : foldNodes(lines)) {
+    context.print(`${state.padEnd(8)} ${node}${note === "" ? "" : `: ${note}`}`);
   }
   const cached = plan.filter(({ state }) => state === "cached").length;
   context.print(`${cached} of ${plan.length} nodes are cached.`);

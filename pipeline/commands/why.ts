@@ -75,7 +75,9 @@ function asText(
   if (record !== undefined) {
     const { started_at, seconds, run } = record.provenance;
     lines.push(
-      `Published by run ${run}, ${started_at}, in ${seconds} s` +
+      `Published by run ${run}, ${started_at.slice(0, 19).replace("T", " ")} UTC, in ${
+        seconds.toFixed(1)
+      } s` +
         (record.key === key ? "" : `, under the key ${record.key}`),
       ...Object.entries(record.outputs).map(([name, output]) => `  ${name}: ${describe(output)}`),
     );

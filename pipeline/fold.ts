@@ -1,0 +1,70 @@
+/**
+ * Long lists of nodes as short ones: the cells of a sweep of which the same is to be said share a line.
+ *
+ * @module
+ */
+
+/** A line about one node. */
+export interface NodeLine {
+  /** Name of the node. */
+  readonly node: string;
+  /** Name of its stage. */
+  readonly stage: string;
+  /** Where it stands. */
+  readonly state: string;
+  /** What else is said of it; empty for nothing. */
+  readonly note: string;
+}
+
+/** So many nodes of which the same is said are still listed one by one. */
+const SHORT = 4;
+
+/**
+ * Lines of which more than a few say the same of one stage become one, in the place of the first: `train (22 nodes)`.
+ *
+ * ```ts
+ * import { foldNodes } from "./fold.ts";
+ * const lines = [1, 2, 3, 4, 5].map((seed) => (
+ *   { node: `train[seed=${seed}]`, stage: "train", state: "cached", note: "" }
+ * ));
+ * console.assert(foldNodes(lines)[0]?.node === "train (5 nodes)");
+ * ```
+ */
+export function foldNodes(lines: readonly NodeLine[]): NodeLine[] {
+  const groups = Map.groupBy(lines, (line) =>
+    // `waits for train[a]` and `waits for train[b]` are the same to a reader of many lines.
+    JSON.stringify([line.stage, line.state, withoutLabels(line.note)]));
+  const folded: NodeLine[] = [];
+  for (const line of lines) {
+    const group = groups.get(
+      JSON.stringify([line.stage, line.state, withoutLabels(line.note)]),
+    )!;
+    if (group.length <= SHORT) folded.push(line);
+    else if (group[0] === line) {
+      const note = group.every(({ note }) => note === line.note)
+        ? line.note
+        : withoutLabels(line.note);
+      folded.push({ ...line, node: `${line.stage} (${group.length} nodes)`, note: shorten(note) });
+    }
+  }
+  return folded.map((line) => ({ ...line, note: shorten(line.note) }));
+}
+
+/** Names of nodes; more than a few of one stage are counted. */
+export function foldNames(names: readonly string[]): string[] {
+  const lines = names.map((node) => (
+    { node, stage: node.replace(/\[.*$/, ""), state: "", note: "" }
+  ));
+  return foldNodes(lines).map(({ node }) => node);
+}
+
+function withoutLabels(note: string): string {
+  return note.replace(/\[[^\]]*\]/g, "");
+}
+
+/** A long list of nodes that are waited for, folded. */
+function shorten(note: string): string {
+  return note.replace(/(waits for )(.*)$/, (_, start: string, names: string) =>
+    // Labels hold commas, but no brackets.
+    start + foldNames(names.split(/, (?![^[]*\])/)).join(", "));
+}
