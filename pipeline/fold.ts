@@ -31,23 +31,29 @@ const SHORT = 4;
  * ```
  */
 export function foldNodes(lines: readonly NodeLine[]): NodeLine[] {
-  const groups = Map.groupBy(lines, (line) =>
-    // `waits for train[a]` and `waits for train[b]` are the same to a reader of many lines.
-    JSON.stringify([line.stage, line.state, withoutLabels(line.note)]));
-  const folded: NodeLine[] = [];
-  for (const line of lines) {
-    const group = groups.get(
-      JSON.stringify([line.stage, line.state, withoutLabels(line.note)]),
-    )!;
-    if (group.length <= SHORT) folded.push(line);
-    else if (group[0] === line) {
-      const note = group.every(({ note }) => note === line.note)
-        ? line.note
-        : withoutLabels(line.note);
-      folded.push({ ...line, node: `${line.stage} (${group.length} nodes)`, note: shorten(note) });
+  const groups = new Map<string, NodeLine[]>();
+  lines.forEach((line, i) => {
+    const { stage, state, note } = line;
+    // `waits for train[a]` and `waits for train[b]` are the same to a reader of many lines; each failure is one to look at.
+    const said = state === "failed" ? [i] : [stage, state, withoutLabels(note)];
+    const group = groups.get(JSON.stringify(said));
+    if (group === undefined) groups.set(JSON.stringify(said), [line]);
+    else group.push(line);
+  });
+  const folded = new Map<NodeLine, NodeLine>();
+  for (const group of groups.values()) {
+    if (group.length <= SHORT) { for (const line of group) folded.set(line, line); }
+    else {
+      const [first] = group as [NodeLine];
+      const same = group.every(({ note }) => note === first.note);
+      const node = `${first.stage} (${group.length} nodes)`;
+      folded.set(first, { ...first, node, note: same ? first.note : withoutLabels(first.note) });
     }
   }
-  return folded.map((line) => ({ ...line, note: shorten(line.note) }));
+  return lines.flatMap((line) => {
+    const shown = folded.get(line);
+    return shown === undefined ? [] : [{ ...shown, note: shorten(shown.note) }];
+  });
 }
 
 /** Names of nodes; more than a few of one stage are counted. */

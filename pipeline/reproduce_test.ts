@@ -138,6 +138,15 @@ Deno.test("reproduce: runs, then is cached, and explains itself", async (t) => {
     assertEquals((await toy.run("export", "--out", "tables", "--format", "csv")).code, 0);
     const csv = await Deno.readTextFile(toy.path("tables", "metrics.csv"));
     assertStringIncludes(csv, "run,node,step,name,value,measured\n");
+    const jsonl = ["export", "--out", "tables", "--format", "jsonl", "--run", "latest"];
+    assertEquals((await toy.run(...jsonl)).code, 0);
+    const lines = (await Deno.readTextFile(toy.path("tables", "metrics.jsonl"))).trim().split("\n");
+    assertEquals(lines.length, 3 * 20 * 3);
+    const [row] = lines.map((line) => JSON.parse(line));
+    assertEquals(Object.keys(row), ["run", "node", "step", "name", "value", "measured"]);
+    assertEquals([row.run, row.step, row.name], [runs[0]!.run, 0, "loss"]);
+    const nothing = await toy.run("export", "--out", "none", "--store", toy.path("nowhere"));
+    assertEquals([nothing.code, await fileExists(toy.path("none"))], [2, false]);
     assertEquals((await toy.run("export", "--out", "tables", "--table", "metrics")).code, 0);
     const parquet = await Deno.readFile(toy.path("tables", "metrics.parquet"));
     assertEquals(new TextDecoder().decode(parquet.subarray(0, 4)), "PAR1");

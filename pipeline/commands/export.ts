@@ -1,5 +1,5 @@
 /**
- * `export`: the catalogue's tables as files for other programs.
+ * `export`: the catalogue's tables, or a run's part of them, as files for other programs.
  *
  * @module
  */
@@ -17,21 +17,44 @@ const TABLES: Readonly<Record<string, string>> = {
   key_components: "key, component",
 };
 
-/** Writes tables as Parquet or CSV. */
+/** How the rows of one run are found in a table. */
+const OF_RUN: Readonly<Record<string, string>> = {
+  metrics: "run = $1",
+  runs: "run = $1",
+  run_nodes: "run = $1",
+  nodes: "key IN (SELECT key FROM run_nodes WHERE run = $1)",
+  artifacts: "key IN (SELECT key FROM run_nodes WHERE run = $1)",
+  key_components: "key IN (SELECT key FROM run_nodes WHERE run = $1)",
+};
+
+/** DuckDB's name of each format. Numbers that JSON has no word for (NaN, infinity) become null. */
+const FORMATS: Readonly<Record<string, string>> = {
+  parquet: "FORMAT parquet",
+  csv: "FORMAT csv, HEADER true",
+  jsonl: "FORMAT json",
+};
+
+/** Writes tables as Parquet, CSV or JSON lines. */
 export const exportCommand: Command = {
   name: "export",
-  summary: "Write metrics, runs, nodes and artifacts as Parquet or CSV",
+  summary: "Write metrics, runs, nodes and artifacts as Parquet, CSV or JSON lines",
   examples: [
     ["export --out tables", "all tables as Parquet"],
     ["export --format csv --table metrics --out tables", "metrics for a spreadsheet"],
+    ["export --format jsonl --run latest --out tables", "one run, a JSON object a line"],
   ],
   options: {
     out: { type: "string", requiresArg: true, demandOption: true, describe: "Folder to write to" },
     format: {
-      choices: ["parquet", "csv"],
+      choices: Object.keys(FORMATS),
       default: "parquet",
       requiresArg: true,
       describe: "Kind of file",
+    },
+    run: {
+      type: "string",
+      requiresArg: true,
+      describe: "Only this run: its name or the start of it, latest or previous",
     },
     table: {
       choices: Object.keys(TABLES),
@@ -42,25 +65,38 @@ export const exportCommand: Command = {
     },
   },
   async run(args, context) {
-    const [{ join, resolve }, { listArgument }] = await Promise.all([
-      import("@std/path"),
-      import("../command.ts"),
-    ]);
+    const [{ join, resolve }, { listArgument, stringArgument }, { findRun }, { statOrUndefined }] =
+      await Promise.all([
+        import("@std/path"),
+        import("../command.ts"),
+        import("./runs.ts"),
+        import("../files.ts"),
+      ]);
+    if (await statOrUndefined(context.storeDir) === undefined) {
+      throw new UserError(`There is no store at ${context.storeDir}; run \`reproduce\` first.`);
+    }
     const folder = resolve(String(args["out"]));
     const format = String(args["format"]);
     const chosen = listArgument(args, "table");
     const tables = chosen.length === 0 ? Object.keys(TABLES) : chosen;
     const files = await context.withStore({ create: false, look: true }, async (store) => {
       const written: string[] = [];
+      const given = stringArgument(args, "run");
+      const run = given === undefined ? undefined : await findRun(store, given);
       try {
         await Deno.mkdir(folder, { recursive: true });
         for (const table of tables) {
           const path = join(folder, `${table}.${format}`);
           const temporary = `${path}.${Deno.pid}.tmp`;
-          const options = format === "csv" ? "FORMAT csv, HEADER true" : "FORMAT parquet";
           const target = temporary.replaceAll("'", "''");
-          const query = `SELECT * FROM ${table} ORDER BY ${TABLES[table]}`;
-          await store.catalogue.run(`COPY (${query}) TO '${target}' (${options})`);
+          // Names of runs are of our own making: digits and dashes.
+          const where = run === undefined
+            ? ""
+            : `WHERE ${OF_RUN[table]!.replace("$1", `'${run}'`)}`;
+          const query = `SELECT ${columns(table, format)} FROM ${table} ${where} ORDER BY ${
+            TABLES[table]
+          }`;
+          await store.catalogue.run(`COPY (${query}) TO '${target}' (${FORMATS[format]})`);
           await Deno.rename(temporary, path);
           written.push(path);
         }
@@ -74,3 +110,10 @@ export const exportCommand: Command = {
     for (const file of files) context.print(file);
   },
 };
+
+/** Metrics are the one table whose numbers may be NaN or infinite, which JSON can't say. */
+function columns(table: string, format: string): string {
+  return table === "metrics" && format === "jsonl"
+    ? "* REPLACE (CASE WHEN isfinite(value) THEN value END AS value)"
+    : "*";
+}
