@@ -233,8 +233,8 @@ export class PipelineCache {
     try {
       return await this.#gpu.attempt(
         `Kernel ${call.name} of ${call.label}`,
-        () =>
-          device.createComputePipelineAsync({
+        () => {
+          const descriptor: GPUComputePipelineDescriptor = {
             label: call.label,
             // Explicit, since "auto" would drop a binding that a variant does not touch.
             layout: device.createPipelineLayout({ bindGroupLayouts: [this.#layout(call)] }),
@@ -242,7 +242,12 @@ export class PipelineCache {
               module: device.createShaderModule({ label: call.name, code }),
               entryPoint: "main",
             },
-          }),
+          };
+          // Of Dawn's asynchronous compilations, one in a dozen or so never settles.
+          return this.#gpu.runtime === "dawn"
+            ? device.createComputePipeline(descriptor)
+            : device.createComputePipelineAsync(descriptor);
+        },
       );
     } catch (cause) {
       const message = cause instanceof Error ? cause.message : String(cause);
