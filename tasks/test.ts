@@ -32,6 +32,8 @@ async function run(tally: Tally, args: string[], env: Record<string, string> = {
     const { code, signal } = await new Deno.Command(Deno.execPath(), {
       args: ["test", ...PERMISSIONS, `--junit-path=${junit}`, ...args],
       env,
+      // A native crash may show as a process that never ends.
+      signal: AbortSignal.timeout(30 * 60_000),
       stdin: "null",
       stdout: "inherit",
       stderr: "inherit",
