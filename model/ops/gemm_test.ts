@@ -129,6 +129,20 @@ for (const software of [true, false]) {
         ),
         { numRuns: 40, seed: 4 },
       ));
+    await t.step("sums long enough to be cut into ranges", async () => {
+      for (const [i, epilogue] of EPILOGUES.entries()) {
+        const c = {
+          m: 21,
+          n: 18,
+          k: 1500 + i,
+          layout: LAYOUTS[i % 3]!,
+          epilogue,
+          pad: 4,
+          start: 4,
+        };
+        await check(gpu, { ...c, dtype: "f32" }, 1e-5);
+      }
+    });
     await t.step("the same bits each time", async () => {
       const c = { m: 65, n: 66, k: 129, layout: "nn", epilogue: "none", pad: 0, start: 0 } as const;
       assertEquals(
