@@ -12,6 +12,7 @@ import { Plan } from "./gpu/plan.ts";
 import { Tensor } from "./gpu/tensor.ts";
 import { download, upload } from "./gpu/transfer.ts";
 import { LayerContext } from "./layers/context.ts";
+import { routerQueryStatistics } from "./layers/router.ts";
 import { type BatchTensors, recordEvaluation } from "./network.ts";
 import { NO_TARGET } from "./ops/cross_entropy.ts";
 import { countUsage } from "./ops/routing.ts";
@@ -24,6 +25,10 @@ export interface LayerUsage {
   readonly layer: number;
   /** Times each expert was kept, `[N]`. */
   readonly counts: Uint32Array;
+  /** Mean over tokens and heads of the norm of the router's normalised queries, in the first batch. */
+  readonly query_norm_mean: number;
+  /** Their standard deviation, biased. */
+  readonly query_norm_std: number;
 }
 
 /** What an evaluation measured. */
@@ -95,7 +100,7 @@ export class Evaluator implements Disposable {
   readonly batchTokens: number;
   readonly #gpu: Gpu;
   readonly #batch: BatchTensors;
-  readonly #usage = new Map<number, Tensor>();
+  readonly #usage = new Map<number, { counts: Tensor; queries: Tensor }>();
   readonly #arenas: readonly Arena[];
   #built: BuiltPlan | undefined;
   #owned: BuiltPlans | undefined;
@@ -112,13 +117,18 @@ export class Evaluator implements Disposable {
       length,
       mode: "evaluate",
     });
-    const { index } = recordEvaluation(context, this.#batch);
+    const { index, layers } = recordEvaluation(context, this.#batch);
     for (const [layer, kept] of index) {
       const counts = new Tensor(`layers.${layer}.usage`, [config.num_experts], {
         dtype: "u32",
         owner: "statistics",
       });
-      this.#usage.set(layer, counts);
+      const { feedForward } = layers[layer]!.feedForward();
+      if (feedForward.kind !== "ethos") throw new Error(`Layer ${layer} keeps experts it has not`);
+      const { router } = feedForward.saved;
+      const at = `layers.${layer}.ffn.router`;
+      const queries = this.plan.keep(routerQueryStatistics(context, at, router));
+      this.#usage.set(layer, { counts, queries });
       countUsage(this.plan, `layers.${layer}.usage`, {
         index: kept,
         targets: this.#batch.targets,
@@ -126,7 +136,10 @@ export class Evaluator implements Disposable {
       });
     }
     // An arena each, for a dispatch may not read and write one buffer.
-    this.#arenas = [...(tensors ? [] : Object.values(this.#batch)), ...this.#usage.values()]
+    this.#arenas = [
+      ...(tensors ? [] : Object.values(this.#batch)),
+      ...this.#usage.values().map(({ counts }) => counts),
+    ]
       .map((tensor: Tensor) => new Arena(gpu, tensor.name, [tensor]));
   }
 
@@ -198,7 +211,10 @@ export class Evaluator implements Disposable {
   ): Promise<EvaluationResult> {
     const gpu = this.#gpu;
     const { byteLength, signal, onProgress } = options;
-    for (const counts of this.#usage.values()) upload(gpu, counts, new Uint32Array(counts.size));
+    for (const { counts } of this.#usage.values()) {
+      upload(gpu, counts, new Uint32Array(counts.size));
+    }
+    let queries: Promise<(Float32Array | Uint32Array)[]> | undefined;
     let tokens = 0;
     let bytes = 0;
     let total = 0;
@@ -215,6 +231,7 @@ export class Evaluator implements Disposable {
     for await (const row of rows) {
       signal?.throwIfAborted();
       this.#submit(row);
+      queries ??= Promise.all(this.#usage.values().map((layer) => download(gpu, layer.queries)));
       const next = { losses: download(gpu, this.#batch.losses), count: row.length - 1 };
       if (byteLength) { for (const token of row.subarray(1)) bytes += byteLength(token); }
       // Should the batch before fail, this one's failure is told by the same error.
@@ -225,8 +242,14 @@ export class Evaluator implements Disposable {
     await settle();
     if (tokens === 0) throw new RangeError("The text has no token to predict");
     const usage: LayerUsage[] = [];
-    for (const [layer, counts] of this.#usage) {
-      usage.push({ layer, counts: await download(gpu, counts) as Uint32Array });
+    for (const [layer, { counts }] of this.#usage) {
+      const [mean = NaN, deviation = NaN] = (await queries)?.[usage.length] ?? [];
+      usage.push({
+        layer,
+        counts: await download(gpu, counts) as Uint32Array,
+        query_norm_mean: mean,
+        query_norm_std: deviation,
+      });
     }
     const nats = total / tokens;
     return { tokens, bytes, total_nats: total, nats, perplexity: Math.exp(nats), usage };

@@ -206,6 +206,7 @@ Deno.test("Trainer.evaluate() measures what the reference does, whatever the bat
     const reference = await referenceOf(trainer);
     let nats = 0;
     const counts = new Uint32Array(trainer.config.num_experts);
+    const norms: number[] = [];
     // Sequences of 13, then the 7 predictions that are left: the rows after them do not matter.
     for (let at = 0; at < 59; at += 13) {
       const count = Math.min(13, 59 - at);
@@ -216,11 +217,23 @@ Deno.test("Trainer.evaluate() measures what the reference does, whatever the bat
         length: count,
       });
       nats += losses.crossEntropy * count;
-      for (const expert of losses.routings.get(1)!.index) counts[expert]! += 1;
+      const { index, query } = losses.routings.get(1)!;
+      for (const expert of index) counts[expert]! += 1;
+      // Of the first batch, two sequences.
+      const width = trainer.config.d_query;
+      for (let i = 0; at < 26 && i < query.data.length; i += width) {
+        norms.push(Math.hypot(...query.data.subarray(i, i + width)));
+      }
     }
     assert(Math.abs(result.total_nats / nats - 1) < 1e-5);
     assert(Math.abs(result.perplexity - Math.exp(nats / 59)) < 1e-2);
-    assertEquals(result.usage, [{ layer: 1, counts }]);
+    assertEquals(result.usage.map(({ layer }) => layer), [1]);
+    const [usage] = result.usage;
+    assertEquals(usage!.counts, counts);
+    const mean = norms.reduce((a, b) => a + b) / norms.length;
+    const variance = norms.reduce((sum, n) => sum + (n - mean) ** 2, 0) / norms.length;
+    assert(Math.abs(usage!.query_norm_mean / mean - 1) < 1e-5);
+    assert(Math.abs(usage!.query_norm_std / Math.sqrt(variance) - 1) < 1e-4);
     assertEquals(await trainer.evaluate(source), result);
     const part = await trainer.evaluate(source, { tokens: 20 });
     assertEquals(part.tokens, 20);

@@ -28,7 +28,12 @@ export function expertUnevenness(counts: Uint32Array): number {
 /** Means over the layers, as metrics; nothing for a model without experts. */
 export function usageStatistics(usage: readonly LayerUsage[]): Record<string, number> {
   if (usage.length === 0) return {};
-  const mean = (of: (counts: Uint32Array) => number) =>
-    usage.reduce((sum, { counts }) => sum + of(counts), 0) / usage.length;
-  return { expert_usage: mean(expertUsage), expert_unevenness: mean(expertUnevenness) };
+  const mean = (of: (layer: LayerUsage) => number) =>
+    usage.reduce((sum, layer) => sum + of(layer), 0) / usage.length;
+  return {
+    expert_usage: mean(({ counts }) => expertUsage(counts)),
+    expert_unevenness: mean(({ counts }) => expertUnevenness(counts)),
+    query_norm_mean: mean((layer) => layer.query_norm_mean),
+    query_norm_std: mean((layer) => layer.query_norm_std),
+  };
 }
