@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { listCheckpoints, loadModel, readModelConfig } from "./checkpoint.ts";
+import { listCheckpoints, loadModel, readModelConfig, shareCheckpoint } from "./checkpoint.ts";
 import { openTestGpu } from "./gpu/testing.ts";
 import type { Trainer } from "./trainer.ts";
 import {
@@ -133,6 +133,50 @@ Deno.test("A run that is killed and resumed ends in the bits of one that was not
     const again = await run(attempt, { table: killed }, finish);
     assertSameBits(again.state, expected.state);
     assertEquals(again.rest, expected.rest);
+  });
+});
+
+Deno.test("An interrupted run keeps what it did, and rows are on disk before the checkpoint that counts on them", async () => {
+  await withFolder(async (folder) => {
+    const finish = (trainer: Trainer) => readAll(trainer);
+    const whole = new Table();
+    const kept: number[] = [];
+    const missing: number[] = [];
+    whole.onFlush = () => {
+      // A kill comes at any moment: what a checkpoint resumes from must have been flushed by then.
+      for (const { name } of Deno.readDirSync(join(folder, "whole"))) {
+        const step = Number(/^step-(\d+)$/.exec(name)?.[1] ?? 0);
+        if (step > (kept.at(-1) ?? 0)) missing.push(step);
+      }
+      kept.push(Math.max(...whole.rows.map(([step]) => step)) + 1);
+    };
+    const expected = await run(join(folder, "whole"), { table: whole }, finish);
+    assertEquals(missing, []);
+
+    const stopped = new Table();
+    const controller = new AbortController();
+    stopped.measure = (step) => {
+      if (step === 4) controller.abort(new Error("interrupted"));
+    };
+    const attempt = join(folder, "stopped");
+    const interrupted = { table: stopped, signal: controller.signal };
+    await assertRejects(() => run(attempt, interrupted, finish), Error, "interrupted");
+    assertEquals((await listCheckpoints(attempt)).map(({ step }) => step), [3, 4]);
+    assertSameBits(await run(attempt, { table: stopped }, finish), expected);
+    assertEquals(stopped.rows, whole.rows);
+  });
+});
+
+Deno.test("shareCheckpoint: both places have the files, and either may go", async () => {
+  await withFolder(async (folder) => {
+    await Deno.mkdir(join(folder, "a", "deep"), { recursive: true });
+    await Deno.writeTextFile(join(folder, "a", "deep", "file"), "bytes");
+    await shareCheckpoint(join(folder, "a"), join(folder, "b"));
+    assertEquals(await Deno.readTextFile(join(folder, "a", "deep", "file")), "bytes");
+    await Deno.remove(join(folder, "b"), { recursive: true });
+    await shareCheckpoint(join(folder, "a"), join(folder, "b"));
+    await Deno.remove(join(folder, "a"), { recursive: true });
+    assertEquals(await Deno.readTextFile(join(folder, "b", "deep", "file")), "bytes");
   });
 });
 
