@@ -68,9 +68,16 @@ function withoutLabels(note: string): string {
   return note.replace(/\[[^\]]*\]/g, "");
 }
 
-/** A long list of nodes that are waited for, folded. */
+/** Reasons that one line shows. */
+const REASONS = 5;
+
+/** A long list of nodes that are waited for, folded; and of many reasons the first, since `why` lists them all. */
 function shorten(note: string): string {
-  return note.replace(/(waits for )(.*)$/, (_, start: string, names: string) =>
+  const reasons = note.replace(/(waits for )(.*)$/, (_, start: string, names: string) =>
     // Labels hold commas, but no brackets.
-    start + foldNames(names.split(/, (?![^[]*\])/)).join(", "));
+    start + foldNames(names.split(/, (?![^[]*\])/)).join(", ")).split("; ");
+  if (reasons.length <= REASONS + 1) return reasons.join("; ");
+  const waits = reasons.at(-1)!.startsWith("waits for ") ? reasons.splice(-1) : [];
+  const more = reasons.length - REASONS;
+  return [...reasons.slice(0, REASONS), `${more} more reasons (see why)`, ...waits].join("; ");
 }

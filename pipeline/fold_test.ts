@@ -31,3 +31,14 @@ Deno.test("foldNodes: notes that differ only in the nodes waited for are the sam
 Deno.test("foldNames: counts what is many", () => {
   assertEquals(foldNames(["a", ...cells(5)]), ["a", "train (5 nodes)"]);
 });
+
+Deno.test("foldNodes() shows the first of many reasons, and what is waited for", () => {
+  const note = Array.from({ length: 9 }, (_, i) => `code: file${i}.ts changed`).join("; ");
+  const [line] = foldNodes([
+    { node: "ablate", stage: "ablate", state: "stale", note: `${note}; waits for train` },
+  ]);
+  assertEquals(
+    line!.note,
+    `${note.split("; ").slice(0, 5).join("; ")}; 4 more reasons (see why); waits for train`,
+  );
+});
