@@ -3,7 +3,8 @@
  * Runs every test, then, where SwiftShader is installed, the GPU tests a second time on Dawn. Ends with the line
  * `N passed, N failed` and `deno test`'s verdict as exit code.
  *
- * Arguments go to `deno test`; with any, the second pass is left out unless `--dawn` is among them.
+ * Arguments go to `deno test`; with any, the second pass is left out unless `--dawn` is among them. (A file named `test.ts` would itself be
+ * taken for a test.)
  */
 
 import { findSwiftShader } from "../model/gpu/testing.ts";
