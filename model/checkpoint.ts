@@ -25,18 +25,24 @@ export const MODEL_FILE = "model.safetensors";
 const OPTIMIZER_FILE = "optimizer.safetensors";
 const STATE_FILE = "state.json";
 
-const stateSchema = z.strictObject({
-  format: z.literal("ethos-checkpoint-1"),
+/** What a checkpoint holds besides tensors. */
+export interface CheckpointState {
+  /** Version of the format. */
+  readonly format: "ethos-checkpoint-1";
   /** Updates done. */
-  step: z.int().min(0),
+  readonly step: number;
   /** Loss scale and counters of `shaders/control.wgsl`. */
+  readonly control: readonly number[];
+  /** Lowest validation loss so far, nats, and the update after which it was measured; null before the first evaluation. */
+  readonly best: { readonly step: number; readonly nats: number } | null;
+}
+
+const stateSchema: z.ZodType<CheckpointState> = z.strictObject({
+  format: z.literal("ethos-checkpoint-1"),
+  step: z.int().min(0),
   control: z.array(z.number()).length(CONTROL_STATE),
-  /** Lowest validation loss so far, and the update after which it was measured. */
   best: z.strictObject({ step: z.int(), nats: z.number() }).nullable(),
 });
-
-/** What a checkpoint holds besides tensors. */
-export type CheckpointState = z.infer<typeof stateSchema>;
 
 /** Writes the weights and running statistics of a trainer to one file, readable by any safetensors reader. */
 export async function saveModel(path: string, trainer: Trainer): Promise<void> {
@@ -138,7 +144,9 @@ export async function readModelConfig(path: string): Promise<ModelConfig> {
 
 /** Something whose weights can be replaced from a file. */
 export interface WeightSink {
+  /** The model whose tensors are filled; says which names and shapes a file must have. */
   readonly config: ModelConfig;
+  /** Replaces one tensor by name; `values` are row-major, all of them. */
   writeState(kind: StateKind, name: string, values: Float32Array): void;
 }
 

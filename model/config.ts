@@ -68,6 +68,62 @@ const fields = z.strictObject({
   ),
 });
 
+/** The `model` section, validated. Widths are multiples of 4. */
+export interface ModelSection {
+  /** `ethos`: generated experts after the leading dense layers; `dense`: SwiGLU everywhere. */
+  readonly kind: "ethos" | "dense";
+  /** Width of the residual stream, D. */
+  readonly d_model: number;
+  /** Layers, those with a dense feed-forward included. */
+  readonly num_layers: number;
+  /** Leading layers with a dense SwiGLU feed-forward; fewer than `num_layers` in an `ethos` model. */
+  readonly num_dense_layers: number;
+  /** Width F of the dense layers' SwiGLU. */
+  readonly d_ffn: number;
+  /** Attention heads. */
+  readonly num_heads: number;
+  /** Rank of the query's low-rank projection. */
+  readonly q_lora_rank: number;
+  /** Rank of the latent that keys and values are formed from, which is what decoding caches. */
+  readonly kv_lora_rank: number;
+  /** Per-head width of queries and keys without rotary position. */
+  readonly d_nope: number;
+  /** Per-head width of queries and keys with rotary position, a multiple of 8. */
+  readonly d_rope: number;
+  /** Per-head width of values. */
+  readonly d_v: number;
+  /** Experts in a layer, `N = K²`: an expert is a pair of K sub-keys. */
+  readonly num_experts: number;
+  /** Routing heads, H. */
+  readonly routing_heads: number;
+  /** Experts kept per routing head, k; at most K. */
+  readonly top_k: number;
+  /** Query width per routing head, both halves together; a multiple of 8. */
+  readonly d_query: number;
+  /** Whether the router's queries are normalised over the micro-batch. */
+  readonly router_batch_norm: boolean;
+  /** Coefficient of the load-balancing loss; 0 turns it off. */
+  readonly load_balance_coef: number;
+  /** Width of an expert's latent code. */
+  readonly d_latent: number;
+  /** Hidden width of the hypernetwork. */
+  readonly d_hidden: number;
+  /** Width of the token's context in context-aware generation; 0 is static generation. */
+  readonly d_context: number;
+  /**
+   * How experts run: every one generated once a step (`materialized`), per kept expert inside the kernel (`fused`), or with
+   * their two vectors formed in memory (`naive`); `auto` picks by the number of tokens. Changes no stored number.
+   */
+  readonly execution: "auto" | "materialized" | "fused" | "naive";
+}
+
+/**
+ * A Zod schema of the `model` section.
+ *
+ * @ignore Zod's own documentation describes it.
+ */
+export type ModelSchema = z.ZodType<ModelSection>;
+
 /**
  * Schema of the `model` section. Defaults are the paper's values.
  *
@@ -78,7 +134,7 @@ const fields = z.strictObject({
  * console.assert(model.num_experts === 262144);
  * ```
  */
-export const modelSchema = fields.superRefine((model, context) => {
+export const modelSchema: ModelSchema = fields.superRefine((model, context) => {
   const issue = (key: keyof typeof model, message: string) =>
     context.addIssue({ code: "custom", path: [key], message, input: model[key] });
   const subKeys = Math.sqrt(model.num_experts);
@@ -114,9 +170,6 @@ export const modelSchema = fields.superRefine((model, context) => {
     issue("d_context", `${model.d_context} is not a multiple of ${VECTOR}`);
   }
 });
-
-/** The `model` section, validated. */
-export type ModelSection = z.infer<typeof modelSchema>;
 
 /** A model's configuration: the `model` section with the vocabulary of the tokens that it reads. */
 export interface ModelConfig extends ModelSection {

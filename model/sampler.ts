@@ -67,6 +67,11 @@ export class Sampler {
   /** Sequences in one epoch. */
   readonly sequences: number;
 
+  /**
+   * Cuts `source` into sequences of `length` predictions, whose order `seed` chooses.
+   *
+   * @throws {RangeError} When the source is shorter than one sequence.
+   */
   constructor(source: TokenSource, options: { length: number; seed: number }) {
     this.#source = source;
     this.#length = options.length;

@@ -62,6 +62,85 @@ const fields = z.strictObject({
     .describe("what the backward pass computes again rather than keeps"),
 });
 
+/** The learning rate over updates. */
+export interface LearningRateSection {
+  /** Rate of the first update. */
+  readonly initial: number;
+  /** Rate after the warm-up. */
+  readonly peak: number;
+  /** Updates of linear warm-up. */
+  readonly warmup_steps: number;
+  /** What follows the warm-up. */
+  readonly schedule: "constant" | "cosine";
+  /** Share of the peak at which a cosine ends, 0 to 1. */
+  readonly final_fraction: number;
+}
+
+/** The dynamic loss scale of mixed precision. */
+export interface LossScaleSection {
+  /** Loss scale at the start. */
+  readonly initial: number;
+  /** Finite steps in a row after which the scale grows. */
+  readonly growth_interval: number;
+  /** What the scale is multiplied by when it grows. */
+  readonly growth_factor: number;
+  /** What the scale is multiplied by after a non-finite step. */
+  readonly backoff_factor: number;
+  /** The scale never falls below. */
+  readonly minimum: number;
+}
+
+/** The `train` section, validated. */
+export interface TrainSection {
+  /** Predictions in a sequence, L; a sequence supplies `L + 1` tokens. */
+  readonly sequence_length: number;
+  /** Sequences in a micro-batch, B. */
+  readonly micro_batch: number;
+  /** Micro-batches in an update. */
+  readonly gradient_accumulation: number;
+  /** Updates; absent when `tokens` is given. */
+  readonly steps?: number | undefined;
+  /** Training tokens, rounded up to whole updates; absent when `steps` is given. */
+  readonly tokens?: number | undefined;
+  /** The learning rate over updates. */
+  readonly learning_rate: LearningRateSection;
+  /** AdamW's decoupled weight decay. */
+  readonly weight_decay: number;
+  /** AdamW's decay of the first moment. */
+  readonly beta1: number;
+  /** AdamW's decay of the second moment. */
+  readonly beta2: number;
+  /** AdamW's epsilon. */
+  readonly epsilon: number;
+  /** Gradients are scaled down to this global norm. */
+  readonly clip_norm: number;
+  /** `mixed`: f16 matrix operands, f32 master weights and accumulation. */
+  readonly precision: "f32" | "mixed";
+  /** The dynamic loss scale of mixed precision. */
+  readonly loss_scale: LossScaleSection;
+  /** Non-finite steps in a row after which training stops. */
+  readonly max_non_finite_steps: number;
+  /** Updates between evaluations; 0 evaluates at the end only. */
+  readonly evaluate_every: number;
+  /** Held-out tokens of an evaluation during training. */
+  readonly evaluate_tokens: number;
+  /** Updates between checkpoints. */
+  readonly checkpoint_every: number;
+  /** Last checkpoints kept, besides the best. */
+  readonly keep_checkpoints: number;
+  /** Updates between rows of metrics. */
+  readonly log_every: number;
+  /** What the backward pass computes again rather than keeps. */
+  readonly recompute: "none" | "experts" | "full";
+}
+
+/**
+ * A Zod schema of the `train` section.
+ *
+ * @ignore Zod's own documentation describes it.
+ */
+export type TrainSchema = z.ZodType<TrainSection>;
+
 /**
  * Schema of the `train` section. Defaults are the paper's values; the length of training has none.
  *
@@ -73,7 +152,7 @@ const fields = z.strictObject({
  * console.assert(trainingSteps(train) === 3052);
  * ```
  */
-export const trainSchema = fields.superRefine((train, context) => {
+export const trainSchema: TrainSchema = fields.superRefine((train, context) => {
   const issue = (path: string[], message: string, input: unknown) =>
     context.addIssue({ code: "custom", path, message, input });
   if ((train.steps === undefined) === (train.tokens === undefined)) {
@@ -119,9 +198,6 @@ export const trainSchema = fields.superRefine((train, context) => {
     );
   }
 });
-
-/** The `train` section, validated. */
-export type TrainSection = z.infer<typeof trainSchema>;
 
 /** Tokens that one update learns from, `B · L · accumulation`. */
 export function tokensPerStep(

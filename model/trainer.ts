@@ -44,7 +44,9 @@ export interface StepRecord {
   readonly balance: number;
   /** Global norm of the gradient before clipping. */
   readonly grad_norm: number;
+  /** Learning rate. */
   readonly lr: number;
+  /** Loss scale that the gradient was computed with; 1 in f32. */
   readonly loss_scale: number;
   /** False when something was not finite and the update was skipped. */
   readonly applied: boolean;
@@ -56,7 +58,9 @@ export interface StepRecord {
 
 /** Options of {@linkcode Trainer.create}. */
 export interface TrainerOptions {
+  /** Sizes of the model. */
   readonly config: ModelConfig;
+  /** How it is trained; sizes of the batch are allocated for. */
   readonly train: TrainSection;
   /** Chooses the initial weights. */
   readonly seed: number;
@@ -74,9 +78,13 @@ export function skippedUpdates(control: readonly number[]): number {
 
 /** A model under training. */
 export class Trainer {
+  /** The device that it trains on. */
   readonly gpu: Gpu;
+  /** Sizes of the model. */
   readonly config: ModelConfig;
+  /** How it is trained. */
   readonly train: TrainSection;
+  /** Values, gradients and moments on the device. */
   readonly weights: Weights;
   /** Updates of the whole run. */
   readonly steps: number;
@@ -356,7 +364,11 @@ export class Trainer {
   }
 }
 
-type PlanName = "first" | "next" | "update" | "evaluate";
+/**
+ * Plans of a trainer: the first micro-batch of an update, one that adds to its gradient, the optimiser's update, and the forward pass of an
+ * evaluation.
+ */
+export type PlanName = "first" | "next" | "update" | "evaluate";
 
 /** Runs a plan a single time and frees it. */
 async function once(gpu: Gpu, plan: Plan): Promise<void> {

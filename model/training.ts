@@ -22,7 +22,9 @@ import { usageStatistics } from "./usage_statistics.ts";
 
 /** What a run reads. */
 export interface TrainingData {
+  /** What is learned from. */
   readonly train: TokenSource;
+  /** What evaluations during training score. */
   readonly validation: TokenSource;
   /** UTF-8 bytes that a token stands for; 0 for the one between documents. */
   byteLength(token: number): number;
@@ -38,19 +40,25 @@ export interface TrainingHooks {
   measure(step: number, values: Readonly<Record<string, number>>): void;
   /** Called before each checkpoint: what was written so far must survive with it. */
   flush(): void;
+  /** How far it is, with a remark such as the latest loss. */
   progress(step: number, remark: string): void;
+  /** Something worth knowing. */
   info(message: string): void;
+  /** Something that may be wrong. */
   warn(message: string): void;
 }
 
 /** Options of {@linkcode runTraining}. */
 export interface TrainingOptions {
+  /** What it learns from, and what it is measured on. */
   readonly data: TrainingData;
   /** Chooses the order of the data. */
   readonly seed: number;
   /** Holds checkpoints; found again by a later attempt. */
   readonly folder: string;
+  /** Told what happens. */
   readonly hooks: TrainingHooks;
+  /** When aborted, the run writes a checkpoint at the next safe place and throws. */
   readonly signal?: AbortSignal;
 }
 
@@ -58,17 +66,21 @@ export interface TrainingOptions {
 export interface TrainingResult {
   /** Updates done. */
   readonly step: number;
+  /** The last evaluation: update, held-out nats a token, and bits per byte of UTF-8. */
   readonly last: { readonly step: number; readonly nats: number; readonly bits_per_byte: number };
+  /** The evaluation with the lowest loss. */
   readonly best: { readonly step: number; readonly nats: number };
   /** Skipped updates. */
   readonly skipped: number;
-  /** Folder of the last checkpoint, and file of the best model. */
+  /** Folder of the last checkpoint. */
   readonly lastPath: string;
+  /** File of the best model. */
   readonly bestPath: string;
 }
 
 /** Training stopped because update after update was not finite. */
 export class DivergedError extends Error {
+  /** Name of the class, as printed. */
   override name = "DivergedError";
 }
 

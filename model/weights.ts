@@ -13,6 +13,7 @@ import type { OptimizerGroup } from "./ops/optimizer.ts";
 export interface WeightSpec {
   /** The specification's name: `layers.3.ffn.w1`. */
   readonly name: string;
+  /** Rows first. */
   readonly shape: readonly number[];
   /** Whether AdamW decays it. */
   readonly decay: boolean;
@@ -22,7 +23,9 @@ export interface WeightSpec {
 
 /** A parameter: one tensor, or several when it is larger than a binding. */
 export interface Table {
+  /** The specification's name. */
   readonly name: string;
+  /** Shape of the whole parameter. */
   readonly shape: readonly number[];
   /** Consecutive rows; all parts but the last have the same number. */
   readonly parts: readonly Tensor[];
@@ -48,7 +51,9 @@ const OWNERS: Readonly<Record<Kind, string>> = {
 
 /** All weights of a model, by the specification's names. */
 export class Weights {
+  /** Every parameter and running statistic, in the specification's order. */
   readonly specs: readonly WeightSpec[];
+  /** Whether an f16 copy is kept. */
   readonly precision: "f32" | "mixed";
   /** Decayed and other parameters. */
   readonly groups: readonly OptimizerGroup[];

@@ -15,10 +15,17 @@ import { parseYaml, readYamlFile } from "./config_yaml.ts";
 /** Files in one chain of `extends`. */
 const MAXIMUM_CHAIN = 16;
 
+/**
+ * Any Zod schema of `T`.
+ *
+ * @ignore Zod's own documentation describes it.
+ */
+export type ConfigurationSchema<T> = z.ZodType<T>;
+
 /** Options of {@linkcode loadConfiguration}. */
 export interface LoadConfigurationOptions<T> {
   /** What the configuration must be; strict objects find typos. */
-  readonly schema: z.ZodType<T>;
+  readonly schema: ConfigurationSchema<T>;
   /** Overrides, `model.d_latent=64`, in the order given; later ones win. */
   readonly set?: readonly string[];
 }

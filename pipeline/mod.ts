@@ -30,4 +30,3 @@ export type {
 export * from "./stage.ts";
 export type { Damage, Store } from "./store.ts";
 export { suggestion } from "./suggest.ts";
-export type { ZodType } from "zod";

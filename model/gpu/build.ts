@@ -23,10 +23,15 @@ type Encodable =
 
 /** A plan with memory, pipelines and bind groups. */
 export class BuiltPlan {
+  /** What was recorded. */
   readonly plan: Plan;
   readonly #steps: readonly Encodable[];
   readonly #uniforms: GPUBuffer | undefined;
 
+  /** Made by {@linkcode buildPlans}.
+   *
+   * @ignore
+   */
   constructor(plan: Plan, steps: readonly Encodable[], uniforms: GPUBuffer | undefined) {
     this.plan = plan;
     this.#steps = steps;

@@ -19,6 +19,7 @@ import type { Tensor } from "./tensor.ts";
 
 /** How a kernel uses a tensor. */
 export interface Binding {
+  /** What is bound. */
   readonly tensor: Tensor;
   /** `write` means that every element that is later read gets written; `update` reads and writes. */
   readonly access: "read" | "write" | "update";
@@ -52,6 +53,7 @@ export const atomic = (tensor: Tensor): Binding => binding(tensor, "update", 1, 
 
 /** A parameter that is a float rather than a whole number. */
 export interface Float {
+  /** The number; the kernel gets the nearest f32. */
   readonly float: number;
 }
 
@@ -72,8 +74,11 @@ export interface Call {
   readonly name: string;
   /** Text of the `.wgsl` file, after any library files that it needs. */
   readonly source: string;
+  /** Chooses a variant; each combination is compiled once. */
   readonly constants?: Constants;
+  /** Sizes and other numbers of this call, a uniform. */
   readonly params?: Params;
+  /** Tensors by the names that the kernel gives them. */
   readonly bindings: Readonly<Record<string, Binding>>;
   /** Workgroups, at most 65,535 an axis: see {@linkcode grid}. */
   readonly workgroups: readonly [number, number, number];

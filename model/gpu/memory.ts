@@ -12,7 +12,9 @@ const STORAGE = () => GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBuff
 
 /** A line of the memory report. */
 export interface MemoryLine {
+  /** What the memory is for: `weights`, `gradients`, `activations` … */
   readonly owner: string;
+  /** Bytes allocated. */
   readonly bytes: number;
 }
 

@@ -12,7 +12,9 @@ import { type DType, Tensor } from "./tensor.ts";
 
 /** A dispatch with its costs filled in. */
 export interface Dispatch extends Call {
+  /** Floating-point operations; 0 when it does none worth counting. */
   readonly flops: number;
+  /** Bytes that it must move. */
   readonly bytes: number;
 }
 
@@ -24,19 +26,24 @@ export type Step =
 
 /** Options of {@linkcode Plan.tensor}. */
 export interface TensorOptions {
+  /** Defaults to `f32`. */
   readonly dtype?: DType;
+  /** Line of the memory report; defaults to `activations`. */
   readonly owner?: string;
 }
 
 /** A recorded list of operations on one device. */
 export class Plan {
+  /** The device that it is recorded for: what it may use decides between variants of kernels. */
   readonly gpu: Gpu;
+  /** Name of the plan, shown by the profiler. */
   readonly label: string;
   readonly #steps: Step[] = [];
   readonly #transient = new Set<Tensor>();
   readonly #kept = new Set<Tensor>();
   #scope: string[] = [];
 
+  /** An empty plan. */
   constructor(gpu: Gpu, label: string) {
     this.gpu = gpu;
     this.label = label;

@@ -12,6 +12,7 @@ export const BYTES: Readonly<Record<DType, number>> = { f32: 4, f16: 2, u32: 4 }
 
 /** A range of a GPU buffer. */
 export interface Memory {
+  /** The buffer. */
   readonly buffer: GPUBuffer;
   /** Offset in bytes, a multiple of 256. */
   readonly offset: number;
@@ -33,9 +34,11 @@ export function roundUp(n: number, multiple: number): number {
  * kernel reads rows as `vec4`s; `stride` says how long a row is in memory.
  */
 export class Tensor {
+  /** Shown in messages and by the profiler. */
   readonly name: string;
   /** Shape, slowest axis first. */
   readonly shape: readonly number[];
+  /** Type of its elements. */
   readonly dtype: DType;
   /** What the memory report counts it under: `weights`, `gradients`, `activations` … */
   readonly owner: string;
@@ -45,6 +48,11 @@ export class Tensor {
   readonly start: number;
   #memory: Memory | undefined;
 
+  /**
+   * A tensor without memory, f32 and an activation unless `options` say otherwise. `base` and `start` make a view.
+   *
+   * @throws {RangeError} When a length of the shape is not a positive whole number.
+   */
   constructor(
     name: string,
     shape: readonly number[],

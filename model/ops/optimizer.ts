@@ -23,13 +23,19 @@ import type { Tensor } from "../gpu/tensor.ts";
 
 /** Chunks of parameters that the optimiser treats alike. */
 export interface OptimizerGroup {
+  /** Whether weight decay applies. */
   readonly decay: boolean;
   /** Flat tensors of equal length: `operand` is the f16 copy, absent in f32 precision. */
   readonly chunks: readonly {
+    /** Weights. */
     readonly value: Tensor;
+    /** Their gradient, times the loss scale. */
     readonly gradient: Tensor;
+    /** First moments. */
     readonly m: Tensor;
+    /** Second moments. */
     readonly v: Tensor;
+    /** The f16 copy that matrix products read. */
     readonly operand: Tensor | undefined;
   }[];
 }

@@ -282,7 +282,7 @@ async function checkDawn(devices: DeviceDiagnosis[]): Promise<Check> {
       name,
       state: "absent",
       found: code === 0 ? message(error) : `its process ended with exit code ${code}`,
-      remedy: "Only needed for matrix units (`--gpu dawn`), on a real GPU.",
+      remedy: "Only needed for matrix units (`ETHOS_GPU=dawn`), on a real GPU.",
     };
   }
 }
