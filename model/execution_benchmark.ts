@@ -66,9 +66,11 @@ export async function timeExecution(
   const [x, residual, dy] = inputs as [Tensor, Tensor, Tensor];
 
   const setUp = new Plan(gpu, "set-up");
-  for (const { name, init } of specs) {
+  for (const { name, init, trained } of specs) {
     const deviation = init.kind === "normal" ? init.std : 1;
-    for (const table of [weights.value(name), weights.operand(name)]) {
+    // Running statistics have no copy for products to read.
+    const tables = trained ? [weights.value(name), weights.operand(name)] : [weights.value(name)];
+    for (const table of tables) {
       initializeNormal(setUp, name, table.parts, { seed: 1, deviation });
     }
   }
