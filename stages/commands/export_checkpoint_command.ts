@@ -10,7 +10,10 @@ import { type Command, stringArgument } from "../../pipeline/command.ts";
 export const exportCheckpointCommand: Command = {
   name: "export-checkpoint",
   summary: "Copy a node's checkpoint (safetensors, vocabulary) to a folder",
-  examples: [["export-checkpoint --checkpoint 'train[base,seed=1]' --out model", "to model/"]],
+  examples: [[
+    "export-checkpoint --checkpoint 'train[base,seed=1]' --out exported",
+    "to exported/",
+  ]],
   options: {
     checkpoint: {
       type: "string",

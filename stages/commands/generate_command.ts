@@ -22,7 +22,10 @@ export const generateCommand: Command = {
       "generate --checkpoint 'train[base,seed=1]' --prompt 'Once upon a time'",
       "a model of the store",
     ],
-    ["generate --checkpoint model/ --prompt 'It was' --temperature 0", "an exported one, greedily"],
+    [
+      "generate --checkpoint exported/ --prompt 'It was' --temperature 0",
+      "an exported one, greedily",
+    ],
   ],
   options: {
     ...CHECKPOINT_OPTIONS,
