@@ -15,6 +15,7 @@ import {
   type SubgroupMatrixConfig,
   WEBGPU_DEFAULTS,
 } from "./capabilities.ts";
+import { paceDawn } from "./dawn_polling.ts";
 
 export type { Capabilities, Runtime, SubgroupMatrixConfig } from "./capabilities.ts";
 
@@ -294,6 +295,7 @@ async function loadDawn(): Promise<GPU> {
     "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model,disable_robustness",
   ]);
   keepAlive.push(instance);
+  paceDawn();
   return instance;
 }
 
