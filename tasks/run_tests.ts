@@ -20,8 +20,8 @@ const PERMISSIONS = [
   "--allow-net=127.0.0.1",
 ];
 
-/** Milliseconds that one test file may take on Dawn with SwiftShader; those that end take up to 20 seconds on two cores. */
-const DAWN_LIMIT = 60_000;
+/** Milliseconds that one test file may take on Dawn with SwiftShader; the slowest takes 40 seconds on two idle cores. */
+const DAWN_LIMIT = 180_000;
 
 /** Counts of one or several runs. */
 interface Tally {
@@ -105,16 +105,21 @@ if (all || Deno.args.includes("--dawn")) {
     // A process a file: Dawn's native objects do not survive the isolate of a test file.
     const files = await gpuTests("model");
     const unfinished: string[] = [];
+    const began = performance.now();
     for (const file of files) {
       const options = { env: { ETHOS_GPU: "dawn", ETHOS_ICD: icd }, limit: DAWN_LIMIT };
       if (!await run(tally, ["--no-check", file], options)) unfinished.push(file);
     }
+    const seconds = Math.round((performance.now() - began) / 1000);
+    console.log(
+      `\n${
+        files.length - unfinished.length
+      } of ${files.length} files came to an end on Dawn, in ${seconds} s`,
+    );
     for (const file of unfinished) {
-      console.log(`${file} did not come to an end on Dawn (see ARCHITECTURE.md)`);
+      console.log(`${file} was not done on Dawn after ${DAWN_LIMIT / 1000} s, and was ended`);
     }
-    // Dawn's binding for Node now and then loses a promise and then waits in a circle: no fault of a kernel, so it fails
-    // the tests only for those who asked for Dawn, or when hardly anything ran.
-    if (!all || unfinished.length > files.length / 2) tally.failed += unfinished.length;
+    tally.failed += unfinished.length;
   }
 }
 console.log(`\n${tally.passed} passed, ${tally.failed} failed`);

@@ -248,10 +248,7 @@ export class PipelineCache {
               entryPoint: "main",
             },
           };
-          // Of Dawn's asynchronous compilations, one in a dozen or so never settles.
-          return this.#gpu.runtime === "dawn"
-            ? device.createComputePipeline(descriptor)
-            : device.createComputePipelineAsync(descriptor);
+          return device.createComputePipelineAsync(descriptor);
         },
       );
     } catch (cause) {
