@@ -8,8 +8,8 @@
  * functions behind whose removal takes minutes, quadratic in their number, during which JavaScript stands still
  * and everything looks as if a promise had been lost.
  *
- * The longer a wait has taken, the longer the next question is put off, so that a wait takes some hundred functions,
- * whatever its length, and hardly more time.
+ * The longer a wait has taken, the longer the next question is put off, so that a wait takes some hundred functions and
+ * fifty more for each second, and hardly more time.
  *
  * @module
  */
