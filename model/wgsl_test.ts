@@ -282,8 +282,12 @@ for (const profile of DEVICE_PROFILES) {
   const { name, runtime, capabilities } = profile;
   Deno.test(`Every shader is part of a kernel for ${name} (${runtime})`, async () => {
     const names = kernels.filter((k) => k.profile === profile).map(({ name }) => name);
-    // What is for the other kind: processors that play GPU, or real ones.
-    const other = capabilities.software ? /_tiled$|^gemm_reduce$/ : /_direct$/;
+    // What is for other kinds: processors that play GPU, real ones, those with matrix units.
+    const other = capabilities.software
+      ? /_tiled$|_matrix$|^gemm_reduce$/
+      : capabilities.subgroup_matrix.length > 0
+      ? /_direct$/
+      : /_direct$|_matrix$/;
     const missing: string[] = [];
     for await (const entry of Deno.readDir(new URL("../shaders/", import.meta.url))) {
       const stem = entry.name.replace(/\.wgsl$/, "");

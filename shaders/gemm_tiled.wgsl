@@ -1,19 +1,89 @@
 // C = epilogue(op(A) · op(B)) through tiles in workgroup memory; layouts, params and epilogues as in gemm_direct.wgsl.
 //
-// A workgroup of 16 × 16 invocations computes a TILE × TILE block of C, each invocation FRAGMENT × FRAGMENT numbers, in steps of 16 along K.
+// A workgroup of 16 × 16 invocations computes a TILE × TILE block of C, each invocation FRAGMENT × FRAGMENT numbers, in steps of STEP along K.
 // Both operands are kept K-major (a row of a tile holds TILE numbers of one k), whatever the layout, so the inner loop is the same:
-// FRAGMENT² products for 2·FRAGMENT loads from workgroup memory. Bound by those loads and, for small matrices, by the number of tiles.
+// FRAGMENT² products for 2·FRAGMENT loads from workgroup memory. While one step is multiplied the next is on its way from memory: two buffers, one barrier a step.
+// Arrays are nested and all their indices but one are constants, since naga clamps each dynamic one. Bound by arithmetic, two thirds of its peak; by
+// the number of tiles for small matrices.
 //
-// SPLIT: K is cut into `splits` ranges of `range` (a multiple of 16), each with workgroups of its own, which write p [splits, M, N padded to 4];
+// SPLIT: K is cut into `splits` ranges of `range` (a multiple of 2·STEP), each with workgroups of its own, which write p [splits, M, N padded to 4];
 // gemm_reduce.wgsl adds them up in order. For few tiles with long sums, such as the gradients of weights.
 
 const TILE4 = TILE / 4u;
+const STEP4 = STEP / 4u;
 
-var<workgroup> tile_a: array<vec4f, 16u * TILE4>;
-var<workgroup> tile_b: array<vec4f, 16u * TILE4>;
+var<workgroup> tile_a: array<array<array<vec4f, TILE4>, STEP>, 2>;
+var<workgroup> tile_b: array<array<array<vec4f, TILE4>, STEP>, 2>;
 
-{% macro acc(r, c) %}c{{ r }}_{{ c }}{% endmacro %}
 {% set quads = FRAGMENT // 4 %}
+{% set loads = TILE * STEP // 1024 %}
+{# Takes this invocation's part of the operands of one step into registers. Beyond K they are zero. #}
+{% macro fetch(base) %}
+{% for i in range(loads) %}
+  {
+    let item = lane + {{ 256 * i }}u;
+{% if LAYOUT == "tn" %}
+    // Rows of A run along M.
+    let k = {{ base }} + item / TILE4;
+    let m4 = min(top / 4u + item % TILE4, (params.m - 1u) / 4u);
+    next_a{{ i }} = select(vec4f(), load_a(params.a_start + min(k, params.k - 1u) * params.lda + m4), k < params.k);
+{% else %}
+    let row = min(top + item / STEP4, params.m - 1u);
+    let k4 = {{ base }} / 4u + item % STEP4;
+    next_a{{ i }} = select(vec4f(), load_a(params.a_start + row * params.lda + min(k4, (params.k - 1u) / 4u)), 4u * k4 < params.k);
+{% endif %}
+{% if LAYOUT == "nt" %}
+    let column = min(left + item / STEP4, params.n - 1u);
+    let bk4 = {{ base }} / 4u + item % STEP4;
+    next_b{{ i }} = select(vec4f(), load_b(params.b_start + column * params.ldb + min(bk4, (params.k - 1u) / 4u)), 4u * bk4 < params.k);
+{% else %}
+    let bk = {{ base }} + item / TILE4;
+    let n4 = min(left / 4u + item % TILE4, (params.n - 1u) / 4u);
+    next_b{{ i }} = select(vec4f(), load_b(params.b_start + min(bk, params.k - 1u) * params.ldb + n4), bk < params.k);
+{% endif %}
+  }
+{% endfor %}
+{% endmacro %}
+{# Four numbers of one row of an operand go to four rows of its tile. #}
+{% macro transpose(tile, value) %}
+    {
+      let row = item / STEP4;
+      let k = item % STEP4 * 4u;
+{% for j in range(4) %}
+      {{ tile }}[k + {{ j }}u][row / 4u][row % 4u] = {{ value }}[{{ j }}];
+{% endfor %}
+    }
+{% endmacro %}
+{% macro put(buffer) %}
+{% for i in range(loads) %}
+  {
+    let item = lane + {{ 256 * i }}u;
+{% if LAYOUT == "tn" %}
+    tile_a[{{ buffer }}][item / TILE4][item % TILE4] = next_a{{ i }};
+{% else %}
+{{ transpose("tile_a[" ~ buffer ~ "]", "next_a" ~ i) }}
+{% endif %}
+{% if LAYOUT == "nt" %}
+{{ transpose("tile_b[" ~ buffer ~ "]", "next_b" ~ i) }}
+{% else %}
+    tile_b[{{ buffer }}][item / TILE4][item % TILE4] = next_b{{ i }};
+{% endif %}
+  }
+{% endfor %}
+{% endmacro %}
+{% macro multiply(buffer) %}
+{% for k in range(STEP) %}
+  {
+{% for i in range(quads) %}
+    let a{{ i }} = tile_a[{{ buffer }}][{{ k }}][y + {{ 16 * i }}u];
+    let b{{ i }} = tile_b[{{ buffer }}][{{ k }}][x + {{ 16 * i }}u];
+{% endfor %}
+{% for r in range(FRAGMENT) %}{% for c in range(quads) %}
+    c{{ r }}_{{ c }} = fma(vec4f(a{{ r // 4 }}[{{ r % 4 }}]), b{{ c }}, c{{ r }}_{{ c }});
+{% endfor %}{% endfor %}
+  }
+{% endfor %}
+{% endmacro %}
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
   let across = (params.n + TILE - 1u) / TILE;
@@ -34,58 +104,29 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let left = (tile % across) * TILE;
   // The whole workgroup leaves together, so the barriers below stay uniform.
   if (top >= params.m) { return; }
-  let x = lane % 16u;
-  let y = lane / 16u;
+  // 32 neighbours work on 8 × 4 fragments: they read fewer different numbers than 16 × 2 would.
+  let x = lane % 8u + lane / 32u % 2u * 8u;
+  let y = lane / 8u % 4u + lane / 64u * 4u;
 {% for r in range(FRAGMENT) %}{% for c in range(quads) %}
-  var {{ acc(r, c) }} = vec4f();
+  var c{{ r }}_{{ c }} = vec4f();
 {% endfor %}{% endfor %}
-
-  for (var base = begin; base < end; base += 16u) {
-{% for i in range(TILE // 64) %}
-    {
-      let item = lane + {{ 256 * i }}u;
-{% if LAYOUT == "tn" %}
-      // Rows of A run along M: a vec4 goes into the tile as it is.
-      let k = base + item / TILE4;
-      let m4 = top / 4u + item % TILE4;
-      tile_a[item] = select(vec4f(), load_a(params.a_start + min(k, params.k - 1u) * params.lda + min(m4, (params.m - 1u) / 4u)), k < params.k);
-{% else %}
-      // Rows of A run along K: four numbers of one row go to four rows of the tile.
-      let row = item / 4u;
-      let k4 = base / 4u + item % 4u;
-      let v = select(vec4f(), load_a(params.a_start + min(top + row, params.m - 1u) * params.lda + min(k4, (params.k - 1u) / 4u)), 4u * k4 < params.k);
-      let at = (item % 4u) * 4u * TILE4 + row / 4u;
-{% for j in range(4) %}
-      tile_a[at + {{ j }}u * TILE4][row % 4u] = v[{{ j }}];
+{% for i in range(loads) %}
+  var next_a{{ i }}: vec4f;
+  var next_b{{ i }}: vec4f;
 {% endfor %}
-{% endif %}
-{% if LAYOUT == "nt" %}
-      let column = item / 4u;
-      let bk4 = base / 4u + item % 4u;
-      let w = select(vec4f(), load_b(params.b_start + min(left + column, params.n - 1u) * params.ldb + min(bk4, (params.k - 1u) / 4u)), 4u * bk4 < params.k);
-      let b_at = (item % 4u) * 4u * TILE4 + column / 4u;
-{% for j in range(4) %}
-      tile_b[b_at + {{ j }}u * TILE4][column % 4u] = w[{{ j }}];
-{% endfor %}
-{% else %}
-      let bk = base + item / TILE4;
-      let n4 = left / 4u + item % TILE4;
-      tile_b[item] = select(vec4f(), load_b(params.b_start + min(bk, params.k - 1u) * params.ldb + min(n4, (params.n - 1u) / 4u)), bk < params.k);
-{% endif %}
-    }
-{% endfor %}
+{{ fetch("begin") }}
+{{ put("0") }}
+  workgroupBarrier();
+  for (var base = begin; base < end; base += 2u * STEP) {
+{{ fetch("(base + STEP)") }}
+{{ multiply("0") }}
+{{ put("1") }}
     workgroupBarrier();
-{% for k in range(16) %}
-    {
-{% for i in range(quads) %}
-      let a{{ i }} = tile_a[{{ k }}u * TILE4 + y + {{ 16 * i }}u];
-      let b{{ i }} = tile_b[{{ k }}u * TILE4 + x + {{ 16 * i }}u];
-{% endfor %}
-{% for r in range(FRAGMENT) %}{% for c in range(quads) %}
-      {{ acc(r, c) }} = fma(vec4f(a{{ r // 4 }}[{{ r % 4 }}]), b{{ c }}, {{ acc(r, c) }});
-{% endfor %}{% endfor %}
+    if (base + 2u * STEP < end) {
+{{ fetch("(base + 2u * STEP)") }}
     }
-{% endfor %}
+{{ multiply("1") }}
+{{ put("0") }}
     workgroupBarrier();
   }
 
@@ -97,9 +138,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for c in range(quads) %}
       let column{{ c }} = left / 4u + x + {{ 16 * c }}u;
 {% if SPLIT %}
-      if (column{{ c }} < columns4) { store_p((split * params.m + row) * columns4 + column{{ c }}, {{ acc(r, c) }}); }
+      if (column{{ c }} < columns4) { store_p((split * params.m + row) * columns4 + column{{ c }}, c{{ r }}_{{ c }}); }
 {% else %}
-      if (column{{ c }} < columns4) { finish(row, column{{ c }}, {{ acc(r, c) }}); }
+      if (column{{ c }} < columns4) { finish(row, column{{ c }}, c{{ r }}_{{ c }}); }
 {% endif %}
 {% endfor %}
     }

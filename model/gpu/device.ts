@@ -293,6 +293,8 @@ async function loadDawn(): Promise<GPU> {
     // Subgroup matrices are experimental; robustness costs a third of a matrix product's speed, and every kernel
     // guards its own edges.
     "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model,disable_robustness",
+    // Timestamps are for the profiler, and 65 µs apart unless asked otherwise.
+    "disable-dawn-features=timestamp_quantization",
   ]);
   keepAlive.push(instance);
   paceDawn();

@@ -23,8 +23,8 @@ export interface Binding {
   readonly tensor: Tensor;
   /** `write` means that every element that is later read gets written; `update` reads and writes. */
   readonly access: "read" | "write" | "update";
-  /** Elements per array entry: 4 for `vec4`s, 1 for scalars. */
-  readonly lanes: 1 | 4;
+  /** Elements per array entry: 4 for `vec4`s, 1 for scalars, 8 for the bits of eight halves. */
+  readonly lanes: 1 | 4 | 8;
   /** Declared as `atomic<u32>`. */
   readonly atomic: boolean;
 }
@@ -40,6 +40,8 @@ const binding = (
 export const read = (tensor: Tensor): Binding => binding(tensor, "read", 4);
 /** Writes every element of a tensor as `vec4`s. */
 export const write = (tensor: Tensor): Binding => binding(tensor, "write", 4);
+/** Reads the bits of an f16 tensor as `vec4u`s, eight halves each, which have no `load_`. */
+export const readBits = (tensor: Tensor): Binding => binding(tensor, "read", 8);
 /** Reads and writes a tensor as `vec4`s. */
 export const update = (tensor: Tensor): Binding => binding(tensor, "update", 4);
 /** Reads a tensor element by element. Not for f16. */
@@ -145,7 +147,14 @@ function declare(name: string, b: Binding, slot: number, native: boolean): strin
   if (dtype === "f16" && b.lanes === 1) {
     throw new TypeError(`Tensor ${b.tensor.name} is f16, which kernels bind as vec4s only`);
   }
-  const element = b.atomic
+  if (b.lanes === 8 && dtype !== "f16") {
+    throw new TypeError(
+      `Tensor ${b.tensor.name} is ${dtype}; only the bits of f16 are read by eights`,
+    );
+  }
+  const element = b.lanes === 8
+    ? "vec4u"
+    : b.atomic
     ? "atomic<u32>"
     : b.lanes === 1
     ? dtype
@@ -153,7 +162,7 @@ function declare(name: string, b: Binding, slot: number, native: boolean): strin
     ? (native ? "vec4<f16>" : "vec2u")
     : `vec4<${dtype}>`;
   lines.push(`@group(0) @binding(${slot}) var<storage, ${access}> ${name}: array<${element}>;`);
-  if (dtype === "u32" || b.lanes === 1) return lines;
+  if (dtype === "u32" || b.lanes !== 4) return lines;
   // Named so that no binding's name hides them.
   const at = `${name}[entry_]`;
   const load = dtype === "f32"

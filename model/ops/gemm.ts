@@ -8,10 +8,10 @@ import epilogueSource from "../../shaders/gemm_epilogue.wgsl" with { type: "text
 import geluSource from "../../shaders/gelu.wgsl" with { type: "text" };
 import directSource from "../../shaders/gemm_direct.wgsl" with { type: "text" };
 import reduceSource from "../../shaders/gemm_reduce.wgsl" with { type: "text" };
-import tiledSource from "../../shaders/gemm_tiled.wgsl" with { type: "text" };
-import { type Binding, grid, read, update, write } from "../gpu/kernel.ts";
+import { type Binding, grid, read, readBits, update, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import { roundUp, type Tensor } from "../gpu/tensor.ts";
+import { GPU_TILES, gpuKernel, MAX_SPLITS, SPLIT_TERMS } from "./gemm_kernels.ts";
 
 /** A matrix inside a tensor: which columns, and how far apart rows are. */
 export interface Matrix {
@@ -112,16 +112,6 @@ function splitSum(
   }
 }
 
-/** Tiles that keep a large GPU busy: two for each of 132 multiprocessors. */
-const GPU_TILES = 264;
-/** Terms of a sum that are worth a workgroup of their own. */
-const SPLIT_TERMS = 256;
-/** Parts that a sum is cut into at most, which bounds the workspace. */
-const MAX_SPLITS = 64;
-
-/** Output numbers below which tiles of 128 would leave a GPU idle. */
-const LARGE = 128 * 128 * 64;
-
 /**
  * Records `C = epilogue(op(A) · op(B))`, accumulated in f32.
  *
@@ -130,12 +120,10 @@ const LARGE = 128 * 128 * 64;
 export function gemm(
   plan: Plan,
   label: string,
-  operands: { a: Matrix | Tensor; b: Matrix | Tensor; c: Matrix | Tensor } & GemmOptions,
+  product: { a: Matrix | Tensor; b: Matrix | Tensor; c: Matrix | Tensor } & GemmOptions,
 ): void {
-  const { layout = "nn", epilogue = "none", addend } = operands;
-  const [a, b, c] = [operands.a, operands.b, operands.c].map((o) =>
-    "tensor" in o ? o : matrix(o)
-  ) as [
+  const { layout = "nn", epilogue = "none", addend } = product;
+  const [a, b, c] = [product.a, product.b, product.c].map((o) => "tensor" in o ? o : matrix(o)) as [
     Matrix,
     Matrix,
     Matrix,
@@ -151,12 +139,10 @@ export function gemm(
     throw new TypeError(`${label}: the epilogue ${epilogue} and the addend do not go together`);
   }
   const inPlace = epilogue === "accumulate" || epilogue === "gelu_backward";
-  const bindings: Record<string, Binding> = {
-    a: read(a.tensor),
-    b: read(b.tensor),
+  const outputs: Record<string, Binding> = {
     c: inPlace ? update(c.tensor) : write(c.tensor),
+    ...(addend && { e: read(addend) }),
   };
-  if (addend) bindings["e"] = read(addend);
   const shared = {
     label,
     params: {
@@ -170,7 +156,7 @@ export function gemm(
       b_start: b.start / 4,
       c_start: c.start / 4,
     },
-    bindings,
+    bindings: { a: read(a.tensor), b: read(b.tensor), ...outputs },
     flops: 2 * m * n * k,
     bytes: 4 * (m * k + k * n + m * n * (inPlace || addend ? 2 : 1)),
   };
@@ -194,19 +180,35 @@ export function gemm(
     });
     return;
   }
-  const tile = m * n >= LARGE ? 128 : 64;
+  // Whether the operands can be read by eight halves.
+  const halves =
+    [a, b].every(({ tensor, stride, start }) =>
+      tensor.dtype === "f16" && stride % 8 === 0 && start % 8 === 0
+    ) && (layout === "tn" || k % 8 === 0);
+  const { tile, step, kernel, bits } = gpuKernel(plan.gpu.capabilities, { m, n, halves });
+  const operands = bits
+    ? {
+      bindings: { a: readBits(a.tensor), b: readBits(b.tensor) },
+      params: {
+        ...shared.params,
+        lda: a.stride,
+        ldb: b.stride,
+        a_start: a.start,
+        b_start: b.start,
+      },
+    }
+    : { bindings: { a: read(a.tensor), b: read(b.tensor) }, params: shared.params };
   const tiles = Math.ceil(m / tile) * Math.ceil(n / tile);
   const splits = Math.min(Math.floor(GPU_TILES / tiles), Math.floor(k / SPLIT_TERMS), MAX_SPLITS);
-  const tiled = {
-    name: "gemm_tiled",
-    constants: { ...constants, TILE: tile, FRAGMENT: tile / 16 },
-  };
+  const tiled = { name: kernel.name, constants: { ...constants, ...kernel.constants } };
   if (splits < 2) {
     plan.dispatch({
       ...shared,
       ...tiled,
-      source: epilogueSource + tiledSource,
+      source: epilogueSource + kernel.source,
       constants: { ...tiled.constants, SPLIT: false },
+      params: operands.params,
+      bindings: { ...operands.bindings, ...outputs },
       workgroups: grid(tiles),
     });
     return;
@@ -217,13 +219,12 @@ export function gemm(
   plan.dispatch({
     ...shared,
     ...tiled,
-    source: tiledSource,
+    source: kernel.source,
     constants: { ...tiled.constants, SPLIT: true, EPILOGUE: "none" },
-    params: { ...shared.params, splits, range: roundUp(Math.ceil(k / splits), 16) },
-    bindings: { a: read(a.tensor), b: read(b.tensor), p: write(partial) },
+    params: { ...operands.params, splits, range: roundUp(Math.ceil(k / splits), step) },
+    bindings: { ...operands.bindings, p: write(partial) },
     workgroups: grid(tiles * splits),
   });
-  const { a: _a, b: _b, ...outputs } = bindings;
   plan.dispatch({
     label: `${label}.reduce`,
     name: "gemm_reduce",

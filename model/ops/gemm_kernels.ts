@@ -1,0 +1,100 @@
+/**
+ * Which kernel multiplies on a GPU, and in tiles of what size.
+ *
+ * @module
+ */
+
+import matrixSource from "../../shaders/gemm_matrix.wgsl" with { type: "text" };
+import tiledSource from "../../shaders/gemm_tiled.wgsl" with { type: "text" };
+import type { Capabilities, SubgroupMatrixConfig } from "../gpu/capabilities.ts";
+import type { Constants } from "../gpu/kernel.ts";
+
+/** Tiles that keep a large GPU busy: two for each of 132 multiprocessors. */
+export const GPU_TILES = 264;
+/** Terms of a sum that are worth a workgroup of their own. */
+export const SPLIT_TERMS = 256;
+/** Parts that a sum is cut into at most, which bounds the workspace. */
+export const MAX_SPLITS = 64;
+
+/** Output numbers below which tiles of 128 would leave a GPU idle. */
+const LARGE = 128 * 128 * 64;
+
+/** A kernel that computes square tiles of the product. */
+export interface GpuKernel {
+  /** Rows and columns of a workgroup's tile. */
+  readonly tile: number;
+  /** A range of the sum that a workgroup takes is a multiple of it. */
+  readonly step: number;
+  /** Whether it reads its operands as bits, eight halves at a time, and counts their strides in halves. */
+  readonly bits: boolean;
+  /** What to dispatch. */
+  readonly kernel: {
+    readonly name: string;
+    readonly source: string;
+    readonly constants: Constants;
+  };
+}
+
+/** Chooses for a product of `m × n` numbers; `halves` says that both operands are f16 and aligned to eight of them. */
+export function gpuKernel(
+  capabilities: Capabilities,
+  { m, n, halves }: { m: number; n: number; halves: boolean },
+): GpuKernel {
+  const unit = halves ? matrixUnit(capabilities) : undefined;
+  if (unit) {
+    const step = 32;
+    return {
+      tile: MATRIX_TILE,
+      step,
+      bits: true,
+      kernel: {
+        name: "gemm_matrix",
+        source: matrixSource,
+        constants: {
+          SUBGROUP_MATRIX: true,
+          SUBGROUP: capabilities.subgroup_max_size,
+          TILE: MATRIX_TILE,
+          STEP: step,
+          M: unit.m,
+          N: unit.n,
+          K: unit.k,
+        },
+      },
+    };
+  }
+  const tile = m * n >= LARGE ? 128 : 64;
+  // Two buffers of each operand; with less workgroup memory than they need, half the step costs 6 % of the speed.
+  const step = 4 * 4 * 16 * tile <= capabilities.max_workgroup_bytes ? 16 : 8;
+  return {
+    tile,
+    step: 2 * step,
+    bits: false,
+    kernel: {
+      name: "gemm_tiled",
+      source: tiledSource,
+      constants: { TILE: tile, FRAGMENT: tile / 16, STEP: step },
+    },
+  };
+}
+
+/** Rows and columns of a workgroup's tile on matrix units. */
+const MATRIX_TILE = 128;
+/** Workgroup memory of `gemm_matrix.wgsl` with rows of at most 16 a unit. */
+const MATRIX_BYTES = 2 * (128 * 40 + 128 * 40) + 4 * 4 * 16 * 68;
+
+/**
+ * The shape of matrix unit that a product of halves summed in f32 uses, or none when the device has none that fits, or subgroups of varying
+ * size.
+ */
+export function matrixUnit(capabilities: Capabilities): SubgroupMatrixConfig | undefined {
+  const { subgroup_min_size, subgroup_max_size } = capabilities;
+  if (
+    !capabilities.f16 || subgroup_min_size !== subgroup_max_size ||
+    capabilities.max_workgroup_bytes < MATRIX_BYTES ||
+    capabilities.max_invocations < 4 * subgroup_max_size
+  ) return undefined;
+  return capabilities.subgroup_matrix.find(({ component, result, m, n, k }) =>
+    component === "f16" && result === "f32" && m === 16 && (n === 16 || n === 8) &&
+    (k === 16 || k === 8)
+  );
+}
