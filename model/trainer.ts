@@ -263,8 +263,12 @@ export class Trainer {
     await this.#syncOperands();
   }
 
-  /** Bytes on the device by owner, and what they come to. */
-  get memory(): { total: number; lines: readonly MemoryLine[] } {
+  /** Bytes on the device by owner, what they come to, and what the activations were at their peak. */
+  get memory(): {
+    total: number;
+    lines: readonly MemoryLine[];
+    activations: readonly MemoryLine[];
+  } {
     const pool = this.#built!.pool;
     const lines = [
       ...this.weights.memory,
@@ -274,7 +278,11 @@ export class Trainer {
         bytes: this.#arenas.reduce((n, arena) => n + arena.bytes, this.#evaluator.bytes),
       },
     ];
-    return { total: lines.reduce((n, line) => n + line.bytes, 0), lines };
+    return {
+      total: lines.reduce((n, line) => n + line.bytes, 0),
+      lines,
+      activations: pool.peak,
+    };
   }
 
   /** The plans by name: for the profiler and for counts of operations. */

@@ -13,6 +13,7 @@ import { LayerContext } from "./layers/context.ts";
 import { latentCache, mlaDecode } from "./layers/mla_decode.ts";
 import { recordEvaluation, recordTraining } from "./network.ts";
 import { castInto } from "./ops/cast.ts";
+import { COPY_VARIANTS, copyThrough } from "./ops/copy.ts";
 import { crossEntropy } from "./ops/cross_entropy.ts";
 import { embeddingBackward, embeddingForward } from "./ops/embedding.ts";
 import { type Epilogue, gemm } from "./ops/gemm.ts";
@@ -64,6 +65,13 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
     castInto(plan, "cast", { from: t("from", [16, 64]), to: t("to", [16, 64], "f16") });
     castInto(plan, "cast", { from: t("from", [16, 64], "f16"), to: t("to", [16, 64]) });
     initializeNormal(plan, "normal", [t("w", [16, 64])], { seed: 1, deviation: 0.02 });
+    return [plan];
+  },
+  copy(gpu) {
+    const plan = new Plan(gpu, "copy");
+    for (const variant of COPY_VARIANTS) {
+      copyThrough(plan, "copy", { from: t("from", [16, 64]), to: t("to", [16, 64]), variant });
+    }
     return [plan];
   },
   embedding(gpu) {
