@@ -14,6 +14,7 @@ import { checkGoldenCommand } from "./commands/check_golden_command.ts";
 import { evaluateCommand } from "./commands/evaluate_command.ts";
 import { exportCheckpointCommand } from "./commands/export_checkpoint_command.ts";
 import { generateCommand } from "./commands/generate_command.ts";
+import { profileCommand } from "./commands/profile_command.ts";
 
 Deno.exit(
   await runCommandLine(Deno.args, {
@@ -28,6 +29,12 @@ Deno.exit(
       ]);
       return await loadExperiment(request, PARTS);
     },
-    commands: [evaluateCommand, generateCommand, exportCheckpointCommand, checkGoldenCommand],
+    commands: [
+      evaluateCommand,
+      generateCommand,
+      exportCheckpointCommand,
+      profileCommand,
+      checkGoldenCommand,
+    ],
   }),
 );

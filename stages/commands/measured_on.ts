@@ -1,0 +1,72 @@
+/**
+ * What a measurement was made on: adapter, runtime, driver, commit and date.
+ *
+ * @module
+ */
+
+import type { Gpu } from "../../model/gpu/device.ts";
+
+/** Where a measurement comes from. What could not be found out is absent. */
+export interface MeasuredOn {
+  /** The adapter's name: `NVIDIA H200`. */
+  readonly adapter: string;
+  /** Whether a processor plays GPU. */
+  readonly software: boolean;
+  /** Whose WebGPU it is. */
+  readonly runtime: string;
+  /** The driver, as it calls itself. */
+  readonly driver?: string;
+  /** Version of Deno. */
+  readonly deno: string;
+  /** Commit of the working tree. */
+  readonly commit?: string;
+  /** Whether files differ from the commit. */
+  readonly modified?: boolean;
+  /** When the measurement was begun, ISO 8601. */
+  readonly date: string;
+}
+
+/** Finds out what a measurement is made on; `root` is the folder of the project. */
+export async function measuredOn(gpu: Gpu, root: string): Promise<MeasuredOn> {
+  const [driver, commit, status] = await Promise.all([
+    nvidiaDriver(),
+    git(root, "rev-parse", "HEAD"),
+    git(root, "status", "--porcelain", "--untracked-files=no"),
+  ]);
+  return {
+    adapter: gpu.adapter.description,
+    software: gpu.adapter.software,
+    runtime: gpu.runtime,
+    ...driver !== undefined && { driver },
+    deno: Deno.version.deno,
+    ...commit !== undefined && { commit },
+    ...commit !== undefined && status !== undefined && { modified: status !== "" },
+    date: new Date().toISOString(),
+  };
+}
+
+/** WebGPU does not tell the driver's version; NVIDIA's kernel module does. */
+async function nvidiaDriver(): Promise<string | undefined> {
+  if (Deno.build.os !== "linux") return undefined;
+  try {
+    const text = await Deno.readTextFile("/proc/driver/nvidia/version");
+    const version = /\s(\d+\.\d+(?:\.\d+)?)\s/.exec(text)?.[1];
+    return version === undefined ? undefined : `NVIDIA ${version}`;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What git says; nothing where there is no git, no repository, or no permission to ask. */
+async function git(root: string, ...args: string[]): Promise<string | undefined> {
+  try {
+    const { success, stdout } = await new Deno.Command("git", {
+      args: ["-C", root, ...args],
+      stdout: "piped",
+      stderr: "null",
+    }).output();
+    return success ? new TextDecoder().decode(stdout).trim() : undefined;
+  } catch {
+    return undefined;
+  }
+}
