@@ -1,7 +1,18 @@
 import { assert, assertEquals } from "@std/assert";
 import { modelSchema } from "./config.ts";
-import { median, timeExecution } from "./execution_benchmark.ts";
+import { median } from "./bench/timing.ts";
+import { timeExecution, timeLayer } from "./execution_benchmark.ts";
 import { openTestGpu } from "./gpu/testing.ts";
+
+const model = modelSchema.parse({
+  d_model: 64,
+  num_experts: 64,
+  routing_heads: 2,
+  top_k: 4,
+  d_query: 16,
+  d_latent: 8,
+  d_hidden: 16,
+});
 
 Deno.test("median() of odd and even counts", () => {
   assertEquals(median([3, 1, 2]), 2);
@@ -10,15 +21,6 @@ Deno.test("median() of odd and even counts", () => {
 
 Deno.test("timeExecution() times every execution in every precision, and sees naive's memory", async () => {
   const gpu = await openTestGpu();
-  const model = modelSchema.parse({
-    d_model: 64,
-    num_experts: 64,
-    routing_heads: 2,
-    top_k: 4,
-    d_query: 16,
-    d_latent: 8,
-    d_hidden: 16,
-  });
   for (const precision of ["f32", "mixed"] as const) {
     const peaks = new Map<string, number>();
     for (const execution of ["naive", "materialized", "fused"] as const) {
@@ -34,5 +36,27 @@ Deno.test("timeExecution() times every execution in every precision, and sees na
       peaks.set(execution, timing.peak_bytes);
     }
     assert(peaks.get("naive")! > peaks.get("fused")!, precision);
+  }
+});
+
+Deno.test("timeLayer() times the experts and the router apart, which take less memory than both", async () => {
+  const gpu = await openTestGpu();
+  const time = (part: "layer" | "experts" | "router") =>
+    timeLayer(gpu, {
+      config: { ...model, vocab_size: 100 },
+      execution: "fused",
+      tokens: 64,
+      precision: "mixed",
+      part,
+      warmup: 1,
+      repetitions: 2,
+      minimum: 0.001,
+    });
+  const layer = await time("layer");
+  for (const part of ["experts", "router"] as const) {
+    const { forward, forward_backward } = await time(part);
+    assert(forward.min > 0 && forward.median <= forward.max && forward.repeats === 2);
+    assert(forward.bytes < layer.forward.bytes, part);
+    assert(forward.bytes < forward_backward.bytes, part);
   }
 });

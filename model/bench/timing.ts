@@ -4,7 +4,6 @@
  * @module
  */
 
-import { median } from "../execution_benchmark.ts";
 import { buildPlans, type BuiltPlan } from "../gpu/build.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { Plan } from "../gpu/plan.ts";
@@ -101,4 +100,11 @@ export async function timePlan(
   } finally {
     built.destroy();
   }
+}
+
+/** Median of a list that is not empty. */
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }

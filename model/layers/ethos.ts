@@ -33,6 +33,12 @@ export interface EthosOptions {
   readonly workspace_bytes?: number;
 }
 
+/** Options of {@linkcode ethosForward}. */
+export interface EthosForwardOptions extends EthosOptions {
+  /** What the router gave, when another plan ran it: it is then part of neither pass. */
+  readonly router?: RouterSaved;
+}
+
 /** Options of {@linkcode ethosBackward}. */
 export interface EthosBackwardOptions extends EthosOptions {
   /** f32, of which the first number counts: what `dy` is scaled by, so that the load-balance gradient is scaled alike. */
@@ -47,6 +53,8 @@ export interface EthosSaved {
   readonly x: Tensor;
   /** What the router kept. */
   readonly router: RouterSaved;
+  /** Whether the router is part of the pass. */
+  readonly routes: boolean;
   /** What the tokens bring to the generator; not in the naive execution. */
   readonly generator?: Generator;
   /** `x W_c`, `[T, d_context]`, when context-aware. */
@@ -100,12 +108,12 @@ export function ethosForward(
   prefix: string,
   x: Tensor,
   residual: Tensor,
-  options: EthosOptions = {},
+  options: EthosForwardOptions = {},
 ): EthosResult {
   const { plan, config, tokens } = context;
   const { d_hidden, d_context, d_latent } = config;
   const execution = chooseExecution(config, tokens);
-  const router = routerForward(context, `${prefix}.router`, x);
+  const { router = routerForward(context, `${prefix}.router`, x), ...limits } = options;
   const { index, score, balance } = router.routed;
   const y = context.activation(`${prefix}.y`, tokens, config.d_model);
   const w1 = context.weight(`${prefix}.w1`);
@@ -121,7 +129,8 @@ export function ethosForward(
     index,
     ...(balance && { balance: balance.value }),
   };
-  const saved = { execution, x, router, ...(code && { code }) };
+  const routes = options.router === undefined;
+  const saved = { execution, x, router, routes, ...(code && { code }) };
   if (execution === "naive") {
     plan.copy(residual, y);
     expertsNaive(plan, prefix, {
@@ -134,7 +143,7 @@ export function ethosForward(
       kept: { index, score },
       dtype: context.operandType,
       y,
-      ...options,
+      ...limits,
     });
     return { ...common, saved };
   }
@@ -282,10 +291,12 @@ export function ethosBackward(
       epilogue: "accumulate",
     });
   }
-  routerBackward(context, `${prefix}.router`, router, {
-    dscore,
-    dx,
-    ...(loss_scale && { loss_scale }),
-  });
+  if (saved.routes) {
+    routerBackward(context, `${prefix}.router`, router, {
+      dscore,
+      dx,
+      ...(loss_scale && { loss_scale }),
+    });
+  }
   return dx;
 }
