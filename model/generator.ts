@@ -135,6 +135,12 @@ export class Generator implements Disposable {
     return this.#caches.reduce((n, { c_kv, kr }) => n + c_kv.bytes + kr.bytes, 0);
   }
 
+  /** Bytes of the model, the cache and what a pass needs, together. */
+  get bytes(): number {
+    const weights = this.#model.weights.memory.reduce((n, { bytes }) => n + bytes, 0);
+    return weights + this.#arenas.reduce((n, arena) => n + arena.bytes, this.#built!.pool.bytes);
+  }
+
   /** Forgets the sequence. */
   reset(): void {
     this.#position = 0;

@@ -10,6 +10,7 @@ import { buildPlans } from "./gpu/build.ts";
 import type { Gpu } from "./gpu/device.ts";
 import { Plan } from "./gpu/plan.ts";
 import { upload } from "./gpu/transfer.ts";
+import { recordInitialWeights } from "./initial_weights.ts";
 import { castInto } from "./ops/cast.ts";
 import { weightSpecs } from "./parameters.ts";
 import { Weights } from "./weights.ts";
@@ -60,6 +61,25 @@ export class InferenceModel implements Disposable {
     return model;
   }
 
+  /** A model that has learned nothing: its size is right, its weights are those that training with `seed` begins with. */
+  static async untrained(
+    gpu: Gpu,
+    config: ModelConfig,
+    options: { seed: number; precision?: "f32" | "mixed" },
+  ): Promise<InferenceModel> {
+    const model = new InferenceModel(gpu, config, options.precision ?? "f32");
+    try {
+      const plan = new Plan(gpu, "initialize");
+      recordInitialWeights(plan, model.weights, { config, seed: options.seed });
+      await runOnce(gpu, plan);
+      await model.#makeOperands();
+    } catch (error) {
+      model[Symbol.dispose]();
+      throw error;
+    }
+    return model;
+  }
+
   /** Frees the device's memory. */
   [Symbol.dispose](): void {
     this.weights.destroy();
@@ -81,8 +101,7 @@ export class InferenceModel implements Disposable {
   /** Makes the f16 copies that matrix products read in mixed precision. */
   async #makeOperands(): Promise<void> {
     if (this.weights.precision !== "mixed") return;
-    const { gpu } = this;
-    const plan = new Plan(gpu, "operands");
+    const plan = new Plan(this.gpu, "operands");
     for (const { name, trained } of this.weights.specs) {
       if (!trained) continue;
       const operands = this.weights.operand(name).parts;
@@ -90,9 +109,13 @@ export class InferenceModel implements Disposable {
         castInto(plan, "operands", { from, to: operands[i]! })
       );
     }
-    const built = await buildPlans(gpu, [plan]);
-    built.plans[0]!.run();
-    await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
-    built.destroy();
+    await runOnce(this.gpu, plan);
   }
+}
+
+async function runOnce(gpu: Gpu, plan: Plan): Promise<void> {
+  const built = await buildPlans(gpu, [plan]);
+  built.plans[0]!.run();
+  await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
+  built.destroy();
 }

@@ -11,13 +11,13 @@ import { buildPlans, type BuiltPlan, type BuiltPlans } from "./gpu/build.ts";
 import { Plan } from "./gpu/plan.ts";
 import { Tensor } from "./gpu/tensor.ts";
 import { download, upload } from "./gpu/transfer.ts";
-import { initializeNormal } from "./ops/initialize.ts";
 import {
   batchTensors,
   type EvaluationOptions,
   type EvaluationResult,
   Evaluator,
 } from "./evaluator.ts";
+import { recordInitialWeights } from "./initial_weights.ts";
 import { LayerContext } from "./layers/context.ts";
 import { recordTraining } from "./network.ts";
 import { castInto } from "./ops/cast.ts";
@@ -28,7 +28,7 @@ import {
   METRICS_WIDTH,
   recordUpdate,
 } from "./ops/optimizer.ts";
-import { parameterSpecs, statisticSpecs, weightSpecs } from "./parameters.ts";
+import { weightSpecs } from "./parameters.ts";
 import type { TokenBatch, TokenSource } from "./sampler.ts";
 import { learningRate } from "./schedule.ts";
 import { trainingSteps, type TrainSection } from "./train_config.ts";
@@ -345,14 +345,7 @@ export class Trainer {
   async #initialize(seed: number): Promise<void> {
     const { gpu, config, weights } = this;
     const plan = new Plan(gpu, "initialize");
-    for (const { name, init } of [...parameterSpecs(config), ...statisticSpecs(config)]) {
-      const { parts } = weights.value(name);
-      if (init.kind === "normal") {
-        initializeNormal(plan, name, parts, { seed, deviation: init.std });
-      } else if (init.kind === "ones") {
-        for (const part of parts) upload(gpu, part, new Float32Array(part.size).fill(1));
-      }
-    }
+    recordInitialWeights(plan, weights, { config, seed });
     await once(gpu, plan);
     const control = new Float32Array(CONTROL_SIZE);
     control[0] = this.train.precision === "mixed" ? this.train.loss_scale.initial : 1;

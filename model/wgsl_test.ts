@@ -13,7 +13,7 @@ import { LayerContext } from "./layers/context.ts";
 import { latentCache, mlaDecode } from "./layers/mla_decode.ts";
 import { recordEvaluation, recordTraining } from "./network.ts";
 import { castInto } from "./ops/cast.ts";
-import { COPY_VARIANTS, copyThrough } from "./ops/copy.ts";
+import { copyThrough, copyVariants } from "./ops/copy.ts";
 import { crossEntropy } from "./ops/cross_entropy.ts";
 import { embeddingBackward, embeddingForward } from "./ops/embedding.ts";
 import { type Epilogue, gemm } from "./ops/gemm.ts";
@@ -69,7 +69,7 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
   },
   copy(gpu) {
     const plan = new Plan(gpu, "copy");
-    for (const variant of COPY_VARIANTS) {
+    for (const variant of copyVariants(gpu)) {
       copyThrough(plan, "copy", { from: t("from", [16, 64]), to: t("to", [16, 64]), variant });
     }
     return [plan];

@@ -10,6 +10,7 @@
 
 import { fromFileUrl } from "@std/path";
 import { runCommandLine } from "../pipeline/command_line.ts";
+import { benchCommand } from "./commands/bench_command.ts";
 import { checkGoldenCommand } from "./commands/check_golden_command.ts";
 import { evaluateCommand } from "./commands/evaluate_command.ts";
 import { exportCheckpointCommand } from "./commands/export_checkpoint_command.ts";
@@ -34,6 +35,7 @@ Deno.exit(
       generateCommand,
       exportCheckpointCommand,
       profileCommand,
+      benchCommand,
       checkGoldenCommand,
     ],
   }),

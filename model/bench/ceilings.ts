@@ -9,7 +9,7 @@ import type { Gpu } from "../gpu/device.ts";
 import { Arena } from "../gpu/memory.ts";
 import { Plan } from "../gpu/plan.ts";
 import { type DType, Tensor } from "../gpu/tensor.ts";
-import { COPY_VARIANTS, copyThrough, type CopyVariant } from "../ops/copy.ts";
+import { copyThrough, type CopyVariant, copyVariants } from "../ops/copy.ts";
 import { gemm } from "../ops/gemm.ts";
 import { initializeNormal } from "../ops/initialize.ts";
 import { timePlan, type Timing, type TimingOptions } from "./timing.ts";
@@ -124,7 +124,7 @@ export async function measureCeilings(
   const { dtype, ...timing } = options;
   const { bytes, rows } = ceilingSizes(gpu);
   let bytes_per_second = 0;
-  for (const variant of COPY_VARIANTS) {
+  for (const variant of copyVariants(gpu)) {
     const { median } = await timeCopy(gpu, { bytes, variant }, timing);
     bytes_per_second = Math.max(bytes_per_second, 2 * bytes / median);
   }

@@ -5,6 +5,7 @@
  */
 
 import source from "../../shaders/copy.wgsl" with { type: "text" };
+import type { Gpu } from "../gpu/device.ts";
 import { grid, read, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import type { Tensor } from "../gpu/tensor.ts";
@@ -19,17 +20,25 @@ export interface CopyVariant {
   readonly order: "block" | "spread";
 }
 
-/** Layouts worth measuring; which one is best is the device's affair. */
-export const COPY_VARIANTS: readonly CopyVariant[] = [
+const VARIANTS: readonly CopyVariant[] = [
   { per: 1, workgroup: 64, order: "block" },
   { per: 1, workgroup: 256, order: "block" },
+  { per: 1, workgroup: 1024, order: "block" },
   { per: 2, workgroup: 256, order: "block" },
+  { per: 2, workgroup: 512, order: "block" },
   { per: 4, workgroup: 128, order: "block" },
   { per: 4, workgroup: 256, order: "block" },
   { per: 4, workgroup: 256, order: "spread" },
+  { per: 4, workgroup: 512, order: "block" },
   { per: 8, workgroup: 128, order: "block" },
   { per: 8, workgroup: 256, order: "block" },
+  { per: 16, workgroup: 64, order: "block" },
 ];
+
+/** Layouts worth measuring that a device can run; which one is best is the device's affair. */
+export function copyVariants(gpu: Gpu): CopyVariant[] {
+  return VARIANTS.filter(({ workgroup }) => workgroup <= gpu.capabilities.max_invocations);
+}
 
 /** Records `to = from` of two f32 or u32 tensors of one type and size. */
 export function copyThrough(

@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { Plan } from "../gpu/plan.ts";
 import { openTestGpu } from "../gpu/testing.ts";
-import { COPY_VARIANTS, copyThrough } from "./copy.ts";
+import { copyThrough, copyVariants } from "./copy.ts";
 import { Inputs, noise, runOnce } from "./testing.ts";
 
 Deno.test("copyThrough() copies every number in every layout, whatever is left over at the end", async () => {
@@ -10,7 +10,7 @@ Deno.test("copyThrough() copies every number in every layout, whatever is left o
   for (const size of [4, 9 * 1024 + 12]) {
     const values = Float32Array.from(noise(size, size));
     const from = inputs.tensor("from", [size], { values });
-    for (const variant of COPY_VARIANTS) {
+    for (const variant of copyVariants(gpu)) {
       const { to } = await runOnce(gpu, (plan) => {
         const to = plan.tensor("to", [size]);
         copyThrough(plan, "copy", { from, to, variant });
@@ -26,7 +26,7 @@ Deno.test("copyThrough() refuses tensors that differ", async () => {
   using inputs = new Inputs(gpu);
   const [from, to] = [inputs.tensor("from", [8]), inputs.tensor("to", [16])];
   assertThrows(
-    () => copyThrough(new Plan(gpu, "test"), "copy", { from, to, variant: COPY_VARIANTS[0]! }),
+    () => copyThrough(new Plan(gpu, "test"), "copy", { from, to, variant: copyVariants(gpu)[0]! }),
     RangeError,
     "from is f32 of 32 bytes",
   );

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { isAbsolute, resolve } from "@std/path";
+import { isAbsolute, relative, resolve } from "@std/path";
 import type { ModelConfig } from "../../model/config.ts";
 import type { TrainSection } from "../../model/train_config.ts";
 import { type Arguments, listArgument, stringArgument } from "../../pipeline/command.ts";
@@ -18,7 +18,7 @@ import { wholeArgument } from "./checkpoint_options.ts";
 export interface BaseModel {
   /** Name of the experiment. */
   readonly name: string;
-  /** The file that was read. */
+  /** The file that was read; seen from the project's folder when it lies there. */
   readonly path: string;
   /** Sizes of the model, with the vocabulary that its tokenizer has. */
   readonly config: ModelConfig;
@@ -46,5 +46,11 @@ export async function loadBaseModel(
     set: listArgument(args, "set"),
   });
   const vocab_size = vocabulary ?? vocabularySize(tokenizerSchema.parse(value.tokenizer));
-  return { name: value.name, path, config: { ...value.model, vocab_size }, train: value.train };
+  const place = relative(root, resolve(path));
+  return {
+    name: value.name,
+    path: place.startsWith("..") ? path : place,
+    config: { ...value.model, vocab_size },
+    train: value.train,
+  };
 }

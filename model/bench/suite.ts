@@ -1,0 +1,114 @@
+/**
+ * What a suite of benchmarks is: a list of cases, each of which can be measured by itself.
+ *
+ * @module
+ */
+
+import type { ModelConfig } from "../config.ts";
+import type { Gpu } from "../gpu/device.ts";
+import type { TrainSection } from "../train_config.ts";
+import type { Timing, TimingOptions } from "./timing.ts";
+
+/** Names of the suites, from the smallest thing that is measured to the largest. */
+export const SUITES = [
+  "copy",
+  "gemm",
+  "attention",
+  "layer",
+  "experts",
+  "step",
+  "scaling",
+  "inference",
+] as const;
+
+/** One of {@linkcode SUITES}. */
+export type SuiteName = (typeof SUITES)[number];
+
+/** What is measured on, and how often. */
+export interface SuiteContext {
+  readonly gpu: Gpu;
+  /** The model whose sizes are measured. */
+  readonly config: ModelConfig;
+  /** Its batches and its precision. */
+  readonly train: TrainSection;
+  /** Repetitions of what takes one plan. */
+  readonly timing: TimingOptions;
+  /** Training steps that are timed, where whole steps are. */
+  readonly steps: number;
+  /** Chooses weights and tokens. */
+  readonly seed: number;
+}
+
+/** What a case was measured with: the same parameters are the same case. */
+export type CaseParams = Readonly<Record<string, string | number>>;
+
+/** What measuring a case gave. */
+export interface Measured {
+  /** Seconds of one run. */
+  readonly timing: Timing;
+  /** Floating-point operations of one run. */
+  readonly flops?: number;
+  /** Bytes that one run moves. */
+  readonly bytes?: number;
+  /** Tokens that one run computes. */
+  readonly tokens?: number;
+  /** Device memory: of a training step and of inference all of it, of a layer what it takes beside its weights. */
+  readonly peak_bytes?: number;
+}
+
+/** One thing to measure. */
+export interface BenchCase {
+  /** Names the case from one run to the next: `gemm.4096x4096x4096.nn.f16`. */
+  readonly id: string;
+  readonly suite: SuiteName;
+  readonly params: CaseParams;
+  /** Measures it. What it allocates is freed. */
+  measure(): Promise<Measured>;
+}
+
+/** A suite: its cases for a context. */
+export type Suite = (context: SuiteContext) => BenchCase[];
+
+/** A case that was measured. */
+export interface BenchEntry {
+  readonly id: string;
+  readonly suite: SuiteName;
+  readonly params: CaseParams;
+  /** Seconds of one run: median, shortest, longest. */
+  readonly median: number;
+  readonly min: number;
+  readonly max: number;
+  /** Samples that the median is over. */
+  readonly repeats: number;
+  /** 10¹² floating-point operations a second, by the median. */
+  readonly tflop_per_second?: number;
+  /** 10⁹ bytes a second, by the median. */
+  readonly gb_per_second?: number;
+  readonly tokens_per_second?: number;
+  readonly peak_bytes?: number;
+}
+
+/** Measures a case. */
+export async function measureCase(benchCase: BenchCase): Promise<BenchEntry> {
+  const { id, suite, params } = benchCase;
+  const { timing, flops, bytes, tokens, peak_bytes } = await benchCase.measure();
+  const { median, min, max, repeats } = timing;
+  return {
+    id,
+    suite,
+    params,
+    median,
+    min,
+    max,
+    repeats,
+    ...flops !== undefined && { tflop_per_second: flops / median / 1e12 },
+    ...bytes !== undefined && { gb_per_second: bytes / median / 1e9 },
+    ...tokens !== undefined && { tokens_per_second: tokens / median },
+    ...peak_bytes !== undefined && { peak_bytes },
+  };
+}
+
+/** Tokens of a micro-batch. */
+export function tokensAtOnce(train: TrainSection): number {
+  return train.micro_batch * train.sequence_length;
+}
