@@ -2,6 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import type { ModelConfig } from "./config.ts";
 import { openTestGpu } from "./gpu/testing.ts";
+import { download } from "./gpu/transfer.ts";
 import { CapacityError, Generator } from "./generator.ts";
 import { InferenceModel } from "./inference_model.ts";
 import { noisyTensors, smallConfig, writeModelFile } from "./inference_testing.ts";
@@ -10,6 +11,8 @@ import { headLogits } from "./layers/head.ts";
 import { recordForward } from "./network.ts";
 import { assertNear, Inputs, runOnce } from "./ops/testing.ts";
 import { ReferenceModel } from "./reference/model.ts";
+import { trainSchema } from "./train_config.ts";
+import { Trainer } from "./trainer.ts";
 
 const VOCABULARY = 50;
 const TOKENS = Uint32Array.from({ length: 37 }, (_, i) => (i * i * 7 + 3 * i + 11) % VOCABULARY);
@@ -135,4 +138,29 @@ Deno.test("Generator refuses what does not fit", async () => {
       "capacity is 0; expected a whole number from 1",
     );
   });
+});
+
+Deno.test("InferenceModel.untrained() has the weights that training begins with", async () => {
+  const gpu = await openTestGpu();
+  const config = smallConfig(VOCABULARY);
+  const train = trainSchema.parse({
+    steps: 1,
+    sequence_length: 4,
+    micro_batch: 1,
+    learning_rate: { warmup_steps: 0 },
+  });
+  const trainer = await Trainer.create(gpu, { config, train, seed: 3 });
+  try {
+    using model = await InferenceModel.untrained(gpu, config, { seed: 3, precision: "mixed" });
+    for (const { name } of model.weights.specs) {
+      const [part] = model.weights.value(name).parts;
+      assertEquals(await download(gpu, part!), await trainer.readState("value", name), name);
+    }
+    using generator = await Generator.create(model, { capacity: 8 });
+    const weights = model.weights.memory.reduce((n, { bytes }) => n + bytes, 0);
+    assert(generator.bytes > weights + generator.cacheBytes);
+    assert((await generator.feed(TOKENS.subarray(0, 5))).every(Number.isFinite));
+  } finally {
+    trainer.destroy();
+  }
 });
