@@ -6,6 +6,7 @@
  */
 
 import { z } from "zod";
+import { SUITES } from "../model/bench/suite.ts";
 
 /** Schema of the `benchmark` section. */
 export const benchmarkSchema = z.strictObject({
@@ -13,6 +14,9 @@ export const benchmarkSchema = z.strictObject({
     .default(["naive", "materialized", "fused"])
     .refine((list) => new Set(list).size === list.length, { error: "an execution is listed twice" })
     .describe("ways to run the experts that are timed on the base model"),
+  suites: z.array(z.enum(SUITES)).max(SUITES.length).default([])
+    .refine((list) => new Set(list).size === list.length, { error: "a suite is listed twice" })
+    .describe("suites of `deno task bench` that are measured at the base model's sizes, too"),
   warmup_steps: z.int().min(1).max(1000).default(2)
     .describe("updates before the clock starts: compilation and first touches"),
   steps: z.int().min(1).max(10000).default(5).describe("updates that are timed, one by one"),

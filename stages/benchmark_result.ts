@@ -7,6 +7,7 @@
  * @module
  */
 
+import type { BenchEntry, SuiteName } from "../model/bench/suite.ts";
 import type { MetricRow } from "../pipeline/stage.ts";
 
 /** Ways to run the experts, slowest first. */
@@ -38,7 +39,50 @@ export type BenchmarkResult = {
   readonly tokens: readonly number[];
   /** Repetitions that the median is over. */
   readonly repetitions: number;
+  /** What the suites measured, in their order; each has metrics {@linkcode CASE_QUANTITIES} at step 0. */
+  readonly cases: readonly { readonly id: string; readonly suite: SuiteName }[];
 };
+
+/** What a case of a suite may have been measured for: fields of a {@linkcode BenchEntry}. */
+export const CASE_QUANTITIES = [
+  "median",
+  "min",
+  "max",
+  "tflop_per_second",
+  "gb_per_second",
+  "tokens_per_second",
+  "peak_bytes",
+] as const satisfies readonly (keyof BenchEntry)[];
+
+/** Measurements of one case; what it was not measured for is absent. */
+export type CaseMeasurement =
+  & Readonly<Partial<Record<(typeof CASE_QUANTITIES)[number], number>>>
+  & BenchmarkResult["cases"][number];
+
+/** The metrics of a case that was measured: `copy.4MiB.buffer.median` and so on. */
+export function caseMetrics(entry: BenchEntry): Record<string, number> {
+  return Object.fromEntries(
+    CASE_QUANTITIES.flatMap((quantity) => {
+      const value = entry[quantity];
+      return value === undefined ? [] : [[`${entry.id}.${quantity}`, value]];
+    }),
+  );
+}
+
+/** Brings cases and their metrics together again. */
+export function caseMeasurements(
+  cases: BenchmarkResult["cases"],
+  rows: readonly MetricRow[],
+): CaseMeasurement[] {
+  const values = new Map(rows.map(({ name, value }) => [name, value]));
+  return cases.map((each) => ({
+    ...each,
+    ...Object.fromEntries(CASE_QUANTITIES.flatMap((quantity) => {
+      const value = values.get(`${each.id}.${quantity}`);
+      return value === undefined ? [] : [[quantity, value]];
+    })),
+  }));
+}
 
 /** One execution at one count of tokens; a quantity that was not measured is absent. */
 export interface BenchmarkPoint extends Readonly<Partial<Record<Quantity, number>>> {

@@ -19,6 +19,7 @@ import { ablationSection } from "./report/sections/ablations.ts";
 import { FigureList, type SectionContext } from "./report/sections/context.ts";
 import { executionSection } from "./report/sections/execution.ts";
 import { lead, runSection } from "./report/sections/run.ts";
+import { speedSections } from "./report/sections/speed.ts";
 import {
   cacheSection,
   memorySection,
@@ -79,6 +80,7 @@ export async function composeReport(
       await usageSection(context),
       await ablationSection(context),
       await executionSection(context),
+      ...speedSections(context),
       await modelSection(context),
       parametersSection(context),
       await memorySection(context),

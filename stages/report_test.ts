@@ -128,6 +128,18 @@ Deno.test("absent inputs: the report says so and keeps its theory", async () => 
   assert(!markdown.includes("NaN") && !markdown.includes("Infinity"));
 });
 
+Deno.test("what the benchmark's suites measured is a table each", async () => {
+  const markdown = (await compose(madeUpInputs())).text("report.md");
+  const row = (id: string) =>
+    markdown.split("\n").find((line) => line.startsWith(`| ${id}`))?.split("|")
+      .map((cell) => cell.trim()).slice(2, -1);
+  assert(markdown.includes("Matrix products"), markdown.slice(-2000));
+  assertEquals(row("copy.4MiB"), ["12.3 ms", "11 ms", "20 ms", "43.2 GB/s", ""]);
+  assertEquals(row("gemm.square")?.[3], "0.125 TFLOP/s");
+  assertEquals(row("step.mixed")?.slice(3), ["4570 tokens/s", "3 MiB"]);
+  assert(!markdown.includes("Inference"), "a suite that was not measured has no table");
+});
+
 Deno.test("each input can be absent alone", async () => {
   const inputs = madeUpInputs({ seeds: [1] });
   for (const name of Object.keys(inputs)) {

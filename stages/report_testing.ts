@@ -8,12 +8,28 @@
 import type { JsonValue, MetricRow, NodeOutput } from "../pipeline/stage.ts";
 import { type Ablation, compare } from "./ablate.ts";
 import { measuredName } from "./ablation_measured.ts";
-import { benchmarkMetric, EXECUTIONS } from "./benchmark_result.ts";
+import type { BenchEntry } from "../model/bench/suite.ts";
+import { benchmarkMetric, caseMetrics, EXECUTIONS } from "./benchmark_result.ts";
 
 /** Coefficients of the made-up training curve, `A − B ln x`. */
 export const MADE_UP_CURVE = { a: 6.2, b: 0.31 } as const;
 
 const STEPS = 120;
+
+/** Cases of the benchmark's suites. */
+export const MADE_UP_CASES: readonly BenchEntry[] = [
+  { id: "copy.4MiB.buffer", suite: "copy", gb_per_second: 43.2 },
+  { id: "gemm.square.128x128x128.nn.f16", suite: "gemm", tflop_per_second: 0.125 },
+  { id: "step.mixed.full.8x64", suite: "step", tokens_per_second: 4567, peak_bytes: 3 * 2 ** 20 },
+].map((entry) => ({
+  ...entry,
+  suite: entry.suite as BenchEntry["suite"],
+  params: {},
+  median: 0.0123,
+  min: 0.011,
+  max: 0.02,
+  repeats: 5,
+}));
 const PROVENANCE = {
   run: "made-up-run",
   started_at: "2025-01-02T03:04:05Z",
@@ -180,6 +196,7 @@ export function madeUpInputs(
           executions: [...EXECUTIONS],
           tokens: [256, 512],
           repetitions: 5,
+          cases: MADE_UP_CASES.map(({ id, suite }) => ({ id, suite })),
         },
       },
       metrics: [256, 512].flatMap((tokens) =>
@@ -192,6 +209,10 @@ export function madeUpInputs(
           ),
           measured(tokens, benchmarkMetric(execution, "peak_bytes"), tokens * 2e5 / (3 * i + 1)),
         ])
+      ).concat(
+        MADE_UP_CASES.flatMap((entry) =>
+          Object.entries(caseMetrics(entry)).map(([name, value]) => measured(0, name, value))
+        ),
       ),
     })],
   };

@@ -1,0 +1,75 @@
+/**
+ * "Speed": what the suites of the benchmark measured, kernel by kernel.
+ *
+ * @module
+ */
+
+import { type SuiteName, SUITES } from "../../../model/bench/suite.ts";
+import { type CaseMeasurement, caseMeasurements } from "../../benchmark_result.ts";
+import { bytesText } from "../../figures/series.ts";
+import type { JsonValue } from "../../../pipeline/stage.ts";
+import { isObject } from "../data.ts";
+import { type Block, md, type Section } from "../document.ts";
+import { adapterOf } from "../facts.ts";
+import type { SectionContext } from "./context.ts";
+
+/** What a suite measures, for its table's title. */
+const TITLES: Readonly<Record<SuiteName, string>> = {
+  copy: "Copies",
+  gemm: "Matrix products",
+  attention: "Attention",
+  layer: "One ETHOS layer, with its router",
+  experts: "Experts and router apart",
+  step: "Training steps",
+  scaling: "Training steps as one size grows",
+  inference: "Inference",
+};
+
+/** The section, when the benchmark measured suites; none otherwise. */
+export function speedSections(context: SectionContext): Section[] {
+  const { benchmark } = context.data;
+  if (benchmark === undefined) return [];
+  const measured = caseMeasurements(casesIn(benchmark.result.cases), benchmark.metrics)
+    .filter(({ median }) => median !== undefined);
+  if (measured.length === 0) return [];
+  const adapter = adapterOf([benchmark]) ?? "an adapter that was not recorded";
+  const blocks: Block[] = [
+    md`Measured on ${adapter} at the sizes of the base model, on random numbers and tokens: medians, and the range of the samples. A copy counts what it reads and what it writes; memory is what a layer takes beside its weights, and of a training step and of inference all of it.`,
+  ];
+  for (const suite of SUITES) {
+    const rows = measured.filter((each) => each.suite === suite);
+    if (rows.length > 0) blocks.push(table(suite, rows));
+  }
+  return [{ id: "speed", title: "Speed", blocks }];
+}
+
+function table(suite: SuiteName, rows: readonly CaseMeasurement[]): Block {
+  const digits = (value: number | undefined, unit: string, scale = 1) =>
+    value === undefined ? "" : `${Number((scale * value).toPrecision(3))} ${unit}`;
+  return {
+    kind: "table",
+    title: TITLES[suite],
+    header: ["case", "median", "shortest", "longest", "rate", "memory"],
+    rows: rows.map((row) => [
+      row.id,
+      digits(row.median, "ms", 1e3),
+      digits(row.min, "ms", 1e3),
+      digits(row.max, "ms", 1e3),
+      digits(row.tflop_per_second, "TFLOP/s") || digits(row.tokens_per_second, "tokens/s") ||
+      digits(row.gb_per_second, "GB/s"),
+      row.peak_bytes === undefined ? "" : bytesText(row.peak_bytes),
+    ]),
+    numbersFrom: 1,
+  };
+}
+
+/** The cases that the stage published; an older benchmark has none. */
+function casesIn(value: JsonValue | undefined): { id: string; suite: SuiteName }[] {
+  if (!Array.isArray(value)) return [];
+  return value.flatMap((each) => {
+    if (!isObject(each)) return [];
+    const { id, suite } = each;
+    const known = SUITES.find((name) => name === suite);
+    return typeof id === "string" && known !== undefined ? [{ id, suite: known }] : [];
+  });
+}
