@@ -27,6 +27,8 @@ export interface Program {
   loadExperiment(request: ExperimentRequest): Promise<Experiment>;
   /** Commands beside the engine's own. */
   readonly commands?: readonly Command[];
+  /** Options of the engine's commands that run stages, beside their own. */
+  readonly stageOptions?: StageOptions;
   /** Gives the program a name in a shell, so that the shell can complete its commands; without it none is offered. */
   readonly shell?: {
     /** A name: `ethos`. */
@@ -34,6 +36,17 @@ export interface Program {
     /** What the name stands for: `deno run -A /home/me/ethos/stages/main.ts`. */
     readonly run: string;
   };
+}
+
+/**
+ * Options by which a user says how a program's stages do their work, such as the device that they compute on. They are part
+ * of no key: a stage tells in its provenance what it used.
+ */
+export interface StageOptions {
+  /** Options, without `--`. */
+  readonly options: Readonly<Record<string, OptionSpec>>;
+  /** Takes what was given. Called before anything is read or started; a `UserError` refuses the command. */
+  use(args: Arguments): Promise<void>;
 }
 
 /** What the user asked for. */
@@ -70,6 +83,8 @@ export interface Command {
   readonly positionals?: Readonly<Record<string, OptionSpec>>;
   /** Options, without `--`. */
   readonly options?: Readonly<Record<string, OptionSpec>>;
+  /** Whether it runs stages, and so takes the program's `stageOptions`. */
+  readonly runsStages?: boolean;
   /** Does it. Gives back an exit code (0 when nothing); a `UserError` is printed as one line. Import what is heavy in here. */
   run(args: Arguments, context: CommandContext): Promise<number | void>;
 }

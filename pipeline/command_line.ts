@@ -31,7 +31,8 @@ import { suggestion } from "./suggest.ts";
 export async function runCommandLine(args: readonly string[], program: Program): Promise<number> {
   let json = args.includes("--json");
   try {
-    const commands = [...COMMANDS, ...program.commands ?? []];
+    const commands = [...COMMANDS, ...program.commands ?? []]
+      .map((command) => withStageOptions(command, program));
     const { shell } = program;
     if (shell !== undefined) commands.push(completion(shell, () => parser));
     let code: number | void = EXIT.ok;
@@ -52,6 +53,19 @@ export async function runCommandLine(args: readonly string[], program: Program):
     write(Deno.stderr, `error: ${message}`);
     return exitCodeOf(error);
   }
+}
+
+/** A command that runs stages, with the options of the program's stages; any other as it is. */
+function withStageOptions(command: Command, { stageOptions }: Program): Command {
+  if (stageOptions === undefined || command.runsStages !== true) return command;
+  return {
+    ...command,
+    options: { ...command.options, ...stageOptions.options },
+    async run(args, context) {
+      await stageOptions.use(args);
+      return await command.run(args, context);
+    },
+  };
 }
 
 /** Prints a shell function that runs the program, and what completes its commands. */
@@ -110,12 +124,14 @@ function describe(
     .strict()
     .epilogue(`Every command explains itself: ${program.name} reproduce --help`)
     .fail((message, error) => {
-      if (error) throw error;
+      // What the parser itself throws is the user's mistake; all else is passed on.
+      if (error && error.name !== "YError") throw error;
       throw new UserError(
-        improve(message ?? "Bad arguments.", {
+        improve(message ?? error?.message ?? "Bad arguments.", {
           program: program.name,
           commands: names,
           current,
+          usage: commands.find(({ name }) => name.split(" ")[0] === current)?.name,
           flags: current === undefined ? ["store", "json", "help"] : flags.get(current) ?? [],
         }),
       );
@@ -159,12 +175,27 @@ function improve(
     program: string;
     commands: readonly string[];
     current: string | undefined;
+    usage: string | undefined;
     flags: readonly string[];
   },
 ): string {
   const unknown = /^Unknown (?:argument|command)s?: (.*)$/.exec(message)?.[1]?.split(", ");
   const help = `See \`${known.program} ${known.current ? `${known.current} ` : ""}--help\`.`;
-  if (unknown === undefined) return `${message.replace(/\s+/g, " ").trim()} ${help}`;
+  const empty = /^Not enough arguments following: (.+)$/.exec(message.trim())?.[1];
+  if (empty !== undefined) return `--${empty} needs a value. ${help}`;
+  const choices = /Argument: ([^,]+), Given: (.+), Choices: (.+)$/s.exec(message);
+  if (choices) {
+    const [, name, given, allowed] = choices as unknown as [string, string, string, string];
+    const expected = allowed.replaceAll('"', "").trim().replace(/, ([^,]+)$/, " or $1");
+    return `--${name} is ${given}; expected ${expected}. ${help}`;
+  }
+  const few = /^Not enough non-option arguments: got (\d+)/.exec(message)?.[1];
+  if (few !== undefined) {
+    return `Expected \`${known.usage}\`, got ${few} of its arguments. ${help}`;
+  }
+  if (unknown === undefined) {
+    return `${message.replace(/\s+/g, " ").trim().replace(/\.?$/, ".")} ${help}`;
+  }
   const sentences = unknown.map((word) => {
     if (known.current === undefined && !known.commands.includes(word)) {
       const flag = suggestion(word, known.flags);

@@ -176,7 +176,14 @@ Deno.test("mistakes end with exit code 2 and a sentence, and start nothing", asy
     [["reproduce", "--set", "nope=1"], "there is no `nope`"],
     [["why", "reprt"], "Did you mean `report`?"],
     [["dag", "--format", "png"], "png"],
-    [["sweep"], "config"],
+    [["sweep"], "Missing required argument: config."],
+    [["why"], "Expected `why <node>`, got 0 of its arguments."],
+    [["reproduce", "--config"], "--config needs a value."],
+    [
+      ["reproduce", "--adapter", "fingers"],
+      '--adapter is "fingers"; expected abacus, quipu or soroban.',
+    ],
+    [["status", "--adapter", "quipu"], "Unknown option or argument `adapter` for `status`."],
     [["clean", "--all"], "--yes"],
     [["diff", "previous", "latest"], "There is no previous run"],
     [[], "Expected a command"],
@@ -191,6 +198,18 @@ Deno.test("mistakes end with exit code 2 and a sentence, and start nothing", asy
   const help = await toy.run("reproduce", "--help");
   assertEquals(help.code, 0);
   assertStringIncludes(help.stdout, "toy reproduce --only train --dry-run");
+});
+
+Deno.test("the program's options for stages are told in provenance, and are part of no key", async () => {
+  await using toy = await ToyProject.create();
+  assertEquals((await toy.json<Summary>("reproduce", "--adapter", "quipu")).state, "done");
+  assertEquals(await toy.json("sql", "SELECT DISTINCT provenance->>'adapter' AS a FROM nodes"), [
+    { a: null },
+    { a: "quipu" },
+  ]);
+  const again = await toy.json<Summary>("reproduce", "--adapter", "soroban");
+  assertEquals(states(again), all("cached"));
+  assertStringIncludes((await toy.run("sweep", "--help")).stdout, "--adapter");
 });
 
 Deno.test("a shell completes commands", async () => {

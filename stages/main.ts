@@ -14,6 +14,7 @@ import { benchCommand } from "./commands/bench_command.ts";
 import { checkGoldenCommand } from "./commands/check_golden_command.ts";
 import { evaluateCommand } from "./commands/evaluate_command.ts";
 import { exportCheckpointCommand } from "./commands/export_checkpoint_command.ts";
+import { GPU_STAGE_OPTIONS } from "./commands/gpu_option.ts";
 import { generateCommand } from "./commands/generate_command.ts";
 import { profileCommand } from "./commands/profile_command.ts";
 
@@ -30,6 +31,7 @@ Deno.exit(
       ]);
       return await loadExperiment(request, PARTS);
     },
+    stageOptions: GPU_STAGE_OPTIONS,
     commands: [
       evaluateCommand,
       generateCommand,

@@ -56,7 +56,7 @@ Deno.test("the whole experiment: once, then cached, then damaged and healed", as
   await using sandbox = await Sandbox.create();
 
   await t.step("two at once: one works, the other says who; who only reads is let in", async () => {
-    const first = sandbox.start("reproduce");
+    const first = sandbox.start("reproduce", "--gpu", "deno");
     while (!first.stderr().includes("tokenize: done")) await sleep(50);
     const second = await sandbox.run("reproduce");
     assertEquals(second.code, 2);
@@ -67,6 +67,11 @@ Deno.test("the whole experiment: once, then cached, then damaged and healed", as
     const { code, stdout, stderr } = await first.ended;
     assertEquals(code, 0, stderr);
     assertStringIncludes(stdout, join(sandbox.results, "report.html"));
+    const runtimes = await sandbox.json<{ runtime: string }[]>(
+      "sql",
+      "SELECT provenance->>'runtime' AS runtime FROM nodes WHERE stage = 'train'",
+    );
+    assertEquals(new Set(runtimes.map(({ runtime }) => runtime)), new Set(["deno"]));
     for (const name of ["report.html", "report.md"]) {
       assert((await Deno.stat(join(sandbox.results, name))).size > 1000);
     }

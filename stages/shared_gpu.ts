@@ -6,13 +6,19 @@
  */
 
 import { type Gpu, openGpu, type Runtime } from "../model/gpu/device.ts";
-import type { JsonValue } from "../pipeline/stage.ts";
 
 let shared: Promise<Gpu> | undefined;
+let chosen: Runtime | undefined;
 
-/** Opens the device at the first call. `ETHOS_GPU=dawn` asks for Dawn instead of Deno's own WebGPU. */
+/** Says whose WebGPU {@linkcode sharedGpu} opens, whatever the environment says. To be called before that. */
+export function chooseRuntime(runtime: Runtime): void {
+  if (shared !== undefined) throw new Error("The device is open already.");
+  chosen = runtime;
+}
+
+/** Opens the device at the first call: on the runtime that was chosen, else on what `ETHOS_GPU` names, else on Deno's. */
 export function sharedGpu(): Promise<Gpu> {
-  return shared ??= openGpu({ runtime: runtimeOf(Deno.env.get("ETHOS_GPU")) });
+  return shared ??= openGpu({ runtime: chosen ?? runtimeOf(Deno.env.get("ETHOS_GPU")) });
 }
 
 function runtimeOf(name: string | undefined): Runtime {
@@ -21,7 +27,7 @@ function runtimeOf(name: string | undefined): Runtime {
   throw new Error(`ETHOS_GPU is "${name}"; expected "deno" or "dawn"`);
 }
 
-/** What a node's provenance says of the device. */
-export function gpuProvenance(gpu: Gpu): Readonly<Record<string, JsonValue>> {
+/** What is said of the device beside a result: whose it is, and through which WebGPU. */
+export function gpuProvenance(gpu: Gpu): { readonly adapter: string; readonly runtime: Runtime } {
   return { adapter: gpu.adapter.description, runtime: gpu.runtime };
 }

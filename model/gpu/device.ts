@@ -285,9 +285,38 @@ async function requestAdapter(runtime: Runtime): Promise<GPUAdapter> {
   throw new NoGpuError(runtime, remark);
 }
 
+/** Dawn's library, the package `webgpu`, isn't there or doesn't load. The message says how to get it. */
+export class NoDawnError extends Error {
+  /** Makes the error for what the import said. */
+  constructor(cause: unknown) {
+    const [first] = (cause instanceof Error ? cause.message : String(cause)).split("\n");
+    super(
+      `Dawn can't be loaded (${
+        first?.replace(/\.$/, "")
+      }). \`deno install\` brings its package \`webgpu\`; its library ` +
+        "needs --allow-ffi",
+      { cause },
+    );
+    this.name = "NoDawnError";
+  }
+}
+
+/**
+ * Loads Dawn's library without opening a device: what the runtime `dawn` needs before anything else.
+ *
+ * @throws {NoDawnError} If it isn't there.
+ */
+export async function importDawn(): Promise<{ create(flags: string[]): GPU }> {
+  try {
+    // @ts-types="../../types/webgpu.d.ts"
+    return await import("webgpu");
+  } catch (cause) {
+    throw new NoDawnError(cause);
+  }
+}
+
 async function loadDawn(): Promise<GPU> {
-  // @ts-types="../../types/webgpu.d.ts"
-  const { create } = await import("webgpu");
+  const { create } = await importDawn();
   const instance = create([
     ...(Deno.build.os === "linux" ? ["backend=vulkan"] : []),
     // Subgroup matrices are experimental; robustness costs a third of a matrix product's speed, and every kernel

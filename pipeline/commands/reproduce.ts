@@ -51,6 +51,7 @@ export const reproduce: Command = {
     ["reproduce --force report", "draw the report again"],
   ],
   options: OPTIONS,
+  runsStages: true,
   run: runExperiment,
 };
 
@@ -60,6 +61,7 @@ export const sweep: Command = {
   summary: "Run an ablation or a grid; each cell is a cached node",
   examples: [["sweep --config configs/ablations/d_latent.yaml", "one ablation"]],
   options: { ...OPTIONS, config: { ...EXPERIMENT_OPTIONS["config"], demandOption: true } },
+  runsStages: true,
   run: runExperiment,
 };
 

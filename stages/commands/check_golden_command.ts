@@ -7,8 +7,14 @@
 import { join } from "@std/path";
 import type { GoldenImplementation } from "../../model/golden.ts";
 import type { Gpu } from "../../model/gpu/device.ts";
-import { type Command, listArgument, stringArgument } from "../../pipeline/command.ts";
+import {
+  type Arguments,
+  type Command,
+  listArgument,
+  stringArgument,
+} from "../../pipeline/command.ts";
 import { UserError } from "../../pipeline/errors.ts";
+import { GPU_OPTION, useGpu } from "./gpu_option.ts";
 
 /** Compares every golden file of a folder with what the project computes. */
 export const checkGoldenCommand: Command = {
@@ -40,11 +46,12 @@ export const checkGoldenCommand: Command = {
       requiresArg: true,
       describe: "What computes: the float64 reference, the GPU in every execution, or both",
     },
+    ...GPU_OPTION,
   },
   async run(args, { program, json, print }) {
     const [{ checkGolden }, implementations] = await Promise.all([
       import("./check_golden.ts"),
-      goldenImplementations(stringArgument(args, "on") ?? "both"),
+      goldenImplementations(args),
     ]);
     const only = listArgument(args, "only");
     try {
@@ -63,13 +70,15 @@ export const checkGoldenCommand: Command = {
 
 /** What `--on` names. */
 async function goldenImplementations(
-  on: string,
+  args: Arguments,
 ): Promise<{ list: readonly GoldenImplementation[]; close(): void }> {
+  const on = stringArgument(args, "on") ?? "both";
   const list: GoldenImplementation[] = [];
   if (on !== "gpu") {
     list.push((await import("../../model/reference/golden.ts")).referenceImplementation);
   }
   if (on === "reference") return { list, close() {} };
+  await useGpu(args);
   const [{ gpuImplementations }, { sharedGpu }] = await Promise.all([
     import("../../model/gpu_golden.ts"),
     import("../shared_gpu.ts"),

@@ -1,12 +1,11 @@
 /**
- * What the commands that read a checkpoint share: options, and the device.
+ * What the commands that read a checkpoint share: their options.
  *
  * @module
  */
 
 import { type Arguments, type OptionSpec, stringArgument } from "../../pipeline/command.ts";
 import { UserError } from "../../pipeline/errors.ts";
-import type { Gpu } from "../../model/gpu/device.ts";
 import type { CheckpointKind } from "../checkpoints.ts";
 
 /** Options that name a checkpoint. */
@@ -59,18 +58,4 @@ export function wholeArgument(
     throw new UserError(`--${name} is ${value}; expected a whole number from ${minimum}.`);
   }
   return value as number;
-}
-
-/** The device; without one, an error that says how to get one. */
-export async function commandGpu(): Promise<Gpu> {
-  const [{ sharedGpu }, { NoGpuError }] = await Promise.all([
-    import("../shared_gpu.ts"),
-    import("../../model/gpu/device.ts"),
-  ]);
-  try {
-    return await sharedGpu();
-  } catch (error) {
-    if (error instanceof NoGpuError) throw new UserError(error.message, { exitCode: 1 });
-    throw error;
-  }
 }

@@ -6,9 +6,12 @@
  */
 
 import { statfs } from "node:fs/promises";
+import { parseArgs } from "node:util";
 import type { Capabilities, Runtime } from "../../model/gpu/capabilities.ts";
 import { type AdapterFacts, type Gpu, NoGpuError, openGpu } from "../../model/gpu/device.ts";
 import { validateWgsl } from "../../model/gpu/dawn_null.ts";
+import { UserError } from "../../pipeline/errors.ts";
+import { runtimeOf } from "./gpu_option.ts";
 
 /** Options of {@linkcode doctor}. */
 export interface DoctorOptions {
@@ -16,6 +19,8 @@ export interface DoctorOptions {
   readonly json?: boolean;
   /** Folder whose disk is looked at; defaults to the current one. */
   readonly folder?: string;
+  /** Whose WebGPU the experiment is to use; the other one can be absent. Defaults to Deno's. */
+  readonly gpu?: Runtime;
   /** Takes the output; defaults to stdout. */
   readonly write?: (text: string) => void;
 }
@@ -71,22 +76,22 @@ const NEEDED_BYTES = 2 * 2 ** 30;
  */
 export async function doctor(options: DoctorOptions = {}): Promise<number> {
   const write = options.write ?? ((text) => Deno.stdout.writeSync(new TextEncoder().encode(text)));
-  const diagnosis = await diagnose(options.folder ?? Deno.cwd());
+  const diagnosis = await diagnose(options.folder ?? Deno.cwd(), options.gpu);
   write(options.json ? JSON.stringify(diagnosis, null, 2) + "\n" : render(diagnosis));
   return diagnosis.ok ? 0 : 1;
 }
 
 /** Examines the machine: what {@linkcode doctor} writes. */
-export async function diagnose(folder: string): Promise<Diagnosis> {
+export async function diagnose(folder: string, gpu: Runtime = "deno"): Promise<Diagnosis> {
   const devices: DeviceDiagnosis[] = [];
   const checks = [
     await checkDeno(),
     checkMachine(),
-    await checkDevice(devices),
+    await checkDevice(devices, gpu),
     await checkDuckdb(),
     await checkDisk(folder),
     await checkCompiler(),
-    await checkDawn(devices),
+    await checkDawn(devices, gpu),
   ];
   return { ok: checks.every(({ state }) => state !== "missing"), checks, devices };
 }
@@ -110,7 +115,7 @@ function checkMachine(): Check {
   };
 }
 
-async function checkDevice(devices: DeviceDiagnosis[]): Promise<Check> {
+async function checkDevice(devices: DeviceDiagnosis[], gpu: Runtime): Promise<Check> {
   const name = "WebGPU (Deno)";
   try {
     const device = await examine("deno");
@@ -119,7 +124,7 @@ async function checkDevice(devices: DeviceDiagnosis[]): Promise<Check> {
   } catch (error) {
     return {
       name,
-      state: "missing",
+      state: gpu === "deno" ? "missing" : "absent",
       found: message(error),
       remedy: Deno.build.os === "linux"
         ? "./setup.sh installs a Vulkan loader and Mesa's software driver (as root or with sudo): " +
@@ -262,7 +267,7 @@ async function checkCompiler(): Promise<Check> {
 }
 
 /** Dawn in a process of its own: native code that may crash, and that writes to stderr. */
-async function checkDawn(devices: DeviceDiagnosis[]): Promise<Check> {
+async function checkDawn(devices: DeviceDiagnosis[], gpu: Runtime): Promise<Check> {
   const name = "WebGPU (Dawn)";
   const { code, stdout } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "--quiet", "--no-check", "--allow-all", import.meta.url, DAWN_PROBE],
@@ -280,10 +285,52 @@ async function checkDawn(devices: DeviceDiagnosis[]): Promise<Check> {
   } catch (error) {
     return {
       name,
-      state: "absent",
+      state: gpu === "dawn" ? "missing" : "absent",
       found: code === 0 ? message(error) : `its process ended with exit code ${code}`,
-      remedy: "Only needed for matrix units (`ETHOS_GPU=dawn`), on a real GPU.",
+      remedy: gpu === "dawn"
+        ? "Dawn needs a GPU with a recent driver; `--gpu deno` does without."
+        : "Only needed for matrix units (`--gpu dawn`), on a real GPU.",
     };
+  }
+}
+
+const USAGE = `Show what this machine has and lacks for the experiment
+
+Usage: deno task doctor [options]
+
+Options:
+  --gpu   WebGPU of Deno, or of Dawn (default: $ETHOS_GPU or deno)   [choices: "deno", "dawn"]
+  --json  Print one JSON value for machines
+  --help  Show help
+
+Exit code: 0 when the experiment can run, 1 when something that it needs is missing.
+`;
+
+/** Runs a command line. Not on the pipeline's, whose packages may be what is missing. */
+async function runDoctor(args: string[]): Promise<number> {
+  const say = (to: typeof Deno.stdout, text: string) =>
+    to.writeSync(new TextEncoder().encode(text));
+  const options = {
+    gpu: { type: "string" },
+    json: { type: "boolean" },
+    help: { type: "boolean" },
+  } as const;
+  try {
+    const { values } = parseArgs({ args, options });
+    if (values.help) {
+      say(Deno.stdout, USAGE);
+      return 0;
+    }
+    return await doctor({ json: values.json ?? false, gpu: runtimeOf(values.gpu) });
+  } catch (error) {
+    const code = (error as { code?: unknown }).code;
+    const parsing = typeof code === "string" && code.startsWith("ERR_PARSE_ARGS");
+    if (!(error instanceof UserError) && !parsing) throw error;
+    say(
+      Deno.stderr,
+      `error: ${message(error).replace(/\.?$/, ".")} See \`deno task doctor --help\`.\n`,
+    );
+    return 2;
   }
 }
 
@@ -334,11 +381,5 @@ if (import.meta.main) {
     // Without waiting for Dawn to be torn down.
     Deno.exit(0);
   }
-  const unknown = Deno.args.filter((arg) => arg !== "--json");
-  if (unknown.length > 0) {
-    const text = `Unknown option ${unknown[0]}. Usage: deno task doctor [--json]\n`;
-    Deno.stderr.writeSync(new TextEncoder().encode(text));
-    Deno.exit(2);
-  }
-  Deno.exit(await doctor({ json: Deno.args.includes("--json") }));
+  Deno.exit(await runDoctor(Deno.args));
 }

@@ -51,6 +51,27 @@ Deno.test("doctor exits 1 without a Vulkan driver, and says how to get one", asy
   assertStringIncludes(text, "mesa-vulkan-drivers");
 });
 
+Deno.test("doctor --gpu says whose WebGPU must be there, and refuses others", async () => {
+  const run = async (gpu: string, env: Record<string, string> = {}) => {
+    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["run", "--quiet", "--no-check", "--allow-all"]
+        .concat(fromFileUrl(new URL("doctor.ts", import.meta.url)), "--gpu", gpu),
+      // No driver: neither WebGPU answers.
+      env: { VK_ICD_FILENAMES: "/nonexistent.json", VK_DRIVER_FILES: "/nonexistent.json", ...env },
+    }).output();
+    return { code, text: new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr) };
+  };
+  if (Deno.build.os === "linux") {
+    const { code, text } = await run("dawn");
+    assertEquals(code, 1);
+    assertStringIncludes(text, "– WebGPU (Deno)");
+    assertStringIncludes(text, "✗ WebGPU (Dawn)");
+  }
+  const refused = await run("metal", { ETHOS_GPU: "deno" });
+  assertEquals(refused.code, 2);
+  assertStringIncludes(refused.text, 'error: --gpu is "metal"; expected deno or dawn. See');
+});
+
 Deno.test("kernelPaths() says which alternatives kernels take", () => {
   const plain = kernelPaths(WEBGPU_DEFAULTS);
   assertEquals(plain["half precision"], "packed in u32");

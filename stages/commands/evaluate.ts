@@ -20,6 +20,7 @@ import {
 } from "../checkpoints.ts";
 import { byteLengths } from "../dataset.ts";
 import { describeEvaluation, type Evaluation } from "../evaluation.ts";
+import { gpuProvenance } from "../shared_gpu.ts";
 import { findFiles, readFiles } from "../sources/files.ts";
 
 /** Options of {@linkcode evaluateCheckpoint}. */
@@ -54,6 +55,8 @@ export interface CheckpointEvaluation extends Evaluation {
   readonly split?: string;
   readonly sequence_length: number;
   readonly tokens_per_second: number;
+  /** What computed it. */
+  readonly gpu: ReturnType<typeof gpuProvenance>;
 }
 
 /** What a sequence is when nobody knows what the model was trained with. */
@@ -97,6 +100,7 @@ export async function evaluateCheckpoint(
     sequence_length: length,
     tokens_per_second: result.tokens / seconds,
     ...describeEvaluation(result),
+    gpu: gpuProvenance(gpu),
   };
 }
 

@@ -8,10 +8,10 @@ import { type Command, stringArgument } from "../../pipeline/command.ts";
 import {
   CHECKPOINT_OPTIONS,
   checkpointArguments,
-  commandGpu,
   PRECISION_OPTION,
   wholeArgument,
 } from "./checkpoint_options.ts";
+import { commandGpu, GPU_OPTION } from "./gpu_option.ts";
 import type { CheckpointEvaluation } from "./evaluate.ts";
 
 /** Measures a trained checkpoint on any text. */
@@ -55,6 +55,7 @@ export const evaluateCommand: Command = {
       describe: "Tokens that a prediction can see (default: the training's, 512 if unknown)",
     },
     ...PRECISION_OPTION,
+    ...GPU_OPTION,
   },
   async run(args, { storeDir, json, print, warn }) {
     const { evaluateCheckpoint } = await import("./evaluate.ts");
@@ -72,7 +73,7 @@ export const evaluateCommand: Command = {
       ...optional("sequence_length", wholeArgument(args, "sequence-length", 1)),
       micro_batch: wholeArgument(args, "micro-batch", 1)!,
       precision: stringArgument(args, "precision") as "f32" | "mixed",
-      gpu: commandGpu,
+      gpu: () => commandGpu(args),
       onProgress(tokens) {
         if (!terminal || performance.now() - said < 5000) return;
         said = performance.now();

@@ -11,6 +11,7 @@ import { InferenceModel } from "../../model/inference_model.ts";
 import { type SamplingOptions, samplingSchema } from "../../model/sampling.ts";
 import { UserError } from "../../pipeline/errors.ts";
 import { type CheckpointKind, openCheckpoint } from "../checkpoints.ts";
+import { gpuProvenance } from "../shared_gpu.ts";
 
 /** Options of {@linkcode generate}. */
 export interface GenerateOptions {
@@ -42,6 +43,8 @@ export interface Generated extends GenerationSummary {
   readonly prefill_tokens_per_second: number;
   /** Not there when one pass was enough. */
   readonly decode_tokens_per_second?: number;
+  /** What computed it. */
+  readonly gpu: ReturnType<typeof gpuProvenance>;
 }
 
 /**
@@ -93,6 +96,7 @@ export async function generate(options: GenerateOptions): Promise<Generated> {
         ...(summary.decode_passes > 0
           ? { decode_tokens_per_second: summary.decode_passes / summary.decode_seconds }
           : {}),
+        gpu: gpuProvenance(gpu),
       };
     }
     text += next.value;

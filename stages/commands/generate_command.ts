@@ -8,10 +8,10 @@ import { type Command, stringArgument } from "../../pipeline/command.ts";
 import {
   CHECKPOINT_OPTIONS,
   checkpointArguments,
-  commandGpu,
   PRECISION_OPTION,
   wholeArgument,
 } from "./checkpoint_options.ts";
+import { commandGpu, GPU_OPTION } from "./gpu_option.ts";
 
 /** Streams text from a trained checkpoint. */
 export const generateCommand: Command = {
@@ -72,6 +72,7 @@ export const generateCommand: Command = {
     },
     seed: { type: "number", default: 0, requiresArg: true, describe: "Of the draws" },
     ...PRECISION_OPTION,
+    ...GPU_OPTION,
   },
   async run(args, { storeDir, json, print, warn }) {
     const { generate } = await import("./generate.ts");
@@ -96,7 +97,7 @@ export const generateCommand: Command = {
       },
       seed: wholeArgument(args, "seed", 0)!,
       precision: stringArgument(args, "precision") as "f32" | "mixed",
-      gpu: commandGpu,
+      gpu: () => commandGpu(args),
       write(text) {
         if (json) return;
         if (!begun) write(prompt);

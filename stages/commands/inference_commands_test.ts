@@ -110,15 +110,17 @@ Deno.test("The tasks generate and evaluate run with the permissions that they na
       const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
         args: ["task", "--quiet", ...args, "--checkpoint", NODE, "--store", storeDir, "--json"],
         cwd: ROOT,
+        // The flag is what counts.
+        env: { ETHOS_GPU: "none" },
       }).output();
       const text = new TextDecoder().decode(stdout);
       assertEquals(code, 0, text + new TextDecoder().decode(stderr));
       return JSON.parse(text);
     };
-    const text = await task("generate", "--prompt", "a dog", "--max-tokens", "3");
-    assertEquals([text.prompt_tokens, text.prompt], [6, "a dog"]);
-    const score = await task("evaluate", "--files", join(dir, "*.txt"));
-    assert(score.nats > 0 && score.tokens > 200);
+    const text = await task("generate", "--prompt", "a dog", "--max-tokens", "3", "--gpu", "deno");
+    assertEquals([text.prompt_tokens, text.prompt, text.gpu.runtime], [6, "a dog", "deno"]);
+    const score = await task("evaluate", "--files", join(dir, "*.txt"), "--gpu", "deno");
+    assert(score.nats > 0 && score.tokens > 200 && score.gpu.adapter !== "");
     const copy = await task("export-checkpoint", "--out", join(dir, "copy"));
     assertEquals(copy.files.length, 4);
   });

@@ -1,4 +1,5 @@
 import { runCommandLine } from "../../mod.ts";
+import { adapter } from "./adapter.ts";
 
 Deno.exit(
   await runCommandLine(Deno.args, {
@@ -7,6 +8,13 @@ Deno.exit(
     root: import.meta.dirname!,
     defaultConfig: "toy.yaml",
     shell: { name: "toy", run: `${Deno.execPath()} run -A ${import.meta.filename}` },
+    stageOptions: {
+      options: { adapter: { choices: ["abacus", "quipu", "soroban"], requiresArg: true } },
+      use(args) {
+        adapter.name = String(args["adapter"] ?? "abacus");
+        return Promise.resolve();
+      },
+    },
     loadExperiment: async (request) => (await import("./experiment.ts")).loadExperiment(request),
   }),
 );

@@ -1,5 +1,6 @@
 import type { Stage } from "../../stage.ts";
 import { z } from "zod";
+import { adapter } from "./adapter.ts";
 import weights from "./weights.txt" with { type: "text" };
 
 interface State {
@@ -28,7 +29,7 @@ export const train: Stage<{ steps: number; rate: number; milliseconds: number }>
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     }
-    provenance?.({ adapter: "abacus" });
+    provenance?.({ adapter: adapter.name });
     metrics.rewind(state.step);
     const bar = progress(params.steps, { unit: "steps" });
     while (state.step < params.steps) {
