@@ -4,20 +4,27 @@
  * ```text
  * model.safetensors      weights and running statistics, by the specification's names; the configuration in the header
  * optimizer.safetensors  first and second moments, `m.<name>` and `v.<name>`
- * state.json             update, loss scale, counters, what was best so far
+ * state.json             update, loss scale, counters, what was best so far; lengths and SHA-256 of the files
  * ```
  *
- * A folder is written under another name, synced and renamed, so one that is there is whole.
+ * A folder is written under another name, synced and renamed, so one that is there was whole once. Whether it still is,
+ * {@linkcode verifyCheckpoint} says. Beside the folders, `best/` holds the best model of each checkpoint that is kept.
  *
  * @module
  */
 
-import { basename, join } from "@std/path";
+import { createHash } from "node:crypto";
+import { basename, dirname, join } from "@std/path";
 import { z } from "zod";
 import { type ModelConfig, modelSchema } from "./config.ts";
 import { CONTROL_STATE } from "./ops/optimizer.ts";
 import { parameterSpecs, statisticSpecs } from "./parameters.ts";
-import { SafetensorsFile, type TensorSource, writeSafetensors } from "./safetensors.ts";
+import {
+  SafetensorsFile,
+  type TensorSource,
+  writeSafetensors,
+  type WrittenFile,
+} from "./safetensors.ts";
 import type { StateKind, Trainer } from "./trainer.ts";
 
 /** Name of the weights' file. */
@@ -28,52 +35,91 @@ const STATE_FILE = "state.json";
 /** What a checkpoint holds besides tensors. */
 export interface CheckpointState {
   /** Version of the format. */
-  readonly format: "ethos-checkpoint-1";
+  readonly format: "ethos-checkpoint-2";
   /** Updates done. */
   readonly step: number;
   /** Loss scale and counters of `shaders/control.wgsl`. */
   readonly control: readonly number[];
-  /** Lowest validation loss so far, nats, and the update after which it was measured; null before the first evaluation. */
-  readonly best: { readonly step: number; readonly nats: number } | null;
+  /** The best model so far; null before the first evaluation. */
+  readonly best: BestModel | null;
+  /** What the checkpoint's files are, by name. */
+  readonly files: Readonly<Record<typeof MODEL_FILE | typeof OPTIMIZER_FILE, WrittenFile>>;
 }
 
+/** The model with the lowest validation loss so far; see {@linkcode bestModelPath}. */
+export interface BestModel extends WrittenFile {
+  /** The update after which it was measured. */
+  readonly step: number;
+  /** Its validation loss, nats. */
+  readonly nats: number;
+}
+
+const writtenFile = { bytes: z.int().min(1), sha256: z.string().regex(/^[0-9a-f]{64}$/) };
 const stateSchema: z.ZodType<CheckpointState> = z.strictObject({
-  format: z.literal("ethos-checkpoint-1"),
+  format: z.literal("ethos-checkpoint-2"),
   step: z.int().min(0),
   control: z.array(z.number()).length(CONTROL_STATE),
-  best: z.strictObject({ step: z.int(), nats: z.number() }).nullable(),
+  best: z.strictObject({ step: z.int(), nats: z.number(), ...writtenFile }).nullable(),
+  files: z.strictObject({
+    [MODEL_FILE]: z.strictObject(writtenFile),
+    [OPTIMIZER_FILE]: z.strictObject(writtenFile),
+  }),
 });
 
 /** Writes the weights and running statistics of a trainer to one file, readable by any safetensors reader. */
-export async function saveModel(path: string, trainer: Trainer): Promise<void> {
+export async function saveModel(path: string, trainer: Trainer): Promise<WrittenFile> {
   const { config } = trainer;
   const values = [...parameterSpecs(config), ...statisticSpecs(config)]
     .map(({ name, shape }) => ({ kind: "value", name, shape, key: name } as const));
-  await writeSafetensors(path, sources(trainer, values), {
+  return await writeSafetensors(path, sources(trainer, values), {
     metadata: { format: "ethos", config: JSON.stringify(config) },
   });
+}
+
+/** Where the best model goes that was measured after `step` updates: by its update, so that each checkpoint finds its own. */
+export function bestModelPath(folder: string, step: number): string {
+  return join(folder, "best", `step-${String(step).padStart(9, "0")}.safetensors`);
+}
+
+/** Writes the model as the best of the checkpoints in `folder`, atomically. */
+export async function saveBestModel(
+  folder: string,
+  trainer: Trainer,
+  measured: { step: number; nats: number },
+): Promise<BestModel> {
+  const path = bestModelPath(folder, measured.step);
+  await Deno.mkdir(dirname(path), { recursive: true });
+  const written = await saveModel(`${path}.partial`, trainer);
+  await Deno.rename(`${path}.partial`, path);
+  await syncDirectory(dirname(path));
+  return { ...measured, ...written };
 }
 
 /** Writes a whole checkpoint as `directory`, atomically. */
 export async function saveCheckpoint(
   directory: string,
   trainer: Trainer,
-  state: Omit<CheckpointState, "format" | "control">,
+  state: Pick<CheckpointState, "step" | "best">,
 ): Promise<void> {
   const temporary = `${directory}.partial`;
   await remove(temporary);
   await Deno.mkdir(temporary, { recursive: true });
-  await saveModel(join(temporary, MODEL_FILE), trainer);
+  const model = await saveModel(join(temporary, MODEL_FILE), trainer);
   const moments = parameterSpecs(trainer.config).flatMap(({ name, shape }) =>
     (["m", "v"] as const).map((kind) => ({ kind, name, shape, key: `${kind}.${name}` }))
   );
-  await writeSafetensors(join(temporary, OPTIMIZER_FILE), sources(trainer, moments));
+  const optimizer = await writeSafetensors(
+    join(temporary, OPTIMIZER_FILE),
+    sources(trainer, moments),
+  );
   const complete: CheckpointState = {
-    format: "ethos-checkpoint-1",
+    format: "ethos-checkpoint-2",
     ...state,
     control: await trainer.readControl(),
+    files: { [MODEL_FILE]: model, [OPTIMIZER_FILE]: optimizer },
   };
-  await writeSynced(join(temporary, STATE_FILE), JSON.stringify(complete, null, 2) + "\n");
+  const signed = { ...complete, sha256: stateDigest(complete) };
+  await writeSynced(join(temporary, STATE_FILE), JSON.stringify(signed, null, 2) + "\n");
   await syncDirectory(temporary);
   await remove(directory);
   await Deno.rename(temporary, directory);
@@ -94,20 +140,84 @@ export async function loadCheckpoint(
   return state;
 }
 
+/**
+ * Reads a checkpoint's state, and every byte of its files and of the best model that it names.
+ *
+ * @throws {Error} If one is missing, can't be read, or is not what was written: which file, and what is wrong with it.
+ */
+export async function verifyCheckpoint(directory: string): Promise<CheckpointState> {
+  const state = await readState(join(directory, STATE_FILE));
+  for (const [name, written] of Object.entries(state.files)) {
+    await verifyFile(join(directory, name), written);
+  }
+  const { best } = state;
+  if (best) await verifyFile(bestModelPath(dirname(directory), best.step), best);
+  return state;
+}
+
+async function verifyFile(path: string, written: WrittenFile): Promise<void> {
+  const hash = createHash("sha256");
+  try {
+    using file = await Deno.open(path);
+    const { size } = await file.stat();
+    if (size !== written.bytes) {
+      throw new DamagedFileError(`${path} has ${size} bytes, expected ${written.bytes}`);
+    }
+    const buffer = new Uint8Array(2 ** 20);
+    for (let count; (count = await file.read(buffer)) !== null;) {
+      hash.update(buffer.subarray(0, count));
+    }
+  } catch (error) {
+    throw explainRead(path, error);
+  }
+  const sha256 = hash.digest("hex");
+  if (sha256 === written.sha256) return;
+  throw new DamagedFileError(
+    `${path} has the SHA-256 ${sha256.slice(0, 12)}…, expected ${written.sha256.slice(0, 12)}…`,
+  );
+}
+
+/** A file that is not what was written. */
+class DamagedFileError extends Error {}
+
+/** What the system says, with the file that it says it of. */
+function explainRead(path: string, error: unknown): Error {
+  if (error instanceof DamagedFileError) return error;
+  const what = error instanceof Deno.errors.NotFound
+    ? "is missing"
+    : `can't be read: ${error instanceof Error ? error.message : error}`;
+  return new DamagedFileError(`${path} ${what}`, { cause: error });
+}
+
 async function readState(path: string): Promise<CheckpointState> {
+  let text: string;
+  try {
+    text = await Deno.readTextFile(path);
+  } catch (error) {
+    throw explainRead(path, error);
+  }
   let json: unknown;
   try {
-    json = JSON.parse(await Deno.readTextFile(path));
+    json = JSON.parse(text);
   } catch (cause) {
-    if (cause instanceof Deno.errors.NotFound) {
-      throw new Error(`${path} is missing: its folder is not a checkpoint`, { cause });
-    }
-    if (!(cause instanceof SyntaxError)) throw cause;
-    throw new Error(`${path} is not a checkpoint's state: ${cause.message}`, { cause });
+    const { message } = cause as SyntaxError;
+    throw new Error(`${path} is not a checkpoint's state: ${message}`, { cause });
   }
-  const parsed = stateSchema.safeParse(json);
-  if (parsed.success) return parsed.data;
-  throw new Error(`${path} is not a checkpoint's state: ${z.prettifyError(parsed.error)}`);
+  const { sha256, ...state } = Object(json) as Record<string, unknown>;
+  const parsed = stateSchema.safeParse(state);
+  if (!parsed.success) {
+    const problems = z.prettifyError(parsed.error).replace(/\s*\n\s*/g, " ");
+    throw new Error(`${path} is not a checkpoint's state: ${problems}`);
+  }
+  if (sha256 !== stateDigest(state)) {
+    throw new Error(`${path} does not have the SHA-256 that it says`);
+  }
+  return parsed.data;
+}
+
+/** SHA-256 of a state: a changed digit would otherwise go unseen. */
+function stateDigest(state: object): string {
+  return createHash("sha256").update(JSON.stringify(state)).digest("hex");
 }
 
 /** How experts run changes nothing that is stored. */
@@ -201,12 +311,40 @@ export function checkpointPath(folder: string, step: number): string {
   return join(folder, `step-${String(step).padStart(9, "0")}`);
 }
 
-/** Removes all checkpoints but the last `keep`, and what a killed run left half-written. */
+/** Removes a checkpoint; its best model stays until the next {@linkcode pruneCheckpoints}. */
+export async function removeCheckpoint(directory: string): Promise<void> {
+  await remove(directory);
+}
+
+/**
+ * Removes all checkpoints but the last `keep`, best models that none of these names, and what a killed run left half-written.
+ */
 export async function pruneCheckpoints(folder: string, keep: number): Promise<void> {
   const checkpoints = await listCheckpoints(folder);
   for (const { path } of checkpoints.slice(0, -keep)) await remove(path);
-  for await (const entry of Deno.readDir(folder)) {
-    if (entry.name.endsWith(".partial")) await remove(join(folder, basename(entry.name)));
+  await removeIn(folder, (name) => name.endsWith(".partial"));
+  const named = new Set<string>();
+  for (const { path } of checkpoints.slice(-keep)) {
+    let state;
+    try {
+      state = await readState(join(path, STATE_FILE));
+    } catch {
+      // A damaged checkpoint concerns only who resumes from it; what it names is not known, so all stay.
+      return;
+    }
+    if (state.best) named.add(basename(bestModelPath(folder, state.best.step)));
+  }
+  await removeIn(join(folder, "best"), (name) => !named.has(name));
+}
+
+/** Removes what is in a folder, if it is there, by name. */
+async function removeIn(folder: string, which: (name: string) => boolean): Promise<void> {
+  try {
+    for await (const { name } of Deno.readDir(folder)) {
+      if (which(name)) await remove(join(folder, name));
+    }
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
 }
 

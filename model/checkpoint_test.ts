@@ -1,14 +1,17 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import {
+  bestModelPath,
   checkpointPath,
   listCheckpoints,
   loadCheckpoint,
   loadModel,
   pruneCheckpoints,
   readModelConfig,
+  saveBestModel,
   saveCheckpoint,
   saveModel,
+  verifyCheckpoint,
 } from "./checkpoint.ts";
 import { openTestGpu } from "./gpu/testing.ts";
 import { encodeSafetensors, parseSafetensors } from "./safetensors.ts";
@@ -45,7 +48,8 @@ async function saved(make: (options?: TinyOptions) => Promise<Trainer>, folder: 
   const trainer = await make({ train: { precision: "mixed", steps: 4 } });
   for (const step of [0, 1]) trainer.update(batchesOf(trainer, step));
   const path = checkpointPath(folder, 2);
-  await saveCheckpoint(path, trainer, { step: 2, best: { step: 1, nats: 3.5 } });
+  const best = await saveBestModel(folder, trainer, { step: 1, nats: 3.5 });
+  await saveCheckpoint(path, trainer, { step: 2, best });
   return { trainer, path };
 }
 
@@ -59,7 +63,10 @@ Deno.test("A checkpoint gives back every bit, and training goes on as if nothing
     ]);
     const other = await make({ seed: 99, train: { precision: "mixed", steps: 4 } });
     const state = await loadCheckpoint(path, other);
-    assertEquals(state.best, { step: 1, nats: 3.5 });
+    const { step, nats, bytes } = state.best!;
+    assertEquals([step, nats], [1, 3.5]);
+    assertEquals((await Deno.stat(bestModelPath(folder, 1))).size, bytes);
+    assertEquals(await verifyCheckpoint(path), state);
     assertEquals([state.step, other.step], [2, 2]);
     assertSameBits(await readAll(other), await readAll(trainer));
     assertEquals(await other.readControl(), await trainer.readControl());
@@ -185,6 +192,15 @@ Deno.test("loadCheckpoint() names what is wrong", async (t) => {
       () => edit((json) => json["control"] = [1, 2]),
       "control",
     );
+    await refuses(
+      "another digit in the state",
+      "state.json",
+      async () => {
+        const text = await Deno.readTextFile(state);
+        await Deno.writeTextFile(state, text.replace('"nats": 3.5', '"nats": 3.6'));
+      },
+      "does not have the SHA-256 that it says",
+    );
     await refuses("no state", "state.json", () => Deno.remove(state), "is missing");
 
     await t.step("a checkpoint of another model", async () => {
@@ -198,6 +214,62 @@ Deno.test("loadCheckpoint() names what is wrong", async (t) => {
     await t.step("nothing, once whole again", async () => {
       assertEquals((await loadCheckpoint(path, trainer)).step, 2);
     });
+  });
+});
+
+Deno.test("verifyCheckpoint() finds one changed bit in any file, and names the file", async (t) => {
+  await scene(async (make, folder) => {
+    const { path } = await saved(make, folder);
+    const flip = async (file: string) => {
+      const bytes = await Deno.readFile(file);
+      bytes[bytes.length - 3]! ^= 4;
+      await Deno.writeFile(file, bytes);
+    };
+    const cases: [string, (file: string) => Promise<void>, string][] = [
+      [join(path, "model.safetensors"), flip, "has the SHA-256"],
+      [join(path, "optimizer.safetensors"), flip, "has the SHA-256"],
+      [bestModelPath(folder, 1), flip, "has the SHA-256"],
+      [join(path, "optimizer.safetensors"), (file) => Deno.truncate(file, 1000), "has 1000 bytes"],
+      [join(path, "model.safetensors"), (file) => Deno.remove(file), "is missing"],
+      [bestModelPath(folder, 1), (file) => Deno.remove(file), "is missing"],
+      [join(path, "state.json"), async (file) => {
+        await Deno.remove(file);
+        await Deno.mkdir(file);
+      }, "can't be read: "],
+    ];
+    for (const [file, damage, expected] of cases) {
+      await t.step(`${file.slice(folder.length + 1)} ${expected}`, async () => {
+        const whole = await Deno.readFile(file);
+        await damage(file);
+        const error = await assertRejects(() => verifyCheckpoint(path), Error, expected);
+        assert(error.message.startsWith(file), error.message);
+        assertEquals(error.message.includes("\n"), false);
+        await Deno.remove(file, { recursive: true }).catch(() => {});
+        await Deno.writeFile(file, whole);
+        await verifyCheckpoint(path);
+      });
+    }
+  });
+});
+
+Deno.test("pruneCheckpoints() keeps the best models that checkpoints name, and those of no other", async () => {
+  await scene(async (make, folder) => {
+    const trainer = await make();
+    const best = async (step: number) => await saveBestModel(folder, trainer, { step, nats: 3 });
+    const [first, second] = [await best(1), await best(4)];
+    await best(9);
+    for (const [step, best] of [[3, first], [6, second], [8, second]] as const) {
+      await saveCheckpoint(checkpointPath(folder, step), trainer, { step, best });
+    }
+    await Deno.writeTextFile(`${bestModelPath(folder, 5)}.partial`, "");
+    const kept = () => [...Deno.readDirSync(join(folder, "best"))].map(({ name }) => name);
+    await pruneCheckpoints(folder, 2);
+    assertEquals(kept(), ["step-000000004.safetensors"]);
+    // What a damaged checkpoint names is not known.
+    await best(9);
+    await Deno.writeTextFile(join(checkpointPath(folder, 6), "state.json"), "{");
+    await pruneCheckpoints(folder, 2);
+    assertEquals(kept().length, 2);
   });
 });
 
@@ -234,8 +306,7 @@ Deno.test("saveCheckpoint() replaces what a killed run left under its name", asy
     }
     const { trainer } = await saved(make, folder);
     assertEquals((await loadCheckpoint(path, trainer)).step, 2);
-    assertEquals(await Array.fromAsync(Deno.readDir(folder), ({ name }) => name), [
-      "step-000000002",
-    ]);
+    const names = await Array.fromAsync(Deno.readDir(folder), ({ name }) => name);
+    assertEquals(names.sort(), ["best", "step-000000002"]);
   });
 });

@@ -7,6 +7,7 @@
  * @module
  */
 
+import { createHash } from "node:crypto";
 import {
   type Dtype,
   elementBytes,
@@ -303,6 +304,14 @@ export interface WriteOptions {
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
+/** What {@linkcode writeSafetensors} wrote: enough to tell later whether it is still that. */
+export interface WrittenFile {
+  /** Length of the file. */
+  readonly bytes: number;
+  /** SHA-256 of the file, hexadecimal. */
+  readonly sha256: string;
+}
+
 /**
  * A whole file in memory, of tensors whose bytes are at hand.
  *
@@ -337,17 +346,25 @@ export async function writeSafetensors(
   path: string,
   tensors: readonly TensorSource[],
   options: WriteOptions = {},
-): Promise<void> {
+): Promise<WrittenFile> {
   const { header, order } = layOut(tensors, options.metadata);
   const file = await Deno.open(path, { write: true, create: true, truncate: true });
+  const hash = createHash("sha256");
+  let bytes = 0;
   let whole = false;
+  const write = async (piece: Uint8Array) => {
+    hash.update(piece);
+    bytes += piece.length;
+    await writeAll(file, piece);
+  };
   try {
-    await writeAll(file, header);
+    await write(header);
     for (const source of order) {
-      for await (const piece of pieces(source)) await writeAll(file, piece);
+      for await (const piece of pieces(source)) await write(piece);
     }
     await file.sync();
     whole = true;
+    return { bytes, sha256: hash.digest("hex") };
   } finally {
     file.close();
     if (!whole) await Deno.remove(path);

@@ -56,7 +56,7 @@ const fields = z.strictObject({
     .describe("held-out tokens of an evaluation during training"),
   checkpoint_every: z.int().min(1).max(1e8).default(500).describe("updates between checkpoints"),
   keep_checkpoints: z.int().min(1).max(1000).default(2)
-    .describe("last checkpoints kept, besides the best"),
+    .describe("last checkpoints kept, 12 bytes a parameter each, besides the best models"),
   log_every: z.int().min(1).max(1e8).default(10).describe("updates between rows of metrics"),
   recompute: z.enum(["none", "experts", "full"]).default("none")
     .describe("what the backward pass computes again rather than keeps"),
@@ -126,7 +126,10 @@ export interface TrainSection {
   readonly evaluate_tokens: number;
   /** Updates between checkpoints. */
   readonly checkpoint_every: number;
-  /** Last checkpoints kept, besides the best. */
+  /**
+   * Last checkpoints kept while training: where one is damaged, the one before takes its place. Each takes 12 bytes a stored
+   * parameter, and up to 4 more for the best model so far; while one is written it comes on top.
+   */
   readonly keep_checkpoints: number;
   /** Updates between rows of metrics. */
   readonly log_every: number;

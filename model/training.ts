@@ -4,15 +4,17 @@
  * @module
  */
 
-import { join } from "@std/path";
 import {
+  type BestModel,
+  bestModelPath,
   checkpointPath,
   listCheckpoints,
   loadCheckpoint,
-  MODEL_FILE,
   pruneCheckpoints,
+  removeCheckpoint,
+  saveBestModel,
   saveCheckpoint,
-  saveModel,
+  verifyCheckpoint,
 } from "./checkpoint.ts";
 import { bitsPerByte } from "./evaluator.ts";
 import { Sampler, type TokenSource } from "./sampler.ts";
@@ -88,7 +90,7 @@ export class DivergedError extends Error {
 const LOOK_EVERY = 32;
 
 /**
- * Trains to the end, from the last checkpoint in `folder` if there is one.
+ * Trains to the end, from the last checkpoint in `folder` that is whole, if there is one. A damaged one is warned of and removed.
  *
  * The order of the data depends on the seed and the position only, and a checkpoint holds everything else that a step reads, so
  * a run that was killed ends in the bits of one that was not.
@@ -106,7 +108,7 @@ class Run {
   readonly #trainer: Trainer;
   readonly #options: TrainingOptions;
   readonly #sampler: Sampler;
-  #best: { step: number; nats: number } | null = null;
+  #best: BestModel | null = null;
   #last: TrainingResult["last"] | undefined;
   #skipped = 0;
   /** Updates that the last checkpoint holds. */
@@ -150,14 +152,16 @@ class Run {
       if (save) await this.#save();
     }
     hooks.flush();
+    // A run that was resumed after its last update evaluated before it saved.
+    const last = this.#last ?? await this.#evaluate();
+    const { step, nats } = this.#best!;
     return {
       step: this.#trainer.step,
-      // A run that was resumed after its last update evaluated before it saved.
-      last: this.#last ?? await this.#evaluate(),
-      best: this.#best!,
+      last,
+      best: { step, nats },
       skipped: this.#skipped,
       lastPath: checkpointPath(folder, steps),
-      bestPath: this.#bestPath,
+      bestPath: bestModelPath(folder, step),
     };
   }
 
@@ -172,23 +176,39 @@ class Run {
     signal.throwIfAborted();
   }
 
-  get #bestPath(): string {
-    return join(this.#options.folder, "best", MODEL_FILE);
-  }
-
   async #resume(): Promise<void> {
-    const { folder, hooks } = this.#options;
-    const checkpoint = (await listCheckpoints(folder)).at(-1);
+    const { hooks } = this.#options;
+    const checkpoint = await this.#lastWhole();
     if (!checkpoint) {
       hooks.rewind(0);
       return;
     }
-    const state = await loadCheckpoint(checkpoint.path, this.#trainer);
+    const state = await loadCheckpoint(checkpoint, this.#trainer);
     this.#best = state.best;
     this.#skipped = skippedUpdates(state.control);
     this.#saved = state.step;
     hooks.rewind(state.step);
     hooks.info(`resumed after update ${state.step} of ${this.#trainer.steps}`);
+  }
+
+  /** The last checkpoint that is as it was written. What comes after it is removed: it would count as newer than what follows. */
+  async #lastWhole(): Promise<string | undefined> {
+    const { folder, hooks } = this.#options;
+    const checkpoints = await listCheckpoints(folder);
+    for (let checkpoint; (checkpoint = checkpoints.pop());) {
+      try {
+        await verifyCheckpoint(checkpoint.path);
+        return checkpoint.path;
+      } catch (error) {
+        const what = error instanceof Error ? error.message : error;
+        const next = checkpoints.at(-1);
+        hooks.warn(
+          `the checkpoint after update ${checkpoint.step} is damaged and is left out: ${what}; ` +
+            (next ? `trying that after update ${next.step}` : "starting from the beginning"),
+        );
+        await removeCheckpoint(checkpoint.path);
+      }
+    }
   }
 
   /** Reads what the device recorded, and writes the rows that are due. */
@@ -257,10 +277,8 @@ class Run {
       `update ${step}: validation ${result.nats.toFixed(4)} nats, ${bits.toFixed(3)} bits/byte`,
     );
     if (this.#best === null || result.nats < this.#best.nats) {
-      this.#best = { step, nats: result.nats };
-      await Deno.mkdir(join(this.#bestPath, ".."), { recursive: true });
-      await saveModel(`${this.#bestPath}.partial`, this.#trainer);
-      await Deno.rename(`${this.#bestPath}.partial`, this.#bestPath);
+      const measured = { step, nats: result.nats };
+      this.#best = await saveBestModel(this.#options.folder, this.#trainer, measured);
     }
     this.#last = { step, nats: result.nats, bits_per_byte: bits };
     this.#restartClock();

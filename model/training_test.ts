@@ -1,6 +1,14 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { listCheckpoints, loadModel, readModelConfig, shareCheckpoint } from "./checkpoint.ts";
+import {
+  bestModelPath,
+  checkpointPath,
+  listCheckpoints,
+  loadModel,
+  readModelConfig,
+  shareCheckpoint,
+  verifyCheckpoint,
+} from "./checkpoint.ts";
 import { openTestGpu } from "./gpu/testing.ts";
 import type { Trainer } from "./trainer.ts";
 import {
@@ -58,7 +66,12 @@ class Table implements TrainingHooks {
     this.onFlush();
   }
   progress() {}
-  info() {}
+  /** Updates after which a run was resumed. */
+  resumed: number[] = [];
+  info(message: string) {
+    const step = /^resumed after update (\d+) /.exec(message)?.[1];
+    if (step !== undefined) this.resumed.push(Number(step));
+  }
   warn(message: string) {
     this.warnings.push(message);
   }
@@ -70,6 +83,14 @@ async function withFolder(work: (folder: string) => Promise<void>): Promise<void
     await work(folder);
   } finally {
     await Deno.remove(folder, { recursive: true });
+  }
+}
+
+async function copyFolder(from: string, to: string): Promise<void> {
+  await Deno.mkdir(to);
+  for await (const { name, isDirectory } of Deno.readDir(from)) {
+    if (isDirectory) await copyFolder(join(from, name), join(to, name));
+    else await Deno.copyFile(join(from, name), join(to, name));
   }
 }
 
@@ -133,6 +154,84 @@ Deno.test("A run that is killed and resumed ends in the bits of one that was not
     const again = await run(attempt, { table: killed }, finish);
     assertSameBits(again.state, expected.state);
     assertEquals(again.rest, expected.rest);
+  });
+});
+
+Deno.test("A damaged checkpoint is left out with a warning; the run ends in the bits of an undisturbed one", async (t) => {
+  await withFolder(async (folder) => {
+    const finish = async (trainer: Trainer, result: TrainingResult) => ({
+      state: await readAll(trainer),
+      last: result.last,
+      best: [result.best, await Deno.readFile(result.bestPath)],
+      checkpoint: await Deno.readFile(join(result.lastPath, "state.json")),
+    });
+    const whole = new Table();
+    const expected = await run(join(folder, "whole"), { table: whole }, finish);
+
+    const killed = new Table();
+    const controller = new AbortController();
+    killed.onFlush = () => killed.flushed.length === 3 && controller.abort(new Error("killed"));
+    const left = join(folder, "left");
+    await assertRejects(
+      () => run(left, { table: killed, signal: controller.signal }, finish),
+      Error,
+      "killed",
+    );
+    assertEquals((await listCheckpoints(left)).map(({ step }) => step), [6, 9]);
+    const { best } = await verifyCheckpoint(checkpointPath(left, 9));
+
+    const flip = async (path: string) => {
+      const bytes = await Deno.readFile(path);
+      bytes[bytes.length - 2]! ^= 1;
+      await Deno.writeFile(path, bytes);
+    };
+    const newest = (name: string) => (at: string) => join(checkpointPath(at, 9), name);
+    const all = (name: string) => (at: string) =>
+      [6, 9].map((s) => join(checkpointPath(at, s), name));
+    type Paths = (at: string) => string | string[];
+    type Damage = (path: string) => Promise<void>;
+    const cases: [string, Paths, Damage, resumed: number[]][] = [
+      ["a truncated model", newest("model.safetensors"), (path) => Deno.truncate(path, 3000), [6]],
+      ["a flipped bit in a moment", newest("optimizer.safetensors"), flip, [6]],
+      ["an empty state", newest("state.json"), (path) => Deno.truncate(path), [6]],
+      ["a missing file", newest("optimizer.safetensors"), (path) => Deno.remove(path), [6]],
+      [
+        "a flipped bit in the best model, which both name",
+        (at) => bestModelPath(at, best!.step),
+        flip,
+        [],
+      ],
+      ["an older one, which is not read", (at) => join(checkpointPath(at, 6), "state.json"), flip, [
+        9,
+      ]],
+      ["both", all("model.safetensors"), flip, []],
+    ];
+    for (const [name, paths, damage, resumed] of cases) {
+      await t.step(name, async () => {
+        const attempt = join(folder, name);
+        await copyFolder(left, attempt);
+        const damaged = [paths(attempt)].flat();
+        for (const path of damaged) await damage(path);
+        const table = new Table();
+        table.rows = [...killed.rows];
+        const actual = await run(attempt, { table, tiny: { ...OPTIONS } }, finish);
+        assertSameBits(actual.state, expected.state);
+        assertEquals({ ...actual, state: null }, { ...expected, state: null });
+        assertEquals(table.rows, whole.rows);
+        assertEquals(table.resumed, resumed);
+        // One line each, the newest first, with the file and what comes next.
+        const warned = [9, 6].slice(0, [9, 6, undefined].indexOf(resumed[0]));
+        assertEquals(table.warnings.length, warned.length, table.warnings.join("\n"));
+        for (const [i, step] of warned.entries()) {
+          const warning = table.warnings[i]!;
+          assert(warning.startsWith(`the checkpoint after update ${step} is damaged`), warning);
+          assert(damaged.some((path) => warning.includes(`: ${path} `)), warning);
+          const next = step === 9 ? "trying that after update 6" : "starting from the beginning";
+          assert(warning.endsWith(next), warning);
+          assertEquals(warning.includes("\n"), false);
+        }
+      });
+    }
   });
 });
 
