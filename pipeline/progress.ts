@@ -36,65 +36,167 @@ export function writeError(text: string): void {
   }
 }
 
-/** Bars on a terminal, plain lines elsewhere. */
-export async function createDisplay(
-  options: { terminal?: boolean; write?: (text: string) => void } = {},
-): Promise<Display> {
-  if (options.terminal ?? Deno.stderr.isTerminal()) {
-    const { MultiBar, Presets } = await import("cli-progress");
-    const bars = new MultiBar({
-      format: "{node} [{bar}] {percentage}% {value}/{total} {unit} ETA {eta_formatted} {remark}",
-      stream: process.stderr,
-      fps: 8,
-      hideCursor: true,
-      clearOnComplete: true,
-      emptyOnZero: true,
-      gracefulExit: false,
-      // Stages compute without giving way, so a bar can't count on timers.
-      forceRedraw: true,
-    }, Presets.shades_classic);
-    return new TerminalDisplay(bars);
+/** Where bars are drawn: what `process.stderr` is on a terminal. */
+export interface BarStream {
+  /** Whether it is a terminal. */
+  readonly isTTY: boolean;
+  /** Width of the terminal. */
+  readonly columns: number;
+  /** Writes text, and how to move the cursor. */
+  write(text: string): unknown;
+}
+
+/** Options of {@linkcode createDisplay}. */
+export interface DisplayOptions {
+  /** Whether it is drawn on a terminal that can move its cursor; found out unless given. */
+  readonly terminal?: boolean;
+  /** Where bars go; standard error unless given. */
+  readonly stream?: BarStream;
+  /** Takes lines that stand alone; written to standard error unless given. */
+  readonly write?: (text: string) => void;
+}
+
+/** Bars on a terminal, plain lines elsewhere, and where the terminal is a dumb one. */
+export async function createDisplay(options: DisplayOptions = {}): Promise<Display> {
+  const write = options.write ?? writeError;
+  if (!(options.terminal ?? (Deno.stderr.isTerminal() && !isDumb()))) {
+    return new PlainDisplay(write);
   }
-  return new PlainDisplay(options.write ?? writeError);
+  const { MultiBar, Presets } = await import("cli-progress");
+  const stream: BarStream = options.stream ?? process.stderr as BarStream;
+  return new TerminalDisplay(
+    () =>
+      new MultiBar({
+        format: (_, { value, total }, payload) =>
+          barLine({ ...payload as BarPayload, done: value, total }, stream.columns - 1),
+        stream,
+        fps: 8,
+        // Neither hidden nor unwrapped: a terminal that a killed process leaves is as it was.
+        hideCursor: false,
+        linewrap: true,
+        clearOnComplete: true,
+        emptyOnZero: true,
+        gracefulExit: false,
+        // Stages compute without giving way, so a bar can't count on timers.
+        forceRedraw: true,
+      }, Presets.shades_classic),
+    { stream, write },
+  );
+}
+
+function isDumb(): boolean {
+  const { state } = Deno.permissions.querySync({ name: "env", variable: "TERM" });
+  return state === "granted" && Deno.env.get("TERM") === "dumb";
+}
+
+/** What a bar says besides its count. */
+interface BarPayload {
+  readonly node: string;
+  readonly unit: string;
+  readonly remark: string;
+  readonly eta: string;
+}
+
+/**
+ * One line of at most `width` columns. What doesn't fit is left out, the least important first: the count, the remark, the bar
+ * itself, the rest of the name.
+ */
+export function barLine(
+  bar: BarPayload & { readonly done: number; readonly total: number },
+  width: number,
+): string {
+  const { node, unit, remark, eta, done, total } = bar;
+  const share = total > 0 ? Math.min(1, done / total) : 0;
+  const percent = `${Math.floor(100 * share)} %`.padStart(5);
+  const count = `${done}/${total} ${unit}`.trim();
+  const choices = [[percent, count, eta, remark], [percent, eta, remark], [percent, eta], [
+    percent,
+  ]];
+  for (const parts of choices) {
+    const text = parts.filter((part) => part !== "").join("  ");
+    const room = Math.min(32, width - node.length - text.length - 2);
+    if (room < 8) continue;
+    const full = Math.round(room * share);
+    return `${node} ${"█".repeat(full)}${"░".repeat(room - full)} ${text}`;
+  }
+  return `${node} ${percent.trim()}`.slice(0, Math.max(0, width));
 }
 
 class TerminalDisplay implements Display {
-  readonly #bars: MultiBar;
+  readonly #create: () => MultiBar;
+  readonly #stream: BarStream;
+  readonly #write: (text: string) => void;
+  /** There while a bar is: what has drawn nothing remembers no line to go back to. */
+  #bars: MultiBar | undefined;
   #open = 0;
 
-  constructor(bars: MultiBar) {
-    this.#bars = bars;
+  constructor(
+    create: () => MultiBar,
+    to: { stream: BarStream; write: (text: string) => void },
+  ) {
+    this.#create = create;
+    this.#stream = to.stream;
+    this.#write = to.write;
   }
 
   bar(node: string, total: number, unit: string): DisplayBar {
-    const bar: SingleBar = this.#bars.create(total, 0, { node, unit, remark: "" });
+    const bars = this.#bars ??= this.#create();
+    const bar: SingleBar = bars.create(total, 0, { node, unit, remark: "", eta: "" });
+    const rate = new Rate(() => performance.now());
     this.#open++;
     let open = true;
     let drawn = 0;
     return {
       update: (done, remark) => {
-        bar.update(done, remark === undefined ? {} : { remark });
+        if (!open) return;
+        const eta = rate.eta(done, total);
+        bar.update(done, { eta, ...remark === undefined ? {} : { remark } });
         if (performance.now() - drawn > 125) {
           drawn = performance.now();
-          this.#bars.update();
+          bars.update();
         }
       },
       stop: () => {
         if (!open) return;
         open = false;
-        this.#open--;
-        this.#bars.remove(bar);
+        if (--this.#open === 0) this.stop();
+        else bars.remove(bar);
       },
     };
   }
 
   line(text: string): void {
-    if (this.#open > 0) this.#bars.log(`${text}\n`);
-    else writeError(text);
+    const bars = this.#bars;
+    if (bars === undefined) return this.#write(text);
+    // The line may be longer than the bars that were there.
+    bars.once("redraw-pre", () => this.#stream.write("\x1b[J"));
+    bars.log(`${text}\n`);
+    bars.update();
   }
 
   stop(): void {
-    this.#bars.stop();
+    this.#bars?.stop();
+    this.#bars = undefined;
+    this.#open = 0;
+  }
+}
+
+/** Foresees the end from this attempt's own rate. */
+class Rate {
+  readonly #now: () => number;
+  #first: { done: number; at: number } | undefined;
+
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  /** `ETA 3 min 20 s`, or nothing while it can't be told. */
+  eta(done: number, total: number): string {
+    const at = this.#now();
+    // A node that resumes starts at some count that this attempt hasn't worked for.
+    this.#first ??= { done, at };
+    const rate = (done - this.#first.done) / (at - this.#first.at);
+    return rate > 0 ? `ETA ${formatSeconds((total - done) / rate / 1000)}` : "";
   }
 }
 
@@ -112,21 +214,19 @@ export class PlainDisplay implements Display {
   bar(node: string, total: number, unit: string): DisplayBar {
     const start = this.#now();
     let last = start;
-    let first: { done: number; at: number } | undefined;
+    const rate = new Rate(this.#now);
     return {
       update: (done, remark) => {
         const now = this.#now();
-        // A node that resumes starts at some count that this attempt hasn't worked for.
-        first ??= { done, at: now };
+        const eta = rate.eta(done, total);
         const seconds = Math.max(PLAIN_SECONDS.first, (now - start) / 10_000);
         if (now - last < 1000 * Math.min(PLAIN_SECONDS.last, seconds)) return;
         last = now;
-        const rate = (done - first.done) / (now - first.at);
-        const eta = rate > 0 ? `, ETA ${formatSeconds((total - done) / rate / 1000)}` : "";
         const percent = total > 0 ? ` (${Math.floor((100 * done) / total)} %)` : "";
         const unitText = unit === "" ? "" : ` ${unit}`;
         const remarkText = remark ? `, ${remark}` : "";
-        this.#write(`${node}: ${done}/${total}${unitText}${percent}${eta}${remarkText}`);
+        const etaText = eta === "" ? "" : `, ${eta}`;
+        this.#write(`${node}: ${done}/${total}${unitText}${percent}${etaText}${remarkText}`);
       },
       stop: () => {},
     };

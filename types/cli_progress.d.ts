@@ -2,10 +2,18 @@
 
 /** How bars are drawn. */
 export interface Options {
-  format?: string;
+  /** A line with placeholders, or what makes it of a bar's numbers and payload. */
+  format?:
+    | string
+    | ((
+      options: unknown,
+      params: { readonly value: number; readonly total: number },
+      payload: unknown,
+    ) => string);
   stream?: unknown;
   fps?: number;
   hideCursor?: boolean;
+  linewrap?: boolean;
   clearOnComplete?: boolean;
   autopadding?: boolean;
   barsize?: number;
@@ -29,7 +37,9 @@ export class MultiBar {
   remove(bar: SingleBar): boolean;
   /** Writes a line above the bars; it has to end in a newline. */
   log(data: string): void;
+  /** Draws all bars. */
   update(): void;
+  once(event: "redraw-pre", listener: () => void): this;
   stop(): void;
 }
 

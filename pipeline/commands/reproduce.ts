@@ -83,6 +83,8 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
     ]);
     const display = await createDisplay();
     using interrupt = interruptible((line) => display.line(line));
+    // Whatever happens, no bar stays behind.
+    using _ = { [Symbol.dispose]: () => display.stop() };
     const summary = await runPipeline({
       graph,
       store,
