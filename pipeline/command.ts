@@ -99,8 +99,8 @@ export interface CommandContext {
   readonly storeDir: string;
   /** Whether `--json` was given: print one JSON value and nothing else. */
   readonly json: boolean;
-  /** Writes a line to standard output. */
-  print(line: string): void;
+  /** Writes a line to standard output. With `hang`, what doesn't fit a terminal goes on below, indented so far. */
+  print(line: string, options?: { hang: number }): void;
   /** Writes a line to standard error. */
   warn(line: string): void;
   /** Loads the experiment that `--config`, `--set` and `--seed` name (see `EXPERIMENT_OPTIONS`), checked. */

@@ -11,6 +11,7 @@ import { listArgument, stringArgument } from "./command.ts";
 import { COMMANDS } from "./commands/mod.ts";
 import { EXIT, exitCodeOf, explain, UserError } from "./errors.ts";
 import { suggestion } from "./suggest.ts";
+import { columnsOf, wrapText } from "./wrap.ts";
 
 /**
  * Runs one command line to its end and gives back the exit code: 0 for done, 1 for failed work, 2 for arguments, a
@@ -50,7 +51,8 @@ export async function runCommandLine(args: readonly string[], program: Program):
       ? error.stack ?? error.message
       : String(error);
     if (json) write(Deno.stdout, JSON.stringify({ error: message }));
-    write(Deno.stderr, `error: ${message}`);
+    const columns = columnsOf(Deno.stderr);
+    write(Deno.stderr, wrapText(`error: ${message}`, { columns, hang: 2 }));
     return exitCodeOf(error);
   }
 }
@@ -103,7 +105,7 @@ function describe(
     .showHelpOnFail(false)
     .version(false)
     .help("help")
-    .wrap(100)
+    .wrap(Math.min(100, columnsOf(Deno.stdout) ?? 100))
     .parserConfiguration({
       "dot-notation": false,
       "duplicate-arguments-array": true,
@@ -223,7 +225,7 @@ function makeContext(
     command,
     storeDir,
     json: parsed["json"] === true,
-    print: (line) => write(Deno.stdout, line),
+    print: (line, options) => write(Deno.stdout, options ? fit(line, options.hang) : line),
     warn: (line) => write(Deno.stderr, line),
     experiment: (args) => loadExperiment(args, program),
     withStore: async (options, work) => {
@@ -266,6 +268,11 @@ async function loadExperiment(args: Arguments, program: Program): Promise<Loaded
   });
   const { buildGraph } = await import("./graph.ts");
   return { ...experiment, graph: buildGraph(experiment.nodes, experiment.results) };
+}
+
+/** A line as it fits the terminal, if standard output is one. */
+function fit(line: string, hang: number): string {
+  return wrapText(line, { columns: columnsOf(Deno.stdout), hang });
 }
 
 function write(to: { writeSync(data: Uint8Array): number }, line: string): void {

@@ -98,7 +98,10 @@ Deno.test("reproduce: runs, then is cached, and explains itself", async (t) => {
     const { stdout } = await toy.run("why", "train[rate=0.1]");
     assertStringIncludes(stdout, "code: weights.txt changed");
     assertStringIncludes(stdout, "params.rate 0.1");
-    assertStringIncludes(stdout, "package.zod@");
+    assertMatch(stdout, /package \d+ packages \(--all lists them\)/);
+    const { stdout: listed } = await toy.run("why", "train[rate=0.1]", "--all");
+    assertStringIncludes(listed, "package.zod@");
+    assertStringIncludes(listed, "code.train.ts");
     const summary = await toy.json<Summary>("reproduce");
     assertEquals(states(summary), { ...all("done"), numbers: "cached" });
   });

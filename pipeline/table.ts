@@ -4,10 +4,19 @@
  * @module
  */
 
-/** Rows under a header, columns as wide as their widest cell. */
+import { wrapText } from "./wrap.ts";
+
+/** The least that a last column is broken to. */
+const NARROWEST = 20;
+
+/**
+ * Rows under a header, columns as wide as their widest cell. Where the whole is wider than `columns`, the last one is broken
+ * at spaces.
+ */
 export function formatTable(
   header: readonly string[],
   rows: readonly (readonly string[])[],
+  options: { columns?: number | undefined } = {},
 ): string {
   const widths = header.map((name, i) =>
     Math.max(name.length, ...rows.map((row) => (row[i] ?? "").length))
@@ -15,7 +24,10 @@ export function formatTable(
   const line = (cells: readonly string[]) =>
     cells.map((cell, i) => i === cells.length - 1 ? cell : cell.padEnd(widths[i]!)).join("  ")
       .trimEnd();
-  return [line(header), line(widths.map((width) => "─".repeat(width))), ...rows.map(line)].join(
-    "\n",
-  );
+  const hang = widths.slice(0, -1).reduce((sum, width) => sum + width + 2, 0);
+  const { columns = Infinity } = options;
+  const fits = columns - hang >= NARROWEST;
+  if (fits) widths.push(Math.min(widths.pop() ?? 0, columns - hang));
+  return [header, widths.map((width) => "─".repeat(width)), ...rows].map(line)
+    .map((text) => fits ? wrapText(text, { columns, hang }) : text).join("\n");
 }

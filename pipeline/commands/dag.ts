@@ -40,6 +40,6 @@ export const dag: Command = {
     const { renderMermaid, renderSvg, renderText } = await import("../dag_render.ts");
     const format = String(args["format"]);
     const render = format === "svg" ? renderSvg : format === "mermaid" ? renderMermaid : renderText;
-    context.print(render(graph));
+    context.print(render(graph), format === "text" ? { hang: 4 } : undefined);
   },
 };

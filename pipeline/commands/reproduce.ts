@@ -135,7 +135,7 @@ function report(
     { node, stage, state, note: error ?? (state === "done" ? "" : reason ?? "") }
   ));
   for (const { node, state, note } of options.all ? lines : foldNodes(lines)) {
-    context.print(`${state.padEnd(11)} ${node}${note === "" ? "" : `: ${note}`}`);
+    context.print(`${state.padEnd(11)} ${node}${note === "" ? "" : `: ${note}`}`, { hang: 12 });
   }
   const total = [...counts].map(([state, count]) => `${count} ${state}`).join(", ") || "no nodes";
   context.print(

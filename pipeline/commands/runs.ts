@@ -7,6 +7,7 @@
 import type { Command } from "../command.ts";
 import { UserError } from "../errors.ts";
 import type { Store } from "../store.ts";
+import { columnsOf } from "../wrap.ts";
 
 interface Row {
   readonly run: string;
@@ -49,19 +50,20 @@ export const runs: Command = {
     if (context.json) return context.print(JSON.stringify({ runs: rows.map(numbers) }));
     if (rows.length === 0) return context.print("There are no runs yet.");
     const { formatTable } = await import("../table.ts");
-    const header = ["run", "state", "started (UTC)", "seconds", "done", "cached", "not", "command"];
+    // A run's name is when it began, UTC.
+    const header = ["run", "state", "seconds", "done", "cached", "not", "command"];
     context.print(formatTable(
       header,
       rows.map((row) => [
         row.run,
         row.state,
-        row.started_at,
         row.seconds === null ? "" : row.seconds.toFixed(1),
         row.done,
         row.cached,
         row.failed,
         row.command,
       ]),
+      { columns: columnsOf(Deno.stdout) },
     ));
   },
 };

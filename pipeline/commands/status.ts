@@ -61,7 +61,7 @@ export async function showPlan(
     { node: node.name, stage: node.stage.name, state, note: reasons.join("; ") }
   ));
   for (const { node, state, note } of options.all ? lines : foldNodes(lines)) {
-    context.print(`${state.padEnd(8)} ${node}${note === "" ? "" : `: ${note}`}`);
+    context.print(`${state.padEnd(8)} ${node}${note === "" ? "" : `: ${note}`}`, { hang: 9 });
   }
   const cached = plan.filter(({ state }) => state === "cached").length;
   context.print(`${cached} of ${plan.length} nodes are cached.`);

@@ -15,7 +15,10 @@ export const why: Command = {
   summary: "Explain a node: what its key is made of, what changed, what it published",
   examples: [["why 'train[d_latent=64,seed=2]'", "one cell of a sweep"]],
   positionals: { node: { type: "string", describe: "Name of a node, as `status` prints it" } },
-  options: EXPERIMENT_OPTIONS,
+  options: {
+    ...EXPERIMENT_OPTIONS,
+    all: { type: "boolean", describe: "List every file and package of its code" },
+  },
   async run(args, context) {
     const { graph } = await context.experiment(args);
     const target = graph.get(String(args["node"]));
@@ -29,16 +32,25 @@ export const why: Command = {
       const planned = (await planner.plan(part)).find(({ node }) => node === target)!;
       const record = planned.record ?? await planner.previous(target.name);
       const components = planned.components ? [...flattenComponents(planned.components)] : [];
-      context.print(
-        context.json
-          ? JSON.stringify(asJson(planned, components, record))
-          : asText(planned, components, record),
-      );
+      if (context.json) return context.print(JSON.stringify(asJson(planned, components, record)));
+      const shown = args["all"] === true ? components : foldComponents(components);
+      context.print(asText(planned, shown, record), { hang: 4 });
     });
   },
 };
 
 type Components = readonly (readonly [string, string])[];
+
+/** Files and packages as their number: what changed among them stands in the reasons. */
+function foldComponents(components: Components): Components {
+  const folded: [string, string][] = [];
+  for (const [prefix, noun] of [["code.", "files"], ["package.", "packages"]] as const) {
+    const count = components.filter(([name]) => name.startsWith(prefix)).length;
+    if (count > 0) folded.push([prefix.slice(0, -1), `${count} ${noun} (--all lists them)`]);
+  }
+  const others = components.filter(([name]) => !/^(code|package)\./.test(name));
+  return [...others, ...folded];
+}
 
 function asJson(planned: PlannedNode, components: Components, record: NodeRecord | undefined) {
   return {
@@ -67,9 +79,7 @@ function asText(
     `${node.name} is ${state}${reasons.length > 0 ? ":" : "."}`,
     ...reasons.map((reason) => `  ${reason}`),
     `${node.stage.name}: ${node.stage.description}`,
-    key === undefined
-      ? "Its key is known once its inputs are published."
-      : `Key ${key}, a function of`,
+    key === undefined ? "Its key is known once its inputs are published." : `Key ${key}, of`,
     ...components.map(([name, value]) => `  ${name} ${shorten(value)}`),
   ];
   if (record !== undefined) {

@@ -11,6 +11,7 @@ import type { Capabilities, Runtime } from "../../model/gpu/capabilities.ts";
 import { type AdapterFacts, type Gpu, NoGpuError, openGpu } from "../../model/gpu/device.ts";
 import { validateWgsl } from "../../model/gpu/dawn_null.ts";
 import { UserError } from "../../pipeline/errors.ts";
+import { columnsOf, wrapText } from "../../pipeline/wrap.ts";
 import { runtimeOf } from "./gpu_option.ts";
 
 /** Options of {@linkcode doctor}. */
@@ -76,8 +77,9 @@ const NEEDED_BYTES = 2 * 2 ** 30;
  */
 export async function doctor(options: DoctorOptions = {}): Promise<number> {
   const write = options.write ?? ((text) => Deno.stdout.writeSync(new TextEncoder().encode(text)));
+  const columns = options.write ? undefined : columnsOf(Deno.stdout);
   const diagnosis = await diagnose(options.folder ?? Deno.cwd(), options.gpu);
-  write(options.json ? JSON.stringify(diagnosis, null, 2) + "\n" : render(diagnosis));
+  write(options.json ? JSON.stringify(diagnosis, null, 2) + "\n" : render(diagnosis, columns));
   return diagnosis.ok ? 0 : 1;
 }
 
@@ -299,7 +301,7 @@ const USAGE = `Show what this machine has and lacks for the experiment
 Usage: deno task doctor [options]
 
 Options:
-  --gpu   WebGPU of Deno, or of Dawn (default: $ETHOS_GPU or deno)   [choices: "deno", "dawn"]
+  --gpu   WebGPU of Deno or of Dawn, deno or dawn (default: $ETHOS_GPU or deno)
   --json  Print one JSON value for machines
   --help  Show help
 
@@ -336,20 +338,21 @@ async function runDoctor(args: string[]): Promise<number> {
 
 const DAWN_PROBE = "--dawn-probe";
 
-function render({ ok, checks, devices }: Diagnosis): string {
+function render({ ok, checks, devices }: Diagnosis, columns?: number): string {
+  const wrap = (line: string, hang: number) => wrapText(line, { columns, hang });
   const marks = { ok: "✓", absent: "–", missing: "✗" } as const;
   const width = Math.max(...checks.map(({ name }) => name.length));
   const lines = checks.flatMap(({ name, state, found, remedy }) => [
-    `${marks[state]} ${name.padEnd(width)}  ${found}`,
-    ...(remedy ? [`  ${" ".repeat(width)}  ${remedy}`] : []),
+    wrap(`${marks[state]} ${name.padEnd(width)}  ${found}`, width + 4),
+    ...(remedy ? [wrap(`  ${" ".repeat(width)}  ${remedy}`, 0)] : []),
   ]);
   for (const { runtime, adapter, paths } of devices) {
     lines.push("", `${adapter.description} through ${runtime === "deno" ? "Deno" : "Dawn"}`);
     const label = Math.max(...Object.keys(paths).map((key) => key.length));
     for (const [key, value] of Object.entries(paths)) {
-      lines.push(`  ${key.padEnd(label)}  ${value}`);
+      lines.push(wrap(`  ${key.padEnd(label)}  ${value}`, label + 2));
     }
-    lines.push(`  ${"features".padEnd(label)}  ${adapter.features.join(", ")}`);
+    lines.push(wrap(`  ${"features".padEnd(label)}  ${adapter.features.join(", ")}`, label + 2));
   }
   lines.push("", ok ? "Ready." : "Something that the experiment needs is missing: see ✗ above.");
   return lines.join("\n") + "\n";

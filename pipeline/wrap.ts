@@ -1,0 +1,50 @@
+/**
+ * Lines that fit the terminal. What goes to a file or a pipe is never broken.
+ *
+ * @module
+ */
+
+/** Columns of the terminal that a stream is, or nothing when it is none. */
+export function columnsOf(stream: { isTerminal(): boolean }): number | undefined {
+  if (!stream.isTerminal()) return undefined;
+  try {
+    const { columns } = Deno.consoleSize();
+    return columns > 0 ? columns : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Breaks lines at spaces so that none is longer than `columns`. What goes on below a line is indented by `hang` more than the
+ * line itself. A word that is too long stays whole.
+ *
+ * ```ts
+ * import { wrapText } from "./wrap.ts";
+ * console.assert(wrapText("cached  one two", { columns: 12, hang: 8 }) === "cached  one\n        two");
+ * ```
+ */
+export function wrapText(
+  text: string,
+  options: { columns: number | undefined; hang: number },
+): string {
+  const { columns, hang } = options;
+  if (columns === undefined) return text;
+  return text.split("\n").map((line) => wrapLine(line, columns, hang)).join("\n");
+}
+
+function wrapLine(line: string, columns: number, hang: number): string {
+  if (line.length <= columns) return line;
+  const indent = /^ */.exec(line)![0].length + hang;
+  const lines: string[] = [];
+  let rest = line;
+  while (rest.length > columns) {
+    const from = lines.length === 0 ? /^ */.exec(rest)![0].length : indent;
+    let at = rest.lastIndexOf(" ", columns);
+    if (at <= from) at = rest.indexOf(" ", Math.max(columns, from));
+    if (at < 0) break;
+    lines.push(rest.slice(0, at).trimEnd());
+    rest = " ".repeat(indent) + rest.slice(at + 1).trimStart();
+  }
+  return [...lines, rest].join("\n");
+}
