@@ -284,6 +284,7 @@ const INCLUDED = new Map([
   ["experts_entry", "segment_sum"],
   ["gelu", "gemm_"],
   ["gemm_epilogue", "gemm_"],
+  ["rows", "rmsnorm_"],
 ]);
 
 for (const profile of DEVICE_PROFILES) {

@@ -1,23 +1,17 @@
 // partials[first + w] = Σ x² over the w-th of `groups` equal shares of a flat chunk, always in the same order.
 // x: [count vec4s] f32; partials: f32. params: count (vec4s), share (vec4s a group), groups, first.
-// A workgroup of 64 strides through its share and adds 64 sums in a fixed tree. Bound by memory.
-var<workgroup> sums: array<f32, 64>;
+// A workgroup of LANES strides through its share and adds its sums in a fixed tree (rows.wgsl). Bound by memory.
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
   let group = workgroup_number(id, count);
   if (group >= params.groups) { return; }
   let end = min(params.count, (group + 1u) * params.share);
   var total = vec4f();
-  for (var i = group * params.share + lane; i < end; i += 64u) {
+  for (var i = group * params.share + lane; i < end; i += STRIDE) {
     let v = load_x(i);
     total = fma(v, v, total);
   }
-  sums[lane] = (total.x + total.y) + (total.z + total.w);
-  workgroupBarrier();
-  for (var step = 32u; step > 0u; step /= 2u) {
-    if (lane < step) { sums[lane] += sums[lane + step]; }
-    workgroupBarrier();
-  }
-  if (lane == 0u) { partials[params.first + group] = sums[0]; }
+  let sum = reduce_sum(lane, (total.x + total.y) + (total.z + total.w));
+  if (lane == 0u) { partials[params.first + group] = sum; }
 }

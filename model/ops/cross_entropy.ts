@@ -5,6 +5,7 @@
  */
 
 import source from "../../shaders/cross_entropy.wgsl" with { type: "text" };
+import rowsSource from "../../shaders/rows.wgsl" with { type: "text" };
 import { f32, grid, read, readScalar, update, writeScalar } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import type { Tensor } from "../gpu/tensor.ts";
@@ -32,12 +33,13 @@ export function crossEntropy(
 ): void {
   const { logits, targets, losses } = tensors;
   const { gradient, rows } = options;
-  const lanes = plan.gpu.capabilities.software ? 1 : 256;
+  const { software } = plan.gpu.capabilities;
+  const lanes = software ? 8 : 256;
   plan.dispatch({
     label,
     name: "cross_entropy",
-    source,
-    constants: { LANES: lanes, GRADIENT: gradient !== undefined },
+    source: rowsSource + source,
+    constants: { LANES: lanes, BY_ROW: software, GRADIENT: gradient !== undefined },
     params: {
       rows,
       vocabulary: options.vocabulary,
@@ -51,7 +53,7 @@ export function crossEntropy(
       losses: writeScalar(losses),
       ...(gradient ? { control: readScalar(gradient.control) } : {}),
     },
-    workgroups: grid(lanes > 1 ? rows : Math.ceil(rows / 8)),
+    workgroups: grid(software ? Math.ceil(rows / lanes) : rows),
     flops: 8 * rows * options.vocabulary,
     bytes: rows * logits.width * 4 * (gradient ? 4 : 2),
   });

@@ -6,6 +6,7 @@
 
 import adamwSource from "../../shaders/adamw.wgsl" with { type: "text" };
 import controlSource from "../../shaders/control.wgsl" with { type: "text" };
+import rowsSource from "../../shaders/rows.wgsl" with { type: "text" };
 import squareSumSource from "../../shaders/square_sum.wgsl" with { type: "text" };
 import sumSource from "../../shaders/sum.wgsl" with { type: "text" };
 import {
@@ -77,6 +78,9 @@ const SLOTS = { APPLY: "6", LR: "7", MULTIPLIER: "8", CORRECTION1: "9", CORRECTI
 /** Largest loss scale: beyond it an f16 gradient of ordinary size overflows. */
 const MAX_LOSS_SCALE = 2 ** 24;
 
+/** Invocations of a workgroup that sums. */
+const SUM_LANES = { LANES: 64, BY_ROW: false };
+
 /** Workgroups that sum the squares of one chunk. */
 const NORM_GROUPS = 256;
 
@@ -103,8 +107,8 @@ export function sumInto(
   plan.dispatch({
     label,
     name: "sum",
-    source: sumSource,
-    constants: { ADD: options.add },
+    source: rowsSource + sumSource,
+    constants: { ...SUM_LANES, ADD: options.add },
     params: { count: options.count ?? x.size, slot: options.slot, scale: f32(options.scale) },
     bindings: { x: readScalar(x), total: updateScalar(total) },
     workgroups: [1, 1, 1],
@@ -133,7 +137,8 @@ export function recordUpdate(
     plan.dispatch({
       label: "update.norm",
       name: "square_sum",
-      source: squareSumSource,
+      source: rowsSource + squareSumSource,
+      constants: SUM_LANES,
       params: { count: gradient.size / 4, share, groups, first },
       bindings: { x: read(gradient), partials: writeScalar(partials) },
       workgroups: grid(groups),

@@ -6,6 +6,7 @@
 
 import forwardSource from "../../shaders/rmsnorm_forward.wgsl" with { type: "text" };
 import backwardSource from "../../shaders/rmsnorm_backward.wgsl" with { type: "text" };
+import rowsSource from "../../shaders/rows.wgsl" with { type: "text" };
 import gainSource from "../../shaders/rmsnorm_gain.wgsl" with { type: "text" };
 import { f32, grid, read, readScalar, update, write, writeScalar } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
@@ -42,7 +43,7 @@ export function rmsnormForward(plan: Plan, label: string, operands: RmsnormForwa
   plan.dispatch({
     label,
     name: "rmsnorm_forward",
-    source: forwardSource,
+    source: rowsSource + forwardSource,
     constants: { LANES: software ? SOFTWARE_LANES : GPU_LANES, BY_ROW: software },
     params: {
       rows: x.rows,
@@ -106,7 +107,7 @@ export function rmsnormBackward(plan: Plan, label: string, operands: RmsnormBack
   plan.dispatch({
     label,
     name: "rmsnorm_backward",
-    source: backwardSource,
+    source: rowsSource + backwardSource,
     constants: { LANES: lanes, BY_ROW: software, EPILOGUE: epilogue },
     params: {
       rows: x.rows,
