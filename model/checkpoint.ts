@@ -27,6 +27,8 @@ import {
 } from "./safetensors.ts";
 import type { StateKind, Trainer } from "./trainer.ts";
 
+export type { WrittenFile } from "./safetensors.ts";
+
 /** Name of the weights' file. */
 export const MODEL_FILE = "model.safetensors";
 const OPTIMIZER_FILE = "optimizer.safetensors";
@@ -43,7 +45,12 @@ export interface CheckpointState {
   /** The best model so far; null before the first evaluation. */
   readonly best: BestModel | null;
   /** What the checkpoint's files are, by name. */
-  readonly files: Readonly<Record<typeof MODEL_FILE | typeof OPTIMIZER_FILE, WrittenFile>>;
+  readonly files: {
+    /** Weights and running statistics. */
+    readonly "model.safetensors": WrittenFile;
+    /** First and second moments. */
+    readonly "optimizer.safetensors": WrittenFile;
+  };
 }
 
 /** The model with the lowest validation loss so far; see {@linkcode bestModelPath}. */
