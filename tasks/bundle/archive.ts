@@ -5,12 +5,19 @@
 
 import { createReadStream, createWriteStream } from "node:fs";
 import { pipeline } from "node:stream/promises";
-import { Readable, Writable } from "node:stream";
+import { Readable } from "node:stream";
 import { createGzip } from "node:zlib";
 import { join } from "@std/path";
 import { type Pack, pack as createPack } from "tar-stream";
 import { UserError } from "../../pipeline/errors.ts";
 import type { Compression } from "./options.ts";
+import { read } from "./process.ts";
+
+/**
+ * The dictionary holds most of an archive at once; unpacking takes as much memory. One thread, as the bytes must not depend
+ * on the machine's cores.
+ */
+const XZ = ["--compress", "--force", "--threads=1", "--lzma2=preset=9e,dict=192MiB"];
 
 /** One file or link below a folder. */
 export interface Entry {
@@ -69,12 +76,22 @@ export async function writeArchive(
     pack.destroy(error);
     throw error;
   });
-  const compressed = compression === "gzip"
+  // `xz` puts the suffix to the name, and takes the archive away.
+  const plain = `${out}.tar`;
+  const written = compression === "gzip"
     ? pipeline(Readable.from(pack), createGzip({ level: 9 }), createWriteStream(out))
-    : throughXz(pack, out);
-  const failed = (await Promise.allSettled([compressed, packed]))
-    .find(({ status }) => status === "rejected");
-  if (failed?.status === "rejected") throw failed.reason;
+    : pipeline(Readable.from(pack), createWriteStream(plain));
+  try {
+    const failed = (await Promise.allSettled([written, packed]))
+      .find(({ status }) => status === "rejected");
+    if (failed?.status === "rejected") throw failed.reason;
+    if (compression === "xz") {
+      await read("xz", { args: [...XZ, plain] });
+      await Deno.rename(`${plain}.xz`, out);
+    }
+  } finally {
+    if (compression === "xz") await Deno.remove(plain).catch(() => {});
+  }
 }
 
 async function packEntries(
@@ -96,26 +113,4 @@ async function packEntries(
     await pipeline(createReadStream(join(options.folder, path)), sink);
   }
   pack.finalize();
-}
-
-/**
- * The dictionary holds all of Deno and DuckDB at once. One thread, as the bytes must not depend on the machine;
- * unpacking takes as much memory as the dictionary.
- */
-async function throughXz(pack: Pack, out: string): Promise<void> {
-  const child = new Deno.Command("xz", {
-    args: ["--compress", "--stdout", "--threads=1", "--lzma2=preset=9e,dict=192MiB"],
-    stdin: "piped",
-    stdout: "piped",
-    stderr: "piped",
-  }).spawn();
-  using file = await Deno.open(out, { write: true, create: true, truncate: true });
-  const errors = new Response(child.stderr).text();
-  const written = child.stdout.pipeTo(file.writable, { preventClose: true });
-  const fed = pipeline(Readable.from(pack), Writable.fromWeb(child.stdin));
-  const [feeding] = await Promise.allSettled([fed, written]);
-  const { success } = await child.status;
-  if (!success) throw new Error(`xz failed: ${(await errors).trim()}`);
-  if (feeding.status === "rejected") throw feeding.reason;
-  await written;
 }

@@ -96,8 +96,8 @@ function parser() {
     .example("$0 --data c4/*.json.gz --dawn", "with C4 records and Dawn")
     .example("$0 --out /tmp/ethos.tar.gz --slim", "larger, in seconds")
     .strict()
-    .fail((message, error) => {
-      if (error) throw error;
+    .fail((said, error) => {
+      const message = said ?? error?.message;
       throw new UserError(
         `${
           message?.replace(/\s+/g, " ").trim() ?? "Bad arguments."
