@@ -74,3 +74,33 @@ Deno.test("readCode() names a module that is missing, and who wants it", async (
   assertStringIncludes(error.message, "gone.ts");
   await Deno.remove(dir, { recursive: true });
 });
+
+Deno.test("readCode() works where LD_LIBRARY_PATH is set and only `deno` may be run", async () => {
+  const dir = await project({
+    "stage.ts": "export const x = 1;",
+    "main.ts": `import { readCode } from ${JSON.stringify(import.meta.resolve("./code.ts"))};
+      const roots = new Map([["stage", [new URL("./stage.ts", import.meta.url).href]]]);
+      const code = await readCode(roots, { root: import.meta.dirname });
+      console.log(Object.keys(code.get("stage").files).join());`,
+  });
+  const root = join(import.meta.dirname!, "..");
+  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "--no-check",
+      `--config=${join(root, "deno.json")}`,
+      "--allow-read",
+      "--allow-env",
+      "--allow-run=deno",
+      "--no-prompt",
+      join(dir, "main.ts"),
+    ],
+    env: { LD_LIBRARY_PATH: dir, NO_COLOR: "1" },
+  }).output();
+  assertEquals(
+    new TextDecoder().decode(stdout),
+    "stage.ts\n",
+    new TextDecoder().decode(stderr),
+  );
+  await Deno.remove(dir, { recursive: true });
+});
