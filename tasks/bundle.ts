@@ -14,7 +14,13 @@ import { listFolder, writeArchive } from "./bundle/archive.ts";
 import { checkBundle } from "./bundle/check.ts";
 import { describeBundle, writeManifest } from "./bundle/manifest.ts";
 import { type BundleOptions, hasXz, parseOptions } from "./bundle/options.ts";
-import { findDeno, installPackages, prunePackages, runsInBundle } from "./bundle/packages.ts";
+import {
+  findDeno,
+  installPackages,
+  prunePackages,
+  rememberPackages,
+  runsInBundle,
+} from "./bundle/packages.ts";
 import { runScript, type Task } from "./bundle/run_script.ts";
 import { hostTarget } from "./bundle/targets.ts";
 import { copyFiles, copyTree, findData, findIncluded, readRevision } from "./bundle/tree.ts";
@@ -44,8 +50,7 @@ async function assemble(bundle: string, work: string, options: BundleOptions): P
   await installPackages(bundle, { deno, target });
   const modules = (await listFolder(bundle)).map(({ path }) => path).filter(runsInBundle);
   const pruned = await prunePackages(bundle, { deno, target, modules, dawn, slim });
-  // Deno remembers here what it installed, in an order of its own; it writes the file again.
-  await Deno.remove(join(bundle, "node_modules/.deno/.setup-cache.bin"));
+  await rememberPackages(bundle, { deno, target, host: hostTarget() });
   await Deno.mkdir(join(bundle, "bin"));
   await Deno.copyFile(executable, join(bundle, "bin/deno"));
   await Deno.chmod(join(bundle, "bin/deno"), 0o755);

@@ -92,7 +92,7 @@ export async function findDeno(
   if (success && there) return path;
   throw new UserError(
     `Nothing can be bundled for ${target.name}: Deno's executable, npm:${wanted}, can't be had${
-      stderr === "" ? "" : `: ${stderr.trim().split("\n").at(-1)}`
+      stderr === "" ? "" : `: ${stderr.trim().split("\n")[0]?.replace(/^error: /, "")}`
     }.`,
   );
 }
@@ -152,6 +152,21 @@ export async function prunePackages(
     }
   }
   return { kept: kept.sort(), left_out: leftOut.sort() };
+}
+
+/**
+ * Has Deno write what is installed, in the order in which it does so when it runs. Without this file Deno puts every link in
+ * its place again, for which a bundle in a folder of someone else is not writable. On another platform that is left to the
+ * first run there.
+ */
+export async function rememberPackages(
+  bundle: string,
+  options: { deno: string; target: Target; host: Target | undefined },
+): Promise<void> {
+  await Deno.remove(join(bundle, "node_modules/.deno/.setup-cache.bin"));
+  if (options.target !== options.host) return;
+  const main = ["--allow-read", "--allow-env", "--no-prompt", "stages/main.ts", "--help"];
+  await read(options.deno, { args: ["run", "--cached-only", "--no-check", ...main], cwd: bundle });
 }
 
 /** Folders of the packages that modules import, types among them unless slim. */
