@@ -92,7 +92,7 @@ export async function findDeno(
   if (success && there) return path;
   throw new UserError(
     `Nothing can be bundled for ${target.name}: Deno's executable, npm:${wanted}, can't be had${
-      stderr === "" ? "" : `: ${stderr.trim().split("\n")[0]?.replace(/^error: /, "")}`
+      stderr === "" ? "" : `: ${stderr.trim().split("\n").find((line) => line.includes("error"))}`
     }.`,
   );
 }
