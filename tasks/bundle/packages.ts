@@ -91,9 +91,9 @@ export async function findDeno(
   const there = await Deno.stat(path).then(() => true, () => false);
   if (success && there) return path;
   throw new UserError(
-    `Nothing can be bundled for ${target.name}: Deno's executable, npm:${wanted}, can't be had${
-      stderr === "" ? "" : `: ${stderr.trim().split("\n").find((line) => line.includes("error"))}`
-    }.`,
+    `Nothing can be bundled for ${target.name}: Deno's executable, npm:${wanted}, can't be had: ${
+      /error: (.*)/.exec(stderr)?.[1] ?? "the package has no `deno`"
+    }`,
   );
 }
 
