@@ -6,7 +6,8 @@
 
 import { type Command, listArgument, stringArgument } from "../../pipeline/command.ts";
 import { EXIT, UserError } from "../../pipeline/errors.ts";
-import { commandGpu, wholeArgument } from "./checkpoint_options.ts";
+import { wholeArgument } from "./checkpoint_options.ts";
+import { commandGpu, GPU_OPTION } from "./gpu_option.ts";
 import { MEASURE_OPTIONS } from "./profile_command.ts";
 import { checkWritable, writeResult } from "./write_result.ts";
 
@@ -36,6 +37,7 @@ export const benchCommand: Command = {
     },
     list: { type: "boolean", describe: "Say what would be measured, and measure nothing" },
     ...MEASURE_OPTIONS,
+    ...GPU_OPTION,
     config: {
       type: "string",
       requiresArg: true,
@@ -83,7 +85,7 @@ export const benchCommand: Command = {
     const named = stringArgument(args, "config") === undefined
       ? undefined
       : await base.loadBaseModel(args, program);
-    const gpu = await commandGpu();
+    const gpu = await commandGpu(args);
     const { software } = gpu.capabilities;
     const model = named ?? await base.loadBaseModel(args, {
       root: program.root,

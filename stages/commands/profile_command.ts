@@ -6,7 +6,8 @@
 
 import { type Command, EXPERIMENT_OPTIONS, stringArgument } from "../../pipeline/command.ts";
 import { UserError } from "../../pipeline/errors.ts";
-import { commandGpu, wholeArgument } from "./checkpoint_options.ts";
+import { wholeArgument } from "./checkpoint_options.ts";
+import { commandGpu, GPU_OPTION } from "./gpu_option.ts";
 import { checkWritable, writeResult } from "./write_result.ts";
 
 /** Options of the commands that measure a configuration's base model. */
@@ -31,6 +32,7 @@ export const profileCommand: Command = {
   ],
   options: {
     ...MEASURE_OPTIONS,
+    ...GPU_OPTION,
     warmup: {
       type: "number",
       default: 3,
@@ -73,7 +75,7 @@ export const profileCommand: Command = {
       seed,
       warmup,
       steps,
-      gpu: commandGpu,
+      gpu: () => commandGpu(args),
       progress: (line) => Deno.stderr.isTerminal() && warn(line),
     });
     if (files.trace !== undefined) {
