@@ -1,6 +1,6 @@
 // C = epilogue(op(A) · op(B)) on matrix units; layouts and epilogues as in gemm_direct.wgsl, A and B f16, read as bits.
 //
-// Params as there, except that a_start, lda, b_start and ldb count halves; they are multiples of 8, and so is K where an operand's rows run along it.
+// Params as there, except that a_start, lda, b_start and ldb count halves; they are multiples of 8. K is a multiple of STEP.
 //
 // A workgroup of four subgroups computes a TILE × TILE block of C (TILE 128), each subgroup a quarter as accumulators of M × N numbers in f32, in steps of STEP
 // along K. Operands lie in workgroup memory as they lie in memory, with rows padded so that the rows of a matrix unit fall on different
@@ -36,25 +36,12 @@ const ROW_B = WIDTH_B / 2u;
 
 {# Takes this invocation's part of one step into registers, eight halves a load. #}
 {% macro fetch(base) %}
-  if ({{ base }} + STEP <= params.k) {
+  {
     let move_a = {{ base }}{{ " * params.lda" if LAYOUT == "tn" else "" }} / 8u;
     let move_b = {{ base }}{{ "" if LAYOUT == "nt" else " * params.ldb" }} / 8u;
 {% for i in range(loads) %}
     next_a{{ i }} = a[from_a{{ i }} + move_a];
     next_b{{ i }} = b[from_b{{ i }} + move_b];
-{% endfor %}
-  } else {
-    // What lies beyond K counts as zero.
-    let move_a = {{ base }}{{ " * params.lda" if LAYOUT == "tn" else "" }} / 8u;
-    let move_b = {{ base }}{{ "" if LAYOUT == "nt" else " * params.ldb" }} / 8u;
-{% for i in range(loads) %}
-    {
-      let item = lane + {{ i }}u * LANES;
-      let inside_a = {{ base }} + {{ "item / ROW_A" if LAYOUT == "tn" else "8u * (item % ROW_A)" }} < params.k;
-      let inside_b = {{ base }} + {{ "8u * (item % ROW_B)" if LAYOUT == "nt" else "item / ROW_B" }} < params.k;
-      next_a{{ i }} = select(vec4u(), a[select(0u, from_a{{ i }} + move_a, inside_a)], inside_a);
-      next_b{{ i }} = select(vec4u(), b[select(0u, from_b{{ i }} + move_b, inside_b)], inside_b);
-    }
 {% endfor %}
   }
 {% endmacro %}

@@ -17,32 +17,27 @@ var<workgroup> tile_b: array<array<array<vec4f, TILE4>, STEP>, 2>;
 
 {% set quads = FRAGMENT // 4 %}
 {% set loads = TILE * STEP // 1024 %}
-{# Takes this invocation's part of the operands of one step into registers. Beyond K they are zero. #}
+{# Takes this invocation's part of one step into registers. #}
 {% macro fetch(base) %}
+  if ({{ base }} + STEP <= params.k) {
 {% for i in range(loads) %}
-  {
-    let item = lane + {{ 256 * i }}u;
-{% if LAYOUT == "tn" %}
-    // Rows of A run along M.
-    let k = {{ base }} + item / TILE4;
-    let m4 = min(top / 4u + item % TILE4, (params.m - 1u) / 4u);
-    next_a{{ i }} = select(vec4f(), load_a(params.a_start + min(k, params.k - 1u) * params.lda + m4), k < params.k);
-{% else %}
-    let row = min(top + item / STEP4, params.m - 1u);
-    let k4 = {{ base }} / 4u + item % STEP4;
-    next_a{{ i }} = select(vec4f(), load_a(params.a_start + row * params.lda + min(k4, (params.k - 1u) / 4u)), 4u * k4 < params.k);
-{% endif %}
-{% if LAYOUT == "nt" %}
-    let column = min(left + item / STEP4, params.n - 1u);
-    let bk4 = {{ base }} / 4u + item % STEP4;
-    next_b{{ i }} = select(vec4f(), load_b(params.b_start + column * params.ldb + min(bk4, (params.k - 1u) / 4u)), 4u * bk4 < params.k);
-{% else %}
-    let bk = {{ base }} + item / TILE4;
-    let n4 = min(left / 4u + item % TILE4, (params.n - 1u) / 4u);
-    next_b{{ i }} = select(vec4f(), load_b(params.b_start + min(bk, params.k - 1u) * params.ldb + n4), bk < params.k);
-{% endif %}
-  }
+    next_a{{ i }} = load_a(from_a{{ i }} + {{ base }}{{ " * params.lda" if LAYOUT == "tn" else " / 4u" }});
+    next_b{{ i }} = load_b(from_b{{ i }} + {{ base }}{{ " / 4u" if LAYOUT == "nt" else " * params.ldb" }});
 {% endfor %}
+  } else {
+    // What lies beyond K counts as zero.
+{% for i in range(loads) %}
+    {
+      let item = lane + {{ 256 * i }}u;
+      let inside_a = {{ base }} + {{ "item / TILE4" if LAYOUT == "tn" else "4u * (item % STEP4)" }} < params.k;
+      let inside_b = {{ base }} + {{ "4u * (item % STEP4)" if LAYOUT == "nt" else "item / TILE4" }} < params.k;
+      let at_a = from_a{{ i }} + {{ base }}{{ " * params.lda" if LAYOUT == "tn" else " / 4u" }};
+      let at_b = from_b{{ i }} + {{ base }}{{ " / 4u" if LAYOUT == "nt" else " * params.ldb" }};
+      next_a{{ i }} = select(vec4f(), load_a(select(0u, at_a, inside_a)), inside_a);
+      next_b{{ i }} = select(vec4f(), load_b(select(0u, at_b, inside_b)), inside_b);
+    }
+{% endfor %}
+  }
 {% endmacro %}
 {# Four numbers of one row of an operand go to four rows of its tile. #}
 {% macro transpose(tile, value) %}
@@ -113,6 +108,18 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for i in range(loads) %}
   var next_a{{ i }}: vec4f;
   var next_b{{ i }}: vec4f;
+  // Where this invocation reads at K = 0. Rows and columns beyond the matrix repeat the last ones; what they give is not stored.
+  let item{{ i }} = lane + {{ 256 * i }}u;
+{% if LAYOUT == "tn" %}
+  let from_a{{ i }} = params.a_start + item{{ i }} / TILE4 * params.lda + min(top / 4u + item{{ i }} % TILE4, (params.m - 1u) / 4u);
+{% else %}
+  let from_a{{ i }} = params.a_start + min(top + item{{ i }} / STEP4, params.m - 1u) * params.lda + item{{ i }} % STEP4;
+{% endif %}
+{% if LAYOUT == "nt" %}
+  let from_b{{ i }} = params.b_start + min(left + item{{ i }} / STEP4, params.n - 1u) * params.ldb + item{{ i }} % STEP4;
+{% else %}
+  let from_b{{ i }} = params.b_start + item{{ i }} / TILE4 * params.ldb + min(left / 4u + item{{ i }} % TILE4, (params.n - 1u) / 4u);
+{% endif %}
 {% endfor %}
 {{ fetch("begin") }}
 {{ put("0") }}

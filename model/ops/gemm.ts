@@ -11,7 +11,7 @@ import reduceSource from "../../shaders/gemm_reduce.wgsl" with { type: "text" };
 import { type Binding, grid, read, readBits, update, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import { roundUp, type Tensor } from "../gpu/tensor.ts";
-import { GPU_TILES, gpuKernel, MAX_SPLITS, SPLIT_TERMS } from "./gemm_kernels.ts";
+import { GPU_TILES, gpuKernel, MATRIX_STEP, MAX_SPLITS, SPLIT_TERMS } from "./gemm_kernels.ts";
 
 /** A matrix inside a tensor: which columns, and how far apart rows are. */
 export interface Matrix {
@@ -181,11 +181,22 @@ export function gemm(
     return;
   }
   // Whether the operands can be read by eight halves.
-  const halves =
-    [a, b].every(({ tensor, stride, start }) =>
-      tensor.dtype === "f16" && stride % 8 === 0 && start % 8 === 0
-    ) && (layout === "tn" || k % 8 === 0);
-  const { tile, step, kernel, bits } = gpuKernel(plan.gpu.capabilities, { m, n, halves });
+  const halves = [a, b].every(({ tensor, stride, start }) =>
+    tensor.dtype === "f16" && stride % 8 === 0 && start % 8 === 0
+  );
+  const rest = k % MATRIX_STEP;
+  const linear = epilogue !== "gelu" && epilogue !== "gelu_backward";
+  const { tile, step, kernel, bits } = gpuKernel(plan.gpu.capabilities, {
+    m,
+    n,
+    k,
+    halves: halves && (rest === 0 || linear),
+  });
+  if (bits && rest > 0) {
+    // Matrix units take whole steps; what is left of the sum is added without them.
+    splitSum(plan, label, { a, b, c, layout, epilogue, addend, most: k - rest });
+    return;
+  }
   const operands = bits
     ? {
       bindings: { a: readBits(a.tensor), b: readBits(b.tensor) },

@@ -35,17 +35,19 @@ export interface GpuKernel {
   };
 }
 
-/** Chooses for a product of `m × n` numbers; `halves` says that both operands are f16 and aligned to eight of them. */
+/**
+ * Chooses for a product of `m × n` numbers, each a sum of `k`; `halves` says that both operands are f16 and aligned to eight of them. A kernel that reads
+ * bits wants `k` to be a multiple of its step.
+ */
 export function gpuKernel(
   capabilities: Capabilities,
-  { m, n, halves }: { m: number; n: number; halves: boolean },
+  { m, n, k, halves }: { m: number; n: number; k: number; halves: boolean },
 ): GpuKernel {
-  const unit = halves ? matrixUnit(capabilities) : undefined;
+  const unit = halves && k >= MATRIX_STEP ? matrixUnit(capabilities) : undefined;
   if (unit) {
-    const step = 32;
     return {
       tile: MATRIX_TILE,
-      step,
+      step: MATRIX_STEP,
       bits: true,
       kernel: {
         name: "gemm_matrix",
@@ -54,7 +56,7 @@ export function gpuKernel(
           SUBGROUP_MATRIX: true,
           SUBGROUP: capabilities.subgroup_max_size,
           TILE: MATRIX_TILE,
-          STEP: step,
+          STEP: MATRIX_STEP,
           M: unit.m,
           N: unit.n,
           K: unit.k,
@@ -79,6 +81,8 @@ export function gpuKernel(
 
 /** Rows and columns of a workgroup's tile on matrix units. */
 const MATRIX_TILE = 128;
+/** Terms of a sum that matrix units take at a time. */
+export const MATRIX_STEP = 32;
 /** Workgroup memory of `gemm_matrix.wgsl` with rows of at most 16 a unit. */
 const MATRIX_BYTES = 2 * (128 * 40 + 128 * 40) + 4 * 4 * 16 * 68;
 
