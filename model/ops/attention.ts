@@ -4,38 +4,26 @@
  * @module
  */
 
-import backwardDirect from "../../shaders/attention_backward_direct.wgsl" with { type: "text" };
-import backwardTiled from "../../shaders/attention_backward_tiled.wgsl" with { type: "text" };
 import deltaSource from "../../shaders/attention_delta.wgsl" with { type: "text" };
-import forwardDirect from "../../shaders/attention_forward_direct.wgsl" with { type: "text" };
-import forwardTiled from "../../shaders/attention_forward_tiled.wgsl" with { type: "text" };
-import {
-  type Binding,
-  type Constants,
-  f32,
-  grid,
-  read,
-  readScalar,
-  write,
-  writeScalar,
-} from "../gpu/kernel.ts";
+import { type Binding, f32, grid, read, readScalar, write, writeScalar } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
-import type { Tensor } from "../gpu/tensor.ts";
+import type { DType, Tensor } from "../gpu/tensor.ts";
+import {
+  type AttentionKernel,
+  type AttentionOptions,
+  chooseAttention,
+  type HeadWidths,
+  LANES,
+} from "./attention_kernels.ts";
 
 /** Sizes of an attention. Widths are per head and multiples of 4, counts are free. */
-export interface AttentionSizes {
+export interface AttentionSizes extends HeadWidths {
   /** Sequences; tokens `T = batch · length`. */
   readonly batch: number;
   /** Tokens of a sequence; any count. */
   readonly length: number;
   /** Heads. */
   readonly heads: number;
-  /** Width of queries and keys without rotary position. */
-  readonly d_nope: number;
-  /** Width of queries and keys with rotary position. */
-  readonly d_rope: number;
-  /** Width of values. */
-  readonly d_v: number;
 }
 
 /** What the forward pass reads and writes; f32 or f16 unless said otherwise. */
@@ -66,32 +54,21 @@ export interface AttentionBackward extends AttentionForward {
   readonly d_kr: Tensor;
 }
 
-/** A SIMD width of a processor: the workgroup of a direct kernel. */
-const LANES = 8;
-/** Rows that an invocation of a direct kernel owns, when its heads are at most so wide; one beyond. */
-const DIRECT_ROWS = 4;
-const DIRECT_WIDTH = 128;
-
-/** Rows of a workgroup of a tiled kernel, invocations that share a row, and the most rows of a tile. */
-const TILED = {
-  forward: { ROWS: 32, SPLIT: 2, tile: 16 },
-  backward: { ROWS: 32, SPLIT: 4, tile: 8 },
-};
-/** Workgroup memory that every WebGPU device has. */
-const WORKGROUP_BYTES = 16384;
-
 /** Records `o_h = softmax(q_h k_hᵀ / √(nope+rope), causal) v_h` for every head and sequence. */
-export function attentionForward(plan: Plan, label: string, operands: AttentionForward): void {
-  const { sizes, q, kv, kr, o, log_sum } = operands;
+export function attentionForward(
+  plan: Plan,
+  label: string,
+  operands: AttentionForward & AttentionOptions,
+): void {
+  const { sizes, q, kv, kr, o, log_sum, blocks } = operands;
   checkShapes(label, operands);
-  const direct = plan.gpu.capabilities.software;
+  const kernel = chooseAttention(plan.gpu.capabilities, "forward", {
+    widths: sizes,
+    dtype: commonType(q, kv, kr),
+    ...(blocks && { blocks }),
+  });
   record(plan, label, {
-    name: direct ? "attention_forward_direct" : "attention_forward_tiled",
-    source: direct ? forwardDirect : forwardTiled,
-    constants: direct
-      ? { LANES, ROWS: directRows(sizes), KEYS: 2 }
-      : tiling(sizes, TILED.forward, 4),
-    rows: direct ? LANES * directRows(sizes) : TILED.forward.ROWS,
+    kernel,
     sizes,
     bindings: {
       q: read(q),
@@ -108,13 +85,16 @@ export function attentionForward(plan: Plan, label: string, operands: AttentionF
  * Records the gradients of {@linkcode attentionForward}: the scores are computed again, once by rows of queries and once by rows
  * of keys, so that every sum belongs to one invocation and its order is fixed.
  */
-export function attentionBackward(plan: Plan, label: string, operands: AttentionBackward): void {
-  const { sizes, q, kv, kr, o, log_sum, d_o, d_q, d_kv, d_kr } = operands;
+export function attentionBackward(
+  plan: Plan,
+  label: string,
+  operands: AttentionBackward & AttentionOptions,
+): void {
+  const { sizes, q, kv, kr, o, log_sum, d_o, d_q, d_kv, d_kr, blocks } = operands;
   checkShapes(label, operands);
   const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
   const tokens = batch * length;
-  const direct = plan.gpu.capabilities.software;
-  const lanes = direct ? LANES : 64;
+  const lanes = plan.gpu.capabilities.software ? LANES : 64;
   const delta = plan.tensor(`${label}.delta`, [heads, tokens]);
   plan.dispatch({
     label: `${label}.delta`,
@@ -136,16 +116,13 @@ export function attentionBackward(plan: Plan, label: string, operands: Attention
     delta: readScalar(delta),
   };
   for (const side of ["query", "key"] as const) {
+    const kernel = chooseAttention(plan.gpu.capabilities, side, {
+      widths: sizes,
+      dtype: commonType(q, kv, kr, d_o),
+      ...(blocks && { blocks }),
+    });
     record(plan, `${label}.${side}`, {
-      name: direct ? "attention_backward_direct" : "attention_backward_tiled",
-      source: direct ? backwardDirect : backwardTiled,
-      constants: {
-        SIDE: side,
-        ...(direct
-          ? { LANES, ROWS: directRows(sizes), STREAM: 1 }
-          : tiling(sizes, TILED.backward, 8)),
-      },
-      rows: direct ? LANES * directRows(sizes) : TILED.backward.ROWS,
+      kernel,
       sizes,
       bindings: {
         ...reads,
@@ -158,22 +135,20 @@ export function attentionBackward(plan: Plan, label: string, operands: Attention
 
 /** Records a kernel that goes over the causal half of every head's scores by blocks of `rows`. */
 function record(plan: Plan, label: string, call: {
-  name: string;
-  source: string;
-  constants: Constants;
-  rows: number;
+  kernel: AttentionKernel;
   sizes: AttentionSizes;
   bindings: Record<string, Binding>;
   /** Multiplications for one score. */
   products: number;
 }): void {
   const { batch, length, heads, d_nope, d_rope, d_v } = call.sizes;
-  const blocks = Math.ceil(length / call.rows);
+  const { name, source, constants, rows } = call.kernel;
+  const blocks = Math.ceil(length / rows);
   plan.dispatch({
     label,
-    name: call.name,
-    source: call.source,
-    constants: { NOPE4: d_nope / 4, ROPE4: d_rope / 4, V4: d_v / 4, ...call.constants },
+    name,
+    source,
+    constants: { NOPE4: d_nope / 4, ROPE4: d_rope / 4, V4: d_v / 4, ...constants },
     params: { batch, length, heads, blocks, scale: f32(1 / Math.sqrt(d_nope + d_rope)) },
     bindings: call.bindings,
     workgroups: grid(batch * heads * blocks),
@@ -181,28 +156,10 @@ function record(plan: Plan, label: string, call: {
   });
 }
 
-/** Each number that a direct kernel loads is used for so many rows; the rows of wide heads fit no registers. */
-function directRows(sizes: AttentionSizes): number {
-  return sizes.d_nope + sizes.d_rope + sizes.d_v <= DIRECT_WIDTH ? DIRECT_ROWS : 1;
-}
-
-/** The largest tile whose rows, and the parts of dot products, fit into workgroup memory. */
-function tiling(
-  sizes: AttentionSizes,
-  shape: { ROWS: number; SPLIT: number; tile: number },
-  partBytes: number,
-): Constants {
-  const { ROWS, SPLIT } = shape;
-  const padded = (width: number) => Math.ceil(width / 4 / SPLIT) * SPLIT * 16;
-  const row = padded(sizes.d_nope + sizes.d_rope) + padded(sizes.d_v) + partBytes * ROWS * SPLIT;
-  let tile = shape.tile;
-  while (tile > 1 && tile * row > WORKGROUP_BYTES) tile /= 2;
-  if (tile * row > WORKGROUP_BYTES) {
-    throw new RangeError(
-      `Attention heads of widths ${sizes.d_nope} + ${sizes.d_rope} and ${sizes.d_v} take ${row} bytes a row of workgroup memory; at most ${WORKGROUP_BYTES}`,
-    );
-  }
-  return { ROWS, SPLIT, TILE: tile };
+/** The type that tensors share. */
+function commonType(...tensors: [Tensor, ...Tensor[]]): DType | undefined {
+  const { dtype } = tensors[0];
+  return tensors.every((tensor) => tensor.dtype === dtype) ? dtype : undefined;
 }
 
 function checkShapes(label: string, operands: AttentionForward | AttentionBackward): void {

@@ -1,0 +1,225 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { WEBGPU_DEFAULTS } from "../gpu/capabilities.ts";
+import type { Gpu } from "../gpu/device.ts";
+import type { DType } from "../gpu/tensor.ts";
+import { openTestGpu } from "../gpu/testing.ts";
+import { attentionBackward, attentionForward, type AttentionSizes } from "./attention.ts";
+import { type AttentionOptions, type BlockShape, chooseAttention } from "./attention_kernels.ts";
+import { assertNear, Inputs, noise, runOnce } from "./testing.ts";
+
+type Values = Record<"q" | "kv" | "kr" | "d_o", Float64Array>;
+
+/** Scores around zero with a spread of a few units, rounded to what the operands hold. */
+function inputsOf(sizes: AttentionSizes, dtype: DType): Values {
+  const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
+  const tokens = batch * length;
+  const numbers = (width: number, seed: number) =>
+    noise(tokens * width, seed).map((v) => dtype === "f16" ? new Float16Array([2 * v])[0]! : 2 * v);
+  return {
+    q: numbers(heads * (d_nope + d_rope), 1),
+    kv: numbers(heads * (d_nope + d_v), 2),
+    kr: numbers(d_rope, 3),
+    d_o: numbers(heads * d_v, 4),
+  };
+}
+
+/** Attention and its gradients, row by row in float64. */
+function reference(sizes: AttentionSizes, { q, kv, kr, d_o }: Values) {
+  const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
+  const tokens = batch * length;
+  const qk = d_nope + d_rope;
+  const scale = 1 / Math.sqrt(qk);
+  const out = {
+    o: new Float64Array(tokens * heads * d_v),
+    log_sum: new Float64Array(heads * tokens),
+    d_q: new Float64Array(q.length),
+    d_kv: new Float64Array(kv.length),
+    d_kr: new Float64Array(tokens * heads * d_rope),
+  };
+  for (let token = 0; token < tokens; token++) {
+    const begin = Math.floor(token / length) * length;
+    for (let h = 0; h < heads; h++) {
+      const qAt = (token * heads + h) * qk;
+      const oAt = (token * heads + h) * d_v;
+      const kAt = (t: number) => (t * heads + h) * (d_nope + d_v);
+      const key = (t: number, d: number) =>
+        d < d_nope ? kv[kAt(t) + d]! : kr[t * d_rope + d - d_nope]!;
+      const scores: number[] = [];
+      for (let t = begin; t <= token; t++) {
+        let s = 0;
+        for (let d = 0; d < qk; d++) s += q[qAt + d]! * key(t, d);
+        scores.push(s * scale);
+      }
+      const most = Math.max(...scores);
+      const total = scores.reduce((sum, s) => sum + Math.exp(s - most), 0);
+      const logSum = most + Math.log(total);
+      out.log_sum[h * tokens + token] = logSum;
+      const p = scores.map((s) => Math.exp(s - logSum));
+      const dp = p.map((weight, i) => {
+        let product = 0;
+        for (let d = 0; d < d_v; d++) {
+          const v = kv[kAt(begin + i) + d_nope + d]!;
+          out.o[oAt + d]! += weight * v;
+          product += d_o[oAt + d]! * v;
+          out.d_kv[kAt(begin + i) + d_nope + d]! += weight * d_o[oAt + d]!;
+        }
+        return product;
+      });
+      const delta = p.reduce((sum, weight, i) => sum + weight * dp[i]!, 0);
+      p.forEach((weight, i) => {
+        const t = begin + i;
+        const ds = weight * (dp[i]! - delta) * scale;
+        for (let d = 0; d < qk; d++) {
+          out.d_q[qAt + d]! += ds * key(t, d);
+          if (d < d_nope) out.d_kv[kAt(t) + d]! += ds * q[qAt + d]!;
+          else out.d_kr[(t * heads + h) * d_rope + d - d_nope]! += ds * q[qAt + d]!;
+        }
+      });
+    }
+  }
+  return out;
+}
+
+/** Runs both passes and compares everything with float64; returns the names of the kernels and the results. */
+async function check(
+  gpu: Gpu,
+  sizes: AttentionSizes,
+  options: AttentionOptions & { dtype?: DType; tolerance?: number } = {},
+) {
+  const { dtype = "f32", tolerance = dtype === "f16" ? 2e-3 : 5e-6, blocks } = options;
+  const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
+  const tokens = batch * length;
+  const values = inputsOf(sizes, dtype);
+  using inputs = new Inputs(gpu);
+  const input = (name: keyof Values, width: number) =>
+    inputs.tensor(name, [tokens, width], { values: values[name], dtype });
+  const output = (name: string, width: number, type: DType = dtype) =>
+    // What no invocation writes must not pass for a zero.
+    inputs.tensor(name, [tokens, width], {
+      values: new Float64Array(tokens * width).fill(7),
+      dtype: type,
+    });
+  const out = {
+    o: output("o", heads * d_v),
+    log_sum: inputs.tensor("log_sum", [heads, tokens]),
+    d_q: output("d_q", heads * (d_nope + d_rope)),
+    d_kv: output("d_kv", heads * (d_nope + d_v)),
+    d_kr: output("d_kr", heads * d_rope, "f32"),
+  };
+  const operands = {
+    sizes,
+    q: input("q", heads * (d_nope + d_rope)),
+    kv: input("kv", heads * (d_nope + d_v)),
+    kr: input("kr", d_rope),
+    ...out,
+    ...(blocks && { blocks }),
+  };
+  const kernels: string[] = [];
+  const actual = await runOnce(gpu, (plan) => {
+    attentionForward(plan, "attention", operands);
+    attentionBackward(plan, "attention", { ...operands, d_o: input("d_o", heads * d_v) });
+    for (const step of plan.steps) if (step.kind === "dispatch") kernels.push(step.call.name);
+    return out;
+  });
+  const expected = reference(sizes, values);
+  for (const name of ["o", "log_sum", "d_q", "d_kv", "d_kr"] as const) {
+    const what = `${name} of ${JSON.stringify({ ...sizes, dtype, blocks })}`;
+    assertNear(actual[name], expected[name], { tolerance, what });
+  }
+  return { kernels, actual };
+}
+
+const TILED = [
+  "attention_forward_tiled",
+  "attention_delta",
+  "attention_backward_tiled",
+  "attention_backward_tiled",
+];
+const BLOCKED = TILED.map((name) => name.replace("tiled", "blocked"));
+/** A device that is not told to be software, with what this one has of memory. */
+const real = () => openTestGpu({ software: false });
+
+Deno.test("direct kernels compute attention and its gradients", async () => {
+  const gpu = await openTestGpu({ software: true });
+  const { kernels } = await check(gpu, {
+    batch: 2,
+    length: 37,
+    heads: 2,
+    d_nope: 12,
+    d_rope: 4,
+    d_v: 8,
+  });
+  assertEquals(kernels, TILED.map((name) => name.replace("tiled", "direct")));
+});
+
+Deno.test("tiled kernels compute attention within WebGPU's default limits", async () => {
+  const gpu = await openTestGpu({ software: false, f16: false, max_workgroup_bytes: 16384 });
+  for (const dtype of ["f32", "f16"] as const) {
+    const sizes = { batch: 2, length: 45, heads: 2, d_nope: 20, d_rope: 12, d_v: 28 };
+    assertEquals((await check(gpu, sizes, { dtype })).kernels, TILED);
+  }
+});
+
+Deno.test("blocked kernels compute attention where blocks are full", async () => {
+  // Lengths that end within a block, at its end, and before its first one does.
+  for (const [batch, length] of [[2, 150], [1, 192], [3, 5]] as const) {
+    const sizes = { batch, length, heads: 2, d_nope: 32, d_rope: 32, d_v: 32 };
+    assertEquals((await check(await real(), sizes)).kernels, BLOCKED);
+  }
+});
+
+Deno.test("blocked kernels take f16 operands, packed or not", async () => {
+  for (const f16 of [true, false]) {
+    const gpu = await openTestGpu({ software: false, f16 });
+    const sizes = { batch: 2, length: 130, heads: 3, d_nope: 64, d_rope: 64, d_v: 64 };
+    assertEquals((await check(gpu, sizes, { dtype: "f16" })).kernels, BLOCKED);
+  }
+});
+
+Deno.test("blocked kernels compute attention in every shape of blocks and at odd widths", async () => {
+  const gpu = await real();
+  const shapes: [BlockShape, [number, number, number]][] = [
+    [{ down: 16, own: 1, other: 1 }, [4, 4, 4]],
+    [{ down: 8, own: 2, other: 1 }, [36, 4, 100]],
+    [{ down: 16, own: 1, other: 1 }, [64, 12, 20]],
+    [{ down: 8, own: 2, other: 1 }, [16, 32, 128]],
+  ];
+  for (const [blocks, [d_nope, d_rope, d_v]] of shapes) {
+    await check(gpu, { batch: 2, length: 141, heads: 2, d_nope, d_rope, d_v }, { blocks });
+  }
+});
+
+Deno.test("attention comes out in the same bits each time", async () => {
+  const sizes = { batch: 1, length: 100, heads: 2, d_nope: 32, d_rope: 32, d_v: 32 };
+  const once = await check(await real(), sizes);
+  const again = await check(await real(), sizes);
+  assertEquals(once.actual, again.actual);
+});
+
+Deno.test("chooseAttention goes by memory, widths and types", () => {
+  const large = { ...WEBGPU_DEFAULTS, max_workgroup_bytes: 48 << 10 };
+  const paper = { d_nope: 64, d_rope: 64, d_v: 64 };
+  const choose = (bytes: number, widths: typeof paper, dtype: DType | undefined = "f16") =>
+    (["forward", "query", "key"] as const).map((pass) => {
+      const capabilities = { ...large, max_workgroup_bytes: bytes };
+      const { name, rows } = chooseAttention(capabilities, pass, { widths, dtype });
+      return `${name.split("_").at(-1)} ${rows}`;
+    });
+  assertEquals(choose(48 << 10, paper), ["blocked 128", "blocked 64", "blocked 64"]);
+  assertEquals(choose(32 << 10, paper), ["blocked 64", "blocked 64", "blocked 64"]);
+  assertEquals(choose(16 << 10, paper), ["tiled 32", "tiled 32", "tiled 32"]);
+  // Zeros would be most of what blocks multiply.
+  assertEquals(choose(48 << 10, { d_nope: 8, d_rope: 4, d_v: 8 })[0], "tiled 32");
+  const { name } = chooseAttention(large, "key", { widths: paper, dtype: undefined });
+  assertEquals(name, "attention_backward_tiled");
+  assertThrows(
+    () =>
+      chooseAttention(large, "key", {
+        widths: paper,
+        dtype: "f32",
+        blocks: { down: 16, own: 2, other: 4 },
+      }),
+    RangeError,
+    "do not fit",
+  );
+});
