@@ -5,9 +5,9 @@
 // (columns are rows of the other side) and sums over scores (columns are a width). 32 neighbours are 8 columns by 4 rows.
 //
 // Workgroup memory is pages of 16 rows of 64 numbers. A row holds the numbers of one k, whichever way the operand lies in memory; its vec4 c is at
-// c ^ 2 (k / 4 % 4), so that the invocations that turn a block round write to different banks. All but one index are known to
-// the compiler. A turn of a product takes 16 k; the next turn's numbers are under way from memory meanwhile, as they came (Raw), and go to
-// the other half of the buffer after it: one barrier a turn.
+// c ^ 2 (k / 4 % 4), so that the invocations that turn a block round write to different banks. A turn of a product takes 16 k; the next turn's
+// numbers are under way from memory meanwhile, as they came (Raw), and go to the other half of the buffer after it: one barrier a turn. With
+// UNROLL 2 a loop's round is two turns, so that the compiler knows which half it reads; with 1 there is half as much text.
 
 alias Raw = {{ RAW }};
 const QK4 = NOPE4 + ROPE4;
@@ -47,8 +47,10 @@ fn value(token: u32, head: u32, d: u32) -> Raw {
   return kv[(token * params.heads + head) * KV4 + NOPE4 + d];
 }
 
-{# Turns of a sum over a width, in pairs: the halves of the buffer take turns. #}
-{% macro turns(width4) %}{{ (width4 + 7) // 8 * 2 }}u{% endmacro %}
+{# Turns of a sum over a width, a multiple of UNROLL: numbers beyond the width are zeros. #}
+{% macro turns(width4) %}{{ (width4 + 4 * UNROLL - 1) // (4 * UNROLL) * UNROLL }}u{% endmacro %}
+{# The page of the buffer that is read in turn `turn + u`; `ahead`, of the one that is written meanwhile. #}
+{% macro half(page, pages, u, ahead) %}{% if UNROLL == 1 %}{{ page }}u + (turn + {{ ahead }}u) % 2u * {{ pages }}u{% else %}{{ page + (u + ahead) % 2 * pages }}u{% endif %}{% endmacro %}
 {# Where own quad i lies: the page and the vec4 in a row of the fourth k/4 % 4. #}
 {% macro own_page(i) %}{{ DOWN * i // 16 }}u{% endmacro %}
 {% macro own_at(i, fourth) %}y{{ fourth }}{% if DOWN * i % 16 %} + {{ DOWN * i % 16 }}u{% endif %}{% endmacro %}
@@ -68,7 +70,7 @@ fn value(token: u32, head: u32, d: u32) -> Raw {
         let v = widen(fetched{{ i }});
         let row = lane / 4u + {{ 4 * DOWN * i }}u;
 {% for n in range(4) %}
-        pages[{{ page }}u + row / 64u][lane % 4u * 4u + {{ n }}u][(row % 64u / 4u) ^ (lane % 4u * 2u)][row % 4u] = v[{{ n }}];
+        pages[{{ page }} + row / 64u][lane % 4u * 4u + {{ n }}u][(row % 64u / 4u) ^ (lane % 4u * 2u)][row % 4u] = v[{{ n }}];
 {% endfor %}
       }
 {% endfor %}
@@ -77,7 +79,7 @@ fn value(token: u32, head: u32, d: u32) -> Raw {
         let v = widen(fetched{{ OWN_QUADS + i }});
         let row = lane / 4u + {{ 4 * DOWN * i }}u;
 {% for n in range(4) %}
-        pages[{{ page }}u + OWN_PAGES + row / 64u][lane % 4u * 4u + {{ n }}u][(row % 64u / 4u) ^ (lane % 4u * 2u)][row % 4u] = v[{{ n }}];
+        pages[{{ page }} + OWN_PAGES + row / 64u][lane % 4u * 4u + {{ n }}u][(row % 64u / 4u) ^ (lane % 4u * 2u)][row % 4u] = v[{{ n }}];
 {% endfor %}
       }
 {% endfor %}
@@ -91,7 +93,7 @@ fn value(token: u32, head: u32, d: u32) -> Raw {
 {# Puts what fetch_block loaded into pages from `page` on. #}
 {% macro put_block(columns, page) %}
 {% for c in range(columns) %}{% for i in range(16 // DOWN) %}
-      pages[{{ page + c }}u][y + {{ DOWN * i }}u][x ^ ((y + {{ DOWN * i }}u) / 4u * 2u)] = widen(fetched{{ c * (16 // DOWN) + i }});
+      pages[{{ page }} + {{ c }}u][y + {{ DOWN * i }}u][x ^ ((y + {{ DOWN * i }}u) / 4u * 2u)] = widen(fetched{{ c * (16 // DOWN) + i }});
 {% endfor %}{% endfor %}
 {% endmacro %}
 {# A turn: sum r_c += own[k][r] · other[k][c] over 16 k. #}
@@ -102,7 +104,7 @@ fn value(token: u32, head: u32, d: u32) -> Raw {
         let a{{ i }} = pages[{{ own }} + {{ own_page(i) }}][{{ k }}][{{ own_at(i, k // 4) }}];
 {% endfor %}
 {% for c in range(columns) %}
-        let b{{ c }} = pages[{{ other + c }}][{{ k }}][x{{ k // 4 }}];
+        let b{{ c }} = pages[{{ other }} + {{ c }}u][{{ k }}][x{{ k // 4 }}];
 {% endfor %}
 {% for r in range(4 * OWN_QUADS) %}{% for c in range(columns) %}
         {{ sum }}{{ r }}_{{ c }} = fma(vec4f(a{{ r // 4 }}[{{ r % 4 }}]), b{{ c }}, {{ sum }}{{ r }}_{{ c }});
@@ -112,48 +114,45 @@ fn value(token: u32, head: u32, d: u32) -> Raw {
 {% endmacro %}
 {# All turns of a product of own and other rows over a width: the first turn's numbers are fetched, and `after` fetches what comes next. #}
 {% macro multiply_rows(sum, own, other, width4, page, after) %}
-{% set half = OWN_PAGES + OTHER_QUADS %}
 {% for r in range(4 * OWN_QUADS) %}{% for c in range(OTHER_QUADS) %}
     var {{ sum }}{{ r }}_{{ c }} = vec4f();
 {% endfor %}{% endfor %}
-{{ put_rows(page) }}
+{{ put_rows(page ~ "u") }}
     workgroupBarrier();
-    for (var turn = 0u; turn < {{ turns(width4) }}; turn += 2u) {
-{{ fetch_rows(own, other, "j", "turn + 1u") }}
-{{ multiply(sum, OTHER_QUADS, page, page + OWN_PAGES) }}
-{{ put_rows(page + half) }}
-      workgroupBarrier();
-      if (turn + 2u < {{ turns(width4) }}) {
-{{ fetch_rows(own, other, "j", "turn + 2u") }}
+    for (var turn = 0u; turn < {{ turns(width4) }}; turn += UNROLL) {
+{% for u in range(UNROLL) %}
+      let more{{ u }} = turn + {{ u + 1 }}u < {{ turns(width4) }};
+      if (more{{ u }}) {
+{{ fetch_rows(own, other, "j", "turn + " ~ (u + 1) ~ "u") }}
       } else {
 {{ after }}
       }
-{{ multiply(sum, OTHER_QUADS, page + half, page + half + OWN_PAGES) }}
-      if (turn + 2u < {{ turns(width4) }}) {
-{{ put_rows(page) }}
+{{ multiply(sum, OTHER_QUADS, half(page, OWN_PAGES + OTHER_QUADS, u, 0), half(page + OWN_PAGES, OWN_PAGES + OTHER_QUADS, u, 0)) }}
+      if (more{{ u }}) {
+{{ put_rows(half(page, OWN_PAGES + OTHER_QUADS, u, 1)) }}
       }
       workgroupBarrier();
+{% endfor %}
     }
 {% endmacro %}
 {# All turns of a sum over the other rows of the scores in the pages from 0 on times these rows, likewise. #}
 {% macro multiply_scores(sum, other, columns, page, after) %}
-{{ put_block(columns, page) }}
+{{ put_block(columns, page ~ "u") }}
     workgroupBarrier();
-    for (var turn = 0u; turn < OTHER / 16u; turn += 2u) {
-{{ fetch_block(other, columns, "j", "turn + 1u") }}
-{{ multiply(sum, columns, "turn * OWN_PAGES", page) }}
-{{ put_block(columns, page + columns) }}
-      workgroupBarrier();
-      if (turn + 2u < OTHER / 16u) {
-{{ fetch_block(other, columns, "j", "turn + 2u") }}
+    for (var turn = 0u; turn < OTHER / 16u; turn += UNROLL) {
+{% for u in range(UNROLL) %}
+      let more{{ u }} = turn + {{ u + 1 }}u < OTHER / 16u;
+      if (more{{ u }}) {
+{{ fetch_block(other, columns, "j", "turn + " ~ (u + 1) ~ "u") }}
       } else {
 {{ after }}
       }
-{{ multiply(sum, columns, "(turn + 1u) * OWN_PAGES", page + columns) }}
-      if (turn + 2u < OTHER / 16u) {
-{{ put_block(columns, page) }}
+{{ multiply(sum, columns, "(turn + " ~ u ~ "u) * OWN_PAGES", half(page, columns, u, 0)) }}
+      if (more{{ u }}) {
+{{ put_block(columns, half(page, columns, u, 1)) }}
       }
       workgroupBarrier();
+{% endfor %}
     }
 {% endmacro %}
 {# The vec4 in the pages of scores that holds column n of other quad c for the own quad i. #}

@@ -36,6 +36,8 @@ export interface BlockShape {
   readonly own: number;
   /** Rows of the other side in a block, in 64s. */
   readonly other: number;
+  /** Turns of a product in the text of a loop, 1 or 2. */
+  readonly unroll: 1 | 2;
 }
 
 /** Kernels to prefer, for tests and measurements; what a device cannot run is never taken. */
@@ -72,13 +74,19 @@ const WORKGROUP_BYTES = 16384;
 
 /** Shapes of blocks, the best first. */
 const SHAPES: Readonly<Record<AttentionPass, readonly BlockShape[]>> = {
-  forward: [{ down: 16, own: 2, other: 1 }, { down: 8, own: 2, other: 1 }, {
-    down: 16,
-    own: 1,
-    other: 1,
-  }],
-  query: [{ down: 8, own: 2, other: 1 }, { down: 16, own: 1, other: 1 }],
-  key: [{ down: 8, own: 2, other: 1 }, { down: 16, own: 1, other: 1 }],
+  forward: [
+    { down: 16, own: 2, other: 1, unroll: 1 },
+    { down: 8, own: 2, other: 1, unroll: 1 },
+    { down: 16, own: 1, other: 1, unroll: 1 },
+  ],
+  query: [
+    { down: 8, own: 2, other: 1, unroll: 1 },
+    { down: 16, own: 1, other: 1, unroll: 1 },
+  ],
+  key: [
+    { down: 8, own: 2, other: 1, unroll: 1 },
+    { down: 16, own: 1, other: 1, unroll: 1 },
+  ],
 };
 /** Bytes of a page of workgroup memory: 16 rows of 64 numbers. */
 const PAGE_BYTES = 4096;
@@ -161,7 +169,7 @@ function blocked(
   pass: AttentionPass,
   options: { widths: HeadWidths; dtype: DType; shape: BlockShape },
 ): AttentionKernel | undefined {
-  const { widths, dtype, shape: { down, own, other } } = options;
+  const { widths, dtype, shape: { down, own, other, unroll } } = options;
   const { keys, values } = columns(widths);
   const rows = 4 * down * own;
   const ownPages = rows / 64;
@@ -187,6 +195,7 @@ function blocked(
     OTHER_QUADS: other,
     OWN_PAGES: ownPages,
     PAGES: pages,
+    UNROLL: unroll,
     BUFFER: memory.first,
     // Numbers in vec4s that an invocation has under way from memory.
     FETCHES: Math.max(own + 16 * other / down, blockColumns * 16 / down),
@@ -214,8 +223,8 @@ function padding(widths: HeadWidths, pass: AttentionPass): number {
   const qk = widths.d_nope + widths.d_rope;
   const v = widths.d_v;
   const { keys, values } = columns(widths);
-  /** Along a width, products go in pairs of 16. */
-  const along = (width: number) => 32 * Math.ceil(width / 32);
+  /** Along a width, products go in steps of 16. */
+  const along = (width: number) => 16 * Math.ceil(width / 16);
   if (pass === "forward") return (along(qk) + 64 * values) / (qk + v);
   const both = along(qk) + along(v) + 64 * keys;
   return pass === "query" ? both / (2 * qk + v) : (both + 64 * values) / (2 * (qk + v));
