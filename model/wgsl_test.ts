@@ -2,6 +2,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { type ModelConfig, modelSchema } from "./config.ts";
+import { WEBGPU_DEFAULTS } from "./gpu/capabilities.ts";
 import { validateKernels } from "./gpu/dawn_null.ts";
 import { type Gpu, openGpu } from "./gpu/device.ts";
 import { Plan } from "./gpu/plan.ts";
@@ -12,6 +13,7 @@ import { recordEthosVariants } from "./layers/ethos_testing.ts";
 import { LayerContext } from "./layers/context.ts";
 import { latentCache, mlaDecode } from "./layers/mla_decode.ts";
 import { recordEvaluation, recordTraining } from "./network.ts";
+import { attentionBackward, attentionForward } from "./ops/attention.ts";
 import { castInto } from "./ops/cast.ts";
 import { copyThrough, copyVariants } from "./ops/copy.ts";
 import { crossEntropy } from "./ops/cross_entropy.ts";
@@ -49,6 +51,29 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
             });
           }
         }
+      }
+    }
+    return [plan];
+  },
+  attention(gpu) {
+    const plan = new Plan(gpu, "attention");
+    // Widths that fill blocks, the paper's first.
+    for (const [d_nope, d_rope, d_v] of [[64, 64, 64], [20, 20, 36]] as const) {
+      for (const dtype of ["f32", "f16"] as const) {
+        const sizes = { batch: 1, length: 100, heads: 2, d_nope, d_rope, d_v };
+        const [q, kv, o] = [d_nope + d_rope, d_nope + d_v, d_v].map((width) =>
+          t("x", [100, 2 * width], dtype)
+        ) as [Tensor, Tensor, Tensor];
+        const kr = t("kr", [100, d_rope], dtype);
+        const operands = { sizes, q, kv, kr, o, log_sum: t("log_sum", [2, 100]) };
+        attentionForward(plan, "attention", operands);
+        attentionBackward(plan, "attention", {
+          ...operands,
+          d_o: t("d_o", [100, 2 * d_v], dtype),
+          d_q: t("d_q", q.shape.slice(), dtype),
+          d_kv: t("d_kv", kv.shape.slice(), dtype),
+          d_kr: t("d_kr", [100, 2 * d_rope]),
+        });
       }
     }
     return [plan];
@@ -281,6 +306,7 @@ memory.close();
 
 /** Files that kernels include, by what the names of those kernels begin with. */
 const INCLUDED = new Map([
+  ["attention_blocks", "attention_forward_blocked"],
   ["experts_entry", "segment_sum"],
   ["gelu", "gemm_"],
   ["gemm_epilogue", "gemm_"],
@@ -291,9 +317,11 @@ for (const profile of DEVICE_PROFILES) {
   const { name, runtime, capabilities } = profile;
   Deno.test(`Every shader is part of a kernel for ${name} (${runtime})`, async () => {
     const names = kernels.filter((k) => k.profile === profile).map(({ name }) => name);
-    // What is for other kinds: processors that play GPU, real ones, those with matrix units.
+    // What is for other kinds: processors that play GPU, real ones, those with matrix units. Blocks need more workgroup memory than every device has.
     const other = capabilities.software
-      ? /_tiled$|_matrix$|^gemm_reduce$/
+      ? /_tiled$|_blocked$|_matrix$|^attention_blocks$|^gemm_reduce$/
+      : capabilities === WEBGPU_DEFAULTS
+      ? /_direct$|_blocked$|_matrix$|^attention_blocks$/
       : capabilities.subgroup_matrix.length > 0
       ? /_direct$/
       : /_direct$|_matrix$/;
