@@ -317,11 +317,12 @@ for (const profile of DEVICE_PROFILES) {
   const { name, runtime, capabilities } = profile;
   Deno.test(`Every shader is part of a kernel for ${name} (${runtime})`, async () => {
     const names = kernels.filter((k) => k.profile === profile).map(({ name }) => name);
-    // What is for other kinds: processors that play GPU, real ones, those with matrix units. Blocks need more workgroup memory than every device has.
+    // What is for other kinds: processors that play GPU, real ones, those with subgroups or matrix units. Blocks need more workgroup memory than every
+    // device has.
     const other = capabilities.software
-      ? /_tiled$|_blocked$|_matrix$|^attention_blocks$|^gemm_reduce$/
+      ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_blocks$|^gemm_reduce$/
       : capabilities === WEBGPU_DEFAULTS
-      ? /_direct$|_blocked$|_matrix$|^attention_blocks$/
+      ? /_direct$|_blocked$|_matrix$|_subgroup$|^attention_blocks$/
       : capabilities.subgroup_matrix.length > 0
       ? /_direct$/
       : /_direct$|_matrix$/;

@@ -1,9 +1,11 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
+import type { Capabilities } from "../gpu/capabilities.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { openTestGpu } from "../gpu/testing.ts";
 import { chooseExperts } from "../reference/router.ts";
 import { countUsage, route, routeBackward, type RoutingSizes } from "./routing.ts";
+import { subgroupSize } from "./subgroup.ts";
 import { assertNear, Inputs, noise, runOnce } from "./testing.ts";
 
 const HALF = 4;
@@ -64,9 +66,16 @@ function expectedIndex(test: Case): number[] {
   ).flat();
 }
 
-for (const software of [true, false]) {
-  Deno.test(`route() gives ties to the lower expert, software ${software}`, async () => {
-    const gpu = await openTestGpu({ software });
+/** The variants of the choice: by invocations, by workgroups, by subgroups. */
+const VARIANTS: readonly (readonly [string, Partial<Capabilities>])[] = [
+  ["software", { software: true }],
+  ["workgroups", { software: false, subgroups: false }],
+  ["subgroups", { software: false }],
+];
+
+for (const [variant, restrict] of VARIANTS) {
+  Deno.test(`route() gives ties to the lower expert, ${variant}`, async () => {
+    const gpu = await openTestGpu(restrict);
     await fc.assert(
       fc.asyncProperty(
         fc.integer({ min: 5, max: 40 }),
@@ -82,8 +91,8 @@ for (const software of [true, false]) {
     );
   });
 
-  Deno.test(`route() with 1024 sub-keys and 64 experts a head, software ${software}`, async () => {
-    const gpu = await openTestGpu({ software });
+  Deno.test(`route() with 1024 sub-keys and 64 experts a head, ${variant}`, async () => {
+    const gpu = await openTestGpu(restrict);
     for (const ties of [true, false]) {
       const sizes = { tokens: 5, heads: 2, top_k: 64, sub_keys: 1024 };
       const test = randomCase(sizes, 21, ties);
@@ -107,14 +116,14 @@ for (const software of [true, false]) {
     }
   });
 
-  Deno.test(`route() in chunks of tokens is the same bits, software ${software}`, async () => {
-    const gpu = await openTestGpu({ software });
+  Deno.test(`route() in chunks of tokens is the same bits, ${variant}`, async () => {
+    const gpu = await openTestGpu(restrict);
     const test = randomCase({ tokens: 23, heads: 3, top_k: 5, sub_keys: 13 }, 5, false);
     assertEquals(await run(gpu, test, 16 * 4 * 3 * 4), await run(gpu, test));
   });
 
-  Deno.test(`route() keeps experts that exist whatever the scores, software ${software}`, async () => {
-    const gpu = await openTestGpu({ software });
+  Deno.test(`route() keeps experts that exist whatever the scores, ${variant}`, async () => {
+    const gpu = await openTestGpu(restrict);
     const test = randomCase({ tokens: 6, heads: 1, top_k: 5, sub_keys: 9 }, 7, false);
     test.query.fill(NaN, 0, 8);
     test.query.fill(Infinity, 8, 16);
@@ -125,6 +134,25 @@ for (const software of [true, false]) {
     assertEquals(Array.from(index).slice(15), expectedIndex(test).slice(15));
   });
 }
+
+Deno.test("route() by subgroups gives the bits that workgroups give", async () => {
+  const [by, others] = await Promise.all([
+    openTestGpu({ software: false }),
+    openTestGpu({ software: false, subgroups: false }),
+  ]);
+  assert(subgroupSize(by.capabilities), "a device with subgroups of one size");
+  for (const [top_k, sub_keys] of [[8, 61], [8, 256], [5, 40], [1, 7], [4, 64]] as const) {
+    for (const ties of [true, false]) {
+      const test = randomCase({ tokens: 41, heads: 3, top_k, sub_keys }, 31 + sub_keys, ties);
+      // Rows whose scores tie throughout, but for the two zeros, and rows that overflow.
+      test.query.fill(0, 0, 16);
+      test.query.fill(-1e38, 16, 24);
+      const [a, b] = [await run(by, test), await run(others, test)];
+      assertEquals(a.index, b.index);
+      assertEquals(a.score.subarray(3 * top_k), b.score.subarray(3 * top_k));
+    }
+  }
+});
 
 Deno.test("routeBackward() in chunks of tokens gives what one chunk gives", async () => {
   const gpu = await openTestGpu();
