@@ -157,8 +157,10 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
   ethos(gpu) {
     const sizes = { d_model: 32, d_query: 16, d_latent: 16, d_hidden: 24, routing_heads: 2 };
     // More sub-keys than an invocation's, and a width beyond one tile, too.
+    // More kept than a subgroup has invocations.
+    const many = { ...sizes, num_experts: 64 ** 2, top_k: 48 };
     const large = { ...sizes, num_experts: 128 ** 2, top_k: 16, d_hidden: 1024 };
-    return [{ ...sizes, num_experts: 64, top_k: 4 }, large].flatMap((section) =>
+    return [{ ...sizes, num_experts: 64, top_k: 4 }, many, large].flatMap((section) =>
       recordEthosVariants(gpu, { ...modelSchema.parse(section), vocab_size: 10 })
     );
   },

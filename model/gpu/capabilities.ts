@@ -148,7 +148,7 @@ export interface KernelNeeds {
  * assertEquals(preamble({ runtime: "deno", capabilities }, needs), "enable f16;\n");
  * assertEquals(
  *   preamble({ runtime: "dawn", capabilities }, needs),
- *   "enable f16;\nenable subgroups;\n",
+ *   "enable f16;\nenable subgroups;\ndiagnostic(off, subgroup_uniformity);\n",
  * );
  * ```
  */
@@ -168,6 +168,8 @@ export function preamble(
   if (needs.f16) lines.push("enable f16;");
   if (runtime === "dawn") {
     if (needs.subgroups || needs.subgroup_matrix) lines.push("enable subgroups;");
+    // Tint takes a branch on what a subgroup operation returned for one that its invocations may part at.
+    if (needs.subgroups) lines.push("diagnostic(off, subgroup_uniformity);");
     if (needs.subgroup_matrix) {
       lines.push("enable chromium_experimental_subgroup_matrix;");
       // Tint cannot see that loops over tiles are uniform.
