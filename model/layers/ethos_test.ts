@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { type ModelConfig, modelSchema } from "../config.ts";
+import type { Capabilities } from "../gpu/capabilities.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { openTestGpu } from "../gpu/testing.ts";
 import { relativeError } from "../ops/testing.ts";
@@ -81,9 +82,16 @@ async function checkGolden(gpu: Gpu, file: string, execution: Execution) {
   assertEquals(results["grad.router.b_q"]!.every((v) => v === 0), true);
 }
 
-for (const software of [true, false]) {
-  Deno.test(`ETHOS against the golden files, software ${software}`, async (t) => {
-    const gpu = await openTestGpu({ software });
+/** Kinds of devices, which take different kernels. */
+const DEVICES: readonly (readonly [string, Partial<Capabilities>])[] = [
+  ["software", { software: true }],
+  ["no subgroups", { software: false, subgroups: false }],
+  ["subgroups", { software: false }],
+];
+
+for (const [device, restrict] of DEVICES) {
+  Deno.test(`ETHOS against the golden files, ${device}`, async (t) => {
+    const gpu = await openTestGpu(restrict);
     for (const file of ["ethos_layer", "ethos_layer_wide", "ethos_layer_context"]) {
       for (const execution of EXECUTIONS) {
         await t.step(`${file}, ${execution}`, () => checkGolden(gpu, file, execution));
@@ -114,11 +122,11 @@ async function checkReference(
 }
 
 Deno.test("ETHOS against float64 at odd sizes", async (t) => {
-  for (const software of [true, false]) {
-    const gpu = await openTestGpu({ software });
+  for (const [device, restrict] of DEVICES) {
+    const gpu = await openTestGpu(restrict);
     const wide = { ...SMALL, num_experts: 169, routing_heads: 3, top_k: 7, d_hidden: 132 };
     const step = (name: string, check: () => Promise<unknown>) =>
-      t.step(`${name}, software ${software}`, async () => void await check());
+      t.step(`${name}, ${device}`, async () => void await check());
     for (const execution of EXECUTIONS) {
       await step(
         `wide, ${execution}`,
@@ -169,8 +177,10 @@ Deno.test("ETHOS at any shape: the three executions agree with float64", async (
 const DENSE = { ...SMALL, num_experts: 81, d_hidden: 20, d_latent: 16, top_k: 8 };
 
 Deno.test("ETHOS with tables in parts gives what whole tables give", async (t) => {
-  const whole = await openTestGpu();
-  const split = await openTestGpu({ max_binding_bytes: 5120 });
+  const software = { software: true };
+  const whole = await openTestGpu(software);
+  const split = await openTestGpu({ ...software, max_binding_bytes: 5120 });
+  const subgroups = await openTestGpu({ software: false, max_binding_bytes: 5120 });
   // Small enough that everything but the tables fits a binding of 5 KiB.
   const config = {
     ...DENSE,
@@ -190,6 +200,7 @@ Deno.test("ETHOS with tables in parts gives what whole tables give", async (t) =
         assertEquals(one.parts, 1);
         assert(many.parts > 1, `${many.parts} parts`);
         assertEquals(many.results["index"], one.results["index"]);
+        if (execution === "materialized") await checkReference(subgroups, sizes, options);
       });
     }
   }
@@ -230,10 +241,10 @@ Deno.test("ETHOS fused splits the kept experts that a software adapter's loops w
 });
 
 Deno.test("ETHOS is the same bits each time, and with every tensor in a buffer of its own", async (t) => {
-  for (const software of [true, false]) {
-    const gpu = await openTestGpu({ software });
+  for (const [device, restrict] of DEVICES) {
+    const gpu = await openTestGpu(restrict);
     for (const execution of EXECUTIONS) {
-      await t.step(`${execution}, software ${software}`, async () => {
+      await t.step(`${execution}, ${device}`, async () => {
         const config = { ...DENSE, execution, load_balance_coef: 0.1 };
         const values = randomCase(config, 70, 17);
         const first = await runEthos(gpu, config, values);
@@ -248,15 +259,18 @@ Deno.test("ETHOS is the same bits each time, and with every tensor in a buffer o
 
 Deno.test("ETHOS in mixed precision stays close, with f16 native and packed", async (t) => {
   const tolerance = { outputs: 1e-2, gradients: 2e-2 };
-  for (const f16 of [true, false]) {
-    const gpu = await openTestGpu({ f16 });
+  for (const [f16, software] of [[true, true], [false, true], [true, false]] as const) {
+    const gpu = await openTestGpu({ f16, software });
     for (const execution of EXECUTIONS) {
       for (const d_context of [0, 4]) {
-        await t.step(`${execution}, context ${d_context}, f16 ${f16}`, async () => {
-          const config = { ...DENSE, execution, d_context };
-          const options = { tokens: 33, seed: 19, precision: "mixed" as const, tolerance };
-          await checkReference(gpu, config, options);
-        });
+        await t.step(
+          `${execution}, context ${d_context}, f16 ${f16}, software ${software}`,
+          async () => {
+            const config = { ...DENSE, execution, d_context };
+            const options = { tokens: 33, seed: 19, precision: "mixed" as const, tolerance };
+            await checkReference(gpu, config, options);
+          },
+        );
       }
     }
   }

@@ -21,6 +21,7 @@ import {
   sizesOf,
   sumTensor,
 } from "./experts.ts";
+import { applyExperts, canApplyExperts } from "./experts_apply.ts";
 import { generatorGradient, W1Gradient } from "./experts_gradient.ts";
 import { gemm, matrix } from "./gemm.ts";
 import type { Sorted } from "./sort.ts";
@@ -59,13 +60,28 @@ export function expertsMaterialized(
   const { generator, kept, dtype } = input;
   const { d_hidden, tokens, per } = sizesOf(generator, kept);
   const ranges = expertRanges(plan, generator.z, { width: d_hidden, dtype });
-  const p = plan.tensor(`${label}.p`, [tokens, per]);
-  const entries = plan.tensor(`${label}.entries`, [tokens, per, 4]);
   const acc = sumTensor(plan, `${label}.acc`, {
     shape: [tokens, d_hidden],
     dtype,
     dispatches: ranges.length,
   });
+  if (canApplyExperts(plan.gpu.capabilities, d_hidden)) {
+    for (const [i, range] of ranges.entries()) {
+      applyExperts(plan, `${label}.apply`, {
+        table: generate(plan, label, { generator, range, dtype }),
+        first: range.first,
+        all: ranges.length === 1,
+        kept,
+        x: generator.tokens,
+        context: generator.context,
+        out: acc.tensor,
+        initial: i === 0,
+      });
+    }
+    return acc.finish();
+  }
+  const p = plan.tensor(`${label}.p`, [tokens, per]);
+  const entries = plan.tensor(`${label}.entries`, [tokens, per, 4]);
   const context = generator.context ? { context: d_hidden } : {};
   for (const [i, range] of ranges.entries()) {
     const rows = matrix(generate(plan, label, { generator, range, dtype }));
@@ -116,41 +132,30 @@ export function expertsMaterializedBackward(
   const { generator, kept, sorted, dacc, dscore, dtype, gradients } = input;
   const { d_hidden, tokens, per } = sizesOf(generator, kept);
   const ranges = expertRanges(plan, generator.z, { width: d_hidden, dtype });
-  const p = plan.tensor(`${label}.p`, [tokens, per]);
-  const q = plan.tensor(`${label}.da`, [tokens, per]);
   const entries = plan.tensor(`${label}.entries`, [tokens, per, 4]);
   const out = sumTensor(plan, `${label}.dtokens`, {
     shape: generator.tokens.shape,
     dtype,
     dispatches: ranges.length,
   });
-  const context = generator.context ? { context: d_hidden } : {};
   const w1 = new W1Gradient(gradients.w1);
-  const x = generator.tokens;
-  const share = (start: number) =>
-    matrix(out.tensor, { start, stride: x.width, rows: tokens, columns: d_hidden });
+  const once = canApplyExperts(plan.gpu.capabilities, d_hidden);
+  const split = once ? undefined : splitGradients(plan, label, input, { entries, out: out.tensor });
   for (const [i, range] of ranges.entries()) {
     const h = generate(plan, label, { generator, range, dtype });
-    const table = { rows: matrix(h), first: range.first, index: kept.index };
-    const pair = { g: dacc, q };
-    project(plan, `${label}.project`, { table, per, x, p, pair, ...context });
-    activate(plan, `${label}.activate`, {
-      p,
-      score: kept.score,
-      entries,
-      backward: { q, dscore },
-    });
-    const common = { table, per, x, ...context, initial: i === 0 };
-    combine(plan, `${label}.dxp`, {
-      ...common,
-      what: { kind: "weighted", by: "dp", entries },
-      out: share(0),
-    });
-    if (generator.context) {
-      combine(plan, `${label}.dcontext`, {
-        ...common,
-        what: { kind: "context", entries, g: dacc },
-        out: share(d_hidden),
+    const initial = i === 0;
+    if (split) split(h, range, initial);
+    else {
+      applyExperts(plan, `${label}.apply_backward`, {
+        table: h,
+        first: range.first,
+        all: ranges.length === 1,
+        kept,
+        x: generator.tokens,
+        context: generator.context,
+        out: out.tensor,
+        initial,
+        backward: { g: dacc, entries, dscore },
       });
     }
     generatorGradient(plan, label, {
@@ -167,4 +172,45 @@ export function expertsMaterializedBackward(
     });
   }
   return out.finish();
+}
+
+/** What {@linkcode applyExperts} does backward, in passes over the rows for each sum, where subgroups don't hold them. */
+function splitGradients(
+  plan: Plan,
+  label: string,
+  input: ReorderedGradients,
+  results: { entries: Tensor; out: Tensor },
+): (h: Tensor, range: ExpertRange, initial: boolean) => void {
+  const { generator, kept, dacc, dscore } = input;
+  const { entries, out } = results;
+  const { d_hidden, tokens, per } = sizesOf(generator, kept);
+  const x = generator.tokens;
+  const p = plan.tensor(`${label}.p`, [tokens, per]);
+  const q = plan.tensor(`${label}.da`, [tokens, per]);
+  const context = generator.context ? { context: d_hidden } : {};
+  const share = (start: number) =>
+    matrix(out, { start, stride: x.width, rows: tokens, columns: d_hidden });
+  return (h, range, initial) => {
+    const table = { rows: matrix(h), first: range.first, index: kept.index };
+    project(plan, `${label}.project`, { table, per, x, p, pair: { g: dacc, q }, ...context });
+    activate(plan, `${label}.activate`, {
+      p,
+      score: kept.score,
+      entries,
+      backward: { q, dscore },
+    });
+    const common = { table, per, x, ...context, initial };
+    combine(plan, `${label}.dxp`, {
+      ...common,
+      what: { kind: "weighted", by: "dp", entries },
+      out: share(0),
+    });
+    if (generator.context) {
+      combine(plan, `${label}.dcontext`, {
+        ...common,
+        what: { kind: "context", entries, g: dacc },
+        out: share(d_hidden),
+      });
+    }
+  };
 }
