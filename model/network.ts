@@ -168,7 +168,7 @@ export function recordTraining(
     bound: config.vocab_size,
   });
   embeddingBackward(plan, "embed.backward", {
-    ...sorted,
+    sorted,
     dx,
     parts: context.gradientParts("embed.weight").map((target) => target.tensor),
   });

@@ -107,8 +107,11 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
       embeddingForward(plan, "embedding", { tokens, parts, x: t("x", [32, 32], dtype) });
     }
     embeddingBackward(plan, "embedding", {
-      order: t("order", [32], "u32"),
-      begin: t("begin", [101], "u32"),
+      sorted: {
+        order: t("order", [32], "u32"),
+        keys: t("keys", [32], "u32"),
+        begin: t("begin", [101], "u32"),
+      },
       dx: t("dx", [32, 32]),
       parts: [t("grad.0", [64, 32]), t("grad.1", [36, 32])],
     });

@@ -4,8 +4,8 @@
 // BACKWARD (h is generated again): da = h_j · dacc_t, dp = da · s · gelu'(p), ds = da · gelu(p), dxp_t = Σ_j dp h_j,
 //   CONTEXT: dc_t = Σ_j (a · dacc_t + dp · xp_t) ⊙ gelu'(z_j W1 + c_t).
 //
-// z [count, d_latent]: experts first … first + count − 1, others are left to other dispatches; w1 [≥ d_latent, d_hidden]; x f32 [T, ·] (stride ldx): xp, then c;
-// index u32, score f32 [T · per]; g f32 [T, d_hidden]; entries f32 [T · per, 4]: a, dp, ds, p;
+// z [count, d_latent]: experts first … first + count − 1, others are left to other dispatches; w1 [≥ d_latent, d_hidden]; x [T, ·] (stride ldx): xp, then c;
+// index u32, score f32 [T · per]; g [T, d_hidden]; entries f32 [T · per, 4]: a, dp, ds, p;
 // out [T, ·] (stride ldx when CONTEXT and BACKWARD, else width): acc, or dxp and then dc; added to unless params.initial is 1. params in vec4s.
 //
 // Software: an invocation does kept experts start … end − 1 of a token, h in an array. Otherwise a workgroup of THREADS does a token, EXPERTS at a time: an invocation owns TILES · 4 columns of

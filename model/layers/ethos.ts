@@ -149,7 +149,7 @@ export function ethosForward(
   }
 
   const stride = d_context > 0 ? 2 * d_hidden : d_hidden;
-  const projected = context.activation(`${prefix}.xp`, tokens, stride);
+  const projected = context.operand(`${prefix}.xp`, tokens, stride);
   gemm(plan, `${prefix}.xp`, {
     a: x,
     b: context.weight(`${prefix}.w_u`),
@@ -235,7 +235,7 @@ export function ethosBackward(
       layout: "tn",
       epilogue: w_v.epilogue,
     });
-    const dacc = context.activation(`${prefix}.dacc`, tokens, d_hidden);
+    const dacc = context.operand(`${prefix}.dacc`, tokens, d_hidden);
     gemm(plan, `${prefix}.dacc`, { a: dyOperand, b: weight.w_v, c: dacc, layout: "nt" });
     const sorted = sortByKey(plan, `${prefix}.sort`, {
       keys: routed.index,

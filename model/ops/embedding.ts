@@ -4,11 +4,13 @@
  * @module
  */
 
-import backwardSource from "../../shaders/embedding_backward.wgsl" with { type: "text" };
 import forwardSource from "../../shaders/embedding_forward.wgsl" with { type: "text" };
 import { grid, read, readScalar, update, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import type { Tensor } from "../gpu/tensor.ts";
+import { matrix } from "./gemm.ts";
+import { rowsOf, segmentSum } from "./segment_sum.ts";
+import type { Sorted } from "./sort.ts";
 
 /**
  * Records `x[t] = E[tokens[t]]`.
@@ -43,34 +45,20 @@ export function embeddingForward(
 }
 
 /**
- * Records `dE[id] += Σ dx[t]` over the positions of each token.
+ * Records `dE[id] += Σ dx[t]` over the positions of each token. Text repeats few tokens often: their sums are made in pieces.
  *
- * @param tensors `order` and `begin` from sorting the tokens, `dx` `[T, D]`, `parts` of the gradient `[V, D]`, which hold
- * what the output head wrote.
+ * @param tensors The tokens, sorted; `dx` `[T, D]`, `parts` of the gradient `[V, D]`, which hold what the output head wrote.
  */
 export function embeddingBackward(
   plan: Plan,
   label: string,
-  tensors: { order: Tensor; begin: Tensor; dx: Tensor; parts: readonly Tensor[] },
+  tensors: { sorted: Sorted; dx: Tensor; parts: readonly Tensor[] },
 ): void {
-  const { order, begin, dx, parts } = tensors;
+  const { sorted, dx, parts } = tensors;
+  const entries = rowsOf(matrix(dx));
   let first = 0;
   for (const part of parts) {
-    plan.dispatch({
-      label,
-      name: "embedding_backward",
-      source: backwardSource,
-      params: { width: dx.width / 4, first, rows: part.rows },
-      bindings: {
-        order: readScalar(order),
-        begin: readScalar(begin),
-        dx: read(dx),
-        de: update(part),
-      },
-      workgroups: grid(Math.ceil(part.size / 256)),
-      flops: dx.size,
-      bytes: 3 * dx.bytes,
-    });
+    segmentSum(plan, label, { sorted, entries, out: matrix(part), first, accumulate: true });
     first += part.rows;
   }
 }

@@ -31,7 +31,7 @@ for (const rows of [[50], [20, 20, 10], [4, 46]]) {
       const x = plan.tensor("x", [count, width]);
       embeddingForward(plan, "forward", { tokens, parts, x });
       const sorted = sortByKey(plan, "sort", { keys: tokens, bound: 50 });
-      embeddingBackward(plan, "backward", { ...sorted, dx, parts: gradients });
+      embeddingBackward(plan, "backward", { sorted, dx, parts: gradients });
       return { x, ...Object.fromEntries(gradients.map((g, i) => [`gradient${i}`, g])) };
     });
     const expected = before.slice();

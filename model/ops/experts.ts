@@ -36,7 +36,7 @@ export interface Generator {
   readonly z: readonly Tensor[];
   /** `[d_latent + d_context, d_hidden]`. */
   readonly w1: Tensor;
-  /** f32 `[T, d_hidden]`: `xp`; context-aware `[T, 2·d_hidden]`: `xp`, then `c W1c`. */
+  /** `[T, d_hidden]`: `xp`; context-aware `[T, 2·d_hidden]`: `xp`, then `c W1c`. */
   readonly tokens: Tensor;
   /** Whether `tokens` holds the context's share. */
   readonly context: boolean;

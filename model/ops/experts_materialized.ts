@@ -109,7 +109,7 @@ export interface ReorderedGradients {
   readonly kept: Kept;
   /** The assignments by expert. */
   readonly sorted: Sorted;
-  /** Gradient of `acc`, f32 `[T, d_hidden]`. */
+  /** Gradient of `acc`, `[T, d_hidden]`. */
   readonly dacc: Tensor;
   /** Gradient of the scores, f32 `[T, M]`, written. */
   readonly dscore: Tensor;

@@ -22,6 +22,9 @@ export interface Entries {
 
 /** Positions that are summed at once where one segment has them all. */
 const CHUNK = 64;
+/** Vectors of four columns that an invocation sums, and entries that it asks for at once, on real GPUs. */
+const COLUMNS = 4;
+const UNROLL = 4;
 /** Bytes that the sums of chunks may take; chunks grow beyond it. */
 const PARTIAL_BYTES = 64 * 2 ** 20;
 
@@ -36,7 +39,7 @@ export function rowsOf(rows: Matrix): Entries {
 }
 
 /**
- * Records `out[s] = Σ entries of key first + s`, one row of `out` a key; keys without entries get zeros.
+ * Records `out[s] = Σ entries of key first + s`, one row of `out` a key; keys without entries get zeros, or with `accumulate` are left alone.
  *
  * Two dispatches, both of fixed order. Segments longer than 64 entries are summed in pieces by different invocations.
  *
@@ -61,15 +64,23 @@ export function segmentSum(
   let chunk = CHUNK;
   while (Math.ceil(n / chunk) * width * 16 > most) chunk *= 2;
   const chunks = Math.max(1, Math.floor(n / chunk));
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const { software } = plan.gpu.capabilities;
+  const workgroup = software ? 8 : 64;
+  const columns = software ? 1 : Math.min(COLUMNS, width);
+  const group = Math.ceil(width / columns);
   const partial = plan.tensor(`${label}.partial`, [chunks, 4 * width], { owner: "workspace" });
-  const constants = { WORKGROUP: workgroup, ENTRY: entries.wgsl };
-  const params = { n, width, chunk, first, count: out.rows, ...entries.params };
+  const constants = {
+    WORKGROUP: workgroup,
+    COLUMNS: columns,
+    UNROLL: software ? 1 : UNROLL,
+    ENTRY: entries.wgsl,
+  };
+  const params = { n, width, group, chunk, first, count: out.rows, ...entries.params };
   plan.dispatch({
     label: `${label}.partial`,
     name: "segment_sum",
     source,
-    constants: { ...constants, STAGE: "partial" },
+    constants: { ...constants, STAGE: "partial", ACCUMULATE: false },
     params,
     bindings: {
       order: readScalar(sorted.order),
@@ -77,16 +88,15 @@ export function segmentSum(
       ...entries.bindings,
       partial: write(partial),
     },
-    workgroups: grid(Math.ceil(chunks * width / workgroup)),
+    workgroups: grid(Math.ceil(chunks * group / workgroup)),
   });
   plan.dispatch({
     label,
     name: "segment_sum",
     source,
-    constants: { ...constants, STAGE: "final" },
+    constants: { ...constants, STAGE: "final", ACCUMULATE: input.accumulate === true },
     params: {
       ...params,
-      accumulate: input.accumulate ? 1 : 0,
       ldo: out.stride / 4,
       o_start: out.start / 4,
     },
@@ -97,6 +107,6 @@ export function segmentSum(
       partial: read(partial),
       out: input.accumulate ? update(out.tensor) : write(out.tensor),
     },
-    workgroups: grid(Math.ceil(out.rows * width / workgroup)),
+    workgroups: grid(Math.ceil(out.rows * group / workgroup)),
   });
 }
