@@ -329,8 +329,8 @@ for (const profile of DEVICE_PROFILES) {
       : capabilities === WEBGPU_DEFAULTS
       ? /_direct$|_blocked$|_matrix$|_subgroup$|^attention_blocks$/
       : capabilities.subgroup_matrix.length > 0
-      ? /_direct$/
-      : /_direct$|_matrix$/;
+      ? /_direct$|^sort_scatter$/
+      : /_direct$|_matrix$|^sort_scatter$/;
     const missing: string[] = [];
     for await (const entry of Deno.readDir(new URL("../shaders/", import.meta.url))) {
       const stem = entry.name.replace(/\.wgsl$/, "");

@@ -23,7 +23,7 @@ var<workgroup> histogram: array<atomic<u32>, RADIX>;
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
   let block = workgroup_number(id, count);
   if (block >= params.blocks) { return; }
-  if (lane < RADIX) { atomicStore(&histogram[lane], 0u); }
+  for (var d = lane; d < RADIX; d += THREADS) { atomicStore(&histogram[d], 0u); }
   workgroupBarrier();
 {% for i in range(ITEMS) %}
   {
@@ -32,6 +32,6 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   }
 {% endfor %}
   workgroupBarrier();
-  if (lane < RADIX) { counts[lane * params.blocks + block] = atomicLoad(&histogram[lane]); }
+  for (var d = lane; d < RADIX; d += THREADS) { counts[d * params.blocks + block] = atomicLoad(&histogram[d]); }
 }
 {% endif %}

@@ -1,7 +1,7 @@
-// Radix sort, second step: counts [n] becomes its exclusive prefix sum, in place.
+// Radix sort, second step: counts become exclusive prefix sums, in place.
 //
-// One workgroup (software: one invocation) for all of it; an invocation sums a run of consecutive counts. Bound by latency: n is
-// the number of keys over 128.
+// counts u32 [RADIX, blocks]. Software: of the whole, by one invocation. Otherwise of each row by a workgroup, four counts an invocation at a time, and
+// totals u32 [RADIX] written, the rows' sums. Bound by latency: a row has a count for each block of keys.
 
 {% if SOFTWARE %}
 @compute @workgroup_size(1)
@@ -22,26 +22,34 @@ fn main() {
 var<workgroup> sums: array<u32, 256>;
 
 @compute @workgroup_size(256)
-fn main(@builtin(local_invocation_index) lane: u32) {
-  let run = (params.n + 255u) / 256u;
-  let first = min(lane * run, params.n);
-  let last = min(first + run, params.n);
-  var sum = 0u;
-  for (var i = first; i < last; i++) { sum += counts[i]; }
-  sums[lane] = sum;
-  workgroupBarrier();
-  for (var step = 1u; step < 256u; step *= 2u) {
-    var before = 0u;
-    if (lane >= step) { before = sums[lane - step]; }
+fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let row = id.x * params.blocks;
+  var before = 0u;
+  for (var base = 0u; base < params.blocks; base += 1024u) {
+    let first = base + 4u * lane;
+    var c = vec4u();
+{% for i in range(4) %}
+    if (first + {{ i }}u < params.blocks) { c[{{ i }}] = counts[row + first + {{ i }}u]; }
+{% endfor %}
+    let own = c.x + c.y + c.z + c.w;
+    sums[lane] = own;
     workgroupBarrier();
-    sums[lane] += before;
+    for (var step = 1u; step < 256u; step *= 2u) {
+      var less = 0u;
+      if (lane >= step) { less = sums[lane - step]; }
+      workgroupBarrier();
+      sums[lane] += less;
+      workgroupBarrier();
+    }
+    let start = before + sums[lane] - own;
+    let starts = start + vec4u(0u, c.x, c.x + c.y, c.x + c.y + c.z);
+{% for i in range(4) %}
+    if (first + {{ i }}u < params.blocks) { counts[row + first + {{ i }}u] = starts[{{ i }}]; }
+{% endfor %}
+    before += sums[255];
+    // The sums were read by all before the next counts overwrite them.
     workgroupBarrier();
   }
-  sum = sums[lane] - sum;
-  for (var i = first; i < last; i++) {
-    let c = counts[i];
-    counts[i] = sum;
-    sum += c;
-  }
+  if (lane == 0u) { totals[id.x] = before; }
 }
 {% endif %}

@@ -1,7 +1,7 @@
 // Radix sort, last step of a pass: every key goes to its place, keys of equal digits in the order that they had.
 //
-// keys, order u32 [n] (FIRST: the order is 0, 1, …); counts u32 [RADIX, blocks], where the keys of a digit and a block begin;
-// keys_out, order_out u32 [n].
+// keys, order u32 [n] (FIRST: the order is 0, 1, …); counts u32 [RADIX, blocks], where the keys of a digit and a block begin
+// (not software: among those of the digit, and totals u32 [RADIX], how many keys have each digit); keys_out, order_out u32 [n].
 //
 // An invocation owns consecutive keys: a block (software), or ITEMS of the THREADS · ITEMS keys of its workgroup's block. Its own counts by digit, summed over
 // the invocations before it, give its places, so that the sort is stable. Bound by the scattered writes.
@@ -53,6 +53,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   runs[digit * RUNS + run] = sum;
   workgroupBarrier();
   sum = counts[digit * params.blocks + block];
+  for (var d = 0u; d < digit; d++) { sum += totals[d]; }
   for (var r = 0u; r < run; r++) { sum += runs[digit * RUNS + r]; }
   for (var i = 0u; i < RUN; i++) {
     let at = digit * THREADS + run * RUN + i;

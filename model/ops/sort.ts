@@ -7,10 +7,13 @@
 import beginSource from "../../shaders/sort_begin.wgsl" with { type: "text" };
 import countSource from "../../shaders/sort_count.wgsl" with { type: "text" };
 import scanSource from "../../shaders/sort_scan.wgsl" with { type: "text" };
+import scatterSubgroupSource from "../../shaders/sort_scatter_subgroup.wgsl" with { type: "text" };
 import scatterSource from "../../shaders/sort_scatter.wgsl" with { type: "text" };
+import type { Capabilities } from "../gpu/capabilities.ts";
 import { grid, readScalar, updateScalar, writeScalar } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import type { Tensor } from "../gpu/tensor.ts";
+import { subgroupSize } from "./subgroup.ts";
 
 /** What {@linkcode sortByKey} gives. */
 export interface Sorted {
@@ -25,13 +28,41 @@ export interface Sorted {
 /** Threads of a workgroup and keys of a thread, where there is workgroup memory. */
 const THREADS = 128;
 const ITEMS = 16;
+/** Threads of a workgroup with subgroups, at most, and their counters of digits, which take 16 KiB. */
+const SUBGROUP_THREADS = 256;
+const SUBGROUP_COUNTERS = 4096;
 /** Keys of a block on software adapters, where an invocation does a block by itself. */
 const SOFTWARE_BLOCK = 1024;
+
+/** How a device sorts: bits of a pass, keys of a block, and the kernels' constants. */
+function method(capabilities: Capabilities, bound: number) {
+  const size = subgroupSize(capabilities);
+  if (capabilities.software || size === undefined) {
+    const { software } = capabilities;
+    const bits = software ? 8 : 4;
+    return {
+      bits,
+      block: software ? SOFTWARE_BLOCK : THREADS * ITEMS,
+      constants: { SOFTWARE: software, RADIX: 2 ** bits, THREADS, ITEMS },
+    };
+  }
+  // As few passes of at most 8 bits as it takes, all of as few bits as they can be.
+  const all = Math.max(1, Math.ceil(Math.log2(bound)));
+  const bits = Math.ceil(all / Math.ceil(all / 8));
+  const radix = 2 ** bits;
+  const groups = Math.min(SUBGROUP_THREADS / size, Math.floor(SUBGROUP_COUNTERS / radix));
+  return {
+    bits,
+    block: groups * size * ITEMS,
+    constants: { SOFTWARE: false, RADIX: radix, THREADS: groups * size, ITEMS },
+    subgroups: { SUBGROUPS: true, BITS: bits, SIZE: size, GROUPS: groups },
+  };
+}
 
 /**
  * Records a radix sort of `keys` (u32, any shape, every value below `bound`).
  *
- * Passes of 8 bits on software adapters and of 4 elsewhere, as many as `bound` has.
+ * Passes of 8 bits on software adapters, of up to 8 with subgroups, of 4 elsewhere; as many as `bound` has.
  *
  * @example
  * ```ts ignore
@@ -53,11 +84,9 @@ export function sortByKey(
   }
   const n = input.keys.size;
   const { software } = plan.gpu.capabilities;
-  const bits = software ? 8 : 4;
-  const radix = 2 ** bits;
-  const block = software ? SOFTWARE_BLOCK : THREADS * ITEMS;
+  const { bits, block, constants, subgroups } = method(plan.gpu.capabilities, bound);
+  const radix = constants.RADIX;
   const blocks = Math.ceil(n / block);
-  const constants = { SOFTWARE: software, RADIX: radix, THREADS, ITEMS };
   const workgroups = grid(software ? Math.ceil(blocks / 8) : blocks);
   const u32 = (name: string, size: number) =>
     plan.tensor(`${label}.${name}`, [size], { dtype: "u32", owner: "sorting" });
@@ -66,6 +95,7 @@ export function sortByKey(
   let order: Tensor | undefined;
   for (let shift = 0; shift === 0 || bound - 1 >= 2 ** shift; shift += bits) {
     const counts = u32("counts", radix * blocks);
+    const totals = software ? undefined : u32("totals", radix);
     const params = { n, blocks, block, shift };
     plan.dispatch({
       label: `${label}.count`,
@@ -81,21 +111,22 @@ export function sortByKey(
       name: "sort_scan",
       source: scanSource,
       constants: { SOFTWARE: software },
-      params: { n: counts.size },
-      bindings: { counts: updateScalar(counts) },
-      workgroups: [1, 1, 1],
+      params: totals ? { blocks } : { n: counts.size },
+      bindings: { counts: updateScalar(counts), ...(totals && { totals: writeScalar(totals) }) },
+      workgroups: [totals ? radix : 1, 1, 1],
     });
     const next = { keys: u32("keys", n), order: u32("order", n) };
     plan.dispatch({
       label: `${label}.scatter`,
-      name: "sort_scatter",
-      source: scatterSource,
-      constants: { ...constants, FIRST: order === undefined },
+      name: subgroups ? "sort_scatter_subgroup" : "sort_scatter",
+      source: subgroups ? scatterSubgroupSource : scatterSource,
+      constants: { ...constants, ...subgroups, FIRST: order === undefined },
       params,
       bindings: {
         keys: readScalar(keys),
         ...(order && { order: readScalar(order) }),
-        counts: updateScalar(counts),
+        counts: software ? updateScalar(counts) : readScalar(counts),
+        ...(totals && { totals: readScalar(totals) }),
         keys_out: writeScalar(next.keys),
         order_out: writeScalar(next.order),
       },

@@ -1,5 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
+import type { Capabilities } from "../gpu/capabilities.ts";
 import { Arena } from "../gpu/memory.ts";
 import { buildPlans } from "../gpu/build.ts";
 import { Plan } from "../gpu/plan.ts";
@@ -8,11 +9,15 @@ import { Tensor } from "../gpu/tensor.ts";
 import { download, upload } from "../gpu/transfer.ts";
 import { sortByKey } from "./sort.ts";
 
-const VARIANTS = [true, false];
+const VARIANTS: readonly (readonly [string, Partial<Capabilities>])[] = [
+  ["software", { software: true }],
+  ["no subgroups", { software: false, subgroups: false }],
+  ["subgroups", { software: false }],
+];
 
-for (const software of VARIANTS) {
-  Deno.test(`sortByKey() is the stable sort of any keys, software ${software}`, async (t) => {
-    const gpu = await openTestGpu({ software });
+for (const [variant, restrict] of VARIANTS) {
+  Deno.test(`sortByKey() is the stable sort of any keys, ${variant}`, async (t) => {
+    const gpu = await openTestGpu(restrict);
     const check = async (keys: number[], bound: number) => {
       const input = new Tensor("keys", [keys.length], { dtype: "u32" });
       const arena = new Arena(gpu, "test", [input]);
@@ -53,6 +58,13 @@ for (const software of VARIANTS) {
       });
       await check(keys, 70001);
     });
+    // Rows of more than 1024 blocks; the smallest blocks are those without subgroups.
+    if (variant === "no subgroups") {
+      await t.step("more blocks than a workgroup scans at once", async () => {
+        const keys = Array.from({ length: 2_200_013 }, (_, i) => Math.imul(i, 2654435761) >>> 31);
+        await check(keys, 2);
+      });
+    }
     await t.step("one key for all", () => check(Array(5000).fill(3), 5));
   });
 }
