@@ -1,6 +1,6 @@
 // NORM: y = (x − mean) · inverse · gamma + beta    otherwise y = x + beta (a plain bias).
 //
-// x f32 [rows, width], y [rows, width]; the others f32 [width]. An invocation does a vec4. Bound by memory.
+// x, y [rows, width]; the others f32 [width]. An invocation does a vec4. Bound by memory.
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {

@@ -1,6 +1,6 @@
 // dx = gamma · inverse · (dy − Σdy / rows − x̂ · Σ(dy · x̂) / rows),   x̂ = (x − mean) · inverse.
 //
-// dy, x f32 [rows, width], dx [rows, width]; sums f32 [2, width]; mean, inverse, gamma f32 [width]. An invocation does a vec4. Bound by memory.
+// dy, x, dx [rows, width]; sums f32 [2, width]; mean, inverse, gamma f32 [width]. An invocation does a vec4. Bound by memory.
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {

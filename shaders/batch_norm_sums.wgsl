@@ -1,6 +1,6 @@
 // Backward of batch norm, first stage: Σ dy and (NORM) Σ dy · x̂ of each feature over a chunk of rows, x̂ = (x − mean) · inverse.
 //
-// dy, x f32 [rows, width]; mean, inverse f32 [width]; partial f32 [chunks, 2, width]. An invocation does four features of a chunk. Bound by reading.
+// dy, x [rows, width]; mean, inverse f32 [width]; partial f32 [chunks, 2, width]. An invocation does four features of a chunk. Bound by reading.
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {

@@ -29,7 +29,7 @@ import type { LayerContext } from "./context.ts";
 export interface RouterSaved {
   /** The layer's input, `[T, D]`. */
   readonly x: Tensor;
-  /** `x W_q` without the bias, f32 `[T, H·d_query]`; only with batch norm. */
+  /** `x W_q` without the bias, `[T, H·d_query]`; only with batch norm. */
   readonly raw: Tensor;
   /** What the scores are made of, `[T, H·d_query]`. */
   readonly query: Tensor;
@@ -63,7 +63,7 @@ function routing(context: LayerContext, prefix: string) {
 export function routerForward(context: LayerContext, prefix: string, x: Tensor): RouterSaved {
   const { plan, config, tokens } = context;
   const width = config.routing_heads * config.d_query;
-  const raw = context.activation(`${prefix}.raw`, tokens, width);
+  const raw = context.operand(`${prefix}.raw`, tokens, width);
   gemm(plan, `${prefix}.raw`, { a: x, b: context.weight(`${prefix}.w_q`), c: raw });
   const query = context.operand(`${prefix}.query`, tokens, width);
   const bias = context.vector(`${prefix}.b_q`);
@@ -107,7 +107,7 @@ export function routerBackward(
 ): void {
   const { plan, config } = context;
   const { query, raw, statistics, routed } = saved;
-  const dquery = context.activation(`${prefix}.dquery`, ...query.shape);
+  const dquery = context.operand(`${prefix}.dquery`, ...query.shape);
   const { balance, ...rest } = routing(context, prefix);
   routeBackward(plan, prefix, {
     ...rest,

@@ -1,7 +1,7 @@
 /**
  * Batch norm over tokens, and the plain bias that takes its place when it is off.
  *
- * Every sum over tokens is made in two stages, chunks of rows and then the chunks in order, so that it is the same bits each time.
+ * Every sum over tokens is made in two stages, chunks of rows and then the chunks in a fixed order, so that it is the same bits each time.
  *
  * @module
  */
@@ -53,13 +53,19 @@ function sizes(plan: Plan, x: Tensor) {
   const width = x.width / 4;
   const chunk = Math.max(32, Math.ceil(x.rows / 256));
   const chunks = Math.ceil(x.rows / chunk);
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const { software } = plan.gpu.capabilities;
+  const workgroup = software ? 8 : 64;
   return {
     width,
     chunk,
     chunks,
     constants: { WORKGROUP: workgroup },
     groups: (invocations: number) => grid(Math.ceil(invocations / workgroup)),
+    /** Of what adds up chunks: features are few, so several invocations share one. */
+    over: {
+      constants: { COLUMNS: 8, LANES: software ? 1 : 16 },
+      workgroups: grid(Math.ceil(width / 8)),
+    },
   };
 }
 
@@ -69,7 +75,7 @@ function sizes(plan: Plan, x: Tensor) {
  * In training the statistics are the batch's, and the running ones move by 0.1 towards them (unbiased variance). In evaluation they
  * are the running ones, which stay as they are.
  *
- * @param input `x` f32 `[T, F]`; `y` `[T, F]` of any float type.
+ * @param input `x` and `y` `[T, F]` of any float type.
  * @throws {RangeError} In training with a single token, which has no unbiased variance.
  */
 export function batchNorm(
@@ -85,7 +91,7 @@ export function batchNorm(
   },
 ): BatchStatistics {
   const { x, y, weights, training, updateRunning = true } = input;
-  const { width, chunk, chunks, constants, groups } = sizes(plan, x);
+  const { width, chunk, chunks, constants, groups, over } = sizes(plan, x);
   const rows = x.rows;
   if (training && rows < 2) {
     throw new RangeError(
@@ -102,8 +108,8 @@ export function batchNorm(
     label: `${label}.statistics`,
     name: "batch_norm_merge",
     source: mergeSource,
-    constants: { ...constants, TRAINING: training },
-    workgroups: groups(width),
+    constants: { ...over.constants, ...(!training && { LANES: 1 }), TRAINING: training },
+    workgroups: over.workgroups,
   };
   if (training) {
     const partial = plan.tensor(`${label}.partial`, [chunks, 2, x.width]);
@@ -168,7 +174,7 @@ export function batchNorm(
 /**
  * Records the gradients of {@linkcode batchNorm} in training.
  *
- * @param input `x` as given forward, `dy` f32 `[T, F]`, `dx` `[T, F]` of any float type.
+ * @param input `x` as given forward, `dy` and `dx` `[T, F]` of any float type.
  */
 export function batchNormBackward(
   plan: Plan,
@@ -183,7 +189,7 @@ export function batchNormBackward(
   },
 ): void {
   const { x, dy, dx, statistics, gradients } = input;
-  const { width, chunk, chunks, constants, groups } = sizes(plan, x);
+  const { width, chunk, chunks, constants, groups, over } = sizes(plan, x);
   const rows = x.rows;
   const partial = plan.tensor(`${label}.partial`, [chunks, 2, x.width]);
   const sums = plan.tensor(`${label}.sums`, [2, x.width]);
@@ -202,7 +208,7 @@ export function batchNormBackward(
     label: `${label}.sums`,
     name: "batch_norm_gradient",
     source: gradientSource,
-    constants: { ...constants, NORM: true },
+    constants: { ...over.constants, NORM: true },
     params: { width, chunks, accumulate: gradients.beta.epilogue === "accumulate" ? 1 : 0 },
     bindings: {
       partial: read(partial),
@@ -210,7 +216,7 @@ export function batchNormBackward(
       dbeta: update(gradients.beta.tensor),
       sums: write(sums),
     },
-    workgroups: groups(width),
+    workgroups: over.workgroups,
   });
   plan.dispatch({
     label: `${label}.dx`,
@@ -256,7 +262,7 @@ export function biasGradient(
   input: { dy: Tensor; gradient: VectorGradient },
 ): void {
   const { dy, gradient } = input;
-  const { width, chunk, chunks, constants, groups } = sizes(plan, dy);
+  const { width, chunk, chunks, constants, groups, over } = sizes(plan, dy);
   const partial = plan.tensor(`${label}.partial`, [chunks, 2, dy.width]);
   plan.dispatch({
     label: `${label}.partial_sums`,
@@ -271,9 +277,9 @@ export function biasGradient(
     label: `${label}.sums`,
     name: "batch_norm_gradient",
     source: gradientSource,
-    constants: { ...constants, NORM: false },
+    constants: { ...over.constants, NORM: false },
     params: { width, chunks, accumulate: gradient.epilogue === "accumulate" ? 1 : 0 },
     bindings: { partial: read(partial), dbeta: update(gradient.tensor) },
-    workgroups: groups(width),
+    workgroups: over.workgroups,
   });
 }
