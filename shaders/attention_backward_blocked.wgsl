@@ -4,8 +4,8 @@
 // A workgroup owns OWN rows of a head, with their gradients in registers: queries (SIDE "query") or keys with their values (SIDE "key"). For each block of
 // OTHER rows of the other side it computes the scores, writes p to workgroup memory and (keys) adds pᵀ d_o to the gradient of v; then it computes
 // d_o vᵀ, writes ds over p and adds its product with the other side's rows to the gradient of q or k. p waits in workgroup memory, so one
-// block of scores is in registers at a time. Blocks beyond the diagonal are left out, those on it masked. Bound by products, about half as many
-// loads from workgroup memory as a quarter of them, and registers.
+// block of scores is in registers at a time. Blocks beyond the diagonal are left out, those on it masked. Bound by products, with three vec4 from
+// workgroup memory for 32 of them (OWN_QUADS 2; four for 64 in the gradients of wide rows), and by registers.
 //
 // Pages: scores, then the buffers that all products share.
 

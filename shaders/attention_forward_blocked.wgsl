@@ -3,9 +3,11 @@
 // A workgroup owns OWN query rows of a head, with its share of o in registers. For each block of OTHER keys it computes the scores, takes the maximum
 // of each row across the 16 invocations that share it, rescales, writes the exponentials to workgroup memory and adds their product with the values.
 // Each invocation sums the exponentials of its own columns; the 16 sums are added at the end, in order. Blocks beyond the diagonal are left out,
-// those on it masked. Bound by products, about half as many loads from workgroup memory as a quarter of them, and for short sequences by its barriers.
+// those on it masked. Bound by products: three vec4 from workgroup memory
+// for 32 of them (OWN_QUADS 2); for short sequences by its barriers.
 //
-// Pages: the buffers of queries and keys lie where the scores' exponentials go afterwards; values and row maxima come behind.
+// Pages: the buffers of queries and keys lie where the scores' exponentials go afterwards; values come behind, with the row maxima
+// in the half of their buffer that is not yet in use.
 
 const LOWEST = -3.0e38f;
 {% set values = (V4 + 15) // 16 %}

@@ -162,30 +162,23 @@ Deno.test("tiled kernels compute attention within WebGPU's default limits", asyn
 
 Deno.test("blocked kernels compute attention where blocks are full", async () => {
   // Lengths that end within a block, at its end, and before its first one does.
-  for (const [batch, length] of [[2, 150], [1, 192], [3, 5]] as const) {
+  for (const [batch, length] of [[1, 90], [1, 128], [3, 5]] as const) {
     const sizes = { batch, length, heads: 2, d_nope: 32, d_rope: 32, d_v: 32 };
     assertEquals((await check(await real(), sizes)).kernels, BLOCKED);
   }
 });
 
-Deno.test("blocked kernels take f16 operands, packed or not", async () => {
-  for (const f16 of [true, false]) {
-    const gpu = await openTestGpu({ software: false, f16 });
-    const [batch, width] = f16 ? [2, 32] : [1, 64];
-    const sizes = { batch, length: 130, heads: 3, d_nope: width, d_rope: width, d_v: width };
-    assertEquals((await check(gpu, sizes, { dtype: "f16" })).kernels, BLOCKED);
-  }
+// A blocked kernel takes a software adapter seconds to compile: what can vary does so at once.
+Deno.test("blocked kernels take packed halves, and widths that do not fill blocks", async () => {
+  const gpu = await openTestGpu({ software: false, f16: false });
+  const sizes = { batch: 2, length: 75, heads: 1, d_nope: 36, d_rope: 4, d_v: 72 };
+  assertEquals((await check(gpu, sizes, { dtype: "f16" })).kernels, BLOCKED);
 });
 
-Deno.test("blocked kernels compute attention in every shape of blocks and at odd widths", async () => {
-  const gpu = await real();
-  const shapes: [BlockShape, [number, number, number]][] = [
-    [{ down: 16, own: 1, other: 1, unroll: 2 }, [4, 4, 4]],
-    [{ down: 8, own: 2, other: 1, unroll: 1 }, [36, 4, 72]],
-  ];
-  for (const [blocks, [d_nope, d_rope, d_v]] of shapes) {
-    await check(gpu, { batch: 2, length: 141, heads: 2, d_nope, d_rope, d_v }, { blocks });
-  }
+Deno.test("blocked kernels take f16 and other shapes of blocks", async () => {
+  const blocks: BlockShape = { down: 16, own: 1, other: 1, unroll: 2 };
+  const sizes = { batch: 1, length: 70, heads: 3, d_nope: 12, d_rope: 8, d_v: 4 };
+  assertEquals((await check(await real(), sizes, { dtype: "f16", blocks })).kernels, BLOCKED);
 });
 
 Deno.test("attention comes out in the same bits each time", async () => {
