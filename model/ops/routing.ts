@@ -76,6 +76,9 @@ const AXES = [0, 1] as const;
 const MOST_VALUES = 32;
 /** Invocations of a workgroup whose subgroups do a row each. */
 const INVOCATIONS = 128;
+/** Rows of `ds` that a workgroup makes in its memory, at most, and the bytes that they may take. */
+const ROWS = 4;
+const ROW_BYTES = 16 * 2 ** 10;
 
 /**
  * Constants of the choice by subgroups of `size`, or undefined when a row does not fit one: where the pairs of ranks `(a, b)` that can be
@@ -321,7 +324,7 @@ export interface RoutingGradients extends RoutingInput {
   readonly routed: Routed;
   /** Gradient of the scores, f32 `[T, H·k]`. */
   readonly dscore: Tensor;
-  /** Gradient of the queries, f32 `[T, H·d_query]`, written. */
+  /** Gradient of the queries, `[T, H·d_query]`, written. */
   readonly dquery: Tensor;
   /** Gradients of the sub-keys. */
   readonly gradients: readonly [
@@ -354,15 +357,19 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
     workgroups: router.groups(router.rows),
   });
   const balance = input.balance ? routed.balance : undefined;
+  // The balance's share is too small for halves.
+  const dtype = balance ? "f32" : input.query.dtype;
+  const most = Math.min(ROWS, Math.floor(ROW_BYTES / (4 * router.stride + 8 * top_k)));
+  const software = plan.gpu.capabilities.software || most < 1;
   for (const [i, chunk] of router.chunks.entries()) {
     for (const axis of AXES) {
-      const ds = plan.tensor(`${label}.ds${axis + 1}`, [chunk.rows, router.stride]);
+      const ds = plan.tensor(`${label}.ds${axis + 1}`, [chunk.rows, router.stride], { dtype });
       const base = {
         rows: chunk.rows,
         first_row: chunk.first,
         stride: router.stride,
         keys: sub_keys,
-        top: top_k,
+        ...(software && { top: top_k }),
         axis,
       };
       plan.dispatch({
@@ -370,7 +377,8 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
         name: "routing_scatter",
         source: scatterSource,
         constants: {
-          WORKGROUP: router.workgroup,
+          SOFTWARE: software,
+          ...(!software && { ROWS: most, TOP: top_k, WIDTH: router.stride / 4 }),
           BALANCE: balance !== undefined,
           SCALED: loss_scale !== undefined,
         },
@@ -393,7 +401,9 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
             ...(loss_scale && { loss_scale: readScalar(loss_scale) }),
           }),
         },
-        workgroups: router.groups(chunk.rows * router.stride / 4),
+        workgroups: grid(
+          Math.ceil(software ? chunk.rows * router.stride / 32 : chunk.rows / most),
+        ),
       });
       gemm(plan, `${label}.dquery${axis + 1}`, {
         a: router.scoreMatrix(ds),

@@ -154,19 +154,21 @@ Deno.test("route() by subgroups gives the bits that workgroups give", async () =
   }
 });
 
-Deno.test("routeBackward() in chunks of tokens gives what one chunk gives", async () => {
-  const gpu = await openTestGpu();
+Deno.test("routeBackward() in chunks of tokens gives what one chunk gives, on every kind of device", async () => {
   const test = randomCase({ tokens: 23, heads: 3, top_k: 5, sub_keys: 13 }, 9, false);
   const { sizes } = test;
-  const both = [];
-  for (const score_bytes of [1 << 20, 16 * 4 * 3 * 4]) {
+  const all = [];
+  const chunks = [1 << 20, 16 * 4 * 3 * 4];
+  const runs = VARIANTS.flatMap(([, device]) => chunks.map((bytes) => [device, bytes] as const));
+  for (const [device, score_bytes] of runs) {
+    const gpu = await openTestGpu(device);
     using inputs = new Inputs(gpu);
     const query = inputs.tensor("query", [23, 24], { values: test.query });
     const k1 = inputs.tensor("k1", [13, HALF], { values: test.keys[0] });
     const k2 = inputs.tensor("k2", [13, HALF], { values: test.keys[1] });
     const dscore = inputs.tensor("dscore", [23, 15], { values: noise(23 * 15, 4) });
     const [dk1, dk2] = ["dk1", "dk2"].map((name) => inputs.tensor(name, [13, HALF]));
-    both.push(
+    all.push(
       await runOnce(gpu, (plan) => {
         const input = { sizes, query, sub_keys: [k1, k2] as const, score_bytes, balance: 0.3 };
         const routed = route(plan, "route", input);
@@ -181,7 +183,9 @@ Deno.test("routeBackward() in chunks of tokens gives what one chunk gives", asyn
     );
   }
   for (const name of ["dquery", "dk1", "dk2", "balance"] as const) {
-    assertNear(both[1]![name], both[0]![name], { tolerance: 1e-5, what: name });
+    for (const one of all) {
+      assertNear(one[name], all[0]![name], { tolerance: 1e-5, what: name });
+    }
   }
 });
 
