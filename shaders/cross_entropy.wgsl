@@ -2,7 +2,7 @@
 // z: [rows, V] f32 with rows of `stride` vec4s, padded with zeros; targets: [T] u32; losses: [T] f32; control[0] is the loss scale.
 // A target of 0xffffffff is not predicted: loss 0, gradient 0. params: rows, vocabulary, stride, first (token of row 0), scale.
 //
-// Rows and their invocations as in rows.wgsl. Three passes over the row. Bound by memory.
+// Rows and their invocations as in rows.wgsl. Two passes over the row, without GRADIENT one. Bound by memory.
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -13,17 +13,22 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let lanes = vec4u(0u, 1u, 2u, 3u);
   let lowest = vec4f(-3.4e38);
 
-  var most = lowest;
-  for (var i = first; i < params.stride; i += STRIDE) {
-    most = max(most, select(lowest, load_z(start + i), 4u * i + lanes < vec4u(params.vocabulary)));
-  }
-  let top = reduce_max(lane, max(max(most.x, most.y), max(most.z, most.w)));
-
+  // The sum is of exp(z − most), most the largest so far: when a larger one comes, it is scaled down.
+  var most = lowest.x;
   var sums = vec4f();
   for (var i = first; i < params.stride; i += STRIDE) {
-    sums += select(vec4f(), exp(load_z(start + i) - top), 4u * i + lanes < vec4u(params.vocabulary));
+    let real = 4u * i + lanes < vec4u(params.vocabulary);
+    let z4 = load_z(start + i);
+    let known = select(lowest, z4, real);
+    let here = max(max(known.x, known.y), max(known.z, known.w));
+    if (here > most) {
+      sums *= exp(most - here);
+      most = here;
+    }
+    sums += select(vec4f(), exp(z4 - most), real);
   }
-  let total = reduce_sum(lane, (sums.x + sums.y) + (sums.z + sums.w));
+  let top = reduce_max(lane, most);
+  let total = reduce_sum(lane, ((sums.x + sums.y) + (sums.z + sums.w)) * exp(most - top));
 
   let target_id = targets[params.first + row];
   let predicted = target_id != 0xffffffffu;

@@ -55,6 +55,6 @@ export function crossEntropy(
     },
     workgroups: grid(software ? Math.ceil(rows / lanes) : rows),
     flops: 8 * rows * options.vocabulary,
-    bytes: rows * logits.width * 4 * (gradient ? 4 : 2),
+    bytes: rows * logits.width * 4 * (gradient ? 3 : 1),
   });
 }
