@@ -1,6 +1,6 @@
 // C = epilogue(op(A) · op(B)) on matrix units; layouts and epilogues as in gemm_direct.wgsl, A and B f16, read as bits.
 //
-// Params as there, except that a_start, lda, b_start and ldb count halves; they are multiples of 8. K is a multiple of STEP.
+// Params as there, except that a_start, lda, b_start and ldb count eights of halves. K is a multiple of STEP.
 //
 // A workgroup of four subgroups computes a TILE × TILE block of C (TILE 128), each subgroup a quarter as accumulators of M × N numbers in f32, in steps of STEP
 // along K. Operands lie in workgroup memory as they lie in memory, with rows padded so that the rows of a matrix unit fall on different
@@ -37,8 +37,8 @@ const ROW_B = WIDTH_B / 2u;
 {# Takes this invocation's part of one step into registers, eight halves a load. #}
 {% macro fetch(base) %}
   {
-    let move_a = {{ base }}{{ " * params.lda" if LAYOUT == "tn" else "" }} / 8u;
-    let move_b = {{ base }}{{ "" if LAYOUT == "nt" else " * params.ldb" }} / 8u;
+    let move_a = {{ base }}{{ " * params.lda" if LAYOUT == "tn" else " / 8u" }};
+    let move_b = {{ base }}{{ " / 8u" if LAYOUT == "nt" else " * params.ldb" }};
 {% for i in range(loads) %}
     next_a{{ i }} = a[from_a{{ i }} + move_a];
     next_b{{ i }} = b[from_b{{ i }} + move_b];
@@ -92,14 +92,14 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   // Where this invocation reads at K = 0. Rows and columns beyond the matrix repeat the last ones; what they give is not stored.
   let item{{ i }} = lane + {{ i }}u * LANES;
 {% if LAYOUT == "tn" %}
-  let from_a{{ i }} = (params.a_start + item{{ i }} / ROW_A * params.lda) / 8u + min(top / 8u + item{{ i }} % ROW_A, (params.m - 1u) / 8u);
+  let from_a{{ i }} = params.a_start + item{{ i }} / ROW_A * params.lda + min(top / 8u + item{{ i }} % ROW_A, (params.m - 1u) / 8u);
 {% else %}
-  let from_a{{ i }} = (params.a_start + min(top + item{{ i }} / ROW_A, params.m - 1u) * params.lda) / 8u + item{{ i }} % ROW_A;
+  let from_a{{ i }} = params.a_start + min(top + item{{ i }} / ROW_A, params.m - 1u) * params.lda + item{{ i }} % ROW_A;
 {% endif %}
 {% if LAYOUT == "nt" %}
-  let from_b{{ i }} = (params.b_start + min(left + item{{ i }} / ROW_B, params.n - 1u) * params.ldb) / 8u + item{{ i }} % ROW_B;
+  let from_b{{ i }} = params.b_start + min(left + item{{ i }} / ROW_B, params.n - 1u) * params.ldb + item{{ i }} % ROW_B;
 {% else %}
-  let from_b{{ i }} = (params.b_start + item{{ i }} / ROW_B * params.ldb) / 8u + min(left / 8u + item{{ i }} % ROW_B, (params.n - 1u) / 8u);
+  let from_b{{ i }} = params.b_start + item{{ i }} / ROW_B * params.ldb + min(left / 8u + item{{ i }} % ROW_B, (params.n - 1u) / 8u);
 {% endif %}
 {% endfor %}
 {{ fetch("begin") }}

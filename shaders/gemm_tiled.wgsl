@@ -1,4 +1,5 @@
 // C = epilogue(op(A) · op(B)) through tiles in workgroup memory; layouts, params and epilogues as in gemm_direct.wgsl.
+// HALVES: A and B are f16, read as bits, eight halves a load, and a_start, lda, b_start and ldb count eights.
 //
 // A workgroup of 16 × 16 invocations computes a TILE × TILE block of C, each invocation FRAGMENT × FRAGMENT numbers, in steps of STEP along K.
 // Both operands are kept K-major (a row of a tile holds TILE numbers of one k), whatever the layout, so the inner loop is the same:
@@ -10,58 +11,73 @@
 // gemm_reduce.wgsl adds them up in order. For few tiles with long sums, such as the gradients of weights.
 
 const TILE4 = TILE / 4u;
-const STEP4 = STEP / 4u;
 
 var<workgroup> tile_a: array<array<array<vec4f, TILE4>, STEP>, 2>;
 var<workgroup> tile_b: array<array<array<vec4f, TILE4>, STEP>, 2>;
 
 {% set quads = FRAGMENT // 4 %}
-{% set loads = TILE * STEP // 1024 %}
-{# Takes this invocation's part of one step into registers. #}
+// Numbers that one load gives: four, or the bits of eight halves.
+{% set LOAD = 8 if HALVES else 4 %}
+{% set loads = TILE * STEP // 256 // LOAD %}
+{% set NEXT = "vec4u" if HALVES else "vec4f" %}
+const ACROSS = TILE / {{ LOAD }}u;
+const ALONG = STEP / {{ LOAD }}u;
+{% macro load(operand, at) %}{% if HALVES %}{{ operand }}[{{ at }}]{% else %}load_{{ operand }}({{ at }}){% endif %}{% endmacro %}
+{# Takes this invocation's part of the operands of one step into registers. #}
 {% macro fetch(base) %}
+{% set move_a = base ~ (" * params.lda" if LAYOUT == "tn" else " / " ~ LOAD ~ "u") %}
+{% set move_b = base ~ (" / " ~ LOAD ~ "u" if LAYOUT == "nt" else " * params.ldb") %}
   if ({{ base }} + STEP <= params.k) {
 {% for i in range(loads) %}
-    next_a{{ i }} = load_a(from_a{{ i }} + {{ base }}{{ " * params.lda" if LAYOUT == "tn" else " / 4u" }});
-    next_b{{ i }} = load_b(from_b{{ i }} + {{ base }}{{ " / 4u" if LAYOUT == "nt" else " * params.ldb" }});
+    next_a{{ i }} = {{ load("a", "from_a" ~ i ~ " + " ~ move_a) }};
+    next_b{{ i }} = {{ load("b", "from_b" ~ i ~ " + " ~ move_b) }};
 {% endfor %}
   } else {
     // What lies beyond K counts as zero.
 {% for i in range(loads) %}
     {
       let item = lane + {{ 256 * i }}u;
-      let inside_a = {{ base }} + {{ "item / TILE4" if LAYOUT == "tn" else "4u * (item % STEP4)" }} < params.k;
-      let inside_b = {{ base }} + {{ "4u * (item % STEP4)" if LAYOUT == "nt" else "item / TILE4" }} < params.k;
-      let at_a = from_a{{ i }} + {{ base }}{{ " * params.lda" if LAYOUT == "tn" else " / 4u" }};
-      let at_b = from_b{{ i }} + {{ base }}{{ " / 4u" if LAYOUT == "nt" else " * params.ldb" }};
-      next_a{{ i }} = select(vec4f(), load_a(select(0u, at_a, inside_a)), inside_a);
-      next_b{{ i }} = select(vec4f(), load_b(select(0u, at_b, inside_b)), inside_b);
+      let inside_a = {{ base }} + {{ "item / ACROSS" if LAYOUT == "tn" else LOAD ~ "u * (item % ALONG)" }} < params.k;
+      let inside_b = {{ base }} + {{ LOAD ~ "u * (item % ALONG)" if LAYOUT == "nt" else "item / ACROSS" }} < params.k;
+      next_a{{ i }} = select({{ NEXT }}(), {{ load("a", "select(0u, from_a" ~ i ~ " + " ~ move_a ~ ", inside_a)") }}, inside_a);
+      next_b{{ i }} = select({{ NEXT }}(), {{ load("b", "select(0u, from_b" ~ i ~ " + " ~ move_b ~ ", inside_b)") }}, inside_b);
     }
 {% endfor %}
   }
 {% endmacro %}
-{# Four numbers of one row of an operand go to four rows of its tile. #}
+{# What was loaded as vec4s of f32. #}
+{% macro part(value, p) %}{% if HALVES %}vec4f(unpack2x16float({{ value }}[{{ 2 * p }}]), unpack2x16float({{ value }}[{{ 2 * p + 1 }}])){% else %}{{ value }}{% endif %}{% endmacro %}
+{# Numbers of one row of an operand go to as many rows of its tile. #}
 {% macro transpose(tile, value) %}
     {
-      let row = item / STEP4;
-      let k = item % STEP4 * 4u;
+      let row = item / ALONG;
+      let k = item % ALONG * {{ LOAD }}u;
+{% for p in range(LOAD // 4) %}
+      let v{{ p }} = {{ part(value, p) }};
 {% for j in range(4) %}
-      {{ tile }}[k + {{ j }}u][row / 4u][row % 4u] = {{ value }}[{{ j }}];
+      {{ tile }}[k + {{ 4 * p + j }}u][row / 4u][row % 4u] = v{{ p }}[{{ j }}];
+{% endfor %}
 {% endfor %}
     }
+{% endmacro %}
+{% macro copy(tile, value) %}
+{% for p in range(LOAD // 4) %}
+    {{ tile }}[item / ACROSS][item % ACROSS * {{ LOAD // 4 }}u + {{ p }}u] = {{ part(value, p) }};
+{% endfor %}
 {% endmacro %}
 {% macro put(buffer) %}
 {% for i in range(loads) %}
   {
     let item = lane + {{ 256 * i }}u;
 {% if LAYOUT == "tn" %}
-    tile_a[{{ buffer }}][item / TILE4][item % TILE4] = next_a{{ i }};
+{{ copy("tile_a[" ~ buffer ~ "]", "next_a" ~ i) }}
 {% else %}
 {{ transpose("tile_a[" ~ buffer ~ "]", "next_a" ~ i) }}
 {% endif %}
 {% if LAYOUT == "nt" %}
 {{ transpose("tile_b[" ~ buffer ~ "]", "next_b" ~ i) }}
 {% else %}
-    tile_b[{{ buffer }}][item / TILE4][item % TILE4] = next_b{{ i }};
+{{ copy("tile_b[" ~ buffer ~ "]", "next_b" ~ i) }}
 {% endif %}
   }
 {% endfor %}
@@ -106,19 +122,19 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   var c{{ r }}_{{ c }} = vec4f();
 {% endfor %}{% endfor %}
 {% for i in range(loads) %}
-  var next_a{{ i }}: vec4f;
-  var next_b{{ i }}: vec4f;
+  var next_a{{ i }}: {{ NEXT }};
+  var next_b{{ i }}: {{ NEXT }};
   // Where this invocation reads at K = 0. Rows and columns beyond the matrix repeat the last ones; what they give is not stored.
   let item{{ i }} = lane + {{ 256 * i }}u;
 {% if LAYOUT == "tn" %}
-  let from_a{{ i }} = params.a_start + item{{ i }} / TILE4 * params.lda + min(top / 4u + item{{ i }} % TILE4, (params.m - 1u) / 4u);
+  let from_a{{ i }} = params.a_start + item{{ i }} / ACROSS * params.lda + min(top / {{ LOAD }}u + item{{ i }} % ACROSS, (params.m - 1u) / {{ LOAD }}u);
 {% else %}
-  let from_a{{ i }} = params.a_start + min(top + item{{ i }} / STEP4, params.m - 1u) * params.lda + item{{ i }} % STEP4;
+  let from_a{{ i }} = params.a_start + min(top + item{{ i }} / ALONG, params.m - 1u) * params.lda + item{{ i }} % ALONG;
 {% endif %}
 {% if LAYOUT == "nt" %}
-  let from_b{{ i }} = params.b_start + min(left + item{{ i }} / STEP4, params.n - 1u) * params.ldb + item{{ i }} % STEP4;
+  let from_b{{ i }} = params.b_start + min(left + item{{ i }} / ALONG, params.n - 1u) * params.ldb + item{{ i }} % ALONG;
 {% else %}
-  let from_b{{ i }} = params.b_start + item{{ i }} / TILE4 * params.ldb + min(left / 4u + item{{ i }} % TILE4, (params.n - 1u) / 4u);
+  let from_b{{ i }} = params.b_start + item{{ i }} / ACROSS * params.ldb + min(left / {{ LOAD }}u + item{{ i }} % ACROSS, (params.n - 1u) / {{ LOAD }}u);
 {% endif %}
 {% endfor %}
 {{ fetch("begin") }}

@@ -16,8 +16,8 @@ interface Projection {
   readonly outputs: number;
 }
 
-/** Logits that the head has in memory at once, in bytes: see `layers/head.ts`. */
-const LOGITS_BYTES = 256 * 2 ** 20;
+/** Rows of logits that the head has in memory at once, at most: see `layers/head.ts`. */
+const LOGITS_ROWS = 4096;
 
 /** The square product and each of the model's, forward (`nn`), back to its input (`nt`) and to its weight (`tn`), in f32 and f16. */
 export function gemmSuite(context: SuiteContext): BenchCase[] {
@@ -65,7 +65,7 @@ function projections({ config, train }: SuiteContext): Projection[] {
     { name: "w_o", rows, inputs: num_heads * d_v, outputs: d_model },
     {
       name: "head",
-      rows: Math.max(1, Math.min(rows, Math.floor(LOGITS_BYTES / 4 / config.vocab_size))),
+      rows: Math.min(rows, LOGITS_ROWS),
       inputs: d_model,
       // The head reads the embedding's rows as columns, and pads none of them here.
       outputs: Math.ceil(config.vocab_size / 4) * 4,

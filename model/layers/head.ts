@@ -2,7 +2,8 @@
  * The output head, tied to the embedding: final norm, logits and cross-entropy in chunks of tokens, and their gradients.
  *
  * The logits of a whole batch would take gigabytes at the paper's vocabulary. A chunk's are made, turned into their own
- * gradient in place, and used up before the next chunk's are made.
+ * gradient in place, and used up before the next chunk's are made. Where there is a gradient they are of the operands' type, as two
+ * products read it; losses that are only evaluated come from f32.
  *
  * @module
  */
@@ -13,8 +14,11 @@ import { gemm, matrix } from "../ops/gemm.ts";
 import { rmsnormBackward, rmsnormForward } from "../ops/rmsnorm.ts";
 import type { LayerContext } from "./context.ts";
 
-/** Logits in memory at once, in bytes. */
-const LOGITS_BYTES = 256 * 2 ** 20;
+/** Logits in memory at once, in bytes and in rows: as many rows as give a large GPU one round of tiles in each of the products. */
+const LOGITS_BYTES = 2 ** 30;
+const LOGITS_ROWS = 4096;
+/** Rows of a chunk are whole tiles of the products, when there are several. */
+const TILE = 128;
 
 /** Options of {@linkcode headLoss}. */
 export interface HeadOptions {
@@ -39,12 +43,14 @@ export function headLoss(context: LayerContext, options: HeadOptions): Tensor | 
   const { normalised, scale } = finalNorm(context, x);
   const dnormalised = gradient ? context.activation("head.dx", ...x.shape) : undefined;
   const vocabulary = context.config.vocab_size;
-  const width = roundUp(vocabulary, 4);
-  const budget = Math.min(LOGITS_BYTES, plan.gpu.capabilities.max_binding_bytes);
-  const chunk = Math.min(x.rows, Math.max(1, Math.floor(budget / (4 * width))));
+  const width = roundUp(vocabulary, 8);
+  const bytes = gradient && context.operandType === "f16" ? 2 : 4;
+  const chunk = Math.min(x.rows, chunkRows(context, bytes * width));
   for (let first = 0; first < x.rows; first += chunk) {
     const rows = Math.min(chunk, x.rows - first);
-    const logits = context.activation("head.logits", rows, width);
+    const logits = gradient
+      ? context.operand("head.logits", rows, width)
+      : context.activation("head.logits", rows, width);
     const input = matrix(normalised, { rows, start: first * x.width });
     logitsOf(context, input, logits);
     crossEntropy(plan, "head.loss", { logits, targets, losses }, {
@@ -82,6 +88,13 @@ export function headLoss(context: LayerContext, options: HeadOptions): Tensor | 
     dgain: context.gradient("final_norm.weight"),
   });
   return dx;
+}
+
+/** Rows of so many bytes that are in memory at once. */
+function chunkRows({ plan }: LayerContext, bytes: number): number {
+  const budget = Math.min(LOGITS_BYTES, plan.gpu.capabilities.max_binding_bytes);
+  const rows = Math.min(LOGITS_ROWS, Math.floor(budget / bytes));
+  return rows < TILE ? Math.max(1, rows) : rows - rows % TILE;
 }
 
 /**

@@ -11,7 +11,7 @@ import reduceSource from "../../shaders/gemm_reduce.wgsl" with { type: "text" };
 import { type Binding, grid, read, readBits, update, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import { roundUp, type Tensor } from "../gpu/tensor.ts";
-import { GPU_TILES, gpuKernel, MATRIX_STEP, MAX_SPLITS, SPLIT_TERMS } from "./gemm_kernels.ts";
+import { GPU_TILES, gpuKernel, MAX_SPLITS, SPLIT_TERMS } from "./gemm_kernels.ts";
 
 /** A matrix inside a tensor: which columns, and how far apart rows are. */
 export interface Matrix {
@@ -180,21 +180,20 @@ export function gemm(
     });
     return;
   }
-  // Whether the operands can be read by eight halves.
-  const halves = [a, b].every(({ tensor, stride, start }) =>
-    tensor.dtype === "f16" && stride % 8 === 0 && start % 8 === 0
-  );
-  const rest = k % MATRIX_STEP;
-  const linear = epilogue !== "gelu" && epilogue !== "gelu_backward";
-  const { tile, step, kernel, bits } = gpuKernel(plan.gpu.capabilities, {
+  const { tile, step, kernel, bits, whole } = gpuKernel(plan.gpu.capabilities, {
     m,
     n,
     k,
-    halves: halves && (rest === 0 || linear),
+    layout,
+    // Whether the operands can be read by eight halves.
+    halves: [a, b].every(({ tensor, stride, start }) =>
+      tensor.dtype === "f16" && stride % 8 === 0 && start % 8 === 0
+    ),
+    linear: epilogue !== "gelu" && epilogue !== "gelu_backward",
   });
-  if (bits && rest > 0) {
+  if (whole && k % step > 0) {
     // Matrix units take whole steps; what is left of the sum is added without them.
-    splitSum(plan, label, { a, b, c, layout, epilogue, addend, most: k - rest });
+    splitSum(plan, label, { a, b, c, layout, epilogue, addend, most: k - k % step });
     return;
   }
   const operands = bits
@@ -202,10 +201,10 @@ export function gemm(
       bindings: { a: readBits(a.tensor), b: readBits(b.tensor) },
       params: {
         ...shared.params,
-        lda: a.stride,
-        ldb: b.stride,
-        a_start: a.start,
-        b_start: b.start,
+        lda: a.stride / 8,
+        ldb: b.stride / 8,
+        a_start: a.start / 8,
+        b_start: b.start / 8,
       },
     }
     : { bindings: { a: read(a.tensor), b: read(b.tensor) }, params: shared.params };

@@ -25,8 +25,10 @@ export interface GpuKernel {
   readonly tile: number;
   /** A range of the sum that a workgroup takes is a multiple of it. */
   readonly step: number;
-  /** Whether it reads its operands as bits, eight halves at a time, and counts their strides in halves. */
+  /** Whether it reads its operands as bits, eight halves at a time, and counts strides and starts in eights. */
   readonly bits: boolean;
+  /** Whether the sum has to be whole steps. */
+  readonly whole: boolean;
   /** What to dispatch. */
   readonly kernel: {
     readonly name: string;
@@ -35,20 +37,34 @@ export interface GpuKernel {
   };
 }
 
-/**
- * Chooses for a product of `m × n` numbers, each a sum of `k`; `halves` says that both operands are f16 and aligned to eight of them. A kernel that reads
- * bits wants `k` to be a multiple of its step.
- */
-export function gpuKernel(
-  capabilities: Capabilities,
-  { m, n, k, halves }: { m: number; n: number; k: number; halves: boolean },
-): GpuKernel {
-  const unit = halves && k >= MATRIX_STEP ? matrixUnit(capabilities) : undefined;
+/** What is multiplied. */
+export interface ProductShape {
+  /** Rows of the result. */
+  readonly m: number;
+  /** Columns of the result. */
+  readonly n: number;
+  /** Terms of each sum. */
+  readonly k: number;
+  /** Which operand is stored transposed. */
+  readonly layout: "nn" | "nt" | "tn";
+  /** Whether both operands are f16 and aligned to eight of them. */
+  readonly halves: boolean;
+  /** Whether the product may be made in parts that are added up. */
+  readonly linear: boolean;
+}
+
+/** Chooses the kernel for a product. */
+export function gpuKernel(capabilities: Capabilities, shape: ProductShape): GpuKernel {
+  const { m, n, k, layout, halves, linear } = shape;
+  const unit = halves && k >= MATRIX_STEP && (linear || k % MATRIX_STEP === 0)
+    ? matrixUnit(capabilities)
+    : undefined;
   if (unit) {
     return {
       tile: MATRIX_TILE,
       step: MATRIX_STEP,
       bits: true,
+      whole: true,
       kernel: {
         name: "gemm_matrix",
         source: matrixSource,
@@ -67,22 +83,25 @@ export function gpuKernel(
   const tile = m * n >= LARGE ? 128 : 64;
   // Two buffers of each operand; with less workgroup memory than they need, half the step costs 6 % of the speed.
   const step = 4 * 4 * 16 * tile <= capabilities.max_workgroup_bytes ? 16 : 8;
+  // Loads of eight halves would leave half of the invocations idle on small tiles.
+  const bits = halves && tile === 128 && step === 16 && (layout === "tn" || k % 8 === 0);
   return {
     tile,
     step: 2 * step,
-    bits: false,
+    bits,
+    whole: false,
     kernel: {
       name: "gemm_tiled",
       source: tiledSource,
-      constants: { TILE: tile, FRAGMENT: tile / 16, STEP: step },
+      constants: { TILE: tile, FRAGMENT: tile / 16, STEP: step, HALVES: bits },
     },
   };
 }
 
 /** Rows and columns of a workgroup's tile on matrix units. */
 const MATRIX_TILE = 128;
-/** Terms of a sum that matrix units take at a time. */
-export const MATRIX_STEP = 32;
+/** Terms of a sum that they take at a time. */
+const MATRIX_STEP = 32;
 /** Workgroup memory of `gemm_matrix.wgsl` with rows of at most 16 a unit. */
 const MATRIX_BYTES = 2 * (128 * 40 + 128 * 40) + 4 * 4 * 16 * 68;
 

@@ -36,9 +36,10 @@ async function check(gpu: Gpu, c: Case, tolerance = 2e-6): Promise<Float32Array>
   const { m, n, k, layout, epilogue, start, dtype } = c;
   using inputs = new Inputs(gpu);
   const half = (v: number) => dtype === "f16" ? new Float16Array([v])[0]! : v;
-  /** A matrix padded to whole vec4s with zeros, and its element at (row, column). */
+  /** A matrix padded to whole vec4s (halves: 16 bytes) with zeros, and its element at (row, column). */
   const operand = (name: string, rows: number, columns: number, seed: number) => {
-    const stride = up4(columns);
+    // Rows of halves are aligned to eight: what matrix units and wide loads want.
+    const stride = dtype === "f16" ? 2 * up4(columns / 2) : up4(columns);
     const values = noise(rows * stride, seed).map((v, i) => i % stride < columns ? half(v) : 0);
     const tensor = inputs.tensor(name, [rows, stride], { values, dtype });
     return {
@@ -150,13 +151,28 @@ for (const software of [true, false]) {
         await check(gpu, { ...c, dtype: "f32" }),
       );
     });
+    if (!software) {
+      await t.step("tiles of 128 with edges, f16 read by eights", async () => {
+        for (const layout of LAYOUTS) {
+          for (const k of [72, 40]) {
+            const c = { m: 1030, n: 1044, k, layout, epilogue: "none", pad: 0, start: 0 } as const;
+            await check(gpu, { ...c, dtype: "f16" }, 2e-3);
+          }
+        }
+      });
+    }
     for (const f16 of [true, false]) {
       await t.step(`f16 operands, native ${f16}`, async () => {
         const lesser = f16 ? gpu : await openTestGpu({ software, f16 });
         for (const layout of LAYOUTS) {
           const c = { m: 21, n: 34, k: 40, layout, epilogue: "add", pad: 0, start: 0 } as const;
           await check(lesser, { ...c, dtype: "f16" }, 1e-3);
+          // Several tiles and steps with edges; a sum that is cut into ranges and has a rest.
+          await check(lesser, { ...c, dtype: "f16", m: 131, n: 150, k: 75, start: 4 }, 1e-3);
+          await check(lesser, { ...c, dtype: "f16", m: 67, n: 38, k: 2101 }, 2e-3);
         }
+        const gelu = { m: 131, n: 36, k: 45, layout: "nn", epilogue: "gelu" } as const;
+        await check(lesser, { ...gelu, pad: 0, start: 0, dtype: "f16" }, 1e-3);
       });
     }
   });
