@@ -10,6 +10,7 @@
 import balanceSource from "../../shaders/routing_balance.wgsl" with { type: "text" };
 import balanceSumSource from "../../shaders/routing_balance_sum.wgsl" with { type: "text" };
 import countsSource from "../../shaders/routing_counts.wgsl" with { type: "text" };
+import queryGradientSource from "../../shaders/routing_query_gradient.wgsl" with { type: "text" };
 import querySource from "../../shaders/routing_query.wgsl" with { type: "text" };
 import scatterSource from "../../shaders/routing_scatter.wgsl" with { type: "text" };
 import selectSource from "../../shaders/routing_select.wgsl" with { type: "text" };
@@ -357,6 +358,26 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
     workgroups: router.groups(router.rows),
   });
   const balance = input.balance ? routed.balance : undefined;
+  if (!balance) {
+    const half = sizes.d_query / 8;
+    plan.dispatch({
+      label: `${label}.dquery`,
+      name: "routing_query_gradient",
+      source: queryGradientSource,
+      constants: { WORKGROUP: router.workgroup, TOP: top_k, KEYS: sub_keys },
+      params: { rows: router.rows, half },
+      bindings: {
+        index: readScalar(routed.index),
+        dtotal: readScalar(dtotal),
+        k1: read(input.sub_keys[0]),
+        k2: read(input.sub_keys[1]),
+        dquery: write(input.dquery),
+      },
+      workgroups: router.groups(router.rows * 2 * half),
+      flops: 2 * router.rows * top_k * sizes.d_query,
+      bytes: input.dquery.bytes + dtotal.bytes + routed.index.bytes,
+    });
+  }
   // The balance's share is too small for halves.
   const dtype = balance ? "f32" : input.query.dtype;
   const most = Math.min(ROWS, Math.floor(ROW_BYTES / (4 * router.stride + 8 * top_k)));
@@ -405,11 +426,13 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
           Math.ceil(software ? chunk.rows * router.stride / 32 : chunk.rows / most),
         ),
       });
-      gemm(plan, `${label}.dquery${axis + 1}`, {
-        a: router.scoreMatrix(ds),
-        b: input.sub_keys[axis],
-        c: router.half(input.dquery, chunk, axis),
-      });
+      if (balance) {
+        gemm(plan, `${label}.dquery${axis + 1}`, {
+          a: router.scoreMatrix(ds),
+          b: input.sub_keys[axis],
+          c: router.half(input.dquery, chunk, axis),
+        });
+      }
       const target = input.gradients[axis];
       const epilogue: Epilogue = i === 0 ? target.epilogue : "accumulate";
       gemm(plan, `${label}.dk${axis + 1}`, {
