@@ -59,20 +59,21 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
     const plan = new Plan(gpu, "attention");
     // Widths that fill blocks, the paper's first.
     for (const [d_nope, d_rope, d_v] of [[64, 64, 64], [20, 20, 36]] as const) {
-      for (const dtype of ["f32", "f16"] as const) {
-        const sizes = { batch: 1, length: 100, heads: 2, d_nope, d_rope, d_v };
+      // With and without whole blocks.
+      for (const [dtype, length] of [["f32", 100], ["f16", 100], ["f16", 128]] as const) {
+        const sizes = { batch: 1, length, heads: 2, d_nope, d_rope, d_v };
         const [q, kv, o] = [d_nope + d_rope, d_nope + d_v, d_v].map((width) =>
-          t("x", [100, 2 * width], dtype)
+          t("x", [length, 2 * width], dtype)
         ) as [Tensor, Tensor, Tensor];
-        const kr = t("kr", [100, d_rope], dtype);
-        const operands = { sizes, q, kv, kr, o, log_sum: t("log_sum", [2, 100]) };
+        const kr = t("kr", [length, d_rope], dtype);
+        const operands = { sizes, q, kv, kr, o, log_sum: t("log_sum", [2, length]) };
         attentionForward(plan, "attention", operands);
         attentionBackward(plan, "attention", {
           ...operands,
-          d_o: t("d_o", [100, 2 * d_v], dtype),
+          d_o: t("d_o", [length, 2 * d_v], dtype),
           d_q: t("d_q", q.shape.slice(), dtype),
           d_kv: t("d_kv", kv.shape.slice(), dtype),
-          d_kr: t("d_kr", [100, 2 * d_rope]),
+          d_kr: t("d_kr", [length, 2 * d_rope]),
         });
       }
     }

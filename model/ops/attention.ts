@@ -65,6 +65,7 @@ export function attentionForward(
   const kernel = chooseAttention(plan.gpu.capabilities, "forward", {
     widths: sizes,
     dtype: commonType(q, kv, kr),
+    length: sizes.length,
     ...(blocks && { blocks }),
   });
   record(plan, label, {
@@ -119,6 +120,7 @@ export function attentionBackward(
     const kernel = chooseAttention(plan.gpu.capabilities, side, {
       widths: sizes,
       dtype: commonType(q, kv, kr, d_o),
+      length,
       ...(blocks && { blocks }),
     });
     record(plan, `${label}.${side}`, {

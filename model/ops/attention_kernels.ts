@@ -6,14 +6,17 @@
 
 import backwardBlocked from "../../shaders/attention_backward_blocked.wgsl" with { type: "text" };
 import backwardDirect from "../../shaders/attention_backward_direct.wgsl" with { type: "text" };
+import backwardMatrix from "../../shaders/attention_backward_matrix.wgsl" with { type: "text" };
 import backwardTiled from "../../shaders/attention_backward_tiled.wgsl" with { type: "text" };
 import blocks from "../../shaders/attention_blocks.wgsl" with { type: "text" };
 import forwardBlocked from "../../shaders/attention_forward_blocked.wgsl" with { type: "text" };
 import forwardDirect from "../../shaders/attention_forward_direct.wgsl" with { type: "text" };
+import forwardMatrix from "../../shaders/attention_forward_matrix.wgsl" with { type: "text" };
 import forwardTiled from "../../shaders/attention_forward_tiled.wgsl" with { type: "text" };
 import type { Capabilities } from "../gpu/capabilities.ts";
 import type { Constants } from "../gpu/kernel.ts";
 import type { DType } from "../gpu/tensor.ts";
+import { matrixUnit } from "./matrix_unit.ts";
 
 /** Widths of a head, multiples of 4. */
 export interface HeadWidths {
@@ -75,18 +78,11 @@ const WORKGROUP_BYTES = 16384;
 /** Shapes of blocks, the best first. */
 const SHAPES: Readonly<Record<AttentionPass, readonly BlockShape[]>> = {
   forward: [
-    { down: 16, own: 2, other: 1, unroll: 1 },
-    { down: 8, own: 2, other: 1, unroll: 1 },
-    { down: 16, own: 1, other: 1, unroll: 1 },
+    { down: 16, own: 2, other: 1, unroll: 2 },
+    { down: 16, own: 1, other: 1, unroll: 2 },
   ],
-  query: [
-    { down: 8, own: 2, other: 1, unroll: 1 },
-    { down: 16, own: 1, other: 1, unroll: 1 },
-  ],
-  key: [
-    { down: 8, own: 2, other: 1, unroll: 1 },
-    { down: 16, own: 1, other: 1, unroll: 1 },
-  ],
+  query: [{ down: 16, own: 1, other: 1, unroll: 2 }],
+  key: [{ down: 16, own: 1, other: 1, unroll: 2 }],
 };
 /** Bytes of a page of workgroup memory: 16 rows of 64 numbers. */
 const PAGE_BYTES = 4096;
@@ -96,18 +92,23 @@ const MAX_SUMS = 128;
 const MAX_PADDING = 2;
 
 /**
- * The kernel of a pass: `direct` on software adapters, else `blocked` where blocks fit the device and the widths fill them, else
+ * The kernel of a pass: `direct` on software adapters, else `matrix` where there are matrix units and sequences are whole blocks, else `blocked` where blocks fit the device and the widths fill them, else
  * `tiled`, which runs everywhere.
  *
- * @param dtype Type of all operands; undefined when they differ.
+ * @param options.dtype Type of all operands; undefined when they differ.
+ * @param options.length Tokens of a sequence.
  * @throws {RangeError} If heads are too wide for workgroup memory, or `options.blocks` does not fit.
  */
 export function chooseAttention(
   capabilities: Capabilities,
   pass: AttentionPass,
-  options: AttentionOptions & { readonly widths: HeadWidths; readonly dtype: DType | undefined },
+  options: AttentionOptions & {
+    readonly widths: HeadWidths;
+    readonly dtype: DType | undefined;
+    readonly length: number;
+  },
 ): AttentionKernel {
-  const { widths, dtype, blocks: wanted } = options;
+  const { widths, dtype, length, blocks: wanted } = options;
   const side: Constants = pass === "forward" ? {} : { SIDE: pass };
   if (wanted) {
     const kernel = dtype && blocked(capabilities, pass, { widths, dtype, shape: wanted });
@@ -134,6 +135,21 @@ export function chooseAttention(
       rows: LANES * rows,
     };
   }
+  if (dtype === "f16" && fitsMatrixUnits(capabilities, widths, length)) {
+    return pass === "forward"
+      ? {
+        name: "attention_forward_matrix",
+        source: forwardMatrix,
+        constants: { SUBGROUP_MATRIX: true },
+        rows: 128,
+      }
+      : {
+        name: "attention_backward_matrix",
+        source: backwardMatrix,
+        constants: { SUBGROUP_MATRIX: true, ...side },
+        rows: 64,
+      };
+  }
   if (dtype && padding(widths, pass) <= MAX_PADDING) {
     for (const shape of SHAPES[pass]) {
       if (sums(widths, pass, shape) > MAX_SUMS) continue;
@@ -155,6 +171,24 @@ export function chooseAttention(
       constants: { ...side, ...tiling(widths, backward, 8) },
       rows: backward.ROWS,
     };
+}
+
+/** Tokens that sequences are whole multiples of on matrix units. */
+const MATRIX_ROWS = 128;
+
+/** Whether the kernels for matrix units can run: units of 16 × 16, subgroups of 32, widths that registers and workgroup memory hold. */
+function fitsMatrixUnits(
+  capabilities: Capabilities,
+  { d_nope, d_rope, d_v }: HeadWidths,
+  length: number,
+): boolean {
+  const unit = matrixUnit(capabilities);
+  const qk = d_nope + d_rope;
+  // Tiles of 32 rows; 128 rows of scores and of their exponentials.
+  const bytes = 32 * 2 * (qk + 8 + d_v + 8) + 128 * (4 * 36 + 2 * 40) + 512;
+  return unit?.n === 16 && unit.k === 16 && capabilities.subgroup_max_size === 32 &&
+    d_nope % 16 === 0 && d_rope % 16 === 0 && qk % 32 === 0 && d_v % 32 === 0 && qk + d_v <= 192 &&
+    length % MATRIX_ROWS === 0 && bytes <= capabilities.max_workgroup_bytes;
 }
 
 /** Pages of 64 columns of queries and keys, and of values. */

@@ -5,21 +5,22 @@ import type { DType } from "../gpu/tensor.ts";
 import { openTestGpu } from "../gpu/testing.ts";
 import { attentionBackward, attentionForward, type AttentionSizes } from "./attention.ts";
 import { type AttentionOptions, type BlockShape, chooseAttention } from "./attention_kernels.ts";
+import { matrixUnit } from "./matrix_unit.ts";
 import { assertNear, Inputs, noise, runOnce } from "./testing.ts";
 
 type Values = Record<"q" | "kv" | "kr" | "d_o", Float64Array>;
 
 /** Scores around zero with a spread of a few units, rounded to what the operands hold. */
-function inputsOf(sizes: AttentionSizes, dtype: DType): Values {
+function inputsOf(sizes: AttentionSizes, dtype: DType, spread = 2): Values {
   const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
   const tokens = batch * length;
   const numbers = (width: number, seed: number) =>
-    noise(tokens * width, seed).map((v) => dtype === "f16" ? new Float16Array([2 * v])[0]! : 2 * v);
+    noise(tokens * width, seed).map((v) => dtype === "f16" ? new Float16Array([v])[0]! : v);
   return {
-    q: numbers(heads * (d_nope + d_rope), 1),
-    kv: numbers(heads * (d_nope + d_v), 2),
-    kr: numbers(d_rope, 3),
-    d_o: numbers(heads * d_v, 4),
+    q: numbers(heads * (d_nope + d_rope), 1).map((v) => spread * v),
+    kv: numbers(heads * (d_nope + d_v), 2).map((v) => 2 * v),
+    kr: numbers(d_rope, 3).map((v) => 2 * v),
+    d_o: numbers(heads * d_v, 4).map((v) => 2 * v),
   };
 }
 
@@ -84,12 +85,12 @@ function reference(sizes: AttentionSizes, { q, kv, kr, d_o }: Values) {
 async function check(
   gpu: Gpu,
   sizes: AttentionSizes,
-  options: AttentionOptions & { dtype?: DType; tolerance?: number } = {},
+  options: AttentionOptions & { dtype?: DType; tolerance?: number; spread?: number } = {},
 ) {
-  const { dtype = "f32", tolerance = dtype === "f16" ? 2e-3 : 5e-6, blocks } = options;
+  const { dtype = "f32", tolerance = dtype === "f16" ? 2e-3 : 5e-6, blocks, spread } = options;
   const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
   const tokens = batch * length;
-  const values = inputsOf(sizes, dtype);
+  const values = inputsOf(sizes, dtype, spread);
   using inputs = new Inputs(gpu);
   const input = (name: keyof Values, width: number) =>
     inputs.tensor(name, [tokens, width], { values: values[name], dtype });
@@ -181,6 +182,25 @@ Deno.test("blocked kernels take f16 and other shapes of blocks", async () => {
   assertEquals((await check(await real(), sizes, { dtype: "f16", blocks })).kernels, BLOCKED);
 });
 
+Deno.test("halves in whole blocks, on matrix units where the device has them", async () => {
+  const gpu = await openTestGpu();
+  const kind = gpu.capabilities.software
+    ? "direct"
+    : matrixUnit(gpu.capabilities)
+    ? "matrix"
+    : "blocked";
+  for (const [length, d_v] of [[256, 64], [128, 32]] as const) {
+    const sizes = { batch: 2, length, heads: 2, d_nope: 64, d_rope: d_v, d_v };
+    const { kernels } = await check(gpu, sizes, { dtype: "f16" });
+    assertEquals(kernels, TILED.map((name) => name.replace("tiled", kind)));
+  }
+  // Scores that spread far: maxima rise again and again.
+  const sizes = { batch: 1, length: 256, heads: 1, d_nope: 64, d_rope: 64, d_v: 64 };
+  const far = { dtype: "f16", spread: 16, tolerance: 8e-3 } as const;
+  const once = await check(gpu, sizes, far);
+  assertEquals(once.actual, (await check(gpu, sizes, far)).actual);
+});
+
 Deno.test("attention comes out in the same bits each time", async () => {
   const sizes = { batch: 1, length: 100, heads: 2, d_nope: 32, d_rope: 32, d_v: 32 };
   const once = await check(await real(), sizes);
@@ -194,21 +214,36 @@ Deno.test("chooseAttention goes by memory, widths and types", () => {
   const choose = (bytes: number, widths: typeof paper, dtype: DType | undefined = "f16") =>
     (["forward", "query", "key"] as const).map((pass) => {
       const capabilities = { ...large, max_workgroup_bytes: bytes };
-      const { name, rows } = chooseAttention(capabilities, pass, { widths, dtype });
+      const { name, rows } = chooseAttention(capabilities, pass, { widths, dtype, length: 4096 });
       return `${name.split("_").at(-1)} ${rows}`;
     });
   assertEquals(choose(48 << 10, paper), ["blocked 128", "blocked 64", "blocked 64"]);
   assertEquals(choose(32 << 10, paper), ["blocked 64", "blocked 64", "blocked 64"]);
   assertEquals(choose(16 << 10, paper), ["tiled 32", "tiled 32", "tiled 32"]);
+  const units = {
+    ...large,
+    f16: true,
+    subgroups: true,
+    subgroup_min_size: 32,
+    subgroup_max_size: 32,
+    subgroup_matrix: [{ component: "f16", result: "f32", m: 16, n: 16, k: 16 }],
+  };
+  const onUnits = (dtype: DType, length: number, widths = paper) =>
+    chooseAttention(units, "key", { widths, dtype, length }).name.split("_").at(-1);
+  assertEquals(onUnits("f16", 4096), "matrix");
+  assertEquals(onUnits("f32", 4096), "blocked");
+  assertEquals(onUnits("f16", 4095), "blocked");
+  assertEquals(onUnits("f16", 4096, { ...paper, d_v: 48 }), "blocked");
   // Zeros would be most of what blocks multiply.
   assertEquals(choose(48 << 10, { d_nope: 8, d_rope: 4, d_v: 8 })[0], "tiled 32");
-  const { name } = chooseAttention(large, "key", { widths: paper, dtype: undefined });
+  const { name } = chooseAttention(large, "key", { widths: paper, dtype: undefined, length: 4096 });
   assertEquals(name, "attention_backward_tiled");
   assertThrows(
     () =>
       chooseAttention(large, "key", {
         widths: paper,
         dtype: "f32",
+        length: 4096,
         blocks: { down: 16, own: 2, other: 4, unroll: 1 },
       }),
     RangeError,

@@ -6,8 +6,9 @@
 
 import matrixSource from "../../shaders/gemm_matrix.wgsl" with { type: "text" };
 import tiledSource from "../../shaders/gemm_tiled.wgsl" with { type: "text" };
-import type { Capabilities, SubgroupMatrixConfig } from "../gpu/capabilities.ts";
+import type { Capabilities } from "../gpu/capabilities.ts";
 import type { Constants } from "../gpu/kernel.ts";
+import { matrixUnit } from "./matrix_unit.ts";
 
 /** Tiles that keep a large GPU busy: two for each of 132 multiprocessors. */
 export const GPU_TILES = 264;
@@ -59,7 +60,10 @@ export function gpuKernel(capabilities: Capabilities, shape: ProductShape): GpuK
   const unit = halves && k >= MATRIX_STEP && (linear || k % MATRIX_STEP === 0)
     ? matrixUnit(capabilities)
     : undefined;
-  if (unit) {
+  if (
+    unit && MATRIX_BYTES <= capabilities.max_workgroup_bytes &&
+    4 * capabilities.subgroup_max_size <= capabilities.max_invocations
+  ) {
     return {
       tile: MATRIX_TILE,
       step: MATRIX_STEP,
@@ -102,22 +106,5 @@ export function gpuKernel(capabilities: Capabilities, shape: ProductShape): GpuK
 const MATRIX_TILE = 128;
 /** Terms of a sum that they take at a time. */
 const MATRIX_STEP = 32;
-/** Workgroup memory of `gemm_matrix.wgsl` with rows of at most 16 a unit. */
-const MATRIX_BYTES = 2 * (128 * 40 + 128 * 40) + 4 * 4 * 16 * 68;
-
-/**
- * The shape of matrix unit that a product of halves summed in f32 uses, or none when the device has none that fits, or subgroups of varying
- * size.
- */
-export function matrixUnit(capabilities: Capabilities): SubgroupMatrixConfig | undefined {
-  const { subgroup_min_size, subgroup_max_size } = capabilities;
-  if (
-    !capabilities.f16 || subgroup_min_size !== subgroup_max_size ||
-    capabilities.max_workgroup_bytes < MATRIX_BYTES ||
-    capabilities.max_invocations < 4 * subgroup_max_size
-  ) return undefined;
-  return capabilities.subgroup_matrix.find(({ component, result, m, n, k }) =>
-    component === "f16" && result === "f32" && m === 16 && (n === 16 || n === 8) &&
-    (k === 16 || k === 8)
-  );
-}
+/** Workgroup memory of `gemm_matrix.wgsl`, with padded rows. */
+const MATRIX_BYTES = 2 * 2 * 128 * 40 + 4 * 4 * 16 * 68;

@@ -1,0 +1,256 @@
+// Gradients of causal attention on matrix units; equations, bindings and layouts as in attention_backward_direct.wgsl, operands f16, whole blocks of rows.
+//
+// A workgroup of four subgroups owns 64 rows of a head, a subgroup 16 of them: queries with the gradient of o (SIDE "query") or keys with their values
+// (SIDE "key"), as matrices in registers, and so are their gradients. The other side comes in tiles of 32 rows, the next from memory while one
+// is used. Of a tile, both products over a width (scores, and gradients of their shares) leave the units through workgroup memory; two invocations
+// take a row, 16 numbers each, and give back the shares p and the gradients of the scores as f16. Bound by workgroup memory.
+
+const M = 16u;
+const QK4 = NOPE4 + ROPE4;
+const KV4 = NOPE4 + V4;
+const LANES = 128u;
+const OWN = 64u;
+const OTHER = 32u;
+// Rows are padded, so that the rows of a matrix fall on different banks.
+const STRIDE_A = QK4 + 2u;
+const STRIDE_B = V4 + 2u;
+const STRIDE_S = OTHER / 4u + 1u;
+const STRIDE_P = OTHER / 4u + 2u;
+
+{% set depth = (NOPE4 + ROPE4) // 4 %}
+{% set wide = V4 // 4 %}
+// Rows of the other side: queries or keys, and gradients of o or values.
+var<workgroup> tile_a: array<vec4<f16>, OTHER * STRIDE_A>;
+var<workgroup> tile_b: array<vec4<f16>, OTHER * STRIDE_B>;
+var<workgroup> scores: array<vec4f, OWN * STRIDE_S>;
+var<workgroup> products: array<vec4f, OWN * STRIDE_S>;
+{% if SIDE == "key" %}
+var<workgroup> shares: array<vec4<f16>, OWN * STRIDE_P>;
+// log_sum and delta of the tile's queries.
+var<workgroup> sums: array<vec4f, OTHER / 4u>;
+var<workgroup> deltas: array<vec4f, OTHER / 4u>;
+{% endif %}
+var<workgroup> slopes: array<vec4<f16>, OWN * STRIDE_P>;
+
+{# Starts to load a tile. #}
+{% macro fetch(j) %}
+{% if SIDE == "key" %}
+{% for i in range(depth) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    next_a{{ i }} = q[((first + {{ j }} + item / QK4) * params.heads + head) * QK4 + item % QK4];
+  }
+{% endfor %}
+{% for i in range(wide) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    next_b{{ i }} = d_o[((first + {{ j }} + item / V4) * params.heads + head) * V4 + item % V4];
+  }
+{% endfor %}
+  next_sum = log_sum[statistics + {{ j }} + lane % OTHER];
+  next_delta = delta[statistics + {{ j }} + lane % OTHER];
+{% else %}
+{% for i in range(NOPE4 // 4) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    next_a{{ i }} = kv[((first + {{ j }} + item / NOPE4) * params.heads + head) * KV4 + item % NOPE4];
+  }
+{% endfor %}
+{% for i in range(ROPE4 // 4) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    next_a{{ NOPE4 // 4 + i }} = kr[(first + {{ j }} + item / ROPE4) * ROPE4 + item % ROPE4];
+  }
+{% endfor %}
+{% for i in range(wide) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    next_b{{ i }} = kv[((first + {{ j }} + item / V4) * params.heads + head) * KV4 + NOPE4 + item % V4];
+  }
+{% endfor %}
+{% endif %}
+{% endmacro %}
+{% macro put() %}
+{% if SIDE == "key" %}
+{% for i in range(depth) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    tile_a[item / QK4 * STRIDE_A + item % QK4] = next_a{{ i }};
+  }
+{% endfor %}
+  if (lane < OTHER) {
+    sums[lane / 4u][lane % 4u] = next_sum;
+    deltas[lane / 4u][lane % 4u] = next_delta;
+  }
+{% else %}
+{% for i in range(NOPE4 // 4) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    tile_a[item / NOPE4 * STRIDE_A + item % NOPE4] = next_a{{ i }};
+  }
+{% endfor %}
+{% for i in range(ROPE4 // 4) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    tile_a[item / ROPE4 * STRIDE_A + NOPE4 + item % ROPE4] = next_a{{ NOPE4 // 4 + i }};
+  }
+{% endfor %}
+{% endif %}
+{% for i in range(wide) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    tile_b[item / V4 * STRIDE_B + item % V4] = next_b{{ i }};
+  }
+{% endfor %}
+{% endmacro %}
+{# A product of own rows in registers with the tile's rows, into 32 columns of `result`. #}
+{% macro meet(own, count, tile, stride, result) %}
+    {
+{% for c in range(2) %}
+      var s{{ c }} = subgroup_matrix_result<f32, 16, 16>();
+{% endfor %}
+{% for d in range(count) %}{% for c in range(2) %}
+      let t{{ d }}_{{ c }} = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>(&{{ tile }}, {{ c }}u * M * {{ stride }} + {{ 4 * d }}u, {{ stride }});
+      s{{ c }} = subgroupMatrixMultiplyAccumulate({{ own }}{{ d }}, t{{ d }}_{{ c }}, s{{ c }});
+{% endfor %}{% endfor %}
+{% for c in range(2) %}
+      subgroupMatrixStore<row_major>(&{{ result }}, strip * STRIDE_S + {{ 4 * c }}u, s{{ c }}, STRIDE_S);
+{% endfor %}
+    }
+{% endmacro %}
+{# Adds a product over the tile's rows. #}
+{% macro gather(sum, count, left, tile, stride) %}
+{% for t in range(2) %}
+    {
+      let l = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&{{ left }}, strip * STRIDE_P + {{ 4 * t }}u, STRIDE_P);
+{% for c in range(count) %}
+      let r{{ c }} = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, row_major>(&{{ tile }}, {{ t }}u * M * {{ stride }} + {{ 4 * c }}u, {{ stride }});
+      {{ sum }}{{ c }} = subgroupMatrixMultiplyAccumulate(l, r{{ c }}, {{ sum }}{{ c }});
+{% endfor %}
+    }
+{% endfor %}
+{% endmacro %}
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let work = workgroup_number(id, count);
+  // The rows with the most work start first: late queries, early keys.
+{% if SIDE == "query" %}
+  let top = (params.blocks - 1u - work % params.blocks) * OWN;
+  let begin = 0u;
+  let end = top + OWN;
+{% else %}
+  let top = work % params.blocks * OWN;
+  let begin = top;
+  let end = params.length;
+{% endif %}
+  let head = work / params.blocks % params.heads;
+  let sequence = work / params.blocks / params.heads;
+  // The whole workgroup leaves together, so the barriers below stay uniform.
+  if (sequence >= params.batch) { return; }
+  let first = sequence * params.length;
+  let statistics = head * params.batch * params.length + first;
+  // First of the subgroup's rows in the block; this invocation's row, and which half of its 32 numbers.
+  let strip = lane / 32u * M;
+  let place = lane / 2u;
+  let part = lane % 2u * 4u;
+  let row = top + place;
+{% if SIDE == "query" %}
+  let q_at = ((first + top + strip) * params.heads + head) * QK4;
+  let o_at = ((first + top + strip) * params.heads + head) * V4;
+{% for d in range(depth) %}
+  let a{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&q, q_at + {{ 4 * d }}u, params.heads * QK4);
+  var da{{ d }}: subgroup_matrix_result<f32, 16, 16>;
+{% endfor %}
+{% for d in range(wide) %}
+  let b{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&d_o, o_at + {{ 4 * d }}u, params.heads * V4);
+{% endfor %}
+  let own_sum = log_sum[statistics + row];
+  let own_delta = delta[statistics + row];
+{% else %}
+  let kv_at = ((first + top + strip) * params.heads + head) * KV4;
+{% for d in range(depth) %}
+{% if 4 * d < NOPE4 %}
+  let a{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&kv, kv_at + {{ 4 * d }}u, params.heads * KV4);
+{% else %}
+  let a{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&kr, (first + top + strip) * ROPE4 + {{ 4 * d - NOPE4 }}u, ROPE4);
+{% endif %}
+  var da{{ d }}: subgroup_matrix_result<f32, 16, 16>;
+{% endfor %}
+{% for d in range(wide) %}
+  let b{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&kv, kv_at + NOPE4 + {{ 4 * d }}u, params.heads * KV4);
+  var db{{ d }}: subgroup_matrix_result<f32, 16, 16>;
+{% endfor %}
+  var next_sum: f32;
+  var next_delta: f32;
+{% endif %}
+{% for i in range(depth) %}
+  var next_a{{ i }}: vec4<f16>;
+{% endfor %}
+{% for i in range(wide) %}
+  var next_b{{ i }}: vec4<f16>;
+{% endfor %}
+{{ fetch("begin") }}
+{{ put() }}
+  for (var j = begin; j < end; j += OTHER) {
+    workgroupBarrier();
+    let ahead = min(j + OTHER, end - OTHER);
+{{ fetch("ahead") }}
+{{ meet("a", depth, "tile_a", "STRIDE_A", "scores") }}
+{{ meet("b", wide, "tile_b", "STRIDE_B", "products") }}
+    workgroupBarrier();
+{% for n in range(4) %}
+    {
+      let at = part + {{ n }}u;
+      let others = j + 4u * at + vec4u(0u, 1u, 2u, 3u);
+{% if SIDE == "query" %}
+      let p = select(vec4f(), exp(scores[place * STRIDE_S + at] * params.scale - own_sum), others <= vec4u(row));
+      slopes[place * STRIDE_P + at] = vec4<f16>(p * (products[place * STRIDE_S + at] - own_delta) * params.scale);
+{% else %}
+      let p = select(vec4f(), exp(scores[place * STRIDE_S + at] * params.scale - sums[at]), others >= vec4u(row));
+      shares[place * STRIDE_P + at] = vec4<f16>(p);
+      slopes[place * STRIDE_P + at] = vec4<f16>(p * (products[place * STRIDE_S + at] - deltas[at]) * params.scale);
+{% endif %}
+    }
+{% endfor %}
+    workgroupBarrier();
+{% if SIDE == "key" %}
+{{ gather("db", wide, "shares", "tile_b", "STRIDE_B") }}
+{% endif %}
+{{ gather("da", depth, "slopes", "tile_a", "STRIDE_A") }}
+    workgroupBarrier();
+{{ put() }}
+  }
+
+  let to = (first + row) * params.heads + head;
+{% for h in range(depth // 2) %}
+{% for c in range(2) %}
+  subgroupMatrixStore<row_major>(&scores, strip * STRIDE_S + {{ 4 * c }}u, da{{ 2 * h + c }}, STRIDE_S);
+{% endfor %}
+  workgroupBarrier();
+{% for n in range(4) %}
+  {
+    let v = scores[place * STRIDE_S + part + {{ n }}u];
+    let d = {{ 8 * h + n }}u + part;
+{% if SIDE == "query" %}
+    store_d_q(to * QK4 + d, v);
+{% else %}
+    if (d < NOPE4) { store_d_kv(to * KV4 + d, v); }
+    else { store_d_kr(to * ROPE4 + d - NOPE4, v); }
+{% endif %}
+  }
+{% endfor %}
+  workgroupBarrier();
+{% endfor %}
+{% if SIDE == "key" %}
+{% for h in range(wide // 2) %}
+{% for c in range(2) %}
+  subgroupMatrixStore<row_major>(&scores, strip * STRIDE_S + {{ 4 * c }}u, db{{ 2 * h + c }}, STRIDE_S);
+{% endfor %}
+  workgroupBarrier();
+{% for n in range(4) %}
+  store_d_kv(to * KV4 + NOPE4 + {{ 8 * h + n }}u + part, scores[place * STRIDE_S + part + {{ n }}u]);
+{% endfor %}
+  workgroupBarrier();
+{% endfor %}
+{% endif %}
+}

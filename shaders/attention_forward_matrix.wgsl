@@ -1,0 +1,200 @@
+// Causal attention on matrix units; bindings, layouts and result as in attention_forward_direct.wgsl, operands f16, whole blocks of rows.
+//
+// A workgroup of four subgroups owns 128 query rows of a head, a subgroup 32 of them: their queries and their share of o are matrices in registers. Keys and values
+// come in tiles of 32 rows, the next from memory while one is used. Scores leave the units through workgroup memory, where each invocation
+// takes a whole row of 32: the maximum, the exponentials and their sum are its own. The exponentials go back as f16.
+//
+// o is scaled down only when a row's maximum has risen by more than SLACK since its last scaling, for the accumulators belong to no
+// invocation: they go through workgroup memory, too, which is rare after the first tiles. The exponentials stay below exp(SLACK).
+// Bound by workgroup memory.
+
+const M = 16u;
+const QK4 = NOPE4 + ROPE4;
+const KV4 = NOPE4 + V4;
+const LANES = 128u;
+const OWN = 128u;
+const KEYS = 32u;
+const LOWEST = -3.0e38f;
+const SLACK = 6.0f;
+// Rows are padded, so that the rows of a matrix fall on different banks.
+const STRIDE_K = QK4 + 2u;
+const STRIDE_V = V4 + 2u;
+const STRIDE_S = KEYS / 4u + 1u;
+const STRIDE_P = KEYS / 4u + 2u;
+
+var<workgroup> tile_k: array<vec4<f16>, KEYS * STRIDE_K>;
+var<workgroup> tile_v: array<vec4<f16>, KEYS * STRIDE_V>;
+var<workgroup> scores: array<vec4f, OWN * STRIDE_S>;
+var<workgroup> shares: array<vec4<f16>, OWN * STRIDE_P>;
+// The tile at which a row was last scaled down; all that write it in one round write the same.
+var<workgroup> raised: u32;
+
+{% set depth = (NOPE4 + ROPE4) // 4 %}
+{% set wide = V4 // 4 %}
+{# Starts to load a tile: keys' two parts, and values. #}
+{% macro fetch(j) %}
+{% for i in range(NOPE4 // 4) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    next_n{{ i }} = kv[((first + {{ j }} + item / NOPE4) * params.heads + head) * KV4 + item % NOPE4];
+  }
+{% endfor %}
+{% for i in range(ROPE4 // 4) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    next_r{{ i }} = kr[(first + {{ j }} + item / ROPE4) * ROPE4 + item % ROPE4];
+  }
+{% endfor %}
+{% for i in range(V4 // 4) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    next_v{{ i }} = kv[((first + {{ j }} + item / V4) * params.heads + head) * KV4 + NOPE4 + item % V4];
+  }
+{% endfor %}
+{% endmacro %}
+{% macro put() %}
+{% for i in range(NOPE4 // 4) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    tile_k[item / NOPE4 * STRIDE_K + item % NOPE4] = next_n{{ i }};
+  }
+{% endfor %}
+{% for i in range(ROPE4 // 4) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    tile_k[item / ROPE4 * STRIDE_K + NOPE4 + item % ROPE4] = next_r{{ i }};
+  }
+{% endfor %}
+{% for i in range(V4 // 4) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    tile_v[item / V4 * STRIDE_V + item % V4] = next_v{{ i }};
+  }
+{% endfor %}
+{% endmacro %}
+{# Puts 32 columns of o into the strip of scores. #}
+{% macro store_o_strip(h) %}
+{% for i in range(2) %}{% for c in range(2) %}
+      subgroupMatrixStore<row_major>(&scores, (strip + {{ i }}u * M) * STRIDE_S + {{ 4 * c }}u, o{{ i }}_{{ 2 * h + c }}, STRIDE_S);
+{% endfor %}{% endfor %}
+      workgroupBarrier();
+{% endmacro %}
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let work = workgroup_number(id, count);
+  // Late rows see the most keys: they start first.
+  let top = (params.blocks - 1u - work % params.blocks) * OWN;
+  let head = work / params.blocks % params.heads;
+  let sequence = work / params.blocks / params.heads;
+  // The whole workgroup leaves together, so the barriers below stay uniform.
+  if (sequence >= params.batch) { return; }
+  let first = sequence * params.length;
+  // First of the subgroup's rows in the block; and this invocation's.
+  let strip = lane / 32u * 32u;
+  let row = top + lane;
+  let q_at = ((first + top + strip) * params.heads + head) * QK4;
+{% for i in range(2) %}{% for d in range(depth) %}
+  let q{{ i }}_{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&q, q_at + {{ i }}u * M * params.heads * QK4 + {{ 4 * d }}u, params.heads * QK4);
+{% endfor %}{% endfor %}
+{% for i in range(2) %}{% for c in range(wide) %}
+  var o{{ i }}_{{ c }}: subgroup_matrix_result<f32, 16, 16>;
+{% endfor %}{% endfor %}
+{% for i in range(NOPE4 // 4) %}
+  var next_n{{ i }}: vec4<f16>;
+{% endfor %}
+{% for i in range(ROPE4 // 4) %}
+  var next_r{{ i }}: vec4<f16>;
+{% endfor %}
+{% for i in range(V4 // 4) %}
+  var next_v{{ i }}: vec4<f16>;
+{% endfor %}
+  var highest = LOWEST;
+  var sum = 0.0f;
+{{ fetch("0u") }}
+{{ put() }}
+  let last = top + OWN;
+  for (var j = 0u; j < last; j += KEYS) {
+    workgroupBarrier();
+    let ahead = min(j + KEYS, last - KEYS);
+{{ fetch("ahead") }}
+    {
+{% for i in range(2) %}{% for c in range(2) %}
+      var s{{ i }}_{{ c }} = subgroup_matrix_result<f32, 16, 16>();
+{% endfor %}{% endfor %}
+{% for d in range(depth) %}{% for c in range(2) %}
+      let k{{ d }}_{{ c }} = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>(&tile_k, {{ c }}u * M * STRIDE_K + {{ 4 * d }}u, STRIDE_K);
+{% for i in range(2) %}
+      s{{ i }}_{{ c }} = subgroupMatrixMultiplyAccumulate(q{{ i }}_{{ d }}, k{{ d }}_{{ c }}, s{{ i }}_{{ c }});
+{% endfor %}
+{% endfor %}{% endfor %}
+{% for i in range(2) %}{% for c in range(2) %}
+      subgroupMatrixStore<row_major>(&scores, (strip + {{ i }}u * M) * STRIDE_S + {{ 4 * c }}u, s{{ i }}_{{ c }}, STRIDE_S);
+{% endfor %}{% endfor %}
+    }
+    workgroupBarrier();
+{% for n in range(8) %}
+    var x{{ n }} = scores[lane * STRIDE_S + {{ n }}u] * params.scale;
+{% endfor %}
+    if (j + KEYS > top) {
+{% for n in range(8) %}
+      x{{ n }} = select(vec4f(LOWEST), x{{ n }}, j + {{ 4 * n }}u + vec4u(0u, 1u, 2u, 3u) <= vec4u(row));
+{% endfor %}
+    }
+    let most4 = max(max(max(x0, x1), max(x2, x3)), max(max(x4, x5), max(x6, x7)));
+    let most = max(max(most4.x, most4.y), max(most4.z, most4.w));
+    var keep = 1.0f;
+    // Key 0 is never masked, so the maximum is a real score from the first tile on.
+    if (j == 0u) {
+      highest = most;
+    } else if (most > highest + SLACK) {
+      keep = exp(highest - most);
+      highest = most;
+      raised = j;
+    }
+    var total = vec4f();
+{% for n in range(8) %}
+    x{{ n }} = exp(x{{ n }} - highest);
+    total += x{{ n }};
+    shares[lane * STRIDE_P + {{ n }}u] = vec4<f16>(x{{ n }});
+{% endfor %}
+    sum = sum * keep + dot(total, vec4f(1.0));
+    // A barrier, too: the shares are complete.
+    if (workgroupUniformLoad(&raised) == j && j > 0u) {
+{% for h in range(wide // 2) %}
+{{ store_o_strip(h) }}
+{% for n in range(8) %}
+      scores[lane * STRIDE_S + {{ n }}u] *= keep;
+{% endfor %}
+      workgroupBarrier();
+{% for i in range(2) %}{% for c in range(2) %}
+      o{{ i }}_{{ 2 * h + c }} = subgroupMatrixLoad<subgroup_matrix_result<f32, 16, 16>, row_major>(&scores, (strip + {{ i }}u * M) * STRIDE_S + {{ 4 * c }}u, STRIDE_S);
+{% endfor %}{% endfor %}
+      workgroupBarrier();
+{% endfor %}
+    }
+{% for t in range(2) %}
+    {
+{% for i in range(2) %}
+      let p{{ i }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&shares, (strip + {{ i }}u * M) * STRIDE_P + {{ 4 * t }}u, STRIDE_P);
+{% endfor %}
+{% for c in range(wide) %}
+      let v{{ c }} = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, row_major>(&tile_v, {{ t }}u * M * STRIDE_V + {{ 4 * c }}u, STRIDE_V);
+{% for i in range(2) %}
+      o{{ i }}_{{ c }} = subgroupMatrixMultiplyAccumulate(p{{ i }}, v{{ c }}, o{{ i }}_{{ c }});
+{% endfor %}
+{% endfor %}
+    }
+{% endfor %}
+    workgroupBarrier();
+{{ put() }}
+  }
+  let o_at = ((first + row) * params.heads + head) * V4;
+{% for h in range(wide // 2) %}
+{{ store_o_strip(h) }}
+{% for n in range(8) %}
+  store_o(o_at + {{ 8 * h + n }}u, scores[lane * STRIDE_S + {{ n }}u] / sum);
+{% endfor %}
+  workgroupBarrier();
+{% endfor %}
+  log_sum[head * params.batch * params.length + first + row] = highest + log(sum);
+}
