@@ -159,7 +159,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let o_at = ((first + top + strip) * params.heads + head) * V4;
 {% for d in range(depth) %}
   let a{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&q, q_at + {{ 4 * d }}u, params.heads * QK4);
-  var da{{ d }}: subgroup_matrix_result<f32, 16, 16>;
+  var da{{ d }} = subgroup_matrix_result<f32, 16, 16>();
 {% endfor %}
 {% for d in range(wide) %}
   let b{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&d_o, o_at + {{ 4 * d }}u, params.heads * V4);
@@ -174,11 +174,11 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% else %}
   let a{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&kr, (first + top + strip) * ROPE4 + {{ 4 * d - NOPE4 }}u, ROPE4);
 {% endif %}
-  var da{{ d }}: subgroup_matrix_result<f32, 16, 16>;
+  var da{{ d }} = subgroup_matrix_result<f32, 16, 16>();
 {% endfor %}
 {% for d in range(wide) %}
   let b{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&kv, kv_at + NOPE4 + {{ 4 * d }}u, params.heads * KV4);
-  var db{{ d }}: subgroup_matrix_result<f32, 16, 16>;
+  var db{{ d }} = subgroup_matrix_result<f32, 16, 16>();
 {% endfor %}
   var next_sum: f32;
   var next_delta: f32;

@@ -26,8 +26,9 @@ var<workgroup> tile_k: array<vec4<f16>, KEYS * STRIDE_K>;
 var<workgroup> tile_v: array<vec4<f16>, KEYS * STRIDE_V>;
 var<workgroup> scores: array<vec4f, OWN * STRIDE_S>;
 var<workgroup> shares: array<vec4<f16>, OWN * STRIDE_P>;
-// The tile at which a row was last scaled down; all that write it in one round write the same.
-var<workgroup> raised: u32;
+// The tile at which a row was last scaled down; all that write it in one round write the same. A vec4, for the units want what lies behind it at a
+// multiple of 16 bytes.
+var<workgroup> raised: vec4u;
 
 {% set depth = (NOPE4 + ROPE4) // 4 %}
 {% set wide = V4 // 4 %}
@@ -97,7 +98,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let q{{ i }}_{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&q, q_at + {{ i }}u * M * params.heads * QK4 + {{ 4 * d }}u, params.heads * QK4);
 {% endfor %}{% endfor %}
 {% for i in range(2) %}{% for c in range(wide) %}
-  var o{{ i }}_{{ c }}: subgroup_matrix_result<f32, 16, 16>;
+  var o{{ i }}_{{ c }} = subgroup_matrix_result<f32, 16, 16>();
 {% endfor %}{% endfor %}
 {% for i in range(NOPE4 // 4) %}
   var next_n{{ i }}: vec4<f16>;
@@ -149,7 +150,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     } else if (most > highest + SLACK) {
       keep = exp(highest - most);
       highest = most;
-      raised = j;
+      raised = vec4u(j);
     }
     var total = vec4f();
 {% for n in range(8) %}
@@ -159,7 +160,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
     sum = sum * keep + dot(total, vec4f(1.0));
     // A barrier, too: the shares are complete.
-    if (workgroupUniformLoad(&raised) == j && j > 0u) {
+    if (workgroupUniformLoad(&raised).x == j && j > 0u) {
 {% for h in range(wide // 2) %}
 {{ store_o_strip(h) }}
 {% for n in range(8) %}

@@ -4,8 +4,12 @@
 //
 // A workgroup of four subgroups computes a TILE × TILE block of C (TILE 128), each subgroup a quarter as accumulators of M × N numbers in f32, in steps of STEP
 // along K. Operands lie in workgroup memory as they lie in memory, with rows padded so that the rows of a matrix unit fall on different
-// banks; the transposed layouts only load them the other way round. While one step is multiplied the next comes from memory into registers. The
+// banks; the transposed layouts only load them the other way round. While one step is multiplied the next comes from memory into registers.
+//
+// DIRECT: whole matrices go from and to memory, which takes f32, an epilogue that adds, and M and N that are multiples of the units'. Otherwise the
 // accumulators pass through workgroup memory to meet the epilogue, as their numbers belong to no invocation in particular.
+// Tiles at the end are moved back so that they lie within the result; what the tile before them has is not stored again. CLAMPED, for results smaller than a
+// tile and columns that are no multiple of 4: rows and columns beyond repeat the last ones instead. It takes registers, of which there are none to spare: 230 of 255.
 // Bound by loads from workgroup memory and, at the tail, by the number of tiles.
 //
 // SPLIT as in gemm_tiled.wgsl; `range` is a multiple of STEP.
@@ -27,7 +31,11 @@ const STRIP = M * STRIDE_C;
 
 var<workgroup> tile_a: array<vec4<f16>, ROWS_A * STRIDE_A>;
 var<workgroup> tile_b: array<vec4<f16>, ROWS_B * STRIDE_B>;
+{% if not DIRECT %}
 var<workgroup> strips: array<vec4f, 4u * STRIP>;
+// Each invocation's number, to be read after the sum: what is computed from it is not kept in registers meanwhile.
+var<workgroup> numbers: array<u32, LANES>;
+{% endif %}
 
 {% set loads = TILE * STEP // (32 * SUBGROUP) %}
 // Halves of one step that neighbours read together: a row of the tile.
@@ -37,11 +45,16 @@ const ROW_B = WIDTH_B / 2u;
 {# Takes this invocation's part of one step into registers, eight halves a load. #}
 {% macro fetch(base) %}
   {
-    let move_a = {{ base }}{{ " * params.lda" if LAYOUT == "tn" else " / 8u" }};
-    let move_b = {{ base }}{{ " / 8u" if LAYOUT == "nt" else " * params.ldb" }};
+    let at_a = from_a{{ "" if not CLAMPED else "0" }} + {{ base }}{{ " * params.lda" if LAYOUT == "tn" else " / 8u" }};
+    let at_b = from_b{{ "" if not CLAMPED else "0" }} + {{ base }}{{ " / 8u" if LAYOUT == "nt" else " * params.ldb" }};
 {% for i in range(loads) %}
-    next_a{{ i }} = a[from_a{{ i }} + move_a];
-    next_b{{ i }} = b[from_b{{ i }} + move_b];
+{% if CLAMPED %}
+    next_a{{ i }} = a[at_a + from_a{{ i }} - from_a0];
+    next_b{{ i }} = b[at_b + from_b{{ i }} - from_b0];
+{% else %}
+    next_a{{ i }} = a[at_a + {{ i }}u * (LANES / ROW_A) * params.lda];
+    next_b{{ i }} = b[at_b + {{ i }}u * (LANES / ROW_B) * params.ldb];
+{% endif %}
 {% endfor %}
   }
 {% endmacro %}
@@ -60,6 +73,9 @@ const ROW_B = WIDTH_B / 2u;
 {% endmacro %}
 {% set rows = TILE // 2 // M %}
 {% set columns = TILE // 2 // N %}
+{# Whether one of the matrices of the result is stored by this subgroup, and where. #}
+{% macro stored(i, j) %}top + below + {{ i }}u * M >= own_top && top + below + {{ i }}u * M < params.m && left + right + {{ j }}u * N >= own_left && left + right + {{ j }}u * N < params.n{% endmacro %}
+{% macro place(i, j) %}params.c_start + (top + below + {{ i }}u * M) * params.ldc + (left + right + {{ j }}u * N) / 4u{% endmacro %}
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
   let across = (params.n + TILE - 1u) / TILE;
@@ -76,20 +92,38 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let begin = 0u;
   let end = params.k;
 {% endif %}
-  let top = (tile / across) * TILE;
-  let left = (tile % across) * TILE;
+  let own_top = (tile / across) * TILE;
+  let own_left = (tile % across) * TILE;
   // The whole workgroup leaves together, so the barriers below stay uniform.
-  if (top >= params.m) { return; }
+  if (own_top >= params.m) { return; }
+{% if CLAMPED %}
+  let top = own_top;
+  let left = own_left;
+{% else %}
+  let top = min(own_top, {{ "(params.m + 7u) / 8u * 8u" if LAYOUT == "tn" else "params.m" }} - TILE);
+  let left = min(own_left, {{ "params.n" if LAYOUT == "nt" else "(params.n + 7u) / 8u * 8u" }} - TILE);
+{% endif %}
   let subgroup = lane / SUBGROUP;
   let below = subgroup / 2u * HALF;
   let right = subgroup % 2u * HALF;
 {% for i in range(rows) %}{% for j in range(columns) %}
-  var c{{ i }}_{{ j }}: subgroup_matrix_result<f32, N, M>;
+  var c{{ i }}_{{ j }} = subgroup_matrix_result<f32, N, M>();
+{% if DIRECT and EPILOGUE != "none" %}
+  if ({{ stored(i, j) }}) {
+    c{{ i }}_{{ j }} = subgroupMatrixLoad<subgroup_matrix_result<f32, N, M>, row_major>(&{{ "e" if EPILOGUE == "add" else "c" }}, {{ place(i, j) }}, params.ldc);
+  }
+{% endif %}
 {% endfor %}{% endfor %}
+{% if not DIRECT %}
+  numbers[lane] = lane;
+{% endif %}
 {% for i in range(loads) %}
   var next_a{{ i }}: vec4u;
   var next_b{{ i }}: vec4u;
-  // Where this invocation reads at K = 0. Rows and columns beyond the matrix repeat the last ones; what they give is not stored.
+{% endfor %}
+  // Where this invocation reads at K = 0.
+{% if CLAMPED %}
+{% for i in range(loads) %}
   let item{{ i }} = lane + {{ i }}u * LANES;
 {% if LAYOUT == "tn" %}
   let from_a{{ i }} = params.a_start + item{{ i }} / ROW_A * params.lda + min(top / 8u + item{{ i }} % ROW_A, (params.m - 1u) / 8u);
@@ -102,6 +136,18 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let from_b{{ i }} = params.b_start + item{{ i }} / ROW_B * params.ldb + min(left / 8u + item{{ i }} % ROW_B, (params.n - 1u) / 8u);
 {% endif %}
 {% endfor %}
+{% else %}
+{% if LAYOUT == "tn" %}
+  let from_a = params.a_start + lane / ROW_A * params.lda + top / 8u + lane % ROW_A;
+{% else %}
+  let from_a = params.a_start + (top + lane / ROW_A) * params.lda + lane % ROW_A;
+{% endif %}
+{% if LAYOUT == "nt" %}
+  let from_b = params.b_start + (left + lane / ROW_B) * params.ldb + lane % ROW_B;
+{% else %}
+  let from_b = params.b_start + lane / ROW_B * params.ldb + left / 8u + lane % ROW_B;
+{% endif %}
+{% endif %}
 {{ fetch("begin") }}
 {{ put() }}
   workgroupBarrier();
@@ -136,18 +182,30 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   }
 
   let columns4 = (params.n + 3u) / 4u;
-  let strip = subgroup * STRIP;
+{% if DIRECT %}
+{% for i in range(rows) %}{% for j in range(columns) %}
+  if ({{ stored(i, j) }}) {
+{% if SPLIT %}
+    subgroupMatrixStore<row_major>(&p, (split * params.m + top + below + {{ i }}u * M) * columns4 + (left + right + {{ j }}u * N) / 4u, c{{ i }}_{{ j }}, columns4);
+{% else %}
+    subgroupMatrixStore<row_major>(&c, {{ place(i, j) }}, c{{ i }}_{{ j }}, params.ldc);
+{% endif %}
+  }
+{% endfor %}{% endfor %}
+{% else %}
+  let late = numbers[lane];
+  let strip = late / SUBGROUP * STRIP;
+  let row0 = top + late / SUBGROUP / 2u * HALF;
+  let column0 = (left + late / SUBGROUP % 2u * HALF) / 4u;
 {% for i in range(rows) %}
 {% for j in range(columns) %}
-  subgroupMatrixStore<row_major>(&strips, strip + {{ j }}u * N / 4u, c{{ i }}_{{ j }}, STRIDE_C);
+  subgroupMatrixStore<row_major>(&strips, subgroup * STRIP + {{ j }}u * N / 4u, c{{ i }}_{{ j }}, STRIDE_C);
 {% endfor %}
   workgroupBarrier();
-{% for t in range(M * TILE // 8 // SUBGROUP) %}
-  {
-    let item = lane % SUBGROUP + {{ t }}u * SUBGROUP;
-    let row = top + below + {{ i }}u * M + item / (HALF / 4u);
-    let column = (left + right) / 4u + item % (HALF / 4u);
-    if (row < params.m && column < columns4) {
+  for (var item = late % SUBGROUP; item < M * HALF / 4u; item += SUBGROUP) {
+    let row = row0 + {{ i }}u * M + item / (HALF / 4u);
+    let column = column0 + item % (HALF / 4u);
+    if (row >= own_top && row < params.m && column >= own_left / 4u && column < columns4) {
       let v = strips[strip + item / (HALF / 4u) * STRIDE_C + item % (HALF / 4u)];
 {% if SPLIT %}
       store_p((split * params.m + row) * columns4 + column, v);
@@ -156,7 +214,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endif %}
     }
   }
-{% endfor %}
   workgroupBarrier();
 {% endfor %}
+{% endif %}
 }

@@ -190,6 +190,7 @@ export function gemm(
       tensor.dtype === "f16" && stride % 8 === 0 && start % 8 === 0
     ),
     linear: epilogue !== "gelu" && epilogue !== "gelu_backward",
+    single: c.tensor.dtype === "f32" && (addend?.dtype ?? "f32") === "f32",
   });
   if (whole && k % step > 0) {
     // Matrix units take whole steps; what is left of the sum is added without them.

@@ -52,11 +52,13 @@ export interface ProductShape {
   readonly halves: boolean;
   /** Whether the product may be made in parts that are added up. */
   readonly linear: boolean;
+  /** Whether the result is f32. */
+  readonly single: boolean;
 }
 
 /** Chooses the kernel for a product. */
 export function gpuKernel(capabilities: Capabilities, shape: ProductShape): GpuKernel {
-  const { m, n, k, layout, halves, linear } = shape;
+  const { m, n, k, layout, halves, linear, single } = shape;
   const unit = halves && k >= MATRIX_STEP && (linear || k % MATRIX_STEP === 0)
     ? matrixUnit(capabilities)
     : undefined;
@@ -80,6 +82,8 @@ export function gpuKernel(capabilities: Capabilities, shape: ProductShape): GpuK
           M: unit.m,
           N: unit.n,
           K: unit.k,
+          DIRECT: single && linear && m % unit.m === 0 && n % unit.n === 0,
+          CLAMPED: m < MATRIX_TILE || n < MATRIX_TILE || (layout === "nt" && n % 4 !== 0),
         },
       },
     };
@@ -107,4 +111,4 @@ const MATRIX_TILE = 128;
 /** Terms of a sum that they take at a time. */
 const MATRIX_STEP = 32;
 /** Workgroup memory of `gemm_matrix.wgsl`, with padded rows. */
-const MATRIX_BYTES = 2 * 2 * 128 * 40 + 4 * 4 * 16 * 68;
+const MATRIX_BYTES = 2 * 2 * 128 * 40 + 4 * 4 * 16 * 68 + 4 * 128;
