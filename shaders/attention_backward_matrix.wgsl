@@ -1,4 +1,4 @@
-// Gradients of causal attention on matrix units; equations, bindings and layouts as in attention_backward_direct.wgsl, operands f16, whole blocks of rows.
+// Gradients of causal attention on matrix units; equations, bindings and layouts as in attention_backward_direct.wgsl, operands f16 read as bits, whole blocks of rows.
 //
 // A workgroup of four subgroups owns 64 rows of a head, a subgroup 16 of them: queries with the gradient of o (SIDE "query") or keys with their values
 // (SIDE "key"), as matrices in registers, and so are their gradients. The other side comes in tiles of 32 rows, the next from memory while one
@@ -6,22 +6,28 @@
 // take a row, 16 numbers each, and give back the shares p and the gradients of the scores as f16. Bound by workgroup memory.
 
 const M = 16u;
+// Widths in fours, in which results are written, and in eights of halves.
 const QK4 = NOPE4 + ROPE4;
 const KV4 = NOPE4 + V4;
+const NOPE8 = NOPE4 / 2u;
+const ROPE8 = ROPE4 / 2u;
+const V8 = V4 / 2u;
+const QK8 = NOPE8 + ROPE8;
+const KV8 = NOPE8 + V8;
 const LANES = 128u;
 const OWN = 64u;
 const OTHER = 32u;
 // Rows are padded, so that the rows of a matrix fall on different banks.
-const STRIDE_A = QK4 + 2u;
-const STRIDE_B = V4 + 2u;
+const STRIDE_A = QK8 + 1u;
+const STRIDE_B = V8 + 1u;
 const STRIDE_S = OTHER / 4u + 1u;
 const STRIDE_P = OTHER / 4u + 2u;
 
 {% set depth = (NOPE4 + ROPE4) // 4 %}
 {% set wide = V4 // 4 %}
 // Rows of the other side: queries or keys, and gradients of o or values.
-var<workgroup> tile_a: array<vec4<f16>, OTHER * STRIDE_A>;
-var<workgroup> tile_b: array<vec4<f16>, OTHER * STRIDE_B>;
+var<workgroup> tile_a: array<vec4u, OTHER * STRIDE_A>;
+var<workgroup> tile_b: array<vec4u, OTHER * STRIDE_B>;
 var<workgroup> scores: array<vec4f, OWN * STRIDE_S>;
 var<workgroup> products: array<vec4f, OWN * STRIDE_S>;
 {% if SIDE == "key" %}
@@ -35,47 +41,47 @@ var<workgroup> slopes: array<vec4<f16>, OWN * STRIDE_P>;
 {# Starts to load a tile. #}
 {% macro fetch(j) %}
 {% if SIDE == "key" %}
-{% for i in range(depth) %}
+{% for i in range(depth // 2) %}
   {
     let item = lane + {{ i }}u * LANES;
-    next_a{{ i }} = q[((first + {{ j }} + item / QK4) * params.heads + head) * QK4 + item % QK4];
+    next_a{{ i }} = q[((first + {{ j }} + item / QK8) * params.heads + head) * QK8 + item % QK8];
   }
 {% endfor %}
-{% for i in range(wide) %}
+{% for i in range(wide // 2) %}
   {
     let item = lane + {{ i }}u * LANES;
-    next_b{{ i }} = d_o[((first + {{ j }} + item / V4) * params.heads + head) * V4 + item % V4];
+    next_b{{ i }} = d_o[((first + {{ j }} + item / V8) * params.heads + head) * V8 + item % V8];
   }
 {% endfor %}
   next_sum = log_sum[statistics + {{ j }} + lane % OTHER];
   next_delta = delta[statistics + {{ j }} + lane % OTHER];
 {% else %}
-{% for i in range(NOPE4 // 4) %}
+{% for i in range(NOPE4 // 8) %}
   {
     let item = lane + {{ i }}u * LANES;
-    next_a{{ i }} = kv[((first + {{ j }} + item / NOPE4) * params.heads + head) * KV4 + item % NOPE4];
+    next_a{{ i }} = kv[((first + {{ j }} + item / NOPE8) * params.heads + head) * KV8 + item % NOPE8];
   }
 {% endfor %}
-{% for i in range(ROPE4 // 4) %}
+{% for i in range(ROPE4 // 8) %}
   {
     let item = lane + {{ i }}u * LANES;
-    next_a{{ NOPE4 // 4 + i }} = kr[(first + {{ j }} + item / ROPE4) * ROPE4 + item % ROPE4];
+    next_a{{ NOPE4 // 8 + i }} = kr[(first + {{ j }} + item / ROPE8) * ROPE8 + item % ROPE8];
   }
 {% endfor %}
-{% for i in range(wide) %}
+{% for i in range(wide // 2) %}
   {
     let item = lane + {{ i }}u * LANES;
-    next_b{{ i }} = kv[((first + {{ j }} + item / V4) * params.heads + head) * KV4 + NOPE4 + item % V4];
+    next_b{{ i }} = kv[((first + {{ j }} + item / V8) * params.heads + head) * KV8 + NOPE8 + item % V8];
   }
 {% endfor %}
 {% endif %}
 {% endmacro %}
 {% macro put() %}
 {% if SIDE == "key" %}
-{% for i in range(depth) %}
+{% for i in range(depth // 2) %}
   {
     let item = lane + {{ i }}u * LANES;
-    tile_a[item / QK4 * STRIDE_A + item % QK4] = next_a{{ i }};
+    tile_a[item / QK8 * STRIDE_A + item % QK8] = next_a{{ i }};
   }
 {% endfor %}
   if (lane < OTHER) {
@@ -83,23 +89,23 @@ var<workgroup> slopes: array<vec4<f16>, OWN * STRIDE_P>;
     deltas[lane / 4u][lane % 4u] = next_delta;
   }
 {% else %}
-{% for i in range(NOPE4 // 4) %}
+{% for i in range(NOPE4 // 8) %}
   {
     let item = lane + {{ i }}u * LANES;
-    tile_a[item / NOPE4 * STRIDE_A + item % NOPE4] = next_a{{ i }};
+    tile_a[item / NOPE8 * STRIDE_A + item % NOPE8] = next_a{{ i }};
   }
 {% endfor %}
-{% for i in range(ROPE4 // 4) %}
+{% for i in range(ROPE4 // 8) %}
   {
     let item = lane + {{ i }}u * LANES;
-    tile_a[item / ROPE4 * STRIDE_A + NOPE4 + item % ROPE4] = next_a{{ NOPE4 // 4 + i }};
+    tile_a[item / ROPE8 * STRIDE_A + NOPE8 + item % ROPE8] = next_a{{ NOPE4 // 8 + i }};
   }
 {% endfor %}
 {% endif %}
-{% for i in range(wide) %}
+{% for i in range(wide // 2) %}
   {
     let item = lane + {{ i }}u * LANES;
-    tile_b[item / V4 * STRIDE_B + item % V4] = next_b{{ i }};
+    tile_b[item / V8 * STRIDE_B + item % V8] = next_b{{ i }};
   }
 {% endfor %}
 {% endmacro %}
@@ -110,7 +116,7 @@ var<workgroup> slopes: array<vec4<f16>, OWN * STRIDE_P>;
       var s{{ c }} = subgroup_matrix_result<f32, 16, 16>();
 {% endfor %}
 {% for d in range(count) %}{% for c in range(2) %}
-      let t{{ d }}_{{ c }} = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>(&{{ tile }}, {{ c }}u * M * {{ stride }} + {{ 4 * d }}u, {{ stride }});
+      let t{{ d }}_{{ c }} = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>(&{{ tile }}, {{ c }}u * M * {{ stride }} + {{ 2 * d }}u, {{ stride }});
       s{{ c }} = subgroupMatrixMultiplyAccumulate({{ own }}{{ d }}, t{{ d }}_{{ c }}, s{{ c }});
 {% endfor %}{% endfor %}
 {% for c in range(2) %}
@@ -124,7 +130,7 @@ var<workgroup> slopes: array<vec4<f16>, OWN * STRIDE_P>;
     {
       let l = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&{{ left }}, strip * STRIDE_P + {{ 4 * t }}u, STRIDE_P);
 {% for c in range(count) %}
-      let r{{ c }} = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, row_major>(&{{ tile }}, {{ t }}u * M * {{ stride }} + {{ 4 * c }}u, {{ stride }});
+      let r{{ c }} = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, row_major>(&{{ tile }}, {{ t }}u * M * {{ stride }} + {{ 2 * c }}u, {{ stride }});
       {{ sum }}{{ c }} = subgroupMatrixMultiplyAccumulate(l, r{{ c }}, {{ sum }}{{ c }});
 {% endfor %}
     }
@@ -155,39 +161,39 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let part = lane % 2u * 4u;
   let row = top + place;
 {% if SIDE == "query" %}
-  let q_at = ((first + top + strip) * params.heads + head) * QK4;
-  let o_at = ((first + top + strip) * params.heads + head) * V4;
+  let q_at = ((first + top + strip) * params.heads + head) * QK8;
+  let o_at = ((first + top + strip) * params.heads + head) * V8;
 {% for d in range(depth) %}
-  let a{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&q, q_at + {{ 4 * d }}u, params.heads * QK4);
+  let a{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&q, q_at + {{ 2 * d }}u, params.heads * QK8);
   var da{{ d }} = subgroup_matrix_result<f32, 16, 16>();
 {% endfor %}
 {% for d in range(wide) %}
-  let b{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&d_o, o_at + {{ 4 * d }}u, params.heads * V4);
+  let b{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&d_o, o_at + {{ 2 * d }}u, params.heads * V8);
 {% endfor %}
   let own_sum = log_sum[statistics + row];
   let own_delta = delta[statistics + row];
 {% else %}
-  let kv_at = ((first + top + strip) * params.heads + head) * KV4;
+  let kv_at = ((first + top + strip) * params.heads + head) * KV8;
 {% for d in range(depth) %}
 {% if 4 * d < NOPE4 %}
-  let a{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&kv, kv_at + {{ 4 * d }}u, params.heads * KV4);
+  let a{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&kv, kv_at + {{ 2 * d }}u, params.heads * KV8);
 {% else %}
-  let a{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&kr, (first + top + strip) * ROPE4 + {{ 4 * d - NOPE4 }}u, ROPE4);
+  let a{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&kr, (first + top + strip) * ROPE8 + {{ 2 * d - NOPE4 // 2 }}u, ROPE8);
 {% endif %}
   var da{{ d }} = subgroup_matrix_result<f32, 16, 16>();
 {% endfor %}
 {% for d in range(wide) %}
-  let b{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&kv, kv_at + NOPE4 + {{ 4 * d }}u, params.heads * KV4);
+  let b{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&kv, kv_at + NOPE8 + {{ 2 * d }}u, params.heads * KV8);
   var db{{ d }} = subgroup_matrix_result<f32, 16, 16>();
 {% endfor %}
   var next_sum: f32;
   var next_delta: f32;
 {% endif %}
-{% for i in range(depth) %}
-  var next_a{{ i }}: vec4<f16>;
+{% for i in range(depth // 2) %}
+  var next_a{{ i }}: vec4u;
 {% endfor %}
-{% for i in range(wide) %}
-  var next_b{{ i }}: vec4<f16>;
+{% for i in range(wide // 2) %}
+  var next_b{{ i }}: vec4u;
 {% endfor %}
 {{ fetch("begin") }}
 {{ put() }}

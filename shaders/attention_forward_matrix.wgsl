@@ -1,4 +1,4 @@
-// Causal attention on matrix units; bindings, layouts and result as in attention_forward_direct.wgsl, operands f16, whole blocks of rows.
+// Causal attention on matrix units; bindings, layouts and result as in attention_forward_direct.wgsl, operands f16 read as bits, whole blocks of rows.
 //
 // A workgroup of four subgroups owns 128 query rows of a head, a subgroup 32 of them: their queries and their share of o are matrices in registers. Keys and values
 // come in tiles of 32 rows, the next from memory while one is used. Scores leave the units through workgroup memory, where each invocation
@@ -9,21 +9,25 @@
 // Bound by workgroup memory.
 
 const M = 16u;
-const QK4 = NOPE4 + ROPE4;
-const KV4 = NOPE4 + V4;
+// Widths in eights of halves.
+const NOPE8 = NOPE4 / 2u;
+const ROPE8 = ROPE4 / 2u;
+const V8 = V4 / 2u;
+const QK8 = NOPE8 + ROPE8;
+const KV8 = NOPE8 + V8;
 const LANES = 128u;
 const OWN = 128u;
 const KEYS = 32u;
 const LOWEST = -3.0e38f;
 const SLACK = 6.0f;
 // Rows are padded, so that the rows of a matrix fall on different banks.
-const STRIDE_K = QK4 + 2u;
-const STRIDE_V = V4 + 2u;
+const STRIDE_K = QK8 + 1u;
+const STRIDE_V = V8 + 1u;
 const STRIDE_S = KEYS / 4u + 1u;
 const STRIDE_P = KEYS / 4u + 2u;
 
-var<workgroup> tile_k: array<vec4<f16>, KEYS * STRIDE_K>;
-var<workgroup> tile_v: array<vec4<f16>, KEYS * STRIDE_V>;
+var<workgroup> tile_k: array<vec4u, KEYS * STRIDE_K>;
+var<workgroup> tile_v: array<vec4u, KEYS * STRIDE_V>;
 var<workgroup> scores: array<vec4f, OWN * STRIDE_S>;
 var<workgroup> shares: array<vec4<f16>, OWN * STRIDE_P>;
 // The tile at which a row was last scaled down; all that write it in one round write the same. A vec4, for the units want what lies behind it at a
@@ -34,42 +38,42 @@ var<workgroup> raised: vec4u;
 {% set wide = V4 // 4 %}
 {# Starts to load a tile: keys' two parts, and values. #}
 {% macro fetch(j) %}
-{% for i in range(NOPE4 // 4) %}
+{% for i in range(NOPE4 // 8) %}
   {
     let item = lane + {{ i }}u * LANES;
-    next_n{{ i }} = kv[((first + {{ j }} + item / NOPE4) * params.heads + head) * KV4 + item % NOPE4];
+    next_n{{ i }} = kv[((first + {{ j }} + item / NOPE8) * params.heads + head) * KV8 + item % NOPE8];
   }
 {% endfor %}
-{% for i in range(ROPE4 // 4) %}
+{% for i in range(ROPE4 // 8) %}
   {
     let item = lane + {{ i }}u * LANES;
-    next_r{{ i }} = kr[(first + {{ j }} + item / ROPE4) * ROPE4 + item % ROPE4];
+    next_r{{ i }} = kr[(first + {{ j }} + item / ROPE8) * ROPE8 + item % ROPE8];
   }
 {% endfor %}
-{% for i in range(V4 // 4) %}
+{% for i in range(V4 // 8) %}
   {
     let item = lane + {{ i }}u * LANES;
-    next_v{{ i }} = kv[((first + {{ j }} + item / V4) * params.heads + head) * KV4 + NOPE4 + item % V4];
+    next_v{{ i }} = kv[((first + {{ j }} + item / V8) * params.heads + head) * KV8 + NOPE8 + item % V8];
   }
 {% endfor %}
 {% endmacro %}
 {% macro put() %}
-{% for i in range(NOPE4 // 4) %}
+{% for i in range(NOPE4 // 8) %}
   {
     let item = lane + {{ i }}u * LANES;
-    tile_k[item / NOPE4 * STRIDE_K + item % NOPE4] = next_n{{ i }};
+    tile_k[item / NOPE8 * STRIDE_K + item % NOPE8] = next_n{{ i }};
   }
 {% endfor %}
-{% for i in range(ROPE4 // 4) %}
+{% for i in range(ROPE4 // 8) %}
   {
     let item = lane + {{ i }}u * LANES;
-    tile_k[item / ROPE4 * STRIDE_K + NOPE4 + item % ROPE4] = next_r{{ i }};
+    tile_k[item / ROPE8 * STRIDE_K + NOPE8 + item % ROPE8] = next_r{{ i }};
   }
 {% endfor %}
-{% for i in range(V4 // 4) %}
+{% for i in range(V4 // 8) %}
   {
     let item = lane + {{ i }}u * LANES;
-    tile_v[item / V4 * STRIDE_V + item % V4] = next_v{{ i }};
+    tile_v[item / V8 * STRIDE_V + item % V8] = next_v{{ i }};
   }
 {% endfor %}
 {% endmacro %}
@@ -93,21 +97,21 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   // First of the subgroup's rows in the block; and this invocation's.
   let strip = lane / 32u * 32u;
   let row = top + lane;
-  let q_at = ((first + top + strip) * params.heads + head) * QK4;
+  let q_at = ((first + top + strip) * params.heads + head) * QK8;
 {% for i in range(2) %}{% for d in range(depth) %}
-  let q{{ i }}_{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&q, q_at + {{ i }}u * M * params.heads * QK4 + {{ 4 * d }}u, params.heads * QK4);
+  let q{{ i }}_{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&q, q_at + {{ i }}u * M * params.heads * QK8 + {{ 2 * d }}u, params.heads * QK8);
 {% endfor %}{% endfor %}
 {% for i in range(2) %}{% for c in range(wide) %}
   var o{{ i }}_{{ c }} = subgroup_matrix_result<f32, 16, 16>();
 {% endfor %}{% endfor %}
-{% for i in range(NOPE4 // 4) %}
-  var next_n{{ i }}: vec4<f16>;
+{% for i in range(NOPE4 // 8) %}
+  var next_n{{ i }}: vec4u;
 {% endfor %}
-{% for i in range(ROPE4 // 4) %}
-  var next_r{{ i }}: vec4<f16>;
+{% for i in range(ROPE4 // 8) %}
+  var next_r{{ i }}: vec4u;
 {% endfor %}
-{% for i in range(V4 // 4) %}
-  var next_v{{ i }}: vec4<f16>;
+{% for i in range(V4 // 8) %}
+  var next_v{{ i }}: vec4u;
 {% endfor %}
   var highest = LOWEST;
   var sum = 0.0f;
@@ -123,7 +127,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
       var s{{ i }}_{{ c }} = subgroup_matrix_result<f32, 16, 16>();
 {% endfor %}{% endfor %}
 {% for d in range(depth) %}{% for c in range(2) %}
-      let k{{ d }}_{{ c }} = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>(&tile_k, {{ c }}u * M * STRIDE_K + {{ 4 * d }}u, STRIDE_K);
+      let k{{ d }}_{{ c }} = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>(&tile_k, {{ c }}u * M * STRIDE_K + {{ 2 * d }}u, STRIDE_K);
 {% for i in range(2) %}
       s{{ i }}_{{ c }} = subgroupMatrixMultiplyAccumulate(q{{ i }}_{{ d }}, k{{ d }}_{{ c }}, s{{ i }}_{{ c }});
 {% endfor %}
@@ -179,7 +183,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
       let p{{ i }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&shares, (strip + {{ i }}u * M) * STRIDE_P + {{ 4 * t }}u, STRIDE_P);
 {% endfor %}
 {% for c in range(wide) %}
-      let v{{ c }} = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, row_major>(&tile_v, {{ t }}u * M * STRIDE_V + {{ 4 * c }}u, STRIDE_V);
+      let v{{ c }} = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, row_major>(&tile_v, {{ t }}u * M * STRIDE_V + {{ 2 * c }}u, STRIDE_V);
 {% for i in range(2) %}
       o{{ i }}_{{ c }} = subgroupMatrixMultiplyAccumulate(p{{ i }}, v{{ c }}, o{{ i }}_{{ c }});
 {% endfor %}

@@ -9,39 +9,31 @@
 // DIRECT: whole matrices go from and to memory, which takes f32, an epilogue that adds, and M and N that are multiples of the units'. Otherwise the
 // accumulators pass through workgroup memory to meet the epilogue, as their numbers belong to no invocation in particular.
 // Tiles at the end are moved back so that they lie within the result; what the tile before them has is not stored again. CLAMPED, for results smaller than a
-// tile and columns that are no multiple of 4: rows and columns beyond repeat the last ones instead. It takes registers, of which there are none to spare: 230 of 255.
+// tile and columns that are no multiple of 4: rows and columns beyond repeat the last ones instead. It takes registers, of which there are none to spare.
 // Bound by loads from workgroup memory and, at the tail, by the number of tiles.
 //
 // SPLIT as in gemm_tiled.wgsl; `range` is a multiple of STEP.
 
-const TILE4 = TILE / 4u;
-const STEP4 = STEP / 4u;
 const LANES = 4u * SUBGROUP;
 const HALF = TILE / 2u;
-// Rows of a tile in memory order, in vec4s with two of padding.
-const ROWS_A = {{ "STEP" if LAYOUT == "tn" else "TILE" }};
-const WIDTH_A = {{ "TILE4" if LAYOUT == "tn" else "STEP4" }};
-const STRIDE_A = WIDTH_A + 2u;
-const ROWS_B = {{ "TILE" if LAYOUT == "nt" else "STEP" }};
-const WIDTH_B = {{ "STEP4" if LAYOUT == "nt" else "TILE4" }};
-const STRIDE_B = WIDTH_B + 2u;
-// A strip of results a subgroup, with one vec4 of padding.
+// Rows of a tile in memory order, in eights of halves, with one of padding.
+const ROW_A = {{ "TILE" if LAYOUT == "tn" else "STEP" }} / 8u;
+const STRIDE_A = ROW_A + 1u;
+const ROW_B = {{ "STEP" if LAYOUT == "nt" else "TILE" }} / 8u;
+const STRIDE_B = ROW_B + 1u;
+const TILE_B = {{ "STEP" if LAYOUT == "tn" else "TILE" }} * STRIDE_A;
+// A strip of results a subgroup, in vec4s with one of padding.
 const STRIDE_C = HALF / 4u + 1u;
 const STRIP = M * STRIDE_C;
 
-var<workgroup> tile_a: array<vec4<f16>, ROWS_A * STRIDE_A>;
-var<workgroup> tile_b: array<vec4<f16>, ROWS_B * STRIDE_B>;
+// Both tiles, then the strips: what a unit loads need not have the type of what it loads from.
+var<workgroup> memory: array<vec4u, TILE_B + {{ "TILE" if LAYOUT == "nt" else "STEP" }} * STRIDE_B>;
 {% if not DIRECT %}
-var<workgroup> strips: array<vec4f, 4u * STRIP>;
 // Each invocation's number, to be read after the sum: what is computed from it is not kept in registers meanwhile.
 var<workgroup> numbers: array<u32, LANES>;
 {% endif %}
 
 {% set loads = TILE * STEP // (32 * SUBGROUP) %}
-// Halves of one step that neighbours read together: a row of the tile.
-const ROW_A = WIDTH_A / 2u;
-const ROW_B = WIDTH_B / 2u;
-
 {# Takes this invocation's part of one step into registers, eight halves a load. #}
 {% macro fetch(base) %}
   {
@@ -62,12 +54,8 @@ const ROW_B = WIDTH_B / 2u;
 {% for i in range(loads) %}
   {
     let item = lane + {{ i }}u * LANES;
-    let at_a = item / ROW_A * STRIDE_A + item % ROW_A * 2u;
-    let at_b = item / ROW_B * STRIDE_B + item % ROW_B * 2u;
-    tile_a[at_a] = bitcast<vec4<f16>>(next_a{{ i }}.xy);
-    tile_a[at_a + 1u] = bitcast<vec4<f16>>(next_a{{ i }}.zw);
-    tile_b[at_b] = bitcast<vec4<f16>>(next_b{{ i }}.xy);
-    tile_b[at_b + 1u] = bitcast<vec4<f16>>(next_b{{ i }}.zw);
+    memory[item / ROW_A * STRIDE_A + item % ROW_A] = next_a{{ i }};
+    memory[TILE_B + item / ROW_B * STRIDE_B + item % ROW_B] = next_b{{ i }};
   }
 {% endfor %}
 {% endmacro %}
@@ -159,16 +147,16 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     {
 {% for i in range(rows) %}
 {% if LAYOUT == "tn" %}
-      let a{{ i }} = subgroupMatrixLoad<subgroup_matrix_left<f16, K, M>, col_major>(&tile_a, {{ k }}u * K * STRIDE_A + (below + {{ i }}u * M) / 4u, STRIDE_A);
+      let a{{ i }} = subgroupMatrixLoad<subgroup_matrix_left<f16, K, M>, col_major>(&memory, {{ k }}u * K * STRIDE_A + (below + {{ i }}u * M) / 8u, STRIDE_A);
 {% else %}
-      let a{{ i }} = subgroupMatrixLoad<subgroup_matrix_left<f16, K, M>, row_major>(&tile_a, (below + {{ i }}u * M) * STRIDE_A + {{ k }}u * K / 4u, STRIDE_A);
+      let a{{ i }} = subgroupMatrixLoad<subgroup_matrix_left<f16, K, M>, row_major>(&memory, (below + {{ i }}u * M) * STRIDE_A + {{ k }}u * K / 8u, STRIDE_A);
 {% endif %}
 {% endfor %}
 {% for j in range(columns) %}
 {% if LAYOUT == "nt" %}
-      let b{{ j }} = subgroupMatrixLoad<subgroup_matrix_right<f16, N, K>, col_major>(&tile_b, (right + {{ j }}u * N) * STRIDE_B + {{ k }}u * K / 4u, STRIDE_B);
+      let b{{ j }} = subgroupMatrixLoad<subgroup_matrix_right<f16, N, K>, col_major>(&memory, TILE_B + (right + {{ j }}u * N) * STRIDE_B + {{ k }}u * K / 8u, STRIDE_B);
 {% else %}
-      let b{{ j }} = subgroupMatrixLoad<subgroup_matrix_right<f16, N, K>, row_major>(&tile_b, {{ k }}u * K * STRIDE_B + (right + {{ j }}u * N) / 4u, STRIDE_B);
+      let b{{ j }} = subgroupMatrixLoad<subgroup_matrix_right<f16, N, K>, row_major>(&memory, TILE_B + {{ k }}u * K * STRIDE_B + (right + {{ j }}u * N) / 8u, STRIDE_B);
 {% endif %}
 {% for i in range(rows) %}
       c{{ i }}_{{ j }} = subgroupMatrixMultiplyAccumulate(a{{ i }}, b{{ j }}, c{{ i }}_{{ j }});
@@ -199,14 +187,14 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let column0 = (left + late / SUBGROUP % 2u * HALF) / 4u;
 {% for i in range(rows) %}
 {% for j in range(columns) %}
-  subgroupMatrixStore<row_major>(&strips, subgroup * STRIP + {{ j }}u * N / 4u, c{{ i }}_{{ j }}, STRIDE_C);
+  subgroupMatrixStore<row_major>(&memory, subgroup * STRIP + {{ j }}u * N / 4u, c{{ i }}_{{ j }}, STRIDE_C);
 {% endfor %}
   workgroupBarrier();
   for (var item = late % SUBGROUP; item < M * HALF / 4u; item += SUBGROUP) {
     let row = row0 + {{ i }}u * M + item / (HALF / 4u);
     let column = column0 + item % (HALF / 4u);
     if (row >= own_top && row < params.m && column >= own_left / 4u && column < columns4) {
-      let v = strips[strip + item / (HALF / 4u) * STRIDE_C + item % (HALF / 4u)];
+      let v = bitcast<vec4f>(memory[strip + item / (HALF / 4u) * STRIDE_C + item % (HALF / 4u)]);
 {% if SPLIT %}
       store_p((split * params.m + row) * columns4 + column, v);
 {% else %}

@@ -5,7 +5,7 @@
 //
 // SIZE invocations hold a row's scores in VALUES registers each, as whole numbers in the scores' order. The TOP-th best of the invocations' maxima is a bound
 // that at least TOP scores reach and, of 512 scores and 16, some 22 do: those are brought together, one an invocation, and sorted by a bitonic network (15 exchanges
-// for 32). Where more than SIZE reach it (many ties), TOP rounds find and remove the largest instead. Of the pairs of ranks (a, b) only those with (a+1)(b+1) ≤ TOP can
+// for 32). Where more than SIZE reach it (many ties), TOP rounds through workgroup memory find and remove the largest instead. Of the pairs of ranks (a, b) only those with (a+1)(b+1) ≤ TOP can
 // be kept, 50 for 16: OFFSETS has where each a's begin. They are sorted SIZE at a time and merged.
 // Everything is exact, so the order in which it is done shows nowhere. Bound by reading the scores, once.
 
@@ -77,6 +77,8 @@ fn largest_first(own: u32, lane: u32) -> u32 {
 
 // Scores that reach the bound: of the first axis, then of the second.
 var<workgroup> found: array<Best, 2u * ROWS * SIZE>;
+// The last axis on which a row of the workgroup has more of them than there is room for.
+var<workgroup> crowded: u32;
 
 {% macro key(n) %}(4u * (lane + {{ n // 4 }}u * SIZE) + {{ n % 4 }}u){% endmacro %}
 
@@ -105,21 +107,31 @@ var<workgroup> found: array<Best, 2u * ROWS * SIZE>;
       }
 {% endfor %}
     }
+    if (total > SIZE) { crowded = {{ axis }}u; }
     workgroupBarrier();
-    if (total <= SIZE && lane < total) { best{{ axis }} = found[{{ axis - 1 }}u * ROWS * SIZE + slot * SIZE + lane]; }
+    // Without a branch, so that the subgroup is together when it sorts.
+    let own = found[{{ axis - 1 }}u * ROWS * SIZE + slot * SIZE + lane];
+    best{{ axis }}.value = select(0u, own.value, lane < total);
+    best{{ axis }}.key = select(0xffffffffu, own.key, lane < total);
     best{{ axis }} = best_first(best{{ axis }}, lane);
-    if (total > SIZE) {
+    if (workgroupUniformLoad(&crowded) == {{ axis }}u) {
+      // Through workgroup memory: not every compiler promises that a subgroup meets again in a loop.
       for (var round = 0u; round < TOP; round++) {
-        var own = Best(v0, {{ key(0) }});
+        var most = Best(v0, {{ key(0) }});
 {% for n in range(1, VALUES) %}
-        if (v{{ n }} > own.value) { own = Best(v{{ n }}, {{ key(n) }}); }
+        if (v{{ n }} > most.value) { most = Best(v{{ n }}, {{ key(n) }}); }
 {% endfor %}
-        let value = subgroupMax(own.value);
-        let key = subgroupMin(select(0xffffffffu, own.key, own.value == value));
+        found[slot * SIZE + lane] = most;
+        workgroupBarrier();
+        most = found[slot * SIZE];
+{% for i in range(1, SIZE) %}
+        if (precedes(found[slot * SIZE + {{ i }}u], most)) { most = found[slot * SIZE + {{ i }}u]; }
+{% endfor %}
 {% for n in range(VALUES) %}
-        v{{ n }} = select(v{{ n }}, 0u, key == {{ key(n) }});
+        v{{ n }} = select(v{{ n }}, 0u, most.key == {{ key(n) }});
 {% endfor %}
-        if (lane == round) { best{{ axis }} = Best(value, key); }
+        if (total > SIZE && lane == round) { best{{ axis }} = most; }
+        workgroupBarrier();
       }
     }
   }

@@ -5,7 +5,16 @@
  */
 
 import deltaSource from "../../shaders/attention_delta.wgsl" with { type: "text" };
-import { type Binding, f32, grid, read, readScalar, write, writeScalar } from "../gpu/kernel.ts";
+import {
+  type Binding,
+  f32,
+  grid,
+  read,
+  readBits,
+  readScalar,
+  write,
+  writeScalar,
+} from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import type { DType, Tensor } from "../gpu/tensor.ts";
 import {
@@ -68,13 +77,14 @@ export function attentionForward(
     length: sizes.length,
     ...(blocks && { blocks }),
   });
+  const reading = kernel.bits ? readBits : read;
   record(plan, label, {
     kernel,
     sizes,
     bindings: {
-      q: read(q),
-      kv: read(kv),
-      kr: read(kr),
+      q: reading(q),
+      kv: reading(kv),
+      kr: reading(kr),
       o: write(o),
       log_sum: writeScalar(log_sum),
     },
@@ -108,14 +118,6 @@ export function attentionBackward(
     flops: 2 * tokens * heads * d_v,
   });
   const qk = d_nope + d_rope;
-  const reads = {
-    q: read(q),
-    kv: read(kv),
-    kr: read(kr),
-    d_o: read(d_o),
-    log_sum: readScalar(log_sum),
-    delta: readScalar(delta),
-  };
   for (const side of ["query", "key"] as const) {
     const kernel = chooseAttention(plan.gpu.capabilities, side, {
       widths: sizes,
@@ -123,11 +125,17 @@ export function attentionBackward(
       length,
       ...(blocks && { blocks }),
     });
+    const reading = kernel.bits ? readBits : read;
     record(plan, `${label}.${side}`, {
       kernel,
       sizes,
       bindings: {
-        ...reads,
+        q: reading(q),
+        kv: reading(kv),
+        kr: reading(kr),
+        d_o: reading(d_o),
+        log_sum: readScalar(log_sum),
+        delta: readScalar(delta),
         ...(side === "query" ? { d_q: write(d_q) } : { d_kv: write(d_kv), d_kr: write(d_kr) }),
       },
       products: side === "query" ? 2 * qk + d_v : 2 * (qk + d_v),

@@ -59,6 +59,8 @@ export interface AttentionKernel {
   readonly constants: Constants;
   /** Rows that a workgroup owns. */
   readonly rows: number;
+  /** Whether it reads its operands as bits, eight halves at a time. */
+  readonly bits: boolean;
 }
 
 /** A SIMD width of a processor: the workgroup of a direct kernel. */
@@ -133,6 +135,7 @@ export function chooseAttention(
         ...(pass === "forward" ? { KEYS: 2 } : { STREAM: 1 }),
       },
       rows: LANES * rows,
+      bits: false,
     };
   }
   if (dtype === "f16" && fitsMatrixUnits(capabilities, widths, length)) {
@@ -142,12 +145,14 @@ export function chooseAttention(
         source: forwardMatrix,
         constants: { SUBGROUP_MATRIX: true },
         rows: 128,
+        bits: true,
       }
       : {
         name: "attention_backward_matrix",
         source: backwardMatrix,
         constants: { SUBGROUP_MATRIX: true, ...side },
         rows: 64,
+        bits: true,
       };
   }
   if (dtype && padding(widths, pass) <= MAX_PADDING) {
@@ -164,12 +169,14 @@ export function chooseAttention(
       source: forwardTiled,
       constants: tiling(widths, forward, 4),
       rows: forward.ROWS,
+      bits: false,
     }
     : {
       name: "attention_backward_tiled",
       source: backwardTiled,
       constants: { ...side, ...tiling(widths, backward, 8) },
       rows: backward.ROWS,
+      bits: false,
     };
 }
 
@@ -187,7 +194,7 @@ function fitsMatrixUnits(
   // Tiles of 32 rows; 128 rows of scores and of their exponentials.
   const bytes = 32 * 2 * (qk + 8 + d_v + 8) + 128 * (4 * 36 + 2 * 40) + 512;
   return unit?.n === 16 && unit.k === 16 && capabilities.subgroup_max_size === 32 &&
-    d_nope % 16 === 0 && d_rope % 16 === 0 && qk % 32 === 0 && d_v % 32 === 0 && qk + d_v <= 192 &&
+    [d_nope, d_rope, d_v].every((width) => width % 32 === 0) && qk + d_v <= 192 &&
     length % MATRIX_ROWS === 0 && bytes <= capabilities.max_workgroup_bytes;
 }
 
@@ -236,12 +243,19 @@ function blocked(
     RAW: dtype === "f32" ? "vec4f" : capabilities.f16 ? "vec4<f16>" : "vec2u",
   };
   return pass === "forward"
-    ? { name: "attention_forward_blocked", source: blocks + forwardBlocked, constants, rows }
+    ? {
+      name: "attention_forward_blocked",
+      source: blocks + forwardBlocked,
+      constants,
+      rows,
+      bits: false,
+    }
     : {
       name: "attention_backward_blocked",
       source: blocks + backwardBlocked,
       constants: { SIDE: pass, ...constants },
       rows,
+      bits: false,
     };
 }
 

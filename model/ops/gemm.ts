@@ -71,6 +71,9 @@ export interface GemmOptions {
   readonly addend?: Tensor;
 }
 
+/** Bytes of one number of a matrix. */
+const width = ({ tensor }: Matrix) => tensor.dtype === "f16" ? 2 : 4;
+
 /** Rounds of a loop that a software adapter runs for certain. */
 const MAX_ROUNDS = 65000;
 
@@ -158,7 +161,7 @@ export function gemm(
     },
     bindings: { a: read(a.tensor), b: read(b.tensor), ...outputs },
     flops: 2 * m * n * k,
-    bytes: 4 * (m * k + k * n + m * n * (inPlace || addend ? 2 : 1)),
+    bytes: width(a) * m * k + width(b) * k * n + width(c) * m * n * (inPlace || addend ? 2 : 1),
   };
   const constants = { LAYOUT: layout, EPILOGUE: epilogue, GELU: geluSource };
   if (plan.gpu.capabilities.software) {

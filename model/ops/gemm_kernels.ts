@@ -110,5 +110,5 @@ export function gpuKernel(capabilities: Capabilities, shape: ProductShape): GpuK
 const MATRIX_TILE = 128;
 /** Terms of a sum that they take at a time. */
 const MATRIX_STEP = 32;
-/** Workgroup memory of `gemm_matrix.wgsl`, with padded rows. */
-const MATRIX_BYTES = 2 * 2 * 128 * 40 + 4 * 4 * 16 * 68 + 4 * 128;
+/** Workgroup memory of `gemm_matrix.wgsl` at most: two tiles with padded rows, and invocations' numbers. */
+const MATRIX_BYTES = 2 * 2 * 128 * 40 + 4 * 4 * 64;
