@@ -13,14 +13,12 @@ import countsSource from "../../shaders/routing_counts.wgsl" with { type: "text"
 import queryGradientSource from "../../shaders/routing_query_gradient.wgsl" with { type: "text" };
 import querySource from "../../shaders/routing_query.wgsl" with { type: "text" };
 import scatterSource from "../../shaders/routing_scatter.wgsl" with { type: "text" };
-import selectSource from "../../shaders/routing_select.wgsl" with { type: "text" };
-import selectSubgroupSource from "../../shaders/routing_select_subgroup.wgsl" with { type: "text" };
 import softmaxSource from "../../shaders/routing_softmax_backward.wgsl" with { type: "text" };
 import { atomic, f32, grid, read, readScalar, write, writeScalar } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import { roundUp, type Tensor } from "../gpu/tensor.ts";
 import { type Epilogue, gemm, matrix } from "./gemm.ts";
-import { subgroupSize } from "./subgroup.ts";
+import { selectExperts } from "./routing_select.ts";
 
 /** Sizes of a router. */
 export interface RoutingSizes {
@@ -73,39 +71,9 @@ const SCORE_BYTES = 128 * 2 ** 20;
 /** Rows that a product may sum over on software adapters, which cut loops short after 65,535 rounds. */
 const SOFTWARE_ROWS = 32768;
 const AXES = [0, 1] as const;
-/** Scores of a row that an invocation holds in registers, at most. */
-const MOST_VALUES = 32;
-/** Invocations of a workgroup whose subgroups do a row each. */
-const INVOCATIONS = 128;
 /** Rows of `ds` that a workgroup makes in its memory, at most, and the bytes that they may take. */
 const ROWS = 4;
 const ROW_BYTES = 16 * 2 ** 10;
-
-/**
- * Constants of the choice by subgroups of `size`, or undefined when a row does not fit one: where the pairs of ranks `(a, b)` that can be
- * kept, `(a + 1)(b + 1) ≤ top`, begin for each `a`, and how many there are.
- */
-function subgroupChoice(size: number | undefined, top: number, keys: number) {
-  if (size === undefined || top > size) return undefined;
-  const values = 4 * Math.ceil(keys / (4 * size));
-  if (values > MOST_VALUES) return undefined;
-  const offsets: number[] = [];
-  let pairs = 0;
-  for (let a = 0; a < top; a++) {
-    offsets.push(pairs);
-    pairs += Math.floor(top / (a + 1));
-  }
-  return {
-    SUBGROUPS: true,
-    SIZE: size,
-    ROWS: INVOCATIONS / size,
-    TOP: top,
-    VALUES: values,
-    OFFSETS: offsets,
-    PAIRS: pairs,
-    CHUNKS: Math.ceil(pairs / size),
-  };
-}
 
 interface Chunk {
   /** First row (token and head) of all rows. */
@@ -179,42 +147,6 @@ class Router {
       layout: "nt",
     });
     return s;
-  }
-
-  select(chunk: Chunk, s: readonly [Tensor, Tensor], index: Tensor, score: Tensor): void {
-    const { top_k, sub_keys } = this.input.sizes;
-    const { capabilities } = this.plan.gpu;
-    const { software } = capabilities;
-    const label = `${this.label}.select`;
-    const params = { rows: chunk.rows, first_row: chunk.first, keys: sub_keys };
-    const results = { index: writeScalar(index), score: writeScalar(score) };
-    const choice = subgroupChoice(subgroupSize(capabilities), top_k, sub_keys);
-    if (choice) {
-      this.plan.dispatch({
-        label,
-        name: "routing_select_subgroup",
-        source: selectSubgroupSource,
-        constants: choice,
-        params: { ...params, stride: this.stride / 4 },
-        bindings: { s1: read(s[0]), s2: read(s[1]), ...results },
-        workgroups: grid(Math.ceil(chunk.rows / choice.ROWS)),
-        bytes: 8 * chunk.rows * (this.stride + top_k),
-      });
-      return;
-    }
-    this.plan.dispatch({
-      label,
-      name: "routing_select",
-      source: selectSource,
-      constants: {
-        SOFTWARE: software,
-        TOP: top_k,
-        ...(!software && { VALUES: Math.ceil(sub_keys / 64) }),
-      },
-      params: { ...params, stride: this.stride },
-      bindings: { s1: readScalar(s[0]), s2: readScalar(s[1]), ...results },
-      workgroups: grid(software ? Math.ceil(chunk.rows / 8) : chunk.rows),
-    });
   }
 
   balanceRows(
@@ -292,7 +224,16 @@ export function route(
   let last: readonly [Tensor, Tensor] | undefined;
   for (const chunk of router.chunks) {
     last = [router.scores(chunk, 0), router.scores(chunk, 1)];
-    router.select(chunk, last, index, score);
+    selectExperts(plan, `${label}.select`, {
+      scores: last,
+      rows: chunk.rows,
+      stride: router.stride,
+      first: chunk.first,
+      top_k: sizes.top_k,
+      sub_keys: sizes.sub_keys,
+      index,
+      score,
+    });
   }
   if (!input.balance) return { index, score };
   const counts = plan.tensor(`${label}.counts`, [2, sizes.sub_keys], { dtype: "u32" });
