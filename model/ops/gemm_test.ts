@@ -32,7 +32,13 @@ function gelu(x: number): { value: number; slope: number } {
 }
 
 /** Runs one product and compares it with float64, the padding of C included. */
-async function check(gpu: Gpu, c: Case, tolerance = 2e-6): Promise<Float32Array> {
+async function check(
+  gpu: Gpu,
+  c: Case,
+  tolerance = 2e-6,
+  /** Compares one row in so many. */
+  every = 1,
+): Promise<Float32Array> {
   const { m, n, k, layout, epilogue, start, dtype } = c;
   using inputs = new Inputs(gpu);
   const half = (v: number) => dtype === "f16" ? new Float16Array([v])[0]! : v;
@@ -66,7 +72,7 @@ async function check(gpu: Gpu, c: Case, tolerance = 2e-6): Promise<Float32Array>
     return { out };
   });
   const expected = before.slice();
-  for (let row = 0; row < m; row++) {
+  for (let row = 0; row < m; row += every) {
     for (let column = 0; column < n; column++) {
       let product = 0;
       for (let i = 0; i < k; i++) {
@@ -88,8 +94,15 @@ async function check(gpu: Gpu, c: Case, tolerance = 2e-6): Promise<Float32Array>
     const column = i % stride - start;
     return column >= n && column < up4(n);
   };
-  const compared = (values: ArrayLike<number>) =>
-    Array.from(values).map((v, i) => outside(i) ? 0 : v);
+  const compared = (values: ArrayLike<number>) => {
+    const kept: number[] = [];
+    for (let row = 0; row < m; row += every) {
+      for (let i = row * stride; i < (row + 1) * stride; i++) {
+        kept.push(outside(i) ? 0 : values[i]!);
+      }
+    }
+    return kept;
+  };
   assertNear(compared(result.out), compared(expected), { tolerance, what: JSON.stringify(c) });
   return result.out;
 }
@@ -156,7 +169,7 @@ for (const software of [true, false]) {
         for (const layout of LAYOUTS) {
           for (const k of [72, 40]) {
             const c = { m: 1030, n: 1044, k, layout, epilogue: "none", pad: 0, start: 0 } as const;
-            await check(gpu, { ...c, dtype: "f16" }, 2e-3);
+            await check(gpu, { ...c, dtype: "f16" }, 2e-3, 49);
           }
         }
       });

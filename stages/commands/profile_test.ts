@@ -19,7 +19,7 @@ Deno.test("The task profile shows where a step's time goes, and writes numbers a
   try {
     const [save, trace] = [join(folder, "a.json"), join(folder, "trace.json")];
     const { code, stdout, stderr } = await task(
-      ...["profile", "--steps", "2", "--warmup", "1", "--rows", "3", "--vocab-size", "400"],
+      ...["profile", "--steps", "2", "--warmup", "1", "--rows", "9", "--vocab-size", "400"],
       ...["--set", "train.recompute=full", "--save", save, "--trace", trace],
     );
     assertEquals(code, 0, stderr);
