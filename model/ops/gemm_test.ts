@@ -41,12 +41,13 @@ async function check(
 ): Promise<Float32Array> {
   const { m, n, k, layout, epilogue, start, dtype } = c;
   using inputs = new Inputs(gpu);
-  const half = (v: number) => dtype === "f16" ? new Float16Array([v])[0]! : v;
+  const halves = (values: Float64Array) =>
+    dtype === "f16" ? Float64Array.from(Float16Array.from(values)) : values;
   /** A matrix padded to whole vec4s (halves: 16 bytes) with zeros, and its element at (row, column). */
   const operand = (name: string, rows: number, columns: number, seed: number) => {
     // Rows of halves are aligned to eight: what matrix units and wide loads want.
     const stride = dtype === "f16" ? 2 * up4(columns / 2) : up4(columns);
-    const values = noise(rows * stride, seed).map((v, i) => i % stride < columns ? half(v) : 0);
+    const values = halves(noise(rows * stride, seed)).map((v, i) => i % stride < columns ? v : 0);
     const tensor = inputs.tensor(name, [rows, stride], { values, dtype });
     return {
       matrix: matrix(tensor, { columns }),
@@ -56,8 +57,8 @@ async function check(
   const a = layout === "tn" ? operand("a", k, m, 1) : operand("a", m, k, 1);
   const b = layout === "nt" ? operand("b", n, k, 2) : operand("b", k, n, 2);
   const stride = start + up4(n) + c.pad;
-  const before = noise(m * stride, 3).map(half);
-  const addend = noise(m * stride, 4).map(half);
+  const before = halves(noise(m * stride, 3));
+  const addend = halves(noise(m * stride, 4));
   const out = inputs.tensor("c", [m, stride], { values: before, dtype });
   const e = inputs.tensor("e", [m, stride], { values: addend, dtype });
   const result = await runOnce(gpu, (plan) => {
@@ -166,11 +167,9 @@ for (const software of [true, false]) {
     });
     if (!software) {
       await t.step("tiles of 128 with edges, f16 read by eights", async () => {
+        const c = { m: 1030, n: 1044, k: 72, epilogue: "none", pad: 0, start: 0 } as const;
         for (const layout of LAYOUTS) {
-          for (const k of [72, 40]) {
-            const c = { m: 1030, n: 1044, k, layout, epilogue: "none", pad: 0, start: 0 } as const;
-            await check(gpu, { ...c, dtype: "f16" }, 2e-3, 49);
-          }
+          await check(gpu, { ...c, layout, dtype: "f16" }, 2e-3, 49);
         }
       });
     }
