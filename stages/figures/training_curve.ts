@@ -54,13 +54,20 @@ export function trainingCurve(
   }
   const last = rows.filter((r) => r.series === "training").at(-1);
   const heldOut = rows.some((r) => r.series === "held-out");
-  const labels = [
-    fit && {
-      step: Math.sqrt(fit.from * fit.to),
-      nats: evaluateFit(fit, Math.sqrt(fit.from * fit.to)),
-      text: `fit: ${fit.a.toFixed(2)} − ${fit.b.toFixed(3)} ln x, R² ${fit.r2.toFixed(2)}`,
+  // Both curves fall, so the upper right corner is free.
+  const label = fit && {
+    data: {
+      values: [{
+        text: `fit: ${fit.a.toFixed(2)} − ${fit.b.toFixed(3)} ln x, R² ${fit.r2.toFixed(2)}`,
+      }],
     },
-  ].filter((l) => l !== undefined);
+    mark: { type: "text", align: "right", baseline: "middle", fontWeight: 600, color: COLOR.ink },
+    encoding: {
+      x: { value: PANEL_WIDTH },
+      y: { value: 18 },
+      text: { field: "text", type: "nominal" },
+    },
+  };
   const figure: Chart = {
     kind: "chart",
     name: "training_curve",
@@ -103,19 +110,7 @@ export function trainingCurve(
           transform: [{ filter: "datum.series === 'held-out'" }],
           mark: { type: "point", color: COLOR.vermilion, fill: COLOR.paper, size: 44, opacity: 1 },
         },
-        ...labels.map((l) => ({
-          data: { values: [l] },
-          mark: {
-            type: "text",
-            align: "left",
-            baseline: "bottom",
-            dx: 8,
-            dy: -18,
-            fontWeight: 600,
-            color: COLOR.ink,
-          },
-          encoding: { text: { field: "text", type: "nominal" } },
-        })),
+        ...(label ? [label] : []),
       ],
     },
   };
