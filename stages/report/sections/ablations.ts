@@ -28,7 +28,11 @@ export async function ablationSection(context: SectionContext): Promise<Section>
       const seeds = [...new Set(factor.values.flatMap((v) => v.seeds))].sort((a, b) => a - b);
       blocks.push(
         await figures.add(ablationFigure(factor), {
-          from: [data.ablation],
+          // The comparison ran on no adapter; the models that it compares did.
+          from: [
+            data.ablation,
+            ...data.models.filter((m) => m.base || m.factor === factor.name),
+          ],
           caption: md`${conclusion(factor)} Seeds: ${seeds.join(", ")}. Grey: the base.`,
         }),
         table(factor),
