@@ -316,6 +316,7 @@ const INCLUDED = new Map([
   ["experts_entry", "segment_sum"],
   ["gelu", "gemm_"],
   ["gemm_epilogue", "gemm_"],
+  ["gemm_tile", "gemm_tiled"],
   ["rows", "rmsnorm_"],
 ]);
 
@@ -326,7 +327,7 @@ for (const profile of DEVICE_PROFILES) {
     // What is for other kinds: processors that play GPU, real ones, those with subgroups or matrix units. Blocks need more workgroup memory than every
     // device has.
     const other = capabilities.software
-      ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_blocks$|^gemm_reduce$/
+      ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_blocks$|^gemm_reduce$|^gemm_tile$/
       : capabilities === WEBGPU_DEFAULTS
       ? /_direct$|_blocked$|_matrix$|_subgroup$|^attention_blocks$/
       : capabilities.subgroup_matrix.length > 0

@@ -66,24 +66,7 @@ var<workgroup> numbers: array<u32, LANES>;
 {% macro place(i, j) %}params.c_start + (top + below + {{ i }}u * M) * params.ldc + (left + right + {{ j }}u * N) / 4u{% endmacro %}
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let across = (params.n + TILE - 1u) / TILE;
-{% if SPLIT %}
-  let number = workgroup_number(id, count);
-  let tiles = across * ((params.m + TILE - 1u) / TILE);
-  let split = number / tiles;
-  if (split >= params.splits) { return; }
-  let tile = number % tiles;
-  let begin = split * params.range;
-  let end = min(params.k, begin + params.range);
-{% else %}
-  let tile = workgroup_number(id, count);
-  let begin = 0u;
-  let end = params.k;
-{% endif %}
-  let own_top = (tile / across) * TILE;
-  let own_left = (tile % across) * TILE;
-  // The whole workgroup leaves together, so the barriers below stay uniform.
-  if (own_top >= params.m) { return; }
+{{ own_tile("own_top", "own_left") }}
 {% if CLAMPED %}
   let top = own_top;
   let left = own_left;

@@ -97,24 +97,7 @@ const ALONG = STEP / {{ LOAD }}u;
 {% endmacro %}
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let across = (params.n + TILE - 1u) / TILE;
-{% if SPLIT %}
-  let number = workgroup_number(id, count);
-  let tiles = across * ((params.m + TILE - 1u) / TILE);
-  let split = number / tiles;
-  if (split >= params.splits) { return; }
-  let tile = number % tiles;
-  let begin = split * params.range;
-  let end = min(params.k, begin + params.range);
-{% else %}
-  let tile = workgroup_number(id, count);
-  let begin = 0u;
-  let end = params.k;
-{% endif %}
-  let top = (tile / across) * TILE;
-  let left = (tile % across) * TILE;
-  // The whole workgroup leaves together, so the barriers below stay uniform.
-  if (top >= params.m) { return; }
+{{ own_tile("top", "left") }}
   // 32 neighbours work on 8 × 4 fragments: they read fewer different numbers than 16 × 2 would.
   let x = lane % 8u + lane / 32u % 2u * 8u;
   let y = lane / 8u % 4u + lane / 64u * 4u;

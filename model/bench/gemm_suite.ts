@@ -5,6 +5,8 @@
  */
 
 import { isSparse } from "../config.ts";
+import { BYTES } from "../gpu/tensor.ts";
+import { LOGITS_ROWS } from "../layers/head.ts";
 import { ceilingSizes, type Product, timeProduct } from "./ceilings.ts";
 import { type BenchCase, type SuiteContext, tokensAtOnce } from "./suite.ts";
 
@@ -15,9 +17,6 @@ interface Projection {
   readonly inputs: number;
   readonly outputs: number;
 }
-
-/** Rows of logits that the head has in memory at once, at most: see `layers/head.ts`. */
-const LOGITS_ROWS = 4096;
 
 /** The square product and each of the model's, forward (`nn`), back to its input (`nt`) and to its weight (`tn`), in f32 and f16. */
 export function gemmSuite(context: SuiteContext): BenchCase[] {
@@ -48,7 +47,7 @@ function gemmCase({ gpu, timing }: SuiteContext, name: string, product: Product)
     measure: async () => ({
       timing: await timeProduct(gpu, product, timing),
       flops: 2 * m * n * k,
-      bytes: (dtype === "f16" ? 2 : 4) * (m * k + k * n) + 4 * m * n,
+      bytes: BYTES[dtype] * (m * k + k * n) + BYTES.f32 * m * n,
     }),
   };
 }

@@ -8,15 +8,16 @@
  * @module
  */
 
-import { roundUp, type Tensor } from "../gpu/tensor.ts";
+import { BYTES, roundUp, type Tensor } from "../gpu/tensor.ts";
 import { crossEntropy } from "../ops/cross_entropy.ts";
 import { gemm, matrix } from "../ops/gemm.ts";
 import { rmsnormBackward, rmsnormForward } from "../ops/rmsnorm.ts";
 import type { LayerContext } from "./context.ts";
 
-/** Logits in memory at once, in bytes and in rows: as many rows as give a large GPU one round of tiles in each of the products. */
+/** Logits in memory at once, in bytes. */
 const LOGITS_BYTES = 2 ** 30;
-const LOGITS_ROWS = 4096;
+/** Rows of logits in memory at once, at most: they give a large GPU one round of tiles in each of the products. */
+export const LOGITS_ROWS = 4096;
 /** Rows of a chunk are whole tiles of the products, when there are several. */
 const TILE = 128;
 
@@ -44,8 +45,8 @@ export function headLoss(context: LayerContext, options: HeadOptions): Tensor | 
   const dnormalised = gradient ? context.activation("head.dx", ...x.shape) : undefined;
   const vocabulary = context.config.vocab_size;
   const width = roundUp(vocabulary, 8);
-  const bytes = gradient && context.operandType === "f16" ? 2 : 4;
-  const chunk = Math.min(x.rows, chunkRows(context, bytes * width));
+  const bytes = width * BYTES[gradient ? context.operandType : "f32"];
+  const chunk = Math.min(x.rows, chunkRows(context, bytes));
   for (let first = 0; first < x.rows; first += chunk) {
     const rows = Math.min(chunk, x.rows - first);
     const logits = gradient

@@ -10,7 +10,7 @@ import directSource from "../../shaders/gemm_direct.wgsl" with { type: "text" };
 import reduceSource from "../../shaders/gemm_reduce.wgsl" with { type: "text" };
 import { type Binding, grid, read, readBits, update, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
-import { roundUp, type Tensor } from "../gpu/tensor.ts";
+import { BYTES, roundUp, type Tensor } from "../gpu/tensor.ts";
 import { GPU_TILES, gpuKernel, MAX_SPLITS, SPLIT_TERMS } from "./gemm_kernels.ts";
 
 /** A matrix inside a tensor: which columns, and how far apart rows are. */
@@ -70,9 +70,6 @@ export interface GemmOptions {
   /** The other addend of `add`, laid out as C. */
   readonly addend?: Tensor;
 }
-
-/** Bytes of one number of a matrix. */
-const width = ({ tensor }: Matrix) => tensor.dtype === "f16" ? 2 : 4;
 
 /** Rounds of a loop that a software adapter runs for certain. */
 const MAX_ROUNDS = 65000;
@@ -161,7 +158,8 @@ export function gemm(
     },
     bindings: { a: read(a.tensor), b: read(b.tensor), ...outputs },
     flops: 2 * m * n * k,
-    bytes: width(a) * m * k + width(b) * k * n + width(c) * m * n * (inPlace || addend ? 2 : 1),
+    bytes: BYTES[a.tensor.dtype] * m * k + BYTES[b.tensor.dtype] * k * n +
+      BYTES[c.tensor.dtype] * m * n * (inPlace || addend ? 2 : 1),
   };
   const constants = { LAYOUT: layout, EPILOGUE: epilogue, GELU: geluSource };
   if (plan.gpu.capabilities.software) {

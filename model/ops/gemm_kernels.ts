@@ -5,6 +5,7 @@
  */
 
 import matrixSource from "../../shaders/gemm_matrix.wgsl" with { type: "text" };
+import tileSource from "../../shaders/gemm_tile.wgsl" with { type: "text" };
 import tiledSource from "../../shaders/gemm_tiled.wgsl" with { type: "text" };
 import type { Capabilities } from "../gpu/capabilities.ts";
 import type { Constants } from "../gpu/kernel.ts";
@@ -73,7 +74,7 @@ export function gpuKernel(capabilities: Capabilities, shape: ProductShape): GpuK
       whole: true,
       kernel: {
         name: "gemm_matrix",
-        source: matrixSource,
+        source: tileSource + matrixSource,
         constants: {
           SUBGROUP_MATRIX: true,
           SUBGROUP: capabilities.subgroup_max_size,
@@ -100,7 +101,7 @@ export function gpuKernel(capabilities: Capabilities, shape: ProductShape): GpuK
     whole: false,
     kernel: {
       name: "gemm_tiled",
-      source: tiledSource,
+      source: tileSource + tiledSource,
       constants: { TILE: tile, FRAGMENT: tile / 16, STEP: step, HALVES: bits },
     },
   };
