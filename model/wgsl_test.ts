@@ -68,13 +68,16 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
         const kr = t("kr", [length, d_rope], dtype);
         const operands = { sizes, q, kv, kr, o, log_sum: t("log_sum", [2, length]) };
         attentionForward(plan, "attention", operands);
-        attentionBackward(plan, "attention", {
-          ...operands,
-          d_o: t("d_o", [length, 2 * d_v], dtype),
-          d_q: t("d_q", q.shape.slice(), dtype),
-          d_kv: t("d_kv", kv.shape.slice(), dtype),
-          d_kr: t("d_kr", [length, 2 * d_rope]),
-        });
+        for (const recompute of [false, true]) {
+          attentionBackward(plan, "attention", {
+            ...operands,
+            d_o: t("d_o", [length, 2 * d_v], dtype),
+            d_q: t("d_q", q.shape.slice(), dtype),
+            d_kv: t("d_kv", kv.shape.slice(), dtype),
+            d_kr: t("d_kr", [length, 2 * d_rope]),
+            recompute,
+          });
+        }
       }
     }
     return [plan];
@@ -327,7 +330,7 @@ for (const profile of DEVICE_PROFILES) {
     // What is for other kinds: processors that play GPU, real ones, those with subgroups or matrix units. Blocks need more workgroup memory than every
     // device has.
     const other = capabilities.software
-      ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_blocks$|^gemm_reduce$|^gemm_tile$/
+      ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|keys|key_gradient)$|^gemm_(reduce|tile)$/
       : capabilities === WEBGPU_DEFAULTS
       ? /_direct$|_blocked$|_matrix$|_subgroup$|^attention_blocks$/
       : capabilities.subgroup_matrix.length > 0

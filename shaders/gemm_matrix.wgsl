@@ -2,7 +2,7 @@
 //
 // Params as there, except that a_start, lda, b_start and ldb count eights of halves. K is a multiple of STEP.
 //
-// A workgroup of four subgroups computes a TILE × TILE block of C (TILE 128), each subgroup a quarter as accumulators of M × N numbers in f32, in steps of STEP
+// A workgroup of four subgroups computes a TILE_M × TILE_N block of C, each subgroup a quarter as accumulators of M × N numbers in f32, in steps of STEP
 // along K. Operands lie in workgroup memory as they lie in memory, with rows padded so that the rows of a matrix unit fall on different
 // banks; the transposed layouts only load them the other way round. While one step is multiplied the next comes from memory into registers.
 //
@@ -12,58 +12,62 @@
 // tile and columns that are no multiple of 4: rows and columns beyond repeat the last ones instead. It takes registers, of which there are none to spare.
 // Bound by loads from workgroup memory and, at the tail, by the number of tiles.
 //
-// SPLIT as in gemm_tiled.wgsl; `range` is a multiple of STEP.
+// SPLIT as in gemm_tiled.wgsl; `range` is a multiple of STEP. PAIRED as in gemm_tile.wgsl, with whole tiles only.
 
 const LANES = 4u * SUBGROUP;
-const HALF = TILE / 2u;
+const HALF_M = TILE_M / 2u;
+const HALF_N = TILE_N / 2u;
 // Rows of a tile in memory order, in eights of halves, with one of padding.
-const ROW_A = {{ "TILE" if LAYOUT == "tn" else "STEP" }} / 8u;
+const ROW_A = {{ "TILE_M" if LAYOUT == "tn" else "STEP" }} / 8u;
 const STRIDE_A = ROW_A + 1u;
-const ROW_B = {{ "STEP" if LAYOUT == "nt" else "TILE" }} / 8u;
+const ROW_B = {{ "STEP" if LAYOUT == "nt" else "TILE_N" }} / 8u;
 const STRIDE_B = ROW_B + 1u;
-const TILE_B = {{ "STEP" if LAYOUT == "tn" else "TILE" }} * STRIDE_A;
+const TILE_B = {{ "STEP" if LAYOUT == "tn" else "TILE_M" }} * STRIDE_A;
 // A strip of results a subgroup, in vec4s with one of padding.
-const STRIDE_C = HALF / 4u + 1u;
+const STRIDE_C = HALF_N / 4u + 1u;
 const STRIP = M * STRIDE_C;
 
 // Both tiles, then the strips: what a unit loads need not have the type of what it loads from.
-var<workgroup> memory: array<vec4u, TILE_B + {{ "TILE" if LAYOUT == "nt" else "STEP" }} * STRIDE_B>;
+var<workgroup> memory: array<vec4u, TILE_B + {{ "TILE_N" if LAYOUT == "nt" else "STEP" }} * STRIDE_B>;
 {% if not DIRECT %}
 // Each invocation's number, to be read after the sum: what is computed from it is not kept in registers meanwhile.
 var<workgroup> numbers: array<u32, LANES>;
 {% endif %}
 
-{% set loads = TILE * STEP // (32 * SUBGROUP) %}
+{% set loads_a = TILE_M * STEP // (32 * SUBGROUP) %}
+{% set loads_b = TILE_N * STEP // (32 * SUBGROUP) %}
 {# Takes this invocation's part of one step into registers, eight halves a load. #}
 {% macro fetch(base) %}
   {
     let at_a = from_a{{ "" if not CLAMPED else "0" }} + {{ base }}{{ " * params.lda" if LAYOUT == "tn" else " / 8u" }};
     let at_b = from_b{{ "" if not CLAMPED else "0" }} + {{ base }}{{ " / 8u" if LAYOUT == "nt" else " * params.ldb" }};
-{% for i in range(loads) %}
-{% if CLAMPED %}
-    next_a{{ i }} = a[at_a + from_a{{ i }} - from_a0];
-    next_b{{ i }} = b[at_b + from_b{{ i }} - from_b0];
-{% else %}
-    next_a{{ i }} = a[at_a + {{ i }}u * (LANES / ROW_A) * params.lda];
-    next_b{{ i }} = b[at_b + {{ i }}u * (LANES / ROW_B) * params.ldb];
-{% endif %}
+{% for i in range(loads_a) %}
+    next_a{{ i }} = a[at_a + {{ "from_a" ~ i ~ " - from_a0" if CLAMPED else i ~ "u * (LANES / ROW_A) * params.lda" }}];
+{% endfor %}
+{% for i in range(loads_b) %}
+    next_b{{ i }} = b[at_b + {{ "from_b" ~ i ~ " - from_b0" if CLAMPED else i ~ "u * (LANES / ROW_B) * params.ldb" }}];
 {% endfor %}
   }
 {% endmacro %}
 {% macro put() %}
-{% for i in range(loads) %}
+{% for i in range(loads_a) %}
   {
     let item = lane + {{ i }}u * LANES;
     memory[item / ROW_A * STRIDE_A + item % ROW_A] = next_a{{ i }};
+  }
+{% endfor %}
+{% for i in range(loads_b) %}
+  {
+    let item = lane + {{ i }}u * LANES;
     memory[TILE_B + item / ROW_B * STRIDE_B + item % ROW_B] = next_b{{ i }};
   }
 {% endfor %}
 {% endmacro %}
-{% set rows = TILE // 2 // M %}
-{% set columns = TILE // 2 // N %}
+{% set rows = TILE_M // 2 // M %}
+{% set columns = TILE_N // 2 // N %}
 {# Whether one of the matrices of the result is stored by this subgroup, and where. #}
 {% macro stored(i, j) %}top + below + {{ i }}u * M >= own_top && top + below + {{ i }}u * M < params.m && left + right + {{ j }}u * N >= own_left && left + right + {{ j }}u * N < params.n{% endmacro %}
-{% macro place(i, j) %}params.c_start + (top + below + {{ i }}u * M) * params.ldc + (left + right + {{ j }}u * N) / 4u{% endmacro %}
+{% macro place(i, j) %}c_start + (top + below + {{ i }}u * M) * params.ldc + (left + right + {{ j }}u * N) / 4u{% endmacro %}
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
 {{ own_tile("own_top", "own_left") }}
@@ -71,12 +75,12 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let top = own_top;
   let left = own_left;
 {% else %}
-  let top = min(own_top, {{ "(params.m + 7u) / 8u * 8u" if LAYOUT == "tn" else "params.m" }} - TILE);
-  let left = min(own_left, {{ "params.n" if LAYOUT == "nt" else "(params.n + 7u) / 8u * 8u" }} - TILE);
+  let top = min(own_top, {{ "(params.m + 7u) / 8u * 8u" if LAYOUT == "tn" else "params.m" }} - TILE_M);
+  let left = min(own_left, {{ "params.n" if LAYOUT == "nt" else "(params.n + 7u) / 8u * 8u" }} - TILE_N);
 {% endif %}
   let subgroup = lane / SUBGROUP;
-  let below = subgroup / 2u * HALF;
-  let right = subgroup % 2u * HALF;
+  let below = subgroup / 2u * HALF_M;
+  let right = subgroup % 2u * HALF_N;
 {% for i in range(rows) %}{% for j in range(columns) %}
   var c{{ i }}_{{ j }} = subgroup_matrix_result<f32, N, M>();
 {% if DIRECT and EPILOGUE != "none" %}
@@ -88,35 +92,40 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% if not DIRECT %}
   numbers[lane] = lane;
 {% endif %}
-{% for i in range(loads) %}
+{% for i in range(loads_a) %}
   var next_a{{ i }}: vec4u;
+{% endfor %}
+{% for i in range(loads_b) %}
   var next_b{{ i }}: vec4u;
 {% endfor %}
   // Where this invocation reads at K = 0.
 {% if CLAMPED %}
-{% for i in range(loads) %}
-  let item{{ i }} = lane + {{ i }}u * LANES;
+{% for i in range(loads_a) %}
+  let item_a{{ i }} = lane + {{ i }}u * LANES;
 {% if LAYOUT == "tn" %}
-  let from_a{{ i }} = params.a_start + item{{ i }} / ROW_A * params.lda + min(top / 8u + item{{ i }} % ROW_A, (params.m - 1u) / 8u);
+  let from_a{{ i }} = a_start + item_a{{ i }} / ROW_A * params.lda + min(top / 8u + item_a{{ i }} % ROW_A, (params.m - 1u) / 8u);
 {% else %}
-  let from_a{{ i }} = params.a_start + min(top + item{{ i }} / ROW_A, params.m - 1u) * params.lda + item{{ i }} % ROW_A;
+  let from_a{{ i }} = a_start + min(top + item_a{{ i }} / ROW_A, params.m - 1u) * params.lda + item_a{{ i }} % ROW_A;
 {% endif %}
+{% endfor %}
+{% for i in range(loads_b) %}
+  let item_b{{ i }} = lane + {{ i }}u * LANES;
 {% if LAYOUT == "nt" %}
-  let from_b{{ i }} = params.b_start + min(left + item{{ i }} / ROW_B, params.n - 1u) * params.ldb + item{{ i }} % ROW_B;
+  let from_b{{ i }} = b_start + min(left + item_b{{ i }} / ROW_B, params.n - 1u) * params.ldb + item_b{{ i }} % ROW_B;
 {% else %}
-  let from_b{{ i }} = params.b_start + item{{ i }} / ROW_B * params.ldb + min(left / 8u + item{{ i }} % ROW_B, (params.n - 1u) / 8u);
+  let from_b{{ i }} = b_start + item_b{{ i }} / ROW_B * params.ldb + min(left / 8u + item_b{{ i }} % ROW_B, (params.n - 1u) / 8u);
 {% endif %}
 {% endfor %}
 {% else %}
 {% if LAYOUT == "tn" %}
-  let from_a = params.a_start + lane / ROW_A * params.lda + top / 8u + lane % ROW_A;
+  let from_a = a_start + lane / ROW_A * params.lda + top / 8u + lane % ROW_A;
 {% else %}
-  let from_a = params.a_start + (top + lane / ROW_A) * params.lda + lane % ROW_A;
+  let from_a = a_start + (top + lane / ROW_A) * params.lda + lane % ROW_A;
 {% endif %}
 {% if LAYOUT == "nt" %}
-  let from_b = params.b_start + (left + lane / ROW_B) * params.ldb + lane % ROW_B;
+  let from_b = b_start + (left + lane / ROW_B) * params.ldb + lane % ROW_B;
 {% else %}
-  let from_b = params.b_start + lane / ROW_B * params.ldb + left / 8u + lane % ROW_B;
+  let from_b = b_start + lane / ROW_B * params.ldb + left / 8u + lane % ROW_B;
 {% endif %}
 {% endif %}
 {{ fetch("begin") }}
@@ -166,22 +175,22 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% else %}
   let late = numbers[lane];
   let strip = late / SUBGROUP * STRIP;
-  let row0 = top + late / SUBGROUP / 2u * HALF;
-  let column0 = (left + late / SUBGROUP % 2u * HALF) / 4u;
+  let row0 = top + late / SUBGROUP / 2u * HALF_M;
+  let column0 = (left + late / SUBGROUP % 2u * HALF_N) / 4u;
 {% for i in range(rows) %}
 {% for j in range(columns) %}
   subgroupMatrixStore<row_major>(&memory, subgroup * STRIP + {{ j }}u * N / 4u, c{{ i }}_{{ j }}, STRIDE_C);
 {% endfor %}
   workgroupBarrier();
-  for (var item = late % SUBGROUP; item < M * HALF / 4u; item += SUBGROUP) {
-    let row = row0 + {{ i }}u * M + item / (HALF / 4u);
-    let column = column0 + item % (HALF / 4u);
+  for (var item = late % SUBGROUP; item < M * HALF_N / 4u; item += SUBGROUP) {
+    let row = row0 + {{ i }}u * M + item / (HALF_N / 4u);
+    let column = column0 + item % (HALF_N / 4u);
     if (row >= own_top && row < params.m && column >= own_left / 4u && column < columns4) {
-      let v = bitcast<vec4f>(memory[strip + item / (HALF / 4u) * STRIDE_C + item % (HALF / 4u)]);
+      let v = bitcast<vec4f>(memory[strip + item / (HALF_N / 4u) * STRIDE_C + item % (HALF_N / 4u)]);
 {% if SPLIT %}
       store_p((split * params.m + row) * columns4 + column, v);
 {% else %}
-      finish(row, column, v);
+      finish(c_start + row * params.ldc + column, row, column, v);
 {% endif %}
     }
   }

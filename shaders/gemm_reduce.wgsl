@@ -9,5 +9,5 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   if (i >= size) { return; }
   var sum = load_p(i);
   for (var split = 1u; split < params.splits; split++) { sum += load_p(split * size + i); }
-  finish(i / columns4, i % columns4, sum);
+  finish(params.c_start + i / columns4 * params.ldc + i % columns4, i / columns4, i % columns4, sum);
 }

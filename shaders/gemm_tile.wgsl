@@ -1,10 +1,57 @@
-{# Which tile of the result a workgroup computes, and over which part of the sum: its first row and column under the given names, `begin` and `end`. Shared by the
-   kernels that compute tiles; params as there. #}
+{# Which tile of the result a workgroup computes, and over which part of the sum: its first row and column under the given names, `begin` and `end`, and where the
+   matrices start. Shared by the kernels that compute tiles; params as there.
+
+   PAIRED: there are `params.pairs` products of one shape, pair p of them of head p % heads and sequence p / heads, whose matrices and `statistics` lie so many
+   entries further on for each. Attention is causal, which leaves
+     "below": the tiles of the result on the diagonal and below it, when columns are keys and rows are queries;
+     "until": terms up to the tile's own rows;      "from": terms from the tile's own rows on. Those with the most terms start first. #}
+{% if PAIRED %}
+// Where the own pair's sums of rows begin, for the epilogue.
+var<private> statistics: u32;
+{% endif %}
 {% macro own_tile(top, left) %}
-  let across = (params.n + TILE - 1u) / TILE;
+  let across = (params.n + TILE_N - 1u) / TILE_N;
+  let down = (params.m + TILE_M - 1u) / TILE_M;
+{% if PAIRED %}
+  let number = workgroup_number(id, count);
+{% if PAIRED == "below" %}
+  // The tiles of the first row and of the last fill a row and one tile more, and so do those of the second and the last but one.
+  let folded = (down + 1u) / 2u * (down + 1u);
+  let pair = number / folded;
+  let fold = number % folded / (down + 1u);
+  let along = number % folded % (down + 1u);
+  let low = along + fold < down;
+  let {{ top }} = select(fold, down - 1u - fold, low) * TILE_M;
+  let {{ left }} = select(along + fold - down, along, low) * TILE_N;
+  let begin = 0u;
+  let end = params.k;
+  // In the middle a row would meet itself.
+  if (pair >= params.pairs || (!low && 2u * fold + 1u == down)) { return; }
+{% else %}
+  let pair = number % params.pairs;
+  let tile = number / params.pairs;
+  if (tile >= across * down) { return; }
+  let {{ left }} = tile % across * TILE_N;
+{% if PAIRED == "until" %}
+  let {{ top }} = (down - 1u - tile / across) * TILE_M;
+  let begin = 0u;
+  let end = min(params.k, {{ top }} + TILE_M);
+{% else %}
+  let {{ top }} = tile / across * TILE_M;
+  let begin = {{ top }};
+  let end = params.k;
+{% endif %}
+{% endif %}
+  let head = pair % params.heads;
+  let sequence = pair / params.heads;
+  let a_start = params.a_start + sequence * params.a_sequence + head * params.a_head;
+  let b_start = params.b_start + sequence * params.b_sequence + head * params.b_head;
+  let c_start = params.c_start + sequence * params.c_sequence + head * params.c_head;
+  statistics = params.s_start + sequence * params.s_sequence + head * params.s_head;
+{% else %}
 {% if SPLIT %}
   let number = workgroup_number(id, count);
-  let tiles = across * ((params.m + TILE - 1u) / TILE);
+  let tiles = across * down;
   let split = number / tiles;
   if (split >= params.splits) { return; }
   let tile = number % tiles;
@@ -15,8 +62,12 @@
   let begin = 0u;
   let end = params.k;
 {% endif %}
-  let {{ top }} = (tile / across) * TILE;
-  let {{ left }} = (tile % across) * TILE;
+  let {{ top }} = tile / across * TILE_M;
+  let {{ left }} = tile % across * TILE_N;
   // The whole workgroup leaves together, so the barriers below stay uniform.
   if ({{ top }} >= params.m) { return; }
+  let a_start = params.a_start;
+  let b_start = params.b_start;
+  let c_start = params.c_start;
+{% endif %}
 {% endmacro %}

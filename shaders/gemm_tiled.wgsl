@@ -1,93 +1,135 @@
 // C = epilogue(op(A) · op(B)) through tiles in workgroup memory; layouts, params and epilogues as in gemm_direct.wgsl.
-// HALVES: A and B are f16, read as bits, eight halves a load, and a_start, lda, b_start and ldb count eights.
+// TYPE_A, TYPE_B: what one load of an operand gives, in which its start and stride are counted: "vec4f", "vec4<f16>" or "vec2u" (four numbers; the bits of
+// halves), or "vec4u" (the bits of eight halves, for operands that are stored K-major).
 //
-// A workgroup of 16 × 16 invocations computes a TILE × TILE block of C, each invocation FRAGMENT × FRAGMENT numbers, in steps of STEP along K.
-// Both operands are kept K-major (a row of a tile holds TILE numbers of one k), whatever the layout, so the inner loop is the same:
-// FRAGMENT² products for 2·FRAGMENT loads from workgroup memory. While one step is multiplied the next is on its way from memory: two buffers, one barrier a step.
-// Arrays are nested and all their indices but one are constants, since naga clamps each dynamic one. Bound by arithmetic, two thirds of its peak; by
-// the number of tiles for small matrices.
+// A workgroup computes a TILE_M × TILE_N block of C, each invocation FRAGMENT × FRAGMENT numbers, in steps of STEP along K.
+// Both operands are kept K-major (a row of a tile holds numbers of one k), whatever the layout, so the inner loop is the same:
+// FRAGMENT² products for 2·FRAGMENT loads from workgroup memory. What is stored the other way is turned as blocks of 4 × 4 numbers in registers, by some of the
+// invocations. While one step is multiplied the next is on its way from memory: two buffers, one barrier a step.
+// Arrays are nested and all their indices but one are constants, or the same in each step, since naga clamps each dynamic one. Bound by arithmetic, two thirds
+// of its peak; by the number of tiles for small matrices.
 //
 // SPLIT: K is cut into `splits` ranges of `range` (a multiple of 2·STEP), each with workgroups of its own, which write p [splits, M, N padded to 4];
-// gemm_reduce.wgsl adds them up in order. For few tiles with long sums, such as the gradients of weights.
-
-const TILE4 = TILE / 4u;
-
-var<workgroup> tile_a: array<array<array<vec4f, TILE4>, STEP>, 2>;
-var<workgroup> tile_b: array<array<array<vec4f, TILE4>, STEP>, 2>;
+// gemm_reduce.wgsl adds them up in order. For few tiles with long sums, such as the gradients of weights. PAIRED as in gemm_tile.wgsl.
 
 {% set quads = FRAGMENT // 4 %}
-// Numbers that one load gives: four, or the bits of eight halves.
-{% set LOAD = 8 if HALVES else 4 %}
-{% set loads = TILE * STEP // 256 // LOAD %}
-{% set NEXT = "vec4u" if HALVES else "vec4f" %}
-const ACROSS = TILE / {{ LOAD }}u;
-const ALONG = STEP / {{ LOAD }}u;
-{% macro load(operand, at) %}{% if HALVES %}{{ operand }}[{{ at }}]{% else %}load_{{ operand }}({{ at }}){% endif %}{% endmacro %}
-{# Takes this invocation's part of the operands of one step into registers. #}
-{% macro fetch(base) %}
-{% set move_a = base ~ (" * params.lda" if LAYOUT == "tn" else " / " ~ LOAD ~ "u") %}
-{% set move_b = base ~ (" / " ~ LOAD ~ "u" if LAYOUT == "nt" else " * params.ldb") %}
-  if ({{ base }} + STEP <= params.k) {
-{% for i in range(loads) %}
-    next_a{{ i }} = {{ load("a", "from_a" ~ i ~ " + " ~ move_a) }};
-    next_b{{ i }} = {{ load("b", "from_b" ~ i ~ " + " ~ move_b) }};
-{% endfor %}
-  } else {
-    // What lies beyond K counts as zero.
-{% for i in range(loads) %}
-    {
-      let item = lane + {{ 256 * i }}u;
-      let inside_a = {{ base }} + {{ "item / ACROSS" if LAYOUT == "tn" else LOAD ~ "u * (item % ALONG)" }} < params.k;
-      let inside_b = {{ base }} + {{ LOAD ~ "u * (item % ALONG)" if LAYOUT == "nt" else "item / ACROSS" }} < params.k;
-      next_a{{ i }} = select({{ NEXT }}(), {{ load("a", "select(0u, from_a" ~ i ~ " + " ~ move_a ~ ", inside_a)") }}, inside_a);
-      next_b{{ i }} = select({{ NEXT }}(), {{ load("b", "select(0u, from_b" ~ i ~ " + " ~ move_b ~ ", inside_b)") }}, inside_b);
-    }
+{% set invocations = TILE_M * TILE_N // (FRAGMENT * FRAGMENT) %}
+// Invocations along a row of tiles and along a column.
+const ACROSS = {{ TILE_N // FRAGMENT }}u;
+const DOWN = {{ TILE_M // FRAGMENT }}u;
+{# Whether an operand is stored with K along its rows. #}
+{% set turned_a = LAYOUT != "tn" %}
+{% set turned_b = LAYOUT == "nt" %}
+{# Blocks of 4 × 4 that are turned; numbers of a load and loads of an invocation otherwise. #}
+{% set blocks_a = TILE_M * STEP // 16 %}
+{% set blocks_b = TILE_N * STEP // 16 %}
+{% set load_a = 8 if TYPE_A == "vec4u" else 4 %}
+{% set load_b = 8 if TYPE_B == "vec4u" else 4 %}
+{% set loads_a = 4 if turned_a else TILE_M * STEP // invocations // load_a %}
+{% set loads_b = 4 if turned_b else TILE_N * STEP // invocations // load_b %}
+{# Invocations that turn A are not those that turn B: their registers are the same. #}
+{% set shared = turned_a and turned_b and TYPE_A == TYPE_B and blocks_a + blocks_b <= invocations %}
+{% set of_b = "a" if shared else "b" %}
+{% macro tile_type(turned, tile) %}{% if turned %}array<array<array<array<vec4f, {{ tile // 4 }}>, 4>, {{ STEP // 4 }}>, 2>{% else %}array<array<array<vec4f, {{ tile // 4 }}>, {{ STEP }}>, 2>{% endif %}{% endmacro %}
+var<workgroup> tile_a: {{ tile_type(turned_a, TILE_M) }};
+var<workgroup> tile_b: {{ tile_type(turned_b, TILE_N) }};
+
+{% macro row_of(turned, k) %}{% if turned %}[{{ k // 4 }}][{{ k % 4 }}]{% else %}[{{ k }}]{% endif %}{% endmacro %}
+{# What was loaded as vec4s of f32, the p-th of it. #}
+{% macro wide(type, value, p) %}{% if type == "vec4u" %}vec4f(unpack2x16float({{ value }}[{{ 2 * p }}]), unpack2x16float({{ value }}[{{ 2 * p + 1 }}])){% elif type == "vec2u" %}vec4f(unpack2x16float({{ value }}.x), unpack2x16float({{ value }}.y)){% elif type == "vec4f" %}{{ value }}{% else %}vec4f({{ value }}){% endif %}{% endmacro %}
+{% set turns_a = "lane < " ~ blocks_a ~ "u" %}
+{% set turns_b = "lane >= " ~ (invocations - blocks_b) ~ "u" %}
+{# Where an invocation's block lies: neighbours have neighbouring rows, so that what they write falls on different banks. #}
+{% macro begin_turned(own, turns, blocks, first, start, ld, size) %}
+  if ({{ turns }}) {
+    let item = lane % {{ blocks }}u;
+    part_{{ own }} = item / 8u % {{ STEP // 4 }}u;
+    block_{{ own }} = item % 8u + item / {{ 2 * STEP }}u * 8u;
+    let row = {{ first }} + 4u * block_{{ own }};
+{% for r in range(4) %}
+    from_{{ own }}{{ r }} = {{ start }} + min(row + {{ r }}u, {{ size }} - 1u) * {{ ld }} + part_{{ own }};
 {% endfor %}
   }
 {% endmacro %}
-{# What was loaded as vec4s of f32. #}
-{% macro part(value, p) %}{% if HALVES %}vec4f(unpack2x16float({{ value }}[{{ 2 * p }}]), unpack2x16float({{ value }}[{{ 2 * p + 1 }}])){% else %}{{ value }}{% endif %}{% endmacro %}
-{# Numbers of one row of an operand go to as many rows of its tile. #}
-{% macro transpose(tile, value) %}
-    {
-      let row = item / ALONG;
-      let k = item % ALONG * {{ LOAD }}u;
-{% for p in range(LOAD // 4) %}
-      let v{{ p }} = {{ part(value, p) }};
-{% for j in range(4) %}
-      {{ tile }}[k + {{ 4 * p + j }}u][row / 4u][row % 4u] = v{{ p }}[{{ j }}];
+{% macro begin_copied(operand, loads, load, tile, first, start, ld, size) %}
+{% for i in range(loads) %}
+  {
+    let item = lane + {{ i * invocations }}u;
+    from_{{ operand }}{{ i }} = {{ start }} + item / {{ tile // load }}u * {{ ld }} + min({{ first }} / {{ load }}u + item % {{ tile // load }}u, ({{ size }} - 1u) / {{ load }}u);
+  }
 {% endfor %}
-{% endfor %}
-    }
 {% endmacro %}
-{% macro copy(tile, value) %}
-{% for p in range(LOAD // 4) %}
-    {{ tile }}[item / ACROSS][item % ACROSS * {{ LOAD // 4 }}u + {{ p }}u] = {{ part(value, p) }};
+{# Takes this invocation's part of one step into registers; what lies beyond K counts as zero. #}
+{% macro fetch_turned(operand, own, turns, type, base) %}
+  if ({{ turns }} && {{ base }} + 4u * part_{{ own }} < params.k) {
+{% for r in range(4) %}
+    next_{{ own }}{{ r }} = {{ operand }}[from_{{ own }}{{ r }} + {{ base }} / 4u];
+{% endfor %}
+  } else if ({{ turns }}) {
+{% for r in range(4) %}
+    next_{{ own }}{{ r }} = {{ type }}();
+{% endfor %}
+  }
+{% endmacro %}
+{% macro fetch_copied(operand, loads, load, tile, type, ld, base) %}
+{% for i in range(loads) %}
+  if ({{ base }} + (lane + {{ i * invocations }}u) / {{ tile // load }}u < params.k) {
+    next_{{ operand }}{{ i }} = {{ operand }}[from_{{ operand }}{{ i }} + {{ base }} * {{ ld }}];
+  } else {
+    next_{{ operand }}{{ i }} = {{ type }}();
+  }
+{% endfor %}
+{% endmacro %}
+{% macro fetch(base) %}
+{% if turned_a %}
+{{ fetch_turned("a", "a", turns_a, TYPE_A, base) }}
+{% else %}
+{{ fetch_copied("a", loads_a, load_a, TILE_M, TYPE_A, "params.lda", base) }}
+{% endif %}
+{% if turned_b %}
+{{ fetch_turned("b", of_b, turns_b, TYPE_B, base) }}
+{% else %}
+{{ fetch_copied("b", loads_b, load_b, TILE_N, TYPE_B, "params.ldb", base) }}
+{% endif %}
+{% endmacro %}
+{% macro put_turned(operand, own, turns, type, buffer) %}
+  if ({{ turns }}) {
+{% for r in range(4) %}
+    let v{{ r }} = {{ wide(type, "next_" ~ own ~ r, 0) }};
+{% endfor %}
+{% for j in range(4) %}
+    tile_{{ operand }}[{{ buffer }}][part_{{ own }}][{{ j }}][block_{{ own }}] = vec4f(v0[{{ j }}], v1[{{ j }}], v2[{{ j }}], v3[{{ j }}]);
+{% endfor %}
+  }
+{% endmacro %}
+{% macro put_copied(operand, loads, load, tile, type, buffer) %}
+{% for i in range(loads) %}
+  {
+    let item = lane + {{ i * invocations }}u;
+{% for p in range(load // 4) %}
+    tile_{{ operand }}[{{ buffer }}][item / {{ tile // load }}u][item % {{ tile // load }}u * {{ load // 4 }}u + {{ p }}u] = {{ wide(type, "next_" ~ operand ~ i, p) }};
+{% endfor %}
+  }
 {% endfor %}
 {% endmacro %}
 {% macro put(buffer) %}
-{% for i in range(loads) %}
-  {
-    let item = lane + {{ 256 * i }}u;
-{% if LAYOUT == "tn" %}
-{{ copy("tile_a[" ~ buffer ~ "]", "next_a" ~ i) }}
+{% if turned_a %}
+{{ put_turned("a", "a", turns_a, TYPE_A, buffer) }}
 {% else %}
-{{ transpose("tile_a[" ~ buffer ~ "]", "next_a" ~ i) }}
+{{ put_copied("a", loads_a, load_a, TILE_M, TYPE_A, buffer) }}
 {% endif %}
-{% if LAYOUT == "nt" %}
-{{ transpose("tile_b[" ~ buffer ~ "]", "next_b" ~ i) }}
+{% if turned_b %}
+{{ put_turned("b", of_b, turns_b, TYPE_B, buffer) }}
 {% else %}
-{{ copy("tile_b[" ~ buffer ~ "]", "next_b" ~ i) }}
+{{ put_copied("b", loads_b, load_b, TILE_N, TYPE_B, buffer) }}
 {% endif %}
-  }
-{% endfor %}
 {% endmacro %}
 {% macro multiply(buffer) %}
 {% for k in range(STEP) %}
   {
 {% for i in range(quads) %}
-    let a{{ i }} = tile_a[{{ buffer }}][{{ k }}][y + {{ 16 * i }}u];
-    let b{{ i }} = tile_b[{{ buffer }}][{{ k }}][x + {{ 16 * i }}u];
+    let a{{ i }} = tile_a[{{ buffer }}]{{ row_of(turned_a, k) }}[y + {{ i }}u * DOWN];
+    let b{{ i }} = tile_b[{{ buffer }}]{{ row_of(turned_b, k) }}[x + {{ i }}u * ACROSS];
 {% endfor %}
 {% for r in range(FRAGMENT) %}{% for c in range(quads) %}
     c{{ r }}_{{ c }} = fma(vec4f(a{{ r // 4 }}[{{ r % 4 }}]), b{{ c }}, c{{ r }}_{{ c }});
@@ -95,31 +137,44 @@ const ALONG = STEP / {{ LOAD }}u;
   }
 {% endfor %}
 {% endmacro %}
-@compute @workgroup_size(256)
+@compute @workgroup_size({{ invocations }})
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
 {{ own_tile("top", "left") }}
   // 32 neighbours work on 8 × 4 fragments: they read fewer different numbers than 16 × 2 would.
-  let x = lane % 8u + lane / 32u % 2u * 8u;
-  let y = lane / 8u % 4u + lane / 64u * 4u;
+  let x = lane % 8u + lane / 32u % (ACROSS / 8u) * 8u;
+  let y = lane / 8u % 4u + lane / (4u * ACROSS) * 4u;
 {% for r in range(FRAGMENT) %}{% for c in range(quads) %}
   var c{{ r }}_{{ c }} = vec4f();
 {% endfor %}{% endfor %}
-{% for i in range(loads) %}
-  var next_a{{ i }}: {{ NEXT }};
-  var next_b{{ i }}: {{ NEXT }};
   // Where this invocation reads at K = 0. Rows and columns beyond the matrix repeat the last ones; what they give is not stored.
-  let item{{ i }} = lane + {{ 256 * i }}u;
-{% if LAYOUT == "tn" %}
-  let from_a{{ i }} = params.a_start + item{{ i }} / ACROSS * params.lda + min(top / {{ LOAD }}u + item{{ i }} % ACROSS, (params.m - 1u) / {{ LOAD }}u);
-{% else %}
-  let from_a{{ i }} = params.a_start + min(top + item{{ i }} / ALONG, params.m - 1u) * params.lda + item{{ i }} % ALONG;
-{% endif %}
-{% if LAYOUT == "nt" %}
-  let from_b{{ i }} = params.b_start + min(left + item{{ i }} / ALONG, params.n - 1u) * params.ldb + item{{ i }} % ALONG;
-{% else %}
-  let from_b{{ i }} = params.b_start + item{{ i }} / ACROSS * params.ldb + min(left / {{ LOAD }}u + item{{ i }} % ACROSS, (params.n - 1u) / {{ LOAD }}u);
-{% endif %}
+{% for i in range(loads_a) %}
+  var next_a{{ i }} = {{ TYPE_A }}();
+  var from_a{{ i }}: u32;
 {% endfor %}
+{% if turned_a %}
+  var part_a: u32;
+  var block_a: u32;
+{% endif %}
+{% if not shared %}
+{% for i in range(loads_b) %}
+  var next_b{{ i }} = {{ TYPE_B }}();
+  var from_b{{ i }}: u32;
+{% endfor %}
+{% if turned_b %}
+  var part_b: u32;
+  var block_b: u32;
+{% endif %}
+{% endif %}
+{% if turned_a %}
+{{ begin_turned("a", turns_a, blocks_a, "top", "a_start", "params.lda", "params.m") }}
+{% else %}
+{{ begin_copied("a", loads_a, load_a, TILE_M, "top", "a_start", "params.lda", "params.m") }}
+{% endif %}
+{% if turned_b %}
+{{ begin_turned(of_b, turns_b, blocks_b, "left", "b_start", "params.ldb", "params.n") }}
+{% else %}
+{{ begin_copied("b", loads_b, load_b, TILE_N, "left", "b_start", "params.ldb", "params.n") }}
+{% endif %}
 {{ fetch("begin") }}
 {{ put("0") }}
   workgroupBarrier();
@@ -139,14 +194,14 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let columns4 = (params.n + 3u) / 4u;
 {% for r in range(FRAGMENT) %}
   {
-    let row = top + 4u * y + {{ 64 * (r // 4) + r % 4 }}u;
+    let row = top + 4u * y + {{ r // 4 }}u * 4u * DOWN + {{ r % 4 }}u;
     if (row < params.m) {
 {% for c in range(quads) %}
-      let column{{ c }} = left / 4u + x + {{ 16 * c }}u;
+      let column{{ c }} = left / 4u + x + {{ c }}u * ACROSS;
 {% if SPLIT %}
       if (column{{ c }} < columns4) { store_p((split * params.m + row) * columns4 + column{{ c }}, c{{ r }}_{{ c }}); }
 {% else %}
-      if (column{{ c }} < columns4) { finish(row, column{{ c }}, c{{ r }}_{{ c }}); }
+      if (column{{ c }} < columns4) { finish(c_start + row * params.ldc + column{{ c }}, row, column{{ c }}, c{{ r }}_{{ c }}); }
 {% endif %}
 {% endfor %}
     }

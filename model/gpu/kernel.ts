@@ -42,6 +42,8 @@ export const read = (tensor: Tensor): Binding => binding(tensor, "read", 4);
 export const write = (tensor: Tensor): Binding => binding(tensor, "write", 4);
 /** Reads the bits of an f16 tensor as `vec4u`s, eight halves each, which have no `load_`. */
 export const readBits = (tensor: Tensor): Binding => binding(tensor, "read", 8);
+/** Writes an f16 tensor as `vec4u`s, the bits of eight halves each, which have no `store_`. */
+export const writeBits = (tensor: Tensor): Binding => binding(tensor, "write", 8);
 /** Reads and writes a tensor as `vec4`s. */
 export const update = (tensor: Tensor): Binding => binding(tensor, "update", 4);
 /** Reads a tensor element by element. Not for f16. */
@@ -149,7 +151,7 @@ function declare(name: string, b: Binding, slot: number, native: boolean): strin
   }
   if (b.lanes === 8 && dtype !== "f16") {
     throw new TypeError(
-      `Tensor ${b.tensor.name} is ${dtype}; only the bits of f16 are read by eights`,
+      `Tensor ${b.tensor.name} is ${dtype}; only the bits of f16 are bound by eights`,
     );
   }
   const element = b.lanes === 8

@@ -1,5 +1,6 @@
 /**
- * Causal attention with a rotary key that all heads share, forward and backward; the scores are never in memory.
+ * Causal attention with a rotary key that all heads share, forward and backward. The scores are never in memory forward; backward they are where
+ * there is room for some heads' (`attention_stored.ts`).
  *
  * @module
  */
@@ -24,6 +25,8 @@ import {
   type HeadWidths,
   LANES,
 } from "./attention_kernels.ts";
+
+import { storedBackward, storedPairs } from "./attention_stored.ts";
 
 /** Sizes of an attention. Widths are per head and multiples of 4, counts are free. */
 export interface AttentionSizes extends HeadWidths {
@@ -93,15 +96,15 @@ export function attentionForward(
 }
 
 /**
- * Records the gradients of {@linkcode attentionForward}: the scores are computed again, once by rows of queries and once by rows
- * of keys, so that every sum belongs to one invocation and its order is fixed.
+ * Records the gradients of {@linkcode attentionForward}. The scores are computed again: stored, for products over them, or twice, once by rows of queries and
+ * once by rows of keys. Every sum belongs to one invocation, so its order is fixed.
  */
 export function attentionBackward(
   plan: Plan,
   label: string,
   operands: AttentionBackward & AttentionOptions,
 ): void {
-  const { sizes, q, kv, kr, o, log_sum, d_o, d_q, d_kv, d_kr, blocks } = operands;
+  const { sizes, q, kv, kr, o, log_sum, d_o, d_q, d_kv, d_kr, blocks, recompute } = operands;
   checkShapes(label, operands);
   const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
   const tokens = batch * length;
@@ -117,11 +120,17 @@ export function attentionBackward(
     workgroups: grid(Math.ceil(tokens * heads / lanes)),
     flops: 2 * tokens * heads * d_v,
   });
+  const dtype = commonType(q, kv, kr, d_o);
+  const stored = recompute || blocks ? undefined : storedPairs(plan.gpu.capabilities, sizes, dtype);
+  if (stored) {
+    storedBackward(plan, label, { ...operands, delta, stored });
+    return;
+  }
   const qk = d_nope + d_rope;
   for (const side of ["query", "key"] as const) {
     const kernel = chooseAttention(plan.gpu.capabilities, side, {
       widths: sizes,
-      dtype: commonType(q, kv, kr, d_o),
+      dtype,
       length,
       ...(blocks && { blocks }),
     });

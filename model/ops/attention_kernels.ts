@@ -47,6 +47,8 @@ export interface BlockShape {
 export interface AttentionOptions {
   /** A shape of blocks instead of the chosen one. */
   readonly blocks?: BlockShape;
+  /** Backward, computes scores twice even where they could be stored. */
+  readonly recompute?: boolean;
 }
 
 /** A kernel that was chosen. */
@@ -181,10 +183,10 @@ export function chooseAttention(
 }
 
 /** Tokens that sequences are whole multiples of on matrix units. */
-const MATRIX_ROWS = 128;
+export const MATRIX_ROWS = 128;
 
 /** Whether the kernels for matrix units can run: units of 16 × 16, subgroups of 32, widths that registers and workgroup memory hold. */
-function fitsMatrixUnits(
+export function fitsMatrixUnits(
   capabilities: Capabilities,
   { d_nope, d_rope, d_v }: HeadWidths,
   length: number,

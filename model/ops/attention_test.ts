@@ -87,7 +87,7 @@ async function check(
   sizes: AttentionSizes,
   options: AttentionOptions & { dtype?: DType; tolerance?: number; spread?: number } = {},
 ) {
-  const { dtype = "f32", tolerance = dtype === "f16" ? 2e-3 : 5e-6, blocks, spread } = options;
+  const { dtype = "f32", tolerance = dtype === "f16" ? 2e-3 : 5e-6, spread, ...kind } = options;
   const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
   const tokens = batch * length;
   const values = inputsOf(sizes, dtype, spread);
@@ -113,7 +113,7 @@ async function check(
     kv: input("kv", heads * (d_nope + d_v)),
     kr: input("kr", d_rope),
     ...out,
-    ...(blocks && { blocks }),
+    ...kind,
   };
   const kernels: string[] = [];
   const actual = await runOnce(gpu, (plan) => {
@@ -124,7 +124,7 @@ async function check(
   });
   const expected = reference(sizes, values);
   for (const name of ["o", "log_sum", "d_q", "d_kv", "d_kr"] as const) {
-    const what = `${name} of ${JSON.stringify({ ...sizes, dtype, blocks })}`;
+    const what = `${name} of ${JSON.stringify({ ...sizes, dtype, ...kind })}`;
     assertNear(actual[name], expected[name], { tolerance, what });
   }
   return { kernels, actual };
@@ -137,6 +137,13 @@ const TILED = [
   "attention_backward_tiled",
 ];
 const BLOCKED = TILED.map((name) => name.replace("tiled", "blocked"));
+/** The kernels of a backward pass whose scores are stored in so many parts. */
+const stored = (parts: number) => [
+  "attention_delta",
+  "attention_keys",
+  ...Array(5 * parts).fill("gemm_tiled"),
+  "attention_key_gradient",
+];
 /** A device that is not told to be software, with what this one has of memory. */
 const real = () => openTestGpu({ software: false });
 
@@ -157,7 +164,7 @@ Deno.test("tiled kernels compute attention within WebGPU's default limits", asyn
   const gpu = await openTestGpu({ software: false, f16: false, max_workgroup_bytes: 16384 });
   for (const dtype of ["f32", "f16"] as const) {
     const sizes = { batch: 2, length: 45, heads: 2, d_nope: 20, d_rope: 12, d_v: 28 };
-    assertEquals((await check(gpu, sizes, { dtype })).kernels, TILED);
+    assertEquals((await check(gpu, sizes, { dtype, recompute: true })).kernels, TILED);
   }
 });
 
@@ -165,7 +172,7 @@ Deno.test("blocked kernels compute attention where blocks are full", async () =>
   // Lengths that end within a block, at its end, and before its first one does.
   for (const [batch, length] of [[1, 90], [1, 128], [3, 5]] as const) {
     const sizes = { batch, length, heads: 2, d_nope: 32, d_rope: 32, d_v: 32 };
-    assertEquals((await check(await real(), sizes)).kernels, BLOCKED);
+    assertEquals((await check(await real(), sizes, { recompute: true })).kernels, BLOCKED);
   }
 });
 
@@ -173,7 +180,8 @@ Deno.test("blocked kernels compute attention where blocks are full", async () =>
 Deno.test("blocked kernels take packed halves, and widths that do not fill blocks", async () => {
   const gpu = await openTestGpu({ software: false, f16: false });
   const sizes = { batch: 2, length: 75, heads: 1, d_nope: 36, d_rope: 4, d_v: 72 };
-  assertEquals((await check(gpu, sizes, { dtype: "f16" })).kernels, BLOCKED);
+  const options = { dtype: "f16", recompute: true } as const;
+  assertEquals((await check(gpu, sizes, options)).kernels, BLOCKED);
 });
 
 Deno.test("blocked kernels take f16 and other shapes of blocks", async () => {
@@ -182,17 +190,47 @@ Deno.test("blocked kernels take f16 and other shapes of blocks", async () => {
   assertEquals((await check(await real(), sizes, { dtype: "f16", blocks })).kernels, BLOCKED);
 });
 
+Deno.test("gradients come from products over stored scores, some heads or sequences at a time", async () => {
+  const widths = { d_nope: 20, d_rope: 12, d_v: 36 };
+  // Two rows of tiles and three, which fold differently; a length that is no multiple of 4.
+  const few = { batch: 3, length: 131, heads: 2, ...widths };
+  assertEquals((await check(await real(), few)).kernels.slice(1), stored(1));
+  const many = { batch: 1, length: 260, heads: 3, ...widths };
+  assertEquals((await check(await real(), many, { dtype: "f16" })).kernels.slice(1), stored(1));
+  // Room for two of three heads; for two of three sequences.
+  const gpu = await openTestGpu({
+    software: false,
+    f16: false,
+    max_binding_bytes: 2 * 2 * 260 * 264,
+  });
+  for (const [batch, heads] of [[1, 3], [3, 1]] as const) {
+    const sizes = { batch, length: 260, heads, d_nope: 32, d_rope: 32, d_v: 32 };
+    assertEquals((await check(gpu, sizes, { dtype: "f16" })).kernels.slice(1), stored(2));
+  }
+});
+
 Deno.test("halves in whole blocks, on matrix units where the device has them", async () => {
   const gpu = await openTestGpu();
-  const kind = gpu.capabilities.software
-    ? "direct"
-    : matrixUnit(gpu.capabilities)
-    ? "matrix"
-    : "blocked";
-  for (const [length, d_v] of [[256, 64], [128, 32]] as const) {
-    const sizes = { batch: 2, length, heads: 2, d_nope: 64, d_rope: d_v, d_v };
-    const { kernels } = await check(gpu, sizes, { dtype: "f16" });
-    assertEquals(kernels, TILED.map((name) => name.replace("tiled", kind)));
+  const units = matrixUnit(gpu.capabilities) !== undefined;
+  const kind = gpu.capabilities.software ? "direct" : units ? "matrix" : "blocked";
+  const recomputed = TILED.map((name) => name.replace("tiled", kind));
+  const products = units
+    ? [
+      "attention_delta",
+      "attention_keys",
+      "attention_slopes_matrix",
+      ...Array(3).fill("gemm_matrix"),
+      "attention_key_gradient",
+    ]
+    : gpu.capabilities.software
+    ? recomputed.slice(1)
+    : stored(1);
+  for (const [length, d_v] of [[384, 64], [128, 32]] as const) {
+    const sizes = { batch: 2, length, heads: 3, d_nope: 64, d_rope: d_v, d_v };
+    for (const recompute of [true, false]) {
+      const { kernels } = await check(gpu, sizes, { dtype: "f16", recompute });
+      assertEquals(kernels.slice(1), recompute ? recomputed.slice(1) : products);
+    }
   }
   // Scores that spread far: maxima rise again and again.
   const sizes = { batch: 1, length: 256, heads: 1, d_nope: 64, d_rope: 64, d_v: 64 };

@@ -11,7 +11,7 @@ import reduceSource from "../../shaders/gemm_reduce.wgsl" with { type: "text" };
 import { type Binding, grid, read, readBits, update, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import { BYTES, roundUp, type Tensor } from "../gpu/tensor.ts";
-import { GPU_TILES, gpuKernel, MAX_SPLITS, SPLIT_TERMS } from "./gemm_kernels.ts";
+import { gpuKernel, type OperandShape, splitsOf } from "./gemm_kernels.ts";
 
 /** A matrix inside a tensor: which columns, and how far apart rows are. */
 export interface Matrix {
@@ -69,6 +69,23 @@ export interface GemmOptions {
   readonly epilogue?: Epilogue;
   /** The other addend of `add`, laid out as C. */
   readonly addend?: Tensor;
+}
+
+/** What a kernel's choice asks of an operand. */
+export function operandShape({ tensor, stride, start }: Matrix): OperandShape {
+  return { dtype: tensor.dtype, aligned: stride % 8 === 0 && start % 8 === 0 };
+}
+
+/** An operand as a kernel binds it, its stride and start in loads of so many numbers. */
+export function operand(
+  { tensor, stride, start }: Matrix,
+  lanes: 4 | 8,
+): { binding: Binding; stride: number; start: number } {
+  return {
+    binding: lanes === 8 ? readBits(tensor) : read(tensor),
+    stride: stride / lanes,
+    start: start / lanes,
+  };
 }
 
 /** Rounds of a loop that a software adapter runs for certain. */
@@ -181,46 +198,61 @@ export function gemm(
     });
     return;
   }
-  const { tile, step, kernel, bits, whole } = gpuKernel(plan.gpu.capabilities, {
+  const shape = {
     m,
     n,
     k,
     layout,
-    // Whether the operands can be read by eight halves.
-    halves: [a, b].every(({ tensor, stride, start }) =>
-      tensor.dtype === "f16" && stride % 8 === 0 && start % 8 === 0
-    ),
+    a: operandShape(a),
+    b: operandShape(b),
     linear: epilogue !== "gelu" && epilogue !== "gelu_backward",
     single: c.tensor.dtype === "f32" && (addend?.dtype ?? "f32") === "f32",
-  });
-  if (whole && k % step > 0) {
+  };
+  const chosen = gpuKernel(plan.gpu.capabilities, shape);
+  const { kernel, step } = chosen;
+  if (chosen.units && k % step > 0) {
     // Matrix units take whole steps; what is left of the sum is added without them.
     splitSum(plan, label, { a, b, c, layout, epilogue, addend, most: k - k % step });
     return;
   }
-  const operands = bits
-    ? {
-      bindings: { a: readBits(a.tensor), b: readBits(b.tensor) },
-      params: {
-        ...shared.params,
-        lda: a.stride / 8,
-        ldb: b.stride / 8,
-        a_start: a.start / 8,
-        b_start: b.start / 8,
-      },
+  const whole = n - n % 16;
+  if (chosen.units && layout === "nt" && n % 4 > 0 && whole >= chosen.tile_n) {
+    // Columns that end within a vec4 slow each tile down: they are a product of their own.
+    for (const [first, count] of [[0, whole], [whole, n - whole]] as const) {
+      gemm(plan, label, {
+        a,
+        b: { ...b, rows: count, start: b.start + first * b.stride },
+        c: { ...c, columns: count, start: c.start + first },
+        layout,
+        epilogue,
+        ...(addend && { addend }),
+      });
     }
-    : { bindings: { a: read(a.tensor), b: read(b.tensor) }, params: shared.params };
-  const tiles = Math.ceil(m / tile) * Math.ceil(n / tile);
-  const splits = Math.min(Math.floor(GPU_TILES / tiles), Math.floor(k / SPLIT_TERMS), MAX_SPLITS);
-  const tiled = { name: kernel.name, constants: { ...constants, ...kernel.constants } };
+    return;
+  }
+  const [left, right] = [operand(a, chosen.lanes_a), operand(b, chosen.lanes_b)];
+  const params = {
+    ...shared.params,
+    lda: left.stride,
+    ldb: right.stride,
+    a_start: left.start,
+    b_start: right.start,
+  };
+  const bindings = { a: left.binding, b: right.binding };
+  const tiles = Math.ceil(m / chosen.tile_m) * Math.ceil(n / chosen.tile_n);
+  const splits = splitsOf(chosen, shape);
+  const tiled = {
+    name: kernel.name,
+    constants: { ...constants, ...kernel.constants, PAIRED: false },
+  };
   if (splits < 2) {
     plan.dispatch({
       ...shared,
       ...tiled,
       source: epilogueSource + kernel.source,
       constants: { ...tiled.constants, SPLIT: false },
-      params: operands.params,
-      bindings: { ...operands.bindings, ...outputs },
+      params,
+      bindings: { ...bindings, ...outputs },
       workgroups: grid(tiles),
     });
     return;
@@ -233,8 +265,8 @@ export function gemm(
     ...tiled,
     source: kernel.source,
     constants: { ...tiled.constants, SPLIT: true, EPILOGUE: "none" },
-    params: { ...operands.params, splits, range: roundUp(Math.ceil(k / splits), step) },
-    bindings: { ...operands.bindings, p: write(partial) },
+    params: { ...params, splits, range: roundUp(Math.ceil(k / splits), step) },
+    bindings: { ...bindings, p: write(partial) },
     workgroups: grid(tiles * splits),
   });
   plan.dispatch({

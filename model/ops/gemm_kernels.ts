@@ -9,34 +9,46 @@ import tileSource from "../../shaders/gemm_tile.wgsl" with { type: "text" };
 import tiledSource from "../../shaders/gemm_tiled.wgsl" with { type: "text" };
 import type { Capabilities } from "../gpu/capabilities.ts";
 import type { Constants } from "../gpu/kernel.ts";
+import type { DType } from "../gpu/tensor.ts";
 import { matrixUnit } from "./matrix_unit.ts";
 
 /** Tiles that keep a large GPU busy: two for each of 132 multiprocessors. */
 export const GPU_TILES = 264;
 /** Terms of a sum that are worth a workgroup of their own. */
-export const SPLIT_TERMS = 256;
+const SPLIT_TERMS = 256;
 /** Parts that a sum is cut into at most, which bounds the workspace. */
-export const MAX_SPLITS = 64;
+const MAX_SPLITS = 64;
 
-/** Output numbers below which tiles of 128 would leave a GPU idle. */
-const LARGE = 128 * 128 * 64;
+/** Tiles of 128 that are enough to keep a GPU busy, where the sum is too short to be cut. */
+const FEW_TILES = 64;
 
-/** A kernel that computes square tiles of the product. */
+/** A kernel that computes tiles of the product. */
 export interface GpuKernel {
-  /** Rows and columns of a workgroup's tile. */
-  readonly tile: number;
+  /** Rows of a workgroup's tile. */
+  readonly tile_m: number;
+  /** Its columns. */
+  readonly tile_n: number;
   /** A range of the sum that a workgroup takes is a multiple of it. */
   readonly step: number;
-  /** Whether it reads its operands as bits, eight halves at a time, and counts strides and starts in eights. */
-  readonly bits: boolean;
-  /** Whether the sum has to be whole steps. */
-  readonly whole: boolean;
+  /** Numbers of a load of A, in which its start and stride are counted: four, or eight halves as bits. */
+  readonly lanes_a: 4 | 8;
+  /** The same for B. */
+  readonly lanes_b: 4 | 8;
+  /** Whether it runs on matrix units, which take whole steps. */
+  readonly units: boolean;
   /** What to dispatch. */
   readonly kernel: {
     readonly name: string;
     readonly source: string;
     readonly constants: Constants;
   };
+}
+
+/** An operand as far as it matters to a kernel. */
+export interface OperandShape {
+  readonly dtype: DType;
+  /** Whether its rows start at multiples of eight numbers. */
+  readonly aligned: boolean;
 }
 
 /** What is multiplied. */
@@ -49,67 +61,123 @@ export interface ProductShape {
   readonly k: number;
   /** Which operand is stored transposed. */
   readonly layout: "nn" | "nt" | "tn";
-  /** Whether both operands are f16 and aligned to eight of them. */
-  readonly halves: boolean;
+  readonly a: OperandShape;
+  readonly b: OperandShape;
   /** Whether the product may be made in parts that are added up. */
   readonly linear: boolean;
-  /** Whether the result is f32. */
+  /** Whether the result is f32, and so is what is added to it. */
   readonly single: boolean;
+  /** Products of this shape at once, each a causal part of it: 1 when absent. */
+  readonly pairs?: number;
+}
+
+/** Parts that a sum of `k` terms may be cut into. */
+function mostSplits(k: number): number {
+  return Math.min(Math.floor(k / SPLIT_TERMS), MAX_SPLITS);
+}
+
+/** Parts that the sum is cut into, so that few tiles keep a GPU busy; below 2: none. */
+export function splitsOf({ tile_m, tile_n }: GpuKernel, { m, n, k }: ProductShape): number {
+  const tiles = Math.ceil(m / tile_m) * Math.ceil(n / tile_n);
+  return Math.min(Math.floor(GPU_TILES / tiles), mostSplits(k));
 }
 
 /** Chooses the kernel for a product. */
 export function gpuKernel(capabilities: Capabilities, shape: ProductShape): GpuKernel {
-  const { m, n, k, layout, halves, linear, single } = shape;
-  const unit = halves && k >= MATRIX_STEP && (linear || k % MATRIX_STEP === 0)
-    ? matrixUnit(capabilities)
-    : undefined;
-  if (
-    unit && MATRIX_BYTES <= capabilities.max_workgroup_bytes &&
-    4 * capabilities.subgroup_max_size <= capabilities.max_invocations
-  ) {
-    return {
-      tile: MATRIX_TILE,
-      step: MATRIX_STEP,
-      bits: true,
-      whole: true,
-      kernel: {
-        name: "gemm_matrix",
-        source: tileSource + matrixSource,
-        constants: {
-          SUBGROUP_MATRIX: true,
-          SUBGROUP: capabilities.subgroup_max_size,
-          TILE: MATRIX_TILE,
-          STEP: MATRIX_STEP,
-          M: unit.m,
-          N: unit.n,
-          K: unit.k,
-          DIRECT: single && linear && m % unit.m === 0 && n % unit.n === 0,
-          CLAMPED: m < MATRIX_TILE || n < MATRIX_TILE || (layout === "nt" && n % 4 !== 0),
-        },
-      },
-    };
-  }
-  const tile = m * n >= LARGE ? 128 : 64;
-  // Two buffers of each operand; with less workgroup memory than they need, half the step costs 6 % of the speed.
-  const step = 4 * 4 * 16 * tile <= capabilities.max_workgroup_bytes ? 16 : 8;
-  // Loads of eight halves would leave half of the invocations idle on small tiles.
-  const bits = halves && tile === 128 && step === 16 && (layout === "tn" || k % 8 === 0);
-  return {
-    tile,
-    step: 2 * step,
-    bits,
-    whole: false,
-    kernel: {
-      name: "gemm_tiled",
-      source: tileSource + tiledSource,
-      constants: { TILE: tile, FRAGMENT: tile / 16, STEP: step, HALVES: bits },
-    },
-  };
+  return onMatrixUnits(capabilities, shape) ?? tiled(capabilities, shape);
 }
 
-/** Rows and columns of a workgroup's tile on matrix units. */
+/** Rows of a workgroup's tile on matrix units. */
 const MATRIX_TILE = 128;
 /** Terms of a sum that they take at a time. */
 const MATRIX_STEP = 32;
 /** Workgroup memory of `gemm_matrix.wgsl` at most: two tiles with padded rows, and invocations' numbers. */
 const MATRIX_BYTES = 2 * 2 * 128 * 40 + 4 * 4 * 64;
+
+function onMatrixUnits(capabilities: Capabilities, shape: ProductShape): GpuKernel | undefined {
+  const { m, n, k, layout, a, b, linear, single, pairs } = shape;
+  if (![a, b].every(({ dtype, aligned }) => dtype === "f16" && aligned)) return undefined;
+  if (k < MATRIX_STEP || (!linear && k % MATRIX_STEP > 0)) return undefined;
+  const unit = matrixUnit(capabilities);
+  if (
+    !unit || MATRIX_BYTES > capabilities.max_workgroup_bytes ||
+    4 * capabilities.subgroup_max_size > capabilities.max_invocations
+  ) return undefined;
+  const tile_m = MATRIX_TILE;
+  const tile_n = n <= 64 ? 64 : MATRIX_TILE;
+  if (pairs !== undefined && (m % tile_m > 0 || n % tile_n > 0 || k % MATRIX_STEP > 0)) {
+    return undefined;
+  }
+  return {
+    tile_m,
+    tile_n,
+    step: MATRIX_STEP,
+    lanes_a: 8,
+    lanes_b: 8,
+    units: true,
+    kernel: {
+      name: "gemm_matrix",
+      source: tileSource + matrixSource,
+      constants: {
+        SUBGROUP_MATRIX: true,
+        SUBGROUP: capabilities.subgroup_max_size,
+        TILE_M: tile_m,
+        TILE_N: tile_n,
+        STEP: MATRIX_STEP,
+        M: unit.m,
+        N: unit.n,
+        K: unit.k,
+        DIRECT: single && linear && m % unit.m === 0 && n % unit.n === 0,
+        CLAMPED: m < tile_m || n < tile_n || (layout === "nt" && n % 4 !== 0),
+      },
+    },
+  };
+}
+
+/** Tiles of `gemm_tiled.wgsl`, the fastest first, and the rows and columns of an invocation's part. */
+const TILES = [
+  { tile_m: 128, tile_n: 128, fragment: 8 },
+  { tile_m: 128, tile_n: 64, fragment: 8 },
+  { tile_m: 64, tile_n: 64, fragment: 4 },
+] as const;
+
+function tiled(capabilities: Capabilities, shape: ProductShape): GpuKernel {
+  const { m, n, k, layout, a, b, pairs = 1 } = shape;
+  /** Numbers that tiles compute, those beyond the result included. */
+  const area = (tile_m: number, tile_n: number) =>
+    Math.ceil(m / tile_m) * tile_m * Math.ceil(n / tile_n) * tile_n;
+  const { tile_m, tile_n, fragment } = TILES.find((tile) => {
+    const tiles = pairs * Math.ceil(m / tile.tile_m) * Math.ceil(n / tile.tile_n);
+    return (tiles >= FEW_TILES || tiles * mostSplits(k) >= GPU_TILES) &&
+      area(tile.tile_m, tile.tile_n) <= 1.25 * area(64, 64);
+  }) ?? TILES[2];
+  // Two buffers of each operand; with less workgroup memory than they need, half the step costs 6 % of the speed.
+  const step = 4 * 2 * 16 * (tile_m + tile_n) <= capabilities.max_workgroup_bytes ? 16 : 8;
+  // Operands that are stored K-major go through by eights, unless half of the invocations would have nothing to load.
+  const lanes = (operand: OperandShape, turned: boolean) =>
+    operand.dtype === "f16" && operand.aligned && !turned && fragment === 8 && step === 16 ? 8 : 4;
+  const lanes_a = lanes(a, layout !== "tn");
+  const lanes_b = lanes(b, layout === "nt");
+  const type = ({ dtype }: OperandShape, lanes: 4 | 8) =>
+    lanes === 8 ? "vec4u" : dtype === "f32" ? "vec4f" : capabilities.f16 ? "vec4<f16>" : "vec2u";
+  return {
+    tile_m,
+    tile_n,
+    step: 2 * step,
+    lanes_a,
+    lanes_b,
+    units: false,
+    kernel: {
+      name: "gemm_tiled",
+      source: tileSource + tiledSource,
+      constants: {
+        TILE_M: tile_m,
+        TILE_N: tile_n,
+        FRAGMENT: fragment,
+        STEP: step,
+        TYPE_A: type(a, lanes_a),
+        TYPE_B: type(b, lanes_b),
+      },
+    },
+  };
+}

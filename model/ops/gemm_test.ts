@@ -170,6 +170,14 @@ for (const software of [true, false]) {
         const c = { m: 1030, n: 1044, k: 72, epilogue: "none", pad: 0, start: 0 } as const;
         for (const layout of LAYOUTS) {
           await check(gpu, { ...c, layout, dtype: "f16" }, 2e-3, 49);
+          await check(gpu, { ...c, layout, dtype: "f32", k: 70, m: 1029 }, 2e-6, 49);
+        }
+      });
+      await t.step("tiles of 128 × 64", async () => {
+        const c = { m: 8130, n: 57, k: 72, epilogue: "none", pad: 0, start: 0 } as const;
+        for (const layout of LAYOUTS) {
+          await check(gpu, { ...c, layout, dtype: "f16" }, 2e-3, 391);
+          await check(gpu, { ...c, layout, dtype: "f32", k: 70 }, 2e-6, 391);
         }
       });
     }

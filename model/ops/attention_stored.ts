@@ -1,0 +1,262 @@
+/**
+ * Attention's backward pass as matrix products over scores that are in memory, some sequences or heads at a time:
+ *
+ * ```
+ * S = exp(scale·Q Kᵀ − log_sum)    G = scale·S ∘ (dO Vᵀ − delta)    dV = Sᵀ dO    dK = Gᵀ Q    dQ = G K
+ * ```
+ *
+ * Five products for each score instead of seven, at the speed of matrix products; it costs a workspace and its traffic.
+ *
+ * @module
+ */
+
+import slopesSource from "../../shaders/attention_slopes_matrix.wgsl" with { type: "text" };
+import gradientSource from "../../shaders/attention_key_gradient.wgsl" with { type: "text" };
+import keysSource from "../../shaders/attention_keys.wgsl" with { type: "text" };
+import type { Capabilities } from "../gpu/capabilities.ts";
+import { f32, grid, read, readBits, readScalar, write, writeBits } from "../gpu/kernel.ts";
+import type { Plan } from "../gpu/plan.ts";
+import { BYTES, type DType, roundUp, type Tensor } from "../gpu/tensor.ts";
+import type { AttentionBackward, AttentionSizes } from "./attention.ts";
+import { fitsMatrixUnits, MATRIX_ROWS } from "./attention_kernels.ts";
+import { matrix } from "./gemm.ts";
+import { gemmPaired, type PairedMatrix, type PairedRows } from "./gemm_paired.ts";
+
+/** Bytes of the shares at most, and of their slopes. */
+const STORED_BYTES = 512 << 20;
+/** Widths of heads from which on products fill their tiles well enough. */
+const MIN_WIDTH = 32;
+
+/** Sequences, or heads of one sequence, whose scores are in memory at a time. */
+export interface StoredPairs {
+  readonly sequences: number;
+  readonly heads: number;
+}
+
+/** How many scores of an attention are stored at a time; undefined where they should not be. */
+export function storedPairs(
+  capabilities: Capabilities,
+  sizes: AttentionSizes,
+  dtype: DType | undefined,
+): StoredPairs | undefined {
+  const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
+  if (capabilities.software || dtype === undefined || Math.min(d_nope + d_rope, d_v) < MIN_WIDTH) {
+    return undefined;
+  }
+  const bytes = Math.min(STORED_BYTES, capabilities.max_binding_bytes);
+  const pairs = Math.floor(bytes / (BYTES[dtype] * length * roundUp(length, 8)));
+  if (pairs < 1) return undefined;
+  const sequences = Math.min(batch, Math.floor(pairs / heads));
+  return sequences > 0 ? { sequences, heads } : { sequences: 1, heads: pairs };
+}
+
+/** Records the gradients by products; `delta` `[heads, T]` is what the softmax's backward pass subtracts. */
+export function storedBackward(
+  plan: Plan,
+  label: string,
+  operands: AttentionBackward & {
+    readonly delta: Tensor;
+    readonly stored: StoredPairs;
+  },
+): void {
+  const { sizes, q, kv, kr, log_sum, delta, d_o, d_q, d_kv, d_kr, stored } = operands;
+  const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
+  const tokens = batch * length;
+  const qk = d_nope + d_rope;
+  const width = roundUp(length, 8);
+  const workspace = (name: string, shape: number[]) =>
+    plan.tensor(`${label}.${name}`, shape, { dtype: q.dtype, owner: "workspace" });
+  const keys = workspace("keys", [tokens, heads * qk]);
+  const d_keys = workspace("d_keys", [tokens, heads * qk]);
+  const squares = [stored.sequences * stored.heads, length, width];
+  const shares = workspace("shares", squares);
+  const slopes = workspace("slopes", squares);
+  const move = {
+    constants: { NOPE4: d_nope / 4, ROPE4: d_rope / 4, V4: d_v / 4 },
+    params: { tokens, heads },
+    workgroups: grid(Math.ceil(tokens * heads * qk / 4 / 256)),
+  };
+  plan.dispatch({
+    ...move,
+    label: `${label}.keys`,
+    name: "attention_keys",
+    source: keysSource,
+    bindings: { kv: read(kv), kr: read(kr), keys: write(keys) },
+    bytes: 2 * BYTES[keys.dtype] * keys.size,
+  });
+  for (let sequence = 0; sequence < batch; sequence += stored.sequences) {
+    for (let head = 0; head < heads; head += stored.heads) {
+      const part: Part = {
+        first: { sequence, head },
+        pairs: {
+          sequences: Math.min(stored.sequences, batch - sequence),
+          heads: Math.min(stored.heads, heads - head),
+        },
+      };
+      const tensors = { ...operands, keys, d_keys, shares, slopes };
+      if (q.dtype === "f16" && fitsMatrixUnits(plan.gpu.capabilities, sizes, length)) {
+        scoresOnUnits(plan, label, part, tensors);
+      } else {
+        scoresByProducts(plan, label, part, tensors);
+      }
+      gradientsByProducts(plan, label, part, tensors);
+    }
+  }
+  plan.dispatch({
+    ...move,
+    label: `${label}.key_gradient`,
+    name: "attention_key_gradient",
+    source: gradientSource,
+    bindings: { d_keys: read(d_keys), d_kv: write(d_kv), d_kr: write(d_kr) },
+    bytes: 2 * BYTES[keys.dtype] * keys.size,
+  });
+}
+
+/** The pairs of sequence and head whose scores are in memory. */
+interface Part {
+  readonly first: { readonly sequence: number; readonly head: number };
+  readonly pairs: StoredPairs;
+}
+
+/** What the products of a part read and write. */
+interface StoredTensors extends AttentionBackward {
+  readonly delta: Tensor;
+  /** Whole keys `[T, heads·(nope+rope)]`. */
+  readonly keys: Tensor;
+  /** Their gradient. */
+  readonly d_keys: Tensor;
+  /** Shares of a part `[pairs, length, width]`: `S`. */
+  readonly shares: Tensor;
+  /** Gradients of its scores: `G`. */
+  readonly slopes: Tensor;
+}
+
+/** Where a part's matrices lie. */
+function places({ first, pairs }: Part, { batch, length, heads }: AttentionSizes) {
+  return {
+    /** In a tensor with a row a token: `count` columns of a head's `step`, after the first `skip`. */
+    columns: (tensor: Tensor, step: number, count = step, skip = 0): PairedMatrix => ({
+      ...matrix(tensor, {
+        rows: length,
+        columns: count,
+        stride: heads * step,
+        start: first.sequence * length * heads * step + first.head * step + skip,
+      }),
+      sequence: length * heads * step,
+      head: step,
+    }),
+    /** In a tensor of squares. */
+    square: (tensor: Tensor): PairedMatrix => ({
+      ...matrix(tensor, { rows: length, columns: length, stride: tensor.width }),
+      sequence: pairs.heads * length * tensor.width,
+      head: length * tensor.width,
+    }),
+    /** In a tensor `[heads, T]`. */
+    rows: (tensor: Tensor): PairedRows => ({
+      tensor,
+      start: first.head * batch * length + first.sequence * length,
+      sequence: length,
+      head: batch * length,
+    }),
+  };
+}
+
+/** Records a part's `S` and `G` as two products. */
+function scoresByProducts(plan: Plan, label: string, part: Part, tensors: StoredTensors): void {
+  const { sizes, q, kv, d_o, keys, shares, slopes, log_sum, delta } = tensors;
+  const { d_nope, d_rope, d_v } = sizes;
+  const { columns, square, rows } = places(part, sizes);
+  const shared = {
+    layout: "nt",
+    causal: "below",
+    pairs: part.pairs,
+  } as const;
+  const scale = 1 / Math.sqrt(d_nope + d_rope);
+  gemmPaired(plan, `${label}.shares`, {
+    ...shared,
+    a: columns(q, d_nope + d_rope),
+    b: columns(keys, d_nope + d_rope),
+    c: square(shares),
+    epilogue: { kind: "shares", log_sum: rows(log_sum), scale },
+  });
+  gemmPaired(plan, `${label}.slopes`, {
+    ...shared,
+    a: columns(d_o, d_v),
+    b: columns(kv, d_nope + d_v, d_v, d_nope),
+    c: square(slopes),
+    epilogue: { kind: "slopes", shares, delta: rows(delta), scale },
+  });
+}
+
+/** Records a part's `S` and `G` on matrix units, both at once. */
+function scoresOnUnits(plan: Plan, label: string, part: Part, tensors: StoredTensors): void {
+  const { sizes, q, kv, kr, d_o, shares, slopes, log_sum, delta } = tensors;
+  const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
+  const pairs = part.pairs.sequences * part.pairs.heads;
+  const widths = d_nope + d_rope + d_v;
+  plan.dispatch({
+    label: `${label}.slopes`,
+    name: "attention_slopes_matrix",
+    source: slopesSource,
+    constants: { SUBGROUP_MATRIX: true, NOPE4: d_nope / 4, ROPE4: d_rope / 4, V4: d_v / 4 },
+    params: {
+      tokens: batch * length,
+      length,
+      heads,
+      pairs,
+      pair_heads: part.pairs.heads,
+      first_head: part.first.head,
+      first_sequence: part.first.sequence,
+      blocks: length / MATRIX_ROWS,
+      width: shares.width / 8,
+      scale: f32(1 / Math.sqrt(d_nope + d_rope)),
+    },
+    bindings: {
+      q: readBits(q),
+      kv: readBits(kv),
+      kr: readBits(kr),
+      d_o: readBits(d_o),
+      log_sum: readScalar(log_sum),
+      delta: readScalar(delta),
+      shares: writeBits(shares),
+      slopes: writeBits(slopes),
+    },
+    workgroups: grid(pairs * length / MATRIX_ROWS),
+    flops: pairs * length * (length + 1) * widths,
+    // Half of two squares of halves; queries and keys, gradients and values.
+    bytes: pairs * 2 * length * (length + 2 * widths),
+  });
+}
+
+/** Records the gradients of queries, keys and values of a part. */
+function gradientsByProducts(plan: Plan, label: string, part: Part, tensors: StoredTensors): void {
+  const { sizes, q, d_o, d_q, d_kv, keys, d_keys, shares, slopes } = tensors;
+  const { d_nope, d_rope, d_v } = sizes;
+  const qk = d_nope + d_rope;
+  const { columns, square } = places(part, sizes);
+  const { pairs } = part;
+  gemmPaired(plan, `${label}.d_v`, {
+    a: square(shares),
+    b: columns(d_o, d_v),
+    c: columns(d_kv, d_nope + d_v, d_v, d_nope),
+    layout: "tn",
+    causal: "from",
+    pairs,
+  });
+  gemmPaired(plan, `${label}.d_k`, {
+    a: square(slopes),
+    b: columns(q, qk),
+    c: columns(d_keys, qk),
+    layout: "tn",
+    causal: "from",
+    pairs,
+  });
+  gemmPaired(plan, `${label}.d_q`, {
+    a: square(slopes),
+    b: columns(keys, qk),
+    c: columns(d_q, qk),
+    layout: "nn",
+    causal: "until",
+    pairs,
+  });
+}

@@ -1,0 +1,152 @@
+/**
+ * Causal matrix products for every sequence and head at once: `C_p = epilogue(op(A_p) · op(B_p))`, of which only the causal part is computed.
+ *
+ * @module
+ */
+
+import epilogueSource from "../../shaders/gemm_epilogue.wgsl" with { type: "text" };
+import { type Binding, f32, grid, read, readScalar, write } from "../gpu/kernel.ts";
+import type { Plan } from "../gpu/plan.ts";
+import { BYTES, type Tensor } from "../gpu/tensor.ts";
+import { type Matrix, operand, operandShape } from "./gemm.ts";
+import { gpuKernel } from "./gemm_kernels.ts";
+
+/** Matrices of one shape inside a tensor, one for each sequence and head; the first one's place, and the others'. */
+export interface PairedMatrix extends Matrix {
+  /** Elements from a sequence's matrix to the next one's, a multiple of 4. */
+  readonly sequence: number;
+  /** Elements from a head's matrix to the next one's, a multiple of 4. */
+  readonly head: number;
+}
+
+/** A number for each row of each pair's result, inside a tensor of f32. */
+export interface PairedRows {
+  readonly tensor: Tensor;
+  /** Element of the first row of the first pair. */
+  readonly start: number;
+  /** Elements from a sequence's first row to the next one's. */
+  readonly sequence: number;
+  /** Elements from a head's first row to the next one's. */
+  readonly head: number;
+}
+
+/** What attention's backward pass does to scores before they are stored. */
+export type ScoreEpilogue =
+  /** `C = exp(scale·P − log_sum)` where the column is no later than the row, else 0: a head's shares. */
+  | { readonly kind: "shares"; readonly log_sum: PairedRows; readonly scale: number }
+  /** `C = scale·S ∘ (P − delta)`, where S are the shares: the gradients of the scores. */
+  | {
+    readonly kind: "slopes";
+    readonly shares: Tensor;
+    readonly delta: PairedRows;
+    readonly scale: number;
+  };
+
+/** Operands of {@linkcode gemmPaired}. */
+export interface PairedProduct {
+  readonly a: PairedMatrix;
+  readonly b: PairedMatrix;
+  readonly c: PairedMatrix;
+  /** Which operand is stored transposed: `nn` A·B, `nt` A·Bᵀ, `tn` Aᵀ·B. */
+  readonly layout: "nn" | "nt" | "tn";
+  /** How many pairs there are. */
+  readonly pairs: { readonly sequences: number; readonly heads: number };
+  /**
+   * What is computed: `below` the tiles of a square result on its diagonal and below it; `until` the terms up to the last row of a result's tile; `from`
+   * the terms from its first row on.
+   */
+  readonly causal: "below" | "until" | "from";
+  readonly epilogue?: ScoreEpilogue;
+}
+
+/** Records a causal product for each pair, accumulated in f32. Not for software adapters. */
+export function gemmPaired(plan: Plan, label: string, product: PairedProduct): void {
+  const { a, b, c, layout, causal, epilogue } = product;
+  const { sequences, heads } = product.pairs;
+  const pairs = sequences * heads;
+  const [m, k] = layout === "tn" ? [a.columns, a.rows] : [a.rows, a.columns];
+  const [n, bk] = layout === "nt" ? [b.rows, b.columns] : [b.columns, b.rows];
+  if (bk !== k || c.rows !== m || c.columns !== n || (causal === "below" ? m !== n : m !== k)) {
+    throw new RangeError(
+      `${label}: op(A) is ${m}×${k} (${a.tensor.name}), op(B) ${bk}×${n} (${b.tensor.name}), C ${c.rows}×${c.columns} (${c.tensor.name}), causal ${causal}`,
+    );
+  }
+  const chosen = gpuKernel(plan.gpu.capabilities, {
+    m,
+    n,
+    k,
+    layout,
+    a: pairedShape(a),
+    b: pairedShape(b),
+    linear: epilogue === undefined,
+    single: c.tensor.dtype === "f32",
+    pairs,
+  });
+  const { tile_m, tile_n, kernel } = chosen;
+  const left = operand(a, chosen.lanes_a);
+  const right = operand(b, chosen.lanes_b);
+  const rows = epilogue && (epilogue.kind === "shares" ? epilogue.log_sum : epilogue.delta);
+  const down = Math.ceil(m / tile_m);
+  /** The rows of tiles in twos that make whole ones together: see gemm_tile.wgsl. */
+  const tiles = causal === "below"
+    ? Math.ceil(down / 2) * (down + 1)
+    : down * Math.ceil(n / tile_n);
+  /** Numbers of a square of shares on and below its diagonal. */
+  const half = m * (m + 1) / 2;
+  const square = causal === "below" ? c : a;
+  const bytes = [a, b, c].reduce(
+    (sum, x) => sum + BYTES[x.tensor.dtype] * (x === square ? half : x.rows * x.columns),
+    epilogue?.kind === "slopes" ? BYTES[epilogue.shares.dtype] * half : 0,
+  );
+  const outputs: Record<string, Binding> = { c: write(c.tensor) };
+  if (epilogue?.kind === "shares") outputs["log_sum"] = readScalar(epilogue.log_sum.tensor);
+  if (epilogue?.kind === "slopes") {
+    outputs["e"] = read(epilogue.shares);
+    outputs["delta"] = readScalar(epilogue.delta.tensor);
+  }
+  plan.dispatch({
+    label,
+    name: kernel.name,
+    source: epilogueSource + kernel.source,
+    constants: {
+      LAYOUT: layout,
+      EPILOGUE: epilogue?.kind ?? "none",
+      SPLIT: false,
+      PAIRED: causal,
+      ...kernel.constants,
+    },
+    params: {
+      m,
+      n,
+      k,
+      lda: left.stride,
+      ldb: right.stride,
+      ldc: c.stride / 4,
+      a_start: left.start,
+      b_start: right.start,
+      c_start: c.start / 4,
+      pairs,
+      heads,
+      a_sequence: a.sequence / chosen.lanes_a,
+      a_head: a.head / chosen.lanes_a,
+      b_sequence: b.sequence / chosen.lanes_b,
+      b_head: b.head / chosen.lanes_b,
+      c_sequence: c.sequence / 4,
+      c_head: c.head / 4,
+      s_start: rows?.start ?? 0,
+      s_sequence: rows?.sequence ?? 0,
+      s_head: rows?.head ?? 0,
+      scale: f32(epilogue?.scale ?? 1),
+    },
+    bindings: { a: left.binding, b: right.binding, ...outputs },
+    workgroups: grid(pairs * tiles),
+    flops: 2 * pairs * half * (causal === "below" ? k : n),
+    bytes: pairs * bytes,
+  });
+}
+
+/** Every pair's matrix has to be aligned for loads of eights. */
+function pairedShape(matrix: PairedMatrix) {
+  const { dtype, aligned } = operandShape(matrix);
+  return { dtype, aligned: aligned && matrix.sequence % 8 === 0 && matrix.head % 8 === 0 };
+}

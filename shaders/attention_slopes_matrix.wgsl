@@ -1,0 +1,160 @@
+// Shares of causal attention and the gradients of its scores on matrix units, for the products of attention_stored.ts: for queries i and keys j ≤ i
+// shares = exp(scale · q kᵀ − log_sum)    slopes = scale · shares ∘ (d_o vᵀ − delta)    and zeros for later keys of a block on the diagonal.
+//
+// q [T, heads·(NOPE+ROPE)], kv [T, heads·(NOPE+V)], kr [T, ROPE], d_o [T, heads·V]: f16, read as bits. log_sum, delta [heads, T]. shares, slopes: a square of
+// length × length f16 for each pair, rows `width` eights apart, written as bits. Pair p: head first_head + p % pair_heads of sequence first_sequence + p / pair_heads.
+//
+// A workgroup of four subgroups owns 128 queries of a head, a subgroup 32 of them as matrices in registers with their d_o. Keys and values come in tiles of 32
+// rows, the next from memory while one is used; what is loaded from a tile serves both of a subgroup's strips of 16 rows. Each product over a width leaves
+// the units through workgroup memory, where an invocation takes eight columns of four rows. Bound by writing, and by workgroup memory.
+
+const M = 16u;
+// Widths in eights of halves.
+const NOPE8 = NOPE4 / 2u;
+const ROPE8 = ROPE4 / 2u;
+const V8 = V4 / 2u;
+const QK8 = NOPE8 + ROPE8;
+const KV8 = NOPE8 + V8;
+const LANES = 128u;
+const OWN = 128u;
+const OTHER = 32u;
+// Rows are padded, so that the rows of a matrix fall on different banks.
+const STRIDE_K = QK8 + 1u;
+const STRIDE_V = V8 + 1u;
+const STRIDE_S = OTHER / 4u + 1u;
+
+{% set depth = (NOPE4 + ROPE4) // 4 %}
+{% set wide = V4 // 4 %}
+var<workgroup> keys: array<vec4u, OTHER * STRIDE_K>;
+var<workgroup> values: array<vec4u, OTHER * STRIDE_V>;
+var<workgroup> scores: array<vec4f, OWN * STRIDE_S>;
+
+fn bits(low: vec4f, high: vec4f) -> vec4u {
+  return vec4u(bitcast<vec2u>(vec4<f16>(low)), bitcast<vec2u>(vec4<f16>(high)));
+}
+
+{# Starts to load a tile. #}
+{% macro fetch(j) %}
+{% for i in range(NOPE4 // 8) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    next_n{{ i }} = kv[((first + {{ j }} + item / NOPE8) * params.heads + head) * KV8 + item % NOPE8];
+  }
+{% endfor %}
+{% for i in range(ROPE4 // 8) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    next_r{{ i }} = kr[(first + {{ j }} + item / ROPE8) * ROPE8 + item % ROPE8];
+  }
+{% endfor %}
+{% for i in range(V4 // 8) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    next_v{{ i }} = kv[((first + {{ j }} + item / V8) * params.heads + head) * KV8 + NOPE8 + item % V8];
+  }
+{% endfor %}
+{% endmacro %}
+{% macro put() %}
+{% for i in range(NOPE4 // 8) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    keys[item / NOPE8 * STRIDE_K + item % NOPE8] = next_n{{ i }};
+  }
+{% endfor %}
+{% for i in range(ROPE4 // 8) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    keys[item / ROPE8 * STRIDE_K + NOPE8 + item % ROPE8] = next_r{{ i }};
+  }
+{% endfor %}
+{% for i in range(V4 // 8) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    values[item / V8 * STRIDE_V + item % V8] = next_v{{ i }};
+  }
+{% endfor %}
+{% endmacro %}
+{# The product of own rows with a tile's, into the subgroup's rows of `scores`. #}
+{% macro meet(own, count, tile, stride) %}
+{% for r in range(2) %}{% for c in range(2) %}
+      var s{{ r }}_{{ c }} = subgroup_matrix_result<f32, 16, 16>();
+{% endfor %}{% endfor %}
+{% for d in range(count) %}{% for c in range(2) %}
+      let t{{ d }}_{{ c }} = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>(&{{ tile }}, {{ c }}u * M * {{ stride }} + {{ 2 * d }}u, {{ stride }});
+{% for r in range(2) %}
+      s{{ r }}_{{ c }} = subgroupMatrixMultiplyAccumulate({{ own }}{{ r }}_{{ d }}, t{{ d }}_{{ c }}, s{{ r }}_{{ c }});
+{% endfor %}
+{% endfor %}{% endfor %}
+{% endmacro %}
+{% macro leave() %}
+{% for r in range(2) %}{% for c in range(2) %}
+      subgroupMatrixStore<row_major>(&scores, (strip + {{ r }}u * M) * STRIDE_S + {{ 4 * c }}u, s{{ r }}_{{ c }}, STRIDE_S);
+{% endfor %}{% endfor %}
+{% endmacro %}
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let work = workgroup_number(id, count);
+  let pair = work % params.pairs;
+  // The whole workgroup leaves together, so the barriers below stay uniform.
+  if (work / params.pairs >= params.blocks) { return; }
+  // The rows with the most work start first.
+  let top = (params.blocks - 1u - work / params.pairs) * OWN;
+  let head = params.first_head + pair % params.pair_heads;
+  let first = (params.first_sequence + pair / params.pair_heads) * params.length;
+  let strip = lane / 32u * 32u;
+{% for r in range(2) %}
+{% for d in range(depth) %}
+  let q{{ r }}_{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&q, ((first + top + strip + {{ r }}u * M) * params.heads + head) * QK8 + {{ 2 * d }}u, params.heads * QK8);
+{% endfor %}
+{% for d in range(wide) %}
+  let o{{ r }}_{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&d_o, ((first + top + strip + {{ r }}u * M) * params.heads + head) * V8 + {{ 2 * d }}u, params.heads * V8);
+{% endfor %}
+{% endfor %}
+  // This invocation's rows are eight apart, and its columns eight in a row.
+  let row = strip + lane % 32u / 4u;
+  let part = lane % 4u;
+  let result = (pair * params.length + top + row) * params.width + part;
+{% for n in range(4) %}
+  let sum{{ n }} = log_sum[head * params.tokens + first + top + row + {{ 8 * n }}u];
+  let delta{{ n }} = delta[head * params.tokens + first + top + row + {{ 8 * n }}u];
+{% endfor %}
+{% for i in range(NOPE4 // 8) %}
+  var next_n{{ i }}: vec4u;
+{% endfor %}
+{% for i in range(ROPE4 // 8) %}
+  var next_r{{ i }}: vec4u;
+{% endfor %}
+{% for i in range(V4 // 8) %}
+  var next_v{{ i }}: vec4u;
+{% endfor %}
+{{ fetch("0u") }}
+{{ put() }}
+  let end = top + OWN;
+  for (var j = 0u; j < end; j += OTHER) {
+    workgroupBarrier();
+    let ahead = min(j + OTHER, end - OTHER);
+{{ fetch("ahead") }}
+    {
+{{ meet("q", depth, "keys", "STRIDE_K") }}
+{{ leave() }}
+    }
+    workgroupBarrier();
+    let column = j + 8u * part + vec4u(0u, 1u, 2u, 3u);
+{% for n in range(4) %}
+    let at{{ n }} = (row + {{ 8 * n }}u) * STRIDE_S + 2u * part;
+    let low{{ n }} = select(vec4f(), exp(scores[at{{ n }}] * params.scale - sum{{ n }}), column <= vec4u(top + row + {{ 8 * n }}u));
+    let high{{ n }} = select(vec4f(), exp(scores[at{{ n }} + 1u] * params.scale - sum{{ n }}), column + 4u <= vec4u(top + row + {{ 8 * n }}u));
+    shares[result + {{ 8 * n }}u * params.width + j / 8u] = bits(low{{ n }}, high{{ n }});
+{% endfor %}
+    {
+{{ meet("o", wide, "values", "STRIDE_V") }}
+      workgroupBarrier();
+{{ leave() }}
+    }
+    workgroupBarrier();
+{% for n in range(4) %}
+    slopes[result + {{ 8 * n }}u * params.width + j / 8u] = bits(params.scale * low{{ n }} * (scores[at{{ n }}] - delta{{ n }}), params.scale * high{{ n }} * (scores[at{{ n }} + 1u] - delta{{ n }}));
+{% endfor %}
+{{ put() }}
+  }
+}
