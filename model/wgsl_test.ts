@@ -19,6 +19,7 @@ import { copyThrough, copyVariants } from "./ops/copy.ts";
 import { crossEntropy } from "./ops/cross_entropy.ts";
 import { embeddingBackward, embeddingForward } from "./ops/embedding.ts";
 import { type Epilogue, gemm } from "./ops/gemm.ts";
+import { matrix, turn } from "./ops/matrix.ts";
 import { recordUpdate, sumInto } from "./ops/optimizer.ts";
 import { rmsnormBackward, rmsnormForward } from "./ops/rmsnorm.ts";
 import { countUsage, queryStatistics } from "./ops/routing.ts";
@@ -52,6 +53,9 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
           }
         }
       }
+    }
+    for (const dtype of ["f32", "f16"] as const) {
+      turn(plan, "turned", matrix(t("a", [64, 32], dtype)));
     }
     return [plan];
   },

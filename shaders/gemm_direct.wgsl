@@ -84,7 +84,10 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for r in range(ROWS) %}
   if (row + {{ r }}u < params.m) {
 {% for c in range(COLUMNS) %}
-    if (column + {{ c }}u < columns4) { finish(params.c_start + (row + {{ r }}u) * params.ldc + column + {{ c }}u, row + {{ r }}u, column + {{ c }}u, {{ acc(r, c) }}); }
+    if (column + {{ c }}u < columns4) {
+      let at = params.c_start + (row + {{ r }}u) * params.ldc + column + {{ c }}u;
+      finish(at, row + {{ r }}u, column + {{ c }}u, {{ acc(r, c) }}, beside(at), 0.0);
+    }
 {% endfor %}
   }
 {% endfor %}

@@ -177,23 +177,32 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let strip = late / SUBGROUP * STRIP;
   let row0 = top + late / SUBGROUP / 2u * HALF_M;
   let column0 = (left + late / SUBGROUP % 2u * HALF_N) / 4u;
+{% set items = M * (TILE_N // 8) // SUBGROUP %}
 {% for i in range(rows) %}
+{% for s in range(items) %}
+  let item{{ i }}_{{ s }} = late % SUBGROUP + {{ s }}u * SUBGROUP;
+  let row{{ i }}_{{ s }} = row0 + {{ i }}u * M + item{{ i }}_{{ s }} / (HALF_N / 4u);
+  let column{{ i }}_{{ s }} = column0 + item{{ i }}_{{ s }} % (HALF_N / 4u);
+{% if not SPLIT %}
+  let at{{ i }}_{{ s }} = c_start + row{{ i }}_{{ s }} * params.ldc + column{{ i }}_{{ s }};
+  let other{{ i }}_{{ s }} = beside(at{{ i }}_{{ s }});
+  let of_row{{ i }}_{{ s }} = beside_row(min(row{{ i }}_{{ s }}, params.m - 1u));
+{% endif %}
+{% endfor %}
 {% for j in range(columns) %}
   subgroupMatrixStore<row_major>(&memory, subgroup * STRIP + {{ j }}u * N / 4u, c{{ i }}_{{ j }}, STRIDE_C);
 {% endfor %}
   workgroupBarrier();
-  for (var item = late % SUBGROUP; item < M * HALF_N / 4u; item += SUBGROUP) {
-    let row = row0 + {{ i }}u * M + item / (HALF_N / 4u);
-    let column = column0 + item % (HALF_N / 4u);
-    if (row >= own_top && row < params.m && column >= own_left / 4u && column < columns4) {
-      let v = bitcast<vec4f>(memory[strip + item / (HALF_N / 4u) * STRIDE_C + item % (HALF_N / 4u)]);
+{% for s in range(items) %}
+  if (row{{ i }}_{{ s }} >= own_top && row{{ i }}_{{ s }} < params.m && column{{ i }}_{{ s }} >= own_left / 4u && column{{ i }}_{{ s }} < columns4) {
+    let v = bitcast<vec4f>(memory[strip + item{{ i }}_{{ s }} / (HALF_N / 4u) * STRIDE_C + item{{ i }}_{{ s }} % (HALF_N / 4u)]);
 {% if SPLIT %}
-      store_p((split * params.m + row) * columns4 + column, v);
+    store_p((split * params.m + row{{ i }}_{{ s }}) * columns4 + column{{ i }}_{{ s }}, v);
 {% else %}
-      finish(c_start + row * params.ldc + column, row, column, v);
+    finish(at{{ i }}_{{ s }}, row{{ i }}_{{ s }}, column{{ i }}_{{ s }}, v, other{{ i }}_{{ s }}, of_row{{ i }}_{{ s }});
 {% endif %}
-    }
   }
+{% endfor %}
   workgroupBarrier();
 {% endfor %}
 {% endif %}

@@ -9,5 +9,6 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   if (i >= size) { return; }
   var sum = load_p(i);
   for (var split = 1u; split < params.splits; split++) { sum += load_p(split * size + i); }
-  finish(params.c_start + i / columns4 * params.ldc + i % columns4, i / columns4, i % columns4, sum);
+  let at = params.c_start + i / columns4 * params.ldc + i % columns4;
+  finish(at, i / columns4, i % columns4, sum, beside(at), 0.0);
 }

@@ -62,10 +62,14 @@ var<private> statistics: u32;
   let begin = 0u;
   let end = params.k;
 {% endif %}
-  let {{ top }} = tile / across * TILE_M;
-  let {{ left }} = tile % across * TILE_N;
   // The whole workgroup leaves together, so the barriers below stay uniform.
-  if ({{ top }} >= params.m) { return; }
+  if (tile >= across * down) { return; }
+  // Eight rows of tiles at a time, column by column: what neighbours read together stays in the cache.
+  let band = tile / (8u * across);
+  let bands = min(8u, down - 8u * band);
+  let within = tile % (8u * across);
+  let {{ top }} = (8u * band + within % bands) * TILE_M;
+  let {{ left }} = within / bands * TILE_N;
   let a_start = params.a_start;
   let b_start = params.b_start;
   let c_start = params.c_start;

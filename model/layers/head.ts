@@ -10,7 +10,8 @@
 
 import { BYTES, roundUp, type Tensor } from "../gpu/tensor.ts";
 import { crossEntropy } from "../ops/cross_entropy.ts";
-import { gemm, matrix } from "../ops/gemm.ts";
+import { gemm } from "../ops/gemm.ts";
+import { matrix } from "../ops/matrix.ts";
 import { rmsnormBackward, rmsnormForward } from "../ops/rmsnorm.ts";
 import type { LayerContext } from "./context.ts";
 

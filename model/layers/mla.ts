@@ -13,7 +13,8 @@
 import type { Tensor } from "../gpu/tensor.ts";
 import { attentionBackward, attentionForward, type AttentionSizes } from "../ops/attention.ts";
 import { cast } from "../ops/cast.ts";
-import { gemm, matrix } from "../ops/gemm.ts";
+import { gemm } from "../ops/gemm.ts";
+import { matrix } from "../ops/matrix.ts";
 import { rmsnormBackward, rmsnormForward } from "../ops/rmsnorm.ts";
 import { rope } from "../ops/rope.ts";
 import type { LayerContext } from "./context.ts";

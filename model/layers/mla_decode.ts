@@ -14,7 +14,8 @@
 
 import type { ModelConfig } from "../config.ts";
 import { type DType, Tensor } from "../gpu/tensor.ts";
-import { gemm, matrix } from "../ops/gemm.ts";
+import { gemm } from "../ops/gemm.ts";
+import { matrix } from "../ops/matrix.ts";
 import { appendRows, headProduct, latentAttention } from "../ops/latent_attention.ts";
 import { rmsnormForward } from "../ops/rmsnorm.ts";
 import { rope } from "../ops/rope.ts";

@@ -18,12 +18,17 @@ import { f32, grid, read, readBits, readScalar, write, writeBits } from "../gpu/
 import type { Plan } from "../gpu/plan.ts";
 import { BYTES, type DType, roundUp, type Tensor } from "../gpu/tensor.ts";
 import type { AttentionBackward, AttentionSizes } from "./attention.ts";
-import { fitsMatrixUnits, MATRIX_ROWS } from "./attention_kernels.ts";
-import { matrix } from "./gemm.ts";
+import { fitsMatrixUnits } from "./attention_kernels.ts";
+import { matrix, turn } from "./matrix.ts";
 import { gemmPaired, type PairedMatrix, type PairedRows } from "./gemm_paired.ts";
 
 /** Bytes of the shares at most, and of their slopes. */
-const STORED_BYTES = 512 << 20;
+const STORED_BYTES = 1 << 30;
+const SLOPE_ROWS = Number(Deno.env.get("SLOPE_ROWS") ?? 2);
+const SLOPE_SUBGROUPS = Number(Deno.env.get("SLOPE_SUBGROUPS") ?? 4);
+const SLOPE_OWN = 16 * SLOPE_ROWS * SLOPE_SUBGROUPS;
+/** Tokens of a sequence from on which operands of products without matrix units are worth transposing. */
+const TURNED_LENGTH = 256;
 /** Widths of heads from which on products fill their tiles well enough. */
 const MIN_WIDTH = 32;
 
@@ -59,7 +64,7 @@ export function storedBackward(
     readonly stored: StoredPairs;
   },
 ): void {
-  const { sizes, q, kv, kr, log_sum, delta, d_o, d_q, d_kv, d_kr, stored } = operands;
+  const { sizes, q, kv, kr, d_o, d_kv, d_kr, stored } = operands;
   const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
   const tokens = batch * length;
   const qk = d_nope + d_rope;
@@ -84,6 +89,13 @@ export function storedBackward(
     bindings: { kv: read(kv), kr: read(kr), keys: write(keys) },
     bytes: 2 * BYTES[keys.dtype] * keys.size,
   });
+  const units = q.dtype === "f16" && fitsMatrixUnits(plan.gpu.capabilities, sizes, length);
+  const turned = units || length % 8 > 0 || length < TURNED_LENGTH ? undefined : {
+    q: turn(plan, `${label}.q_turned`, matrix(q)).tensor,
+    keys: turn(plan, `${label}.keys_turned`, matrix(keys)).tensor,
+    kv: turn(plan, `${label}.kv_turned`, matrix(kv)).tensor,
+    d_o: turn(plan, `${label}.d_o_turned`, matrix(d_o)).tensor,
+  };
   for (let sequence = 0; sequence < batch; sequence += stored.sequences) {
     for (let head = 0; head < heads; head += stored.heads) {
       const part: Part = {
@@ -93,12 +105,8 @@ export function storedBackward(
           heads: Math.min(stored.heads, heads - head),
         },
       };
-      const tensors = { ...operands, keys, d_keys, shares, slopes };
-      if (q.dtype === "f16" && fitsMatrixUnits(plan.gpu.capabilities, sizes, length)) {
-        scoresOnUnits(plan, label, part, tensors);
-      } else {
-        scoresByProducts(plan, label, part, tensors);
-      }
+      const tensors = { ...operands, keys, d_keys, shares, slopes, turned };
+      (units ? scoresOnUnits : scoresByProducts)(plan, label, part, tensors);
       gradientsByProducts(plan, label, part, tensors);
     }
   }
@@ -125,6 +133,8 @@ interface StoredTensors extends AttentionBackward {
   readonly keys: Tensor;
   /** Their gradient. */
   readonly d_keys: Tensor;
+  /** Transposes, where they are worth it. */
+  readonly turned: Readonly<Record<"q" | "keys" | "kv" | "d_o", Tensor>> | undefined;
   /** Shares of a part `[pairs, length, width]`: `S`. */
   readonly shares: Tensor;
   /** Gradients of its scores: `G`. */
@@ -145,6 +155,17 @@ function places({ first, pairs }: Part, { batch, length, heads }: AttentionSizes
       sequence: length * heads * step,
       head: step,
     }),
+    /** The transpose of that, in a tensor with a column a token. */
+    turned: (tensor: Tensor, step: number, count = step, skip = 0): PairedMatrix => ({
+      ...matrix(tensor, {
+        rows: count,
+        columns: length,
+        stride: tensor.width,
+        start: (first.head * step + skip) * tensor.width + first.sequence * length,
+      }),
+      sequence: length,
+      head: step * tensor.width,
+    }),
     /** In a tensor of squares. */
     square: (tensor: Tensor): PairedMatrix => ({
       ...matrix(tensor, { rows: length, columns: length, stride: tensor.width }),
@@ -163,26 +184,29 @@ function places({ first, pairs }: Part, { batch, length, heads }: AttentionSizes
 
 /** Records a part's `S` and `G` as two products. */
 function scoresByProducts(plan: Plan, label: string, part: Part, tensors: StoredTensors): void {
-  const { sizes, q, kv, d_o, keys, shares, slopes, log_sum, delta } = tensors;
+  const { sizes, shares, slopes, log_sum, delta } = tensors;
   const { d_nope, d_rope, d_v } = sizes;
-  const { columns, square, rows } = places(part, sizes);
+  const qk = d_nope + d_rope;
+  const { columns, turned, square, rows } = places(part, sizes);
+  const { q, keys, kv, d_o } = tensors.turned ?? tensors;
+  const place = tensors.turned ? turned : columns;
   const shared = {
-    layout: "nt",
+    layout: tensors.turned ? "tn" : "nt",
     causal: "below",
     pairs: part.pairs,
   } as const;
-  const scale = 1 / Math.sqrt(d_nope + d_rope);
+  const scale = 1 / Math.sqrt(qk);
   gemmPaired(plan, `${label}.shares`, {
     ...shared,
-    a: columns(q, d_nope + d_rope),
-    b: columns(keys, d_nope + d_rope),
+    a: place(q, qk),
+    b: place(keys, qk),
     c: square(shares),
     epilogue: { kind: "shares", log_sum: rows(log_sum), scale },
   });
   gemmPaired(plan, `${label}.slopes`, {
     ...shared,
-    a: columns(d_o, d_v),
-    b: columns(kv, d_nope + d_v, d_v, d_nope),
+    a: place(d_o, d_v),
+    b: place(kv, d_nope + d_v, d_v, d_nope),
     c: square(slopes),
     epilogue: { kind: "slopes", shares, delta: rows(delta), scale },
   });
@@ -198,7 +222,14 @@ function scoresOnUnits(plan: Plan, label: string, part: Part, tensors: StoredTen
     label: `${label}.slopes`,
     name: "attention_slopes_matrix",
     source: slopesSource,
-    constants: { SUBGROUP_MATRIX: true, NOPE4: d_nope / 4, ROPE4: d_rope / 4, V4: d_v / 4 },
+    constants: {
+      SUBGROUP_MATRIX: true,
+      ROWS: SLOPE_ROWS,
+      LANES: 32 * SLOPE_SUBGROUPS,
+      NOPE4: d_nope / 4,
+      ROPE4: d_rope / 4,
+      V4: d_v / 4,
+    },
     params: {
       tokens: batch * length,
       length,
@@ -207,7 +238,7 @@ function scoresOnUnits(plan: Plan, label: string, part: Part, tensors: StoredTen
       pair_heads: part.pairs.heads,
       first_head: part.first.head,
       first_sequence: part.first.sequence,
-      blocks: length / MATRIX_ROWS,
+      blocks: length / SLOPE_OWN,
       width: shares.width / 8,
       scale: f32(1 / Math.sqrt(d_nope + d_rope)),
     },
@@ -221,7 +252,7 @@ function scoresOnUnits(plan: Plan, label: string, part: Part, tensors: StoredTen
       shares: writeBits(shares),
       slopes: writeBits(slopes),
     },
-    workgroups: grid(pairs * length / MATRIX_ROWS),
+    workgroups: grid(pairs * length / SLOPE_OWN),
     flops: pairs * length * (length + 1) * widths,
     // Half of two squares of halves; queries and keys, gradients and values.
     bytes: pairs * 2 * length * (length + 2 * widths),

@@ -138,9 +138,10 @@ const TILED = [
 ];
 const BLOCKED = TILED.map((name) => name.replace("tiled", "blocked"));
 /** The kernels of a backward pass whose scores are stored in so many parts. */
-const stored = (parts: number) => [
+const stored = (parts: number, turned = false) => [
   "attention_delta",
   "attention_keys",
+  ...Array(turned ? 4 : 0).fill("turn"),
   ...Array(5 * parts).fill("gemm_tiled"),
   "attention_key_gradient",
 ];
@@ -195,6 +196,8 @@ Deno.test("gradients come from products over stored scores, some heads or sequen
   // Two rows of tiles and three, which fold differently; a length that is no multiple of 4.
   const few = { batch: 3, length: 131, heads: 2, ...widths };
   assertEquals((await check(await real(), few)).kernels.slice(1), stored(1));
+  const whole = { batch: 2, length: 384, heads: 3, d_nope: 64, d_rope: 64, d_v: 64 };
+  assertEquals((await check(await real(), whole)).kernels.slice(1), stored(1, true));
   const many = { batch: 1, length: 260, heads: 3, ...widths };
   assertEquals((await check(await real(), many, { dtype: "f16" })).kernels.slice(1), stored(1));
   // Room for two of three heads; for two of three sequences.
@@ -224,12 +227,15 @@ Deno.test("halves in whole blocks, on matrix units where the device has them", a
     ]
     : gpu.capabilities.software
     ? recomputed.slice(1)
-    : stored(1);
+    : undefined;
   for (const [length, d_v] of [[384, 64], [128, 32]] as const) {
     const sizes = { batch: 2, length, heads: 3, d_nope: 64, d_rope: d_v, d_v };
     for (const recompute of [true, false]) {
       const { kernels } = await check(gpu, sizes, { dtype: "f16", recompute });
-      assertEquals(kernels.slice(1), recompute ? recomputed.slice(1) : products);
+      assertEquals(
+        kernels.slice(1),
+        recompute ? recomputed.slice(1) : products ?? stored(1, length >= 256),
+      );
     }
   }
   // Scores that spread far: maxima rise again and again.

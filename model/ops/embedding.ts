@@ -8,7 +8,7 @@ import forwardSource from "../../shaders/embedding_forward.wgsl" with { type: "t
 import { grid, read, readScalar, update, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import type { Tensor } from "../gpu/tensor.ts";
-import { matrix } from "./gemm.ts";
+import { matrix } from "./matrix.ts";
 import { rowsOf, segmentSum } from "./segment_sum.ts";
 import type { Sorted } from "./sort.ts";
 

@@ -20,7 +20,7 @@ import { grid, read, readScalar, update, write, writeScalar } from "../gpu/kerne
 import type { Plan } from "../gpu/plan.ts";
 import { BYTES, type DType, type Tensor } from "../gpu/tensor.ts";
 import { cast } from "./cast.ts";
-import type { Matrix } from "./gemm.ts";
+import type { Matrix } from "./matrix.ts";
 
 /** Which experts the tokens keep, and how they weigh. */
 export interface Kept {

@@ -11,7 +11,8 @@ import { read } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import type { DType, Tensor } from "../gpu/tensor.ts";
 import type { ExpertRange, Generator, Gradient } from "./experts.ts";
-import { type Epilogue, gemm, matrix } from "./gemm.ts";
+import { type Epilogue, gemm } from "./gemm.ts";
+import { matrix } from "./matrix.ts";
 import { segmentSum } from "./segment_sum.ts";
 import type { Sorted } from "./sort.ts";
 

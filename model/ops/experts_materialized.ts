@@ -23,7 +23,8 @@ import {
 } from "./experts.ts";
 import { applyExperts, canApplyExperts } from "./experts_apply.ts";
 import { generatorGradient, W1Gradient } from "./experts_gradient.ts";
-import { gemm, matrix } from "./gemm.ts";
+import { gemm } from "./gemm.ts";
+import { matrix } from "./matrix.ts";
 import type { Sorted } from "./sort.ts";
 
 /** Records `h` (context-aware: the codes' share of what `gelu` is applied to) of a range of experts. */

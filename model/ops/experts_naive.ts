@@ -13,7 +13,8 @@ import { grid, read, readScalar, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import { BYTES, type DType, type Tensor } from "../gpu/tensor.ts";
 import { activate, combine, type Gradient, type Kept, project } from "./experts.ts";
-import { type Epilogue, gemm, matrix } from "./gemm.ts";
+import { type Epilogue, gemm } from "./gemm.ts";
+import { matrix } from "./matrix.ts";
 import { rowsOf, segmentSum } from "./segment_sum.ts";
 import { sortByKey } from "./sort.ts";
 

@@ -8,47 +8,11 @@ import epilogueSource from "../../shaders/gemm_epilogue.wgsl" with { type: "text
 import geluSource from "../../shaders/gelu.wgsl" with { type: "text" };
 import directSource from "../../shaders/gemm_direct.wgsl" with { type: "text" };
 import reduceSource from "../../shaders/gemm_reduce.wgsl" with { type: "text" };
-import { type Binding, grid, read, readBits, update, write } from "../gpu/kernel.ts";
+import { type Binding, grid, read, update, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import { BYTES, roundUp, type Tensor } from "../gpu/tensor.ts";
-import { gpuKernel, type OperandShape, splitsOf } from "./gemm_kernels.ts";
-
-/** A matrix inside a tensor: which columns, and how far apart rows are. */
-export interface Matrix {
-  readonly tensor: Tensor;
-  readonly rows: number;
-  readonly columns: number;
-  /** Elements from one row to the next, a multiple of 4. */
-  readonly stride: number;
-  /** Element at which the matrix starts, a multiple of 4. */
-  readonly start: number;
-}
-
-/**
- * Sees a tensor as a matrix. Without options its last axis is the columns, all others the rows.
- *
- * Rows longer than `columns` (a padded width) must hold zeros beyond them.
- */
-export function matrix(
-  tensor: Tensor,
-  options: { rows?: number; columns?: number; stride?: number; start?: number } = {},
-): Matrix {
-  const stride = options.stride ?? tensor.width;
-  const columns = options.columns ?? stride;
-  const start = options.start ?? 0;
-  const rows = options.rows ?? tensor.size / stride;
-  if (stride % 4 !== 0 || start % 4 !== 0) {
-    throw new RangeError(
-      `Matrix in ${tensor.name} has stride ${stride} and start ${start}; both must be multiples of 4`,
-    );
-  }
-  if (start + (rows - 1) * stride + columns > roundUp(tensor.size, 4)) {
-    throw new RangeError(
-      `Matrix ${rows}×${columns} (stride ${stride}, start ${start}) exceeds ${tensor.name} of ${tensor.size}`,
-    );
-  }
-  return { tensor, rows, columns, stride, start };
-}
+import { gpuKernel, splitsOf, turnPays } from "./gemm_kernels.ts";
+import { type Matrix, matrix, operand, operandShape, turn } from "./matrix.ts";
 
 /** What happens to the product before it is stored. */
 export type Epilogue =
@@ -69,23 +33,6 @@ export interface GemmOptions {
   readonly epilogue?: Epilogue;
   /** The other addend of `add`, laid out as C. */
   readonly addend?: Tensor;
-}
-
-/** What a kernel's choice asks of an operand. */
-export function operandShape({ tensor, stride, start }: Matrix): OperandShape {
-  return { dtype: tensor.dtype, aligned: stride % 8 === 0 && start % 8 === 0 };
-}
-
-/** An operand as a kernel binds it, its stride and start in loads of so many numbers. */
-export function operand(
-  { tensor, stride, start }: Matrix,
-  lanes: 4 | 8,
-): { binding: Binding; stride: number; start: number } {
-  return {
-    binding: lanes === 8 ? readBits(tensor) : read(tensor),
-    stride: stride / lanes,
-    start: start / lanes,
-  };
 }
 
 /** Rounds of a loop that a software adapter runs for certain. */
@@ -213,6 +160,17 @@ export function gemm(
   if (chosen.units && k % step > 0) {
     // Matrix units take whole steps; what is left of the sum is added without them.
     splitSum(plan, label, { a, b, c, layout, epilogue, addend, most: k - k % step });
+    return;
+  }
+  if (turnPays(chosen, shape)) {
+    gemm(plan, label, {
+      a: turn(plan, `${label}.a`, a),
+      b: layout === "nt" ? turn(plan, `${label}.b`, b) : b,
+      c,
+      layout: "tn",
+      epilogue,
+      ...(addend && { addend }),
+    });
     return;
   }
   const whole = n - n % 16;

@@ -9,11 +9,11 @@ import tileSource from "../../shaders/gemm_tile.wgsl" with { type: "text" };
 import tiledSource from "../../shaders/gemm_tiled.wgsl" with { type: "text" };
 import type { Capabilities } from "../gpu/capabilities.ts";
 import type { Constants } from "../gpu/kernel.ts";
-import type { DType } from "../gpu/tensor.ts";
+import type { OperandShape } from "./matrix.ts";
 import { matrixUnit } from "./matrix_unit.ts";
 
-/** Tiles that keep a large GPU busy: two for each of 132 multiprocessors. */
-export const GPU_TILES = 264;
+/** Tiles that keep a large GPU busy, and that it works on at a time: two for each of 132 multiprocessors. */
+const GPU_TILES = 264;
 /** Terms of a sum that are worth a workgroup of their own. */
 const SPLIT_TERMS = 256;
 /** Parts that a sum is cut into at most, which bounds the workspace. */
@@ -44,13 +44,6 @@ export interface GpuKernel {
   };
 }
 
-/** An operand as far as it matters to a kernel. */
-export interface OperandShape {
-  readonly dtype: DType;
-  /** Whether its rows start at multiples of eight numbers. */
-  readonly aligned: boolean;
-}
-
 /** What is multiplied. */
 export interface ProductShape {
   /** Rows of the result. */
@@ -69,6 +62,8 @@ export interface ProductShape {
   readonly single: boolean;
   /** Products of this shape at once, each a causal part of it: 1 when absent. */
   readonly pairs?: number;
+  /** Whether tiles have to be square, and the largest there are. */
+  readonly square?: boolean;
 }
 
 /** Parts that a sum of `k` terms may be cut into. */
@@ -76,10 +71,30 @@ function mostSplits(k: number): number {
   return Math.min(Math.floor(k / SPLIT_TERMS), MAX_SPLITS);
 }
 
-/** Parts that the sum is cut into, so that few tiles keep a GPU busy; below 2: none. */
+/**
+ * Parts that the sum is cut into: the fewest whose tiles keep a GPU busy to within a few percent, in whole rounds of as many as it works on at a time. 1: none.
+ */
 export function splitsOf({ tile_m, tile_n }: GpuKernel, { m, n, k }: ProductShape): number {
   const tiles = Math.ceil(m / tile_m) * Math.ceil(n / tile_n);
-  return Math.min(Math.floor(GPU_TILES / tiles), mostSplits(k));
+  /** Rounds for each part of the sum: what the time goes by. */
+  const rounds = (splits: number) => Math.ceil(tiles * splits / GPU_TILES) / splits;
+  const counts = Array.from({ length: Math.max(1, mostSplits(k)) }, (_, i) => i + 1);
+  const least = Math.min(...counts.map(rounds));
+  return counts.find((splits) => rounds(splits) <= 1.04 * least)!;
+}
+
+/** Floating-point operations from which on a product is worth a dispatch before it. */
+const LONG = 8e9;
+/** Columns that each number of an operand meets, from which on it is worth transposing. */
+const WIDE = 512;
+
+/**
+ * Whether operands should be transposed by a kernel of their own first, so that both are stored K-major: a product without matrix units is 8 to 20 % faster then.
+ */
+export function turnPays({ units, tile_m, tile_n }: GpuKernel, shape: ProductShape): boolean {
+  const { m, n, k, layout } = shape;
+  return !units && layout !== "tn" && tile_m === 128 && tile_n === 128 && 2 * m * n * k >= LONG &&
+    n >= WIDE && (layout === "nn" || m >= WIDE);
 }
 
 /** Chooses the kernel for a product. */
@@ -146,16 +161,19 @@ function tiled(capabilities: Capabilities, shape: ProductShape): GpuKernel {
   /** Numbers that tiles compute, those beyond the result included. */
   const area = (tile_m: number, tile_n: number) =>
     Math.ceil(m / tile_m) * tile_m * Math.ceil(n / tile_n) * tile_n;
-  const { tile_m, tile_n, fragment } = TILES.find((tile) => {
+  const { tile_m, tile_n, fragment } = shape.square ? TILES[0] : TILES.find((tile) => {
     const tiles = pairs * Math.ceil(m / tile.tile_m) * Math.ceil(n / tile.tile_n);
     return (tiles >= FEW_TILES || tiles * mostSplits(k) >= GPU_TILES) &&
       area(tile.tile_m, tile.tile_n) <= 1.25 * area(64, 64);
   }) ?? TILES[2];
   // Two buffers of each operand; with less workgroup memory than they need, half the step costs 6 % of the speed.
   const step = 4 * 2 * 16 * (tile_m + tile_n) <= capabilities.max_workgroup_bytes ? 16 : 8;
-  // Operands that are stored K-major go through by eights, unless half of the invocations would have nothing to load.
+  // By eights, unless half of the invocations would have nothing to load, or a load might reach beyond the sum.
   const lanes = (operand: OperandShape, turned: boolean) =>
-    operand.dtype === "f16" && operand.aligned && !turned && fragment === 8 && step === 16 ? 8 : 4;
+    operand.dtype === "f16" && operand.aligned && fragment === 8 && step === 16 &&
+      (!turned || k % 8 === 0)
+      ? 8
+      : 4;
   const lanes_a = lanes(a, layout !== "tn");
   const lanes_b = lanes(b, layout === "nt");
   const type = ({ dtype }: OperandShape, lanes: 4 | 8) =>

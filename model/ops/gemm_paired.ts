@@ -8,8 +8,8 @@ import epilogueSource from "../../shaders/gemm_epilogue.wgsl" with { type: "text
 import { type Binding, f32, grid, read, readScalar, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import { BYTES, type Tensor } from "../gpu/tensor.ts";
-import { type Matrix, operand, operandShape } from "./gemm.ts";
 import { gpuKernel } from "./gemm_kernels.ts";
+import { type Matrix, operand, operandShape } from "./matrix.ts";
 
 /** Matrices of one shape inside a tensor, one for each sequence and head; the first one's place, and the others'. */
 export interface PairedMatrix extends Matrix {
@@ -81,6 +81,8 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
     linear: epilogue === undefined,
     single: c.tensor.dtype === "f32",
     pairs,
+    // What the other products read of a square ends with a tile of theirs, which is no larger.
+    square: causal === "below",
   });
   const { tile_m, tile_n, kernel } = chosen;
   const left = operand(a, chosen.lanes_a);

@@ -4,7 +4,8 @@ import type { Gpu } from "../gpu/device.ts";
 import { Plan } from "../gpu/plan.ts";
 import { type DType, Tensor } from "../gpu/tensor.ts";
 import { openTestGpu } from "../gpu/testing.ts";
-import { type Epilogue, gemm, matrix } from "./gemm.ts";
+import { type Epilogue, gemm } from "./gemm.ts";
+import { matrix, turn } from "./matrix.ts";
 import { assertNear, Inputs, noise, runOnce } from "./testing.ts";
 
 interface Case {
@@ -173,6 +174,12 @@ for (const software of [true, false]) {
           await check(gpu, { ...c, layout, dtype: "f32", k: 70, m: 1029 }, 2e-6, 49);
         }
       });
+      await t.step("operands that are transposed first", async () => {
+        const c = { m: 1021, n: 1030, k: 3864, epilogue: "accumulate", pad: 0, start: 4 } as const;
+        for (const layout of ["nn", "nt"] as const) {
+          await check(gpu, { ...c, layout, dtype: "f16" }, 5e-3, 340);
+        }
+      });
       await t.step("tiles of 128 × 64", async () => {
         const c = { m: 8130, n: 57, k: 72, epilogue: "none", pad: 0, start: 0 } as const;
         for (const layout of LAYOUTS) {
@@ -197,6 +204,26 @@ for (const software of [true, false]) {
     }
   });
 }
+
+Deno.test("turn() transposes a matrix inside a tensor", async () => {
+  const gpu = await openTestGpu();
+  using inputs = new Inputs(gpu);
+  for (const dtype of ["f32", "f16"] as const) {
+    // Columns 8 to 45 of 48; more than a workgroup's rows and columns.
+    const values = noise(37 * 48, 1).map((v) => Math.round(100 * v));
+    const x = inputs.tensor("x", [37, 48], { values, dtype });
+    const { y } = await runOnce(gpu, (plan) => {
+      const turned = turn(plan, "turned", matrix(x, { columns: 37, start: 8, stride: 48 }));
+      assertEquals([turned.rows, turned.columns, turned.stride], [37, 37, 40]);
+      return { y: turned.tensor };
+    });
+    for (let row = 0; row < 37; row++) {
+      for (let column = 0; column < 37; column++) {
+        assertEquals(y[column * 40 + row], values[row * 48 + 8 + column]);
+      }
+    }
+  }
+});
 
 Deno.test("gemm() names operands that do not fit", async () => {
   const plan = new Plan(await openTestGpu(), "test");

@@ -11,7 +11,7 @@ import gainSource from "../../shaders/rmsnorm_gain.wgsl" with { type: "text" };
 import { f32, grid, read, readScalar, update, write, writeScalar } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import type { Tensor } from "../gpu/tensor.ts";
-import { type Matrix, matrix } from "./gemm.ts";
+import { type Matrix, matrix } from "./matrix.ts";
 
 /** Added to the mean square, as the specification has it. */
 export const RMSNORM_EPSILON = 1e-6;

@@ -5,7 +5,7 @@ import { Plan } from "../gpu/plan.ts";
 import type { DType } from "../gpu/tensor.ts";
 import { rmsNormBackward, rmsNormForward } from "../reference/norm.ts";
 import { matrix as reference } from "../reference/matrix.ts";
-import { matrix } from "./gemm.ts";
+import { matrix } from "./matrix.ts";
 import { rmsnormBackward, rmsnormForward } from "./rmsnorm.ts";
 import { assertNear, Inputs, noise, runOnce } from "./testing.ts";
 

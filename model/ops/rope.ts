@@ -11,7 +11,7 @@ import { Arena } from "../gpu/memory.ts";
 import type { Plan } from "../gpu/plan.ts";
 import { Tensor } from "../gpu/tensor.ts";
 import { upload } from "../gpu/transfer.ts";
-import type { Matrix } from "./gemm.ts";
+import type { Matrix } from "./matrix.ts";
 
 /** Base of the angles. */
 export const ROPE_THETA = 10000;

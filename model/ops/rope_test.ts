@@ -1,7 +1,7 @@
 import { assertThrows } from "@std/assert";
 import { openTestGpu } from "../gpu/testing.ts";
 import { Plan } from "../gpu/plan.ts";
-import { matrix } from "./gemm.ts";
+import { matrix } from "./matrix.ts";
 import { rope } from "./rope.ts";
 import { assertNear, Inputs, noise, runOnce } from "./testing.ts";
 

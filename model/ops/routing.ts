@@ -17,7 +17,8 @@ import softmaxSource from "../../shaders/routing_softmax_backward.wgsl" with { t
 import { atomic, f32, grid, read, readScalar, write, writeScalar } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import { roundUp, type Tensor } from "../gpu/tensor.ts";
-import { type Epilogue, gemm, matrix } from "./gemm.ts";
+import { type Epilogue, gemm } from "./gemm.ts";
+import { matrix } from "./matrix.ts";
 import { selectExperts } from "./routing_select.ts";
 
 /** Sizes of a router. */

@@ -7,7 +7,7 @@
 import source from "../../shaders/segment_sum.wgsl" with { type: "text" };
 import { type Binding, grid, read, readScalar, update, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
-import type { Matrix } from "./gemm.ts";
+import type { Matrix } from "./matrix.ts";
 import type { Sorted } from "./sort.ts";
 
 /** What is summed. */

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { openTestGpu } from "../gpu/testing.ts";
-import { matrix } from "./gemm.ts";
+import { matrix } from "./matrix.ts";
 import { rowsOf, segmentSum } from "./segment_sum.ts";
 import { sortByKey } from "./sort.ts";
 import { assertNear, Inputs, noise, runOnce } from "./testing.ts";
