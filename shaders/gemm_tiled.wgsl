@@ -2,20 +2,21 @@
 // TYPE_A, TYPE_B: what one load of an operand gives, in which its start and stride are counted: "vec4f", "vec4<f16>" or "vec2u" (four numbers; the bits of
 // halves), or "vec4u" (the bits of eight halves).
 //
-// A workgroup computes a TILE_M × TILE_N block of C, each invocation FRAGMENT × FRAGMENT numbers, in steps of STEP along K.
+// A workgroup computes a TILE_M × TILE_N block of C, each invocation FRAGMENT_M × FRAGMENT_N numbers, in steps of STEP along K.
 // Both operands are kept K-major (a row of a tile holds numbers of one k), whatever the layout, so the inner loop is the same:
-// FRAGMENT² products for 2·FRAGMENT loads from workgroup memory. While one step is multiplied the next is on its way from memory: two buffers, one barrier a step.
+// FRAGMENT_M · FRAGMENT_N products for FRAGMENT_M + FRAGMENT_N numbers from workgroup memory. While one step is multiplied the next is on its way from memory: two buffers, one barrier a step.
 // Arrays are nested and all their indices but one are constants, since naga clamps each dynamic one. Bound by arithmetic, two thirds of its peak; by
 // the number of tiles for small matrices. Operands that are stored the other way cost 8 to 20 %: large ones are transposed first (turn.wgsl).
 //
 // SPLIT: K is cut into `splits` ranges of `range` (a multiple of 2·STEP), each with workgroups of its own, which write p [splits, M, N padded to 4];
 // gemm_reduce.wgsl adds them up in order. For few tiles with long sums, such as the gradients of weights. PAIRED as in gemm_tile.wgsl.
 
-{% set quads = FRAGMENT // 4 %}
-{% set invocations = TILE_M * TILE_N // (FRAGMENT * FRAGMENT) %}
+{% set quads_m = FRAGMENT_M // 4 %}
+{% set quads_n = FRAGMENT_N // 4 %}
+{% set invocations = TILE_M * TILE_N // (FRAGMENT_M * FRAGMENT_N) %}
 // Invocations along a row of tiles and along a column.
-const ACROSS = {{ TILE_N // FRAGMENT }}u;
-const DOWN = {{ TILE_M // FRAGMENT }}u;
+const ACROSS = {{ TILE_N // FRAGMENT_N }}u;
+const DOWN = {{ TILE_M // FRAGMENT_M }}u;
 var<workgroup> tile_a: array<array<array<vec4f, TILE_M / 4u>, STEP>, 2>;
 var<workgroup> tile_b: array<array<array<vec4f, TILE_N / 4u>, STEP>, 2>;
 
@@ -91,11 +92,13 @@ var<workgroup> tile_b: array<array<array<vec4f, TILE_N / 4u>, STEP>, 2>;
 {% macro multiply(buffer) %}
 {% for k in range(STEP) %}
   {
-{% for i in range(quads) %}
+{% for i in range(quads_m) %}
     let a{{ i }} = tile_a[{{ buffer }}][{{ k }}][y + {{ i }}u * DOWN];
+{% endfor %}
+{% for i in range(quads_n) %}
     let b{{ i }} = tile_b[{{ buffer }}][{{ k }}][x + {{ i }}u * ACROSS];
 {% endfor %}
-{% for r in range(FRAGMENT) %}{% for c in range(quads) %}
+{% for r in range(FRAGMENT_M) %}{% for c in range(quads_n) %}
     c{{ r }}_{{ c }} = fma(vec4f(a{{ r // 4 }}[{{ r % 4 }}]), b{{ c }}, c{{ r }}_{{ c }});
 {% endfor %}{% endfor %}
   }
@@ -107,7 +110,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   // 32 neighbours work on 8 × 4 fragments: they read fewer different numbers than 16 × 2 would.
   let x = lane % 8u + lane / 32u % (ACROSS / 8u) * 8u;
   let y = lane / 8u % 4u + lane / (4u * ACROSS) * 4u;
-{% for r in range(FRAGMENT) %}{% for c in range(quads) %}
+{% for r in range(FRAGMENT_M) %}{% for c in range(quads_n) %}
   var c{{ r }}_{{ c }} = vec4f();
 {% endfor %}{% endfor %}
 {{ begin_operand("a", turned_a, loads_a, load_a, TYPE_A, TILE_M, "top", "params.lda", "params.m") }}
@@ -129,14 +132,14 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   }
 
   let columns4 = (params.n + 3u) / 4u;
-{% for i in range(quads) %}
+{% for i in range(quads_m) %}
   // Four rows at a time: what the epilogue reads, then what is stored.
   {
     let row0 = top + 4u * y + {{ i }}u * 4u * DOWN;
 {% if not SPLIT %}
 {% for r in range(4) %}
     let of_row{{ r }} = beside_row(min(row0 + {{ r }}u, params.m - 1u));
-{% for c in range(quads) %}
+{% for c in range(quads_n) %}
     let at{{ r }}_{{ c }} = c_start + (row0 + {{ r }}u) * params.ldc + left / 4u + x + {{ c }}u * ACROSS;
     let other{{ r }}_{{ c }} = beside(at{{ r }}_{{ c }});
 {% endfor %}
@@ -144,7 +147,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endif %}
 {% for r in range(4) %}
     if (row0 + {{ r }}u < params.m) {
-{% for c in range(quads) %}
+{% for c in range(quads_n) %}
       let column{{ c }} = left / 4u + x + {{ c }}u * ACROSS;
 {% if SPLIT %}
       if (column{{ c }} < columns4) { store_p((split * params.m + row0 + {{ r }}u) * columns4 + column{{ c }}, c{{ 4 * i + r }}_{{ c }}); }

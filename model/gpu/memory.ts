@@ -112,85 +112,99 @@ export class Pool {
   }
 }
 
+/** A transient tensor and the steps at which it is needed, first and last, counted over all plans. */
+interface Span {
+  readonly tensor: Tensor;
+  readonly bytes: number;
+  readonly first: number;
+  last: number;
+}
+
+/** A buffer to be: what lives in it one after the other. */
 interface Slot {
-  bytes: number;
-  readonly tenants: Tensor[];
+  readonly bytes: number;
+  readonly tenants: Span[];
 }
 
 /**
  * Gives each transient tensor of `plans` a buffer between its first and its last use.
  *
- * Slots are planned before any buffer is made, so a slot may still grow while it waits for a tenant: of the free ones the
- * smallest that is large enough is taken, else the largest free one grows.
+ * The largest tensors choose first: of the buffers in which nothing lives at the same time each takes the smallest, else it gets a new one of its size. What
+ * this takes stays within a few percent of what lives at the moment of the highest demand.
+ *
+ * @param options `isolate`: give every tensor a buffer of its own.
  */
 export function assignMemory(
   gpu: Gpu,
   plans: readonly Plan[],
   options: { isolate?: boolean } = {},
 ): Pool {
+  const spans = spansOf(plans, options);
   const slots: Slot[] = [];
-  let peak: { bytes: number; live: Tensor[] } = { bytes: 0, live: [] };
-  for (const plan of plans) {
-    const free = new Set(slots.filter((slot) => !slot.tenants.some((t) => kept(plans, t))));
-    const occupied = new Map<Tensor, Slot>();
-    const lastUse = new Map<Tensor, number>();
-    plan.steps.forEach((step, i) => {
-      for (const tensor of tensorsOf(step)) {
-        if (plan.transient.has(tensor.base)) lastUse.set(tensor.base, i);
-      }
-    });
-    plan.steps.forEach((step, i) => {
-      const touched = [...new Set(tensorsOf(step).map((t) => t.base))]
-        .filter((t) => plan.transient.has(t));
-      for (const tensor of touched) {
-        if (occupied.has(tensor) || tensor.allocated) continue;
-        const bytes = roundUp(tensor.bytes, ALIGNMENT);
-        const alone = options.isolate || plan.kept.has(tensor);
-        let slot = alone ? undefined : pick(free, bytes);
-        if (slot) {
-          free.delete(slot);
-          slot.bytes = Math.max(slot.bytes, bytes);
-        } else slots.push(slot = { bytes, tenants: [] });
-        slot.tenants.push(tensor);
-        occupied.set(tensor, slot);
-      }
-      const bytes = [...occupied.keys()].reduce((n, t) => n + t.bytes, 0);
-      if (bytes > peak.bytes) peak = { bytes, live: [...occupied.keys()] };
-      for (const tensor of touched) {
-        if (lastUse.get(tensor) !== i || plan.kept.has(tensor)) continue;
-        const slot = occupied.get(tensor);
-        occupied.delete(tensor);
-        if (slot && !options.isolate) free.add(slot);
-      }
-    });
+  // The sort is stable: tensors of a size keep the order of their first use.
+  for (const span of spans.toSorted((a, b) => b.bytes - a.bytes)) {
+    // Buffers are in the order of their size, and none is smaller than this tensor.
+    const slot = slots.findLast(({ tenants }) =>
+      tenants.every((other) => other.last < span.first || span.last < other.first)
+    );
+    if (slot) slot.tenants.push(span);
+    else slots.push({ bytes: span.bytes, tenants: [span] });
   }
   const buffers = slots.map((slot) => {
     const buffer = gpu.device.createBuffer({
-      label: slot.tenants.map((t) => t.name).slice(0, 3).join(", "),
+      label: slot.tenants.map(({ tensor }) => tensor.name).slice(0, 3).join(", "),
       size: slot.bytes,
       usage: STORAGE(),
     });
-    for (const tensor of slot.tenants) tensor.place({ buffer, offset: 0 });
+    for (const { tensor } of slot.tenants) tensor.place({ buffer, offset: 0 });
     return buffer;
   });
-  return new Pool(buffers, byOwner(peak.live));
+  return new Pool(buffers, byOwner(highestDemand(spans)));
 }
 
-function kept(plans: readonly Plan[], tensor: Tensor): boolean {
-  return plans.some((plan) => plan.kept.has(tensor));
-}
-
-function pick(free: ReadonlySet<Slot>, bytes: number): Slot | undefined {
-  let best: Slot | undefined;
-  for (const slot of free) {
-    const fits = slot.bytes >= bytes;
-    const bestFits = best !== undefined && best.bytes >= bytes;
-    if (
-      best === undefined || (fits && (!bestFits || slot.bytes < best.bytes)) ||
-      (!fits && !bestFits && slot.bytes > best.bytes)
-    ) best = slot;
+/** The transient tensors of plans in the order of their first use; those that are kept, or isolated, are needed all the time. */
+function spansOf(plans: readonly Plan[], options: { isolate?: boolean }): Span[] {
+  const spans = new Map<Tensor, Span>();
+  let step = 0;
+  for (const plan of plans) {
+    for (const planned of plan.steps) {
+      for (const { base } of tensorsOf(planned)) {
+        if (!plan.transient.has(base) || base.allocated) continue;
+        const span = spans.get(base);
+        if (span) {
+          span.last = Math.max(span.last, step);
+          continue;
+        }
+        const always = options.isolate || plans.some(({ kept }) => kept.has(base));
+        spans.set(base, {
+          tensor: base,
+          bytes: roundUp(base.bytes, ALIGNMENT),
+          first: always ? 0 : step,
+          last: always ? Infinity : step,
+        });
+      }
+      step++;
+    }
   }
-  return best;
+  return [...spans.values()];
+}
+
+/** What lives when the most bytes do. */
+function highestDemand(spans: readonly Span[]): Tensor[] {
+  /** Demand can only be highest where a tensor is first used. */
+  const live = (step: number) => spans.filter(({ first, last }) => first <= step && step <= last);
+  const changes = new Map<number, number>();
+  for (const { bytes, first, last } of spans) {
+    changes.set(first, (changes.get(first) ?? 0) + bytes);
+    changes.set(last + 1, (changes.get(last + 1) ?? 0) - bytes);
+  }
+  let bytes = 0;
+  let most = { bytes: 0, step: 0 };
+  for (const [step, change] of [...changes].sort(([a], [b]) => a - b)) {
+    bytes += change;
+    if (bytes > most.bytes) most = { bytes, step };
+  }
+  return live(most.step).map(({ tensor }) => tensor);
 }
 
 /** Sums bytes by owner, largest first. */

@@ -24,9 +24,8 @@ import { gemmPaired, type PairedMatrix, type PairedRows } from "./gemm_paired.ts
 
 /** Bytes of the shares at most, and of their slopes. */
 const STORED_BYTES = 1 << 30;
-const SLOPE_ROWS = Number(Deno.env.get("SLOPE_ROWS") ?? 2);
-const SLOPE_SUBGROUPS = Number(Deno.env.get("SLOPE_SUBGROUPS") ?? 4);
-const SLOPE_OWN = 16 * SLOPE_ROWS * SLOPE_SUBGROUPS;
+/** Queries of a workgroup of `attention_slopes_matrix.wgsl`. */
+const SLOPE_ROWS = 64;
 /** Tokens of a sequence from on which operands of products without matrix units are worth transposing. */
 const TURNED_LENGTH = 256;
 /** Widths of heads from which on products fill their tiles well enough. */
@@ -224,8 +223,6 @@ function scoresOnUnits(plan: Plan, label: string, part: Part, tensors: StoredTen
     source: slopesSource,
     constants: {
       SUBGROUP_MATRIX: true,
-      ROWS: SLOPE_ROWS,
-      LANES: 32 * SLOPE_SUBGROUPS,
       NOPE4: d_nope / 4,
       ROPE4: d_rope / 4,
       V4: d_v / 4,
@@ -238,7 +235,7 @@ function scoresOnUnits(plan: Plan, label: string, part: Part, tensors: StoredTen
       pair_heads: part.pairs.heads,
       first_head: part.first.head,
       first_sequence: part.first.sequence,
-      blocks: length / SLOPE_OWN,
+      blocks: length / SLOPE_ROWS,
       width: shares.width / 8,
       scale: f32(1 / Math.sqrt(d_nope + d_rope)),
     },
@@ -252,7 +249,7 @@ function scoresOnUnits(plan: Plan, label: string, part: Part, tensors: StoredTen
       shares: writeBits(shares),
       slopes: writeBits(slopes),
     },
-    workgroups: grid(pairs * length / SLOPE_OWN),
+    workgroups: grid(pairs * length / SLOPE_ROWS),
     flops: pairs * length * (length + 1) * widths,
     // Half of two squares of halves; queries and keys, gradients and values.
     bytes: pairs * 2 * length * (length + 2 * widths),

@@ -86,7 +86,7 @@ export function splitsOf({ tile_m, tile_n }: GpuKernel, { m, n, k }: ProductShap
 /** Floating-point operations from which on a product is worth a dispatch before it. */
 const LONG = 8e9;
 /** Columns that each number of an operand meets, from which on it is worth transposing. */
-const WIDE = 512;
+const WIDE = 256;
 
 /**
  * Whether operands should be transposed by a kernel of their own first, so that both are stored K-major: a product without matrix units is 8 to 20 % faster then.
@@ -151,9 +151,9 @@ function onMatrixUnits(capabilities: Capabilities, shape: ProductShape): GpuKern
 
 /** Tiles of `gemm_tiled.wgsl`, the fastest first, and the rows and columns of an invocation's part. */
 const TILES = [
-  { tile_m: 128, tile_n: 128, fragment: 8 },
-  { tile_m: 128, tile_n: 64, fragment: 8 },
-  { tile_m: 64, tile_n: 64, fragment: 4 },
+  { tile_m: 128, tile_n: 128, fragment_m: 8, fragment_n: 8 },
+  { tile_m: 128, tile_n: 64, fragment_m: 8, fragment_n: 4 },
+  { tile_m: 64, tile_n: 64, fragment_m: 4, fragment_n: 4 },
 ] as const;
 
 function tiled(capabilities: Capabilities, shape: ProductShape): GpuKernel {
@@ -161,21 +161,23 @@ function tiled(capabilities: Capabilities, shape: ProductShape): GpuKernel {
   /** Numbers that tiles compute, those beyond the result included. */
   const area = (tile_m: number, tile_n: number) =>
     Math.ceil(m / tile_m) * tile_m * Math.ceil(n / tile_n) * tile_n;
-  const { tile_m, tile_n, fragment } = shape.square ? TILES[0] : TILES.find((tile) => {
-    const tiles = pairs * Math.ceil(m / tile.tile_m) * Math.ceil(n / tile.tile_n);
-    return (tiles >= FEW_TILES || tiles * mostSplits(k) >= GPU_TILES) &&
-      area(tile.tile_m, tile.tile_n) <= 1.25 * area(64, 64);
-  }) ?? TILES[2];
+  const { tile_m, tile_n, fragment_m, fragment_n } = shape.square
+    ? TILES[0]
+    : TILES.find((tile) => {
+      const tiles = pairs * Math.ceil(m / tile.tile_m) * Math.ceil(n / tile.tile_n);
+      return (tiles >= FEW_TILES || tiles * mostSplits(k) >= 0.75 * GPU_TILES) &&
+        area(tile.tile_m, tile.tile_n) <= 1.25 * area(64, 64);
+    }) ?? TILES[2];
   // Two buffers of each operand; with less workgroup memory than they need, half the step costs 6 % of the speed.
   const step = 4 * 2 * 16 * (tile_m + tile_n) <= capabilities.max_workgroup_bytes ? 16 : 8;
+  const invocations = tile_m * tile_n / (fragment_m * fragment_n);
   // By eights, unless half of the invocations would have nothing to load, or a load might reach beyond the sum.
-  const lanes = (operand: OperandShape, turned: boolean) =>
-    operand.dtype === "f16" && operand.aligned && fragment === 8 && step === 16 &&
-      (!turned || k % 8 === 0)
+  const lanes = ({ dtype, aligned }: OperandShape, tile: number, turned: boolean) =>
+    dtype === "f16" && aligned && tile * step >= 8 * invocations && (!turned || k % 8 === 0)
       ? 8
       : 4;
-  const lanes_a = lanes(a, layout !== "tn");
-  const lanes_b = lanes(b, layout === "nt");
+  const lanes_a = lanes(a, tile_m, layout !== "tn");
+  const lanes_b = lanes(b, tile_n, layout === "nt");
   const type = ({ dtype }: OperandShape, lanes: 4 | 8) =>
     lanes === 8 ? "vec4u" : dtype === "f32" ? "vec4f" : capabilities.f16 ? "vec4<f16>" : "vec2u";
   return {
@@ -191,7 +193,8 @@ function tiled(capabilities: Capabilities, shape: ProductShape): GpuKernel {
       constants: {
         TILE_M: tile_m,
         TILE_N: tile_n,
-        FRAGMENT: fragment,
+        FRAGMENT_M: fragment_m,
+        FRAGMENT_N: fragment_n,
         STEP: step,
         TYPE_A: type(a, lanes_a),
         TYPE_B: type(b, lanes_b),

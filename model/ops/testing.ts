@@ -81,8 +81,9 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
   let magnitude = 0;
   for (let i = 0; i < expected.length; i++) {
     const d = Math.abs(actual[i]! - expected[i]!);
-    // A NaN must not pass.
-    if (!(d <= difference)) difference = d;
+    // What is no number must not pass.
+    if (Number.isNaN(d)) return NaN;
+    difference = Math.max(difference, d);
     magnitude = Math.max(magnitude, Math.abs(expected[i]!));
   }
   return difference / (magnitude || 1);
