@@ -11,13 +11,12 @@
  */
 
 import slopesSource from "../../shaders/attention_slopes_matrix.wgsl" with { type: "text" };
-import gradientSource from "../../shaders/attention_key_gradient.wgsl" with { type: "text" };
-import keysSource from "../../shaders/attention_keys.wgsl" with { type: "text" };
 import type { Capabilities } from "../gpu/capabilities.ts";
-import { f32, grid, read, readBits, readScalar, write, writeBits } from "../gpu/kernel.ts";
+import { f32, grid, readBits, readScalar, writeBits } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import { BYTES, type DType, roundUp, type Tensor } from "../gpu/tensor.ts";
 import type { AttentionBackward, AttentionSizes } from "./attention.ts";
+import { partKeys, turnedPays, wholeKeys } from "./attention_keys.ts";
 import { fitsMatrixUnits } from "./attention_kernels.ts";
 import { matrix, turn } from "./matrix.ts";
 import { gemmPaired, type PairedMatrix, type PairedRows } from "./gemm_paired.ts";
@@ -26,8 +25,6 @@ import { gemmPaired, type PairedMatrix, type PairedRows } from "./gemm_paired.ts
 const STORED_BYTES = 1 << 30;
 /** Queries of a workgroup of `attention_slopes_matrix.wgsl`. */
 const SLOPE_ROWS = 64;
-/** Tokens of a sequence from on which operands of products without matrix units are worth transposing. */
-const TURNED_LENGTH = 256;
 /** Widths of heads from which on products fill their tiles well enough. */
 const MIN_WIDTH = 32;
 
@@ -63,33 +60,20 @@ export function storedBackward(
     readonly stored: StoredPairs;
   },
 ): void {
-  const { sizes, q, kv, kr, d_o, d_kv, d_kr, stored } = operands;
-  const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
+  const { sizes, q, kv, d_o, d_kv, d_kr, stored } = operands;
+  const { batch, length, heads, d_nope, d_rope } = sizes;
   const tokens = batch * length;
   const qk = d_nope + d_rope;
   const width = roundUp(length, 8);
   const workspace = (name: string, shape: number[]) =>
     plan.tensor(`${label}.${name}`, shape, { dtype: q.dtype, owner: "workspace" });
-  const keys = workspace("keys", [tokens, heads * qk]);
+  const keys = wholeKeys(plan, label, operands);
   const d_keys = workspace("d_keys", [tokens, heads * qk]);
   const squares = [stored.sequences * stored.heads, length, width];
   const shares = workspace("shares", squares);
   const slopes = workspace("slopes", squares);
-  const move = {
-    constants: { NOPE4: d_nope / 4, ROPE4: d_rope / 4, V4: d_v / 4 },
-    params: { tokens, heads },
-    workgroups: grid(Math.ceil(tokens * heads * qk / 4 / 256)),
-  };
-  plan.dispatch({
-    ...move,
-    label: `${label}.keys`,
-    name: "attention_keys",
-    source: keysSource,
-    bindings: { kv: read(kv), kr: read(kr), keys: write(keys) },
-    bytes: 2 * BYTES[keys.dtype] * keys.size,
-  });
   const units = q.dtype === "f16" && fitsMatrixUnits(plan.gpu.capabilities, sizes, length);
-  const turned = units || length % 8 > 0 || length < TURNED_LENGTH ? undefined : {
+  const turned = units || !turnedPays(length) ? undefined : {
     q: turn(plan, `${label}.q_turned`, matrix(q)).tensor,
     keys: turn(plan, `${label}.keys_turned`, matrix(keys)).tensor,
     kv: turn(plan, `${label}.kv_turned`, matrix(kv)).tensor,
@@ -109,14 +93,7 @@ export function storedBackward(
       gradientsByProducts(plan, label, part, tensors);
     }
   }
-  plan.dispatch({
-    ...move,
-    label: `${label}.key_gradient`,
-    name: "attention_key_gradient",
-    source: gradientSource,
-    bindings: { d_keys: read(d_keys), d_kv: write(d_kv), d_kr: write(d_kr) },
-    bytes: 2 * BYTES[keys.dtype] * keys.size,
-  });
+  partKeys(plan, label, { sizes, d_keys, d_kv, d_kr });
 }
 
 /** The pairs of sequence and head whose scores are in memory. */

@@ -155,6 +155,8 @@ const TILED = [
   "attention_backward_tiled",
 ];
 const BLOCKED = TILED.map((name) => name.replace("tiled", "blocked"));
+/** Those of a backward pass. */
+const backward = (kernels: string[]) => kernels.slice(kernels.indexOf("attention_delta"));
 /** The kernels of a backward pass whose scores are stored in so many parts. */
 const stored = (parts: number, turned = false) => [
   "attention_delta",
@@ -213,11 +215,11 @@ Deno.test("gradients come from products over stored scores, some heads or sequen
   const widths = { d_nope: 20, d_rope: 12, d_v: 36 };
   // Two rows of tiles and three, which fold differently; a length that is no multiple of 4.
   const few = { batch: 3, length: 131, heads: 2, ...widths };
-  assertEquals((await check(await real(), few)).kernels.slice(1), stored(1));
+  assertEquals(backward((await check(await real(), few)).kernels), stored(1));
   const whole = { batch: 2, length: 384, heads: 3, d_nope: 64, d_rope: 64, d_v: 64 };
-  assertEquals((await check(await real(), whole)).kernels.slice(1), stored(1, true));
+  assertEquals(backward((await check(await real(), whole)).kernels), stored(1, true));
   const many = { batch: 1, length: 260, heads: 3, ...widths };
-  assertEquals((await check(await real(), many, { dtype: "f16" })).kernels.slice(1), stored(1));
+  assertEquals(backward((await check(await real(), many, { dtype: "f16" })).kernels), stored(1));
   // Room for two of three heads; for two of three sequences.
   const gpu = await openTestGpu({
     software: false,
@@ -226,7 +228,16 @@ Deno.test("gradients come from products over stored scores, some heads or sequen
   });
   for (const [batch, heads] of [[1, 3], [3, 1]] as const) {
     const sizes = { batch, length: 260, heads, d_nope: 32, d_rope: 32, d_v: 32 };
-    assertEquals((await check(gpu, sizes, { dtype: "f16" })).kernels.slice(1), stored(2));
+    assertEquals(backward((await check(gpu, sizes, { dtype: "f16" })).kernels), stored(2));
+  }
+});
+
+Deno.test("blocked kernels take transposed queries and keys of long sequences", async () => {
+  for (const dtype of ["f32", "f16"] as const) {
+    const sizes = { batch: 2, length: 264, heads: 2, d_nope: 64, d_rope: 32, d_v: 64 };
+    const { kernels } = await check(await real(), sizes, { dtype, recompute: true });
+    const moves = ["attention_keys", "turn", "turn"];
+    assertEquals(kernels, [...moves, ...BLOCKED]);
   }
 });
 
@@ -234,26 +245,25 @@ Deno.test("halves in whole blocks, on matrix units where the device has them", a
   const gpu = await openTestGpu();
   const units = matrixUnit(gpu.capabilities) !== undefined;
   const kind = gpu.capabilities.software ? "direct" : units ? "matrix" : "blocked";
-  const recomputed = TILED.map((name) => name.replace("tiled", kind));
-  const products = units
-    ? [
-      "attention_delta",
-      "attention_keys",
-      "attention_slopes_matrix",
-      ...Array(3).fill("gemm_matrix"),
-      "attention_key_gradient",
-    ]
-    : gpu.capabilities.software
-    ? recomputed.slice(1)
-    : undefined;
+  const recomputed = backward(TILED.map((name) => name.replace("tiled", kind)));
+  /** The products after the scores: on matrix units where heads fill their tiles. */
+  const onUnits = (product: string) => [
+    "attention_delta",
+    "attention_keys",
+    "attention_slopes_matrix",
+    ...Array(3).fill(product),
+    "attention_key_gradient",
+  ];
   for (const [length, d_v] of [[384, 64], [128, 32]] as const) {
     const sizes = { batch: 2, length, heads: 3, d_nope: 64, d_rope: d_v, d_v };
+    const products = kind === "direct"
+      ? recomputed
+      : units
+      ? onUnits(d_v === 64 ? "gemm_matrix" : "gemm_tiled")
+      : stored(1, length >= 256);
     for (const recompute of [true, false]) {
       const { kernels } = await check(gpu, sizes, { dtype: "f16", recompute });
-      assertEquals(
-        kernels.slice(1),
-        recompute ? recomputed.slice(1) : products ?? stored(1, length >= 256),
-      );
+      assertEquals(backward(kernels), recompute ? recomputed : products);
     }
   }
   // Scores that spread far: maxima rise again and again.
