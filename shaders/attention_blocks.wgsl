@@ -9,8 +9,6 @@
 // numbers are under way from memory meanwhile, as they came (Raw), and go to the other half of the buffer after it: one barrier a turn. With
 // UNROLL 2 a loop's round is two turns, so that the compiler knows which half it reads; with 1 there is half as much text.
 
-// TURNED, for the forward pass: queries and whole keys come as [heads·(NOPE+ROPE), T], four tokens a vec4, and need not be turned here.
-
 alias Raw = {{ RAW }};
 const QK4 = NOPE4 + ROPE4;
 const KV4 = NOPE4 + V4;
@@ -28,7 +26,6 @@ fn widen(v: Raw) -> vec4f {
 {% endif %}
 }
 
-{% if not TURNED %}
 // vec4 d of a row of a head, as it came; zero beyond its width.
 fn query(token: u32, head: u32, d: u32) -> Raw {
 {% if (NOPE4 + ROPE4) % 16 %}
@@ -43,7 +40,6 @@ fn key(token: u32, head: u32, d: u32) -> Raw {
 {% endif %}
   return kr[token * ROPE4 + d - NOPE4];
 }
-{% endif %}
 fn value(token: u32, head: u32, d: u32) -> Raw {
 {% if V4 % 16 %}
   if (d >= V4) { return Raw(); }
@@ -60,48 +56,15 @@ fn value(token: u32, head: u32, d: u32) -> Raw {
 {% macro own_at(i, fourth) %}y{{ fourth }}{% if DOWN * i % 16 %} + {{ DOWN * i % 16 }}u{% endif %}{% endmacro %}
 {# Starts to load 16 numbers, from vec4 4 · turn on, of the own rows and of the other rows of the block at j. #}
 {% macro fetch_rows(own, other, j, turn) %}
-{% if TURNED %}
-{% for i in range(OWN_QUADS) %}
-      {
-        let item = lane + {{ i }}u * LANES;
-        fetched{{ i }} = q[(head * 4u * QK4 + 16u * ({{ turn }}) + item / (OWN / 4u)) * params.width + (first + top) / 4u + item % (OWN / 4u)];
-      }
-{% endfor %}
-{% for i in range(64 * OTHER_QUADS // (4 * DOWN)) %}
-      {
-        let item = lane + {{ i }}u * LANES;
-        fetched{{ OWN_QUADS + i }} = keys[(head * 4u * QK4 + 16u * ({{ turn }}) + item / (OTHER / 4u)) * params.width + (first + {{ j }}) / 4u + item % (OTHER / 4u)];
-      }
-{% endfor %}
-{% else %}
 {% for i in range(OWN_QUADS) %}
       fetched{{ i }} = {{ own }}(first + min(top + lane / 4u + {{ 4 * DOWN * i }}u, params.length - 1u), head, 4u * ({{ turn }}) + lane % 4u);
 {% endfor %}
 {% for i in range(64 * OTHER_QUADS // (4 * DOWN)) %}
       fetched{{ OWN_QUADS + i }} = {{ other }}(first + min({{ j }} + lane / 4u + {{ 4 * DOWN * i }}u, params.length - 1u), head, 4u * ({{ turn }}) + lane % 4u);
 {% endfor %}
-{% endif %}
 {% endmacro %}
 {# Puts what fetch_rows loaded into pages from `page` on, turned round. #}
 {% macro put_rows(page) %}
-{% if TURNED %}
-{% for i in range(OWN_QUADS) %}
-      {
-        let item = lane + {{ i }}u * LANES;
-        let k = item / (OWN / 4u);
-        let quad = item % (OWN / 4u);
-        pages[{{ page }} + quad / 16u][k][quad % 16u ^ (k / 4u * 2u)] = widen(fetched{{ i }});
-      }
-{% endfor %}
-{% for i in range(64 * OTHER_QUADS // (4 * DOWN)) %}
-      {
-        let item = lane + {{ i }}u * LANES;
-        let k = item / (OTHER / 4u);
-        let quad = item % (OTHER / 4u);
-        pages[{{ page }} + OWN_PAGES + quad / 16u][k][quad % 16u ^ (k / 4u * 2u)] = widen(fetched{{ OWN_QUADS + i }});
-      }
-{% endfor %}
-{% else %}
 {% for i in range(OWN_QUADS) %}
       {
         let v = widen(fetched{{ i }});
@@ -120,7 +83,6 @@ fn value(token: u32, head: u32, d: u32) -> Raw {
 {% endfor %}
       }
 {% endfor %}
-{% endif %}
 {% endmacro %}
 {# Starts to load rows 16 · turn to + 15 of the block at j, `columns` pages wide. #}
 {% macro fetch_block(other, columns, j, turn) %}

@@ -8,7 +8,17 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   if (group >= params.groups) { return; }
   let end = min(params.count, (group + 1u) * params.share);
   var total = vec4f();
-  for (var i = group * params.share + lane; i < end; i += STRIDE) {
+  var i = group * params.share + lane;
+  // Four are asked for before the first is added.
+  for (; i + 3u * STRIDE < end; i += 4u * STRIDE) {
+{% for u in range(4) %}
+    let v{{ u }} = load_x(i + {{ u }}u * STRIDE);
+{% endfor %}
+{% for u in range(4) %}
+    total = fma(v{{ u }}, v{{ u }}, total);
+{% endfor %}
+  }
+  for (; i < end; i += STRIDE) {
     let v = load_x(i);
     total = fma(v, v, total);
   }

@@ -17,7 +17,7 @@ import {
   writeScalar,
 } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
-import { type DType, roundUp, type Tensor } from "../gpu/tensor.ts";
+import type { DType, Tensor } from "../gpu/tensor.ts";
 import {
   type AttentionKernel,
   type AttentionOptions,
@@ -26,8 +26,6 @@ import {
   LANES,
 } from "./attention_kernels.ts";
 
-import { wholeKeys } from "./attention_keys.ts";
-import { matrix, turn } from "./matrix.ts";
 import { storedBackward, storedPairs } from "./attention_stored.ts";
 
 /** Sizes of an attention. Widths are per head and multiples of 4, counts are free. */
@@ -83,20 +81,13 @@ export function attentionForward(
     ...(blocks && { blocks }),
   });
   const reading = kernel.bits ? readBits : read;
-  const rows = (): Record<string, Binding> => ({ q: reading(q), kr: reading(kr) });
-  const columns = (): Record<string, Binding> => {
-    const keys = wholeKeys(plan, label, operands);
-    return {
-      q: read(turn(plan, `${label}.q_turned`, matrix(q)).tensor),
-      keys: read(turn(plan, `${label}.keys_turned`, matrix(keys)).tensor),
-    };
-  };
   record(plan, label, {
     kernel,
     sizes,
     bindings: {
-      ...(kernel.turned ? columns() : rows()),
+      q: reading(q),
       kv: reading(kv),
+      kr: reading(kr),
       o: write(o),
       log_sum: writeScalar(log_sum),
     },
@@ -177,14 +168,7 @@ function record(plan: Plan, label: string, call: {
     name,
     source,
     constants: { NOPE4: d_nope / 4, ROPE4: d_rope / 4, V4: d_v / 4, ...constants },
-    params: {
-      batch,
-      length,
-      heads,
-      blocks,
-      width: roundUp(batch * length, 8) / 4,
-      scale: f32(1 / Math.sqrt(d_nope + d_rope)),
-    },
+    params: { batch, length, heads, blocks, scale: f32(1 / Math.sqrt(d_nope + d_rope)) },
     bindings: call.bindings,
     workgroups: grid(batch * heads * blocks),
     flops: 2 * call.products * batch * heads * length * (length + 1) / 2,

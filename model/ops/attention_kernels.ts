@@ -16,7 +16,6 @@ import forwardTiled from "../../shaders/attention_forward_tiled.wgsl" with { typ
 import type { Capabilities } from "../gpu/capabilities.ts";
 import type { Constants } from "../gpu/kernel.ts";
 import type { DType } from "../gpu/tensor.ts";
-import { turnedPays } from "./attention_keys.ts";
 import { matrixUnit } from "./matrix_unit.ts";
 
 /** Widths of a head, multiples of 4. */
@@ -64,8 +63,6 @@ export interface AttentionKernel {
   readonly rows: number;
   /** Whether it reads its operands as bits, eight halves at a time. */
   readonly bits: boolean;
-  /** Whether it takes the transposes of queries and whole keys. */
-  readonly turned?: boolean;
 }
 
 /** A SIMD width of a processor: the workgroup of a direct kernel. */
@@ -118,7 +115,7 @@ export function chooseAttention(
   const { widths, dtype, length, blocks: wanted } = options;
   const side: Constants = pass === "forward" ? {} : { SIDE: pass };
   if (wanted) {
-    const kernel = dtype && blocked(capabilities, pass, { widths, dtype, length, shape: wanted });
+    const kernel = dtype && blocked(capabilities, pass, { widths, dtype, shape: wanted });
     if (!kernel) {
       throw new RangeError(
         `Attention blocks of ${JSON.stringify(wanted)} do not fit the device, the widths ${
@@ -163,7 +160,7 @@ export function chooseAttention(
   if (dtype && padding(widths, pass) <= MAX_PADDING) {
     for (const shape of SHAPES[pass]) {
       if (sums(widths, pass, shape) > MAX_SUMS) continue;
-      const kernel = blocked(capabilities, pass, { widths, dtype, length, shape });
+      const kernel = blocked(capabilities, pass, { widths, dtype, shape });
       if (kernel) return kernel;
     }
   }
@@ -213,9 +210,9 @@ function columns(widths: HeadWidths): { keys: number; values: number } {
 function blocked(
   capabilities: Capabilities,
   pass: AttentionPass,
-  options: { widths: HeadWidths; dtype: DType; length: number; shape: BlockShape },
+  options: { widths: HeadWidths; dtype: DType; shape: BlockShape },
 ): AttentionKernel | undefined {
-  const { widths, dtype, length, shape: { down, own, other, unroll } } = options;
+  const { widths, dtype, shape: { down, own, other, unroll } } = options;
   const { keys, values } = columns(widths);
   const rows = 4 * down * own;
   const ownPages = rows / 64;
@@ -235,11 +232,7 @@ function blocked(
     PAGE_BYTES * pages <= capabilities.max_workgroup_bytes;
   if (!fits) return undefined;
   const blockColumns = pass === "forward" ? values : Math.max(keys, pass === "key" ? values : 0);
-  // Products then go along whole turns, of which there are `unroll` at a time.
-  const turned = pass === "forward" && turnedPays(length) &&
-    (widths.d_nope + widths.d_rope) % (16 * unroll) === 0;
   const constants = {
-    TURNED: turned,
     DOWN: down,
     OWN_QUADS: own,
     OTHER_QUADS: other,
@@ -258,7 +251,6 @@ function blocked(
       constants,
       rows,
       bits: false,
-      turned,
     }
     : {
       name: "attention_backward_blocked",

@@ -63,7 +63,7 @@ export function turn(plan: Plan, label: string, x: Matrix): Matrix {
       x_start: x.start / 4,
     },
     bindings: { x: read(x.tensor), y: write(y) },
-    workgroups: grid(Math.ceil(x.rows / 128) * Math.ceil(x.columns / 32)),
+    workgroups: grid(Math.ceil(x.rows / 64) * Math.ceil(x.columns / 32)),
     bytes: 2 * BYTES[dtype] * x.rows * x.columns,
   });
   return matrix(y, { columns: x.rows });

@@ -21,6 +21,9 @@ const GPU_LANES = 64;
 /** Invocations of a workgroup on a software adapter: each works on a row of its own. */
 const SOFTWARE_LANES = 8;
 
+/** Rows that an invocation asks for at a time when it adds up gradients of the gain. */
+const UNROLL = { partial: 4, finish: 16 };
+
 /** Operands of {@linkcode rmsnormForward}. */
 export interface RmsnormForward {
   /** `[rows, n]`. */
@@ -133,7 +136,7 @@ export function rmsnormBackward(plan: Plan, label: string, operands: RmsnormBack
   });
 
   // Enough blocks to fill the device, not so many that the second stage takes long.
-  const most = software ? 8 : 128;
+  const most = software ? 8 : 256;
   const blockRows = Math.max(8, Math.ceil(x.rows / most));
   const blocks = Math.ceil(x.rows / blockRows);
   const partial = plan.tensor(`${label}.partial`, [blocks, x.columns]);
@@ -141,7 +144,7 @@ export function rmsnormBackward(plan: Plan, label: string, operands: RmsnormBack
     label: `${label}.gain`,
     name: "rmsnorm_gain",
     source: gainSource,
-    constants: { LANES: lanes, STAGE: "partial", EPILOGUE: "none" },
+    constants: { LANES: lanes, UNROLL: UNROLL.partial, STAGE: "partial", EPILOGUE: "none" },
     params: {
       rows: x.rows,
       columns4,
@@ -166,7 +169,7 @@ export function rmsnormBackward(plan: Plan, label: string, operands: RmsnormBack
     label: `${label}.gain.finish`,
     name: "rmsnorm_gain",
     source: gainSource,
-    constants: { LANES: lanes, STAGE: "finish", EPILOGUE: dgain.epilogue },
+    constants: { LANES: lanes, UNROLL: UNROLL.finish, STAGE: "finish", EPILOGUE: dgain.epilogue },
     params: { columns4, blocks },
     bindings: {
       partial: read(partial),
