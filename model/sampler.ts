@@ -105,3 +105,17 @@ export class Sampler {
     return { tokens, targets };
   }
 }
+
+/** The micro-batches of update `step`, the first being 0: a run's data depends on the seed and the position only. */
+export function batchesOfUpdate(
+  sampler: Sampler,
+  step: number,
+  train: { readonly gradient_accumulation: number; readonly micro_batch: number },
+): TokenBatch[] {
+  const { gradient_accumulation, micro_batch } = train;
+  const first = step * gradient_accumulation * micro_batch;
+  return Array.from(
+    { length: gradient_accumulation },
+    (_, i) => sampler.batch(first + i * micro_batch, micro_batch),
+  );
+}

@@ -17,7 +17,7 @@ import {
   verifyCheckpoint,
 } from "./checkpoint.ts";
 import { bitsPerByte } from "./evaluator.ts";
-import { Sampler, type TokenSource } from "./sampler.ts";
+import { batchesOfUpdate, Sampler, type TokenSource } from "./sampler.ts";
 import { tokensPerStep } from "./train_config.ts";
 import { skippedUpdates, type StepRecord, type Trainer } from "./trainer.ts";
 import { usageStatistics } from "./usage_statistics.ts";
@@ -134,13 +134,7 @@ class Run {
     this.#mark = performance.now();
     while (this.#trainer.step < steps) {
       if (signal?.aborted) await this.#stop(signal);
-      const first = this.#trainer.step * train.gradient_accumulation * train.micro_batch;
-      this.#trainer.update(
-        Array.from(
-          { length: train.gradient_accumulation },
-          (_, i) => this.#sampler.batch(first + i * train.micro_batch, train.micro_batch),
-        ),
-      );
+      this.#trainer.update(batchesOfUpdate(this.#sampler, this.#trainer.step, train));
       const step = this.#trainer.step;
       const end = step === steps;
       const evaluate = end || (train.evaluate_every > 0 && step % train.evaluate_every === 0);
