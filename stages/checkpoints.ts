@@ -126,6 +126,23 @@ export async function openCheckpoint(
 }
 
 /**
+ * What a node of a name published last, or the node of a key's first digits; nothing when there is none.
+ *
+ * @throws {UserError} If several keys begin with these digits.
+ */
+export async function findRecord(name: string, storeDir: string): Promise<NodeRecord | undefined> {
+  const records = new Records(storeDir, "");
+  const found = KEY.test(name)
+    ? (await records.nodeKeys()).filter((key) => key.startsWith(name))
+    : [];
+  if (found.length > 1) {
+    throw new UserError(`${found.length} keys of the store begin with ${name}; give more digits.`);
+  }
+  const key = found[0] ?? await latestKey(name, records);
+  return key === undefined ? undefined : await records.readNode(key);
+}
+
+/**
  * The published node of a name or a key, with a checkpoint.
  *
  * @throws {UserError} If there is none, with the names that there are.
@@ -133,12 +150,7 @@ export async function openCheckpoint(
 export async function findNode(name: string, storeDir: string): Promise<NodeRecord> {
   const records = new Records(storeDir, "");
   const keys = await records.nodeKeys();
-  const found = KEY.test(name) ? keys.filter((key) => key.startsWith(name)) : [];
-  if (found.length > 1) {
-    throw new UserError(`${found.length} keys of the store begin with ${name}; give more digits.`);
-  }
-  const key = found[0] ?? await latestKey(name, records);
-  const record = key === undefined ? undefined : await records.readNode(key);
+  const record = await findRecord(name, storeDir);
   if (record && checkpointOf(record)) return record;
   const known = new Set<string>();
   for (const other of keys) {

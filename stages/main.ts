@@ -16,6 +16,7 @@ import { evaluateCommand } from "./commands/evaluate_command.ts";
 import { exportCheckpointCommand } from "./commands/export_checkpoint_command.ts";
 import { GPU_STAGE_OPTIONS } from "./commands/gpu_option.ts";
 import { generateCommand } from "./commands/generate_command.ts";
+import { parityCommand } from "./commands/parity_command.ts";
 import { profileCommand } from "./commands/profile_command.ts";
 
 Deno.exit(
@@ -38,6 +39,7 @@ Deno.exit(
       exportCheckpointCommand,
       profileCommand,
       benchCommand,
+      parityCommand,
       checkGoldenCommand,
     ],
   }),
