@@ -1,0 +1,201 @@
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
+import { fromFileUrl, join } from "@std/path";
+import { openGpu } from "../../model/gpu/device.ts";
+import { findSwiftShader } from "../../model/gpu/testing.ts";
+import { UserError } from "../../pipeline/errors.ts";
+import { writeStore } from "../checkpoint_testing.ts";
+import {
+  deviceOpener,
+  findFaults,
+  parseWays,
+  readSavedParity,
+  type SavedParity,
+} from "./parity.ts";
+
+const ROOT = fromFileUrl(new URL("../..", import.meta.url));
+
+async function withFolder(work: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    await work(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+async function parity(...args: string[]) {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["task", "--quiet", "parity", ...args],
+    cwd: ROOT,
+  }).output();
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return { code, stdout: text(stdout), stderr: text(stderr) };
+}
+
+const MINIMAL = ["--config", "configs/testing/minimal.yaml", "--seed", "4"];
+
+Deno.test("The task parity measures ways, keeps numbers, and draws what was kept", async () => {
+  await withFolder(async (folder) => {
+    const tokens = join(folder, "text.u16");
+    // Few ids, so that there is something to learn.
+    await Deno.writeFile(
+      tokens,
+      new Uint8Array(Uint16Array.from({ length: 2000 }, (_, i) => (i * i) % 17 * 18).buffer),
+    );
+    const [first, second] = [join(folder, "f32.json"), join(folder, "mixed.json")];
+    const text = [...MINIMAL, "--tokens", tokens, "--steps", "4", "--scratch", join(folder, "s")];
+    const run = await parity(
+      ...[...text, "--ways", "deno:f32", "--gradients", "--twice", "--identity-steps", "2"],
+      ...["--save", first],
+    );
+    assertEquals(run.code, 0, run.stderr);
+    assertMatch(run.stdout, /deno:f32 +\d\.\d{4} +– +– +– +same +– +0/);
+    assertStringIncludes(run.stdout, "4 updates of 64 tokens: text.u16, 2,000 tokens");
+    assertStringIncludes(run.stderr, "deno:f32: second run, update 2: loss");
+    const mixed = await parity(
+      ...[...text, "--ways", "deno:mixed", "--gradients", "--resume", "--save", second],
+    );
+    // Exit code 1 would be an honest answer for so small a model: gradients are what they are.
+    assert(mixed.code <= 1, mixed.stderr);
+    assertMatch(mixed.stdout, /deno:mixed +\d\.\d{4} +– +– +\d\.\d{6} +– +same +0/);
+
+    const figures = join(folder, "figures");
+    const drawn = await parity(
+      ...["--figure-from", second, "--figure-from", first, "--out", figures, "--json"],
+    );
+    const both: SavedParity = JSON.parse(drawn.stdout);
+    assertEquals(both.ways.map(({ way }) => way), ["deno:mixed", "deno:f32"]);
+    assertEquals(both.curves.map(({ way, steps }) => [way, steps]), [["deno:mixed", 4]]);
+    assert(both.curves[0]!.within);
+    assertEquals(both.measured_on?.deno?.deno, Deno.version.deno);
+    const files = await Array.fromAsync(Deno.readDir(figures), ({ name }) => name);
+    assertEquals(
+      files.sort(),
+      ["csv", "svg", "vl.json"].map((kind) => `parity_curves.${kind}`)
+        .concat("parity_curves@2x.png").sort(),
+    );
+    const svg = await Deno.readTextFile(join(figures, "parity_curves.svg"));
+    assertStringIncludes(svg, "Difference from Deno, f32, nats");
+    assertMatch(svg, /Deno, mixed: at most 0\.0\d+ apart, 0\.0\d+ in 10-step means/);
+    const csv = await Deno.readTextFile(join(figures, "parity_curves.csv"));
+    assertEquals(csv.split("\n").slice(0, 1), ["way,update,nats,difference"]);
+    assertEquals(csv.trim().split("\n").length, 1 + 2 * 4);
+
+    const damaged = join(folder, "damaged.json");
+    await Deno.writeTextFile(damaged, JSON.stringify({ ...both, ways: [{ way: "cpu:f64" }] }));
+    const error = await assertRejects(() => readSavedParity([damaged]), UserError);
+    assertMatch(error.message, /is not what parity --save writes: ways\.0\.way: /);
+    await assertRejects(() => readSavedParity([first, first]), UserError, "has deno:f32, which");
+    await assertRejects(() => readSavedParity([tokens]), UserError, "which cannot be read");
+  });
+});
+
+Deno.test("The task parity takes a dataset of the store, with its vocabulary", async () => {
+  await withFolder(async (folder) => {
+    await writeStore(folder);
+    const { code, stdout, stderr } = await parity(
+      ...[...MINIMAL, "--store", folder, "--steps", "1", "--ways", "deno:f32", "--json"],
+    );
+    assertEquals(code, 0, stderr);
+    const { setup }: SavedParity = JSON.parse(stdout);
+    assertEquals([setup.config.vocab_size, setup.text.tokens], [257, setup.text.tokens]);
+    assertMatch(setup.text.name, /^tokenize 1{12}$/);
+  });
+});
+
+Deno.test("The task parity refuses what it cannot do before it opens a device", async () => {
+  await withFolder(async (folder) => {
+    const tokens = join(folder, "text.u32");
+    await Deno.writeFile(tokens, new Uint8Array(4 * 40));
+    const refused = async (message: string, ...args: string[]) => {
+      const { code, stderr } = await parity(...MINIMAL, "--store", folder, ...args);
+      assertEquals(code, 2, stderr);
+      assertStringIncludes(stderr, message);
+    };
+    await refused('--ways has "deno:f16"; expected RUNTIME:PRECISION', "--ways", "deno:f16");
+    await refused("--steps is 0; expected a whole number from 1.", "--steps", "0");
+    await refused("neither is given", "--identity-steps", "3");
+    await refused(
+      "expected at most --steps, 5",
+      "--steps",
+      "5",
+      "--twice",
+      "--identity-steps",
+      "6",
+    );
+    await refused("There is no tokenised text tokenize in", "--steps", "5");
+    await refused("--tokens is /nowhere, which cannot be used", "--tokens", "/nowhere");
+    await refused("--dawn-icd is /nowhere, which is no file", "--dawn-icd", "/nowhere");
+    await refused("--figure-from is /nowhere, which cannot be read", "--figure-from", "/nowhere");
+    const short = ["--tokens", tokens, "--ways", "deno:f32"];
+    await refused("has 32 tokens; one sequence", ...short, "--set", "train.sequence_length=80");
+    await refused("None of the ways is f32", ...short, "--ways", "deno:mixed", "--gradients");
+  });
+});
+
+Deno.test("parseWays() reads a list", () => {
+  assertEquals(parseWays("deno:f32, dawn:mixed"), [
+    { runtime: "deno", precision: "f32" },
+    { runtime: "dawn", precision: "mixed" },
+  ]);
+  assertThrows(() => parseWays("deno:f32,deno:f32"), UserError, "--ways has deno:f32 twice.");
+  assertThrows(() => parseWays("deno:f32:x"), UserError, '--ways has "deno:f32:x"');
+  assertThrows(() => parseWays(""), UserError, '--ways has ""');
+});
+
+Deno.test("findFaults() says what does not agree", () => {
+  const bits = { weights_sha256: "", same_losses: true };
+  const cosine = { name: "layers.1.ffn.z", cosine: 0.99, length_ratio: 1 };
+  const result = {
+    ways: [
+      { way: "deno:f32", identity: { twice: { ...bits, same_weights: true } } },
+      {
+        way: "deno:mixed",
+        identity: {
+          twice: { ...bits, same_weights: false },
+          resumed: { ...bits, same_losses: false, same_weights: false },
+        },
+        gradients: { reference: "deno:f32", below: [cosine] },
+      },
+    ],
+    curves: [
+      { way: "deno:mixed", reference: "deno:f32", largest: { nats: 0.03, step: 6 }, within: false },
+      { way: "dawn:f32", reference: "deno:f32", largest: { nats: 0.001, step: 2 }, within: true },
+      { way: "dawn:mixed", reference: "deno:f32", largest: { nats: null, step: 0 }, within: false },
+    ],
+  };
+  assertEquals(findFaults(result as unknown as SavedParity), [
+    "deno:mixed is 0.0300 nats from deno:f32 in update 7; at most 0.02.",
+    "The loss of dawn:mixed or of deno:f32 is not finite in update 1.",
+    "deno:mixed gave other weights in a second run.",
+    "deno:mixed gave other losses and weights after it was stopped and resumed.",
+    "The gradients of 1 parameters of deno:mixed have a cosine below 0.999 with those of deno:f32; " +
+    "the lowest is 0.990000, of layers.1.ffn.z.",
+  ]);
+});
+
+Deno.test("deviceOpener() has Dawn on a driver of its own, and leaves Deno's as it is", async () => {
+  const icd = findSwiftShader();
+  if (icd === undefined) return;
+  const before = await openGpu();
+  const { description } = before.adapter;
+  before.close();
+  const names = ["VK_ICD_FILENAMES", "VK_DRIVER_FILES"];
+  const environment = names.map((name) => Deno.env.get(name));
+  const open = deviceOpener(icd);
+  const dawn = await open("dawn");
+  assertEquals(dawn.runtime, "dawn");
+  assertStringIncludes(dawn.adapter.description, "SwiftShader");
+  dawn.close();
+  assertEquals(names.map((name) => Deno.env.get(name)), environment);
+  const after = await open("deno");
+  assertEquals([after.runtime, after.adapter.description], ["deno", description]);
+  after.close();
+});
