@@ -232,6 +232,7 @@ const savedSchema = z.looseObject({
       reference: z.string(),
       lowest: cosine,
       below: z.array(cosine),
+      parameters: z.array(cosine),
     }).optional(),
   })).min(1),
 });
@@ -323,10 +324,10 @@ export function findFaults({ ways, curves }: ParityResult): string[] {
     const [worst] = gradients?.below ?? [];
     if (worst) {
       faults.push(
-        `The gradients of ${
-          gradients!.below.length
-        } parameters of ${way} have a cosine below ${COSINE_LIMIT} with ` +
-          `those of ${gradients!.reference}; the lowest is ${
+        `${gradients!.below.length} of ${
+          gradients!.parameters.length
+        } gradients of ${way} have a cosine below ` +
+          `${COSINE_LIMIT} with those of ${gradients!.reference}; the lowest is ${
             worst.cosine.toFixed(6)
           }, of ${worst.name}.`,
       );
@@ -384,7 +385,7 @@ export function renderParity(result: ParityResult): string {
       ],
       ways.map(row),
     ),
-    faults.length === 0 ? `All that was asked for agrees.` : faults.join("\n"),
+    faults.length === 0 ? "All that was asked for agrees." : faults.join("\n"),
   ].join("\n\n");
 }
 

@@ -31,6 +31,9 @@ const STROKES: readonly Stroke[] = [
 /** Height of the panel of differences. */
 const DIFFERENCE_HEIGHT = 150;
 
+/** Largest difference that is shown, nats: one outlier would make the limit invisible. */
+const FURTHEST_SHOWN = 5 * NATS_LIMIT;
+
 /** Distance of two lines of the key. */
 const KEY_LINE = 20;
 
@@ -55,7 +58,8 @@ export function parityCurves(result: ParityResult): Chart | undefined {
       rows.push({ way: way.way, update: i + 1, nats, difference });
     }
   }
-  const edge = Math.max(1.25 * NATS_LIMIT, 1.1 * furthest);
+  const edge = Math.min(Math.max(1.25 * NATS_LIMIT, 1.1 * furthest), FURTHEST_SHOWN);
+  const beyond = furthest > edge ? `; what is beyond ${FURTHEST_SHOWN} is cut off` : "";
   const x: ChartSpec = {
     field: "update",
     type: "quantitative",
@@ -95,7 +99,7 @@ export function parityCurves(result: ParityResult): Chart | undefined {
           height: DIFFERENCE_HEIGHT,
           title: {
             text: `Difference from ${label(reference)}, nats`,
-            subtitle: `band: within ${NATS_LIMIT} nats, the limit of acceptance`,
+            subtitle: `band: within ${NATS_LIMIT} nats, the limit of acceptance${beyond}`,
           },
           encoding: {
             x: { ...x, title: "update" },
@@ -123,7 +127,8 @@ export function parityCurves(result: ParityResult): Chart | undefined {
             },
             ...lines("difference", drawn.slice(1), (i) => ({
               ...stroke(i),
-              strokeWidth: Math.min(stroke(i)["strokeWidth"] as number, 2.2),
+              strokeWidth: Math.min(stroke(i).strokeWidth, 2.2),
+              clip: true,
             })),
           ],
         },
