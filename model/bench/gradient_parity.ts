@@ -13,7 +13,8 @@ import { parameterSpecs } from "../parameters.ts";
 import { SafetensorsFile, writeSafetensors } from "../safetensors.ts";
 import type { TokenBatch } from "../sampler.ts";
 import type { TrainSection } from "../train_config.ts";
-import { Trainer } from "../trainer.ts";
+import type { Trainer } from "../trainer.ts";
+import { withTrainer } from "./with_trainer.ts";
 
 /** What acceptance asks of each parameter. */
 export const COSINE_LIMIT = 0.999;
@@ -129,8 +130,7 @@ async function withGradient<T>(
 ): Promise<T> {
   const { config, seed, batch } = options;
   const train = { ...options.train, gradient_accumulation: 1 };
-  const trainer = await Trainer.create(gpu, { config, train, seed });
-  try {
+  return await withTrainer(gpu, { config, train, seed }, async (trainer) => {
     for (let i = 0; i < MOST_TRIES; i++) {
       trainer.update([batch]);
       const [record] = await trainer.records();
@@ -138,9 +138,7 @@ async function withGradient<T>(
       if (record!.applied) return await work(trainer, record!.loss_scale);
     }
     throw new Error(`The first gradient is not finite at any of ${MOST_TRIES} loss scales`);
-  } finally {
-    trainer.destroy();
-  }
+  });
 }
 
 interface Products {
@@ -152,7 +150,8 @@ interface Products {
 function products(a: Float32Array, b: Float32Array): Products {
   let [ab, aa, bb] = [0, 0, 0];
   for (let i = 0; i < a.length; i++) {
-    const [x, y] = [a[i]!, b[i]!];
+    const x = a[i]!;
+    const y = b[i]!;
     ab += x * y;
     aa += x * x;
     bb += y * y;

@@ -10,11 +10,12 @@ import type { Gpu, Runtime } from "../gpu/device.ts";
 import type { MemoryLine } from "../gpu/memory.ts";
 import { batchesOfUpdate, type Sampler } from "../sampler.ts";
 import { tokensPerStep, type TrainSection } from "../train_config.ts";
-import { type StepRecord, Trainer } from "../trainer.ts";
+import type { StepRecord, Trainer } from "../trainer.ts";
 import { weightsDigest } from "../weights_digest.ts";
 import type { GradientParity } from "./gradient_parity.ts";
 import { Marks } from "./marks.ts";
 import { type Timing, timingOf } from "./timing.ts";
+import { withTrainer } from "./with_trainer.ts";
 
 /** A runtime and a precision. */
 export interface Way {
@@ -245,17 +246,13 @@ class WayRun {
     }
   }
 
-  async #withTrainer<T>(work: (trainer: Trainer) => Promise<T>, seed?: number): Promise<T> {
-    const trainer = await Trainer.create(this.#gpu, {
+  #withTrainer<T>(work: (trainer: Trainer) => Promise<T>, seed?: number): Promise<T> {
+    const options = {
       config: this.#options.config,
       train: this.#train,
       seed: seed ?? this.#options.seed,
-    });
-    try {
-      return await work(trainer);
-    } finally {
-      trainer.destroy();
-    }
+    };
+    return withTrainer(this.#gpu, options, work);
   }
 
   async #trainUntil(trainer: Trainer, until: number, what: string): Promise<Stretch> {

@@ -12,10 +12,11 @@ import type { Dispatch } from "../gpu/plan.ts";
 import { profilePlan } from "../gpu/profiler.ts";
 import { chooseExecution } from "../layers/ethos.ts";
 import { tokensPerStep, type TrainSection } from "../train_config.ts";
-import { type PlanName, Trainer } from "../trainer.ts";
+import type { PlanName, Trainer } from "../trainer.ts";
 import { Marks } from "./marks.ts";
 import { zipfBatches } from "./synthetic_tokens.ts";
 import { type Timing, timingOf } from "./timing.ts";
+import { withTrainer } from "./with_trainer.ts";
 
 /** Steps that can be timed at once: their records wait in a ring on the device. */
 export const MOST_STEPS = 200;
@@ -94,12 +95,12 @@ export type { MemoryLine };
 
 /** Trains a model on random tokens and says how long the steps take. */
 export async function timeSteps(gpu: Gpu, options: StepOptions): Promise<StepTiming> {
-  return await withTrainer(gpu, options, (trainer) => clockSteps(trainer, options));
+  return await stepping(gpu, options, (trainer) => clockSteps(trainer, options));
 }
 
 /** Trains a model on random tokens, times its steps, and then one of them dispatch by dispatch. */
 export async function profileStep(gpu: Gpu, options: StepOptions): Promise<StepProfile> {
-  return await withTrainer(gpu, options, async (trainer) => {
+  return await stepping(gpu, options, async (trainer) => {
     const timing = await clockSteps(trainer, options);
     const dispatches = await profileDispatches(trainer);
     return {
@@ -112,7 +113,7 @@ export async function profileStep(gpu: Gpu, options: StepOptions): Promise<StepP
   });
 }
 
-async function withTrainer<T>(
+async function stepping<T>(
   gpu: Gpu,
   options: StepOptions,
   work: (trainer: Trainer) => Promise<T>,
@@ -121,12 +122,7 @@ async function withTrainer<T>(
     throw new RangeError(`${options.steps} steps are to be timed; expected 1 to ${MOST_STEPS}`);
   }
   const { config, train, seed } = options;
-  const trainer = await Trainer.create(gpu, { config, train, seed });
-  try {
-    return await work(trainer);
-  } finally {
-    trainer.destroy();
-  }
+  return await withTrainer(gpu, { config, train, seed }, work);
 }
 
 async function clockSteps(trainer: Trainer, options: StepOptions): Promise<StepTiming> {

@@ -84,13 +84,22 @@ export const parityCommand: Command = {
     },
   },
   async run(args, { program, storeDir, json, print, warn }) {
-    const { drawParity, findFaults, readSavedParity, renderParity } = await import("./parity.ts");
+    const [{ drawParity, findFaults, readSavedParity, renderParity }, { interruptible }] =
+      await Promise.all([import("./parity.ts"), import("../../pipeline/interrupt.ts")]);
     const [out, save] = [stringArgument(args, "out"), stringArgument(args, "save")];
     const from = listArgument(args, "figure-from");
     await checkWritable("save", save);
-    const result = from.length > 0
-      ? await readSavedParity(from)
-      : await measure(args, { program, storeDir, save, warn });
+    using interrupt = interruptible(warn);
+    const { signal } = interrupt;
+    let result;
+    try {
+      result = from.length > 0
+        ? await readSavedParity(from)
+        : await measure(args, { program, storeDir, save, warn, signal });
+    } catch (error) {
+      if (signal.aborted) return interrupt.exitCode;
+      throw error;
+    }
     if (from.length > 0 && save !== undefined) await writeResult(save, result, { pretty: true });
     print(json ? JSON.stringify(result) : renderParity(result));
     if (out !== undefined) { for (const file of await drawParity(result, out)) warn(file); }
@@ -101,11 +110,12 @@ export const parityCommand: Command = {
 /** Checks what was asked for, then measures it. */
 async function measure(
   args: Arguments,
-  { program, storeDir, save, warn }: {
+  { program, storeDir, save, warn, signal }: {
     program: { root: string; defaultConfig: string };
     storeDir: string;
     save: string | undefined;
     warn(line: string): void;
+    signal: AbortSignal;
   },
 ) {
   const [
@@ -162,6 +172,7 @@ async function measure(
       folder,
       open,
       progress: warn,
+      signal,
       async measured(sofar) {
         // What was measured stays, should the rest be cut short.
         if (save !== undefined) await writeResult(save, sofar, { pretty: true });

@@ -110,6 +110,34 @@ Deno.test("The task parity takes a dataset of the store, with its vocabulary", a
   });
 });
 
+Deno.test("parity stops when it is interrupted, and leaves nothing behind", async () => {
+  await withFolder(async (folder) => {
+    await writeStore(join(folder, "store"));
+    const temporary = join(folder, "tmp");
+    await Deno.mkdir(temporary);
+    const child = new Deno.Command(Deno.execPath(), {
+      args: [
+        ...["run", "--allow-all", "stages/main.ts", "parity", ...MINIMAL, "--steps", "20000"],
+        ...["--store", join(folder, "store"), "--ways", "deno:f32"],
+      ],
+      cwd: ROOT,
+      env: { TMPDIR: temporary },
+      stderr: "piped",
+    }).spawn();
+    let said = "";
+    let interrupted = false;
+    for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) {
+      said += text;
+      if (interrupted || !said.includes("training, update")) continue;
+      interrupted = true;
+      child.kill("SIGINT");
+    }
+    assertEquals((await child.status).code, 130, said);
+    assertStringIncludes(said, "Stopping at a safe place");
+    assertEquals(await Array.fromAsync(Deno.readDir(temporary)), []);
+  });
+});
+
 Deno.test("The task parity refuses what it cannot do before it opens a device", async () => {
   await withFolder(async (folder) => {
     const tokens = join(folder, "text.u32");
@@ -119,29 +147,33 @@ Deno.test("The task parity refuses what it cannot do before it opens a device", 
       assertEquals(code, 2, stderr);
       assertStringIncludes(stderr, message);
     };
-    await refused('--ways has "deno:f16"; expected RUNTIME:PRECISION', "--ways", "deno:f16");
-    await refused("--steps is 0; expected a whole number from 1.", "--steps", "0");
-    await refused("neither is given", "--identity-steps", "3");
-    await refused(
-      "expected at most --steps, 5",
-      "--steps",
-      "5",
-      "--twice",
-      "--identity-steps",
-      "6",
-    );
-    await refused("There is no tokenised text tokenize in", "--steps", "5");
-    await refused("--tokens is /nowhere, which cannot be used", "--tokens", "/nowhere");
-    await refused("--dawn-icd is /nowhere, which is no file", "--dawn-icd", "/nowhere");
-    await refused("--figure-from is /nowhere, which cannot be read", "--figure-from", "/nowhere");
     const short = ["--tokens", tokens, "--ways", "deno:mixed"];
-    await refused(
-      "has 80 tokens; one sequence of 80 needs 81",
-      ...short,
-      "--set",
-      "train.sequence_length=80",
-    );
-    await refused("None of the ways is f32", ...short, "--gradients");
+    await Promise.all([
+      refused('--ways has "deno:f16"; expected RUNTIME:PRECISION', "--ways", "deno:f16"),
+      refused("--steps is 0; expected a whole number from 1.", "--steps", "0"),
+      refused("neither is given", "--identity-steps", "3"),
+      refused(
+        "expected at most --steps, 5",
+        "--steps",
+        "5",
+        "--twice",
+        "--identity-steps",
+        "6",
+      ),
+      refused("There is no tokenised text tokenize in", "--steps", "5"),
+    ]);
+    await Promise.all([
+      refused("--tokens is /nowhere, which cannot be used", "--tokens", "/nowhere"),
+      refused("--dawn-icd is /nowhere, which is no file", "--dawn-icd", "/nowhere"),
+      refused("--figure-from is /nowhere, which cannot be read", "--figure-from", "/nowhere"),
+      refused(
+        "has 80 tokens; one sequence of 80 needs 81",
+        ...short,
+        "--set",
+        "train.sequence_length=80",
+      ),
+      refused("None of the ways is f32", ...short, "--gradients"),
+    ]);
   });
 });
 
