@@ -92,7 +92,7 @@ export function parityCurves(result: ParityResult): Chart | undefined {
             x: { ...x, title: null },
             y: { title: null, scale: { zero: false } },
           },
-          layer: [...lines("nats", drawn, stroke), ...key(drawn, result)],
+          layer: [clearing(drawn.length), ...lines("nats", drawn, stroke), ...key(drawn, result)],
         },
         {
           width: PANEL_WIDTH,
@@ -141,10 +141,25 @@ function stroke(index: number): Stroke & ChartSpec {
   return STROKES[Math.min(index, STROKES.length - 1)] as Stroke & ChartSpec;
 }
 
+/** Where the key begins, names from here on. */
+const KEY_LEFT = PANEL_WIDTH - 334;
+
+/** Takes the grid away behind the key, not the curves. */
+function clearing(lines: number): ChartSpec {
+  return {
+    data: { values: [{}] },
+    mark: { type: "rect", color: COLOR.paper, opacity: 1 },
+    encoding: {
+      x: { value: KEY_LEFT - 46 },
+      x2: { value: PANEL_WIDTH },
+      y: { value: 8 - KEY_LINE / 2 },
+      y2: { value: 8 + KEY_LINE * (lines - 0.5) },
+    },
+  };
+}
+
 /** Names of the lines in the upper right corner, which falling curves leave free; each with a piece of its line. */
 function key(drawn: readonly WayResult[], { curves }: ParityResult): ChartSpec[] {
-  const right = PANEL_WIDTH - 4;
-  const left = right - 330;
   return drawn.flatMap((way, i) => {
     const compared = curves.find((curve) => curve.way === way.way);
     const text = compared
@@ -157,12 +172,12 @@ function key(drawn: readonly WayResult[], { curves }: ParityResult): ChartSpec[]
       {
         data: { values: [{}] },
         mark: { type: "rule", ...stroke(i) },
-        encoding: { x: { value: left - 40 }, x2: { value: left - 8 }, y },
+        encoding: { x: { value: KEY_LEFT - 40 }, x2: { value: KEY_LEFT - 8 }, y },
       },
       {
         data: { values: [{ text }] },
         mark: { type: "text", align: "left", baseline: "middle", color: COLOR.ink },
-        encoding: { x: { value: left }, y, text: { field: "text", type: "nominal" } },
+        encoding: { x: { value: KEY_LEFT }, y, text: { field: "text", type: "nominal" } },
       },
     ];
   });
