@@ -57,6 +57,10 @@ const fields = z.strictObject({
   checkpoint_every: z.int().min(1).max(1e8).default(500).describe("updates between checkpoints"),
   keep_checkpoints: z.int().min(1).max(1000).default(2)
     .describe("last checkpoints kept, 12 bytes a parameter each, besides the best models"),
+  best_of: z.enum(["evaluations", "checkpoints"]).default("evaluations")
+    .describe(
+      "where the best model is looked for: at each evaluation, or only where a checkpoint is written",
+    ),
   log_every: z.int().min(1).max(1e8).default(10).describe("updates between rows of metrics"),
   recompute: z.enum(["none", "experts", "full"]).default("none")
     .describe("what the backward pass computes again rather than keeps"),
@@ -131,6 +135,11 @@ export interface TrainSection {
    * parameter, and up to 4 more for the best model so far; while one is written it comes on top.
    */
   readonly keep_checkpoints: number;
+  /**
+   * Where the best model is looked for. While a loss falls, each evaluation writes one, 4 bytes a stored parameter; with
+   * `checkpoints` only those models compete that a checkpoint is written of anyway, the last one among them.
+   */
+  readonly best_of: "evaluations" | "checkpoints";
   /** Updates between rows of metrics. */
   readonly log_every: number;
   /** What the backward pass computes again rather than keeps. */

@@ -70,7 +70,7 @@ export interface TrainingResult {
   readonly step: number;
   /** The last evaluation: update, held-out nats a token, and bits per byte of UTF-8. */
   readonly last: { readonly step: number; readonly nats: number; readonly bits_per_byte: number };
-  /** The evaluation with the lowest loss. */
+  /** The evaluation with the lowest loss, among those that `train.best_of` admits. */
   readonly best: { readonly step: number; readonly nats: number };
   /** Skipped updates. */
   readonly skipped: number;
@@ -142,12 +142,12 @@ class Run {
       if (evaluate || save || step % Math.min(train.log_every, LOOK_EVERY) === 0) {
         await this.#look();
       }
-      if (evaluate) await this.#evaluate();
+      if (evaluate) await this.#evaluate({ compete: save || train.best_of === "evaluations" });
       if (save) await this.#save();
     }
     hooks.flush();
     // A run that was resumed after its last update evaluated before it saved.
-    const last = this.#last ?? await this.#evaluate();
+    const last = this.#last ?? await this.#evaluate({ compete: true });
     const { step, nats } = this.#best!;
     return {
       step: this.#trainer.step,
@@ -252,7 +252,8 @@ class Run {
     this.#restartClock();
   }
 
-  async #evaluate(): Promise<TrainingResult["last"]> {
+  /** Scores held-out text; the model is kept as the best so far when it `compete`s and is. */
+  async #evaluate({ compete }: { compete: boolean }): Promise<TrainingResult["last"]> {
     const { hooks, data } = this.#options;
     const { train } = this.#trainer;
     const step = this.#trainer.step;
@@ -270,7 +271,7 @@ class Run {
     hooks.info(
       `update ${step}: validation ${result.nats.toFixed(4)} nats, ${bits.toFixed(3)} bits/byte`,
     );
-    if (this.#best === null || result.nats < this.#best.nats) {
+    if (compete && (this.#best === null || result.nats < this.#best.nats)) {
       const measured = { step, nats: result.nats };
       this.#best = await saveBestModel(this.#options.folder, this.#trainer, measured);
     }

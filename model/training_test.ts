@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { join } from "@std/path";
+import { basename, join } from "@std/path";
 import {
   bestModelPath,
   checkpointPath,
@@ -154,6 +154,24 @@ Deno.test("A run that is killed and resumed ends in the bits of one that was not
     const again = await run(attempt, { table: killed }, finish);
     assertSameBits(again.state, expected.state);
     assertEquals(again.rest, expected.rest);
+  });
+});
+
+Deno.test("With best_of: checkpoints only models that are checkpoints compete, and nothing else differs", async () => {
+  await withFolder(async (folder) => {
+    // Evaluations come after updates 4, 8 and 10, checkpoints after 3, 6, 9 and 10.
+    const finish = (_: Trainer, { bestPath, lastPath: __, ...rest }: TrainingResult) =>
+      Promise.resolve({ name: basename(bestPath), rest });
+    const [every, some] = [new Table(), new Table()];
+    const expected = await run(join(folder, "every"), { table: every }, finish);
+    const train = { ...OPTIONS.train, best_of: "checkpoints" as const };
+    const tiny = { ...OPTIONS, train };
+    const actual = await run(join(folder, "some"), { table: some, tiny }, finish);
+    assertEquals(some.rows, every.rows);
+    assertEquals(actual.rest.last, expected.rest.last);
+    assertEquals(actual.rest.best, { step: 10, nats: expected.rest.last.nats });
+    const best = Array.from(Deno.readDirSync(join(folder, "some", "best")), ({ name }) => name);
+    assertEquals(best, [actual.name]);
   });
 });
 

@@ -4,9 +4,15 @@
  * @module
  */
 
+import { join } from "@std/path";
 import { z } from "zod";
 import { defineStage, type JsonValue, type StageContext } from "../pipeline/stage.ts";
-import { type DocumentLimits, limitDocuments, writeDocuments } from "./sources/document.ts";
+import {
+  type DocumentLimits,
+  HELD_OUT,
+  limitDocuments,
+  writeDocuments,
+} from "./sources/document.ts";
 import { readEmbedded } from "./sources/embedded.ts";
 import { filesFingerprint, findFiles, readFiles } from "./sources/files.ts";
 import { downloadC4 } from "./sources/c4.ts";
@@ -57,6 +63,10 @@ const c4Schema = z.strictObject({
 const filesSchema = z.strictObject({
   glob: z.string().min(1, "glob must not be empty")
     .describe("local files: .jsonl, .json or .txt, each with or without .gz"),
+  validation: z.string().min(1, "validation must not be empty").optional()
+    .describe("local files that are held out, all of them; a share of the documents unless given"),
+  embedded: z.boolean().optional()
+    .describe("whether the texts of source: embedded are learned from, too, after the files"),
   text_field: z.string().min(1).default("text").describe("key of the text in JSON lines"),
   fingerprint: z.string().optional()
     .describe("digest of names, sizes and times, so that changed files are read again"),
@@ -69,9 +79,9 @@ export const dataSchema = z.strictObject({
       `${JSON.stringify(issue.input)} is not a source; expected embedded, c4 or files`,
   }).default("embedded").describe("where text comes from"),
   max_documents: z.int("max_documents must be a whole number").min(1).optional()
-    .describe("documents at most"),
+    .describe("documents at most, files.validation aside"),
   max_bytes: z.int("max_bytes must be a whole number").min(1).optional()
-    .describe("UTF-8 bytes of text at most"),
+    .describe("UTF-8 bytes of text at most, files.validation aside"),
   c4: c4Schema.optional().describe("for source: c4"),
   files: filesSchema.optional().describe("for source: files"),
 }).superRefine((data, context) => {
@@ -94,7 +104,7 @@ export type C4Section = z.infer<typeof c4Schema>;
 
 /**
  * Fetches text and publishes it as `documents/*.gz`, one `{text, url?, timestamp?}` a line, with `source.json`: counts,
- * revision and hashes.
+ * revision and hashes. Where the source says what is held out, that is in `documents/validation/*.gz`.
  */
 export const download = defineStage<DataSection>({
   name: "download",
@@ -157,30 +167,70 @@ async function downloadFiles(
   limits: DocumentLimits,
 ): Promise<JsonValue> {
   const options = context.params.files!;
-  const { fingerprint, text_field } = options;
+  const { fingerprint, validation, embedded } = options;
   const paths = await findFiles(options.glob);
-  if (fingerprint !== undefined && fingerprint !== await filesFingerprint(options.glob)) {
+  const heldOut = validation === undefined
+    ? []
+    : await findFiles(validation, "data.files.validation");
+  requireApart(paths, heldOut);
+  if (fingerprint !== undefined && fingerprint !== await filesFingerprint(options)) {
     throw new Error(
-      `The files of data.files.glob "${options.glob}" changed after the experiment was planned; run it again`,
+      `The files of data.files.glob "${options.glob}" ${
+        validation === undefined ? "" : `or data.files.validation "${validation}" `
+      }changed after the experiment was planned; run it again`,
     );
   }
   let total = 0;
-  for (const path of paths) total += (await Deno.stat(path)).size;
+  for (const path of [...heldOut, ...paths]) total += (await Deno.stat(path)).size;
   const progress = context.progress(total, { unit: "bytes" });
-  const documents = readFiles(paths, {
-    text_field,
-    onRead: (bytes, path) => progress.update(bytes, path),
-  });
-  const counts = await writeDocuments(
-    context.output("documents"),
-    limitDocuments(documents, limits),
-    { signal: context.signal },
-  );
+  const { signal } = context;
+  const read = (files: readonly string[]) =>
+    readFiles(files, {
+      text_field: options.text_field,
+      onRead: (bytes, path) => progress.update(bytes, path),
+    });
+  const folder = context.output("documents");
+  let held: JsonValue | undefined;
+  if (heldOut.length > 0) {
+    await Deno.mkdir(join(folder, HELD_OUT));
+    const counts = await writeDocuments(
+      join(folder, HELD_OUT),
+      limitDocuments(read(heldOut), {}),
+      { signal },
+    );
+    requireSome(counts.documents, {});
+    held = { ...counts, files: heldOut };
+  }
+  const more = embedded === true ? await readEmbedded() : undefined;
+  const documents = more === undefined ? read(paths) : chain(read(paths), more.documents);
+  const counts = await writeDocuments(folder, limitDocuments(documents, limits), { signal });
   requireSome(counts.documents, limits);
   context.log.info(
-    `${counts.documents} documents, ${megabytes(counts.bytes)} of text from ${paths.length} files`,
+    `${counts.documents} documents, ${megabytes(counts.bytes)} of text from ${paths.length} files` +
+      (more === undefined ? "" : ` and ${more.packages.length} packages`),
   );
-  return { source: "files", ...counts, files: paths };
+  return {
+    source: "files",
+    ...counts,
+    files: paths,
+    ...held !== undefined && { validation: held },
+    ...more !== undefined && { packages: more.packages.map((entry) => ({ ...entry })) },
+  };
+}
+
+/** Throws when a file is both learned from and held out. */
+function requireApart(paths: readonly string[], heldOut: readonly string[]): void {
+  const both = paths.find((path) => heldOut.includes(path));
+  if (both === undefined) return;
+  throw new Error(
+    `${both} is in both data.files.glob and data.files.validation; what is held out must not be learned from`,
+  );
+}
+
+async function* chain<T>(
+  ...sources: readonly (AsyncIterable<T> | Iterable<T>)[]
+): AsyncGenerator<T> {
+  for (const source of sources) yield* source;
 }
 
 function requireSome(documents: number, limits: DocumentLimits): void {

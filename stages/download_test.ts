@@ -67,7 +67,7 @@ Deno.test("files: JSON lines and text, packed or not, in order, with a limit", (
     await Deno.writeFile(join(dir, "b.json.gz"), gzipSync(`${line("three")}\n`));
     await Deno.writeFile(join(dir, "c.txt.gz"), gzipSync("A.\r\n\r\nB wide\r\nworld."));
     const glob = join(dir, "*.{jsonl,gz}");
-    const files = { glob, text_field: "body", fingerprint: await filesFingerprint(glob) };
+    const files = { glob, text_field: "body", fingerprint: await filesFingerprint({ glob }) };
     const params = { source: "files", files };
     const run = await runStage(download, { params, dir: join(dir, "run") });
     assertEquals(readLines(run), [
@@ -86,6 +86,41 @@ Deno.test("files: JSON lines and text, packed or not, in order, with a limit", (
       () => runStage(download, { params, dir: join(dir, "run") }),
       Error,
       "changed after the experiment was planned",
+    );
+  }));
+
+Deno.test("files: what is held out is kept apart, and packages may add to the rest", () =>
+  inFolder(async (dir) => {
+    const line = (text: string) => `${JSON.stringify({ text })}\n`;
+    await Deno.writeTextFile(join(dir, "train-0.jsonl"), line("one") + line("two"));
+    await Deno.writeTextFile(join(dir, "held-0.jsonl"), line("three"));
+    const section = { glob: join(dir, "train-*.jsonl"), validation: join(dir, "held-*.jsonl") };
+    const fingerprint = await filesFingerprint(section);
+    const files = { ...section, fingerprint, embedded: true };
+    const params = { source: "files", files, max_bytes: 50_000 };
+    const run = await runStage(download, { params, dir: join(dir, "run") });
+    assertEquals(run.output.files("documents"), ["00000.jsonl.gz", "validation/00000.jsonl.gz"]);
+    const texts = readLines(run).map(({ text }) => text);
+    assertEquals([texts[0], texts[1], texts.at(-1)], ["one", "two", "three"]);
+    assert(texts.length > 5 && texts.length < 100, `${texts.length} documents`);
+    const source = run.json.source as { validation: unknown; packages: unknown[] };
+    assertEquals(source.validation, {
+      documents: 1,
+      bytes: 5,
+      files: [join(dir, "held-0.jsonl")],
+    });
+    assertEquals(source.packages.length, 3);
+    await Deno.writeTextFile(join(dir, "held-0.jsonl"), line("another third"));
+    await assertRejects(
+      () => runStage(download, { params, dir: join(dir, "run") }),
+      Error,
+      "changed after the experiment was planned",
+    );
+    const both = { source: "files", files: { ...section, glob: join(dir, "*.jsonl") } };
+    await assertRejects(
+      () => runStage(download, { params: both, dir: join(dir, "run") }),
+      Error,
+      "held-0.jsonl is in both data.files.glob and data.files.validation",
     );
   }));
 

@@ -29,7 +29,7 @@ export const PARTS: LoadExperimentParts = {
     const data = dataSchema.parse(section);
     if (data.source !== "files" || data.files === undefined) return section;
     // Changed files are other data: their digest is part of the download's key.
-    const fingerprint = await filesFingerprint(data.files.glob);
+    const fingerprint = await filesFingerprint(data.files);
     return JSON.parse(JSON.stringify({ ...data, files: { ...data.files, fingerprint } }));
   },
 };

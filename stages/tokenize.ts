@@ -2,7 +2,8 @@
  * The second stage: documents become packed token shards, split into train and validation.
  *
  * A document's SHA-256 decides its split, so that it stays where it is when more data comes; exact duplicates are
- * dropped. Workers cut the text (`tokenize_worker.ts`); this module puts their results in order, so that the shards do
+ * dropped. Where the source says what is held out (`documents/validation/`), that is the validation split instead, all of
+ * it, and what of it is among the other documents, too, is dropped there. Workers cut the text (`tokenize_worker.ts`); this module puts their results in order, so that the shards do
  * not depend on who was first.
  *
  * The compact vocabulary is chosen by the counts of the training text. Text is cut once: the tokens of
@@ -29,11 +30,17 @@ import {
   type Vocabulary,
   vocabularyDigest,
 } from "../model/text/tokenizer.ts";
-import { lineBatches, readBytes } from "./sources/document.ts";
+import { HELD_OUT, lineBatches, readBytes } from "./sources/document.ts";
 import { HashSet } from "./hash_set.ts";
 import { Spill } from "./token_spill.ts";
 import { SplitWriter } from "./split_writer.ts";
-import { HASH_BYTES, type TokenizeJob, TokenizePool, WORKER_MODULE } from "./tokenize_pool.ts";
+import {
+  HASH_BYTES,
+  type TokenizeJob,
+  TokenizePool,
+  type TokenizeResult,
+  WORKER_MODULE,
+} from "./tokenize_pool.ts";
 
 /** Bytes of JSON that a worker gets at once. */
 const BATCH_BYTES = 512 * 1024;
@@ -56,7 +63,7 @@ export const tokenizerSchema = z.strictObject({
     .optional().describe(`ids of the compact vocabulary; ${COMPACT_DEFAULT} if not given`),
   validation_fraction: z.number().gt(0, "validation_fraction must be more than 0")
     .max(0.5, "validation_fraction is at most 0.5").default(0.01)
-    .describe("share of the documents that is held out"),
+    .describe("share of the documents that is held out, where the source itself holds none out"),
   shard_tokens: z.int("shard_tokens must be a whole number").min(1024).max(2 ** 31)
     .default(2 ** 26).describe("tokens from which on a shard is closed after a document"),
   max_train_tokens: z.int("max_train_tokens must be a whole number").min(1).optional()
@@ -146,7 +153,10 @@ export async function runTokenize(
     vocab_size: vocabulary.vocab_size,
     endoftext: vocabulary.endoftext,
     vocabulary_digest: (await vocabularyDigest(vocabulary)).toHex(),
-    validation_fraction: params.validation_fraction,
+    // Null where the source itself said what is held out.
+    validation_fraction: input.files("documents").some(isHeldOut)
+      ? null
+      : params.validation_fraction,
     documents: dropped.documents,
     duplicates: dropped.duplicates,
     empty: dropped.empty,
@@ -166,27 +176,48 @@ async function* readTokenized(
 ): AsyncGenerator<TokenizedDocument> {
   const seen = new HashSet();
   using pool = new TokenizePool(workers);
-  for await (const batch of pool.map(readJobs(context, input))) {
-    context.signal.throwIfAborted();
-    let start = 0;
-    for (let index = 0; index < batch.lengths.length; index++) {
-      const end = start + batch.lengths[index]!;
-      const tokens = batch.tokens.subarray(start, end);
-      start = end;
-      dropped.documents++;
-      if (tokens.length === 0) {
-        dropped.empty++;
-        continue;
+  const names = input.files("documents");
+  const heldOut = names.filter(isHeldOut);
+  // What is held out comes first: a duplicate of it must not be learned from.
+  const order = [...heldOut, ...names.filter((name) => !heldOut.includes(name))];
+  const jobs = await jobReader(context, input, order);
+  const split = (hash: Uint8Array, part: "held out" | "rest"): SplitName => {
+    if (heldOut.length > 0) return part === "held out" ? "validation" : "train";
+    return isValidation(hash, context.params.validation_fraction) ? "validation" : "train";
+  };
+  for (const part of ["held out", "rest"] as const) {
+    const files = part === "held out" ? heldOut : order.slice(heldOut.length);
+    for await (const batch of pool.map(jobs(files))) {
+      context.signal.throwIfAborted();
+      for (const { hash, ...document } of unpack(batch)) {
+        dropped.documents++;
+        if (document.tokens.length === 0) dropped.empty++;
+        else if (!seen.add(hash)) dropped.duplicates++;
+        else yield { ...document, split: split(hash, part) };
       }
-      const hash = batch.hashes.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES);
-      if (!seen.add(hash)) {
-        dropped.duplicates++;
-        continue;
-      }
-      const split = isValidation(hash, context.params.validation_fraction) ? "validation" : "train";
-      yield { split, tokens, bytes: batch.bytes[index]! };
     }
   }
+}
+
+/** The documents of a batch. */
+function* unpack(
+  batch: TokenizeResult,
+): Generator<Omit<TokenizedDocument, "split"> & { readonly hash: Uint8Array }> {
+  let start = 0;
+  for (let index = 0; index < batch.lengths.length; index++) {
+    const end = start + batch.lengths[index]!;
+    yield {
+      hash: batch.hashes.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES),
+      tokens: batch.tokens.subarray(start, end),
+      bytes: batch.bytes[index]!,
+    };
+    start = end;
+  }
+}
+
+/** Whether a file of the input has documents that the source holds out. */
+function isHeldOut(name: string): boolean {
+  return name.startsWith(`${HELD_OUT}/`);
 }
 
 /** Whether a document is held out: the first 48 bits of its hash, as a fraction, are below `fraction`. */
@@ -196,27 +227,30 @@ export function isValidation(hash: Uint8Array, fraction: number): boolean {
   return bits / 2 ** 48 < fraction;
 }
 
-async function* readJobs(
+/** Reads files of the input as jobs, with one progress over all files of `order`. */
+async function jobReader(
   context: StageContext<TokenizerSection>,
   input: NodeOutput,
-): AsyncGenerator<TokenizeJob> {
-  const names = input.files("documents");
+  order: readonly string[],
+): Promise<(names: readonly string[]) => AsyncGenerator<TokenizeJob>> {
   const sizes = await Promise.all(
-    names.map(async (name) => (await Deno.stat(input.file("documents", name))).size),
+    order.map(async (name) => (await Deno.stat(input.file("documents", name))).size),
   );
   const progress = context.progress(sizes.reduce((sum, size) => sum + size, 0), { unit: "bytes" });
   let before = 0;
-  for (const [index, name] of names.entries()) {
-    // The store's path ends in a hash; the name tells whether the file is packed.
-    const bytes = readBytes(input.file("documents", name), {
-      name,
-      onRead: (read) => progress.update(before + read, name),
-    });
-    for await (const batch of lineBatches(bytes, { size: BATCH_BYTES, name })) {
-      yield { ...batch, name };
+  return async function* (names) {
+    for (const name of names) {
+      // The store's path ends in a hash; the name tells whether the file is packed.
+      const bytes = readBytes(input.file("documents", name), {
+        name,
+        onRead: (read) => progress.update(before + read, name),
+      });
+      for await (const batch of lineBatches(bytes, { size: BATCH_BYTES, name })) {
+        yield { ...batch, name };
+      }
+      before += sizes[order.indexOf(name)]!;
     }
-    before += sizes[index]!;
-  }
+  };
 }
 
 type Writers = Record<SplitName, SplitWriter>;

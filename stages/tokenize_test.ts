@@ -142,6 +142,27 @@ for (const params of [{}, { vocabulary: "compact", vocab_size: 300 }]) {
     }));
 }
 
+Deno.test("tokenize: what the source holds out is the validation split, and nothing of it is learned", () =>
+  inFolder(async (dir) => {
+    const files = { glob: join(dir, "train-*.jsonl"), validation: join(dir, "held-*.jsonl") };
+    const held = TEXTS.slice(0, 40);
+    // The last of the held-out texts are among the others, too.
+    const rest = TEXTS.slice(30);
+    await Deno.writeTextFile(join(dir, "held-0.jsonl"), held.map(line).join("\n"));
+    await Deno.writeTextFile(join(dir, "train-0.jsonl"), rest.map(line).join("\n"));
+    const documents = await runStage(download, {
+      params: { source: "files", files },
+      dir: join(dir, "download"),
+    });
+    for (const params of [{}, { vocabulary: "compact", vocab_size: 300 }]) {
+      const result = await run(documents.output, params, { dir: join(dir, "tokenize") });
+      assertEquals(result.dataset.duplicates, 10);
+      assertEquals(await readSplit(result, "validation"), held);
+      assertEquals(await readSplit(result, "train"), TEXTS.slice(40));
+      assertEquals(result.json.dataset, { ...result.dataset, validation_fraction: null });
+    }
+  }));
+
 Deno.test("tokenize: the number of workers changes no byte", () =>
   inFolder(async (dir) => {
     // Several batches, so that workers can overtake each other.

@@ -11,6 +11,9 @@ import { finished } from "node:stream/promises";
 import { Readable } from "node:stream";
 import { join } from "@std/path";
 
+/** Folder of the documents that a source holds out, among all that `download` publishes. */
+export const HELD_OUT = "validation";
+
 /** One text with where and when it was found, if known. */
 export interface TextDocument {
   readonly text: string;

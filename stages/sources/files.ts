@@ -39,14 +39,23 @@ export async function findFiles(
 }
 
 /**
- * Digest of the names, sizes and times of the files that a glob names: what an experiment puts into
+ * Digest of the names, sizes and times of the files that a `data.files` section names: what an experiment puts into
  * `data.files.fingerprint`, so that changed files make a node stale.
  */
-export async function filesFingerprint(pattern: string): Promise<string> {
+export async function filesFingerprint(
+  section: { readonly glob: string; readonly validation?: string | undefined },
+): Promise<string> {
   const hash = createHash("sha256");
-  for (const path of await findFiles(pattern)) {
-    const { size, mtime } = await Deno.stat(path);
-    hash.update(JSON.stringify([path, size, mtime?.getTime() ?? 0]));
+  const add = async (paths: readonly string[]) => {
+    for (const path of paths) {
+      const { size, mtime } = await Deno.stat(path);
+      hash.update(JSON.stringify([path, size, mtime?.getTime() ?? 0]));
+    }
+  };
+  await add(await findFiles(section.glob));
+  if (section.validation !== undefined) {
+    hash.update("validation");
+    await add(await findFiles(section.validation, "data.files.validation"));
   }
   return hash.digest("hex");
 }
