@@ -4,12 +4,15 @@
  * @module
  */
 
+import { basename, relative, resolve } from "@std/path";
 import { EXIT, explain, isDiskError, UserError } from "./errors.ts";
 import type { Graph, GraphNode } from "./graph.ts";
+import { digestJson } from "./key.ts";
 import { Planner, readStageCode } from "./plan.ts";
 import type { Display } from "./progress.ts";
 import type { RunNode, RunRecord, RunState } from "./records.ts";
 import { copyResult } from "./results.ts";
+import { revisionOf } from "./revision.ts";
 import { runGraph, type ScheduleResult } from "./scheduler.ts";
 import type { JsonValue } from "./stage.ts";
 import type { Store } from "./store.ts";
@@ -72,7 +75,7 @@ export async function runPipeline(options: RunOptions): Promise<RunSummary> {
     config_path: options.configPath,
     configuration: options.configuration,
     started_at: started.toISOString(),
-    host: hostFacts(),
+    host: { ...hostFacts(), ...await revisionOf(root) },
     nodes: [],
   };
   await note(store, base);
@@ -86,7 +89,12 @@ export async function runPipeline(options: RunOptions): Promise<RunSummary> {
     jobs: options.jobs ?? navigator.hardwareConcurrency,
     display,
     signal,
-    host: base.host,
+    // Beside each node, so that what came out names what it came from without the catalogue.
+    host: {
+      ...base.host,
+      config: nameConfig(options.configPath, root),
+      configuration: digestJson(options.configuration),
+    },
   });
   if (schedule.stopped !== undefined) problems.push(schedule.stopped);
   const { folders: results, files } = await copyResults(schedule, options, problems);
@@ -165,6 +173,12 @@ function stateOf(schedule: ScheduleResult, problems: readonly string[]): RunStat
 function newRunName(time: Date): string {
   const digits = time.toISOString().replace(/[-:Z]/g, "");
   return digits.replace("T", "-").replace(".", "-");
+}
+
+/** A configuration's path below the project; of one that is elsewhere the name alone, as folders are the user's business. */
+function nameConfig(path: string, root: string): string {
+  const below = relative(root, resolve(path));
+  return below.startsWith("..") ? basename(path) : below;
 }
 
 /** What is said of the machine in the provenance of all that a run makes. */

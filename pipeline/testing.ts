@@ -103,3 +103,34 @@ export class ToyProject implements AsyncDisposable {
     await Deno.remove(this.dir, { recursive: true });
   }
 }
+
+/** What `reproduce --json` prints. */
+export interface Summary {
+  readonly run: string;
+  readonly state: string;
+  readonly nodes: readonly { node: string; state: string; reason?: string; error?: string }[];
+  readonly problems: readonly string[];
+}
+
+/** Names of the toy's nodes. */
+export const ALL = ["numbers", "train[rate=0.1]", "train[rate=0.2]", "train[rate=0.3]", "report"];
+
+/** State of each node of a run. */
+export function states(summary: Summary): Record<string, string> {
+  return Object.fromEntries(summary.nodes.map(({ node, state }) => [node, state]));
+}
+
+/** The same state for every node. */
+export function all(state: string): Record<string, string> {
+  return Object.fromEntries(ALL.map((name) => [name, state]));
+}
+
+/** Whether there is something at a path. */
+export async function fileExists(path: string): Promise<boolean> {
+  try {
+    await Deno.stat(path);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -5,6 +5,7 @@
  */
 
 import type { Gpu } from "../../model/gpu/device.ts";
+import { revisionOf } from "../../pipeline/revision.ts";
 
 /** Where a measurement comes from. What could not be found out is absent. */
 export interface MeasuredOn {
@@ -18,7 +19,7 @@ export interface MeasuredOn {
   readonly driver?: string;
   /** Version of Deno. */
   readonly deno: string;
-  /** Commit of the working tree. */
+  /** Commit of the working tree, or of the tree that a bundle was made of. */
   readonly commit?: string;
   /** Whether files differ from the commit. */
   readonly modified?: boolean;
@@ -28,19 +29,14 @@ export interface MeasuredOn {
 
 /** Finds out what a measurement is made on; `root` is the folder of the project. */
 export async function measuredOn(gpu: Gpu, root: string): Promise<MeasuredOn> {
-  const [driver, commit, status] = await Promise.all([
-    nvidiaDriver(),
-    git(root, "rev-parse", "HEAD"),
-    git(root, "status", "--porcelain", "--untracked-files=no"),
-  ]);
+  const [driver, revision] = await Promise.all([nvidiaDriver(), revisionOf(root)]);
   return {
     adapter: gpu.adapter.description,
     software: gpu.adapter.software,
     runtime: gpu.runtime,
     ...driver !== undefined && { driver },
     deno: Deno.version.deno,
-    ...commit !== undefined && { commit },
-    ...commit !== undefined && status !== undefined && { modified: status !== "" },
+    ...revision,
     date: new Date().toISOString(),
   };
 }
@@ -52,20 +48,6 @@ async function nvidiaDriver(): Promise<string | undefined> {
     const text = await Deno.readTextFile("/proc/driver/nvidia/version");
     const version = /\s(\d+\.\d+(?:\.\d+)?)\s/.exec(text)?.[1];
     return version === undefined ? undefined : `NVIDIA ${version}`;
-  } catch {
-    return undefined;
-  }
-}
-
-/** What git says; nothing where there is no git, no repository, or no permission to ask. */
-async function git(root: string, ...args: string[]): Promise<string | undefined> {
-  try {
-    const { success, stdout } = await new Deno.Command("git", {
-      args: ["-C", root, ...args],
-      stdout: "piped",
-      stderr: "null",
-    }).output();
-    return success ? new TextDecoder().decode(stdout).trim() : undefined;
   } catch {
     return undefined;
   }
