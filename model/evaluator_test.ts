@@ -6,7 +6,7 @@ import { InferenceModel } from "./inference_model.ts";
 import { noisyTensors, smallConfig, writeModelFile } from "./inference_testing.ts";
 import { ReferenceModel } from "./reference/model.ts";
 import { writeSafetensors } from "./safetensors.ts";
-import { usageStatistics } from "./usage_statistics.ts";
+import { expertGini, usageStatistics } from "./usage_statistics.ts";
 
 const VOCABULARY = 50;
 const TEXT = Uint32Array.from({ length: 60 }, (_, i) => (i * i * 5 + i + 11) % VOCABULARY);
@@ -116,4 +116,12 @@ Deno.test("InferenceModel.open() names what is wrong with a file", async () => {
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
+});
+
+Deno.test("The Gini coefficient is 0 for even use, and 1 − 1/N for one expert", () => {
+  assertEquals(expertGini(Uint32Array.of(7, 7, 7)), 0);
+  assertEquals(expertGini(Uint32Array.of(0, 0, 5, 0)), 0.75);
+  assertEquals(expertGini(new Uint32Array(4)), 0);
+  // Half of the mean absolute difference over the mean: pairs of 1, 2, 3 differ by 8/9 on average.
+  assertAlmostEquals(expertGini(Uint32Array.of(3, 1, 2)), 2 / 9, 1e-12);
 });

@@ -25,6 +25,18 @@ export function expertUnevenness(counts: Uint32Array): number {
   return divergence;
 }
 
+/** Gini coefficient of how often experts were kept: 0 is perfectly even, `1 − 1/N` one expert. */
+export function expertGini(counts: Uint32Array): number {
+  const sorted = counts.toSorted();
+  let total = 0;
+  let weighted = 0;
+  for (const [i, count] of sorted.entries()) {
+    total += count;
+    weighted += (2 * i + 1 - sorted.length) * count;
+  }
+  return total === 0 ? 0 : weighted / (sorted.length * total);
+}
+
 /** Means over the layers, as metrics; nothing for a model without experts. */
 export function usageStatistics(usage: readonly LayerUsage[]): Record<string, number> {
   if (usage.length === 0) return {};
@@ -33,6 +45,7 @@ export function usageStatistics(usage: readonly LayerUsage[]): Record<string, nu
   return {
     expert_usage: mean(({ counts }) => expertUsage(counts)),
     expert_unevenness: mean(({ counts }) => expertUnevenness(counts)),
+    expert_gini: mean(({ counts }) => expertGini(counts)),
     query_norm_mean: mean((layer) => layer.query_norm_mean),
     query_norm_std: mean((layer) => layer.query_norm_std),
   };

@@ -5,7 +5,12 @@
  */
 
 import { bitsPerByte, type EvaluationResult } from "../model/evaluator.ts";
-import { expertUnevenness, expertUsage, usageStatistics } from "../model/usage_statistics.ts";
+import {
+  expertGini,
+  expertUnevenness,
+  expertUsage,
+  usageStatistics,
+} from "../model/usage_statistics.ts";
 
 /** How the experts of a layer were used. */
 export interface LayerEvaluation {
@@ -14,6 +19,8 @@ export interface LayerEvaluation {
   readonly expert_usage: number;
   /** Divergence of their use from an even one, nats. */
   readonly expert_unevenness: number;
+  /** Gini coefficient of how often each was kept: 0 is even. */
+  readonly expert_gini: number;
   /** How often experts were kept, the most used first; see {@linkcode routingHistogram}. */
   readonly routing_histogram: readonly number[];
 }
@@ -32,6 +39,7 @@ export interface Evaluation {
   /** Means over the layers; left out for a model without experts. */
   readonly expert_usage?: number;
   readonly expert_unevenness?: number;
+  readonly expert_gini?: number;
   /** Layers with experts. */
   readonly layers: readonly LayerEvaluation[];
 }
@@ -53,6 +61,7 @@ export function describeEvaluation(result: EvaluationResult): Evaluation {
       layer,
       expert_usage: expertUsage(counts),
       expert_unevenness: expertUnevenness(counts),
+      expert_gini: expertGini(counts),
       routing_histogram: routingHistogram(counts),
     })),
   };

@@ -16,6 +16,7 @@ import { runFacts } from "./report/facts.ts";
 import { renderHtml } from "./report/html.ts";
 import { renderMarkdown } from "./report/markdown.ts";
 import { ablationSection } from "./report/sections/ablations.ts";
+import { budgetSections } from "./report/sections/budget.ts";
 import { FigureList, type SectionContext } from "./report/sections/context.ts";
 import { executionSection } from "./report/sections/execution.ts";
 import { lead, runSection } from "./report/sections/run.ts";
@@ -70,7 +71,12 @@ export async function composeReport(
   params: ReportSection,
 ): Promise<ComposedReport> {
   const figures = new FigureList({ pngScale: params.png_scale });
-  const context: SectionContext = { data, facts: runFacts(data), figures };
+  const context: SectionContext = {
+    data,
+    facts: runFacts(data),
+    figures,
+    gpuHourPrice: params.gpu_hour_price,
+  };
   const document: Report = {
     title: params.title,
     lead: lead(context),
@@ -81,6 +87,7 @@ export async function composeReport(
       await ablationSection(context),
       await executionSection(context),
       ...speedSections(context),
+      ...budgetSections(context),
       await modelSection(context),
       parametersSection(context),
       await memorySection(context),

@@ -9,6 +9,8 @@ import { z } from "zod";
 /** Schema of the `report` section. */
 export const reportSchema = z.strictObject({
   title: z.string().min(1).max(200).default("ETHOS, reproduced").describe("title of the report"),
+  gpu_hour_price: z.number().gt(0).max(1e6).optional()
+    .describe("US dollars that an hour of the GPU is assumed to cost; no costs unless given"),
   png_scale: z.number().min(1).max(8).default(2).describe("pixels a unit in the PNG figures"),
 });
 

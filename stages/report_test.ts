@@ -9,8 +9,14 @@ import { MADE_UP_CURVE, madeUpInputs, madeUpNode } from "./report_testing.ts";
 
 const params: ReportSection = reportSchema.parse({ title: "A test of the report" });
 
-async function compose(inputs: Readonly<Record<string, readonly NodeOutput[]>>) {
-  const { files, figures } = await composeReport(await readInputs(inputs), params);
+async function compose(
+  inputs: Readonly<Record<string, readonly NodeOutput[]>>,
+  options: Partial<ReportSection> = {},
+) {
+  const { files, figures } = await composeReport(await readInputs(inputs), {
+    ...params,
+    ...options,
+  });
   const text = (path: string) => {
     const content = files.get(path);
     if (typeof content !== "string") throw new Error(`${path} is not there, or no text`);
@@ -75,6 +81,74 @@ Deno.test("the fit in the report is that of the made-up curve", async () => {
   assert(row !== undefined);
   assert(row.includes(fit.a.toFixed(3)) && row.includes(fit.b.toFixed(3)), row);
   assert(row.includes("1 to 120"), row);
+});
+
+/** Cells of the first row of a table in Markdown that starts with these words. */
+function cells(markdown: string, start: string): string[] {
+  const row = markdown.split("\n").find((line) => line.startsWith(`| ${start}`));
+  if (row === undefined) throw new Error(`No row starts with ${start}`);
+  return row.split("|").map((cell) => cell.trim()).slice(1, -1);
+}
+
+Deno.test("losses are held against the paper's at equal tokens, where the vocabulary is the paper's", async () => {
+  const { text } = await compose(madeUpInputs({ vocabulary: "cl100k_base" }));
+  const markdown = text("report.md");
+  // Steps of 512 tokens: the paper's first step is the 64th.
+  assert(!markdown.includes("| 20.5 k |"), "40 steps are less than the paper's first");
+  const { a, b } = MADE_UP_CURVE;
+  const [tokens, step, learned, held, law, difference] = cells(markdown, "61.4 k");
+  assertEquals([tokens, step], ["61.4 k", "120"]);
+  const expected = a - b * Math.log(120) + 0.05;
+  const theirs = 8.88 - 0.418 * Math.log(120 * 512 / 32768);
+  assertEquals([held, law], [expected.toFixed(3), theirs.toFixed(3)]);
+  assertEquals(difference, (expected - theirs).toFixed(3).replace("-", "−"));
+  assert(Math.abs(Number(learned) - (expected - 0.03)) < 0.05, learned);
+  const csv = text("figures/training_curve.csv");
+  assert(
+    csv.includes("paper,") && csv.includes(",64,8.88"),
+    "the law begins at the paper's step 1",
+  );
+
+  const compact = (await compose(madeUpInputs())).text;
+  assert(!compact("report.md").includes("at equal tokens"));
+  assert(!compact("figures/training_curve.csv").includes("paper"));
+});
+
+Deno.test("what the full budget would take follows from the measured speed", async () => {
+  const inputs = madeUpInputs({ vocabulary: "cl100k_base", seeds: [1] });
+  const markdown = (await compose(inputs, { gpu_hour_price: 2 })).text("report.md");
+  // 1,060.5 − step at steps 1 to 120.
+  assert(markdown.includes("Training ran at 1,000 tokens a second on made-up adapter"), markdown);
+  assert(markdown.includes("Of the 100 seconds of the node, 60 went into updates"));
+  assertEquals(cells(markdown, "this run's model"), [
+    "this run's model",
+    "1,000",
+    "0.07",
+    "1111.1",
+    "$2,222.22",
+  ]);
+  assertEquals(cells(markdown, "paper, first").slice(1), ["14,308", "1.00", "77.7", "$155.31"]);
+  assert(markdown.includes("would be read 4,000 times"));
+  const law = cells(markdown, "paper's |");
+  assertEquals(law[1], "3.98");
+  assert(markdown.includes("no forecast for the paper's model"));
+  const free = (await compose(inputs)).text("report.md");
+  assertEquals(cells(free, "this run's model").length, 4);
+  const { train: _, ...untrained } = inputs;
+  assert(!(await compose(untrained)).text("report.md").includes("full budget"));
+});
+
+Deno.test("the report names what made the model", async () => {
+  const markdown = (await compose(madeUpInputs())).text("report.md");
+  assertEquals(cells(markdown, "runtime")[1], "made-up runtime, Deno 9.9.9");
+  assertEquals(
+    cells(markdown, "commit")[1],
+    "0123456789abcdef0123456789abcdef01234567, with changes",
+  );
+  assertEquals(
+    cells(markdown, "configuration")[1],
+    `configs/made-up.yaml, SHA-256 ${"fedcba98".repeat(8)}`,
+  );
 });
 
 Deno.test("text from data is escaped in both renderings", async () => {

@@ -34,6 +34,13 @@ const PROVENANCE = {
   run: "made-up-run",
   started_at: "2025-01-02T03:04:05Z",
   adapter: "made-up adapter",
+  runtime: "made-up runtime",
+  deno: "9.9.9",
+  commit: "0123456789abcdef0123456789abcdef01234567",
+  modified: true,
+  config: "configs/made-up.yaml",
+  configuration: "fedcba98".repeat(8),
+  seconds: 100,
 };
 
 const MODEL = {
@@ -97,13 +104,15 @@ export interface MadeUpOptions {
   /** Text that ends up in names and titles, to see that it is escaped. */
   readonly text?: string;
   readonly seeds?: readonly number[];
+  /** `compact`, unless given. */
+  readonly vocabulary?: string;
 }
 
 /** Inputs of a whole run. */
 export function madeUpInputs(
   options: MadeUpOptions = {},
 ): Readonly<Record<string, readonly NodeOutput[]>> {
-  const { text = "made-up text", seeds = [1, 2, 3] } = options;
+  const { text = "made-up text", seeds = [1, 2, 3], vocabulary = "compact" } = options;
   const cells = [
     { name: "base", base: true, factors: { d_latent: 16, heads: 2 } },
     { name: "d_latent=8", base: false, factors: { d_latent: 8 } },
@@ -147,7 +156,7 @@ export function madeUpInputs(
     dataset: [madeUpNode("tokenize", {
       json: {
         dataset: {
-          vocabulary: "compact",
+          vocabulary,
           vocab_size: 512,
           splits: {
             train: {
@@ -231,7 +240,12 @@ function trainingRows(seed: number): MetricRow[] {
       row(step, "expert_usage", 0.5 + step / 300);
       row(step, "expert_unevenness", 1.2 - step / 150 + 0.02 * seed);
     }
-    rows.push(measured(step, "memory_bytes", 5e7));
+    rows.push(
+      measured(step, "memory_bytes", 5e7),
+      // The speed falls a little while training goes on; an update takes half a second.
+      measured(step, "tokens_per_second", 1060.5 - step),
+      measured(step, "step_seconds", 0.5),
+    );
   }
   return rows;
 }
@@ -248,6 +262,7 @@ function evaluation(nats: number): JsonValue {
       layer,
       expert_usage: 0.9,
       expert_unevenness: 0.4 * layer,
+      expert_gini: 0.3 * layer,
       routing_histogram: Array.from({ length: 1024 }, (_, i) => Math.floor(3000 / (i + layer * 9))),
     })),
   };

@@ -23,11 +23,13 @@ export interface TrainingCurve {
  * Draws the curve of the base, one thin line a seed.
  *
  * @param models Models of the base, one a seed.
+ * @param options `fitFrom`: the first step of the fit; `tokensPerStep`: given when losses compare with the paper's, whose law is then drawn
+ * where its training had seen as many tokens.
  * @returns Nothing when no loss was recorded.
  */
 export function trainingCurve(
   models: readonly TrainedModel[],
-  options: { fitFrom: number; maxPoints?: number },
+  options: { fitFrom: number; maxPoints?: number; tokensPerStep?: number | undefined },
 ): TrainingCurve | undefined {
   const from = Math.max(1, options.fitFrom);
   const usable = models.map((m) => curve(m, "loss").filter((p) => Number.isFinite(p.value)));
@@ -50,6 +52,16 @@ export function trainingCurve(
   if (fit) {
     for (const x of logarithmic(fit.from, fit.to, 60)) {
       rows.push({ series: "fit", seed: null, step: x, nats: evaluateFit(fit, x) });
+    }
+  }
+  const { tokensPerStep } = options;
+  const end = Math.max(...rows.map((r) => Number(r.step)));
+  // The paper's step at equal tokens; its law begins at its first.
+  const scale = (tokensPerStep ?? 0) / PAPER.tokensPerStep;
+  const law = tokensPerStep !== undefined && end * scale > 1;
+  if (law) {
+    for (const x of logarithmic(Math.max(1, 1 / scale), end, 60)) {
+      rows.push({ series: "paper", seed: null, step: x, nats: evaluateFit(PAPER.fit, x * scale) });
     }
   }
   const last = rows.filter((r) => r.series === "training").at(-1);
@@ -80,12 +92,13 @@ export function trainingCurve(
         ? `; the fit is ${fit.a.toFixed(3)} minus ${fit.b.toFixed(3)} ln x with R² ${
           fit.r2.toFixed(3)
         } (paper: ${PAPER.fit.a}, ${PAPER.fit.b}, ${PAPER.fit.r2}).`
-        : "; too short for a fit."),
+        : "; too short for a fit.") +
+      (law ? " The paper's law is drawn at equal tokens." : ""),
     rows,
     spec: {
       width: PANEL_WIDTH,
       height: PANEL_HEIGHT,
-      title: { text: "Loss, nats a token", subtitle: subtitle(models.length, heldOut) },
+      title: { text: "Loss, nats a token", subtitle: subtitle(models.length, { heldOut, law }) },
       encoding: {
         x: {
           field: "step",
@@ -106,6 +119,12 @@ export function trainingCurve(
           transform: [{ filter: "datum.series === 'fit'" }],
           mark: { type: "line", color: COLOR.ink, strokeWidth: 1.8, strokeDash: [6, 4] },
         },
+        ...(law
+          ? [{
+            transform: [{ filter: "datum.series === 'paper'" }],
+            mark: { type: "line", color: COLOR.green, strokeWidth: 1.6, strokeDash: [2, 3] },
+          }]
+          : []),
         {
           transform: [{ filter: "datum.series === 'held-out'" }],
           mark: { type: "point", color: COLOR.vermilion, fill: COLOR.paper, size: 44, opacity: 1 },
@@ -117,9 +136,13 @@ export function trainingCurve(
   return { figure, fit };
 }
 
-function subtitle(seeds: number, heldOut: boolean): string {
-  const lines = seeds === 1 ? "line: training, one seed" : `lines: training, ${seeds} seeds`;
-  return heldOut ? `${lines}; circles: held-out text; dashed: fit` : `${lines}; dashed: fit`;
+function subtitle(seeds: number, shown: { heldOut: boolean; law: boolean }): string {
+  return [
+    seeds === 1 ? "line: training, one seed" : `lines: training, ${seeds} seeds`,
+    ...shown.heldOut ? ["circles: held-out text"] : [],
+    "dashed: fit",
+    ...shown.law ? ["dotted: the paper's fit at equal tokens"] : [],
+  ].join("; ");
 }
 
 function logarithmic(from: number, to: number, count: number): readonly number[] {

@@ -120,6 +120,20 @@ function text(value: JsonValue | undefined): string | undefined {
   return typeof value === "string" && value !== "" ? value : undefined;
 }
 
+/** Vocabulary of the dataset: `compact`, or the paper's `cl100k_base`. */
+export function vocabularyOf(data: ReportData): string | undefined {
+  return text(data.dataset?.result.vocabulary);
+}
+
+/** A text that the first of these nodes recorded about itself: its runtime, commit or configuration. */
+export function provenanceText(nodes: readonly Provenanced[], key: string): string | undefined {
+  for (const { provenance } of nodes) {
+    const found = text(provenance[key]);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
 /** A whole number with separators. */
 export function whole(value: number | undefined): string {
   return value === undefined ? "not recorded" : Math.round(value).toLocaleString("en-US");

@@ -59,4 +59,6 @@ export interface SectionContext {
   /** Sizes of the base; absent when nothing was trained. */
   readonly facts: RunFacts | undefined;
   readonly figures: FigureList;
+  /** US dollars that an hour of the GPU is assumed to cost. */
+  readonly gpuHourPrice?: number | undefined;
 }

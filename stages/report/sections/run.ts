@@ -4,6 +4,8 @@
  * @module
  */
 
+import { basename } from "@std/path";
+import type { JsonValue } from "../../../pipeline/stage.ts";
 import { bytesText, compact } from "../../figures/series.ts";
 import { summarize, type Summary } from "../../statistics.ts";
 import { PAPER } from "../../theory/paper.ts";
@@ -11,12 +13,23 @@ import {
   baseEvaluations,
   baseModels,
   curve,
+  isObject,
   type JsonObject,
   numberField,
+  objectField,
   type ReportData,
+  type TrainedModel,
 } from "../data.ts";
 import { md, type Prose, type Section } from "../document.ts";
-import { adapterOf, fixed, splitFacts, whole, withInterval } from "../facts.ts";
+import {
+  adapterOf,
+  fixed,
+  provenanceText,
+  splitFacts,
+  vocabularyOf,
+  whole,
+  withInterval,
+} from "../facts.ts";
 import type { SectionContext } from "./context.ts";
 
 /** Held-out loss of the base over its seeds; absent without evaluations. */
@@ -103,13 +116,20 @@ export function runSection(context: SectionContext): Section {
     const trained = numberField(base?.summary, "tokens");
     if (trained !== undefined) {
       const steps = whole(numberField(base?.summary, "steps"));
-      rows.push(["training", `${steps} steps, ${compact(trained)} tokens a model (paper: 4 B)`]);
+      const epochs = train?.tokens
+        ? `, ${fixed(trained / train.tokens, 2)} passes over the text`
+        : "";
+      rows.push([
+        "training",
+        `${steps} steps, ${compact(trained)} tokens a model (paper: 4 B)${epochs}`,
+      ]);
     }
   }
   rows.push(
     ["seeds of the base", seeds.length > 0 ? seeds.join(", ") : "not recorded"],
     ["models trained", String(data.models.length)],
     ["adapter", adapter ?? "not recorded"],
+    ...provenanceRows(models),
   );
   const memory = Math.max(...models.flatMap((m) => curve(m, "memory_bytes").map((p) => p.value)));
   if (Number.isFinite(memory)) rows.push(["largest device memory", bytesText(memory)]);
@@ -141,16 +161,54 @@ export function runSection(context: SectionContext): Section {
 }
 
 function vocabularyName(data: ReportData): string {
-  const name = data.dataset?.result.vocabulary;
-  return typeof name === "string" ? `${name}, ` : "";
+  const name = vocabularyOf(data);
+  return name === undefined ? "" : `${name}, `;
+}
+
+/** What the base was made with, beside its adapter. Older nodes did not record it. */
+function provenanceRows(models: readonly TrainedModel[]): string[][] {
+  const said = (key: string) => provenanceText(models, key);
+  const commit = said("commit");
+  const modified = models.find((m) => m.provenance.commit !== undefined)?.provenance.modified;
+  const digest = said("configuration");
+  const deno = said("deno");
+  const rows: [string, string | undefined][] = [
+    ["runtime", join(said("runtime"), deno && `Deno ${deno}`)],
+    ["commit", commit && `${commit}${modified === true ? ", with changes" : ""}`],
+    ["configuration", join(said("config"), digest && `SHA-256 ${digest}`)],
+  ];
+  return rows.flatMap(([name, value]) => value === undefined ? [] : [[name, value]]);
+}
+
+function join(...parts: (string | undefined)[]): string | undefined {
+  const known = parts.filter((part) => part !== undefined && part !== "");
+  return known.length > 0 ? known.join(", ") : undefined;
 }
 
 function sourceName(source: JsonObject | undefined): string | undefined {
   if (source === undefined) return undefined;
   const name = source.source ?? source.name ?? source.kind;
-  const revision = source.revision;
   if (typeof name !== "string") return undefined;
-  return typeof revision === "string" ? `${name}, revision ${revision.slice(0, 12)}` : name;
+  const { revision } = source;
+  return [
+    name,
+    ...(typeof revision === "string" ? [`revision ${revision.slice(0, 12)}`] : []),
+    ...fileNames(source.files),
+    ...(Array.isArray(source.packages)
+      ? (source.packages as readonly JsonValue[]).filter(isObject).flatMap(({ name }) =>
+        typeof name === "string" ? [name] : []
+      )
+      : []),
+    ...fileNames(objectField(source, "validation")?.files).map((file) => `held out: ${file}`),
+  ].join(", ");
+}
+
+/** Names of files without their folders. */
+function fileNames(files: JsonValue | undefined): string[] {
+  if (!Array.isArray(files)) return [];
+  return (files as readonly JsonValue[]).flatMap((file) =>
+    typeof file === "string" ? [basename(file)] : []
+  );
 }
 
 function splitText(split: ReturnType<typeof splitFacts>): string {

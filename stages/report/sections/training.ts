@@ -14,12 +14,16 @@ import { baseEvaluations, baseModels, curve, isObject, numberField } from "../da
 import { type Block, join, md, type Section } from "../document.ts";
 import { fixed, whole } from "../facts.ts";
 import type { SectionContext } from "./context.ts";
+import { comparesWithPaper, equalTokensBlocks } from "./equal_tokens.ts";
 
 /** The training curve and the fit. */
 export async function trainingSection(context: SectionContext): Promise<Section> {
   const { data, figures } = context;
   const models = baseModels(data);
-  const drawn = trainingCurve(models, { fitFrom: 1 });
+  const drawn = trainingCurve(models, {
+    fitFrom: 1,
+    tokensPerStep: comparesWithPaper(context) ? context.facts?.tokensPerStep : undefined,
+  });
   const blocks: Block[] = [];
   if (drawn === undefined) {
     blocks.push(md`No training loss was recorded in this run.`);
@@ -79,6 +83,7 @@ export async function trainingSection(context: SectionContext): Promise<Section>
           md`**What would falsify it:** residuals with a clear bend (a power law with a floor then fits better), or a held-out curve that leaves the training curve.`,
         ),
       );
+      blocks.push(...equalTokensBlocks(context));
     } else blocks.push(md`The run is too short for a fit: it takes three logged steps.`);
   }
   return { id: "training", title: "Training curve", blocks };
@@ -95,7 +100,7 @@ export async function usageSection(context: SectionContext): Promise<Section> {
   const blocks: Block[] = [];
   if (usage) {
     blocks.push(
-      md`*Usage* is the share of experts chosen at least once, *unevenness* the Kullback–Leibler divergence of their use from an even one; both over the held-out tokens of an evaluation and averaged over expert layers. Usage can only be high when there are many more choices than experts, so it says something about the number of tokens, too.`,
+      md`*Usage* is the share of experts chosen at least once, *unevenness* the Kullback–Leibler divergence of their use from an even one; both, and the Gini coefficient of the table (0 is even, near 1 a few experts), over the held-out tokens of an evaluation and averaged over expert layers. Usage can only be high when there are many more choices than experts, so it says something about the number of tokens, too.`,
       await figures.add(usage, {
         from: models,
         caption: md`Base model, one line a seed (${models.length}).`,
@@ -116,7 +121,7 @@ export async function usageSection(context: SectionContext): Promise<Section> {
       blocks.push({
         kind: "table",
         title: "Use of experts by layer",
-        header: ["layer", "used, %", "unevenness, nats"],
+        header: ["layer", "used, %", "unevenness, nats", "Gini"],
         rows,
         numbersFrom: 1,
       });
@@ -149,11 +154,13 @@ function layerRows(value: JsonValue | undefined): string[][] {
   return layerObjects(value).flatMap((layer, i) => {
     const used = numberField(layer, "expert_usage");
     const uneven = numberField(layer, "expert_unevenness");
+    const gini = numberField(layer, "expert_gini");
     if (used === undefined && uneven === undefined) return [];
     return [[
       String(numberField(layer, "layer") ?? i),
       used === undefined ? "" : fixed(100 * used, 1),
       uneven === undefined ? "" : fixed(uneven, 3),
+      gini === undefined ? "" : fixed(gini, 3),
     ]];
   });
 }
