@@ -13,8 +13,18 @@ import { loadExperiment } from "./load_experiment.ts";
 import { PARTS } from "./parts.ts";
 
 const ROOT = fromFileUrl(new URL("..", import.meta.url));
+/** What a configuration needs to be loaded: files that stand for text which is no part of the repository. */
+const NEEDS: Readonly<Record<string, readonly string[]>> = {
+  "h200.yaml": [
+    `data.files.glob=${join(ROOT, "deno.json")}`,
+    `data.files.validation=${join(ROOT, "pipeline/testdata/toy/weights.txt")}`,
+  ],
+};
 const load = (config: string, set: readonly string[] = []) =>
-  loadExperiment({ config: join(ROOT, "configs", config), set }, PARTS);
+  loadExperiment(
+    { config: join(ROOT, "configs", config), set: [...NEEDS[config] ?? [], ...set] },
+    PARTS,
+  );
 
 interface TrainParams {
   readonly model: { readonly kind: string; readonly d_ffn: number; readonly d_latent: number };
@@ -26,6 +36,7 @@ const CONFIGURATIONS: readonly [file: string, cells: number, runs: number][] = [
   ["tiny.yaml", 11, 31],
   ["small.yaml", 11, 31],
   ["paper.yaml", 10, 10],
+  ["h200.yaml", 1, 1],
   ["ablations/d_latent.yaml", 5, 15],
   ["ablations/heads.yaml", 3, 9],
   ["ablations/top_k.yaml", 3, 9],
@@ -78,6 +89,23 @@ Deno.test("the paper's configuration is the paper's", async () => {
     kind: "dense",
     d_ffn: 2112,
   });
+});
+
+Deno.test("h200 trains the paper's model by its recipe, but for the length and the warm-up", async () => {
+  const base = async (config: string) => {
+    const { nodes } = await load(config);
+    const node = nodes.find(({ stage, labels }) => stage.name === "train" && labels?.base);
+    const { model, train } = node?.params as unknown as {
+      model: unknown;
+      train: Record<string, unknown> & { learning_rate: object };
+    };
+    const length = ["tokens", "evaluate_every", "evaluate_tokens", "log_every"];
+    const kept = ["keep_checkpoints", "best_of"];
+    const rest = Object.entries(train).filter(([key]) => ![...length, ...kept].includes(key));
+    const learning_rate = { ...train.learning_rate, warmup_steps: undefined };
+    return { model, ...Object.fromEntries(rest), learning_rate };
+  };
+  assertEquals(await base("h200.yaml"), await base("paper.yaml"));
 });
 
 Deno.test("the dense cell of tiny matches its active parameters", async () => {
