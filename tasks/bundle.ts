@@ -83,7 +83,8 @@ async function makeBundle(options: BundleOptions): Promise<void> {
     const entries = await listFolder(bundle);
     const bytes = entries.reduce((sum, { size }) => sum + size, 0);
     say(`${megabytes(bytes)} in ${entries.length} files; ${compression} …`);
-    await writeArchive(bundle, { out: partial, name, mtime, compression });
+    const x86 = target.arch === "x64";
+    await writeArchive(bundle, { out: partial, name, mtime, compression, x86 });
     if (target === hostTarget()) {
       say("unpacking it and running it without network …");
       const folder = join(work, "check");

@@ -17,7 +17,8 @@ import { read } from "./process.ts";
  * The dictionary holds most of an archive at once; unpacking takes as much memory. One thread, as the bytes must not depend
  * on the machine's cores.
  */
-const XZ = ["--compress", "--force", "--threads=1", "--lzma2=preset=9e,dict=192MiB"];
+const XZ = ["--compress", "--force", "--threads=1"];
+const LZMA2 = "--lzma2=preset=9e,dict=192MiB";
 
 /** One file or link below a folder. */
 export interface Entry {
@@ -62,13 +63,20 @@ export async function listFolder(folder: string): Promise<Entry[]> {
 /**
  * Writes a folder as an archive.
  *
- * @param options `name`: the folder that the archive unpacks into; `mtime`: the time of every entry.
+ * @param options `name`: the folder that the archive unpacks into; `mtime`: the time of every entry; `x86`: whether most of it is machine
+ * code for x86, which xz then rewrites so that it becomes smaller by a twentieth.
  */
 export async function writeArchive(
   folder: string,
-  options: { out: string; name: string; mtime: Date; compression: Compression },
+  options: {
+    out: string;
+    name: string;
+    mtime: Date;
+    compression: Compression;
+    x86?: boolean;
+  },
 ): Promise<void> {
-  const { out, name, mtime, compression } = options;
+  const { out, name, mtime, compression, x86 = false } = options;
   const entries = await listFolder(folder);
   const pack = createPack();
   // What fails here must end the other side too, which waits for more.
@@ -86,7 +94,7 @@ export async function writeArchive(
       .find(({ status }) => status === "rejected");
     if (failed?.status === "rejected") throw failed.reason;
     if (compression === "xz") {
-      await read("xz", { args: [...XZ, plain] });
+      await read("xz", { args: [...XZ, ...x86 ? ["--x86"] : [], LZMA2, plain] });
       await Deno.rename(`${plain}.xz`, out);
     }
   } finally {

@@ -33,7 +33,7 @@ const UNUSED: readonly Unused[] = [
   // `stages/figures/fonts.ts` takes two upright faces, Latin and Greek.
   {
     package: "@expo-google-fonts/ibm-plex-sans",
-    files: /^(?!400Regular\/|600SemiBold\/).*\.ttf$/,
+    files: /^(?!400Regular\/|600SemiBold\/).*\.ttf$|\.ttf\.png$/,
   },
   {
     package: "@fontsource/ibm-plex-sans",

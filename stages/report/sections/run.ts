@@ -57,7 +57,9 @@ export function lead(context: SectionContext): Prose {
     : md`A model that knows only how often each token occurs would need ${
       fixed(unigram, 3)
     } nats: the base is ${fixed(Math.abs(unigram - loss.mean), 3)} nats ${
-      loss.mean < unigram ? "below" : "**above**"
+      loss.mean < unigram
+        ? "below"
+        : { type: "strong", children: [{ type: "text", value: "above" }] }
     } that.`;
   return {
     kind: "prose",
@@ -117,7 +119,7 @@ export function runSection(context: SectionContext): Section {
     if (trained !== undefined) {
       const steps = whole(numberField(base?.summary, "steps"));
       const epochs = train?.tokens
-        ? `, ${fixed(trained / train.tokens, 2)} passes over the text`
+        ? `, ${Number((trained / train.tokens).toPrecision(3))} passes over the text`
         : "";
       rows.push([
         "training",
