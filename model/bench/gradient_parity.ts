@@ -60,6 +60,11 @@ export interface GradientOptions {
   readonly seed: number;
   /** The micro-batch. */
   readonly batch: TokenBatch;
+  /**
+   * Rounds the weights to halves first. Which experts a token gets can hang on the last bits, so that a gradient differs a lot from one of almost the same
+   * weights: what this gives in f32 is what mixed precision is to be measured by.
+   */
+  readonly rounded?: boolean;
 }
 
 /** Computes a gradient and writes it to `path` as the reference of later {@linkcode compareGradient}s. */
@@ -131,6 +136,12 @@ async function withGradient<T>(
   const { config, seed, batch } = options;
   const train = { ...options.train, gradient_accumulation: 1 };
   return await withTrainer(gpu, { config, train, seed }, async (trainer) => {
+    if (options.rounded) {
+      for (const { name } of trainedSpecs(config)) {
+        const rounded = Float16Array.from(await trainer.readState("value", name));
+        trainer.writeState("value", name, Float32Array.from(rounded));
+      }
+    }
     for (let i = 0; i < MOST_TRIES; i++) {
       trainer.update([batch]);
       const [record] = await trainer.records();

@@ -138,6 +138,7 @@ export async function measureParity(options: ParityOptions): Promise<ParityResul
     const gpu = await open(way.runtime);
     try {
       let gradients: GradientParity | undefined;
+      let rounding: GradientParity | undefined;
       if (options.gradients) {
         const ofWay = {
           config,
@@ -149,11 +150,13 @@ export async function measureParity(options: ParityOptions): Promise<ParityResul
         };
         progress(`${name}: gradient of the first micro-batch on ${gpu.adapter.description}`);
         if (await exists(reference)) gradients = await compareGradient(gpu, ofWay);
-        else await saveGradient(gpu, ofWay);
-        if (gradients) {
-          const { lowest } = gradients;
-          progress(`${name}: lowest cosine ${lowest.cosine.toFixed(6)}, of ${lowest.name}`);
+        else {
+          await saveGradient(gpu, ofWay);
+          progress(`${name}: gradient of its weights rounded to halves`);
+          rounding = await compareGradient(gpu, { ...ofWay, rounded: true });
         }
+        const { lowest } = (gradients ?? rounding)!;
+        progress(`${name}: lowest cosine ${lowest.cosine.toFixed(6)}, of ${lowest.name}`);
       }
       const measured = await measureWay(gpu, {
         config,
@@ -167,7 +170,7 @@ export async function measureParity(options: ParityOptions): Promise<ParityResul
         progress,
         signal,
       });
-      done.push({ ...measured, ...gradients && { gradients } });
+      done.push({ ...measured, ...gradients && { gradients }, ...rounding && { rounding } });
     } finally {
       gpu.close();
     }

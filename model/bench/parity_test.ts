@@ -67,7 +67,11 @@ Deno.test("measureParity() holds mixed precision against f32, and each against i
     const [curve] = result.curves;
     assertEquals([curve!.way, curve!.reference, curve!.steps], [mixed.way, f32.way, 4]);
     assert(curve!.within && curve!.largest.nats! > 0 && curve!.largest.nats! < 0.01);
-    assertEquals(f32.gradients, undefined);
+    assertEquals([f32.gradients, mixed.rounding], [undefined, undefined]);
+    const rounding = f32.rounding!;
+    assertEquals(rounding.reference, f32.way);
+    assertEquals(rounding.parameters.length, mixed.gradients!.parameters.length);
+    assert(rounding.whole.cosine > 0.999 && rounding.whole.cosine < 1);
     const gradients = mixed.gradients!;
     const trained = parameterSpecs(config).filter(({ held }) => !held).map(({ name }) => name);
     assertEquals(gradients.parameters.map(({ name }) => name), trained);

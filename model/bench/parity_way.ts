@@ -99,6 +99,8 @@ export interface WayResult extends Way {
   readonly identity?: Identity;
   /** Absent when it was not asked for, and for the way that is the reference itself. */
   readonly gradients?: GradientParity;
+  /** Of the way that is the reference: how far its gradient is from itself when the weights are rounded to halves. */
+  readonly rounding?: GradientParity;
 }
 
 /** What is trained, alike in every way. */

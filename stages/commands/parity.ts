@@ -204,6 +204,12 @@ export async function parity(options: ParityCommandOptions): Promise<SavedParity
 
 const same = z.looseObject({ same_losses: z.boolean(), same_weights: z.boolean() });
 const cosine = z.looseObject({ name: z.string(), cosine: z.number() });
+const gradients = z.looseObject({
+  reference: z.string(),
+  lowest: cosine,
+  below: z.array(cosine),
+  parameters: z.array(cosine),
+});
 const numbers = z.array(z.number().nullable());
 /** Of a saved result, what is read here. */
 const savedSchema = z.looseObject({
@@ -228,12 +234,8 @@ const savedSchema = z.looseObject({
       twice: same.optional(),
       resumed: same.extend({ stopped_at: z.int() }).optional(),
     }).optional(),
-    gradients: z.looseObject({
-      reference: z.string(),
-      lowest: cosine,
-      below: z.array(cosine),
-      parameters: z.array(cosine),
-    }).optional(),
+    gradients: gradients.optional(),
+    rounding: gradients.optional(),
   })).min(1),
 });
 
@@ -304,6 +306,7 @@ export async function drawParity(result: ParityResult, folder: string): Promise<
 /** Everything that is not as it should be, a sentence each; empty when all that was measured agrees. */
 export function findFaults({ ways, curves }: ParityResult): string[] {
   const faults: string[] = [];
+  const rounding = ways.find(({ rounding }) => rounding)?.rounding;
   for (const { way, reference, largest, within } of curves) {
     if (within) continue;
     faults.push(
@@ -329,7 +332,12 @@ export function findFaults({ ways, curves }: ParityResult): string[] {
         } gradients of ${way} have a cosine below ` +
           `${COSINE_LIMIT} with those of ${gradients!.reference}; the lowest is ${
             worst.cosine.toFixed(6)
-          }, of ${worst.name}.`,
+          }, of ${worst.name}.` +
+          (rounding
+            ? ` With its own weights rounded to halves ${
+              gradients!.reference
+            } has ${rounding.below.length}; the lowest is ${rounding.lowest.cosine.toFixed(6)}.`
+            : ""),
       );
     }
   }

@@ -192,7 +192,11 @@ Deno.test("findFaults() says what does not agree", () => {
   const cosine = { name: "layers.1.ffn.z", cosine: 0.99, length_ratio: 1 };
   const result = {
     ways: [
-      { way: "deno:f32", identity: { twice: { ...bits, same_weights: true } } },
+      {
+        way: "deno:f32",
+        identity: { twice: { ...bits, same_weights: true } },
+        rounding: { below: [cosine, cosine], lowest: { ...cosine, cosine: 0.98 } },
+      },
       {
         way: "deno:mixed",
         identity: {
@@ -213,7 +217,7 @@ Deno.test("findFaults() says what does not agree", () => {
     "The loss of dawn:mixed or of deno:f32 is not finite in update 1.",
     "deno:mixed gave other weights in a second run.",
     "deno:mixed gave other losses and weights after it was stopped and resumed.",
-    "1 of 1 gradients of deno:mixed have a cosine below 0.999 with those of deno:f32; the lowest is 0.990000, of layers.1.ffn.z.",
+    "1 of 1 gradients of deno:mixed have a cosine below 0.999 with those of deno:f32; the lowest is 0.990000, of layers.1.ffn.z. With its own weights rounded to halves deno:f32 has 2; the lowest is 0.980000.",
   ]);
 });
 
