@@ -171,7 +171,8 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
     // More kept than a subgroup has invocations.
     const many = { ...sizes, num_experts: 64 ** 2, top_k: 48 };
     const large = { ...sizes, num_experts: 128 ** 2, top_k: 16, d_hidden: 1024 };
-    return [{ ...sizes, num_experts: 64, top_k: 4 }, many, large].flatMap((section) =>
+    const paper = { ...sizes, num_experts: 64, top_k: 4, d_latent: 128, d_hidden: 512 };
+    return [{ ...sizes, num_experts: 64, top_k: 4 }, many, large, paper].flatMap((section) =>
       recordEthosVariants(gpu, { ...modelSchema.parse(section), vocab_size: 10 })
     );
   },

@@ -276,6 +276,24 @@ Deno.test("ETHOS in mixed precision stays close, with f16 native and packed", as
   }
 });
 
+Deno.test("ETHOS fused is right at widths that matrix units take, also with tables in parts", async () => {
+  // 15 experts a token are no whole 16; 21 tokens no whole eights.
+  const config = {
+    ...SMALL,
+    execution: "fused" as const,
+    num_experts: 400,
+    routing_heads: 3,
+    top_k: 5,
+    d_latent: 32,
+    d_hidden: 256,
+  };
+  const tolerance = { outputs: 1e-2, gradients: 2e-2 };
+  const options = { tokens: 21, seed: 41, precision: "mixed" as const, tolerance };
+  for (const restrict of [{}, { max_binding_bytes: 128 * 256 }]) {
+    await checkReference(await openTestGpu(restrict), config, options);
+  }
+});
+
 Deno.test("ETHOS adds to the residual, and to the gradients of an earlier micro-batch", async (t) => {
   const gpu = await openTestGpu();
   const values = randomCase(SMALL, 21, 23);

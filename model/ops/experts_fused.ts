@@ -8,8 +8,10 @@
  */
 
 import source from "../../shaders/experts_fused.wgsl" with { type: "text" };
+import matrixSource from "../../shaders/experts_fused_matrix.wgsl" with { type: "text" };
 import geluSource from "../../shaders/gelu.wgsl" with { type: "text" };
-import { grid, read, readScalar, update, write } from "../gpu/kernel.ts";
+import type { Capabilities } from "../gpu/capabilities.ts";
+import { type Constants, grid, read, readBits, readScalar, update, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import type { DType, Tensor } from "../gpu/tensor.ts";
 import {
@@ -22,10 +24,13 @@ import {
 } from "./experts.ts";
 import { generatorGradient, W1Gradient } from "./experts_gradient.ts";
 import { generate, type ReorderedGradients } from "./experts_materialized.ts";
+import { matrixUnit } from "./matrix_unit.ts";
 
 /** Experts that a workgroup generates at a time, so that what it loads of W1 serves them all. */
 const EXPERTS = 8;
 const MAX_THREADS = 128;
+/** Tokens that a workgroup on matrix units does one after the other: loading W1 into registers takes as long as two. */
+const TOKENS = 8;
 /** Bytes of `dH` that the backward pass forms at a time. */
 const WORKSPACE_BYTES = 16 * 2 ** 20;
 
@@ -59,6 +64,20 @@ function piecesOf(plan: Plan, generator: Generator, kept: Kept): Piece[] {
   return pieces;
 }
 
+/** Whether the kernel for matrix units can run: subgroups of 32, units of 16 × 16, W1 in the registers of 4 or 8 subgroups. */
+function fitsMatrixUnits(
+  capabilities: Capabilities,
+  { w1, z, context }: Generator,
+  { d_latent, d_hidden }: { d_latent: number; d_hidden: number },
+): boolean {
+  const unit = matrixUnit(capabilities);
+  // Codes, what is generated from them, and two sums a subgroup.
+  const bytes = 16 * (2 * d_latent + 16 + 4 * d_hidden + 16) + 2 * 16 * 4 * d_hidden / 64;
+  return unit?.n === 16 && unit.k === 16 && capabilities.subgroup_max_size === 32 && !context &&
+    [w1, ...z].every(({ dtype }) => dtype === "f16") && d_latent % 16 === 0 && d_latent <= 128 &&
+    (d_hidden === 256 || d_hidden === 512) && bytes <= capabilities.max_workgroup_bytes;
+}
+
 /** Records the kernel for each piece. */
 function dispatchFused(
   plan: Plan,
@@ -76,22 +95,25 @@ function dispatchFused(
   const { software } = plan.gpu.capabilities;
   const width = d_hidden / 4;
   const flops = 2 * tokens * per * d_hidden * (d_latent + (backward ? 3 : 2));
+  const units = fitsMatrixUnits(plan.gpu.capabilities, generator, { d_latent, d_hidden });
   // A power of two, for the sum over the workgroup.
   const threads = Math.min(MAX_THREADS, Math.max(EXPERTS, 2 ** Math.ceil(Math.log2(width))));
+  const constants: Constants = units
+    ? { SUBGROUPS: true, SUBGROUP_MATRIX: true, LATENT: d_latent, HIDDEN: d_hidden, TOKENS }
+    : {
+      SOFTWARE: software,
+      CONTEXT: generator.context,
+      ...(software
+        ? { HIDDEN4: width }
+        : { EXPERTS, THREADS: threads, TILES: Math.ceil(width / threads) }),
+    };
+  const reading = units ? readBits : read;
   for (const [i, { z, first, start, end }] of pieces.entries()) {
     plan.dispatch({
       label,
-      name: "experts_fused",
-      source,
-      constants: {
-        SOFTWARE: software,
-        BACKWARD: backward !== undefined,
-        CONTEXT: generator.context,
-        GELU: geluSource,
-        ...(software
-          ? { HIDDEN4: width }
-          : { EXPERTS, THREADS: threads, TILES: Math.ceil(width / threads) }),
-      },
+      name: units ? "experts_fused_matrix" : "experts_fused",
+      source: units ? matrixSource : source,
+      constants: { ...constants, BACKWARD: backward !== undefined, GELU: geluSource },
       params: {
         tokens,
         per,
@@ -104,15 +126,15 @@ function dispatchFused(
         ...(software && { start, end }),
       },
       bindings: {
-        z: read(z),
-        w1: read(generator.w1),
+        z: reading(z),
+        w1: reading(generator.w1),
         index: readScalar(kept.index),
         score: readScalar(kept.score),
         x: read(generator.tokens),
         ...(backward && { g: read(backward.g), entries: write(backward.entries) }),
         out: i === 0 ? write(out) : update(out),
       },
-      workgroups: grid(software ? Math.ceil(tokens / 8) : tokens),
+      workgroups: grid(Math.ceil(tokens / (units ? TOKENS : software ? 8 : 1))),
       flops: Math.round(flops / pieces.length),
     });
   }
