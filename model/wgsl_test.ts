@@ -321,6 +321,7 @@ memory.close();
 /** Files that kernels include, by what the names of those kernels begin with. */
 const INCLUDED = new Map([
   ["attention_blocks", "attention_forward_blocked"],
+  ["attention_tiles", "attention_forward_matrix"],
   ["experts_entry", "segment_sum"],
   ["gelu", "gemm_"],
   ["gemm_epilogue", "gemm_"],
@@ -335,12 +336,12 @@ for (const profile of DEVICE_PROFILES) {
     // What is for other kinds: processors that play GPU, real ones, those with subgroups or matrix units. Blocks need more workgroup memory than every
     // device has.
     const other = capabilities.software
-      ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|keys|key_gradient)$|^gemm_(reduce|tile)$/
+      ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles|keys|key_gradient)$|^gemm_(reduce|tile)$/
       : capabilities === WEBGPU_DEFAULTS
-      ? /_direct$|_blocked$|_matrix$|_subgroup$|^attention_blocks$/
+      ? /_direct$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles)$/
       : capabilities.subgroup_matrix.length > 0
       ? /_direct$|^sort_scatter$/
-      : /_direct$|_matrix$|^sort_scatter$/;
+      : /_direct$|_matrix$|^attention_tiles$|^sort_scatter$/;
     const missing: string[] = [];
     for await (const entry of Deno.readDir(new URL("../shaders/", import.meta.url))) {
       const stem = entry.name.replace(/\.wgsl$/, "");

@@ -1,40 +1,27 @@
-// Gradients of causal attention on matrix units; equations, bindings and layouts as in attention_backward_direct.wgsl, operands f16 read as bits, whole blocks of rows.
+// Gradients of causal attention on matrix units; equations, bindings and layouts as in attention_backward_direct.wgsl, operands f16 read as bits, whole blocks of rows;
+// tiles as in attention_tiles.wgsl. For sequences that are too long for their scores to be stored (attention_stored.ts).
 //
 // A workgroup of four subgroups owns 64 rows of a head, a subgroup 16 of them: queries with the gradient of o (SIDE "query") or keys with their values
 // (SIDE "key"), as matrices in registers, and so are their gradients. The other side comes in tiles of 32 rows, the next from memory while one
 // is used. Of a tile, both products over a width (scores, and gradients of their shares) leave the units through workgroup memory; two invocations
 // take a row, 16 numbers each, and give back the shares p and the gradients of the scores as f16. Bound by workgroup memory.
 
-const M = 16u;
-// Widths in fours, in which results are written, and in eights of halves.
+// Widths in fours, in which results are written.
 const QK4 = NOPE4 + ROPE4;
 const KV4 = NOPE4 + V4;
-const NOPE8 = NOPE4 / 2u;
-const ROPE8 = ROPE4 / 2u;
-const V8 = V4 / 2u;
-const QK8 = NOPE8 + ROPE8;
-const KV8 = NOPE8 + V8;
-const LANES = 128u;
 const OWN = 64u;
-const OTHER = 32u;
-// Rows are padded, so that the rows of a matrix fall on different banks.
-const STRIDE_A = QK8 + 1u;
-const STRIDE_B = V8 + 1u;
-const STRIDE_S = OTHER / 4u + 1u;
-const STRIDE_P = OTHER / 4u + 2u;
+const STRIDE_P = TILE / 4u + 2u;
 
-{% set depth = (NOPE4 + ROPE4) // 4 %}
-{% set wide = V4 // 4 %}
 // Rows of the other side: queries or keys, and gradients of o or values.
-var<workgroup> tile_a: array<vec4u, OTHER * STRIDE_A>;
-var<workgroup> tile_b: array<vec4u, OTHER * STRIDE_B>;
+var<workgroup> tile_a: array<vec4u, TILE * STRIDE_K>;
+var<workgroup> tile_b: array<vec4u, TILE * STRIDE_V>;
 var<workgroup> scores: array<vec4f, OWN * STRIDE_S>;
 var<workgroup> products: array<vec4f, OWN * STRIDE_S>;
 {% if SIDE == "key" %}
 var<workgroup> shares: array<vec4<f16>, OWN * STRIDE_P>;
 // log_sum and delta of the tile's queries.
-var<workgroup> sums: array<vec4f, OTHER / 4u>;
-var<workgroup> deltas: array<vec4f, OTHER / 4u>;
+var<workgroup> sums: array<vec4f, TILE / 4u>;
+var<workgroup> deltas: array<vec4f, TILE / 4u>;
 {% endif %}
 var<workgroup> slopes: array<vec4<f16>, OWN * STRIDE_P>;
 
@@ -53,27 +40,10 @@ var<workgroup> slopes: array<vec4<f16>, OWN * STRIDE_P>;
     next_b{{ i }} = d_o[((first + {{ j }} + item / V8) * params.heads + head) * V8 + item % V8];
   }
 {% endfor %}
-  next_sum = log_sum[statistics + {{ j }} + lane % OTHER];
-  next_delta = delta[statistics + {{ j }} + lane % OTHER];
+  next_sum = log_sum[statistics + {{ j }} + lane % TILE];
+  next_delta = delta[statistics + {{ j }} + lane % TILE];
 {% else %}
-{% for i in range(NOPE4 // 8) %}
-  {
-    let item = lane + {{ i }}u * LANES;
-    next_a{{ i }} = kv[((first + {{ j }} + item / NOPE8) * params.heads + head) * KV8 + item % NOPE8];
-  }
-{% endfor %}
-{% for i in range(ROPE4 // 8) %}
-  {
-    let item = lane + {{ i }}u * LANES;
-    next_a{{ NOPE4 // 8 + i }} = kr[(first + {{ j }} + item / ROPE8) * ROPE8 + item % ROPE8];
-  }
-{% endfor %}
-{% for i in range(wide // 2) %}
-  {
-    let item = lane + {{ i }}u * LANES;
-    next_b{{ i }} = kv[((first + {{ j }} + item / V8) * params.heads + head) * KV8 + NOPE8 + item % V8];
-  }
-{% endfor %}
+{{ fetch_keys(j) }}
 {% endif %}
 {% endmacro %}
 {% macro put() %}
@@ -81,33 +51,22 @@ var<workgroup> slopes: array<vec4<f16>, OWN * STRIDE_P>;
 {% for i in range(depth // 2) %}
   {
     let item = lane + {{ i }}u * LANES;
-    tile_a[item / QK8 * STRIDE_A + item % QK8] = next_a{{ i }};
+    tile_a[item / QK8 * STRIDE_K + item % QK8] = next_a{{ i }};
   }
 {% endfor %}
-  if (lane < OTHER) {
+  if (lane < TILE) {
     sums[lane / 4u][lane % 4u] = next_sum;
     deltas[lane / 4u][lane % 4u] = next_delta;
   }
-{% else %}
-{% for i in range(NOPE4 // 8) %}
-  {
-    let item = lane + {{ i }}u * LANES;
-    tile_a[item / NOPE8 * STRIDE_A + item % NOPE8] = next_a{{ i }};
-  }
-{% endfor %}
-{% for i in range(ROPE4 // 8) %}
-  {
-    let item = lane + {{ i }}u * LANES;
-    tile_a[item / ROPE8 * STRIDE_A + NOPE8 + item % ROPE8] = next_a{{ NOPE4 // 8 + i }};
-  }
-{% endfor %}
-{% endif %}
 {% for i in range(wide // 2) %}
   {
     let item = lane + {{ i }}u * LANES;
-    tile_b[item / V8 * STRIDE_B + item % V8] = next_b{{ i }};
+    tile_b[item / V8 * STRIDE_V + item % V8] = next_b{{ i }};
   }
 {% endfor %}
+{% else %}
+{{ put_keys("tile_a", "tile_b") }}
+{% endif %}
 {% endmacro %}
 {# A product of own rows in registers with the tile's rows, into 32 columns of `result`. #}
 {% macro meet(own, count, tile, stride, result) %}
@@ -170,6 +129,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for d in range(wide) %}
   let b{{ d }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&d_o, o_at + {{ 2 * d }}u, params.heads * V8);
 {% endfor %}
+{{ declare_keys() }}
   let own_sum = log_sum[statistics + row];
   let own_delta = delta[statistics + row];
 {% else %}
@@ -188,21 +148,21 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
   var next_sum: f32;
   var next_delta: f32;
-{% endif %}
 {% for i in range(depth // 2) %}
   var next_a{{ i }}: vec4u;
 {% endfor %}
 {% for i in range(wide // 2) %}
   var next_b{{ i }}: vec4u;
 {% endfor %}
+{% endif %}
 {{ fetch("begin") }}
 {{ put() }}
-  for (var j = begin; j < end; j += OTHER) {
+  for (var j = begin; j < end; j += TILE) {
     workgroupBarrier();
-    let ahead = min(j + OTHER, end - OTHER);
+    let ahead = min(j + TILE, end - TILE);
 {{ fetch("ahead") }}
-{{ meet("a", depth, "tile_a", "STRIDE_A", "scores") }}
-{{ meet("b", wide, "tile_b", "STRIDE_B", "products") }}
+{{ meet("a", depth, "tile_a", "STRIDE_K", "scores") }}
+{{ meet("b", wide, "tile_b", "STRIDE_V", "products") }}
     workgroupBarrier();
 {% for n in range(4) %}
     {
@@ -220,9 +180,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
     workgroupBarrier();
 {% if SIDE == "key" %}
-{{ gather("db", wide, "shares", "tile_b", "STRIDE_B") }}
+{{ gather("db", wide, "shares", "tile_b", "STRIDE_V") }}
 {% endif %}
-{{ gather("da", depth, "slopes", "tile_a", "STRIDE_A") }}
+{{ gather("da", depth, "slopes", "tile_a", "STRIDE_K") }}
     workgroupBarrier();
 {{ put() }}
   }

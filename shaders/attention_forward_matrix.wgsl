@@ -1,4 +1,4 @@
-// Causal attention on matrix units; bindings, layouts and result as in attention_forward_direct.wgsl, operands f16 read as bits, whole blocks of rows.
+// Causal attention on matrix units; bindings, layouts and result as in attention_forward_direct.wgsl, operands f16 read as bits, whole blocks of rows; tiles as in attention_tiles.wgsl.
 //
 // A workgroup of four subgroups owns 128 query rows of a head, a subgroup 32 of them: their queries and their share of o are matrices in registers. Keys and values
 // come in tiles of 32 rows, the next from memory while one is used. Scores leave the units through workgroup memory, where each invocation
@@ -8,75 +8,19 @@
 // invocation: they go through workgroup memory, too, which is rare after the first tiles. The exponentials stay below exp(SLACK).
 // Bound by workgroup memory.
 
-const M = 16u;
-// Widths in eights of halves.
-const NOPE8 = NOPE4 / 2u;
-const ROPE8 = ROPE4 / 2u;
-const V8 = V4 / 2u;
-const QK8 = NOPE8 + ROPE8;
-const KV8 = NOPE8 + V8;
-const LANES = 128u;
 const OWN = 128u;
-const KEYS = 32u;
 const LOWEST = -3.0e38f;
 const SLACK = 6.0f;
-// Rows are padded, so that the rows of a matrix fall on different banks.
-const STRIDE_K = QK8 + 1u;
-const STRIDE_V = V8 + 1u;
-const STRIDE_S = KEYS / 4u + 1u;
-const STRIDE_P = KEYS / 4u + 2u;
+const STRIDE_P = TILE / 4u + 2u;
 
-var<workgroup> tile_k: array<vec4u, KEYS * STRIDE_K>;
-var<workgroup> tile_v: array<vec4u, KEYS * STRIDE_V>;
+var<workgroup> tile_k: array<vec4u, TILE * STRIDE_K>;
+var<workgroup> tile_v: array<vec4u, TILE * STRIDE_V>;
 var<workgroup> scores: array<vec4f, OWN * STRIDE_S>;
 var<workgroup> shares: array<vec4<f16>, OWN * STRIDE_P>;
 // The tile at which a row was last scaled down; all that write it in one round write the same. A vec4, for the units want what lies behind it at a
 // multiple of 16 bytes.
 var<workgroup> raised: vec4u;
 
-{% set depth = (NOPE4 + ROPE4) // 4 %}
-{% set wide = V4 // 4 %}
-{# Starts to load a tile: keys' two parts, and values. #}
-{% macro fetch(j) %}
-{% for i in range(NOPE4 // 8) %}
-  {
-    let item = lane + {{ i }}u * LANES;
-    next_n{{ i }} = kv[((first + {{ j }} + item / NOPE8) * params.heads + head) * KV8 + item % NOPE8];
-  }
-{% endfor %}
-{% for i in range(ROPE4 // 8) %}
-  {
-    let item = lane + {{ i }}u * LANES;
-    next_r{{ i }} = kr[(first + {{ j }} + item / ROPE8) * ROPE8 + item % ROPE8];
-  }
-{% endfor %}
-{% for i in range(V4 // 8) %}
-  {
-    let item = lane + {{ i }}u * LANES;
-    next_v{{ i }} = kv[((first + {{ j }} + item / V8) * params.heads + head) * KV8 + NOPE8 + item % V8];
-  }
-{% endfor %}
-{% endmacro %}
-{% macro put() %}
-{% for i in range(NOPE4 // 8) %}
-  {
-    let item = lane + {{ i }}u * LANES;
-    tile_k[item / NOPE8 * STRIDE_K + item % NOPE8] = next_n{{ i }};
-  }
-{% endfor %}
-{% for i in range(ROPE4 // 8) %}
-  {
-    let item = lane + {{ i }}u * LANES;
-    tile_k[item / ROPE8 * STRIDE_K + NOPE8 + item % ROPE8] = next_r{{ i }};
-  }
-{% endfor %}
-{% for i in range(V4 // 8) %}
-  {
-    let item = lane + {{ i }}u * LANES;
-    tile_v[item / V8 * STRIDE_V + item % V8] = next_v{{ i }};
-  }
-{% endfor %}
-{% endmacro %}
 {# Puts 32 columns of o into the strip of scores. #}
 {% macro store_o_strip(h) %}
 {% for i in range(2) %}{% for c in range(2) %}
@@ -104,24 +48,16 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for i in range(2) %}{% for c in range(wide) %}
   var o{{ i }}_{{ c }} = subgroup_matrix_result<f32, 16, 16>();
 {% endfor %}{% endfor %}
-{% for i in range(NOPE4 // 8) %}
-  var next_n{{ i }}: vec4u;
-{% endfor %}
-{% for i in range(ROPE4 // 8) %}
-  var next_r{{ i }}: vec4u;
-{% endfor %}
-{% for i in range(V4 // 8) %}
-  var next_v{{ i }}: vec4u;
-{% endfor %}
+{{ declare_keys() }}
   var highest = LOWEST;
   var sum = 0.0f;
-{{ fetch("0u") }}
-{{ put() }}
+{{ fetch_keys("0u") }}
+{{ put_keys("tile_k", "tile_v") }}
   let last = top + OWN;
-  for (var j = 0u; j < last; j += KEYS) {
+  for (var j = 0u; j < last; j += TILE) {
     workgroupBarrier();
-    let ahead = min(j + KEYS, last - KEYS);
-{{ fetch("ahead") }}
+    let ahead = min(j + TILE, last - TILE);
+{{ fetch_keys("ahead") }}
     {
 {% for i in range(2) %}{% for c in range(2) %}
       var s{{ i }}_{{ c }} = subgroup_matrix_result<f32, 16, 16>();
@@ -140,7 +76,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for n in range(8) %}
     var x{{ n }} = scores[lane * STRIDE_S + {{ n }}u] * params.scale;
 {% endfor %}
-    if (j + KEYS > top) {
+    if (j + TILE > top) {
 {% for n in range(8) %}
       x{{ n }} = select(vec4f(LOWEST), x{{ n }}, j + {{ 4 * n }}u + vec4u(0u, 1u, 2u, 3u) <= vec4u(row));
 {% endfor %}
@@ -191,7 +127,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     }
 {% endfor %}
     workgroupBarrier();
-{{ put() }}
+{{ put_keys("tile_k", "tile_v") }}
   }
   let o_at = ((first + row) * params.heads + head) * V4;
 {% for h in range(wide // 2) %}

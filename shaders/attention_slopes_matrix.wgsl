@@ -1,79 +1,23 @@
 // Shares of causal attention and the gradients of its scores on matrix units, for the products of attention_stored.ts: for queries i and keys j ≤ i
 // shares = exp(scale · q kᵀ − log_sum)    slopes = scale · shares ∘ (d_o vᵀ − delta)    and zeros for later keys of a block on the diagonal.
 //
-// q [T, heads·(NOPE+ROPE)], kv [T, heads·(NOPE+V)], kr [T, ROPE], d_o [T, heads·V]: f16, read as bits. log_sum, delta [heads, T]. shares, slopes: a square of
+// q [T, heads·(NOPE+ROPE)], kv [T, heads·(NOPE+V)], kr [T, ROPE], d_o [T, heads·V]: f16, read as bits; tiles as in attention_tiles.wgsl. log_sum, delta [heads, T]. shares, slopes: a square of
 // length × length f16 for each pair, rows `width` eights apart, written as bits. Pair p: head first_head + p % pair_heads of sequence first_sequence + p / pair_heads.
 //
 // A workgroup of four subgroups owns 64 queries of a head, a subgroup 16 of them as matrices in registers with their d_o. Keys and values come in tiles of 32
 // rows, the next from memory while one is used. Each product over a width leaves the units through workgroup memory, where an invocation takes eight columns
 // of two rows. Bound by the wait for each other at barriers, which other workgroups fill, and by workgroup memory.
 
-const M = 16u;
-// Widths in eights of halves.
-const NOPE8 = NOPE4 / 2u;
-const ROPE8 = ROPE4 / 2u;
-const V8 = V4 / 2u;
-const QK8 = NOPE8 + ROPE8;
-const KV8 = NOPE8 + V8;
-const LANES = 128u;
 const OWN = 64u;
-const OTHER = 32u;
-// Rows are padded, so that the rows of a matrix fall on different banks.
-const STRIDE_K = QK8 + 1u;
-const STRIDE_V = V8 + 1u;
-const STRIDE_S = OTHER / 4u + 1u;
 
-{% set depth = (NOPE4 + ROPE4) // 4 %}
-{% set wide = V4 // 4 %}
-var<workgroup> keys: array<vec4u, OTHER * STRIDE_K>;
-var<workgroup> values: array<vec4u, OTHER * STRIDE_V>;
+var<workgroup> keys: array<vec4u, TILE * STRIDE_K>;
+var<workgroup> values: array<vec4u, TILE * STRIDE_V>;
 var<workgroup> scores: array<vec4f, OWN * STRIDE_S>;
 
 fn bits(low: vec4f, high: vec4f) -> vec4u {
   return vec4u(bitcast<vec2u>(vec4<f16>(low)), bitcast<vec2u>(vec4<f16>(high)));
 }
 
-{# Starts to load a tile. #}
-{% macro fetch(j) %}
-{% for i in range(NOPE4 // 8) %}
-  {
-    let item = lane + {{ i }}u * LANES;
-    next_n{{ i }} = kv[((first + {{ j }} + item / NOPE8) * params.heads + head) * KV8 + item % NOPE8];
-  }
-{% endfor %}
-{% for i in range(ROPE4 // 8) %}
-  {
-    let item = lane + {{ i }}u * LANES;
-    next_r{{ i }} = kr[(first + {{ j }} + item / ROPE8) * ROPE8 + item % ROPE8];
-  }
-{% endfor %}
-{% for i in range(V4 // 8) %}
-  {
-    let item = lane + {{ i }}u * LANES;
-    next_v{{ i }} = kv[((first + {{ j }} + item / V8) * params.heads + head) * KV8 + NOPE8 + item % V8];
-  }
-{% endfor %}
-{% endmacro %}
-{% macro put() %}
-{% for i in range(NOPE4 // 8) %}
-  {
-    let item = lane + {{ i }}u * LANES;
-    keys[item / NOPE8 * STRIDE_K + item % NOPE8] = next_n{{ i }};
-  }
-{% endfor %}
-{% for i in range(ROPE4 // 8) %}
-  {
-    let item = lane + {{ i }}u * LANES;
-    keys[item / ROPE8 * STRIDE_K + NOPE8 + item % ROPE8] = next_r{{ i }};
-  }
-{% endfor %}
-{% for i in range(V4 // 8) %}
-  {
-    let item = lane + {{ i }}u * LANES;
-    values[item / V8 * STRIDE_V + item % V8] = next_v{{ i }};
-  }
-{% endfor %}
-{% endmacro %}
 {# The product of own rows with a tile's, into the subgroup's rows of `scores`. #}
 {% macro meet(own, count, tile, stride) %}
 {% for c in range(2) %}
@@ -114,23 +58,15 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let sum{{ n }} = log_sum[head * params.tokens + first + top + row + {{ 8 * n }}u];
   let delta{{ n }} = delta[head * params.tokens + first + top + row + {{ 8 * n }}u];
 {% endfor %}
-{% for i in range(NOPE4 // 8) %}
-  var next_n{{ i }}: vec4u;
-{% endfor %}
-{% for i in range(ROPE4 // 8) %}
-  var next_r{{ i }}: vec4u;
-{% endfor %}
-{% for i in range(V4 // 8) %}
-  var next_v{{ i }}: vec4u;
-{% endfor %}
-{{ fetch("0u") }}
-{{ put() }}
+{{ declare_keys() }}
+{{ fetch_keys("0u") }}
+{{ put_keys("keys", "values") }}
   // Products read squares of 128: what is beyond the diagonal in them is zero.
   let end = (top / 128u + 1u) * 128u;
-  for (var j = 0u; j < end; j += OTHER) {
+  for (var j = 0u; j < end; j += TILE) {
     workgroupBarrier();
-    let ahead = min(j + OTHER, end - OTHER);
-{{ fetch("ahead") }}
+    let ahead = min(j + TILE, end - TILE);
+{{ fetch_keys("ahead") }}
     {
 {{ meet("q", depth, "keys", "STRIDE_K") }}
 {{ leave() }}
@@ -152,6 +88,6 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for n in range(2) %}
     slopes[result + {{ 8 * n }}u * params.width + j / 8u] = bits(params.scale * low{{ n }} * (scores[at{{ n }}] - delta{{ n }}), params.scale * high{{ n }} * (scores[at{{ n }} + 1u] - delta{{ n }}));
 {% endfor %}
-{{ put() }}
+{{ put_keys("keys", "values") }}
   }
 }

@@ -12,6 +12,7 @@ import blocks from "../../shaders/attention_blocks.wgsl" with { type: "text" };
 import forwardBlocked from "../../shaders/attention_forward_blocked.wgsl" with { type: "text" };
 import forwardDirect from "../../shaders/attention_forward_direct.wgsl" with { type: "text" };
 import forwardMatrix from "../../shaders/attention_forward_matrix.wgsl" with { type: "text" };
+import tiles from "../../shaders/attention_tiles.wgsl" with { type: "text" };
 import forwardTiled from "../../shaders/attention_forward_tiled.wgsl" with { type: "text" };
 import type { Capabilities } from "../gpu/capabilities.ts";
 import type { Constants } from "../gpu/kernel.ts";
@@ -144,14 +145,14 @@ export function chooseAttention(
     return pass === "forward"
       ? {
         name: "attention_forward_matrix",
-        source: forwardMatrix,
+        source: tiles + forwardMatrix,
         constants: { SUBGROUP_MATRIX: true },
         rows: 128,
         bits: true,
       }
       : {
         name: "attention_backward_matrix",
-        source: backwardMatrix,
+        source: tiles + backwardMatrix,
         constants: { SUBGROUP_MATRIX: true, ...side },
         rows: 64,
         bits: true,

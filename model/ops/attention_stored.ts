@@ -11,6 +11,7 @@
  */
 
 import slopesSource from "../../shaders/attention_slopes_matrix.wgsl" with { type: "text" };
+import tilesSource from "../../shaders/attention_tiles.wgsl" with { type: "text" };
 import type { Capabilities } from "../gpu/capabilities.ts";
 import { f32, grid, readBits, readScalar, writeBits } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
@@ -197,7 +198,7 @@ function scoresOnUnits(plan: Plan, label: string, part: Part, tensors: StoredTen
   plan.dispatch({
     label: `${label}.slopes`,
     name: "attention_slopes_matrix",
-    source: slopesSource,
+    source: tilesSource + slopesSource,
     constants: {
       SUBGROUP_MATRIX: true,
       NOPE4: d_nope / 4,

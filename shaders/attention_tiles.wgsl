@@ -1,0 +1,72 @@
+{# What the attention kernels on matrix units share: heads' widths, and tiles of TILE keys with their values, which come from memory while others are used. A workgroup is
+   four subgroups; kv and kr are f16, read as bits; `first` is a sequence's first token. #}
+const M = 16u;
+// Widths in eights of halves.
+const NOPE8 = NOPE4 / 2u;
+const ROPE8 = ROPE4 / 2u;
+const V8 = V4 / 2u;
+const QK8 = NOPE8 + ROPE8;
+const KV8 = NOPE8 + V8;
+const LANES = 128u;
+const TILE = 32u;
+// Rows are padded, so that the rows of a matrix fall on different banks.
+const STRIDE_K = QK8 + 1u;
+const STRIDE_V = V8 + 1u;
+const STRIDE_S = TILE / 4u + 1u;
+
+{# Matrices along the width of keys, and along that of values. #}
+{% set depth = (NOPE4 + ROPE4) // 4 %}
+{% set wide = V4 // 4 %}
+{% macro declare_keys() %}
+{% for i in range(NOPE4 // 8) %}
+  var next_n{{ i }}: vec4u;
+{% endfor %}
+{% for i in range(ROPE4 // 8) %}
+  var next_r{{ i }}: vec4u;
+{% endfor %}
+{% for i in range(V4 // 8) %}
+  var next_v{{ i }}: vec4u;
+{% endfor %}
+{% endmacro %}
+{# Starts to load the tile at j: keys' two parts, and values. #}
+{% macro fetch_keys(j) %}
+{% for i in range(NOPE4 // 8) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    next_n{{ i }} = kv[((first + {{ j }} + item / NOPE8) * params.heads + head) * KV8 + item % NOPE8];
+  }
+{% endfor %}
+{% for i in range(ROPE4 // 8) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    next_r{{ i }} = kr[(first + {{ j }} + item / ROPE8) * ROPE8 + item % ROPE8];
+  }
+{% endfor %}
+{% for i in range(V4 // 8) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    next_v{{ i }} = kv[((first + {{ j }} + item / V8) * params.heads + head) * KV8 + NOPE8 + item % V8];
+  }
+{% endfor %}
+{% endmacro %}
+{# Puts what was loaded into a tile of keys and one of values. #}
+{% macro put_keys(keys, values) %}
+{% for i in range(NOPE4 // 8) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    {{ keys }}[item / NOPE8 * STRIDE_K + item % NOPE8] = next_n{{ i }};
+  }
+{% endfor %}
+{% for i in range(ROPE4 // 8) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    {{ keys }}[item / ROPE8 * STRIDE_K + NOPE8 + item % ROPE8] = next_r{{ i }};
+  }
+{% endfor %}
+{% for i in range(V4 // 8) %}
+  {
+    let item = lane + {{ i }}u * LANES;
+    {{ values }}[item / V8 * STRIDE_V + item % V8] = next_v{{ i }};
+  }
+{% endfor %}
+{% endmacro %}
