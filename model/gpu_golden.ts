@@ -21,7 +21,7 @@ import { buildPlans } from "./gpu/build.ts";
 import type { Gpu } from "./gpu/device.ts";
 import { Arena } from "./gpu/memory.ts";
 import { Plan } from "./gpu/plan.ts";
-import { Tensor } from "./gpu/tensor.ts";
+import { type DType, Tensor } from "./gpu/tensor.ts";
 import { download, upload } from "./gpu/transfer.ts";
 import { LayerContext, type LayerContextOptions } from "./layers/context.ts";
 import { ethosBackward, ethosForward, type Execution } from "./layers/ethos.ts";
@@ -33,6 +33,9 @@ import { CONTROL_SIZE, METRICS_RING, METRICS_WIDTH, recordUpdate } from "./ops/o
 import { trainSchema } from "./train_config.ts";
 import { Trainer } from "./trainer.ts";
 import { type Table, Weights, type WeightSpec } from "./weights.ts";
+
+/** Loss scale in mixed precision: no gradient of these files overflows. */
+const LOSS_SCALE = 1024;
 
 /** What leaves no kernel: scores of sub-keys and sums of kept pairs. */
 const INSIDE = /^(out|eval)\.(s1|s2|total)$/;
@@ -55,16 +58,22 @@ const INSIDE = /^(out|eval)\.(s1|s2|total)$/;
 export function gpuImplementation(
   gpu: Gpu,
   execution: Execution = "materialized",
+  precision: Precision = "f32",
 ): GoldenImplementation {
   const plain = execution === "materialized";
+  const mixed = precision === "mixed";
+  // The optimiser computes in f32 whatever the operands are.
+  const kinds = plain
+    ? mixed ? ["mla", "router", "layer", "model"] as const : undefined
+    : ["layer", "model"] as const;
   return {
-    name: plain ? "gpu" : `gpu, ${execution}`,
-    tolerance: tolerances.gpu,
-    ...(!plain && { kinds: new Set(["layer", "model"] as const) }),
-    mla: (golden) => mla(gpu, golden),
-    router: (golden) => router(gpu, golden),
-    layer: (golden) => layer(gpu, golden, execution),
-    model: (golden) => model(gpu, golden, execution),
+    name: ["gpu", ...plain ? [] : [execution], ...mixed ? ["mixed"] : []].join(", "),
+    tolerance: mixed ? tolerances.mixed : tolerances.gpu,
+    ...(kinds && { kinds: new Set(kinds) }),
+    mla: (golden) => mla(gpu, golden, precision),
+    router: (golden) => router(gpu, golden, precision),
+    layer: (golden) => layer(gpu, golden, { execution, precision }),
+    model: (golden) => model(gpu, golden, { execution, precision }),
     optimizer: (golden) => optimizer(gpu, golden),
     omits(golden, tensor) {
       if (golden.kind === "router" && INSIDE.test(tensor)) return "never leaves a kernel";
@@ -75,12 +84,20 @@ export function gpuImplementation(
   };
 }
 
-/** The GPU once for each execution of experts. */
+/** The GPU once for each execution of experts in each precision. */
 export function gpuImplementations(gpu: Gpu): GoldenImplementation[] {
-  return (["materialized", "fused", "naive"] as const).map((execution) =>
-    gpuImplementation(gpu, execution)
+  return (["f32", "mixed"] as const).flatMap((precision) =>
+    (["materialized", "fused", "naive"] as const).map((execution) =>
+      gpuImplementation(gpu, execution, precision)
+    )
   );
 }
+
+/** What matrix products read: f32, or halves of f32 weights. */
+type Precision = "f32" | "mixed";
+
+/** The type of a layer's input. */
+const OPERAND = { f32: "f32", mixed: "f16" } as const satisfies Record<Precision, DType>;
 
 /** Tensors of one case, and the weights of one layer of it. */
 class Bench implements Disposable {
@@ -92,16 +109,28 @@ class Bench implements Disposable {
   constructor(
     gpu: Gpu,
     specs: readonly WeightSpec[],
-    values: (name: string) => ArrayLike<number>,
+    options: {
+      readonly values: (name: string) => ArrayLike<number>;
+      readonly precision: Precision;
+    },
   ) {
+    const { values, precision } = options;
     this.gpu = gpu;
-    this.weights = new Weights(gpu, specs, { train: true, precision: "f32" });
-    for (const { name } of specs) fill(gpu, this.weights.value(name), values(name));
+    this.weights = new Weights(gpu, specs, { train: true, precision });
+    for (const { name, trained } of specs) {
+      fill(gpu, this.weights.value(name), values(name));
+      if (precision === "mixed" && trained) fill(gpu, this.weights.operand(name), values(name));
+    }
   }
 
   /** A tensor of an input's values, or of zeros. */
-  tensor(name: string, shape: readonly number[], values?: ArrayLike<number>): Tensor {
-    const tensor = new Tensor(name, shape, { owner: "golden" });
+  tensor(
+    name: string,
+    shape: readonly number[],
+    values?: ArrayLike<number>,
+    dtype: DType = "f32",
+  ): Tensor {
+    const tensor = new Tensor(name, shape, { owner: "golden", dtype });
     this.#arenas.push(new Arena(this.gpu, name, [tensor]));
     if (values) upload(this.gpu, tensor, values);
     return tensor;
@@ -161,9 +190,15 @@ async function whole(gpu: Gpu, { parts }: Table): Promise<ArrayLike<number>> {
 }
 
 /** Weights of layer 0 under `prefix`, filled from a case whose names lack it. */
-function bench(gpu: Gpu, golden: MlaCase | RouterCase | LayerCase, prefix: string): Bench {
+function bench(
+  gpu: Gpu,
+  golden: MlaCase | RouterCase | LayerCase,
+  options: { prefix: string; precision: Precision },
+): Bench {
+  const { prefix, precision } = options;
   const specs = weightSpecs(golden.config).filter(({ name }) => name.startsWith(prefix));
-  return new Bench(gpu, specs, (name) => input(golden, name.slice(prefix.length)).data);
+  const values = (name: string) => input(golden, name.slice(prefix.length)).data;
+  return new Bench(gpu, specs, { values, precision });
 }
 
 function* named(
@@ -173,11 +208,15 @@ function* named(
   for (const [name, value] of values) yield [prefix + name, value];
 }
 
-async function mla(gpu: Gpu, golden: MlaCase): Promise<GoldenResults> {
+async function mla(
+  gpu: Gpu,
+  golden: MlaCase,
+  precision: Precision,
+): Promise<GoldenResults> {
   const { config, batch, length } = golden;
-  using b = bench(gpu, golden, "layers.0.attn.");
+  using b = bench(gpu, golden, { prefix: "layers.0.attn.", precision });
   const shape = [batch * length, config.d_model];
-  const x = b.tensor("x", shape, input(golden, "x").data);
+  const x = b.tensor("x", shape, input(golden, "x").data, OPERAND[precision]);
   const g = b.tensor("g", shape, input(golden, "g").data);
   const residual = b.tensor("residual", shape);
   const results = await b.run({ config, batch, length, mode: "train" }, (context) => {
@@ -187,15 +226,19 @@ async function mla(gpu: Gpu, golden: MlaCase): Promise<GoldenResults> {
   return new Map([...results, ...named("grad.", await b.gradients("layers.0.attn."))]);
 }
 
-async function router(gpu: Gpu, golden: RouterCase): Promise<GoldenResults> {
+async function router(
+  gpu: Gpu,
+  golden: RouterCase,
+  precision: Precision,
+): Promise<GoldenResults> {
   const { config, tokens } = golden;
   const at = "layers.0.ffn.router";
   const shape = [tokens, config.d_model];
   const kept = [tokens, config.routing_heads * config.top_k];
   /** One training pass: of the scores' gradient, or of the load-balance term alone. */
   const train = async (options: { scores: boolean }) => {
-    using b = bench(gpu, golden, `${at}.`);
-    const x = b.tensor("x", shape, input(golden, "x").data);
+    using b = bench(gpu, golden, { prefix: `${at}.`, precision });
+    const x = b.tensor("x", shape, input(golden, "x").data, OPERAND[precision]);
     const dscore = b.tensor("g", kept, options.scores ? input(golden, "g").data : undefined);
     const results = await b.run({
       config: { ...config, load_balance_coef: options.scores ? 0 : 1 },
@@ -222,11 +265,11 @@ async function router(gpu: Gpu, golden: RouterCase): Promise<GoldenResults> {
   };
   const first = await train({ scores: true });
   const balanced = await train({ scores: false });
-  using b = bench(gpu, golden, `${at}.`);
+  using b = bench(gpu, golden, { prefix: `${at}.`, precision });
   for (const name of ["bn.mean", "bn.var"]) {
     fill(gpu, b.weights.value(`${at}.${name}`), first.get(name)!);
   }
-  const x = b.tensor("x", shape, input(golden, "x").data);
+  const x = b.tensor("x", shape, input(golden, "x").data, OPERAND[precision]);
   const evaluated = await b.run(
     { config, batch: 1, length: tokens, mode: "evaluate" },
     (context) => {
@@ -245,13 +288,17 @@ async function router(gpu: Gpu, golden: RouterCase): Promise<GoldenResults> {
   ]);
 }
 
-async function layer(gpu: Gpu, golden: LayerCase, execution: Execution): Promise<GoldenResults> {
+async function layer(
+  gpu: Gpu,
+  golden: LayerCase,
+  { execution, precision }: { execution: Execution; precision: Precision },
+): Promise<GoldenResults> {
   const { tokens } = golden;
   const config = { ...golden.config, execution };
   const at = "layers.0.ffn";
-  using b = bench(gpu, golden, `${at}.`);
+  using b = bench(gpu, golden, { prefix: `${at}.`, precision });
   const shape = [tokens, config.d_model];
-  const x = b.tensor("x", shape, input(golden, "x").data);
+  const x = b.tensor("x", shape, input(golden, "x").data, OPERAND[precision]);
   const g = b.tensor("g", shape, input(golden, "g").data);
   const residual = b.tensor("residual", shape);
   const results = await b.run({ config, batch: 1, length: tokens, mode: "train" }, (context) => {
@@ -269,7 +316,11 @@ async function layer(gpu: Gpu, golden: LayerCase, execution: Execution): Promise
   return new Map([...results, ...named("grad.", await b.gradients(`${at}.`))]);
 }
 
-async function model(gpu: Gpu, golden: ModelCase, execution: Execution): Promise<GoldenResults> {
+async function model(
+  gpu: Gpu,
+  golden: ModelCase,
+  { execution, precision }: { execution: Execution; precision: Precision },
+): Promise<GoldenResults> {
   const { batch, length, steps, learningRate, clip, weightDecay } = golden;
   const config = { ...golden.config, execution };
   const parameters = goldenParameters(golden);
@@ -280,27 +331,33 @@ async function model(gpu: Gpu, golden: ModelCase, execution: Execution): Promise
     learning_rate: { initial: learningRate, peak: learningRate, warmup_steps: 0 },
     weight_decay: weightDecay,
     clip_norm: clip,
+    precision,
+    loss_scale: { initial: LOSS_SCALE },
   });
+  /** What gradients are multiplied by. */
+  const scale = precision === "mixed" ? LOSS_SCALE : 1;
   const trainer = await Trainer.create(gpu, { config, train, seed: 0 });
   try {
     const specs = parameterSpecs(config);
     const state = [...specs, ...statisticSpecs(config)].map(({ name }) => name);
-    const start = () => {
+    const start = async () => {
       for (const name of state) {
         trainer.writeState("value", name, Float32Array.from(parameters.get(name)!));
       }
+      // As after a checkpoint: what products read follows the weights.
+      await trainer.resume(0, await trainer.readControl());
     };
     const tokens = Uint32Array.from(input(golden, "tokens").data);
     const targets = Uint32Array.from(input(golden, "targets").data);
     const results = new Map<string, ArrayLike<number>>();
-    start();
+    await start();
     results.set("out.logits", await trainingLogits(trainer, tokens));
-    start(); // for that pass moved the running statistics
+    await start(); // for that pass moved the running statistics
     for (let step = 0; step < steps; step++) {
       trainer.update([{ tokens, targets }]);
       if (step > 0) continue;
       const gradients = specs.map(async ({ name }) =>
-        results.set(`grad.${name}`, await trainer.readGradient(name))
+        results.set(`grad.${name}`, (await trainer.readGradient(name)).map((v) => v / scale))
       );
       await Promise.all(gradients);
     }
@@ -361,7 +418,10 @@ async function optimizer(gpu: Gpu, golden: OptimizerCase): Promise<GoldenResults
     decay: decaying.has(name),
     trained: true,
   }));
-  using b = new Bench(gpu, specs, (name) => input(golden, `param.${name}`).data);
+  using b = new Bench(gpu, specs, {
+    values: (name) => input(golden, `param.${name}`).data,
+    precision: "f32",
+  });
   const state = {
     control: b.tensor("control", [CONTROL_SIZE], new Float32Array(CONTROL_SIZE).with(0, 1)),
     schedule: b.tensor("schedule", [4]),
