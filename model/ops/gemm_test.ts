@@ -171,21 +171,20 @@ for (const software of [true, false]) {
         const c = { m: 1030, n: 1044, k: 72, epilogue: "none", pad: 0, start: 0 } as const;
         for (const layout of LAYOUTS) {
           await check(gpu, { ...c, layout, dtype: "f16" }, 2e-3, 49);
-          await check(gpu, { ...c, layout, dtype: "f32", k: 70, m: 1029 }, 2e-6, 49);
         }
+        // Both operands turned, by fours.
+        await check(gpu, { ...c, layout: "nt", dtype: "f32", k: 70, m: 1029 }, 2e-6, 49);
       });
       await t.step("operands that are transposed first", async () => {
         const c = { m: 1021, n: 1030, k: 3864, epilogue: "accumulate", pad: 0, start: 4 } as const;
-        for (const layout of ["nn", "nt"] as const) {
-          await check(gpu, { ...c, layout, dtype: "f16" }, 5e-3, 340);
-        }
+        await check(gpu, { ...c, layout: "nt", dtype: "f16" }, 5e-3, 340);
       });
       await t.step("tiles of 128 × 64", async () => {
         const c = { m: 8130, n: 57, k: 72, epilogue: "none", pad: 0, start: 0 } as const;
         for (const layout of LAYOUTS) {
           await check(gpu, { ...c, layout, dtype: "f16" }, 2e-3, 391);
-          await check(gpu, { ...c, layout, dtype: "f32", k: 70 }, 2e-6, 391);
         }
+        await check(gpu, { ...c, layout: "nn", dtype: "f32", k: 70 }, 2e-6, 391);
       });
     }
     for (const f16 of [true, false]) {
