@@ -71,16 +71,8 @@ var<workgroup> slopes: array<vec4<f16>, OWN * STRIDE_P>;
 {# A product of own rows in registers with the tile's rows, into 32 columns of `result`. #}
 {% macro meet(own, count, tile, stride, result) %}
     {
-{% for c in range(2) %}
-      var s{{ c }} = subgroup_matrix_result<f32, 16, 16>();
-{% endfor %}
-{% for d in range(count) %}{% for c in range(2) %}
-      let t{{ d }}_{{ c }} = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>(&{{ tile }}, {{ c }}u * M * {{ stride }} + {{ 2 * d }}u, {{ stride }});
-      s{{ c }} = subgroupMatrixMultiplyAccumulate({{ own }}{{ d }}, t{{ d }}_{{ c }}, s{{ c }});
-{% endfor %}{% endfor %}
-{% for c in range(2) %}
-      subgroupMatrixStore<row_major>(&{{ result }}, strip * STRIDE_S + {{ 4 * c }}u, s{{ c }}, STRIDE_S);
-{% endfor %}
+{{ multiply_tile(own, count, tile, stride) }}
+{{ store_product(result) }}
     }
 {% endmacro %}
 {# Adds a product over the tile's rows. #}

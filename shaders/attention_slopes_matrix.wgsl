@@ -18,21 +18,6 @@ fn bits(low: vec4f, high: vec4f) -> vec4u {
   return vec4u(bitcast<vec2u>(vec4<f16>(low)), bitcast<vec2u>(vec4<f16>(high)));
 }
 
-{# The product of own rows with a tile's, into the subgroup's rows of `scores`. #}
-{% macro meet(own, count, tile, stride) %}
-{% for c in range(2) %}
-      var s{{ c }} = subgroup_matrix_result<f32, 16, 16>();
-{% endfor %}
-{% for d in range(count) %}{% for c in range(2) %}
-      let t{{ d }}_{{ c }} = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>(&{{ tile }}, {{ c }}u * M * {{ stride }} + {{ 2 * d }}u, {{ stride }});
-      s{{ c }} = subgroupMatrixMultiplyAccumulate({{ own }}{{ d }}, t{{ d }}_{{ c }}, s{{ c }});
-{% endfor %}{% endfor %}
-{% endmacro %}
-{% macro leave() %}
-{% for c in range(2) %}
-      subgroupMatrixStore<row_major>(&scores, strip * STRIDE_S + {{ 4 * c }}u, s{{ c }}, STRIDE_S);
-{% endfor %}
-{% endmacro %}
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
   let work = workgroup_number(id, count);
@@ -68,8 +53,8 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     let ahead = min(j + TILE, end - TILE);
 {{ fetch_keys("ahead") }}
     {
-{{ meet("q", depth, "keys", "STRIDE_K") }}
-{{ leave() }}
+{{ multiply_tile("q", depth, "keys", "STRIDE_K") }}
+{{ store_product("scores") }}
     }
     workgroupBarrier();
     let column = j + 8u * part + vec4u(0u, 1u, 2u, 3u);
@@ -80,9 +65,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     shares[result + {{ 8 * n }}u * params.width + j / 8u] = bits(low{{ n }}, high{{ n }});
 {% endfor %}
     {
-{{ meet("o", wide, "values", "STRIDE_V") }}
+{{ multiply_tile("o", wide, "values", "STRIDE_V") }}
       workgroupBarrier();
-{{ leave() }}
+{{ store_product("scores") }}
     }
     workgroupBarrier();
 {% for n in range(2) %}

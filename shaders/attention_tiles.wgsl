@@ -70,3 +70,19 @@ const STRIDE_S = TILE / 4u + 1u;
   }
 {% endfor %}
 {% endmacro %}
+{# The product of 16 own rows in registers with a tile's rows, as matrices s0 and s1 of 16 columns each. #}
+{% macro multiply_tile(own, count, tile, stride) %}
+{% for c in range(2) %}
+      var s{{ c }} = subgroup_matrix_result<f32, 16, 16>();
+{% endfor %}
+{% for d in range(count) %}{% for c in range(2) %}
+      let t{{ d }}_{{ c }} = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>(&{{ tile }}, {{ c }}u * M * {{ stride }} + {{ 2 * d }}u, {{ stride }});
+      s{{ c }} = subgroupMatrixMultiplyAccumulate({{ own }}{{ d }}, t{{ d }}_{{ c }}, s{{ c }});
+{% endfor %}{% endfor %}
+{% endmacro %}
+{# Puts s0 and s1 into the subgroup's rows of `result`. #}
+{% macro store_product(result) %}
+{% for c in range(2) %}
+      subgroupMatrixStore<row_major>(&{{ result }}, strip * STRIDE_S + {{ 4 * c }}u, s{{ c }}, STRIDE_S);
+{% endfor %}
+{% endmacro %}

@@ -191,8 +191,6 @@ function spansOf(plans: readonly Plan[], options: { isolate?: boolean }): Span[]
 
 /** What lives when the most bytes do. */
 function highestDemand(spans: readonly Span[]): Tensor[] {
-  /** Demand can only be highest where a tensor is first used. */
-  const live = (step: number) => spans.filter(({ first, last }) => first <= step && step <= last);
   const changes = new Map<number, number>();
   for (const { bytes, first, last } of spans) {
     changes.set(first, (changes.get(first) ?? 0) + bytes);
@@ -204,7 +202,8 @@ function highestDemand(spans: readonly Span[]): Tensor[] {
     bytes += change;
     if (bytes > most.bytes) most = { bytes, step };
   }
-  return live(most.step).map(({ tensor }) => tensor);
+  return spans.filter(({ first, last }) => first <= most.step && most.step <= last)
+    .map(({ tensor }) => tensor);
 }
 
 /** Sums bytes by owner, largest first. */

@@ -25,7 +25,6 @@ import {
   type HeadWidths,
   LANES,
 } from "./attention_kernels.ts";
-
 import { storedBackward, storedPairs } from "./attention_stored.ts";
 
 /** Sizes of an attention. Widths are per head and multiples of 4, counts are free. */

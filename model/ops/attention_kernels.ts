@@ -17,7 +17,7 @@ import forwardTiled from "../../shaders/attention_forward_tiled.wgsl" with { typ
 import type { Capabilities } from "../gpu/capabilities.ts";
 import type { Constants } from "../gpu/kernel.ts";
 import type { DType } from "../gpu/tensor.ts";
-import { matrixUnit } from "./matrix_unit.ts";
+import { hasSquareUnits } from "./matrix_unit.ts";
 
 /** Widths of a head, multiples of 4. */
 export interface HeadWidths {
@@ -192,11 +192,10 @@ export function fitsMatrixUnits(
   { d_nope, d_rope, d_v }: HeadWidths,
   length: number,
 ): boolean {
-  const unit = matrixUnit(capabilities);
   const qk = d_nope + d_rope;
   // Tiles of 32 rows; 128 rows of scores and of their exponentials.
   const bytes = 32 * 2 * (qk + 8 + d_v + 8) + 128 * (4 * 36 + 2 * 40) + 512;
-  return unit?.n === 16 && unit.k === 16 && capabilities.subgroup_max_size === 32 &&
+  return hasSquareUnits(capabilities) &&
     [d_nope, d_rope, d_v].every((width) => width % 32 === 0) && qk + d_v <= 192 &&
     length % MATRIX_ROWS === 0 && bytes <= capabilities.max_workgroup_bytes;
 }

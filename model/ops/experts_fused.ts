@@ -24,7 +24,7 @@ import {
 } from "./experts.ts";
 import { generatorGradient, W1Gradient } from "./experts_gradient.ts";
 import { generate, type ReorderedGradients } from "./experts_materialized.ts";
-import { matrixUnit } from "./matrix_unit.ts";
+import { hasSquareUnits } from "./matrix_unit.ts";
 
 /** Experts that a workgroup generates at a time, so that what it loads of W1 serves them all. */
 const EXPERTS = 8;
@@ -64,16 +64,15 @@ function piecesOf(plan: Plan, generator: Generator, kept: Kept): Piece[] {
   return pieces;
 }
 
-/** Whether the kernel for matrix units can run: subgroups of 32, units of 16 × 16, W1 in the registers of 4 or 8 subgroups. */
+/** Whether the kernel for matrix units can run: W1 in the registers of 4 or 8 subgroups. */
 function fitsMatrixUnits(
   capabilities: Capabilities,
   { w1, z, context }: Generator,
   { d_latent, d_hidden }: { d_latent: number; d_hidden: number },
 ): boolean {
-  const unit = matrixUnit(capabilities);
   // Codes, what is generated from them, and two sums a subgroup.
   const bytes = 16 * (2 * d_latent + 16 + 4 * d_hidden + 16) + 2 * 16 * 4 * d_hidden / 64;
-  return unit?.n === 16 && unit.k === 16 && capabilities.subgroup_max_size === 32 && !context &&
+  return hasSquareUnits(capabilities) && !context &&
     [w1, ...z].every(({ dtype }) => dtype === "f16") && d_latent % 16 === 0 && d_latent <= 128 &&
     (d_hidden === 256 || d_hidden === 512) && bytes <= capabilities.max_workgroup_bytes;
 }

@@ -12,7 +12,7 @@ import { type Binding, grid, read, update, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import { BYTES, roundUp, type Tensor } from "../gpu/tensor.ts";
 import { gpuKernel, splitsOf, turnPays } from "./gemm_kernels.ts";
-import { type Matrix, matrix, operand, operandShape, turn } from "./matrix.ts";
+import { type Matrix, matrix, operandShape, place, productSizes, turn } from "./matrix.ts";
 
 /** What happens to the product before it is stored. */
 export type Epilogue =
@@ -92,13 +92,8 @@ export function gemm(
     Matrix,
     Matrix,
   ];
-  const [m, k] = layout === "tn" ? [a.columns, a.rows] : [a.rows, a.columns];
-  const [n, bk] = layout === "nt" ? [b.rows, b.columns] : [b.columns, b.rows];
-  if (bk !== k || c.rows !== m || c.columns !== n) {
-    throw new RangeError(
-      `${label}: op(A) is ${m}×${k} (${a.tensor.name}), op(B) ${bk}×${n} (${b.tensor.name}), C ${c.rows}×${c.columns} (${c.tensor.name})`,
-    );
-  }
+  const operands = { a, b, c, layout };
+  const { m, n, k } = productSizes(label, operands);
   if ((epilogue === "add") !== (addend !== undefined)) {
     throw new TypeError(`${label}: the epilogue ${epilogue} and the addend do not go together`);
   }
@@ -109,18 +104,6 @@ export function gemm(
   };
   const shared = {
     label,
-    params: {
-      m,
-      n,
-      k,
-      lda: a.stride / 4,
-      ldb: b.stride / 4,
-      ldc: c.stride / 4,
-      a_start: a.start / 4,
-      b_start: b.start / 4,
-      c_start: c.start / 4,
-    },
-    bindings: { a: read(a.tensor), b: read(b.tensor), ...outputs },
     flops: 2 * m * n * k,
     bytes: BYTES[a.tensor.dtype] * m * k + BYTES[b.tensor.dtype] * k * n +
       BYTES[c.tensor.dtype] * m * n * (inPlace || addend ? 2 : 1),
@@ -136,8 +119,11 @@ export function gemm(
     const rows = 8;
     const columns = 2;
     const tiles = Math.ceil(m / rows) * Math.ceil(n / (4 * columns));
+    const { params, bindings } = place(operands, { lanes_a: 4, lanes_b: 4 });
     plan.dispatch({
       ...shared,
+      params: { m, n, k, ...params },
+      bindings: { ...bindings, ...outputs },
       name: "gemm_direct",
       source: epilogueSource + directSource,
       constants: { ...constants, ROWS: rows, COLUMNS: columns, WORKGROUP: 8 },
@@ -188,15 +174,9 @@ export function gemm(
     }
     return;
   }
-  const [left, right] = [operand(a, chosen.lanes_a), operand(b, chosen.lanes_b)];
-  const params = {
-    ...shared.params,
-    lda: left.stride,
-    ldb: right.stride,
-    a_start: left.start,
-    b_start: right.start,
-  };
-  const bindings = { a: left.binding, b: right.binding };
+  const placed = place(operands, chosen);
+  const params = { m, n, k, ...placed.params };
+  const { bindings } = placed;
   const tiles = Math.ceil(m / chosen.tile_m) * Math.ceil(n / chosen.tile_n);
   const splits = splitsOf(chosen, shape);
   const tiled = {

@@ -9,7 +9,7 @@ import { type Binding, f32, grid, read, readScalar, write } from "../gpu/kernel.
 import type { Plan } from "../gpu/plan.ts";
 import { BYTES, type Tensor } from "../gpu/tensor.ts";
 import { gpuKernel } from "./gemm_kernels.ts";
-import { type Matrix, operand, operandShape } from "./matrix.ts";
+import { type Matrix, type Operands, operandShape, place, productSizes } from "./matrix.ts";
 
 /** Matrices of one shape inside a tensor, one for each sequence and head; the first one's place, and the others'. */
 export interface PairedMatrix extends Matrix {
@@ -43,12 +43,10 @@ export type ScoreEpilogue =
   };
 
 /** Operands of {@linkcode gemmPaired}. */
-export interface PairedProduct {
+export interface PairedProduct extends Operands {
   readonly a: PairedMatrix;
   readonly b: PairedMatrix;
   readonly c: PairedMatrix;
-  /** Which operand is stored transposed: `nn` A·B, `nt` A·Bᵀ, `tn` Aᵀ·B. */
-  readonly layout: "nn" | "nt" | "tn";
   /** How many pairs there are. */
   readonly pairs: { readonly sequences: number; readonly heads: number };
   /**
@@ -64,12 +62,9 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
   const { a, b, c, layout, causal, epilogue } = product;
   const { sequences, heads } = product.pairs;
   const pairs = sequences * heads;
-  const [m, k] = layout === "tn" ? [a.columns, a.rows] : [a.rows, a.columns];
-  const [n, bk] = layout === "nt" ? [b.rows, b.columns] : [b.columns, b.rows];
-  if (bk !== k || c.rows !== m || c.columns !== n || (causal === "below" ? m !== n : m !== k)) {
-    throw new RangeError(
-      `${label}: op(A) is ${m}×${k} (${a.tensor.name}), op(B) ${bk}×${n} (${b.tensor.name}), C ${c.rows}×${c.columns} (${c.tensor.name}), causal ${causal}`,
-    );
+  const { m, n, k } = productSizes(label, product);
+  if (causal === "below" ? m !== n : m !== k) {
+    throw new RangeError(`${label}: op(A) is ${m}×${k} and C ${m}×${n}, not causal ${causal}`);
   }
   const chosen = gpuKernel(plan.gpu.capabilities, {
     m,
@@ -85,8 +80,7 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
     square: causal === "below",
   });
   const { tile_m, tile_n, kernel } = chosen;
-  const left = operand(a, chosen.lanes_a);
-  const right = operand(b, chosen.lanes_b);
+  const placed = place(product, chosen);
   const rows = epilogue && (epilogue.kind === "shares" ? epilogue.log_sum : epilogue.delta);
   const down = Math.ceil(m / tile_m);
   /** The rows of tiles in twos that make whole ones together: see gemm_tile.wgsl. */
@@ -121,12 +115,7 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
       m,
       n,
       k,
-      lda: left.stride,
-      ldb: right.stride,
-      ldc: c.stride / 4,
-      a_start: left.start,
-      b_start: right.start,
-      c_start: c.start / 4,
+      ...placed.params,
       pairs,
       heads,
       a_sequence: a.sequence / chosen.lanes_a,
@@ -140,7 +129,7 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
       s_head: rows?.head ?? 0,
       scale: f32(epilogue?.scale ?? 1),
     },
-    bindings: { a: left.binding, b: right.binding, ...outputs },
+    bindings: { ...placed.bindings, ...outputs },
     workgroups: grid(pairs * tiles),
     flops: 2 * pairs * half * (causal === "below" ? k : n),
     bytes: pairs * bytes,

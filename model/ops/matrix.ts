@@ -81,14 +81,48 @@ export function operandShape({ tensor, stride, start }: Matrix): OperandShape {
   return { dtype: tensor.dtype, aligned: stride % 8 === 0 && start % 8 === 0 };
 }
 
-/** An operand as a kernel binds it, its stride and start in loads of so many numbers. */
-export function operand(
-  { tensor, stride, start }: Matrix,
-  lanes: 4 | 8,
-): { binding: Binding; stride: number; start: number } {
+/** Three matrices of a product, and which operand is stored transposed: `nn` A·B, `nt` A·Bᵀ, `tn` Aᵀ·B. */
+export interface Operands {
+  readonly a: Matrix;
+  readonly b: Matrix;
+  readonly c: Matrix;
+  readonly layout: "nn" | "nt" | "tn";
+}
+
+/**
+ * Rows `m` and columns `n` of a product, and terms `k` of its sums.
+ *
+ * @throws {RangeError} If the matrices do not fit each other, naming them.
+ */
+export function productSizes(
+  label: string,
+  { a, b, c, layout }: Operands,
+): { m: number; n: number; k: number } {
+  const [m, k] = layout === "tn" ? [a.columns, a.rows] : [a.rows, a.columns];
+  const [n, bk] = layout === "nt" ? [b.rows, b.columns] : [b.columns, b.rows];
+  if (bk !== k || c.rows !== m || c.columns !== n) {
+    throw new RangeError(
+      `${label}: op(A) is ${m}×${k} (${a.tensor.name}), op(B) ${bk}×${n} (${b.tensor.name}), C ${c.rows}×${c.columns} (${c.tensor.name})`,
+    );
+  }
+  return { m, n, k };
+}
+
+/** Operands as a kernel binds them, with where the matrices lie: strides and starts of A and B in loads of so many numbers, those of C in fours. */
+export function place(
+  { a, b, c }: Operands,
+  { lanes_a, lanes_b }: { lanes_a: 4 | 8; lanes_b: 4 | 8 },
+): { bindings: Record<"a" | "b", Binding>; params: Record<string, number> } {
+  const bind = ({ tensor }: Matrix, lanes: 4 | 8) => lanes === 8 ? readBits(tensor) : read(tensor);
   return {
-    binding: lanes === 8 ? readBits(tensor) : read(tensor),
-    stride: stride / lanes,
-    start: start / lanes,
+    bindings: { a: bind(a, lanes_a), b: bind(b, lanes_b) },
+    params: {
+      lda: a.stride / lanes_a,
+      ldb: b.stride / lanes_b,
+      ldc: c.stride / 4,
+      a_start: a.start / lanes_a,
+      b_start: b.start / lanes_b,
+      c_start: c.start / 4,
+    },
   };
 }

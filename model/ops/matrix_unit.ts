@@ -18,3 +18,9 @@ export function matrixUnit(capabilities: Capabilities): SubgroupMatrixConfig | u
     (k === 16 || k === 8)
   );
 }
+
+/** Whether that unit is 16 × 16 × 16 and subgroups are 32 invocations, which is what kernels with fixed shapes are written for. */
+export function hasSquareUnits(capabilities: Capabilities): boolean {
+  const unit = matrixUnit(capabilities);
+  return unit?.n === 16 && unit.k === 16 && capabilities.subgroup_max_size === 32;
+}

@@ -14,7 +14,7 @@ import { UserError } from "../../pipeline/errors.ts";
 import type { Gpu, Runtime } from "../../model/gpu/device.ts";
 
 /** Values of `--gpu`, the default first. */
-const RUNTIMES: readonly Runtime[] = ["deno", "dawn"];
+export const RUNTIMES: readonly Runtime[] = ["deno", "dawn"];
 
 /** Option of every command that opens a device. */
 export const GPU_OPTION: Readonly<Record<string, OptionSpec>> = {

@@ -26,6 +26,7 @@ import { filesOf, findRecord } from "../checkpoints.ts";
 import { parityCurves } from "../figures/parity_curves.ts";
 import { renderFigure } from "../figures/render.ts";
 import type { BaseModel } from "./base_model.ts";
+import { RUNTIMES } from "./gpu_option.ts";
 import { type MeasuredOn, measuredOn } from "./measured_on.ts";
 import { showBytes, showCount } from "./quantities.ts";
 
@@ -61,7 +62,6 @@ export interface ParityCommandOptions extends
 }
 
 const PRECISIONS = ["f32", "mixed"] as const;
-const RUNTIMES = ["deno", "dawn"] as const;
 
 /**
  * The ways of a list: `deno:f32,dawn:mixed`.
