@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { basename, join } from "@std/path";
+import { withFolder } from "./folder_testing.ts";
 import {
   bestModelPath,
   checkpointPath,
@@ -74,15 +75,6 @@ class Table implements TrainingHooks {
   }
   warn(message: string) {
     this.warnings.push(message);
-  }
-}
-
-async function withFolder(work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await work(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
   }
 }
 

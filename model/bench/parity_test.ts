@@ -1,4 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { withFolder } from "../folder_testing.ts";
 import { openTestGpu, testRuntime } from "../gpu/testing.ts";
 import { parameterSpecs } from "../parameters.ts";
 import { SafetensorsFile, writeSafetensors } from "../safetensors.ts";
@@ -11,15 +12,6 @@ const runtime = testRuntime();
 const F32 = { runtime, precision: "f32" } as const;
 const MIXED = { runtime, precision: "mixed" } as const;
 const config = tinyConfig();
-
-async function withFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
-  const folder = await Deno.makeTempDir();
-  try {
-    return await work(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
 
 const measure = (folder: string, options: Partial<ParityOptions> = {}) =>
   measureParity({

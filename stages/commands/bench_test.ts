@@ -9,6 +9,7 @@ import {
 } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import type { BenchEntry } from "../../model/bench/suite.ts";
+import { withFolder } from "../../model/folder_testing.ts";
 import { openTestGpu } from "../../model/gpu/testing.ts";
 import { tinyConfig, tinyTrain } from "../../model/trainer_testing.ts";
 import { UserError } from "../../pipeline/errors.ts";
@@ -24,15 +25,6 @@ import {
 } from "./bench.ts";
 
 const ROOT = fromFileUrl(new URL("../..", import.meta.url));
-
-async function withFolder(work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await work(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
 
 async function measure(options: Partial<BenchOptions>) {
   const lines: string[] = [];

@@ -1,5 +1,6 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
+import { withFolder } from "../../model/folder_testing.ts";
 import type { GoldenImplementation } from "../../model/golden.ts";
 import { referenceImplementation } from "../../model/reference/golden.ts";
 import { checkGolden, type CheckGoldenOptions } from "./check_golden.ts";
@@ -15,15 +16,6 @@ async function check(options: Partial<CheckGoldenOptions> = {}) {
     ...options,
   });
   return { code, text: lines.join("\n") };
-}
-
-async function withFolder(work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await work(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
 }
 
 /** The reference, with an attention that is slightly off. */

@@ -7,6 +7,7 @@ import {
   assertThrows,
 } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
+import { withFolder } from "../../model/folder_testing.ts";
 import { openGpu } from "../../model/gpu/device.ts";
 import { findSwiftShader } from "../../model/gpu/testing.ts";
 import { UserError } from "../../pipeline/errors.ts";
@@ -20,15 +21,6 @@ import {
 } from "./parity.ts";
 
 const ROOT = fromFileUrl(new URL("../..", import.meta.url));
-
-async function withFolder(work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await work(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
 
 async function parity(...args: string[]) {
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
