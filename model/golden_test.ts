@@ -110,6 +110,11 @@ Deno.test("compareGolden() holds each tensor to its own tolerance", async () => 
   assertEquals(of("grad.layers.1.ffn.router.b_q"), [["absolute", 1e-3]]);
   assertEquals(of("after.layers.1.ffn.router.b_q"), [["absolute", 3e-3]]);
   assertEquals(of("after.layers.1.ffn.router.bn.mean"), [["absolute", 1e-3]]);
+  assertEquals(of("after.layers.1.ffn.router.bn.var"), [["relative", 1e-4]]);
+  assertEquals(of("out.grad_norms"), [["relative", 1e-4]]);
+  const mixed = await compareGolden(fake(new Map(), { tolerance: tolerances.mixed }), which);
+  const norms = mixed.find(({ tensor }) => tensor === "out.grad_norms");
+  assertEquals([norms?.measure, norms?.tolerance], ["relative norm", 3e-2]);
   const router = await compareGolden(fake(new Map()), golden("router"));
   assertEquals(router.find(({ tensor }) => tensor === "out.index")?.measure, "equal");
   // In the optimiser's file a bias of that name has a gradient as any other.
