@@ -32,7 +32,7 @@ const MAX_THREADS = 128;
 /** Tokens that a workgroup on matrix units does one after the other: loading W1 into registers takes as long as two. */
 const TOKENS = 8;
 /** Bytes of `dH` that the backward pass forms at a time. */
-const WORKSPACE_BYTES = 16 * 2 ** 20;
+const WORKSPACE_BYTES = 64 * 2 ** 20;
 
 /** Rounds that a software adapter may give all loops of an invocation, with something to spare; it cuts them short after 65,535. */
 const SOFTWARE_ROUNDS = 60_000;
