@@ -10,9 +10,19 @@ import directSource from "../../shaders/gemm_direct.wgsl" with { type: "text" };
 import reduceSource from "../../shaders/gemm_reduce.wgsl" with { type: "text" };
 import { type Binding, grid, read, update, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
+import type { Question } from "../gpu/question.ts";
 import { BYTES, roundUp, type Tensor } from "../gpu/tensor.ts";
-import { gpuKernel, splitsOf, turnPays } from "./gemm_kernels.ts";
-import { type Matrix, matrix, operandShape, place, productSizes, turn } from "./matrix.ts";
+import { gpuKernel, type ProductShape } from "./gemm_kernels.ts";
+import { type ProductWay, productWays } from "./gemm_ways.ts";
+import {
+  type Matrix,
+  matrix,
+  type Operands,
+  operandShape,
+  place,
+  productSizes,
+  turn,
+} from "./matrix.ts";
 
 /** What happens to the product before it is stored. */
 export type Epilogue =
@@ -38,21 +48,15 @@ export interface GemmOptions {
 /** Rounds of a loop that a software adapter runs for certain. */
 const MAX_ROUNDS = 65000;
 
-/** Records a product whose sum is too long for one dispatch as several that add up. */
-function splitSum(
-  plan: Plan,
-  label: string,
-  product: {
-    a: Matrix;
-    b: Matrix;
-    c: Matrix;
-    layout: "nn" | "nt" | "tn";
-    epilogue: Epilogue;
-    addend: Tensor | undefined;
-    most: number;
-  },
-): void {
-  const { a, b, c, layout, epilogue, addend, most } = product;
+/** A product, all of it said. */
+interface WholeProduct extends Operands {
+  readonly epilogue: Epilogue;
+  readonly addend: Tensor | undefined;
+}
+
+/** Records a product whose sum is too long for one dispatch as several of at most so many terms that add up. */
+function splitSum(plan: Plan, label: string, product: WholeProduct, most: number): void {
+  const { a, b, c, layout, epilogue, addend } = product;
   if (epilogue === "gelu" || epilogue === "gelu_backward") {
     throw new RangeError(`${label}: a sum of more than ${most} terms cannot end in ${epilogue}`);
   }
@@ -92,46 +96,16 @@ export function gemm(
     Matrix,
     Matrix,
   ];
-  const operands = { a, b, c, layout };
-  const { m, n, k } = productSizes(label, operands);
+  const whole = { a, b, c, layout, epilogue, addend };
+  const { m, n, k } = productSizes(label, whole);
   if ((epilogue === "add") !== (addend !== undefined)) {
     throw new TypeError(`${label}: the epilogue ${epilogue} and the addend do not go together`);
   }
-  const inPlace = epilogue === "accumulate" || epilogue === "gelu_backward";
-  const outputs: Record<string, Binding> = {
-    c: inPlace ? update(c.tensor) : write(c.tensor),
-    ...(addend && { e: read(addend) }),
-  };
-  const shared = {
-    label,
-    flops: 2 * m * n * k,
-    bytes: BYTES[a.tensor.dtype] * m * k + BYTES[b.tensor.dtype] * k * n +
-      BYTES[c.tensor.dtype] * m * n * (inPlace || addend ? 2 : 1),
-  };
-  const constants = { LAYOUT: layout, EPILOGUE: epilogue, GELU: geluSource };
   if (plan.gpu.capabilities.software) {
-    // llvmpipe leaves an invocation's loops after 65,535 rounds in all, without a word.
-    const most = layout === "tn" ? MAX_ROUNDS : 4 * MAX_ROUNDS;
-    if (k > most) {
-      splitSum(plan, label, { a, b, c, layout, epilogue, addend, most });
-      return;
-    }
-    const rows = 8;
-    const columns = 2;
-    const tiles = Math.ceil(m / rows) * Math.ceil(n / (4 * columns));
-    const { params, bindings } = place(operands, { lanes_a: 4, lanes_b: 4 });
-    plan.dispatch({
-      ...shared,
-      params: { m, n, k, ...params },
-      bindings: { ...bindings, ...outputs },
-      name: "gemm_direct",
-      source: epilogueSource + directSource,
-      constants: { ...constants, ROWS: rows, COLUMNS: columns, WORKGROUP: 8 },
-      workgroups: grid(Math.ceil(tiles / 8)),
-    });
+    recordDirect(plan, label, whole);
     return;
   }
-  const shape = {
+  const shape: ProductShape = {
     m,
     n,
     k,
@@ -141,28 +115,16 @@ export function gemm(
     linear: epilogue !== "gelu" && epilogue !== "gelu_backward",
     single: c.tensor.dtype === "f32" && (addend?.dtype ?? "f32") === "f32",
   };
-  const chosen = gpuKernel(plan.gpu.capabilities, shape);
-  const { kernel, step } = chosen;
-  if (chosen.units && k % step > 0) {
+  const rule = gpuKernel(plan.gpu.capabilities, shape);
+  if (rule.units && k % rule.step > 0) {
     // Matrix units take whole steps; what is left of the sum is added without them.
-    splitSum(plan, label, { a, b, c, layout, epilogue, addend, most: k - k % step });
+    splitSum(plan, label, whole, k - k % rule.step);
     return;
   }
-  if (turnPays(chosen, shape)) {
-    gemm(plan, label, {
-      a: turn(plan, `${label}.a`, a),
-      b: layout === "nt" ? turn(plan, `${label}.b`, b) : b,
-      c,
-      layout: "tn",
-      epilogue,
-      ...(addend && { addend }),
-    });
-    return;
-  }
-  const whole = n - n % 16;
-  if (chosen.units && layout === "nt" && n % 4 > 0 && whole >= chosen.tile_n) {
+  const columns = n - n % 16;
+  if (rule.units && layout === "nt" && n % 4 > 0 && columns >= rule.tile_n) {
     // Columns that end within a vec4 slow each tile down: they are a product of their own.
-    for (const [first, count] of [[0, whole], [whole, n - whole]] as const) {
+    for (const [first, count] of [[0, columns], [columns, n - columns]] as const) {
       gemm(plan, label, {
         a,
         b: { ...b, rows: count, start: b.start + first * b.stride },
@@ -174,11 +136,111 @@ export function gemm(
     }
     return;
   }
-  const placed = place(operands, chosen);
+  const ways = productWays(plan.gpu.capabilities, shape);
+  const chosen = plan.choose(question(whole, ways));
+  recordWay(plan, label, whole, ways.find(({ name }) => name === chosen)!);
+}
+
+/** What decides how a product is made, and a product like it between matrices of its own. */
+function question(product: WholeProduct, ways: readonly ProductWay[]): Question {
+  const { a, b, c, layout, epilogue, addend } = product;
+  const { m, n, k } = productSizes("product", product);
+  const shapes = { a: operandShape(a), b: operandShape(b) };
+  const parts = [
+    `product.${layout}.${m}x${n}x${k}`,
+    ...[a, b, c].map(({ tensor }) => tensor.dtype),
+    ...(epilogue === "none" ? [] : [epilogue]),
+    // What is as it mostly is goes without saying.
+    ...(addend && addend.dtype !== c.tensor.dtype ? [addend.dtype] : []),
+    ...(shapes.a.aligned ? [] : ["a4"]),
+    ...(shapes.b.aligned ? [] : ["b4"]),
+  ];
+  return {
+    id: parts.join("."),
+    candidates: ways.map(({ name }) => name),
+    flops: 2 * m * n * k,
+    record(plan, tensor) {
+      const own = (name: string, { rows, columns, tensor: { dtype } }: Matrix, aligned = true) =>
+        matrix(tensor(name, [rows, roundUp(columns, 8) + (aligned ? 0 : 4)], dtype), { columns });
+      const result = own("c", c);
+      gemm(plan, "product", {
+        a: own("a", a, shapes.a.aligned),
+        b: own("b", b, shapes.b.aligned),
+        c: result,
+        layout,
+        epilogue,
+        ...(addend && { addend: tensor("e", result.tensor.shape, addend.dtype) }),
+      });
+    },
+  };
+}
+
+/** What every dispatch of a product has, however it is made. */
+function dispatchOf({ a, b, c, layout, epilogue, addend }: WholeProduct, label: string) {
+  const { m, n, k } = productSizes(label, { a, b, c, layout });
+  const inPlace = epilogue === "accumulate" || epilogue === "gelu_backward";
+  const outputs: Record<string, Binding> = {
+    c: inPlace ? update(c.tensor) : write(c.tensor),
+    ...(addend && { e: read(addend) }),
+  };
+  return {
+    outputs,
+    constants: { LAYOUT: layout, EPILOGUE: epilogue, GELU: geluSource },
+    shared: {
+      label,
+      flops: 2 * m * n * k,
+      bytes: BYTES[a.tensor.dtype] * m * k + BYTES[b.tensor.dtype] * k * n +
+        BYTES[c.tensor.dtype] * m * n * (inPlace || addend ? 2 : 1),
+    },
+  };
+}
+
+/** Records a product for a software adapter. */
+function recordDirect(plan: Plan, label: string, product: WholeProduct): void {
+  const { m, n, k } = productSizes(label, product);
+  // llvmpipe leaves an invocation's loops after 65,535 rounds in all, without a word.
+  const most = product.layout === "tn" ? MAX_ROUNDS : 4 * MAX_ROUNDS;
+  if (k > most) {
+    splitSum(plan, label, product, most);
+    return;
+  }
+  const { outputs, constants, shared } = dispatchOf(product, label);
+  const rows = 8;
+  const columns = 2;
+  const tiles = Math.ceil(m / rows) * Math.ceil(n / (4 * columns));
+  const { params, bindings } = place(product, { lanes_a: 4, lanes_b: 4 });
+  plan.dispatch({
+    ...shared,
+    params: { m, n, k, ...params },
+    bindings: { ...bindings, ...outputs },
+    name: "gemm_direct",
+    source: epilogueSource + directSource,
+    constants: { ...constants, ROWS: rows, COLUMNS: columns, WORKGROUP: 8 },
+    workgroups: grid(Math.ceil(tiles / 8)),
+  });
+}
+
+/** Records a product in one of its ways. */
+function recordWay(plan: Plan, label: string, product: WholeProduct, way: ProductWay): void {
+  const { a, b, c, layout } = product;
+  const { m, n, k } = productSizes(label, product);
+  const { splits, kernel: { kernel, step, units, tile_m, tile_n } } = way;
+  if (way.turned) {
+    const turned: WholeProduct = {
+      ...product,
+      a: turn(plan, `${label}.a`, a),
+      b: layout === "nt" ? turn(plan, `${label}.b`, b) : b,
+      layout: "tn",
+    };
+    if (units && k % step > 0) splitSum(plan, label, turned, k - k % step);
+    else recordWay(plan, label, turned, { ...way, turned: false });
+    return;
+  }
+  const { outputs, constants, shared } = dispatchOf(product, label);
+  const placed = place(product, way.kernel);
   const params = { m, n, k, ...placed.params };
   const { bindings } = placed;
-  const tiles = Math.ceil(m / chosen.tile_m) * Math.ceil(n / chosen.tile_n);
-  const splits = splitsOf(chosen, shape);
+  const tiles = Math.ceil(m / tile_m) * Math.ceil(n / tile_n);
   const tiled = {
     name: kernel.name,
     constants: { ...constants, ...kernel.constants, PAIRED: false },

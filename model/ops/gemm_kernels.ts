@@ -13,7 +13,7 @@ import type { OperandShape } from "./matrix.ts";
 import { matrixUnit } from "./matrix_unit.ts";
 
 /** Tiles that keep a large GPU busy, and that it works on at a time: two for each of 132 multiprocessors. */
-const GPU_TILES = 264;
+export const GPU_TILES = 264;
 /** Terms of a sum that are worth a workgroup of their own. */
 const SPLIT_TERMS = 256;
 /** Parts that a sum is cut into at most, which bounds the workspace. */
@@ -66,19 +66,23 @@ export interface ProductShape {
   readonly square?: boolean;
 }
 
-/** Parts that a sum of `k` terms may be cut into. */
-function mostSplits(k: number): number {
+/** Parts that a sum of `k` terms may be cut into; 0 where it is too short to be cut. */
+export function mostSplits(k: number): number {
   return Math.min(Math.floor(k / SPLIT_TERMS), MAX_SPLITS);
+}
+
+/** Rounds for each part of the sum, of as many tiles as a GPU works on at a time: what the time goes by. */
+export function roundsOf(kernel: GpuKernel, { m, n }: ProductShape, splits: number): number {
+  const tiles = Math.ceil(m / kernel.tile_m) * Math.ceil(n / kernel.tile_n);
+  return Math.ceil(tiles * splits / GPU_TILES) / splits;
 }
 
 /**
  * Parts that the sum is cut into: the fewest whose tiles keep a GPU busy to within a few percent, in whole rounds of as many as it works on at a time. 1: none.
  */
-export function splitsOf({ tile_m, tile_n }: GpuKernel, { m, n, k }: ProductShape): number {
-  const tiles = Math.ceil(m / tile_m) * Math.ceil(n / tile_n);
-  /** Rounds for each part of the sum: what the time goes by. */
-  const rounds = (splits: number) => Math.ceil(tiles * splits / GPU_TILES) / splits;
-  const counts = Array.from({ length: Math.max(1, mostSplits(k)) }, (_, i) => i + 1);
+export function splitsOf(kernel: GpuKernel, shape: ProductShape): number {
+  const rounds = (splits: number) => roundsOf(kernel, shape, splits);
+  const counts = Array.from({ length: Math.max(1, mostSplits(shape.k)) }, (_, i) => i + 1);
   const least = Math.min(...counts.map(rounds));
   return counts.find((splits) => rounds(splits) <= 1.04 * least)!;
 }
@@ -97,19 +101,46 @@ export function turnPays({ units, tile_m, tile_n }: GpuKernel, shape: ProductSha
     n >= WIDE && (layout === "nn" || m >= WIDE);
 }
 
-/** Chooses the kernel for a product. */
+/** The kernel that the rule takes for a product. */
 export function gpuKernel(capabilities: Capabilities, shape: ProductShape): GpuKernel {
-  return onMatrixUnits(capabilities, shape) ?? tiled(capabilities, shape);
+  return onMatrixUnits(capabilities, shape) ?? tiled(capabilities, shape, tileOf(shape));
+}
+
+/** Kernels that can compute a product and waste no more than half of their work on what lies beyond it, the rule's first. */
+export function gpuKernels(capabilities: Capabilities, shape: ProductShape): GpuKernel[] {
+  const rule = gpuKernel(capabilities, shape);
+  if (shape.square) return [rule];
+  const { m, n, k, pairs = 1 } = shape;
+  const best = areaOf(shape, { tile_m: 64, tile_n: 64 });
+  const fits = (tile: Tile) => areaOf(shape, tile) <= 1.5 * best;
+  const more = rule.units
+    ? [
+      ...(n > NARROW ? [onMatrixUnits(capabilities, shape, NARROW)] : []),
+      // Without the units only where there is little to compute.
+      ...(2 * m * n * k * pairs < LONG ? [tiled(capabilities, shape, tileOf(shape))] : []),
+    ]
+    : TILES.filter(fits).map((tile) => tiled(capabilities, shape, tile));
+  const others = more.filter((kernel) => kernel !== undefined)
+    .filter(({ units, tile_m, tile_n }) =>
+      units !== rule.units || tile_m !== rule.tile_m || tile_n !== rule.tile_n
+    );
+  return [rule, ...others];
 }
 
 /** Rows of a workgroup's tile on matrix units. */
 const MATRIX_TILE = 128;
+/** Columns of a narrow one. */
+const NARROW = 64;
 /** Terms of a sum that they take at a time. */
 const MATRIX_STEP = 32;
 /** Workgroup memory of `gemm_matrix.wgsl` at most: two tiles with padded rows, and invocations' numbers. */
 const MATRIX_BYTES = 2 * 2 * 128 * 40 + 4 * 4 * 64;
 
-function onMatrixUnits(capabilities: Capabilities, shape: ProductShape): GpuKernel | undefined {
+function onMatrixUnits(
+  capabilities: Capabilities,
+  shape: ProductShape,
+  tile_n = shape.n <= NARROW ? NARROW : MATRIX_TILE,
+): GpuKernel | undefined {
   const { m, n, k, layout, a, b, linear, single, pairs } = shape;
   if (![a, b].every(({ dtype, aligned }) => dtype === "f16" && aligned)) return undefined;
   if (k < MATRIX_STEP || (!linear && k % MATRIX_STEP > 0)) return undefined;
@@ -119,7 +150,6 @@ function onMatrixUnits(capabilities: Capabilities, shape: ProductShape): GpuKern
     4 * capabilities.subgroup_max_size > capabilities.max_invocations
   ) return undefined;
   const tile_m = MATRIX_TILE;
-  const tile_n = n <= 64 ? 64 : MATRIX_TILE;
   if (pairs !== undefined && (m % tile_m > 0 || n % tile_n > 0 || k % MATRIX_STEP > 0)) {
     return undefined;
   }
@@ -156,18 +186,31 @@ const TILES = [
   { tile_m: 64, tile_n: 64, fragment_m: 4, fragment_n: 4 },
 ] as const;
 
-function tiled(capabilities: Capabilities, shape: ProductShape): GpuKernel {
-  const { m, n, k, layout, a, b, pairs = 1 } = shape;
-  /** Numbers that tiles compute, those beyond the result included. */
-  const area = (tile_m: number, tile_n: number) =>
-    Math.ceil(m / tile_m) * tile_m * Math.ceil(n / tile_n) * tile_n;
-  const { tile_m, tile_n, fragment_m, fragment_n } = shape.square
-    ? TILES[0]
-    : TILES.find((tile) => {
-      const tiles = pairs * Math.ceil(m / tile.tile_m) * Math.ceil(n / tile.tile_n);
-      return (tiles >= FEW_TILES || tiles * mostSplits(k) >= 0.75 * GPU_TILES) &&
-        area(tile.tile_m, tile.tile_n) <= 1.25 * area(64, 64);
-    }) ?? TILES[2];
+/** A tile of the result. */
+type Tile = Pick<GpuKernel, "tile_m" | "tile_n">;
+
+/** Numbers that tiles compute, those beyond the result included. */
+function areaOf({ m, n }: ProductShape, { tile_m, tile_n }: Tile): number {
+  return Math.ceil(m / tile_m) * tile_m * Math.ceil(n / tile_n) * tile_n;
+}
+
+/** The tile that the rule takes without matrix units. */
+function tileOf(shape: ProductShape): (typeof TILES)[number] {
+  const { m, n, k, pairs = 1 } = shape;
+  if (shape.square) return TILES[0];
+  return TILES.find((tile) => {
+    const tiles = pairs * Math.ceil(m / tile.tile_m) * Math.ceil(n / tile.tile_n);
+    return (tiles >= FEW_TILES || tiles * mostSplits(k) >= 0.75 * GPU_TILES) &&
+      areaOf(shape, tile) <= 1.25 * areaOf(shape, { tile_m: 64, tile_n: 64 });
+  }) ?? TILES[2];
+}
+
+function tiled(
+  capabilities: Capabilities,
+  shape: ProductShape,
+  { tile_m, tile_n, fragment_m, fragment_n }: (typeof TILES)[number],
+): GpuKernel {
+  const { k, layout, a, b } = shape;
   // Two buffers of each operand; with less workgroup memory than they need, half the step costs 6 % of the speed.
   const step = 4 * 2 * 16 * (tile_m + tile_n) <= capabilities.max_workgroup_bytes ? 16 : 8;
   const invocations = tile_m * tile_n / (fragment_m * fragment_n);

@@ -7,9 +7,11 @@
 import epilogueSource from "../../shaders/gemm_epilogue.wgsl" with { type: "text" };
 import { type Binding, f32, grid, read, readScalar, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
-import { BYTES, type Tensor } from "../gpu/tensor.ts";
-import { gpuKernel } from "./gemm_kernels.ts";
-import { type Matrix, type Operands, operandShape, place, productSizes } from "./matrix.ts";
+import type { Question } from "../gpu/question.ts";
+import { BYTES, roundUp, type Tensor } from "../gpu/tensor.ts";
+import type { ProductShape } from "./gemm_kernels.ts";
+import { type ProductWay, productWays } from "./gemm_ways.ts";
+import { type Matrix, matrix, type Operands, operandShape, place, productSizes } from "./matrix.ts";
 
 /** Matrices of one shape inside a tensor, one for each sequence and head; the first one's place, and the others'. */
 export interface PairedMatrix extends Matrix {
@@ -66,7 +68,7 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
   if (causal === "below" ? m !== n : m !== k) {
     throw new RangeError(`${label}: op(A) is ${m}×${k} and C ${m}×${n}, not causal ${causal}`);
   }
-  const chosen = gpuKernel(plan.gpu.capabilities, {
+  const shape: ProductShape = {
     m,
     n,
     k,
@@ -78,7 +80,13 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
     pairs,
     // What the other products read of a square ends with a tile of theirs, which is no larger.
     square: causal === "below",
-  });
+  };
+  const ways = productWays(plan.gpu.capabilities, shape);
+  // A square has one way; another epilogue would be another question, and there is none.
+  const name = causal === "below" || epilogue
+    ? ways[0]!.name
+    : plan.choose(question(product, ways));
+  const chosen = ways.find((way) => way.name === name)!.kernel;
   const { tile_m, tile_n, kernel } = chosen;
   const placed = place(product, chosen);
   const rows = epilogue && (epilogue.kind === "shares" ? epilogue.log_sum : epilogue.delta);
@@ -134,6 +142,47 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
     flops: 2 * pairs * half * (causal === "below" ? k : n),
     bytes: pairs * bytes,
   });
+}
+
+/** What decides how a causal product is made, and one like it between matrices of its own. */
+function question(product: PairedProduct, ways: readonly ProductWay[]): Question {
+  const { a, b, c, layout, causal, pairs: { sequences, heads } } = product;
+  const { m, n, k } = productSizes("product", product);
+  const shapes = { a: pairedShape(a), b: pairedShape(b) };
+  const parts = [
+    `product.${causal}.${layout}.${sequences}x${heads}x${m}x${n}x${k}`,
+    ...[a, b, c].map(({ tensor }) => tensor.dtype),
+    ...(shapes.a.aligned ? [] : ["a4"]),
+    ...(shapes.b.aligned ? [] : ["b4"]),
+  ];
+  return {
+    id: parts.join("."),
+    candidates: ways.map(({ name }) => name),
+    flops: sequences * heads * m * (m + 1) * n,
+    record(plan, tensor) {
+      const own = (
+        name: string,
+        { rows, columns, tensor: { dtype } }: Matrix,
+        aligned = true,
+      ): PairedMatrix => {
+        const stride = roundUp(columns, 8) + (aligned ? 0 : 4);
+        const all = tensor(name, [sequences * heads * rows, stride], dtype);
+        return {
+          ...matrix(all, { rows, columns }),
+          sequence: heads * rows * stride,
+          head: rows * stride,
+        };
+      };
+      gemmPaired(plan, "product", {
+        a: own("a", a, shapes.a.aligned),
+        b: own("b", b, shapes.b.aligned),
+        c: own("c", c),
+        layout,
+        causal,
+        pairs: product.pairs,
+      });
+    },
+  };
 }
 
 /** Every pair's matrix has to be aligned for loads of eights. */
