@@ -16,6 +16,7 @@ import { routerQueryStatistics } from "./layers/router.ts";
 import { type BatchTensors, recordEvaluation } from "./network.ts";
 import { NO_TARGET } from "./ops/cross_entropy.ts";
 import { countUsage } from "./ops/routing.ts";
+import type { Choices } from "./gpu/question.ts";
 import type { TokenSource } from "./sampler.ts";
 import type { Weights } from "./weights.ts";
 
@@ -71,6 +72,8 @@ export interface EvaluatorOptions {
   readonly length: number;
   /** Tensors of a batch that others use too; the evaluator makes its own unless given. */
   readonly tensors?: BatchTensors;
+  /** Answers to what operations ask. */
+  readonly tuning?: Choices | undefined;
 }
 
 /** Bits per byte of the text that was predicted. */
@@ -107,11 +110,11 @@ export class Evaluator implements Disposable {
 
   /** Records the plan and allocates what it reads and writes. */
   constructor(gpu: Gpu, options: EvaluatorOptions) {
-    const { config, weights, batch, length, tensors } = options;
+    const { config, weights, batch, length, tensors, tuning } = options;
     this.#gpu = gpu;
     this.batchTokens = batch * length;
     this.#batch = tensors ?? batchTensors(this.batchTokens);
-    this.plan = new Plan(gpu, "evaluate");
+    this.plan = new Plan(gpu, "evaluate", { tuning });
     const context = new LayerContext(this.plan, config, weights, {
       batch,
       length,

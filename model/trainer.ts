@@ -97,8 +97,11 @@ export class Trainer {
   #submitted = 0;
   #read = 0;
 
-  private constructor(gpu: Gpu, options: TrainerOptions) {
-    const { config, train } = options;
+  private constructor(
+    gpu: Gpu,
+    options: Pick<TrainerOptions, "config" | "train"> & { readonly allocate?: boolean },
+  ) {
+    const { config, train, allocate = true } = options;
     this.gpu = gpu;
     this.config = config;
     this.train = train;
@@ -106,6 +109,7 @@ export class Trainer {
     this.weights = new Weights(gpu, weightSpecs(config), {
       train: true,
       precision: train.precision,
+      allocate,
     });
     const state = (name: string, ...shape: number[]) =>
       new Tensor(name, shape, { owner: "training state" });
@@ -125,6 +129,7 @@ export class Trainer {
       batch: train.micro_batch,
       length: train.sequence_length,
       tensors: this.#batch,
+      tuning: train.tuning,
     });
   }
 
@@ -137,6 +142,19 @@ export class Trainer {
     });
     trainer.#evaluator.use(trainer.plan("evaluate"));
     return trainer;
+  }
+
+  /**
+   * The plans of a training, recorded and not made ready: what is asked of the device, and what a step costs. They cannot be built, for the
+   * weights get no memory.
+   */
+  static record(gpu: Gpu, options: Pick<TrainerOptions, "config" | "train">): readonly Plan[] {
+    const trainer = new Trainer(gpu, { ...options, allocate: false });
+    try {
+      return trainer.#record();
+    } finally {
+      trainer.destroy();
+    }
   }
 
   /** Updates submitted so far: the number of the next one. */
@@ -318,7 +336,7 @@ export class Trainer {
     const sizes = { batch: train.micro_batch, length: train.sequence_length };
     const tensors = { ...this.#tensors, ...this.#batch };
     const training = (label: PlanName, first: boolean) => {
-      const plan = new Plan(gpu, label);
+      const plan = new Plan(gpu, label, { tuning: train.tuning });
       const context = new LayerContext(plan, config, weights, {
         ...sizes,
         mode: "train",

@@ -21,6 +21,8 @@ import type { DType, Tensor } from "../gpu/tensor.ts";
 import {
   type AttentionKernel,
   type AttentionOptions,
+  blockedWays,
+  type BlockShape,
   chooseAttention,
   type HeadWidths,
   LANES,
@@ -71,8 +73,9 @@ export function attentionForward(
   label: string,
   operands: AttentionForward & AttentionOptions,
 ): void {
-  const { sizes, q, kv, kr, o, log_sum, blocks } = operands;
+  const { sizes, q, kv, kr, o, log_sum } = operands;
   checkShapes(label, operands);
+  const blocks = operands.blocks ?? chooseBlocks(plan, operands);
   const kernel = chooseAttention(plan.gpu.capabilities, "forward", {
     widths: sizes,
     dtype: commonType(q, kv, kr),
@@ -92,6 +95,35 @@ export function attentionForward(
     },
     products: sizes.d_nope + sizes.d_rope + sizes.d_v,
   });
+}
+
+/** Asks for the shape of the blocks of a forward pass, where it is made of blocks. */
+function chooseBlocks(plan: Plan, operands: AttentionForward): BlockShape | undefined {
+  const { sizes, q, kv, kr, o, log_sum } = operands;
+  const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
+  const ways = blockedWays(plan.gpu.capabilities, "forward", {
+    widths: sizes,
+    dtype: commonType(q, kv, kr),
+    length,
+  });
+  if (ways.length === 0) return undefined;
+  const chosen = plan.choose({
+    id: `attention.${batch}x${length}x${heads}.${d_nope}.${d_rope}.${d_v}.${q.dtype}.${o.dtype}`,
+    candidates: ways.map(({ name }) => name),
+    flops: batch * heads * length * (length + 1) * (d_nope + d_rope + d_v),
+    record(plan, tensor) {
+      const like = (name: string, { shape, dtype }: Tensor) => tensor(name, shape, dtype);
+      attentionForward(plan, "attention", {
+        sizes,
+        q: like("q", q),
+        kv: like("kv", kv),
+        kr: like("kr", kr),
+        o: like("o", o),
+        log_sum: like("log_sum", log_sum),
+      });
+    },
+  });
+  return ways.find(({ name }) => name === chosen)!.blocks;
 }
 
 /**

@@ -80,11 +80,14 @@ const TILED = {
 /** Workgroup memory that every WebGPU device has. */
 const WORKGROUP_BYTES = 16384;
 
-/** Shapes of blocks, the best first. */
+/** Shapes of blocks, the best first; of the first that fits the rule is made, the others are for a tuning to choose from. */
 const SHAPES: Readonly<Record<AttentionPass, readonly BlockShape[]>> = {
   forward: [
     { down: 16, own: 2, other: 1, unroll: 2 },
     { down: 16, own: 1, other: 1, unroll: 2 },
+    { down: 16, own: 2, other: 1, unroll: 1 },
+    { down: 16, own: 1, other: 1, unroll: 1 },
+    { down: 16, own: 1, other: 2, unroll: 1 },
   ],
   query: [{ down: 16, own: 1, other: 1, unroll: 2 }],
   key: [{ down: 16, own: 1, other: 1, unroll: 2 }],
@@ -158,13 +161,8 @@ export function chooseAttention(
         bits: true,
       };
   }
-  if (dtype && padding(widths, pass) <= MAX_PADDING) {
-    for (const shape of SHAPES[pass]) {
-      if (sums(widths, pass, shape) > MAX_SUMS) continue;
-      const kernel = blocked(capabilities, pass, { widths, dtype, shape });
-      if (kernel) return kernel;
-    }
-  }
+  const [kernel] = dtype ? fitting(capabilities, pass, { widths, dtype }) : [];
+  if (kernel) return kernel.kernel;
   const { forward, backward } = TILED;
   return pass === "forward"
     ? {
@@ -181,6 +179,39 @@ export function chooseAttention(
       rows: backward.ROWS,
       bits: false,
     };
+}
+
+/** The blocked kernels among which a pass may choose, by the name of their shape, the rule's first. None where the rule takes a kernel of another kind. */
+export function blockedWays(
+  capabilities: Capabilities,
+  pass: AttentionPass,
+  options: {
+    readonly widths: HeadWidths;
+    readonly dtype: DType | undefined;
+    readonly length: number;
+  },
+): { readonly name: string; readonly blocks: BlockShape }[] {
+  const { widths, dtype, length } = options;
+  if (capabilities.software || !dtype) return [];
+  if (dtype === "f16" && fitsMatrixUnits(capabilities, widths, length)) return [];
+  return fitting(capabilities, pass, { widths, dtype }).map(({ shape }) => {
+    const { down, own, other, unroll } = shape;
+    return { name: `${4 * down * own}x${64 * other}.u${unroll}`, blocks: shape };
+  });
+}
+
+/** Blocked kernels that the device can run and widths fill, the best first. */
+function fitting(
+  capabilities: Capabilities,
+  pass: AttentionPass,
+  { widths, dtype }: { widths: HeadWidths; dtype: DType },
+): { shape: BlockShape; kernel: AttentionKernel }[] {
+  if (padding(widths, pass) > MAX_PADDING) return [];
+  return SHAPES[pass].flatMap((shape) => {
+    if (sums(widths, pass, shape) > MAX_SUMS) return [];
+    const kernel = blocked(capabilities, pass, { widths, dtype, shape });
+    return kernel ? [{ shape, kernel }] : [];
+  });
 }
 
 /** Tokens that sequences are whole multiples of on matrix units. */
