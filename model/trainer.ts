@@ -310,6 +310,14 @@ export class Trainer {
     return plan;
   }
 
+  /** Questions that the tuning answers and this training does not ask: it was measured for another, or on another device. */
+  get unusedChoices(): readonly string[] {
+    const asked = new Set(
+      this.#built!.plans.flatMap(({ plan }) => plan.questions.map(({ question }) => question.id)),
+    );
+    return Object.keys(this.train.tuning ?? {}).filter((id) => !asked.has(id));
+  }
+
   /** Frees the device's memory. */
   destroy(): void {
     this.#built?.destroy();

@@ -10,13 +10,8 @@ import type { Choices } from "./gpu/question.ts";
 /** Ids of questions and names of ways are written with these. */
 const NAME = /^[a-z0-9][a-z0-9._:/-]*$/;
 
-const name = (most: number) =>
-  z.string().max(most).regex(NAME, {
-    error: (issue) =>
-      `${JSON.stringify(issue.input)} is no name of ${
-        most > 99 ? "a question, such as product.nn.64x64x64.f32.f32.f32" : "a way, such as 128x64"
-      }`,
-  });
+const name = (most: number, what: string) =>
+  z.string().max(most).regex(NAME, { error: `expected the name of ${what}` });
 
 /**
  * A Zod schema of {@linkcode Choices}.
@@ -26,7 +21,10 @@ const name = (most: number) =>
 export type ChoicesSchema = z.ZodType<Choices>;
 
 /** Schema of the choices alone: all of a tuning that decides bits. */
-export const choicesSchema: ChoicesSchema = z.record(name(200), name(60));
+export const choicesSchema: ChoicesSchema = z.record(
+  name(200, "a question, such as product.nn.64x64x64.f32.f32.f32"),
+  name(60, "a way, such as 128x64/2"),
+);
 
 /** A tuning as `tune` writes it. */
 export interface Tuning {

@@ -268,7 +268,7 @@ export class Catalogue {
   async clear(): Promise<void> {
     const tables = ["runs", "run_nodes", "nodes", "artifacts", "key_components", "metric_values"];
     await this.transaction(async () => {
-      for (const table of [...tables, "objects"]) await this.run(`DELETE FROM ${table}`);
+      for (const table of [...tables, "objects", "tunings"]) await this.run(`DELETE FROM ${table}`);
     });
   }
 

@@ -13,6 +13,9 @@
  * | `objects(sha256, size, mtime, verified_at)` | one file of the object store, as it was when its content was last hashed |
  * | `metrics(run, node, step, name, value, measured)` | view: `metric_values` for each run that made or reused them |
  * | `schema_version(version, applied_at)` | one migration |
+ * | `tunings(adapter, runtime, driver, code, question, candidate, seconds, measured_at)` | how long one way of computing something takes on one device; `code` is the digest of what was run |
+ *
+ * `tunings` is a cache and in no manifest: a catalogue that is rebuilt has lost it, and nothing but the time to measure again.
  *
  * No table has a primary key: DuckDB's indexes refuse to delete and insert the same key in one transaction, and a
  * republished node does just that. Keys are unique because every writer deletes first.
@@ -52,6 +55,13 @@ export const MIGRATIONS: readonly string[] = [
     SELECT r.run, r.node, m.step, m.name, m.value, m.measured
     FROM run_nodes r JOIN metric_values m ON m.key = r.key
     WHERE r.state IN ('cached', 'done');
+  `,
+  `
+  CREATE TABLE tunings (
+    adapter VARCHAR NOT NULL, runtime VARCHAR NOT NULL, driver VARCHAR NOT NULL, code VARCHAR NOT NULL,
+    question VARCHAR NOT NULL, candidate VARCHAR NOT NULL, seconds DOUBLE NOT NULL,
+    measured_at TIMESTAMP NOT NULL
+  );
   `,
 ];
 

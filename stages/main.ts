@@ -18,6 +18,7 @@ import { GPU_STAGE_OPTIONS } from "./commands/gpu_option.ts";
 import { generateCommand } from "./commands/generate_command.ts";
 import { parityCommand } from "./commands/parity_command.ts";
 import { profileCommand } from "./commands/profile_command.ts";
+import { tuneCommand } from "./commands/tune_command.ts";
 
 Deno.exit(
   await runCommandLine(Deno.args, {
@@ -39,6 +40,7 @@ Deno.exit(
       exportCheckpointCommand,
       profileCommand,
       benchCommand,
+      tuneCommand,
       parityCommand,
       checkGoldenCommand,
     ],

@@ -87,7 +87,6 @@ const SHAPES: Readonly<Record<AttentionPass, readonly BlockShape[]>> = {
     { down: 16, own: 1, other: 1, unroll: 2 },
     { down: 16, own: 2, other: 1, unroll: 1 },
     { down: 16, own: 1, other: 1, unroll: 1 },
-    { down: 16, own: 1, other: 2, unroll: 1 },
   ],
   query: [{ down: 16, own: 1, other: 1, unroll: 2 }],
   key: [{ down: 16, own: 1, other: 1, unroll: 2 }],

@@ -13,7 +13,7 @@ import type { Plan } from "../gpu/plan.ts";
 import type { Question } from "../gpu/question.ts";
 import { BYTES, roundUp, type Tensor } from "../gpu/tensor.ts";
 import { gpuKernel, type ProductShape } from "./gemm_kernels.ts";
-import { type ProductWay, productWays } from "./gemm_ways.ts";
+import { type ProductWay, productWays, readByFours } from "./gemm_ways.ts";
 import {
   type Matrix,
   matrix,
@@ -152,8 +152,7 @@ function question(product: WholeProduct, ways: readonly ProductWay[]): Question 
     ...(epilogue === "none" ? [] : [epilogue]),
     // What is as it mostly is goes without saying.
     ...(addend && addend.dtype !== c.tensor.dtype ? [addend.dtype] : []),
-    ...(shapes.a.aligned ? [] : ["a4"]),
-    ...(shapes.b.aligned ? [] : ["b4"]),
+    ...readByFours(shapes.a, shapes.b),
   ];
   return {
     id: parts.join("."),

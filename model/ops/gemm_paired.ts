@@ -10,7 +10,7 @@ import type { Plan } from "../gpu/plan.ts";
 import type { Question } from "../gpu/question.ts";
 import { BYTES, roundUp, type Tensor } from "../gpu/tensor.ts";
 import type { ProductShape } from "./gemm_kernels.ts";
-import { type ProductWay, productWays } from "./gemm_ways.ts";
+import { type ProductWay, productWays, readByFours } from "./gemm_ways.ts";
 import { type Matrix, matrix, type Operands, operandShape, place, productSizes } from "./matrix.ts";
 
 /** Matrices of one shape inside a tensor, one for each sequence and head; the first one's place, and the others'. */
@@ -152,8 +152,7 @@ function question(product: PairedProduct, ways: readonly ProductWay[]): Question
   const parts = [
     `product.${causal}.${layout}.${sequences}x${heads}x${m}x${n}x${k}`,
     ...[a, b, c].map(({ tensor }) => tensor.dtype),
-    ...(shapes.a.aligned ? [] : ["a4"]),
-    ...(shapes.b.aligned ? [] : ["b4"]),
+    ...readByFours(shapes.a, shapes.b),
   ];
   return {
     id: parts.join("."),

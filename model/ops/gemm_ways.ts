@@ -6,6 +6,7 @@
  */
 
 import type { Capabilities } from "../gpu/capabilities.ts";
+import type { OperandShape } from "./matrix.ts";
 import {
   type GpuKernel,
   gpuKernel,
@@ -70,6 +71,12 @@ function way(kernel: GpuKernel, splits: number, turned: boolean): ProductWay {
   const parts = splits > 1 ? `/${splits}` : "";
   const before = `${turned ? "turned:" : ""}${kernel.units ? "matrix:" : ""}`;
   return { name: `${before}${kernel.tile_m}x${kernel.tile_n}${parts}`, kernel, splits, turned };
+}
+
+/** What the id of a product says of its operands beside their types: `a4`, `b4` for halves that can only be read by fours. */
+export function readByFours(a: OperandShape, b: OperandShape): string[] {
+  const fours = ({ dtype, aligned }: OperandShape) => dtype === "f16" && !aligned;
+  return [...(fours(a) ? ["a4"] : []), ...(fours(b) ? ["b4"] : [])];
 }
 
 /** The product of transposed operands: `turn` aligns their rows. */

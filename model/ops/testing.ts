@@ -9,6 +9,7 @@ import type { Gpu } from "../gpu/device.ts";
 import { Arena } from "../gpu/memory.ts";
 import { buildPlans } from "../gpu/build.ts";
 import { Plan } from "../gpu/plan.ts";
+import type { Choices } from "../gpu/question.ts";
 import { type DType, Tensor } from "../gpu/tensor.ts";
 import { download, upload } from "../gpu/transfer.ts";
 
@@ -42,9 +43,9 @@ export class Inputs implements Disposable {
 export async function runOnce<Name extends string>(
   gpu: Gpu,
   record: (plan: Plan) => Record<Name, Tensor>,
-  options: { isolate?: boolean } = {},
+  options: { isolate?: boolean; tuning?: Choices } = {},
 ): Promise<Record<Name, Float32Array>> {
-  const plan = new Plan(gpu, "test");
+  const plan = new Plan(gpu, "test", { tuning: options.tuning });
   const results = record(plan);
   const entries = Object.entries<Tensor>(results);
   for (const [, tensor] of entries) if (plan.transient.has(tensor.base)) plan.keep(tensor);

@@ -12,6 +12,7 @@ import { loadConfiguration } from "../../pipeline/config.ts";
 import { experimentSchema } from "../config.ts";
 import { PARTS } from "../parts.ts";
 import { tokenizerSchema, vocabularySize } from "../tokenize.ts";
+import { VALUE_READERS } from "../tuning_file.ts";
 import { wholeArgument } from "./checkpoint_options.ts";
 
 /** The base of an experiment. */
@@ -44,6 +45,7 @@ export async function loadBaseModel(
   const { value } = await loadConfiguration(path, {
     schema: experimentSchema(PARTS),
     set: listArgument(args, "set"),
+    read: VALUE_READERS,
   });
   const vocab_size = vocabulary ?? vocabularySize(tokenizerSchema.parse(value.tokenizer));
   const place = relative(root, resolve(path));
