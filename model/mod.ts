@@ -28,7 +28,15 @@ export type { BuiltPlan } from "./gpu/build.ts";
 export * from "./gpu/device.ts";
 export type { Binding, Call, Constants, Float, Params } from "./gpu/kernel.ts";
 export type { MemoryLine } from "./gpu/memory.ts";
-export type { Dispatch, Plan, Step, TensorOptions } from "./gpu/plan.ts";
+export type {
+  AskedQuestion,
+  Dispatch,
+  Plan,
+  PlanOptions,
+  Step,
+  TensorOptions,
+} from "./gpu/plan.ts";
+export type { Choices, MakeTensor, Question } from "./gpu/question.ts";
 export type { DType, Memory, Tensor } from "./gpu/tensor.ts";
 export type { Execution } from "./layers/ethos.ts";
 export type { OptimizerGroup } from "./ops/optimizer.ts";
@@ -39,5 +47,6 @@ export * from "./schedule.ts";
 export * from "./train_config.ts";
 export * from "./trainer.ts";
 export * from "./training.ts";
+export * from "./tuning.ts";
 export * from "./usage_statistics.ts";
 export type { Table, Weights, WeightsOptions, WeightSpec } from "./weights.ts";

@@ -28,7 +28,9 @@ export const choicesSchema: ChoicesSchema = z.record(
 
 /** A tuning as `tune` writes it. */
 export interface Tuning {
+  /** What the file is. */
   readonly format: "ethos-tuning";
+  /** Version of its form. */
   readonly version: 1;
   /** Where and when it was measured, for people. Decides nothing. */
   readonly measured_on: Readonly<Record<string, unknown>>;

@@ -28,7 +28,7 @@ import { weightSpecs } from "./parameters.ts";
 import { Weights } from "./weights.ts";
 
 /** A tensor that exists outside of the plan, as weights do. */
-const t = (name: string, shape: number[], dtype: DType = "f32") =>
+const t = (name: string, shape: readonly number[], dtype: DType = "f32") =>
   new Tensor(name, shape, { dtype });
 
 const EPILOGUES: readonly Epilogue[] = ["none", "add", "accumulate", "gelu", "gelu_backward"];
@@ -37,6 +37,7 @@ const EPILOGUES: readonly Epilogue[] = ["none", "add", "accumulate", "gelu", "ge
 const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
   gemm(gpu) {
     const plan = new Plan(gpu, "gemm");
+    const plans = [plan];
     // A small and a large one: they take different tiles.
     for (const size of [64, 1024]) {
       for (const dtype of ["f32", "f16"] as const) {
@@ -54,10 +55,19 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
         }
       }
     }
+    // What only a tuning chooses has to compile as well; epilogues are the same text in each.
+    const bare = plan.questions.filter(({ question }) => /1024.*\d$/.test(question.id));
+    for (const { question } of bare) {
+      for (const name of question.candidates.slice(1)) {
+        const way = new Plan(gpu, name, { tuning: { [question.id]: name } });
+        question.record(way, t);
+        plans.push(way);
+      }
+    }
     for (const dtype of ["f32", "f16"] as const) {
       turn(plan, "turned", matrix(t("a", [64, 32], dtype)));
     }
-    return [plan];
+    return plans;
   },
   attention(gpu) {
     const plan = new Plan(gpu, "attention");
