@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import type { Question } from "../gpu/question.ts";
 import { openTestGpu } from "../gpu/testing.ts";
+import { castInto } from "../ops/cast.ts";
 import { assertNear } from "../ops/testing.ts";
 import { Trainer } from "../trainer.ts";
 import { tinyConfig, tinyTrain } from "../trainer_testing.ts";
@@ -30,12 +31,35 @@ Deno.test("measureCandidates() times every way, and their digests tell them apar
   const asked = trainingQuestions(gpu, { config, train });
   const { question } = asked.find(({ question }) => question.id === ID)!;
   const timing = { warmup: 1, repeats: 2, minimum: 0, settle: 0.001 };
-  const seconds = await measureCandidates(gpu, question, timing);
+  const { seconds, wrong } = await measureCandidates(gpu, question, timing);
+  assertEquals(wrong.size, 0);
   assertEquals([...seconds.keys()], ["64x64/2", "64x64"]);
   assert(seconds.values().every((time) => time > 0 && time < 1));
   const codes = question.candidates.map((name) => candidateCode(gpu, question, name));
   assertEquals(new Set(codes).size, 2);
   assertEquals(candidateCode(gpu, question, "64x64"), codes[1]);
+});
+
+Deno.test("measureCandidates() leaves out what gives other results than the rule's way", async () => {
+  const gpu = await openTestGpu();
+  const ways = ["right", "also right", "wrong"];
+  const question: Question = {
+    id: "copy",
+    candidates: ways,
+    flops: 0,
+    record(plan, tensor) {
+      const [a, b, c] = ["a", "b", "c"].map((name) => tensor(name, [300, 4], "f32"));
+      const chosen = plan.choose(question);
+      plan.copy(chosen === "wrong" ? b! : a!, c!);
+      // A copy between buffers is no dispatch: what it wrote goes through a kernel.
+      castInto(plan, "cast", { from: c!, to: tensor("d", [300, 4], "f16") });
+    },
+  };
+  const timing = { warmup: 1, repeats: 1, minimum: 0, settle: 0 };
+  const { seconds, wrong } = await measureCandidates(gpu, question, timing);
+  assertEquals([...seconds.keys()], ["right", "also right"]);
+  assertEquals([...wrong.keys()], ["wrong"]);
+  assert(wrong.get("wrong")! > 0.1);
 });
 
 Deno.test("bestCandidate() keeps the rule's way unless another is clearly faster", () => {

@@ -21,7 +21,7 @@ import { formatTable } from "../../pipeline/table.ts";
 import { readTunings, type TunedDevice, writeTunings } from "../../pipeline/tunings.ts";
 import type { BaseModel } from "./base_model.ts";
 import { type MeasuredOn, measuredOn } from "./measured_on.ts";
-import { showSeconds, showShare } from "./quantities.ts";
+import { showSeconds, showShare, threeDigits } from "./quantities.ts";
 
 /** What a tuning is about. */
 export interface TuneSubject {
@@ -62,7 +62,7 @@ export interface TunedQuestion {
   readonly rule: TimedWay;
   /** What is taken: the fastest, or the rule's where that is as fast to within 2 %. */
   readonly best: TimedWay;
-  /** All ways. */
+  /** All ways that give what the rule's gives. */
   readonly ways: readonly TimedWay[];
 }
 
@@ -115,20 +115,26 @@ export async function tune(options: TuneOptions): Promise<TuneResult> {
       const codes = candidates.map((name) => candidateCode(gpu, question, name));
       const found = candidates.map((name, j) => known.get(keyOf(id, name, codes[j]!)));
       const cached = found.every((seconds) => seconds !== undefined);
-      const seconds = cached
-        ? new Map(candidates.map((name, j) => [name, found[j]!]))
+      const { seconds, wrong } = cached
+        ? { seconds: new Map(candidates.map((name, j) => [name, found[j]!])), wrong: new Map() }
         : await measureCandidates(gpu, question, timing);
+      for (const [name, error] of wrong) {
+        const message = `${name} gives other results than the rule's way, ${
+          threeDigits(error)
+        } of the largest apart; it is left out`;
+        failures.push({ id, error: message });
+        options.progress(`${place}: ${message}`);
+      }
       if (!cached) {
         // What was measured stays, should the rest be cut short.
         await writeTunings(
           store.catalogue,
           device,
-          candidates.map((candidate, j) => ({
-            code: codes[j]!,
-            question: id,
-            candidate,
-            seconds: seconds.get(candidate)!,
-          })),
+          candidates.flatMap((candidate, j) => {
+            const time = seconds.get(candidate);
+            if (time === undefined) return [];
+            return [{ code: codes[j]!, question: id, candidate, seconds: time }];
+          }),
         );
       }
       const entry = tuned(question, { times, cached, seconds });
@@ -183,7 +189,7 @@ function tuned(
   },
 ): TunedQuestion {
   const timed = (name: string): TimedWay => ({ name, seconds: seconds.get(name)! });
-  const ways = question.candidates.map(timed);
+  const ways = question.candidates.filter((name) => seconds.has(name)).map(timed);
   return {
     id: question.id,
     times,
