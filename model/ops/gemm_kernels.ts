@@ -13,7 +13,7 @@ import type { OperandShape } from "./matrix.ts";
 import { matrixUnit } from "./matrix_unit.ts";
 
 /** Tiles that keep a large GPU busy, and that it works on at a time: two for each of 132 multiprocessors. */
-export const GPU_TILES = 264;
+const GPU_TILES = 264;
 /** Terms of a sum that are worth a workgroup of their own. */
 const SPLIT_TERMS = 256;
 /** Parts that a sum is cut into at most, which bounds the workspace. */

@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { Plan } from "../gpu/plan.ts";
 import { DEVICE_PROFILES, profileGpu } from "../gpu/recording.ts";
 import { type DType, Tensor } from "../gpu/tensor.ts";
-import { openTestGpu } from "../gpu/testing.ts";
+import { openTestGpu, testRuntime } from "../gpu/testing.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { gemm } from "./gemm.ts";
 import { gpuKernel, splitsOf, turnPays } from "./gemm_kernels.ts";
@@ -16,6 +16,9 @@ import { assertNear, Inputs, noise, runOnce } from "./testing.ts";
 
 const LAYOUTS = ["nn", "nt", "tn"] as const;
 const GPUS = DEVICE_PROFILES.filter(({ capabilities }) => !capabilities.software);
+
+/** SwiftShader takes many times as long for a kernel as llvmpipe: on it, small ones stand for all. */
+const tested = (name: string) => testRuntime() === "deno" || name.includes("64x64");
 
 /** A product to record: its operands' tensors are not in memory. */
 function record(gpu: Gpu, c: {
@@ -194,7 +197,7 @@ Deno.test("every way gives the product", async (t) => {
     product(asked);
     const [{ question }] = asked.questions as [(typeof asked.questions)[number]];
     assert(question.candidates.length > 4, question.candidates.join(" "));
-    for (const name of question.candidates.filter((name) => ways.test(name))) {
+    for (const name of question.candidates.filter((name) => ways.test(name) && tested(name))) {
       await t.step(`${question.id}: ${name}`, async () => {
         const tuning = { [question.id]: name };
         const { out } = await runOnce(gpu, product, { tuning });
@@ -246,7 +249,8 @@ Deno.test("every way gives a causal product", async (t) => {
     product(asked);
     const [{ question }] = asked.questions as [(typeof asked.questions)[number]];
     assertEquals(question.candidates, ["64x64", "128x128", "128x64"]);
-    for (const name of causal === "until" ? question.candidates : ["128x64"]) {
+    const names = causal === "until" ? question.candidates : ["128x64"];
+    for (const name of names.filter(tested)) {
       await t.step(`${question.id}: ${name}`, async () => {
         const { out } = await runOnce(gpu, product, { tuning: { [question.id]: name } });
         assertNear(out, expected, { tolerance: 1e-5, what: name });
