@@ -15,6 +15,7 @@ import {
   type SubgroupMatrixConfig,
   WEBGPU_DEFAULTS,
 } from "./capabilities.ts";
+import { adapterName } from "./adapter_name.ts";
 import { paceDawn } from "./dawn_polling.ts";
 
 export type { Capabilities, Runtime, SubgroupMatrixConfig } from "./capabilities.ts";
@@ -131,7 +132,7 @@ export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
   const runtime = options.runtime ?? "deno";
   await prepareVulkan(options.icd);
   const adapter = await requestAdapter(runtime);
-  const facts = adapterFacts(adapter);
+  const facts = await adapterFacts(adapter);
   const offered = offeredCapabilities(adapter, facts, runtime);
   const restricted = restrictCapabilities(offered, options.restrict ?? {});
   const device = await requestDevice(adapter, restricted, facts);
@@ -341,9 +342,9 @@ interface AdapterInfo extends GPUAdapterInfo {
   }>;
 }
 
-function adapterFacts(adapter: GPUAdapter): AdapterFacts {
+async function adapterFacts(adapter: GPUAdapter): Promise<AdapterFacts> {
   const { vendor, architecture, device, description, isFallbackAdapter } = adapter.info;
-  const name = description || [vendor, architecture, device].filter(Boolean).join(" ");
+  const name = await adapterName({ vendor, architecture, device, description });
   return {
     vendor: /^\d+$/.test(vendor) ? `0x${Number(vendor).toString(16)}` : vendor,
     architecture,
