@@ -14,6 +14,7 @@ import { SafetensorsFile, writeSafetensors } from "../safetensors.ts";
 import type { TokenBatch } from "../sampler.ts";
 import type { TrainSection } from "../train_config.ts";
 import type { Trainer } from "../trainer.ts";
+import { roundWeights } from "./round_weights.ts";
 import { withTrainer } from "./with_trainer.ts";
 
 /** What acceptance asks of each parameter. */
@@ -136,12 +137,7 @@ async function withGradient<T>(
   const { config, seed, batch } = options;
   const train = { ...options.train, gradient_accumulation: 1 };
   return await withTrainer(gpu, { config, train, seed }, async (trainer) => {
-    if (options.rounded) {
-      for (const { name } of trainedSpecs(config)) {
-        const rounded = Float16Array.from(await trainer.readState("value", name));
-        trainer.writeState("value", name, Float32Array.from(rounded));
-      }
-    }
+    if (options.rounded) await roundWeights(trainer);
     for (let i = 0; i < MOST_TRIES; i++) {
       trainer.update([batch]);
       const [record] = await trainer.records();

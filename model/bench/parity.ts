@@ -10,7 +10,7 @@ import { type Gpu, openGpu, type Runtime } from "../gpu/device.ts";
 import { batchesOfUpdate, Sampler, type TokenBatch, type TokenSource } from "../sampler.ts";
 import { tokensPerStep, type TrainSection } from "../train_config.ts";
 import { compareGradient, type GradientParity, saveGradient } from "./gradient_parity.ts";
-import { compareCurves, type CurveComparison } from "./parity_compare.ts";
+import { compareCurves, type CurveComparison, referenceWay } from "./parity_compare.ts";
 import {
   type IdentityOptions,
   measureWay,
@@ -122,7 +122,7 @@ export async function measureParity(options: ParityOptions): Promise<ParityResul
   const setup = describe(options, sampler);
   const batch = sampler.batch(0, train.micro_batch);
   const reference = `${folder}/gradient-${referenceKey(setup, batch)}.safetensors`;
-  if (options.gradients && ways[0]!.precision !== "f32" && !await exists(reference)) {
+  if (options.gradients && !referenceWay(ways) && !await exists(reference)) {
     throw new RangeError("None of the ways is f32, so there is no gradient to compare with");
   }
   const done: WayResult[] = [];
@@ -139,7 +139,8 @@ export async function measureParity(options: ParityOptions): Promise<ParityResul
     try {
       let gradients: GradientParity | undefined;
       let rounding: GradientParity | undefined;
-      if (options.gradients) {
+      // What rounding does to a gradient is measured with the reference's.
+      if (options.gradients && !way.rounded) {
         const ofWay = {
           config,
           train: { ...train, precision: way.precision },
@@ -162,6 +163,7 @@ export async function measureParity(options: ParityOptions): Promise<ParityResul
         config,
         train,
         precision: way.precision,
+        rounded: way.rounded,
         seed,
         sampler,
         steps,
@@ -185,7 +187,7 @@ function inOrder(ways: readonly Way[]): Way[] {
   const names = ways.map(wayName);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined) throw new RangeError(`The way ${twice} is named twice`);
-  const first = ways.find(({ precision }) => precision === "f32");
+  const first = referenceWay(ways);
   return first ? [first, ...ways.filter((way) => way !== first)] : [...ways];
 }
 

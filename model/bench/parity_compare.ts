@@ -5,7 +5,7 @@
  */
 
 import type { ParityResult } from "./parity.ts";
-import type { WayResult } from "./parity_way.ts";
+import type { Way, WayResult } from "./parity_way.ts";
 
 /** Nats that a curve may be away from the f32 run's. */
 export const NATS_LIMIT = 0.02;
@@ -39,9 +39,9 @@ export interface CurveComparison {
   readonly within: boolean;
 }
 
-/** The way that the others are held against: the first in f32. */
-export function referenceWay(ways: readonly WayResult[]): WayResult | undefined {
-  return ways.find(({ precision }) => precision === "f32");
+/** The way that the others are held against: the first in f32, from the weights as they are. */
+export function referenceWay<W extends Way>(ways: readonly W[]): W | undefined {
+  return ways.find(({ precision, rounded }) => precision === "f32" && !rounded);
 }
 
 /** Holds every curve against the first f32 one; nothing where there is none. */

@@ -86,6 +86,38 @@ Deno.test("measureParity() holds mixed precision against f32, and each against i
   });
 });
 
+Deno.test("measureParity() starts a rounded way from other weights, and holds it against the whole ones", async () => {
+  await withFolder(async (folder) => {
+    const rounded = { ...F32, rounded: true } as const;
+    const { ways, curves } = await measure(folder, {
+      ways: [rounded, F32],
+      identity: { twice: true, resume: true },
+      gradients: true,
+    });
+    assertEquals(ways.map(({ way }) => way), [`${runtime}:f32`, `${runtime}:f32:rounded`]);
+    const [whole, other] = ways as [WayResult, WayResult];
+    assertEquals([whole.rounded, other.rounded, other.precision], [undefined, true, "f32"]);
+    assert(other.weights_sha256 !== whole.weights_sha256);
+    assertEquals([other.gradients, other.rounding], [undefined, undefined]);
+    // A run that is resumed is not rounded again.
+    assertEquals(other.identity!.twice!.same_weights, true);
+    assertEquals(other.identity!.resumed!.same_weights, true);
+    assertEquals([curves.length, curves[0]!.reference], [1, whole.way]);
+    const { nats } = curves[0]!.largest;
+    assert(nats! > 0 && nats! < 0.01, `${nats} nats`);
+    await assertRejects(
+      () => measure(folder, { ways: [rounded], gradients: true, seed: 4 }),
+      RangeError,
+      "None of the ways is f32",
+    );
+    await assertRejects(
+      () => measure(folder, { ways: [{ ...MIXED, rounded: true }] }),
+      RangeError,
+      "rounded for a training in f32",
+    );
+  });
+});
+
 /** Turns one parameter's gradient around in a file. */
 async function spoilGradient(path: string, which: string): Promise<void> {
   using file = await SafetensorsFile.open(path);

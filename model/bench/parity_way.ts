@@ -14,6 +14,7 @@ import type { StepRecord, Trainer } from "../trainer.ts";
 import { weightsDigest } from "../weights_digest.ts";
 import type { GradientParity } from "./gradient_parity.ts";
 import { Marks } from "./marks.ts";
+import { roundWeights } from "./round_weights.ts";
 import { type Timing, timingOf } from "./timing.ts";
 import { withTrainer } from "./with_trainer.ts";
 
@@ -23,11 +24,16 @@ export interface Way {
   readonly runtime: Runtime;
   /** What matrix products compute with. */
   readonly precision: TrainSection["precision"];
+  /**
+   * Starts from weights rounded to halves, once, and trains in f32: how far the model goes from itself after so small a change is what the
+   * difference of mixed precision is to be measured by.
+   */
+  readonly rounded?: true | undefined;
 }
 
-/** What a way is called: `dawn:mixed`. */
-export function wayName({ runtime, precision }: Way): string {
-  return `${runtime}:${precision}`;
+/** What a way is called: `dawn:mixed`, `deno:f32:rounded`. */
+export function wayName({ runtime, precision, rounded }: Way): string {
+  return `${runtime}:${precision}${rounded ? ":rounded" : ""}`;
 }
 
 /** What is asked for beside the curve. */
@@ -131,7 +137,7 @@ const LOOK_EVERY = 20;
 /** Trains one way on an open device, again where bits are to be compared, and frees all that it took. */
 export async function measureWay(
   gpu: Gpu,
-  options: WayOptions & { readonly precision: Way["precision"] },
+  options: WayOptions & Omit<Way, "runtime">,
 ): Promise<WayResult> {
   return await new WayRun(gpu, options).measure();
 }
@@ -146,14 +152,16 @@ class WayRun {
   readonly #gpu: Gpu;
   readonly #options: WayOptions;
   readonly #train: TrainSection;
+  readonly #rounded: boolean;
   readonly #way: string;
 
-  constructor(gpu: Gpu, options: WayOptions & { readonly precision: Way["precision"] }) {
-    const { precision, train } = options;
+  constructor(gpu: Gpu, options: WayOptions & Omit<Way, "runtime">) {
+    const { precision, rounded, train } = options;
     this.#gpu = gpu;
     this.#options = options;
     this.#train = { ...train, precision };
-    this.#way = wayName({ runtime: gpu.runtime, precision });
+    this.#rounded = rounded === true;
+    this.#way = wayName({ runtime: gpu.runtime, precision, rounded });
   }
 
   async measure(): Promise<WayResult> {
@@ -170,6 +178,7 @@ class WayRun {
       way: this.#way,
       runtime: this.#gpu.runtime,
       precision: this.#train.precision,
+      ...this.#rounded && { rounded: true },
       adapter: this.#gpu.adapter.description,
       software: this.#gpu.adapter.software,
       date,
@@ -211,7 +220,7 @@ class WayRun {
   ): Promise<Identity> {
     const { twice, resume } = this.#options.identity!;
     const half = Math.floor(steps / 2);
-    const checkpoint = `${this.#options.folder}/${this.#way.replace(":", "-")}-checkpoint`;
+    const checkpoint = `${this.#options.folder}/${this.#way.replaceAll(":", "-")}-checkpoint`;
     const compare = async (trainer: Trainer, records: readonly StepRecord[]): Promise<SameBits> => {
       const weights_sha256 = await weightsDigest(trainer);
       return {
@@ -254,7 +263,10 @@ class WayRun {
       train: this.#train,
       seed: seed ?? this.#options.seed,
     };
-    return withTrainer(this.#gpu, options, work);
+    return withTrainer(this.#gpu, options, async (trainer) => {
+      if (this.#rounded) await roundWeights(trainer);
+      return await work(trainer);
+    });
   }
 
   async #trainUntil(trainer: Trainer, until: number, what: string): Promise<Stretch> {

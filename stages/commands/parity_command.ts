@@ -33,7 +33,8 @@ export const parityCommand: Command = {
     ways: {
       type: "string",
       requiresArg: true,
-      describe: "deno:f32, deno:mixed, dawn:f32, dawn:mixed (default: what this machine has)",
+      describe:
+        "deno:f32, deno:mixed, dawn:f32, dawn:mixed (default: what this machine has); deno:f32:rounded and dawn:f32:rounded start from weights rounded to halves",
     },
     steps: { type: "number", default: 200, requiresArg: true, describe: "Updates of each way" },
     tokens: {

@@ -175,7 +175,11 @@ Deno.test("parseWays() reads a list", () => {
     { runtime: "dawn", precision: "mixed" },
   ]);
   assertThrows(() => parseWays("deno:f32,deno:f32"), UserError, "--ways has deno:f32 twice.");
+  assertEquals(parseWays("deno:f32:rounded"), [
+    { runtime: "deno", precision: "f32", rounded: true },
+  ]);
   assertThrows(() => parseWays("deno:f32:x"), UserError, '--ways has "deno:f32:x"');
+  assertThrows(() => parseWays("deno:mixed:rounded"), UserError, "f32, mixed or f32:rounded");
   assertThrows(() => parseWays(""), UserError, '--ways has ""');
 });
 
@@ -197,15 +201,22 @@ Deno.test("findFaults() says what does not agree", () => {
         },
         gradients: { reference: "deno:f32", below: [cosine], parameters: [cosine] },
       },
+      { way: "deno:f32:rounded", rounded: true },
     ],
     curves: [
+      {
+        way: "deno:f32:rounded",
+        reference: "deno:f32",
+        largest: { nats: 0.04, step: 9 },
+        within: false,
+      },
       { way: "deno:mixed", reference: "deno:f32", largest: { nats: 0.03, step: 6 }, within: false },
       { way: "dawn:f32", reference: "deno:f32", largest: { nats: 0.001, step: 2 }, within: true },
       { way: "dawn:mixed", reference: "deno:f32", largest: { nats: null, step: 0 }, within: false },
     ],
   };
   assertEquals(findFaults(result as unknown as SavedParity), [
-    "deno:mixed is 0.0300 nats from deno:f32 in update 7; at most 0.02.",
+    "deno:mixed is 0.0300 nats from deno:f32 in update 7; at most 0.02. From weights rounded to halves f32 itself is up to 0.0400 away.",
     "The loss of dawn:mixed or of deno:f32 is not finite in update 1.",
     "deno:mixed gave other weights in a second run.",
     "deno:mixed gave other losses and weights after it was stopped and resumed.",

@@ -26,6 +26,7 @@ const STROKES: readonly Stroke[] = [
   { color: COLOR.orange, strokeWidth: 4.5 },
   { color: COLOR.purple, strokeWidth: 2.2 },
   { color: COLOR.ink, strokeWidth: 1.2, strokeDash: [3, 4] },
+  { color: COLOR.green, strokeWidth: 1.4, strokeDash: [8, 3] },
 ];
 
 /** Height of the panel of differences. */
@@ -184,8 +185,8 @@ function key(drawn: readonly WayResult[], { curves }: ParityResult): ChartSpec[]
 }
 
 /** `Deno, f32`. */
-function label({ runtime, precision }: WayResult): string {
-  return `${runtime === "deno" ? "Deno" : "Dawn"}, ${precision}`;
+function label({ runtime, precision, rounded }: WayResult): string {
+  return `${runtime === "deno" ? "Deno" : "Dawn"}, ${precision}${rounded ? ", rounded" : ""}`;
 }
 
 /** A difference for a label. */
