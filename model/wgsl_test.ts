@@ -301,18 +301,21 @@ function network(gpu: Gpu, options: Partial<ModelConfig>, precision: "f32" | "mi
     const counts = t("counts", [config.num_experts], "u32");
     countUsage(evaluation, "usage", { index: kept, targets: tensors.targets, counts });
   }
-  const decoding = new LayerContext(plan("decode"), config, weights, {
-    batch: 1,
-    length: 4,
-    mode: "evaluate",
-  });
-  const dtype = decoding.operandType;
-  mlaDecode(decoding, "layers.0.attn", {
-    x: t("x", [4, config.d_model], dtype),
-    residual: t("residual", [4, config.d_model]),
-    cache: latentCache("layers.0.attn", config, { capacity: 300, dtype }),
-    position: t("position", [1], "u32"),
-  });
+  // Few tokens, and enough for products.
+  for (const length of [4, 64]) {
+    const decoding = new LayerContext(plan("decode"), config, weights, {
+      batch: 1,
+      length,
+      mode: "evaluate",
+    });
+    const dtype = decoding.operandType;
+    mlaDecode(decoding, "layers.0.attn", {
+      x: t("x", [length, config.d_model], dtype),
+      residual: t("residual", [length, config.d_model]),
+      cache: latentCache("layers.0.attn", config, { capacity: 300, dtype }),
+      position: t("position", [1], "u32"),
+    });
+  }
   weights.destroy();
   return plans;
 }
@@ -346,7 +349,7 @@ for (const profile of DEVICE_PROFILES) {
     // What is for other kinds: processors that play GPU, real ones, those with subgroups or matrix units. Blocks need more workgroup memory than every
     // device has.
     const other = capabilities.software
-      ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles|keys|key_gradient)$|^gemm_(reduce|tile)$/
+      ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles|keys|key_gradient)$|^gemm_(reduce|tile)$|^latent_softmax$/
       : capabilities === WEBGPU_DEFAULTS
       ? /_direct$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles)$/
       : capabilities.subgroup_matrix.length > 0

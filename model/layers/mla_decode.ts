@@ -30,8 +30,8 @@ export interface LatentCache {
 }
 
 /**
- * A layer's cache, without memory: put its tensors, and those of the other layers, into an `Arena`. It needs no clearing, since
- * nothing beyond a token's own position is ever used.
+ * A layer's cache, without memory: put its tensors, and those of the other layers, into an `Arena`. It needs no clearing:
+ * nothing beyond a token's own position is used, as long as it is finite.
  *
  * @param options `capacity`: the most positions; `dtype`: the operands' type of the context that will use it.
  */

@@ -1,14 +1,16 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { type ModelConfig, modelSchema } from "../config.ts";
 import type { Gpu } from "../gpu/device.ts";
-import { openTestGpu } from "../gpu/testing.ts";
+import { type DType, roundUp } from "../gpu/tensor.ts";
+import { openTestGpu, testRuntime } from "../gpu/testing.ts";
 import { Arena } from "../gpu/memory.ts";
 import { buildPlans } from "../gpu/build.ts";
 import { Plan } from "../gpu/plan.ts";
 import { download, upload } from "../gpu/transfer.ts";
+import { matrix, turn } from "../ops/matrix.ts";
 import { assertNear, Inputs, noise } from "../ops/testing.ts";
 import { attentionForward, type AttentionName } from "../reference/attention.ts";
-import { matrix } from "../reference/matrix.ts";
+import { matrix as referenceMatrix } from "../reference/matrix.ts";
 import { Weights } from "../weights.ts";
 import { LayerContext } from "./context.ts";
 import { latentCache, mlaDecode } from "./mla_decode.ts";
@@ -64,24 +66,44 @@ function makeWeights(gpu: Gpu, precision: "f32" | "mixed"): Weights {
   return weights;
 }
 
+/** Leaves what is no number in buffers of the size of the scores and shares, as far as they fit a binding; those get that memory later. */
+function poison(plan: Plan, inputs: Inputs, [most, width]: [number, number], dtype: DType) {
+  const { max_binding_bytes } = plan.gpu.capabilities;
+  const rows = Math.min(most, 8 * Math.floor(max_binding_bytes / (32 * width)));
+  const values = new Float64Array(rows * width).fill(NaN);
+  for (const type of new Set<DType>(["f32", dtype])) {
+    const nothing = matrix(inputs.tensor("nothing", [rows, width], { values, dtype: type }));
+    turn(plan, "poison", turn(plan, "poison", nothing));
+  }
+}
+
 /** Attention of a sequence given chunk by chunk, through plans recorded once for each size of chunk. */
 async function decode(
   gpu: Gpu,
   x: Float64Array,
-  options: { chunks: readonly number[]; capacity: number; precision?: "f32" | "mixed" },
+  options: {
+    chunks: readonly number[];
+    capacity: number;
+    precision?: "f32" | "mixed";
+    /** Told the kernels of each recorded plan, by its chunk. */
+    kernels?: Map<number, readonly string[]>;
+  },
 ): Promise<Float32Array> {
-  const { chunks, capacity, precision = "f32" } = options;
+  const { chunks, capacity, precision = "f32", kernels } = options;
   const D = config.d_model;
   const dtype = precision === "mixed" ? "f16" : "f32";
   const weights = makeWeights(gpu, precision);
   const cache = latentCache("attn", config, { capacity, dtype });
   const arena = new Arena(gpu, "cache", [cache.c_kv, cache.kr]);
   // What an earlier sequence may have left must not matter.
-  for (const tensor of [cache.c_kv, cache.kr]) upload(gpu, tensor, noise(tensor.size, 9));
+  for (const tensor of [cache.c_kv, cache.kr]) {
+    upload(gpu, tensor, noise(tensor.size, 9).map((v) => 1000 * v));
+  }
   using inputs = new Inputs(gpu);
   const position = inputs.tensor("position", [1], { dtype: "u32" });
   const recorded = [...new Set(chunks)].map((tokens) => {
     const plan = new Plan(gpu, `decode ${tokens}`);
+    poison(plan, inputs, [tokens * config.num_heads, roundUp(capacity, 8)], dtype);
     const context = new LayerContext(plan, config, weights, {
       batch: 1,
       length: tokens,
@@ -90,6 +112,10 @@ async function decode(
     const chunk = inputs.tensor("x", [tokens, D], { dtype });
     const residual = inputs.tensor("residual", [tokens, D]);
     const y = plan.keep(mlaDecode(context, "attn", { x: chunk, residual, cache, position }));
+    kernels?.set(
+      tokens,
+      plan.steps.flatMap((step) => step.kind === "dispatch" ? [step.call.name] : []),
+    );
     return { tokens, plan, chunk, y };
   });
   const built = await buildPlans(gpu, recorded.map(({ plan }) => plan));
@@ -113,7 +139,7 @@ async function decode(
 
 function expected(x: Float64Array): Float64Array {
   const length = x.length / config.d_model;
-  const input = matrix(length, config.d_model, x);
+  const input = referenceMatrix(length, config.d_model, x);
   return attentionForward(config, VALUES, { x: input, length }).y.data;
 }
 
@@ -152,5 +178,46 @@ Deno.test("Decoding with the latent cache agrees with attention over the whole s
       "one sequence at a time, got 2",
     );
     weights.destroy();
+  });
+});
+
+Deno.test("Chunks of many tokens go through matrix products, which agree with the kernel of a single token", async (t) => {
+  // SwiftShader takes many times as long for a kernel as llvmpipe.
+  const swift = testRuntime() === "dawn";
+  // The scores of 71 tokens fit a binding with the smallest cache, of 27 with the largest.
+  const gpu = await openTestGpu({ software: false, max_binding_bytes: 128 << 10 });
+  const x = noise(149 * config.d_model, 30);
+  // With three heads, 128 rows begin at 43 tokens: fewer take the other kernel.
+  const chunks = [64, 1, 1, 64, 1, 7, 7, 1, 1, 1, 1];
+  const fewer = [42, 42, 42, 7, 7, 7, 1, 1];
+
+  await t.step("over caches of any length, as many tokens at a time as fit", async () => {
+    const single = await decode(gpu, x, { chunks: fewer, capacity: 149 });
+    const caches = [[149, 1], [152, 1], [400, 3]] as const;
+    for (const [capacity, parts] of swift ? caches.slice(0, 1) : caches) {
+      const kernels = new Map<number, readonly string[]>();
+      const y = await decode(gpu, x, { chunks, capacity, kernels });
+      assertNear(y, expected(x), { tolerance: 1e-5, what: `y with a cache of ${capacity}` });
+      assertNear(y, single, { tolerance: 1e-5, what: `y with a cache of ${capacity}` });
+      assertEquals(await decode(gpu, x, { chunks, capacity }), y);
+      for (const [tokens, names] of kernels) {
+        const softmax = names.filter((name) => name === "latent_softmax");
+        assertEquals(softmax.length, tokens === 64 ? parts : 0, `${tokens} tokens of ${capacity}`);
+        assertEquals(names.includes("latent_attention"), tokens !== 64, `${tokens} tokens`);
+      }
+    }
+  });
+
+  await t.step({
+    name: "with f16 operands",
+    ignore: swift,
+    async fn() {
+      const options = { capacity: 149, precision: "mixed" } as const;
+      const y = await decode(gpu, x, { chunks, ...options });
+      const single = await decode(gpu, x, { chunks: fewer, ...options });
+      assertNear(y, expected(x), { tolerance: 1e-2, what: "y" });
+      assertNear(y, single, { tolerance: 5e-3, what: "y" });
+      assertEquals(await decode(gpu, x, { chunks, ...options }), y);
+    },
   });
 });

@@ -11,6 +11,7 @@ import productSource from "../../shaders/head_product.wgsl" with { type: "text" 
 import { f32, grid, read, readScalar, update, write, writeScalar } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import type { Tensor } from "../gpu/tensor.ts";
+import { latentProducts, productTokens } from "./latent_products.ts";
 
 /** Positions that a workgroup scores at a time. */
 const LANES = 64;
@@ -118,7 +119,7 @@ export interface LatentAttention {
   readonly ql: Tensor;
   /** Rotated queries `[tokens, heads·(nope+rope)]`; only the rotated columns are read. */
   readonly q: Tensor;
-  /** Normalised latents `[capacity, kv_rank]`. */
+  /** Normalised latents `[capacity, kv_rank]`; what lies beyond the tokens has to be finite. */
   readonly c_kv: Tensor;
   /** Rotated keys `[capacity, rope]`. */
   readonly kr: Tensor;
@@ -129,8 +130,8 @@ export interface LatentAttention {
 }
 
 /**
- * Records `y_h = softmax((ql_h c_kvᵀ + q_r,h krᵀ) / √(nope+rope), causal) c_kv`. The cache is cut into spans that depend on the
- * sizes alone, so the bits of a result do not depend on the device's speed.
+ * Records `y_h = softmax((ql_h c_kvᵀ + q_r,h krᵀ) / √(nope+rope), causal) c_kv`: of many tokens as matrix products, of few with a workgroup for each
+ * token, head and span of the cache. Spans depend on the sizes alone, so the bits of a result do not depend on the device's speed.
  */
 export function latentAttention(plan: Plan, label: string, operands: LatentAttention): void {
   const { heads, d_nope, d_rope, ql, q, c_kv, kr, position, y } = operands;
@@ -144,6 +145,11 @@ export function latentAttention(plan: Plan, label: string, operands: LatentAtten
     throw new RangeError(
       `${label}: ${ql.name} [${ql.shape}], ${q.name} [${q.shape}], ${c_kv.name} [${c_kv.shape}], ${kr.name} [${kr.shape}] and ${y.name} [${y.shape}] do not fit ${heads} heads`,
     );
+  }
+  const stored = productTokens(plan.gpu.capabilities, operands);
+  if (stored !== undefined) {
+    latentProducts(plan, label, { ...operands, stored });
+    return;
   }
   const wanted = Math.min(Math.ceil(capacity / LANES), Math.ceil(BUSY / (tokens * heads)));
   const span = Math.ceil(capacity / wanted / LANES) * LANES;
