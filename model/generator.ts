@@ -8,20 +8,22 @@ import { latentCaches, recordDecoding } from "./decoding.ts";
 import { buildPlans, type BuiltPlans } from "./gpu/build.ts";
 import { Arena } from "./gpu/memory.ts";
 import { Plan } from "./gpu/plan.ts";
-import { Tensor } from "./gpu/tensor.ts";
+import { roundUp, Tensor } from "./gpu/tensor.ts";
 import { download, upload } from "./gpu/transfer.ts";
 import type { InferenceModel } from "./inference_model.ts";
 import { LayerContext } from "./layers/context.ts";
 import type { LatentCache } from "./layers/mla_decode.ts";
 
-/** Tokens of a prompt that are computed at once. */
-const CHUNK = 64;
+/** Tokens of a prompt that are computed at once: on a GPU attention of many is matrix products. */
+const CHUNK = { software: 64, gpu: 256 };
+/** The cache's rows are a multiple of it: products with the cache take whole steps and tiles then. */
+const CACHE_STEP = 64;
 
 /** Options of {@linkcode Generator.create}. */
 export interface GeneratorOptions {
   /** Positions that the cache holds: prompt and what is generated after it. */
   readonly capacity: number;
-  /** Tokens of a prompt that are computed at once; 64 unless given. */
+  /** Tokens of a prompt that are computed at once; 256 unless given, on a software adapter 64. */
   readonly chunk?: number;
 }
 
@@ -59,13 +61,13 @@ export class Generator implements Disposable {
   #position = 0;
 
   private constructor(model: InferenceModel, options: GeneratorOptions) {
-    const { capacity, chunk = CHUNK } = options;
+    const { gpu, config, weights } = model;
+    const { capacity, chunk = CHUNK[gpu.capabilities.software ? "software" : "gpu"] } = options;
     for (const [name, value] of Object.entries({ capacity, chunk })) {
       if (!Number.isInteger(value) || value < 1) {
         throw new RangeError(`The generator's ${name} is ${value}; expected a whole number from 1`);
       }
     }
-    const { gpu, config, weights } = model;
     this.#model = model;
     this.capacity = capacity;
     this.#chunk = Math.min(chunk, capacity);
@@ -79,7 +81,7 @@ export class Generator implements Disposable {
     };
     // The rows that fill up a last chunk go somewhere, too.
     this.#caches = latentCaches(config, {
-      capacity: capacity + this.#chunk - 1,
+      capacity: roundUp(capacity + this.#chunk - 1, CACHE_STEP),
       dtype: weights.precision === "mixed" ? "f16" : "f32",
     });
     const cached = this.#caches.flatMap(({ c_kv, kr }) => [c_kv, kr]);
@@ -144,6 +146,13 @@ export class Generator implements Disposable {
   /** Forgets the sequence. */
   reset(): void {
     this.#position = 0;
+    // What lies beyond a token counts as zero times it, and one that overflowed may have left what is no number.
+    const { device } = this.#model.gpu;
+    const encoder = device.createCommandEncoder({ label: "reset" });
+    for (const tensor of this.#caches.flatMap(({ c_kv, kr }) => [c_kv, kr])) {
+      encoder.clearBuffer(tensor.memory.buffer, tensor.memory.offset, tensor.bytes);
+    }
+    device.queue.submit([encoder.finish()]);
   }
 
   /**

@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import type { ModelConfig } from "./config.ts";
-import { openTestGpu } from "./gpu/testing.ts";
+import type { Gpu } from "./gpu/device.ts";
+import { openTestGpu, testRuntime } from "./gpu/testing.ts";
 import { download } from "./gpu/transfer.ts";
 import { CapacityError, Generator } from "./generator.ts";
 import { InferenceModel } from "./inference_model.ts";
@@ -21,14 +22,19 @@ const TOKENS = Uint32Array.from({ length: 37 }, (_, i) => (i * i * 7 + 3 * i + 1
 async function withModel(
   config: ModelConfig,
   work: (model: InferenceModel, tensors: Map<string, Float64Array>) => Promise<void>,
-  options: { precision?: "f32" | "mixed" } = {},
+  options: {
+    precision?: "f32" | "mixed";
+    gpu?: Gpu;
+    spoil?: (tensors: Map<string, Float64Array>) => void;
+  } = {},
 ): Promise<void> {
   const folder = await Deno.makeTempDir();
   try {
     const path = join(folder, "model.safetensors");
     const tensors = noisyTensors(config, 5);
+    options.spoil?.(tensors);
     await writeModelFile(path, config, tensors);
-    using model = await InferenceModel.open(await openTestGpu(), path, options);
+    using model = await InferenceModel.open(options.gpu ?? await openTestGpu(), path, options);
     await work(model, tensors);
   } finally {
     await Deno.remove(folder, { recursive: true });
@@ -113,6 +119,30 @@ Deno.test("Generator computes with f16 weights", async () => {
     assertNear(logits, expected.subarray(36 * VOCABULARY), { tolerance: 2e-2, what: "logits" });
     assert(logits.some((x, i) => Math.abs(x - expected[36 * VOCABULARY + i]!) > 1e-5));
   }, { precision: "mixed" });
+});
+
+Deno.test({
+  name: "Generator reads a prompt by matrix products, whatever the sequence before it left",
+  // SwiftShader takes many times as long for a kernel as llvmpipe.
+  ignore: testRuntime() === "dawn",
+  async fn() {
+    const config = smallConfig(VOCABULARY, { kind: "dense" });
+    const last = VOCABULARY - 1;
+    const prompt = TOKENS.map((token) => token % last);
+    const spoil = (tensors: Map<string, Float64Array>) =>
+      tensors.get("embed.weight")!.fill(NaN, last * config.d_model);
+    await withModel(config, async (model, tensors) => {
+      const expected = new ReferenceModel(config, tensors)
+        .evaluate({ tokens: prompt, targets: prompt, length: prompt.length }).logits.data;
+      using generator = await Generator.create(model, { capacity: 150, chunk: 50 });
+      assert((await generator.feed(Array(100).fill(last))).every(Number.isNaN));
+      generator.reset();
+      const logits = await generator.feed(prompt);
+      // The head is the embedding, so the spoilt token's own logit stays no number.
+      const wanted = expected.subarray((prompt.length - 1) * VOCABULARY).subarray(0, last);
+      assertNear(logits.subarray(0, last), wanted, { tolerance: 2e-5, what: "logits" });
+    }, { gpu: await openTestGpu({ software: false }), spoil });
+  },
 });
 
 Deno.test("Generator refuses what does not fit", async () => {
