@@ -46,7 +46,6 @@ Deno.test("measureCandidates() leaves out what gives other results than the rule
   const question: Question = {
     id: "copy",
     candidates: ways,
-    flops: 0,
     record(plan, tensor) {
       const [a, b, c] = ["a", "b", "c"].map((name) => tensor(name, [300, 4], "f32"));
       const chosen = plan.choose(question);
@@ -63,7 +62,7 @@ Deno.test("measureCandidates() leaves out what gives other results than the rule
 });
 
 Deno.test("bestCandidate() keeps the rule's way unless another is clearly faster", () => {
-  const question: Question = { id: "q", candidates: ["a", "b", "c"], flops: 0, record() {} };
+  const question: Question = { id: "q", candidates: ["a", "b", "c"], record() {} };
   const best = (...seconds: number[]) =>
     bestCandidate(question, new Map(question.candidates.map((name, i) => [name, seconds[i]!])));
   assertEquals(best(1, 2, 3), "a");

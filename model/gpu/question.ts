@@ -22,8 +22,6 @@ export interface Question {
   readonly id: string;
   /** Ways that the device offers, by name. The rule's comes first: it is taken where no tuning answers. */
   readonly candidates: readonly string[];
-  /** Floating-point operations of what is computed. */
-  readonly flops: number;
   /** Records what is asked about by itself, so that it can be timed. The plan's choices say which way it goes. */
   record(plan: Plan, tensor: MakeTensor): void;
 }

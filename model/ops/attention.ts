@@ -110,7 +110,6 @@ function chooseBlocks(plan: Plan, operands: AttentionForward): BlockShape | unde
   const chosen = plan.choose({
     id: `attention.${batch}x${length}x${heads}.${d_nope}.${d_rope}.${d_v}.${q.dtype}.${o.dtype}`,
     candidates: ways.map(({ name }) => name),
-    flops: batch * heads * length * (length + 1) * (d_nope + d_rope + d_v),
     record(plan, tensor) {
       const like = (name: string, { shape, dtype }: Tensor) => tensor(name, shape, dtype);
       attentionForward(plan, "attention", {

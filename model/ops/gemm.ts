@@ -157,7 +157,6 @@ function question(product: WholeProduct, ways: readonly ProductWay[]): Question 
   return {
     id: parts.join("."),
     candidates: ways.map(({ name }) => name),
-    flops: 2 * m * n * k,
     record(plan, tensor) {
       const own = (name: string, { rows, columns, tensor: { dtype } }: Matrix, aligned = true) =>
         matrix(tensor(name, [rows, roundUp(columns, 8) + (aligned ? 0 : 4)], dtype), { columns });

@@ -157,7 +157,6 @@ function question(product: PairedProduct, ways: readonly ProductWay[]): Question
   return {
     id: parts.join("."),
     candidates: ways.map(({ name }) => name),
-    flops: sequences * heads * m * (m + 1) * n,
     record(plan, tensor) {
       const own = (
         name: string,
