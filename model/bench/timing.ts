@@ -67,19 +67,29 @@ async function sample(gpu: Gpu, built: BuiltPlan, times: number): Promise<number
   return (performance.now() - start) / 1000 / times;
 }
 
+/** Runs a built plan a few times before the clock starts, and gives the seconds of the fastest run. */
+async function warmUp(gpu: Gpu, built: BuiltPlan, options: TimingOptions): Promise<number> {
+  let once = Infinity;
+  for (let i = 0; i < Math.max(1, options.warmup); i++) {
+    options.signal?.throwIfAborted();
+    once = Math.min(once, await sample(gpu, built, 1));
+  }
+  return once;
+}
+
+/** How often what takes `once` is run in a sample of so many seconds. */
+function runsIn(seconds: number, once: number): number {
+  return Math.max(1, Math.min(MOST_RUNS, Math.ceil(seconds / once)));
+}
+
 /** Times a plan that was built. */
 export async function timeBuilt(
   gpu: Gpu,
   built: BuiltPlan,
   options: TimingOptions,
 ): Promise<Timing> {
-  const { warmup, repeats, minimum = 0.1, signal } = options;
-  let once = Infinity;
-  for (let i = 0; i < Math.max(1, warmup); i++) {
-    signal?.throwIfAborted();
-    once = Math.min(once, await sample(gpu, built, 1));
-  }
-  const times = Math.max(1, Math.min(MOST_RUNS, Math.ceil(minimum / once)));
+  const { repeats, minimum = 0.1, signal } = options;
+  const times = runsIn(minimum, await warmUp(gpu, built, options));
   const seconds: number[] = [];
   for (let i = 0; i < repeats; i++) {
     signal?.throwIfAborted();
@@ -102,27 +112,18 @@ export async function timeInTurns(
   plans: readonly BuiltPlan[],
   options: TimingOptions & { readonly settle: number },
 ): Promise<Timing[]> {
-  const { warmup, repeats, minimum = 0.1, settle, signal } = options;
-  const runs = (seconds: number, once: number) =>
-    Math.max(1, Math.min(MOST_RUNS, Math.ceil(seconds / once)));
+  const { repeats, minimum = 0.1, settle, signal } = options;
   const [first] = plans;
-  if (first && settle > 0) await sample(gpu, first, runs(settle, await sample(gpu, first, 1)));
+  if (first && settle > 0) await sample(gpu, first, runsIn(settle, await sample(gpu, first, 1)));
   const once: number[] = [];
-  for (const built of plans) {
-    let least = Infinity;
-    for (let i = 0; i < Math.max(1, warmup); i++) {
-      signal?.throwIfAborted();
-      least = Math.min(least, await sample(gpu, built, 1));
-    }
-    once.push(least);
-  }
+  for (const built of plans) once.push(await warmUp(gpu, built, options));
   const fastest = Math.min(...once);
   const seconds = once.map((time): number[] => time > HOPELESS * fastest ? [time] : []);
   const measured = [...plans.keys()].filter((i) => seconds[i]!.length === 0);
   for (let repeat = 0; repeat < repeats; repeat++) {
     for (const i of measured) {
       signal?.throwIfAborted();
-      seconds[i]!.push(await sample(gpu, plans[i]!, runs(minimum, once[i]!)));
+      seconds[i]!.push(await sample(gpu, plans[i]!, runsIn(minimum, once[i]!)));
     }
   }
   return seconds.map(timingOf);
