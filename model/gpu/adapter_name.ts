@@ -5,16 +5,13 @@
  */
 
 /** What WebGPU says of an adapter. */
-export interface AdapterNames {
-  /** The vendor: `nvidia`, or its PCI id. */
-  readonly vendor: string;
-  /** Family of the GPU; often empty. */
-  readonly architecture: string;
-  /** The vendor's id of the device. */
-  readonly device: string;
-  /** Mostly the GPU's name. */
-  readonly description: string;
-}
+export type AdapterNames = Pick<
+  GPUAdapterInfo,
+  "vendor" | "architecture" | "device" | "description"
+>;
+
+/** Where NVIDIA's kernel module on Linux has a folder for each of its GPUs. */
+const NVIDIA_GPUS = "/proc/driver/nvidia/gpus";
 
 /**
  * A name for people: `NVIDIA H200`. Dawn describes NVIDIA's GPUs by their driver (`NVIDIA: 580.159.04 580.159.4.0`); on Linux the
@@ -49,11 +46,11 @@ export async function adapterName(
 }
 
 /** What NVIDIA's kernel module says of its GPUs; empty where it is not there, or must not be asked. */
-async function nvidiaModels(folder = "/proc/driver/nvidia/gpus"): Promise<string[]> {
+async function nvidiaModels(): Promise<string[]> {
   const models: string[] = [];
   try {
-    for await (const { name } of Deno.readDir(folder)) {
-      const text = await Deno.readTextFile(`${folder}/${name}/information`);
+    for await (const { name } of Deno.readDir(NVIDIA_GPUS)) {
+      const text = await Deno.readTextFile(`${NVIDIA_GPUS}/${name}/information`);
       const model = modelOf(text);
       if (model !== undefined) models.push(model);
     }

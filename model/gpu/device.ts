@@ -343,8 +343,8 @@ interface AdapterInfo extends GPUAdapterInfo {
 }
 
 async function adapterFacts(adapter: GPUAdapter): Promise<AdapterFacts> {
-  const { vendor, architecture, device, description, isFallbackAdapter } = adapter.info;
-  const name = await adapterName({ vendor, architecture, device, description });
+  const { vendor, architecture, device, isFallbackAdapter } = adapter.info;
+  const name = await adapterName(adapter.info);
   return {
     vendor: /^\d+$/.test(vendor) ? `0x${Number(vendor).toString(16)}` : vendor,
     architecture,
