@@ -81,6 +81,11 @@ export function explain(error: unknown, doing?: string): string {
   return `${system}${doing === undefined ? "" : ` while ${doing}`}${where}.`;
 }
 
+/** What an error says, without its full stop: for a sentence that goes on. */
+export function messageOf(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).replace(/\.$/, "");
+}
+
 /** The exit code that an error asks for: its own `exitCode`, otherwise 1. */
 export function exitCodeOf(error: unknown): number {
   const code = (error as { exitCode?: unknown } | null | undefined)?.exitCode;

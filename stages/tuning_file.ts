@@ -8,6 +8,7 @@ import { tuningSchema } from "../model/tuning.ts";
 import type { Choices } from "../model/gpu/question.ts";
 import { explainIssues } from "../pipeline/config_explain.ts";
 import type { ValueReader } from "../pipeline/config.ts";
+import { messageOf } from "../pipeline/errors.ts";
 
 /** What a file must be. */
 const EXPECTED = "expected the path of a file that `tune --out` wrote";
@@ -45,8 +46,4 @@ export async function readTuning(path: unknown): Promise<Choices> {
   const [first] = explainIssues(parsed.error.issues, { schema: tuningSchema, value });
   const key = first!.path.length === 0 ? "" : `${first!.path.join(".")}: `;
   throw new Error(`${path}: ${key}${first!.message}`);
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message.replace(/\.$/, "") : String(error);
 }

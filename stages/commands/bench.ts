@@ -16,7 +16,7 @@ import {
 } from "../../model/bench/suite.ts";
 import { casesOf } from "../../model/bench/suites.ts";
 import type { Gpu } from "../../model/gpu/device.ts";
-import { UserError } from "../../pipeline/errors.ts";
+import { messageOf, UserError } from "../../pipeline/errors.ts";
 import { formatTable } from "../../pipeline/table.ts";
 import { suggestion } from "../../pipeline/suggest.ts";
 import type { BaseModel } from "./base_model.ts";
@@ -316,10 +316,6 @@ export async function readSavedBench(path: string): Promise<SavedBench> {
       issue!.path.join(".") || "the file"
     }: ${issue!.message}.`,
   );
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message.replace(/\.$/, "") : String(error);
 }
 
 /** Two runs side by side. */

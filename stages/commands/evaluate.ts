@@ -9,7 +9,7 @@ import type { Gpu } from "../../model/gpu/device.ts";
 import { InferenceModel } from "../../model/inference_model.ts";
 import { TokenSplit } from "../../model/text/shard.ts";
 import { parseVocabulary, type Tokenizer, vocabularyDigest } from "../../model/text/tokenizer.ts";
-import { UserError } from "../../pipeline/errors.ts";
+import { messageOf, UserError } from "../../pipeline/errors.ts";
 import {
   type CheckpointKind,
   filesOf,
@@ -162,8 +162,4 @@ async function* tokensOf(
   } catch (error) {
     throw new UserError(`${messageOf(error)}.`, { exitCode: 1, cause: error });
   }
-}
-
-function messageOf(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).replace(/\.$/, "");
 }

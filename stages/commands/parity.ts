@@ -20,7 +20,7 @@ import {
 import type { TokenSource } from "../../model/sampler.ts";
 import { TokenSplit } from "../../model/text/shard.ts";
 import { openTokenFile } from "../../model/text/token_file.ts";
-import { UserError } from "../../pipeline/errors.ts";
+import { messageOf, UserError } from "../../pipeline/errors.ts";
 import { formatTable } from "../../pipeline/table.ts";
 import { filesOf, findRecord } from "../checkpoints.ts";
 import { parityCurves } from "../figures/parity_curves.ts";
@@ -404,8 +404,4 @@ export function renderParity(result: ParityResult): string {
     ),
     faults.length === 0 ? "All that was asked for agrees." : faults.join("\n"),
   ].join("\n\n");
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message.replace(/\.$/, "") : String(error);
 }
