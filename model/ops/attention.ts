@@ -1,6 +1,6 @@
 /**
- * Causal attention with a rotary key that all heads share, forward and backward. The scores are never in memory forward; backward they are where
- * there is room for some heads' (`attention_stored.ts`).
+ * Causal attention with a rotary key that all heads share, forward and backward. The scores are in memory where there is room for some heads'
+ * (`attention_stored.ts`); forward on matrix units, and where there is no room, they never are.
  *
  * @module
  */
@@ -27,7 +27,10 @@ import {
   type HeadWidths,
   LANES,
 } from "./attention_kernels.ts";
-import { storedBackward, storedPairs } from "./attention_stored.ts";
+import { storedPairs } from "./attention_pairs.ts";
+import { storedBackward } from "./attention_stored.ts";
+import { storedForward } from "./attention_stored_forward.ts";
+import { scoreTiles } from "./attention_tiled_scores.ts";
 
 /** Sizes of an attention. Widths are per head and multiples of 4, counts are free. */
 export interface AttentionSizes extends HeadWidths {
@@ -75,10 +78,20 @@ export function attentionForward(
 ): void {
   const { sizes, q, kv, kr, o, log_sum } = operands;
   checkShapes(label, operands);
+  const { capabilities } = plan.gpu;
+  const dtype = commonType(q, kv, kr);
+  const stored = operands.recompute || operands.blocks
+    ? undefined
+    : storedPairs(capabilities, sizes, dtype);
+  const tiles = stored && scoreTiles(capabilities, sizes, q.dtype);
+  if (tiles) {
+    storedForward(plan, label, { ...operands, stored, tiles });
+    return;
+  }
   const blocks = operands.blocks ?? chooseBlocks(plan, operands);
-  const kernel = chooseAttention(plan.gpu.capabilities, "forward", {
+  const kernel = chooseAttention(capabilities, "forward", {
     widths: sizes,
-    dtype: commonType(q, kv, kr),
+    dtype,
     length: sizes.length,
     ...(blocks && { blocks }),
   });

@@ -48,7 +48,7 @@ export interface BlockShape {
 export interface AttentionOptions {
   /** A shape of blocks instead of the chosen one. */
   readonly blocks?: BlockShape;
-  /** Backward, computes scores twice even where they could be stored. */
+  /** Computes scores as they are needed, backward twice, even where they could be stored. */
   readonly recompute?: boolean;
 }
 

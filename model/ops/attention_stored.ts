@@ -12,45 +12,19 @@
 
 import slopesSource from "../../shaders/attention_slopes_matrix.wgsl" with { type: "text" };
 import tilesSource from "../../shaders/attention_tiles.wgsl" with { type: "text" };
-import type { Capabilities } from "../gpu/capabilities.ts";
 import { f32, grid, readBits, readScalar, writeBits } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
-import { BYTES, type DType, roundUp, type Tensor } from "../gpu/tensor.ts";
-import type { AttentionBackward, AttentionSizes } from "./attention.ts";
+import type { Tensor } from "../gpu/tensor.ts";
+import type { AttentionBackward } from "./attention.ts";
 import { partKeys, turnedPays, wholeKeys } from "./attention_keys.ts";
 import { fitsMatrixUnits } from "./attention_kernels.ts";
+import { type Part, partsOf, places, squaresShape, type StoredPairs } from "./attention_pairs.ts";
+import { scoreTiles, slopesByTiles, WHOLE_ROWS } from "./attention_tiled_scores.ts";
+import { gemmPaired } from "./gemm_paired.ts";
 import { matrix, turn } from "./matrix.ts";
-import { gemmPaired, type PairedMatrix, type PairedRows } from "./gemm_paired.ts";
 
-/** Bytes of the shares at most, and of their slopes. */
-const STORED_BYTES = 1 << 30;
 /** Queries of a workgroup of `attention_slopes_matrix.wgsl`. */
 const SLOPE_ROWS = 64;
-/** Widths of heads from which on products fill their tiles well enough. */
-const MIN_WIDTH = 32;
-
-/** Sequences, or heads of one sequence, whose scores are in memory at a time. */
-export interface StoredPairs {
-  readonly sequences: number;
-  readonly heads: number;
-}
-
-/** How many scores of an attention are stored at a time; undefined where they should not be. */
-export function storedPairs(
-  capabilities: Capabilities,
-  sizes: AttentionSizes,
-  dtype: DType | undefined,
-): StoredPairs | undefined {
-  const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
-  if (capabilities.software || dtype === undefined || Math.min(d_nope + d_rope, d_v) < MIN_WIDTH) {
-    return undefined;
-  }
-  const bytes = Math.min(STORED_BYTES, capabilities.max_binding_bytes);
-  const pairs = Math.floor(bytes / (BYTES[dtype] * length * roundUp(length, 8)));
-  if (pairs < 1) return undefined;
-  const sequences = Math.min(batch, Math.floor(pairs / heads));
-  return sequences > 0 ? { sequences, heads } : { sequences: 1, heads: pairs };
-}
 
 /** Records the gradients by products; `delta` `[heads, T]` is what the softmax's backward pass subtracts. */
 export function storedBackward(
@@ -65,12 +39,11 @@ export function storedBackward(
   const { batch, length, heads, d_nope, d_rope } = sizes;
   const tokens = batch * length;
   const qk = d_nope + d_rope;
-  const width = roundUp(length, 8);
   const workspace = (name: string, shape: number[]) =>
     plan.tensor(`${label}.${name}`, shape, { dtype: q.dtype, owner: "workspace" });
   const keys = wholeKeys(plan, label, operands);
   const d_keys = workspace("d_keys", [tokens, heads * qk]);
-  const squares = [stored.sequences * stored.heads, length, width];
+  const squares = squaresShape(sizes, stored);
   const shares = workspace("shares", squares);
   const slopes = workspace("slopes", squares);
   const units = q.dtype === "f16" && fitsMatrixUnits(plan.gpu.capabilities, sizes, length);
@@ -80,27 +53,15 @@ export function storedBackward(
     kv: turn(plan, `${label}.kv_turned`, matrix(kv)).tensor,
     d_o: turn(plan, `${label}.d_o_turned`, matrix(d_o)).tensor,
   };
-  for (let sequence = 0; sequence < batch; sequence += stored.sequences) {
-    for (let head = 0; head < heads; head += stored.heads) {
-      const part: Part = {
-        first: { sequence, head },
-        pairs: {
-          sequences: Math.min(stored.sequences, batch - sequence),
-          heads: Math.min(stored.heads, heads - head),
-        },
-      };
-      const tensors = { ...operands, keys, d_keys, shares, slopes, turned };
-      (units ? scoresOnUnits : scoresByProducts)(plan, label, part, tensors);
-      gradientsByProducts(plan, label, part, tensors);
-    }
+  const tiles = turned && scoreTiles(plan.gpu.capabilities, sizes, q.dtype);
+  const tensors = { ...operands, keys, d_keys, shares, slopes, turned };
+  for (const part of partsOf(sizes, stored)) {
+    if (units) scoresOnUnits(plan, label, part, tensors);
+    else if (tiles) slopesByTiles(plan, label, part, { ...tensors, turned, tiles });
+    else scoresByProducts(plan, label, part, tensors);
+    gradientsByProducts(plan, label, part, { ...tensors, ...(tiles && { whole: WHOLE_ROWS }) });
   }
   partKeys(plan, label, { sizes, d_keys, d_kv, d_kr });
-}
-
-/** The pairs of sequence and head whose scores are in memory. */
-interface Part {
-  readonly first: { readonly sequence: number; readonly head: number };
-  readonly pairs: StoredPairs;
 }
 
 /** What the products of a part read and write. */
@@ -116,47 +77,8 @@ interface StoredTensors extends AttentionBackward {
   readonly shares: Tensor;
   /** Gradients of its scores: `G`. */
   readonly slopes: Tensor;
-}
-
-/** Where a part's matrices lie. */
-function places({ first, pairs }: Part, { batch, length, heads }: AttentionSizes) {
-  return {
-    /** In a tensor with a row a token: `count` columns of a head's `step`, after the first `skip`. */
-    columns: (tensor: Tensor, step: number, count = step, skip = 0): PairedMatrix => ({
-      ...matrix(tensor, {
-        rows: length,
-        columns: count,
-        stride: heads * step,
-        start: first.sequence * length * heads * step + first.head * step + skip,
-      }),
-      sequence: length * heads * step,
-      head: step,
-    }),
-    /** The transpose of that, in a tensor with a column a token. */
-    turned: (tensor: Tensor, step: number, count = step, skip = 0): PairedMatrix => ({
-      ...matrix(tensor, {
-        rows: count,
-        columns: length,
-        stride: tensor.width,
-        start: (first.head * step + skip) * tensor.width + first.sequence * length,
-      }),
-      sequence: length,
-      head: step * tensor.width,
-    }),
-    /** In a tensor of squares. */
-    square: (tensor: Tensor): PairedMatrix => ({
-      ...matrix(tensor, { rows: length, columns: length, stride: tensor.width }),
-      sequence: pairs.heads * length * tensor.width,
-      head: length * tensor.width,
-    }),
-    /** In a tensor `[heads, T]`. */
-    rows: (tensor: Tensor): PairedRows => ({
-      tensor,
-      start: first.head * batch * length + first.sequence * length,
-      sequence: length,
-      head: batch * length,
-    }),
-  };
+  /** Rows of the blocks on the diagonal of the shares that are whole, where it is not those of a tile. */
+  readonly whole?: number;
 }
 
 /** Records a part's `S` and `G` as two products. */
@@ -236,7 +158,7 @@ function scoresOnUnits(plan: Plan, label: string, part: Part, tensors: StoredTen
 
 /** Records the gradients of queries, keys and values of a part. */
 function gradientsByProducts(plan: Plan, label: string, part: Part, tensors: StoredTensors): void {
-  const { sizes, q, d_o, d_q, d_kv, keys, d_keys, shares, slopes } = tensors;
+  const { sizes, q, d_o, d_q, d_kv, keys, d_keys, shares, slopes, whole } = tensors;
   const { d_nope, d_rope, d_v } = sizes;
   const qk = d_nope + d_rope;
   const { columns, square } = places(part, sizes);
@@ -248,6 +170,7 @@ function gradientsByProducts(plan: Plan, label: string, part: Part, tensors: Sto
     layout: "tn",
     causal: "from",
     pairs,
+    ...(whole && { whole }),
   });
   gemmPaired(plan, `${label}.d_k`, {
     a: square(slopes),

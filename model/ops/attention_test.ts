@@ -2,7 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { WEBGPU_DEFAULTS } from "../gpu/capabilities.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { type AskedQuestion, Plan } from "../gpu/plan.ts";
-import type { DType } from "../gpu/tensor.ts";
+import { type DType, Tensor } from "../gpu/tensor.ts";
 import { openTestGpu } from "../gpu/testing.ts";
 import { attentionBackward, attentionForward, type AttentionSizes } from "./attention.ts";
 import { type AttentionOptions, type BlockShape, chooseAttention } from "./attention_kernels.ts";
@@ -132,7 +132,10 @@ async function check(
   };
   const kernels: string[] = [];
   const actual = await runOnce(gpu, (plan) => {
-    if (length % 8 === 0) poison(plan, inputs, dtype, sizes);
+    const scores = batch * heads * length * length;
+    if (length % 8 === 0 && 4 * scores <= gpu.capabilities.max_binding_bytes) {
+      poison(plan, inputs, dtype, sizes);
+    }
     attentionForward(plan, "attention", operands);
     attentionBackward(plan, "attention", { ...operands, d_o: input("d_o", heads * d_v) });
     for (const step of plan.steps) {
@@ -157,13 +160,23 @@ const TILED = [
 const BLOCKED = TILED.map((name) => name.replace("tiled", "blocked"));
 /** Those of a backward pass. */
 const backward = (kernels: string[]) => kernels.slice(kernels.indexOf("attention_delta"));
-/** The kernels of a backward pass whose scores are stored in so many parts. */
+/** The kernels of a backward pass whose scores are stored in so many parts: in tiles of turned operands, or as products. */
 const stored = (parts: number, turned = false) => [
   "attention_delta",
   "attention_keys",
   ...Array(turned ? 4 : 0).fill("turn"),
-  ...Array(5 * parts).fill("gemm_tiled"),
+  ...Array(parts).fill([
+    ...turned ? ["attention_slopes_tiled"] : ["gemm_tiled", "gemm_tiled"],
+    ...Array(3).fill("gemm_tiled"),
+  ]).flat(),
   "attention_key_gradient",
+];
+/** Those of a forward pass with stored scores. */
+const storedForward = (parts: number) => [
+  "attention_keys",
+  "turn",
+  "turn",
+  ...Array(parts).fill(["attention_shares_tiled", "attention_merge", "gemm_tiled"]).flat(),
 ];
 /** A device that is not told to be software, with what this one has of memory. */
 const real = () => openTestGpu({ software: false });
@@ -253,8 +266,6 @@ Deno.test("gradients come from products over stored scores, some heads or sequen
   // Two rows of tiles and three, which fold differently; a length that is no multiple of 4.
   const few = { batch: 3, length: 131, heads: 2, ...widths };
   assertEquals(backward((await check(await real(), few)).kernels), stored(1));
-  const whole = { batch: 2, length: 384, heads: 3, d_nope: 64, d_rope: 64, d_v: 64 };
-  assertEquals(backward((await check(await real(), whole)).kernels), stored(1, true));
   const many = { batch: 1, length: 260, heads: 3, ...widths };
   assertEquals(backward((await check(await real(), many, { dtype: "f16" })).kernels), stored(1));
   // Room for two of three heads; for two of three sequences.
@@ -267,6 +278,55 @@ Deno.test("gradients come from products over stored scores, some heads or sequen
     const sizes = { batch, length: 260, heads, d_nope: 32, d_rope: 32, d_v: 32 };
     assertEquals(backward((await check(gpu, sizes, { dtype: "f16" })).kernels), stored(2));
   }
+});
+
+Deno.test("scores go to memory through tiles in both passes, where widths are whole steps", async () => {
+  const gpu = await real();
+  const widths = { d_nope: 32, d_rope: 32, d_v: 32 };
+  const through = (parts: number) => [...storedForward(parts), ...stored(parts, true)];
+  // Three tiles and two; a last one that is not full, of which a vec4 of queries is.
+  const odd = { batch: 2, length: 384, heads: 3, d_nope: 64, d_rope: 64, d_v: 64 };
+  assertEquals((await check(gpu, odd)).kernels, through(1));
+  for (const length of [256, 264, 392]) {
+    const sizes = { batch: 1, length, heads: 2, ...widths };
+    assertEquals((await check(gpu, sizes)).kernels, through(1));
+  }
+  // Scores that spread far, where most of a tile's exponentials are nothing beside another's.
+  const far = { batch: 1, length: 392, heads: 2, ...widths };
+  await check(gpu, far, { spread: 30, tolerance: 2e-5 });
+  // As packed halves, with room for two of three heads and two of three sequences.
+  for (const [batch, heads] of [[1, 3], [3, 1]] as const) {
+    const few = await openTestGpu({
+      software: false,
+      f16: false,
+      max_binding_bytes: 2 * 2 * 264 * 264,
+    });
+    const sizes = { batch, length: 264, heads, ...widths };
+    assertEquals((await check(few, sizes, { dtype: "f16" })).kernels, through(2));
+  }
+});
+
+Deno.test("products over stored scores take two tiles at once where there are many", async () => {
+  const gpu = await real();
+  const sizes = { batch: 4, length: 256, heads: 16, d_nope: 16, d_rope: 16, d_v: 32 };
+  const plan = new Plan(gpu, "many");
+  const t = (name: string, shape: number[]) => new Tensor(name, shape);
+  const operands = {
+    sizes,
+    q: t("q", [1024, 512]),
+    kv: t("kv", [1024, 768]),
+    kr: t("kr", [1024, 16]),
+    o: t("o", [1024, 512]),
+    log_sum: t("log_sum", [16, 1024]),
+  };
+  attentionForward(plan, "forward", operands);
+  const tiles = plan.steps.map((step) =>
+    step.kind === "dispatch" ? [step.call.name, step.call.constants?.["TILE_M"]] : step.kind
+  );
+  // Which takes more workgroup memory than a software adapter has.
+  const high = gpu.capabilities.max_workgroup_bytes >= 40 << 10;
+  assertEquals(tiles.at(-1), ["gemm_tiled", high ? 256 : 128]);
+  await check(gpu, sizes);
 });
 
 Deno.test("halves in whole blocks, on matrix units where the device has them", async () => {

@@ -5,6 +5,7 @@
  */
 
 import matrixSource from "../../shaders/gemm_matrix.wgsl" with { type: "text" };
+import stepsSource from "../../shaders/gemm_steps.wgsl" with { type: "text" };
 import tileSource from "../../shaders/gemm_tile.wgsl" with { type: "text" };
 import tiledSource from "../../shaders/gemm_tiled.wgsl" with { type: "text" };
 import type { Capabilities } from "../gpu/capabilities.ts";
@@ -62,9 +63,14 @@ export interface ProductShape {
   readonly single: boolean;
   /** Products of this shape at once, each a causal part of it: 1 when absent. */
   readonly pairs?: number;
-  /** Whether tiles have to be square, and the largest there are. */
+  /** Whether tiles have to be square: those of {@linkcode SQUARE_TILE}. */
   readonly square?: boolean;
+  /** Rows of a tile at most, for products over causal squares: 128 when absent. */
+  readonly whole?: number;
 }
+
+/** Rows and columns of a square tile. */
+export const SQUARE_TILE = 128;
 
 /** Parts that a sum of `k` terms may be cut into; 0 where it is too short to be cut. */
 export function mostSplits(k: number): number {
@@ -103,7 +109,8 @@ export function turnPays({ units, tile_m, tile_n }: GpuKernel, shape: ProductSha
 
 /** The kernel that the rule takes for a product. */
 export function gpuKernel(capabilities: Capabilities, shape: ProductShape): GpuKernel {
-  return onMatrixUnits(capabilities, shape) ?? tiled(capabilities, shape, tileOf(shape));
+  return onMatrixUnits(capabilities, shape) ??
+    tiled(capabilities, shape, tileOf(capabilities, shape));
 }
 
 /** Kernels that can compute a product and waste no more than half of their work on what lies beyond it, the rule's first. */
@@ -117,9 +124,11 @@ export function gpuKernels(capabilities: Capabilities, shape: ProductShape): Gpu
     ? [
       ...(n > NARROW ? [onMatrixUnits(capabilities, shape, NARROW)] : []),
       // Without the units only where there is little to compute.
-      ...(2 * m * n * k * pairs < LONG ? [tiled(capabilities, shape, tileOf(shape))] : []),
+      ...(2 * m * n * k * pairs < LONG
+        ? [tiled(capabilities, shape, tileOf(capabilities, shape))]
+        : []),
     ]
-    : TILES.filter(fits).map((tile) => tiled(capabilities, shape, tile));
+    : tilesFor(capabilities, shape).filter(fits).map((tile) => tiled(capabilities, shape, tile));
   const others = more.filter((kernel) => kernel !== undefined)
     .filter(({ units, tile_m, tile_n }) =>
       units !== rule.units || tile_m !== rule.tile_m || tile_n !== rule.tile_n
@@ -181,7 +190,8 @@ function onMatrixUnits(
 
 /** Tiles of `gemm_tiled.wgsl`, the fastest first, and the rows and columns of an invocation's part. */
 const TILES = [
-  { tile_m: 128, tile_n: 128, fragment_m: 8, fragment_n: 8 },
+  { tile_m: SQUARE_TILE, tile_n: SQUARE_TILE, fragment_m: 8, fragment_n: 8 },
+  { tile_m: 256, tile_n: 64, fragment_m: 8, fragment_n: 8 },
   { tile_m: 128, tile_n: 64, fragment_m: 8, fragment_n: 4 },
   { tile_m: 64, tile_n: 64, fragment_m: 4, fragment_n: 4 },
 ] as const;
@@ -194,26 +204,53 @@ function areaOf({ m, n }: ProductShape, { tile_m, tile_n }: Tile): number {
   return Math.ceil(m / tile_m) * tile_m * Math.ceil(n / tile_n) * tile_n;
 }
 
+/** Invocations of a workgroup. */
+function invocationsOf({ tile_m, tile_n, fragment_m, fragment_n }: (typeof TILES)[number]): number {
+  return tile_m * tile_n / (fragment_m * fragment_n);
+}
+
+/**
+ * Terms of a sum at a time: as many as a device has memory for, for two buffers of each operand, and at least a load for each invocation. Half of the most costs
+ * 6 % of the speed.
+ */
+function stepOf(capabilities: Capabilities, tile: (typeof TILES)[number]): number | undefined {
+  const { tile_m, tile_n } = tile;
+  return [16, 8].find((step) =>
+    4 * 2 * step * (tile_m + tile_n) <= capabilities.max_workgroup_bytes &&
+    step * Math.min(tile_m, tile_n) >= 4 * invocationsOf(tile)
+  );
+}
+
+/** The tiles that a device has memory for and a product can take. */
+function tilesFor(
+  capabilities: Capabilities,
+  { pairs, whole = SQUARE_TILE }: ProductShape,
+): readonly (typeof TILES)[number][] {
+  return TILES.filter((tile) =>
+    stepOf(capabilities, tile) !== undefined &&
+    (pairs === undefined || tile.tile_m <= whole)
+  );
+}
+
 /** The tile that the rule takes without matrix units. */
-function tileOf(shape: ProductShape): (typeof TILES)[number] {
+function tileOf(capabilities: Capabilities, shape: ProductShape): (typeof TILES)[number] {
   const { m, n, k, pairs = 1 } = shape;
   if (shape.square) return TILES[0];
-  return TILES.find((tile) => {
+  return tilesFor(capabilities, shape).find((tile) => {
     const tiles = pairs * Math.ceil(m / tile.tile_m) * Math.ceil(n / tile.tile_n);
     return (tiles >= FEW_TILES || tiles * mostSplits(k) >= 0.75 * GPU_TILES) &&
       areaOf(shape, tile) <= 1.25 * areaOf(shape, { tile_m: 64, tile_n: 64 });
-  }) ?? TILES[2];
+  }) ?? TILES.at(-1)!;
 }
 
 function tiled(
   capabilities: Capabilities,
-  shape: ProductShape,
-  { tile_m, tile_n, fragment_m, fragment_n }: (typeof TILES)[number],
+  { k, layout, a, b }: ProductShape,
+  tile: (typeof TILES)[number],
 ): GpuKernel {
-  const { k, layout, a, b } = shape;
-  // Two buffers of each operand; with less workgroup memory than they need, half the step costs 6 % of the speed.
-  const step = 4 * 2 * 16 * (tile_m + tile_n) <= capabilities.max_workgroup_bytes ? 16 : 8;
-  const invocations = tile_m * tile_n / (fragment_m * fragment_n);
+  const { tile_m, tile_n, fragment_m, fragment_n } = tile;
+  const step = stepOf(capabilities, tile)!;
+  const invocations = invocationsOf(tile);
   // By eights, unless half of the invocations would have nothing to load, or a load might reach beyond the sum.
   const lanes = ({ dtype, aligned }: OperandShape, tile: number, turned: boolean) =>
     dtype === "f16" && aligned && tile * step >= 8 * invocations && (!turned || k % 8 === 0)
@@ -232,7 +269,7 @@ function tiled(
     units: false,
     kernel: {
       name: "gemm_tiled",
-      source: tileSource + tiledSource,
+      source: tileSource + stepsSource + tiledSource,
       constants: {
         TILE_M: tile_m,
         TILE_N: tile_n,

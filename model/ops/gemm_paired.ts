@@ -7,11 +7,9 @@
 import epilogueSource from "../../shaders/gemm_epilogue.wgsl" with { type: "text" };
 import { type Binding, f32, grid, read, readScalar, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
-import type { Question } from "../gpu/question.ts";
-import { BYTES, roundUp, type Tensor } from "../gpu/tensor.ts";
-import type { ProductShape } from "./gemm_kernels.ts";
-import { type ProductWay, productWays, readByFours } from "./gemm_ways.ts";
-import { type Matrix, matrix, type Operands, operandShape, place, productSizes } from "./matrix.ts";
+import { BYTES, type Tensor } from "../gpu/tensor.ts";
+import { gpuKernel, type ProductShape, SQUARE_TILE } from "./gemm_kernels.ts";
+import { type Matrix, type Operands, operandShape, place, productSizes } from "./matrix.ts";
 
 /** Matrices of one shape inside a tensor, one for each sequence and head; the first one's place, and the others'. */
 export interface PairedMatrix extends Matrix {
@@ -57,11 +55,20 @@ export interface PairedProduct extends Operands {
    */
   readonly causal: "below" | "until" | "from";
   readonly epilogue?: ScoreEpilogue;
+  /**
+   * Rows of the blocks on the diagonal of a causal square A which hold zeros beyond it, 128 unless said: tiles may be as high.
+   */
+  readonly whole?: number;
+  /**
+   * For `tn` without matrix units: what A counts times, the same for {@linkcode SQUARE_TILE} terms each: `[pairs, length / SQUARE_TILE, length]`, f32, rows
+   * as far apart as those of A.
+   */
+  readonly factors?: Tensor;
 }
 
 /** Records a causal product for each pair, accumulated in f32. Not for software adapters. */
 export function gemmPaired(plan: Plan, label: string, product: PairedProduct): void {
-  const { a, b, c, layout, causal, epilogue } = product;
+  const { a, b, c, layout, causal, epilogue, factors } = product;
   const { sequences, heads } = product.pairs;
   const pairs = sequences * heads;
   const { m, n, k } = productSizes(label, product);
@@ -80,14 +87,13 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
     pairs,
     // What the other products read of a square ends with a tile of theirs, which is no larger.
     square: causal === "below",
+    ...(product.whole && { whole: product.whole }),
   };
-  const ways = productWays(plan.gpu.capabilities, shape);
-  // A square has one way; another epilogue would be another question, and there is none.
-  const name = causal === "below" || epilogue
-    ? ways[0]!.name
-    : plan.choose(question(product, ways));
-  const chosen = ways.find((way) => way.name === name)!.kernel;
+  const chosen = gpuKernel(plan.gpu.capabilities, shape);
   const { tile_m, tile_n, kernel } = chosen;
+  if (factors && (chosen.units || layout !== "tn")) {
+    throw new RangeError(`${label}: only products tn without matrix units take factors`);
+  }
   const placed = place(product, chosen);
   const rows = epilogue && (epilogue.kind === "shares" ? epilogue.log_sum : epilogue.delta);
   const down = Math.ceil(m / tile_m);
@@ -104,6 +110,7 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
   );
   const outputs: Record<string, Binding> = { c: write(c.tensor) };
   if (epilogue?.kind === "shares") outputs["log_sum"] = readScalar(epilogue.log_sum.tensor);
+  if (factors) outputs["factors"] = read(factors);
   if (epilogue?.kind === "slopes") {
     outputs["e"] = read(epilogue.shares);
     outputs["delta"] = readScalar(epilogue.delta.tensor);
@@ -117,6 +124,7 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
       EPILOGUE: epilogue?.kind ?? "none",
       SPLIT: false,
       PAIRED: causal,
+      ...(factors && { FACTORS: SQUARE_TILE }),
       ...kernel.constants,
     },
     params: {
@@ -136,51 +144,16 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
       s_sequence: rows?.sequence ?? 0,
       s_head: rows?.head ?? 0,
       scale: f32(epilogue?.scale ?? 1),
+      ...(factors && {
+        factors_stride: a.stride / 4,
+        factors_pair: Math.ceil(k / SQUARE_TILE) * a.stride / 4,
+      }),
     },
     bindings: { ...placed.bindings, ...outputs },
     workgroups: grid(pairs * tiles),
     flops: 2 * pairs * half * (causal === "below" ? k : n),
     bytes: pairs * bytes,
   });
-}
-
-/** What decides how a causal product is made, and one like it between matrices of its own. */
-function question(product: PairedProduct, ways: readonly ProductWay[]): Question {
-  const { a, b, c, layout, causal, pairs: { sequences, heads } } = product;
-  const { m, n, k } = productSizes("product", product);
-  const shapes = { a: pairedShape(a), b: pairedShape(b) };
-  const parts = [
-    `product.${causal}.${layout}.${sequences}x${heads}x${m}x${n}x${k}`,
-    ...[a, b, c].map(({ tensor }) => tensor.dtype),
-    ...readByFours(shapes.a, shapes.b),
-  ];
-  return {
-    id: parts.join("."),
-    candidates: ways.map(({ name }) => name),
-    record(plan, tensor) {
-      const own = (
-        name: string,
-        { rows, columns, tensor: { dtype } }: Matrix,
-        aligned = true,
-      ): PairedMatrix => {
-        const stride = roundUp(columns, 8) + (aligned ? 0 : 4);
-        const all = tensor(name, [sequences * heads * rows, stride], dtype);
-        return {
-          ...matrix(all, { rows, columns }),
-          sequence: heads * rows * stride,
-          head: rows * stride,
-        };
-      };
-      gemmPaired(plan, "product", {
-        a: own("a", a, shapes.a.aligned),
-        b: own("b", b, shapes.b.aligned),
-        c: own("c", c),
-        layout,
-        causal,
-        pairs: product.pairs,
-      });
-    },
-  };
 }
 
 /** Every pair's matrix has to be aligned for loads of eights. */

@@ -1,0 +1,110 @@
+// Shares of causal attention and the gradients of its scores through tiles, for the products of attention_stored.ts: for queries i and keys j ≤ i
+// shares = exp(scale · q kᵀ − log_sum)    slopes = scale · shares ∘ (d_o vᵀ − delta)    and zeros for later keys of a tile on the diagonal.
+//
+// q, keys [heads·(NOPE+ROPE), tokens], kv [heads·(NOPE+V), tokens], d_o [heads·V, tokens]: turned, so that every operand is K-major, their rows `lda` loads apart.
+// log_sum, delta [heads, T]. shares, slopes: squares of length × length for each pair, rows `ldc` vec4s apart. Steps as in gemm_steps.wgsl, tiles and pairs as
+// in gemm_tile.wgsl ("below"). WIDTH, VALUES: terms of the two sums, multiples of 2·STEP.
+//
+// Two products one after the other with one set of sums: the shares go to memory between them and are read again at the end, since registers hold no second
+// set. The second product's first step is fetched during the last one of the first. Products over these squares take 256 rows at once: what is beyond the
+// diagonal in that, a tile of shares beside every other tile on it, becomes zero.
+
+{% macro fetch(a, b, base) %}
+{{ fetch_operand(a, false, loads_a, load_a, TYPE_A, TILE_M, "params.lda", base, false) }}
+{{ fetch_operand(b, false, loads_b, load_b, TYPE_B, TILE_N, "params.lda", base, false) }}
+{% endmacro %}
+{% macro put(a, b, buffer) %}
+{{ put_operand(a, "tile_a", false, loads_a, load_a, TYPE_A, TILE_M, buffer) }}
+{{ put_operand(b, "tile_b", false, loads_b, load_b, TYPE_B, TILE_N, buffer) }}
+{% endmacro %}
+@compute @workgroup_size({{ invocations }})
+fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
+{{ own_tile("top", "left") }}
+{{ own_fragment() }}
+  let q_start = a_start;
+  let keys_start = b_start;
+  let d_o_start = params.d_o_start + sequence * params.a_sequence + head * params.d_o_head;
+  let kv_start = params.kv_start + sequence * params.a_sequence + head * params.kv_head;
+{{ begin_operand("q", false, loads_a, load_a, TYPE_A, TILE_M, "top", "params.lda", "params.m") }}
+{{ begin_operand("keys", false, loads_b, load_b, TYPE_B, TILE_N, "left", "params.lda", "params.n") }}
+{{ begin_operand("d_o", false, loads_a, load_a, TYPE_A, TILE_M, "top", "params.lda", "params.m") }}
+{{ begin_operand("kv", false, loads_b, load_b, TYPE_B, TILE_N, "left", "params.lda", "params.n") }}
+{{ fetch("q", "keys", "0u") }}
+{{ put("q", "keys", "0") }}
+  workgroupBarrier();
+  for (var base = 0u; base < WIDTH; base += 2u * STEP) {
+{{ fetch("q", "keys", "(base + STEP)") }}
+{{ multiply("0") }}
+{{ put("q", "keys", "1") }}
+    workgroupBarrier();
+    if (base + 2u * STEP < WIDTH) {
+{{ fetch("q", "keys", "(base + 2u * STEP)") }}
+    } else {
+{{ fetch("d_o", "kv", "0u") }}
+    }
+{{ multiply("1") }}
+    if (base + 2u * STEP < WIDTH) {
+{{ put("q", "keys", "0") }}
+    } else {
+{{ put("d_o", "kv", "0") }}
+    }
+    workgroupBarrier();
+  }
+
+  let columns4 = (params.n + 3u) / 4u;
+{% for i in range(quads_m) %}
+  let row{{ i }} = top + 4u * y + {{ i }}u * 4u * DOWN;
+{% for r in range(4) %}
+  {
+    let row = row{{ i }} + {{ r }}u;
+    if (row < params.m) {
+      let of_row = log_sum[statistics + row];
+{% for c in range(quads_n) %}
+      let column{{ c }} = left / 4u + x + {{ c }}u * ACROSS;
+      let share{{ c }} = exp(c{{ 4 * i + r }}_{{ c }} * params.scale - of_row);
+      if (column{{ c }} < columns4) {
+        store_shares(c_start + row * params.ldc + column{{ c }}, select(vec4f(), share{{ c }}, vec4u(0u, 1u, 2u, 3u) + 4u * column{{ c }} <= vec4u(row)));
+      }
+{% endfor %}
+      if (top == left && top / TILE_M % 2u == 0u) {
+{% for c in range(quads_n) %}
+        if (column{{ c }} + TILE_N / 4u < columns4) { store_shares(c_start + row * params.ldc + column{{ c }} + TILE_N / 4u, vec4f()); }
+{% endfor %}
+      }
+    }
+  }
+{% endfor %}
+{% endfor %}
+{% for r in range(FRAGMENT_M) %}{% for c in range(quads_n) %}
+  c{{ r }}_{{ c }} = vec4f();
+{% endfor %}{% endfor %}
+  for (var base = 0u; base < VALUES; base += 2u * STEP) {
+{{ fetch("d_o", "kv", "(base + STEP)") }}
+{{ multiply("0") }}
+{{ put("d_o", "kv", "1") }}
+    workgroupBarrier();
+    if (base + 2u * STEP < VALUES) {
+{{ fetch("d_o", "kv", "(base + 2u * STEP)") }}
+    }
+{{ multiply("1") }}
+{{ put("d_o", "kv", "0") }}
+    workgroupBarrier();
+  }
+{% for i in range(quads_m) %}
+  // Four rows at a time: no load overtakes a store.
+  {
+{% for r in range(4) %}
+    let of_row{{ r }} = delta[statistics + min(row{{ i }} + {{ r }}u, params.m - 1u)];
+{% for c in range(quads_n) %}
+    let at{{ r }}_{{ c }} = c_start + (row{{ i }} + {{ r }}u) * params.ldc + left / 4u + x + {{ c }}u * ACROSS;
+    let share{{ r }}_{{ c }} = load_shares(at{{ r }}_{{ c }});
+{% endfor %}
+{% endfor %}
+{% for r in range(4) %}{% for c in range(quads_n) %}
+    if (row{{ i }} + {{ r }}u < params.m && left / 4u + x + {{ c }}u * ACROSS < columns4) {
+      store_slopes(at{{ r }}_{{ c }}, params.scale * share{{ r }}_{{ c }} * (c{{ 4 * i + r }}_{{ c }} - of_row{{ r }}));
+    }
+{% endfor %}{% endfor %}
+  }
+{% endfor %}
+}

@@ -1,0 +1,99 @@
+// Tiles of a product in workgroup memory, what the kernels that multiply without matrix units share.
+//
+// A workgroup computes a TILE_M × TILE_N block, each invocation FRAGMENT_M × FRAGMENT_N numbers, in steps of STEP terms. Both operands are kept K-major
+// (a row of a tile holds numbers of one k), whatever the LAYOUT, so the inner loop is the same: FRAGMENT_M · FRAGMENT_N products for FRAGMENT_M + FRAGMENT_N
+// numbers from workgroup memory. While one step is multiplied the next is on its way from memory: two buffers, one barrier a step. TYPE_A, TYPE_B: what one
+// load of an operand gives, in which its start and stride are counted: "vec4f", "vec4<f16>" or "vec2u" (four numbers; the bits of halves), or "vec4u" (the
+// bits of eight halves).
+//
+// Arrays are nested and all their indices but one are constants, since naga clamps each dynamic one.
+
+{% set quads_m = FRAGMENT_M // 4 %}
+{% set quads_n = FRAGMENT_N // 4 %}
+{% set invocations = TILE_M * TILE_N // (FRAGMENT_M * FRAGMENT_N) %}
+// Invocations along a row of tiles and along a column.
+const ACROSS = {{ TILE_N // FRAGMENT_N }}u;
+const DOWN = {{ TILE_M // FRAGMENT_M }}u;
+var<workgroup> tile_a: array<array<array<vec4f, TILE_M / 4u>, STEP>, 2>;
+var<workgroup> tile_b: array<array<array<vec4f, TILE_N / 4u>, STEP>, 2>;
+
+{# Whether an operand is stored with K along its rows, numbers of a load, loads of an invocation. #}
+{% set turned_a = LAYOUT != "tn" %}
+{% set turned_b = LAYOUT == "nt" %}
+{% set load_a = 8 if TYPE_A == "vec4u" else 4 %}
+{% set load_b = 8 if TYPE_B == "vec4u" else 4 %}
+{% set loads_a = TILE_M * STEP // invocations // load_a %}
+{% set loads_b = TILE_N * STEP // invocations // load_b %}
+{# What was loaded as vec4s of f32, the p-th of it. #}
+{% macro wide(type, value, p) %}{% if type == "vec4u" %}vec4f(unpack2x16float({{ value }}[{{ 2 * p }}]), unpack2x16float({{ value }}[{{ 2 * p + 1 }}])){% elif type == "vec2u" %}vec4f(unpack2x16float({{ value }}.x), unpack2x16float({{ value }}.y)){% elif type == "vec4f" %}{{ value }}{% else %}vec4f({{ value }}){% endif %}{% endmacro %}
+{# Where an invocation reads at K = 0. Rows and columns beyond the matrix repeat the last ones; what they give is not stored. #}
+{% macro begin_operand(name, turned, loads, load, type, tile, first, ld, size) %}
+{% for i in range(loads) %}
+  var next_{{ name }}{{ i }}: {{ type }};
+  let item_{{ name }}{{ i }} = lane + {{ i * invocations }}u;
+{% if turned %}
+  let from_{{ name }}{{ i }} = {{ name }}_start + min({{ first }} + item_{{ name }}{{ i }} / {{ STEP // load }}u, {{ size }} - 1u) * {{ ld }} + item_{{ name }}{{ i }} % {{ STEP // load }}u;
+{% else %}
+  let from_{{ name }}{{ i }} = {{ name }}_start + item_{{ name }}{{ i }} / {{ tile // load }}u * {{ ld }} + min({{ first }} / {{ load }}u + item_{{ name }}{{ i }} % {{ tile // load }}u, ({{ size }} - 1u) / {{ load }}u);
+{% endif %}
+{% endfor %}
+{% endmacro %}
+{# Takes this invocation's part of one step into registers; where `terms` are said, what lies beyond so many counts as zero. #}
+{% macro fetch_operand(name, turned, loads, load, type, tile, ld, base, terms) %}
+{% set move = base ~ (" / " ~ load ~ "u" if turned else " * " ~ ld) %}
+{% for i in range(loads) %}
+{% if terms %}
+    {
+      let item = lane + {{ i * invocations }}u;
+      let inside = {{ base }} + {{ load ~ "u * (item % " ~ (STEP // load) ~ "u)" if turned else "item / " ~ (tile // load) ~ "u" }} < {{ terms }};
+      next_{{ name }}{{ i }} = select({{ type }}(), {{ name }}[select(0u, from_{{ name }}{{ i }} + {{ move }}, inside)], inside);
+    }
+{% else %}
+    next_{{ name }}{{ i }} = {{ name }}[from_{{ name }}{{ i }} + {{ move }}];
+{% endif %}
+{% endfor %}
+{% endmacro %}
+{# Puts what was fetched into a tile, times the vec4s named so where there are factors. Numbers of one row of an operand that is turned go to as many rows of its tile. #}
+{% macro put_operand(name, tiles, turned, loads, load, type, tile, buffer, factor) %}
+{% for i in range(loads) %}
+  {
+    let item = lane + {{ i * invocations }}u;
+{% for p in range(load // 4) %}
+    let v{{ p }} = {{ wide(type, "next_" ~ name ~ i, p) }}{{ " * " ~ factor ~ p if factor }};
+{% if turned %}
+    let row{{ p }} = item / {{ STEP // load }}u;
+    let k{{ p }} = item % {{ STEP // load }}u * {{ load }}u + {{ 4 * p }}u;
+{% for j in range(4) %}
+    {{ tiles }}[{{ buffer }}][k{{ p }} + {{ j }}u][row{{ p }} / 4u][row{{ p }} % 4u] = v{{ p }}[{{ j }}];
+{% endfor %}
+{% else %}
+    {{ tiles }}[{{ buffer }}][item / {{ tile // load }}u][item % {{ tile // load }}u * {{ load // 4 }}u + {{ p }}u] = v{{ p }};
+{% endif %}
+{% endfor %}
+  }
+{% endfor %}
+{% endmacro %}
+{% macro multiply(buffer) %}
+{% for k in range(STEP) %}
+  {
+{% for i in range(quads_m) %}
+    let a{{ i }} = tile_a[{{ buffer }}][{{ k }}][y + {{ i }}u * DOWN];
+{% endfor %}
+{% for i in range(quads_n) %}
+    let b{{ i }} = tile_b[{{ buffer }}][{{ k }}][x + {{ i }}u * ACROSS];
+{% endfor %}
+{% for r in range(FRAGMENT_M) %}{% for c in range(quads_n) %}
+    c{{ r }}_{{ c }} = fma(vec4f(a{{ r // 4 }}[{{ r % 4 }}]), b{{ c }}, c{{ r }}_{{ c }});
+{% endfor %}{% endfor %}
+  }
+{% endfor %}
+{% endmacro %}
+{# Which part of a tile an invocation computes, and its sums. #}
+{% macro own_fragment() %}
+  // 32 neighbours work on 8 × 4 fragments: they read fewer different numbers than 16 × 2 would.
+  let x = lane % 8u + lane / 32u % (ACROSS / 8u) * 8u;
+  let y = lane / 8u % 4u + lane / (4u * ACROSS) * 4u;
+{% for r in range(FRAGMENT_M) %}{% for c in range(quads_n) %}
+  var c{{ r }}_{{ c }} = vec4f();
+{% endfor %}{% endfor %}
+{% endmacro %}
