@@ -74,22 +74,24 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
     // Widths that fill blocks, the paper's first.
     for (const [d_nope, d_rope, d_v] of [[64, 64, 64], [20, 20, 36]] as const) {
       // With and without whole blocks.
-      for (const [dtype, length] of [["f32", 100], ["f16", 100], ["f16", 128]] as const) {
+      for (
+        const [dtype, length] of [["f32", 100], ["f32", 256], ["f16", 100], ["f16", 256]] as const
+      ) {
         const sizes = { batch: 1, length, heads: 2, d_nope, d_rope, d_v };
         const [q, kv, o] = [d_nope + d_rope, d_nope + d_v, d_v].map((width) =>
           t("x", [length, 2 * width], dtype)
         ) as [Tensor, Tensor, Tensor];
         const kr = t("kr", [length, d_rope], dtype);
         const operands = { sizes, q, kv, kr, o, log_sum: t("log_sum", [2, length]) };
-        attentionForward(plan, "attention", operands);
-        for (const recompute of [false, true]) {
+        for (const scores of ["stored", "recomputed"] as const) {
+          attentionForward(plan, "attention", { ...operands, scores });
           attentionBackward(plan, "attention", {
             ...operands,
+            scores,
             d_o: t("d_o", [length, 2 * d_v], dtype),
             d_q: t("d_q", q.shape.slice(), dtype),
             d_kv: t("d_kv", kv.shape.slice(), dtype),
             d_kr: t("d_kr", [length, 2 * d_rope]),
-            recompute,
           });
         }
       }

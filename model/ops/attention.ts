@@ -70,6 +70,9 @@ export interface AttentionBackward extends AttentionForward {
   readonly d_kr: Tensor;
 }
 
+/** Tokens of a sequence from which on the forward pass is faster with its scores in memory. */
+const STORED_LENGTH = 1024;
+
 /** Records `o_h = softmax(q_h k_hᵀ / √(nope+rope), causal) v_h` for every head and sequence. */
 export function attentionForward(
   plan: Plan,
@@ -80,7 +83,8 @@ export function attentionForward(
   checkShapes(label, operands);
   const { capabilities } = plan.gpu;
   const dtype = commonType(q, kv, kr);
-  const stored = operands.recompute || operands.blocks
+  const { scores = sizes.length >= STORED_LENGTH ? "stored" : "recomputed" } = operands;
+  const stored = scores === "recomputed" || operands.blocks
     ? undefined
     : storedPairs(capabilities, sizes, dtype);
   const tiles = stored && scoreTiles(capabilities, sizes, q.dtype);
@@ -147,7 +151,7 @@ export function attentionBackward(
   label: string,
   operands: AttentionBackward & AttentionOptions,
 ): void {
-  const { sizes, q, kv, kr, o, log_sum, d_o, d_q, d_kv, d_kr, blocks, recompute } = operands;
+  const { sizes, q, kv, kr, o, log_sum, d_o, d_q, d_kv, d_kr, blocks, scores } = operands;
   checkShapes(label, operands);
   const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
   const tokens = batch * length;
@@ -164,7 +168,9 @@ export function attentionBackward(
     flops: 2 * tokens * heads * d_v,
   });
   const dtype = commonType(q, kv, kr, d_o);
-  const stored = recompute || blocks ? undefined : storedPairs(plan.gpu.capabilities, sizes, dtype);
+  const stored = scores === "recomputed" || blocks
+    ? undefined
+    : storedPairs(plan.gpu.capabilities, sizes, dtype);
   if (stored) {
     storedBackward(plan, label, { ...operands, delta, stored });
     return;

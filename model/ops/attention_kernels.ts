@@ -48,8 +48,8 @@ export interface BlockShape {
 export interface AttentionOptions {
   /** A shape of blocks instead of the chosen one. */
   readonly blocks?: BlockShape;
-  /** Computes scores as they are needed, backward twice, even where they could be stored. */
-  readonly recompute?: boolean;
+  /** Whether scores go to memory, where there is room for them, or are computed as they are needed, backward twice. */
+  readonly scores?: "stored" | "recomputed";
 }
 
 /** A kernel that was chosen. */

@@ -198,7 +198,7 @@ Deno.test("tiled kernels compute attention within WebGPU's default limits", asyn
   const gpu = await openTestGpu({ software: false, f16: false, max_workgroup_bytes: 16384 });
   for (const dtype of ["f32", "f16"] as const) {
     const sizes = { batch: 2, length: 45, heads: 2, d_nope: 20, d_rope: 12, d_v: 28 };
-    assertEquals((await check(gpu, sizes, { dtype, recompute: true })).kernels, TILED);
+    assertEquals((await check(gpu, sizes, { dtype, scores: "recomputed" })).kernels, TILED);
   }
 });
 
@@ -206,7 +206,7 @@ Deno.test("blocked kernels compute attention where blocks are full", async () =>
   // Lengths that end within a block, at its end, and before its first one does.
   for (const [batch, length] of [[1, 90], [1, 128], [3, 5]] as const) {
     const sizes = { batch, length, heads: 2, d_nope: 32, d_rope: 32, d_v: 32 };
-    assertEquals((await check(await real(), sizes, { recompute: true })).kernels, BLOCKED);
+    assertEquals((await check(await real(), sizes, { scores: "recomputed" })).kernels, BLOCKED);
   }
 });
 
@@ -214,7 +214,7 @@ Deno.test("blocked kernels compute attention where blocks are full", async () =>
 Deno.test("blocked kernels take packed halves, and widths that do not fill blocks", async () => {
   const gpu = await openTestGpu({ software: false, f16: false });
   const sizes = { batch: 2, length: 75, heads: 1, d_nope: 36, d_rope: 4, d_v: 72 };
-  const options = { dtype: "f16", recompute: true } as const;
+  const options = { dtype: "f16", scores: "recomputed" } as const;
   assertEquals((await check(gpu, sizes, options)).kernels, BLOCKED);
 });
 
@@ -286,14 +286,14 @@ Deno.test("scores go to memory through tiles in both passes, where widths are wh
   const through = (parts: number) => [...storedForward(parts), ...stored(parts, true)];
   // Three tiles and two; a last one that is not full, of which a vec4 of queries is.
   const odd = { batch: 2, length: 384, heads: 3, d_nope: 64, d_rope: 64, d_v: 64 };
-  assertEquals((await check(gpu, odd)).kernels, through(1));
+  assertEquals((await check(gpu, odd, { scores: "stored" })).kernels, through(1));
   for (const length of [256, 264, 392]) {
     const sizes = { batch: 1, length, heads: 2, ...widths };
-    assertEquals((await check(gpu, sizes)).kernels, through(1));
+    assertEquals((await check(gpu, sizes, { scores: "stored" })).kernels, through(1));
   }
   // Scores that spread far, where most of a tile's exponentials are nothing beside another's.
   const far = { batch: 1, length: 392, heads: 2, ...widths };
-  await check(gpu, far, { spread: 30, tolerance: 2e-5 });
+  await check(gpu, far, { scores: "stored", spread: 30, tolerance: 2e-5 });
   // As packed halves, with room for two of three heads and two of three sequences.
   for (const [batch, heads] of [[1, 3], [3, 1]] as const) {
     const few = await openTestGpu({
@@ -302,7 +302,7 @@ Deno.test("scores go to memory through tiles in both passes, where widths are wh
       max_binding_bytes: 2 * 2 * 264 * 264,
     });
     const sizes = { batch, length: 264, heads, ...widths };
-    assertEquals((await check(few, sizes, { dtype: "f16" })).kernels, through(2));
+    assertEquals((await check(few, sizes, { dtype: "f16", scores: "stored" })).kernels, through(2));
   }
 });
 
@@ -319,14 +319,14 @@ Deno.test("products over stored scores take two tiles at once where there are ma
     o: t("o", [1024, 512]),
     log_sum: t("log_sum", [16, 1024]),
   };
-  attentionForward(plan, "forward", operands);
+  attentionForward(plan, "forward", { ...operands, scores: "stored" });
   const tiles = plan.steps.map((step) =>
     step.kind === "dispatch" ? [step.call.name, step.call.constants?.["TILE_M"]] : step.kind
   );
   // Which takes more workgroup memory than a software adapter has.
   const high = gpu.capabilities.max_workgroup_bytes >= 40 << 10;
   assertEquals(tiles.at(-1), ["gemm_tiled", high ? 256 : 128]);
-  await check(gpu, sizes);
+  await check(gpu, sizes, { scores: "stored" });
 });
 
 Deno.test("halves in whole blocks, on matrix units where the device has them", async () => {
@@ -349,9 +349,9 @@ Deno.test("halves in whole blocks, on matrix units where the device has them", a
       : units
       ? onUnits(d_v === 64 ? "gemm_matrix" : "gemm_tiled")
       : stored(1, length >= 256);
-    for (const recompute of [true, false]) {
-      const { kernels } = await check(gpu, sizes, { dtype: "f16", recompute });
-      assertEquals(backward(kernels), recompute ? recomputed : products);
+    for (const scores of ["recomputed", "stored"] as const) {
+      const { kernels } = await check(gpu, sizes, { dtype: "f16", scores });
+      assertEquals(backward(kernels), scores === "recomputed" ? recomputed : products);
     }
   }
   // Scores that spread far: maxima rise again and again.
