@@ -340,6 +340,7 @@ const INCLUDED = new Map([
   ["experts_entry", "segment_sum"],
   ["gelu", "gemm_"],
   ["gemm_epilogue", "gemm_"],
+  ["gemm_steps", "gemm_tiled"],
   ["gemm_tile", "gemm_tiled"],
   ["rows", "rmsnorm_"],
 ]);
@@ -351,7 +352,7 @@ for (const profile of DEVICE_PROFILES) {
     // What is for other kinds: processors that play GPU, real ones, those with subgroups or matrix units. Blocks need more workgroup memory than every
     // device has.
     const other = capabilities.software
-      ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles|keys|key_gradient)$|^gemm_(reduce|tile)$|^latent_softmax$/
+      ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles|keys|key_gradient|merge)$|^gemm_(reduce|steps|tile)$|^latent_softmax$/
       : capabilities === WEBGPU_DEFAULTS
       ? /_direct$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles)$/
       : capabilities.subgroup_matrix.length > 0
