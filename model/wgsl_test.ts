@@ -66,6 +66,7 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
     }
     for (const dtype of ["f32", "f16"] as const) {
       turn(plan, "turned", matrix(t("a", [64, 32], dtype)));
+      turn(plan, "turned", matrix(t("a", [64, 36], dtype)));
     }
     return plans;
   },

@@ -160,11 +160,11 @@ const TILED = [
 const BLOCKED = TILED.map((name) => name.replace("tiled", "blocked"));
 /** Those of a backward pass. */
 const backward = (kernels: string[]) => kernels.slice(kernels.indexOf("attention_delta"));
-/** The kernels of a backward pass whose scores are stored in so many parts: in tiles of turned operands, or as products. */
-const stored = (parts: number, turned = false) => [
+/** The kernels of a backward pass whose scores are stored in so many parts: in tiles of operands turned by a kernel, or as products. */
+const stored = (parts: number, turned?: string) => [
   "attention_delta",
   "attention_keys",
-  ...Array(turned ? 4 : 0).fill("turn"),
+  ...Array(turned ? 4 : 0).fill(turned),
   ...Array(parts).fill([
     ...turned ? ["attention_slopes_tiled"] : ["gemm_tiled", "gemm_tiled"],
     ...Array(3).fill("gemm_tiled"),
@@ -172,10 +172,10 @@ const stored = (parts: number, turned = false) => [
   "attention_key_gradient",
 ];
 /** Those of a forward pass with stored scores. */
-const storedForward = (parts: number) => [
+const storedForward = (parts: number, turned: string) => [
   "attention_keys",
-  "turn",
-  "turn",
+  turned,
+  turned,
   ...Array(parts).fill(["attention_shares_tiled", "attention_merge", "gemm_tiled"]).flat(),
 ];
 /** A device that is not told to be software, with what this one has of memory. */
@@ -283,7 +283,10 @@ Deno.test("gradients come from products over stored scores, some heads or sequen
 Deno.test("scores go to memory through tiles in both passes, where widths are whole steps", async () => {
   const gpu = await real();
   const widths = { d_nope: 32, d_rope: 32, d_v: 32 };
-  const through = (parts: number) => [...storedForward(parts), ...stored(parts, true)];
+  const through = (parts: number, turned = "turn") => [
+    ...storedForward(parts, turned),
+    ...stored(parts, turned),
+  ];
   // Three tiles and two; a last one that is not full, of which a vec4 of queries is.
   const odd = { batch: 2, length: 384, heads: 3, d_nope: 64, d_rope: 64, d_v: 64 };
   assertEquals((await check(gpu, odd, { scores: "stored" })).kernels, through(1));
@@ -302,7 +305,10 @@ Deno.test("scores go to memory through tiles in both passes, where widths are wh
       max_binding_bytes: 2 * 2 * 264 * 264,
     });
     const sizes = { batch, length: 264, heads, ...widths };
-    assertEquals((await check(few, sizes, { dtype: "f16", scores: "stored" })).kernels, through(2));
+    assertEquals(
+      (await check(few, sizes, { dtype: "f16", scores: "stored" })).kernels,
+      through(2, "turn_halves"),
+    );
   }
 });
 
@@ -348,7 +354,7 @@ Deno.test("halves in whole blocks, on matrix units where the device has them", a
       ? recomputed
       : units
       ? onUnits(d_v === 64 ? "gemm_matrix" : "gemm_tiled")
-      : stored(1, length >= 256);
+      : stored(1, length >= 256 ? "turn_halves" : undefined);
     for (const scores of ["recomputed", "stored"] as const) {
       const { kernels } = await check(gpu, sizes, { dtype: "f16", scores });
       assertEquals(backward(kernels), scores === "recomputed" ? recomputed : products);

@@ -5,7 +5,7 @@ import { Plan } from "../gpu/plan.ts";
 import { type DType, Tensor } from "../gpu/tensor.ts";
 import { openTestGpu } from "../gpu/testing.ts";
 import { type Epilogue, gemm } from "./gemm.ts";
-import { matrix, turn } from "./matrix.ts";
+import { matrix } from "./matrix.ts";
 import { assertNear, Inputs, noise, runOnce } from "./testing.ts";
 
 interface Case {
@@ -203,26 +203,6 @@ for (const software of [true, false]) {
     }
   });
 }
-
-Deno.test("turn() transposes a matrix inside a tensor", async () => {
-  const gpu = await openTestGpu();
-  using inputs = new Inputs(gpu);
-  for (const dtype of ["f32", "f16"] as const) {
-    // Columns 8 to 45 of 48; more than a workgroup's rows and columns.
-    const values = noise(37 * 48, 1).map((v) => Math.round(100 * v));
-    const x = inputs.tensor("x", [37, 48], { values, dtype });
-    const { y } = await runOnce(gpu, (plan) => {
-      const turned = turn(plan, "turned", matrix(x, { columns: 37, start: 8, stride: 48 }));
-      assertEquals([turned.rows, turned.columns, turned.stride], [37, 37, 40]);
-      return { y: turned.tensor };
-    });
-    for (let row = 0; row < 37; row++) {
-      for (let column = 0; column < 37; column++) {
-        assertEquals(y[column * 40 + row], values[row * 48 + 8 + column]);
-      }
-    }
-  }
-});
 
 Deno.test("gemm() names operands that do not fit", async () => {
   const plan = new Plan(await openTestGpu(), "test");

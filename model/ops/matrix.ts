@@ -5,7 +5,8 @@
  */
 
 import turnSource from "../../shaders/turn.wgsl" with { type: "text" };
-import { type Binding, grid, read, readBits, write } from "../gpu/kernel.ts";
+import halvesSource from "../../shaders/turn_halves.wgsl" with { type: "text" };
+import { type Binding, grid, read, readBits, write, writeBits } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import { BYTES, type DType, roundUp, type Tensor } from "../gpu/tensor.ts";
 
@@ -51,19 +52,24 @@ export function turn(plan: Plan, label: string, x: Matrix): Matrix {
   const { dtype } = x.tensor;
   const width = roundUp(x.rows, 8);
   const y = plan.tensor(label, [x.columns, width], { dtype, owner: "workspace" });
+  // Halves go as bits, eight at a time, where their rows begin with whole eights.
+  const bits = dtype === "f16" && operandShape(x).aligned;
+  const lanes = bits ? 8 : 4;
   plan.dispatch({
     label,
-    name: "turn",
-    source: turnSource,
+    name: bits ? "turn_halves" : "turn",
+    source: bits ? halvesSource : turnSource,
     params: {
       rows: x.rows,
       columns: x.columns,
-      ldx: x.stride / 4,
-      ldy: width / 4,
-      x_start: x.start / 4,
+      ldx: x.stride / lanes,
+      ldy: width / lanes,
+      x_start: x.start / lanes,
     },
-    bindings: { x: read(x.tensor), y: write(y) },
-    workgroups: grid(Math.ceil(x.rows / 64) * Math.ceil(x.columns / 32)),
+    bindings: bits
+      ? { x: readBits(x.tensor), y: writeBits(y) }
+      : { x: read(x.tensor), y: write(y) },
+    workgroups: grid(Math.ceil(x.rows / (bits ? 128 : 64)) * Math.ceil(x.columns / 32)),
     bytes: 2 * BYTES[dtype] * x.rows * x.columns,
   });
   return matrix(y, { columns: x.rows });
