@@ -185,6 +185,11 @@ for (const software of [true, false]) {
           await check(gpu, { ...c, layout, dtype: "f16" }, 2e-3, 391);
         }
         await check(gpu, { ...c, layout: "nn", dtype: "f32", k: 70 }, 2e-6, 391);
+        // Tiles of 256 rows, where there is workgroup memory for them.
+        await check(gpu, { ...c, layout: "tn", dtype: "f16", m: 16390 }, 2e-3, 391);
+        // Where a step of 8 terms would leave invocations without a load.
+        const few = await openTestGpu({ software, max_workgroup_bytes: 16384 });
+        await check(few, { ...c, layout: "nn", dtype: "f32", k: 33 }, 2e-6, 391);
       });
     }
     for (const f16 of [true, false]) {
