@@ -1,8 +1,8 @@
 // loss[t] = log Σ_v exp(z[t, v]) − z[t, target[t]], and z ← (softmax(z) − onehot(target)) · scale when GRADIENT, in place.
-// z: [rows, V] f32 with rows of `stride` vec4s, padded with zeros; targets: [T] u32; losses: [T] f32; control[0] is the loss scale.
+// z: [rows, V] with rows of `stride` vec4s, padded with zeros; targets: [T] u32; losses: [T] f32; control[0] is the loss scale.
 // A target of 0xffffffff is not predicted: loss 0, gradient 0. params: rows, vocabulary, stride, first (token of row 0), scale.
 //
-// Rows and their invocations as in rows.wgsl. Two passes over the row, without GRADIENT one. Bound by memory.
+// Rows and their invocations as in rows.wgsl. Two passes over the row, without GRADIENT one, in which an invocation asks for UNROLL vec4s at once. Bound by memory.
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -16,16 +16,23 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   // The sum is of exp(z − most), most the largest so far: when a larger one comes, it is scaled down.
   var most = lowest.x;
   var sums = vec4f();
-  for (var i = first; i < params.stride; i += STRIDE) {
-    let real = 4u * i + lanes < vec4u(params.vocabulary);
-    let z4 = load_z(start + i);
-    let known = select(lowest, z4, real);
-    let here = max(max(known.x, known.y), max(known.z, known.w));
-    if (here > most) {
-      sums *= exp(most - here);
-      most = here;
+  for (var i = first; i < params.stride; i += UNROLL * STRIDE) {
+{% for u in range(UNROLL) %}
+    let z{{ u }} = load_z(start + min(i + {{ u }}u * STRIDE, params.stride - 1u));
+{% endfor %}
+{% for u in range(UNROLL) %}
+    {
+      // Beyond the row nothing is real.
+      let real = 4u * (i + {{ u }}u * STRIDE) + lanes < vec4u(params.vocabulary);
+      let known = select(lowest, z{{ u }}, real);
+      let here = max(max(known.x, known.y), max(known.z, known.w));
+      if (here > most) {
+        sums *= exp(most - here);
+        most = here;
+      }
+      sums += select(vec4f(), exp(z{{ u }} - most), real);
     }
-    sums += select(vec4f(), exp(z4 - most), real);
+{% endfor %}
   }
   let top = reduce_max(lane, most);
   let total = reduce_sum(lane, ((sums.x + sums.y) + (sums.z + sums.w)) * exp(most - top));
@@ -42,10 +49,17 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   workgroupBarrier();
 {% endif %}
   let scale = select(0.0, params.scale * control[0], predicted);
-  for (var i = first; i < params.stride; i += STRIDE) {
-    let columns = 4u * i + lanes;
-    let p = exp(load_z(start + i) - top) / total - select(vec4f(), vec4f(1.0), columns == vec4u(target_id));
-    store_z(start + i, select(vec4f(), p * scale, columns < vec4u(params.vocabulary)));
+  for (var i = first; i < params.stride; i += UNROLL * STRIDE) {
+{% for u in range(UNROLL) %}
+    let z{{ u }} = load_z(start + min(i + {{ u }}u * STRIDE, params.stride - 1u));
+{% endfor %}
+{% for u in range(UNROLL) %}
+    if (i + {{ u }}u * STRIDE < params.stride) {
+      let columns = 4u * (i + {{ u }}u * STRIDE) + lanes;
+      let p = exp(z{{ u }} - top) / total - select(vec4f(), vec4f(1.0), columns == vec4u(target_id));
+      store_z(start + i + {{ u }}u * STRIDE, select(vec4f(), p * scale, columns < vec4u(params.vocabulary)));
+    }
+{% endfor %}
   }
 {% endif %}
 }

@@ -14,6 +14,9 @@ import type { AttentionSizes } from "./attention.ts";
 /** Tokens of a sequence from on which operands of products without matrix units are worth transposing. */
 const TURNED_LENGTH = 256;
 
+/** Vectors of four that an invocation moves. */
+const EACH = 4;
+
 /** Whether queries and keys should be transposed for products without matrix units. */
 export function turnedPays(length: number): boolean {
   return length % 8 === 0 && length >= TURNED_LENGTH;
@@ -22,9 +25,9 @@ export function turnedPays(length: number): boolean {
 /** What a call that moves whole keys has in common. */
 function move({ batch, length, heads, d_nope, d_rope, d_v }: AttentionSizes, keys: Tensor) {
   return {
-    constants: { NOPE4: d_nope / 4, ROPE4: d_rope / 4, V4: d_v / 4 },
+    constants: { NOPE4: d_nope / 4, ROPE4: d_rope / 4, V4: d_v / 4, EACH },
     params: { tokens: batch * length, heads },
-    workgroups: grid(Math.ceil(keys.size / 4 / 256)),
+    workgroups: grid(Math.ceil(keys.size / 4 / 256 / EACH)),
     bytes: 2 * BYTES[keys.dtype] * keys.size,
   };
 }

@@ -18,6 +18,8 @@ import type { Tensor } from "../gpu/tensor.ts";
 
 const EPSILON = 1e-5;
 const MOMENTUM = 0.1;
+/** Rows that an invocation does, on real GPUs. */
+const ROWS = 8;
 
 /** Parameters and running statistics, f32 `[F]` each. */
 export interface BatchNormWeights {
@@ -55,12 +57,18 @@ function sizes(plan: Plan, x: Tensor) {
   const chunks = Math.ceil(x.rows / chunk);
   const { software } = plan.gpu.capabilities;
   const workgroup = software ? 8 : 64;
+  const rows = software ? 1 : ROWS;
   return {
     width,
     chunk,
     chunks,
     constants: { WORKGROUP: workgroup },
     groups: (invocations: number) => grid(Math.ceil(invocations / workgroup)),
+    /** Of what does every element: some rows of a column an invocation, which then reads what belongs to the column once. */
+    each: {
+      constants: { WORKGROUP: workgroup, ROWS: rows },
+      workgroups: grid(Math.ceil(Math.ceil(x.rows / rows) * width / workgroup)),
+    },
     /** Of what adds up chunks: features are few, so several invocations share one. */
     over: {
       constants: { COLUMNS: 8, LANES: software ? 1 : 16 },
@@ -91,7 +99,7 @@ export function batchNorm(
   },
 ): BatchStatistics {
   const { x, y, weights, training, updateRunning = true } = input;
-  const { width, chunk, chunks, constants, groups, over } = sizes(plan, x);
+  const { width, chunk, chunks, constants, groups, each, over } = sizes(plan, x);
   const rows = x.rows;
   if (training && rows < 2) {
     throw new RangeError(
@@ -156,7 +164,7 @@ export function batchNorm(
     label: `${label}.apply`,
     name: "batch_norm_apply",
     source: applySource,
-    constants: { ...constants, NORM: true },
+    constants: { ...each.constants, NORM: true },
     params: { rows, width },
     bindings: {
       x: read(x),
@@ -166,7 +174,7 @@ export function batchNorm(
       beta: read(weights.beta),
       y: write(y),
     },
-    workgroups: groups(rows * width),
+    workgroups: each.workgroups,
   });
   return statistics;
 }
@@ -189,7 +197,7 @@ export function batchNormBackward(
   },
 ): void {
   const { x, dy, dx, statistics, gradients } = input;
-  const { width, chunk, chunks, constants, groups, over } = sizes(plan, x);
+  const { width, chunk, chunks, constants, groups, each, over } = sizes(plan, x);
   const rows = x.rows;
   const partial = plan.tensor(`${label}.partial`, [chunks, 2, x.width]);
   const sums = plan.tensor(`${label}.sums`, [2, x.width]);
@@ -222,7 +230,7 @@ export function batchNormBackward(
     label: `${label}.dx`,
     name: "batch_norm_backward",
     source: backwardSource,
-    constants,
+    constants: each.constants,
     params: { rows, width },
     bindings: {
       dy: read(dy),
@@ -233,7 +241,7 @@ export function batchNormBackward(
       sums: read(sums),
       dx: write(dx),
     },
-    workgroups: groups(rows * width),
+    workgroups: each.workgroups,
   });
 }
 
@@ -243,15 +251,15 @@ export function addBias(
   label: string,
   input: { x: Tensor; bias: Tensor; y: Tensor },
 ): void {
-  const { width, constants, groups } = sizes(plan, input.x);
+  const { width, each } = sizes(plan, input.x);
   plan.dispatch({
     label,
     name: "batch_norm_apply",
     source: applySource,
-    constants: { ...constants, NORM: false },
+    constants: { ...each.constants, NORM: false },
     params: { rows: input.x.rows, width },
     bindings: { x: read(input.x), beta: read(input.bias), y: write(input.y) },
-    workgroups: groups(input.x.rows * width),
+    workgroups: each.workgroups,
   });
 }
 

@@ -8,17 +8,20 @@ import source from "../../shaders/cross_entropy.wgsl" with { type: "text" };
 import rowsSource from "../../shaders/rows.wgsl" with { type: "text" };
 import { f32, grid, read, readScalar, update, writeScalar } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
-import type { Tensor } from "../gpu/tensor.ts";
+import { BYTES, type Tensor } from "../gpu/tensor.ts";
 
 /** A target that is not predicted: it has no loss and no gradient. */
 export const NO_TARGET = 0xffffffff;
+
+/** Vectors of four logits that an invocation asks for at once, on real GPUs. */
+const UNROLL = 4;
 
 /**
  * Records `losses[first + r] = −log softmax(logits[r])[targets[first + r]]` in nats.
  *
  * With `gradient`, the logits become the gradient of `scale · Σ losses`, times the loss scale in `control[0]`.
  *
- * @param tensors `logits` `[rows, stride]` f32, zero beyond the vocabulary; `targets` `[T]` u32; `losses` `[T]` f32.
+ * @param tensors `logits` `[rows, stride]` of any float type, zero beyond the vocabulary; `targets` `[T]` u32; `losses` `[T]` f32.
  */
 export function crossEntropy(
   plan: Plan,
@@ -39,7 +42,12 @@ export function crossEntropy(
     label,
     name: "cross_entropy",
     source: rowsSource + source,
-    constants: { LANES: lanes, BY_ROW: software, GRADIENT: gradient !== undefined },
+    constants: {
+      LANES: lanes,
+      BY_ROW: software,
+      UNROLL: software ? 1 : UNROLL,
+      GRADIENT: gradient !== undefined,
+    },
     params: {
       rows,
       vocabulary: options.vocabulary,
@@ -55,6 +63,6 @@ export function crossEntropy(
     },
     workgroups: grid(software ? Math.ceil(rows / lanes) : rows),
     flops: 8 * rows * options.vocabulary,
-    bytes: rows * logits.width * 4 * (gradient ? 3 : 1),
+    bytes: rows * logits.width * BYTES[logits.dtype] * (gradient ? 3 : 1),
   });
 }
