@@ -290,13 +290,15 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
     label: `${label}.softmax`,
     name: "routing_softmax_backward",
     source: softmaxSource,
-    constants: { WORKGROUP: router.workgroup },
-    params: { rows: router.rows, top: top_k },
-    bindings: {
-      score: readScalar(routed.score),
-      dscore: readScalar(dscore),
-      dtotal: writeScalar(dtotal),
-    },
+    constants: { WORKGROUP: router.workgroup, TOP: top_k },
+    params: { rows: router.rows },
+    bindings: top_k % 4 === 0
+      ? { score: read(routed.score), dscore: read(dscore), dtotal: write(dtotal) }
+      : {
+        score: readScalar(routed.score),
+        dscore: readScalar(dscore),
+        dtotal: writeScalar(dtotal),
+      },
     workgroups: router.groups(router.rows),
   });
   const balance = input.balance ? routed.balance : undefined;
