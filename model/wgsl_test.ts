@@ -55,6 +55,12 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
         }
       }
     }
+    for (const dtype of ["f32", "f16"] as const) {
+      for (const layout of ["nn", "nt"] as const) {
+        const operands = { a: t("a", [1, 64], dtype), b: t("b", [64, 64], dtype) };
+        gemm(plan, `${layout} row`, { ...operands, c: t("c", [1, 64], dtype), layout });
+      }
+    }
     // What only a tuning chooses has to compile as well; epilogues are the same text in each.
     const bare = plan.questions.filter(({ question }) => /1024.*\d$/.test(question.id));
     for (const { question } of bare) {
@@ -353,7 +359,7 @@ for (const profile of DEVICE_PROFILES) {
     // What is for other kinds: processors that play GPU, real ones, those with subgroups or matrix units. Blocks need more workgroup memory than every
     // device has.
     const other = capabilities.software
-      ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles|keys|key_gradient|merge)$|^gemm_(reduce|steps|tile)$|^latent_softmax$/
+      ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles|keys|key_gradient|merge)$|^gemm_(reduce|steps|tile|vector)$|^latent_softmax$/
       : capabilities === WEBGPU_DEFAULTS
       ? /_direct$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles)$/
       : capabilities.subgroup_matrix.length > 0

@@ -8,6 +8,7 @@ import epilogueSource from "../../shaders/gemm_epilogue.wgsl" with { type: "text
 import geluSource from "../../shaders/gelu.wgsl" with { type: "text" };
 import directSource from "../../shaders/gemm_direct.wgsl" with { type: "text" };
 import reduceSource from "../../shaders/gemm_reduce.wgsl" with { type: "text" };
+import vectorSource from "../../shaders/gemm_vector.wgsl" with { type: "text" };
 import { type Binding, grid, read, update, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import type { Question } from "../gpu/question.ts";
@@ -103,6 +104,10 @@ export function gemm(
   }
   if (plan.gpu.capabilities.software) {
     recordDirect(plan, label, whole);
+    return;
+  }
+  if (m === 1 && layout !== "tn") {
+    recordVector(plan, label, whole);
     return;
   }
   const shape: ProductShape = {
@@ -215,6 +220,28 @@ function recordDirect(plan: Plan, label: string, product: WholeProduct): void {
     source: epilogueSource + directSource,
     constants: { ...constants, ROWS: rows, COLUMNS: columns, WORKGROUP: 8 },
     workgroups: grid(Math.ceil(tiles / 8)),
+  });
+}
+
+/** Columns of a result of one row that a workgroup of `gemm_vector.wgsl` does. */
+const VECTOR_COLUMNS = { nn: 32, nt: 8 };
+/** Fours of terms that it asks for at once. */
+const VECTOR_UNROLL = { nn: 2, nt: 4 };
+
+/** Records a product of one row. */
+function recordVector(plan: Plan, label: string, product: WholeProduct): void {
+  const { n, k } = productSizes(label, product);
+  const layout = product.layout === "nt" ? "nt" : "nn";
+  const { outputs, constants, shared } = dispatchOf(product, label);
+  const { params, bindings } = place(product, { lanes_a: 4, lanes_b: 4 });
+  plan.dispatch({
+    ...shared,
+    name: "gemm_vector",
+    source: epilogueSource + vectorSource,
+    constants: { ...constants, UNROLL: VECTOR_UNROLL[layout] },
+    params: { m: 1, n, k, ...params },
+    bindings: { ...bindings, ...outputs },
+    workgroups: grid(Math.ceil(n / VECTOR_COLUMNS[layout])),
   });
 }
 

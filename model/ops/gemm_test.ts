@@ -179,6 +179,18 @@ for (const software of [true, false]) {
         const c = { m: 1021, n: 1030, k: 3864, epilogue: "accumulate", pad: 0, start: 4 } as const;
         await check(gpu, { ...c, layout: "nt", dtype: "f16" }, 5e-3, 340);
       });
+      await t.step("one row", async () => {
+        const c = { m: 1, epilogue: "none", pad: 4, start: 4 } as const;
+        for (const layout of ["nn", "nt"] as const) {
+          for (const [n, k] of [[1, 1], [70, 3], [33, 130], [261, 1031]] as const) {
+            await check(gpu, { ...c, layout, n, k, dtype: "f32" }, 1e-5);
+            await check(gpu, { ...c, layout, n, k, dtype: "f16" }, 2e-3);
+          }
+          for (const epilogue of EPILOGUES) {
+            await check(gpu, { ...c, layout, epilogue, n: 45, k: 67, dtype: "f32" }, 1e-5);
+          }
+        }
+      });
       await t.step("tiles of 128 × 64", async () => {
         const c = { m: 8130, n: 57, k: 72, epilogue: "none", pad: 0, start: 0 } as const;
         for (const layout of LAYOUTS) {
