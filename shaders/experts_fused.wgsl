@@ -9,7 +9,8 @@
 // out [T, ·] (stride ldx when CONTEXT and BACKWARD, else width): acc, or dxp and then dc; added to unless params.initial is 1. params in vec4s.
 //
 // Software: an invocation does kept experts start … end − 1 of a token, h in an array. Otherwise a workgroup of THREADS does a token, EXPERTS at a time: an invocation owns TILES · 4 columns of
-// d_hidden, so each number of W1 that it loads serves EXPERTS experts; p (and da) are summed over the workgroup. Bound by arithmetic: 2 · d_latent · d_hidden
+// d_hidden, so each number of W1 that it loads serves EXPERTS experts; p (and da) are summed over the workgroup. PARTS workgroups share a token where there are few: each does
+// `share` of its experts and writes a sum of its own, out [PARTS, T, ·]. Bound by arithmetic: 2 · d_latent · d_hidden
 // operations an expert.
 
 {{ GELU }}
@@ -90,14 +91,16 @@ var<workgroup> parts: array<vec4f, {{ sums }}u * THREADS>;
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let token = workgroup_number(id, count);
+  let work = workgroup_number(id, count);
+  let token = work / PARTS;
+  let part = work % PARTS;
   if (token >= params.tokens) { return; }
 {% for i in range(TILES) %}
   let own{{ i }} = lane + {{ i }}u * THREADS < params.width;
   let column{{ i }} = min(lane + {{ i }}u * THREADS, params.width - 1u);
   // Beyond the width x and g count as zero, so that p and da do not see what is computed there.
   let x{{ i }} = select(vec4f(), load_x(token * params.ldx + column{{ i }}), own{{ i }});
-  let to{{ i }} = token * {{ ldo }} + column{{ i }};
+  let to{{ i }} = (part * params.tokens + token) * {{ ldo }} + column{{ i }};
   var sum{{ i }} = vec4f();
   if (params.initial == 0u) { sum{{ i }} = load_out(to{{ i }}); }
 {% if BACKWARD %}
@@ -114,7 +117,8 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let begin = token * params.per;
   let last = params.per - 1u;
 
-  for (var base = 0u; base < params.per; base += EXPERTS) {
+  let end = min(params.per, (part + 1u) * params.share);
+  for (var base = part * params.share; base < end; base += EXPERTS) {
 {% for e in range(EXPERTS) %}
     let assignment{{ e }} = begin + min(base + {{ e }}u, last);
     let row{{ e }} = row_of(assignment{{ e }});

@@ -277,20 +277,38 @@ Deno.test("ETHOS in mixed precision stays close, with f16 native and packed", as
 });
 
 Deno.test("ETHOS fused is right at widths that matrix units take, also with tables in parts", async () => {
-  // 15 experts a token are no whole 16; 21 tokens no whole eights.
+  // 15 experts a token are no whole 16; 69 tokens no whole eights, and too many for several workgroups each.
   const config = {
     ...SMALL,
     execution: "fused" as const,
-    num_experts: 400,
+    num_experts: 900,
     routing_heads: 3,
     top_k: 5,
     d_latent: 32,
     d_hidden: 256,
   };
   const tolerance = { outputs: 1e-2, gradients: 2e-2 };
-  const options = { tokens: 21, seed: 41, precision: "mixed" as const, tolerance };
-  for (const restrict of [{}, { max_binding_bytes: 128 * 256 }]) {
+  const options = { tokens: 69, seed: 41, precision: "mixed" as const, tolerance };
+  for (const restrict of [{}, { max_binding_bytes: 277 * 256 }]) {
     await checkReference(await openTestGpu(restrict), config, options);
+  }
+});
+
+Deno.test("ETHOS fused spreads the experts of few tokens over workgroups, also with tables in parts", async () => {
+  // 40 experts a token: a last part that is not full, one that is empty, and codes in two tables.
+  const config = {
+    ...SMALL,
+    execution: "fused" as const,
+    num_experts: 441,
+    routing_heads: 5,
+    top_k: 8,
+  };
+  for (
+    const [tokens, restrict] of [[37, {}], [32, {}], [3, { max_binding_bytes: 40 * 256 }]] as const
+  ) {
+    const gpu = await openTestGpu({ software: false, ...restrict });
+    await checkReference(gpu, config, { tokens, seed: 43 + tokens });
+    await checkReference(gpu, { ...config, d_context: 4 }, { tokens, seed: 44 + tokens });
   }
 });
 

@@ -13,7 +13,7 @@ import geluSource from "../../shaders/gelu.wgsl" with { type: "text" };
 import type { Capabilities } from "../gpu/capabilities.ts";
 import { type Constants, grid, read, readBits, readScalar, update, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
-import type { DType, Tensor } from "../gpu/tensor.ts";
+import { type DType, roundUp, type Tensor } from "../gpu/tensor.ts";
 import {
   expertRanges,
   type Generator,
@@ -24,11 +24,14 @@ import {
 } from "./experts.ts";
 import { generatorGradient, W1Gradient } from "./experts_gradient.ts";
 import { generate, type ReorderedGradients } from "./experts_materialized.ts";
+import { sumParts } from "./gemm.ts";
 import { hasSquareUnits } from "./matrix_unit.ts";
 
 /** Experts that a workgroup generates at a time, so that what it loads of W1 serves them all. */
 const EXPERTS = 8;
 const MAX_THREADS = 128;
+/** Workgroups that the experts of a few tokens are spread over. */
+const FEW = 128;
 /** Tokens that a workgroup on matrix units does one after the other: loading W1 into registers takes as long as two. */
 const TOKENS = 8;
 /** Bytes of `dH` that the backward pass forms at a time. */
@@ -86,15 +89,18 @@ function dispatchFused(
     kept: Kept;
     pieces: readonly Piece[];
     out: Tensor;
+    /** Sums in `out` for each token, each of some of its experts: 1 unless given. */
+    parts?: number;
     backward?: { g: Tensor; entries: Tensor };
   },
 ): void {
-  const { generator, kept, pieces, out, backward } = input;
+  const { generator, kept, pieces, out, parts = 1, backward } = input;
   const { d_hidden, d_latent, tokens, per } = sizesOf(generator, kept);
   const { software } = plan.gpu.capabilities;
   const width = d_hidden / 4;
   const flops = 2 * tokens * per * d_hidden * (d_latent + (backward ? 3 : 2));
-  const units = fitsMatrixUnits(plan.gpu.capabilities, generator, { d_latent, d_hidden });
+  const units = parts === 1 &&
+    fitsMatrixUnits(plan.gpu.capabilities, generator, { d_latent, d_hidden });
   // A power of two, for the sum over the workgroup.
   const threads = Math.min(MAX_THREADS, Math.max(EXPERTS, 2 ** Math.ceil(Math.log2(width))));
   const constants: Constants = units
@@ -104,7 +110,7 @@ function dispatchFused(
       CONTEXT: generator.context,
       ...(software
         ? { HIDDEN4: width }
-        : { EXPERTS, THREADS: threads, TILES: Math.ceil(width / threads) }),
+        : { EXPERTS, THREADS: threads, TILES: Math.ceil(width / threads), PARTS: parts }),
     };
   const reading = units ? readBits : read;
   for (const [i, { z, first, start, end }] of pieces.entries()) {
@@ -122,7 +128,7 @@ function dispatchFused(
         count: z.rows,
         ldx: generator.tokens.width / 4,
         initial: i === 0 ? 1 : 0,
-        ...(software && { start, end }),
+        ...(software ? { start, end } : { share: shareOf(per, parts) }),
       },
       bindings: {
         z: reading(z),
@@ -133,10 +139,20 @@ function dispatchFused(
         ...(backward && { g: read(backward.g), entries: write(backward.entries) }),
         out: i === 0 ? write(out) : update(out),
       },
-      workgroups: grid(Math.ceil(tokens / (units ? TOKENS : software ? 8 : 1))),
+      workgroups: grid(Math.ceil(tokens * parts / (units ? TOKENS : software ? 8 : 1))),
       flops: Math.round(flops / pieces.length),
     });
   }
+}
+
+/** Kept experts of each part: rounds of {@linkcode EXPERTS}. */
+function shareOf(per: number, parts: number): number {
+  return roundUp(Math.ceil(per / parts), EXPERTS);
+}
+
+/** Parts that the kept experts of few tokens are cut into, so that a GPU is not left to a few workgroups. */
+function partsOf({ software }: Capabilities, tokens: number, per: number): number {
+  return software ? 1 : Math.max(1, Math.min(Math.floor(FEW / tokens), Math.ceil(per / EXPERTS)));
 }
 
 /** Records the kept experts' sum `acc`, `[T, d_hidden]` in `dtype`. */
@@ -146,8 +162,16 @@ export function expertsFused(
   input: { generator: Generator; kept: Kept; dtype: DType },
 ): Tensor {
   const { generator, kept, dtype } = input;
-  const { d_hidden, tokens } = sizesOf(generator, kept);
+  const { d_hidden, tokens, per } = sizesOf(generator, kept);
   const pieces = piecesOf(plan, generator, kept);
+  const parts = partsOf(plan.gpu.capabilities, tokens, per);
+  if (parts > 1) {
+    const sums = plan.tensor(`${label}.parts`, [parts, tokens, d_hidden], { owner: "workspace" });
+    dispatchFused(plan, `${label}.fused`, { generator, kept, pieces, out: sums, parts });
+    const acc = plan.tensor(`${label}.acc`, [tokens, d_hidden], { dtype });
+    sumParts(plan, `${label}.fused`, { parts: sums, c: acc });
+    return acc;
+  }
   const acc = sumTensor(plan, `${label}.acc`, {
     shape: [tokens, d_hidden],
     dtype,

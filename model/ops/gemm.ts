@@ -9,7 +9,7 @@ import geluSource from "../../shaders/gelu.wgsl" with { type: "text" };
 import directSource from "../../shaders/gemm_direct.wgsl" with { type: "text" };
 import reduceSource from "../../shaders/gemm_reduce.wgsl" with { type: "text" };
 import vectorSource from "../../shaders/gemm_vector.wgsl" with { type: "text" };
-import { type Binding, grid, read, update, write } from "../gpu/kernel.ts";
+import { type Binding, type Constants, grid, read, update, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import type { Question } from "../gpu/question.ts";
 import { BYTES, roundUp, type Tensor } from "../gpu/tensor.ts";
@@ -294,14 +294,40 @@ function recordWay(plan: Plan, label: string, product: WholeProduct, way: Produc
     bindings: { ...bindings, p: write(partial) },
     workgroups: grid(tiles * splits),
   });
+  addParts(plan, label, { partial, c, constants, outputs });
+}
+
+/** Records the second half of a product whose sum was cut: the parts `[splits, M, N padded to 4]`, added in order. */
+function addParts(plan: Plan, label: string, sum: {
+  partial: Tensor;
+  c: Matrix;
+  constants: Constants;
+  outputs: Record<string, Binding>;
+}): void {
+  const { partial, c: { rows: m, columns: n, stride, start }, constants, outputs } = sum;
+  const [splits] = partial.shape as [number];
   plan.dispatch({
     label: `${label}.reduce`,
     name: "gemm_reduce",
     source: epilogueSource + reduceSource,
     constants,
-    params: { m, n, ldc: c.stride / 4, c_start: c.start / 4, splits },
+    params: { m, n, ldc: stride / 4, c_start: start / 4, splits },
     bindings: { p: read(partial), ...outputs },
     workgroups: grid(Math.ceil(partial.size / splits / 256)),
     flops: splits * m * n,
+  });
+}
+
+/** Records `C = Σ parts`, in order: `parts` `[P, M, N]` f32, N a multiple of 4, C `[M, N]` of any float type. */
+export function sumParts(
+  plan: Plan,
+  label: string,
+  { parts, c }: { parts: Tensor; c: Tensor },
+): void {
+  addParts(plan, label, {
+    partial: parts,
+    c: matrix(c),
+    constants: { LAYOUT: "nn", EPILOGUE: "none" },
+    outputs: { c: write(c) },
   });
 }
