@@ -303,12 +303,15 @@ Deno.test("ETHOS fused spreads the experts of few tokens over workgroups, also w
     routing_heads: 5,
     top_k: 8,
   };
-  for (
-    const [tokens, restrict] of [[37, {}], [32, {}], [3, { max_binding_bytes: 40 * 256 }]] as const
-  ) {
+  // Each kernel takes a software adapter seconds to compile: what can vary does so at once.
+  const cases = [
+    { tokens: 37, d_context: 0, restrict: {} },
+    { tokens: 32, d_context: 4, restrict: {} },
+    { tokens: 3, d_context: 0, restrict: { max_binding_bytes: 40 * 256 } },
+  ];
+  for (const { tokens, d_context, restrict } of cases) {
     const gpu = await openTestGpu({ software: false, ...restrict });
-    await checkReference(gpu, config, { tokens, seed: 43 + tokens });
-    await checkReference(gpu, { ...config, d_context: 4 }, { tokens, seed: 44 + tokens });
+    await checkReference(gpu, { ...config, d_context }, { tokens, seed: 43 + tokens });
   }
 });
 
