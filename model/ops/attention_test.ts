@@ -3,7 +3,7 @@ import { WEBGPU_DEFAULTS } from "../gpu/capabilities.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { type AskedQuestion, Plan } from "../gpu/plan.ts";
 import { type DType, Tensor } from "../gpu/tensor.ts";
-import { openTestGpu } from "../gpu/testing.ts";
+import { openTestGpu, testRuntime } from "../gpu/testing.ts";
 import { attentionBackward, attentionForward, type AttentionSizes } from "./attention.ts";
 import { type AttentionOptions, type BlockShape, chooseAttention } from "./attention_kernels.ts";
 import { matrixUnit } from "./matrix_unit.ts";
@@ -287,10 +287,12 @@ Deno.test("scores go to memory through tiles in both passes, where widths are wh
     ...storedForward(parts, turned),
     ...stored(parts, turned),
   ];
-  // Three tiles and two; a last one that is not full, of which a vec4 of queries is.
+  // Three tiles and two; a last one that is not full, of which a vec4 of queries is. SwiftShader takes many times as long for a kernel as llvmpipe: on it, fewer
+  // stand for all.
+  const many = testRuntime() === "deno";
   const odd = { batch: 2, length: 384, heads: 3, d_nope: 64, d_rope: 64, d_v: 64 };
-  assertEquals((await check(gpu, odd, { scores: "stored" })).kernels, through(1));
-  for (const length of [256, 264, 392]) {
+  if (many) assertEquals((await check(gpu, odd, { scores: "stored" })).kernels, through(1));
+  for (const length of many ? [256, 264, 392] : [264]) {
     const sizes = { batch: 1, length, heads: 2, ...widths };
     assertEquals((await check(gpu, sizes, { scores: "stored" })).kernels, through(1));
   }
@@ -332,7 +334,7 @@ Deno.test("products over stored scores take two tiles at once where there are ma
   // Which takes more workgroup memory than a software adapter has.
   const high = gpu.capabilities.max_workgroup_bytes >= 40 << 10;
   assertEquals(tiles.at(-1), ["gemm_tiled", high ? 256 : 128]);
-  await check(gpu, sizes, { scores: "stored" });
+  if (testRuntime() === "deno") await check(gpu, sizes, { scores: "stored" });
 });
 
 Deno.test("halves in whole blocks, on matrix units where the device has them", async () => {
