@@ -1,7 +1,7 @@
 // Exponentials of causal attention's scores through tiles, forward: for keys j and queries i ≥ j
 // shares[j][i] = exp(scale · k_j q_i − maxima of the tile)    and zeros for later keys of a tile on the diagonal.
 //
-// q, keys [heads·(NOPE+ROPE), tokens]: turned, so that both operands are K-major, rows `lda` loads apart. shares: a square for each pair whose rows are keys and
+// q, keys [heads·(NOPE+ROPE), tokens]: turned, so that both operands are K-major, rows `lda` and `ldb` loads apart. shares: a square for each pair whose rows are keys and
 // whose columns are queries, as the product with the values takes it; rows `ldc` vec4s apart. maxima, sums [pairs, tiles of keys, queries]: of each tile, the
 // largest score of a query and the sum of its exponentials, which attention_merge.wgsl makes those of the whole row. Steps as in gemm_steps.wgsl, tiles and
 // pairs as in gemm_tile.wgsl ("below", keys and queries exchanged). WIDTH: terms of the sum, a multiple of 2·STEP.
@@ -10,37 +10,18 @@
 
 const LOWEST = -3.0e38f;
 
-{% macro fetch(base) %}
-{{ fetch_operand("keys", false, loads_a, load_a, TYPE_A, TILE_M, "params.lda", base, false) }}
-{{ fetch_operand("q", false, loads_b, load_b, TYPE_B, TILE_N, "params.lda", base, false) }}
-{% endmacro %}
-{% macro put(buffer) %}
-{{ put_operand("keys", "tile_a", false, loads_a, load_a, TYPE_A, TILE_M, buffer) }}
-{{ put_operand("q", "tile_b", false, loads_b, load_b, TYPE_B, TILE_N, buffer) }}
-{% endmacro %}
 @compute @workgroup_size({{ invocations }})
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
 {{ own_tile("left", "top") }}
 {{ own_fragment() }}
   let keys_start = a_start;
   let q_start = b_start;
-{{ begin_operand("keys", false, loads_a, load_a, TYPE_A, TILE_M, "top", "params.lda", "params.m") }}
-{{ begin_operand("q", false, loads_b, load_b, TYPE_B, TILE_N, "left", "params.lda", "params.n") }}
-{{ fetch("0u") }}
-{{ put("0") }}
+{{ begin_operand("keys", "a", "top") }}
+{{ begin_operand("q", "b", "left") }}
+{{ fetch_both("keys", "q", "0u") }}
+{{ put_both("keys", "q", "0") }}
   workgroupBarrier();
-  for (var base = 0u; base < WIDTH; base += 2u * STEP) {
-{{ fetch("(base + STEP)") }}
-{{ multiply("0") }}
-{{ put("1") }}
-    workgroupBarrier();
-    if (base + 2u * STEP < WIDTH) {
-{{ fetch("(base + 2u * STEP)") }}
-    }
-{{ multiply("1") }}
-{{ put("0") }}
-    workgroupBarrier();
-  }
+{{ add_all("keys", "q", "WIDTH") }}
 
   let columns4 = (params.n + 3u) / 4u;
 {% for c in range(quads_n) %}

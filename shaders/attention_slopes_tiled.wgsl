@@ -1,7 +1,7 @@
 // Shares of causal attention and the gradients of its scores through tiles, for the products of attention_stored.ts: for queries i and keys j ≤ i
 // shares = exp(scale · q kᵀ − log_sum)    slopes = scale · shares ∘ (d_o vᵀ − delta)    and zeros for later keys of a tile on the diagonal.
 //
-// q, keys [heads·(NOPE+ROPE), tokens], kv [heads·(NOPE+V), tokens], d_o [heads·V, tokens]: turned, so that every operand is K-major, their rows `lda` loads apart.
+// q, keys [heads·(NOPE+ROPE), tokens], kv [heads·(NOPE+V), tokens], d_o [heads·V, tokens]: turned, so that every operand is K-major, their rows `lda` and `ldb` loads apart.
 // log_sum, delta [heads, T]. shares, slopes: squares of length × length for each pair, rows `ldc` vec4s apart. Steps as in gemm_steps.wgsl, tiles and pairs as
 // in gemm_tile.wgsl ("below"). WIDTH, VALUES: terms of the two sums, multiples of 2·STEP.
 //
@@ -9,14 +9,6 @@
 // set. The second product's first step is fetched during the last one of the first. Products over these squares take 256 rows at once: what is beyond the
 // diagonal in that, a tile of shares beside every other tile on it, becomes zero.
 
-{% macro fetch(a, b, base) %}
-{{ fetch_operand(a, false, loads_a, load_a, TYPE_A, TILE_M, "params.lda", base, false) }}
-{{ fetch_operand(b, false, loads_b, load_b, TYPE_B, TILE_N, "params.lda", base, false) }}
-{% endmacro %}
-{% macro put(a, b, buffer) %}
-{{ put_operand(a, "tile_a", false, loads_a, load_a, TYPE_A, TILE_M, buffer) }}
-{{ put_operand(b, "tile_b", false, loads_b, load_b, TYPE_B, TILE_N, buffer) }}
-{% endmacro %}
 @compute @workgroup_size({{ invocations }})
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
 {{ own_tile("top", "left") }}
@@ -25,31 +17,14 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let keys_start = b_start;
   let d_o_start = params.d_o_start + sequence * params.a_sequence + head * params.d_o_head;
   let kv_start = params.kv_start + sequence * params.a_sequence + head * params.kv_head;
-{{ begin_operand("q", false, loads_a, load_a, TYPE_A, TILE_M, "top", "params.lda", "params.m") }}
-{{ begin_operand("keys", false, loads_b, load_b, TYPE_B, TILE_N, "left", "params.lda", "params.n") }}
-{{ begin_operand("d_o", false, loads_a, load_a, TYPE_A, TILE_M, "top", "params.lda", "params.m") }}
-{{ begin_operand("kv", false, loads_b, load_b, TYPE_B, TILE_N, "left", "params.lda", "params.n") }}
-{{ fetch("q", "keys", "0u") }}
-{{ put("q", "keys", "0") }}
+{{ begin_operand("q", "a", "top") }}
+{{ begin_operand("keys", "b", "left") }}
+{{ begin_operand("d_o", "a", "top") }}
+{{ begin_operand("kv", "b", "left") }}
+{{ fetch_both("q", "keys", "0u") }}
+{{ put_both("q", "keys", "0") }}
   workgroupBarrier();
-  for (var base = 0u; base < WIDTH; base += 2u * STEP) {
-{{ fetch("q", "keys", "(base + STEP)") }}
-{{ multiply("0") }}
-{{ put("q", "keys", "1") }}
-    workgroupBarrier();
-    if (base + 2u * STEP < WIDTH) {
-{{ fetch("q", "keys", "(base + 2u * STEP)") }}
-    } else {
-{{ fetch("d_o", "kv", "0u") }}
-    }
-{{ multiply("1") }}
-    if (base + 2u * STEP < WIDTH) {
-{{ put("q", "keys", "0") }}
-    } else {
-{{ put("d_o", "kv", "0") }}
-    }
-    workgroupBarrier();
-  }
+{{ add_all("q", "keys", "WIDTH", "d_o", "kv") }}
 
   let columns4 = (params.n + 3u) / 4u;
 {% for i in range(quads_m) %}
@@ -78,18 +53,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for r in range(FRAGMENT_M) %}{% for c in range(quads_n) %}
   c{{ r }}_{{ c }} = vec4f();
 {% endfor %}{% endfor %}
-  for (var base = 0u; base < VALUES; base += 2u * STEP) {
-{{ fetch("d_o", "kv", "(base + STEP)") }}
-{{ multiply("0") }}
-{{ put("d_o", "kv", "1") }}
-    workgroupBarrier();
-    if (base + 2u * STEP < VALUES) {
-{{ fetch("d_o", "kv", "(base + 2u * STEP)") }}
-    }
-{{ multiply("1") }}
-{{ put("d_o", "kv", "0") }}
-    workgroupBarrier();
-  }
+{{ add_all("d_o", "kv", "VALUES") }}
 {% for i in range(quads_m) %}
   // Four rows at a time: no load overtakes a store.
   {

@@ -24,29 +24,35 @@ var<workgroup> tile_b: array<array<array<vec4f, TILE_N / 4u>, STEP>, 2>;
 {% set load_b = 8 if TYPE_B == "vec4u" else 4 %}
 {% set loads_a = TILE_M * STEP // invocations // load_a %}
 {% set loads_b = TILE_N * STEP // invocations // load_b %}
+{# Operands have a name, that of their binding, and a side: "a" or "b". #}
+{% set of_a = {"turned": turned_a, "load": load_a, "loads": loads_a, "type": TYPE_A, "tile": TILE_M, "size": "params.m"} %}
+{% set of_b = {"turned": turned_b, "load": load_b, "loads": loads_b, "type": TYPE_B, "tile": TILE_N, "size": "params.n"} %}
 {# What was loaded as vec4s of f32, the p-th of it. #}
 {% macro wide(type, value, p) %}{% if type == "vec4u" %}vec4f(unpack2x16float({{ value }}[{{ 2 * p }}]), unpack2x16float({{ value }}[{{ 2 * p + 1 }}])){% elif type == "vec2u" %}vec4f(unpack2x16float({{ value }}.x), unpack2x16float({{ value }}.y)){% elif type == "vec4f" %}{{ value }}{% else %}vec4f({{ value }}){% endif %}{% endmacro %}
 {# Where an invocation reads at K = 0. Rows and columns beyond the matrix repeat the last ones; what they give is not stored. #}
-{% macro begin_operand(name, turned, loads, load, type, tile, first, ld, size) %}
-{% for i in range(loads) %}
-  var next_{{ name }}{{ i }}: {{ type }};
+{% macro begin_operand(name, side, first) %}
+{% set of = of_a if side == "a" else of_b %}
+{% set ld = "params.ld" ~ side %}
+{% for i in range(of.loads) %}
+  var next_{{ name }}{{ i }}: {{ of.type }};
   let item_{{ name }}{{ i }} = lane + {{ i * invocations }}u;
-{% if turned %}
-  let from_{{ name }}{{ i }} = {{ name }}_start + min({{ first }} + item_{{ name }}{{ i }} / {{ STEP // load }}u, {{ size }} - 1u) * {{ ld }} + item_{{ name }}{{ i }} % {{ STEP // load }}u;
+{% if of.turned %}
+  let from_{{ name }}{{ i }} = {{ name }}_start + min({{ first }} + item_{{ name }}{{ i }} / {{ STEP // of.load }}u, {{ of.size }} - 1u) * {{ ld }} + item_{{ name }}{{ i }} % {{ STEP // of.load }}u;
 {% else %}
-  let from_{{ name }}{{ i }} = {{ name }}_start + item_{{ name }}{{ i }} / {{ tile // load }}u * {{ ld }} + min({{ first }} / {{ load }}u + item_{{ name }}{{ i }} % {{ tile // load }}u, ({{ size }} - 1u) / {{ load }}u);
+  let from_{{ name }}{{ i }} = {{ name }}_start + item_{{ name }}{{ i }} / {{ of.tile // of.load }}u * {{ ld }} + min({{ first }} / {{ of.load }}u + item_{{ name }}{{ i }} % {{ of.tile // of.load }}u, ({{ of.size }} - 1u) / {{ of.load }}u);
 {% endif %}
 {% endfor %}
 {% endmacro %}
-{# Takes this invocation's part of one step into registers; where `terms` are said, what lies beyond so many counts as zero. #}
-{% macro fetch_operand(name, turned, loads, load, type, tile, ld, base, terms) %}
-{% set move = base ~ (" / " ~ load ~ "u" if turned else " * " ~ ld) %}
-{% for i in range(loads) %}
-{% if terms %}
+{# Takes this invocation's part of one step into registers; in the last one, what lies beyond the sum counts as zero. #}
+{% macro fetch_operand(name, side, base, last) %}
+{% set of = of_a if side == "a" else of_b %}
+{% set move = base ~ (" / " ~ of.load ~ "u" if of.turned else " * params.ld" ~ side) %}
+{% for i in range(of.loads) %}
+{% if last %}
     {
       let item = lane + {{ i * invocations }}u;
-      let inside = {{ base }} + {{ load ~ "u * (item % " ~ (STEP // load) ~ "u)" if turned else "item / " ~ (tile // load) ~ "u" }} < {{ terms }};
-      next_{{ name }}{{ i }} = select({{ type }}(), {{ name }}[select(0u, from_{{ name }}{{ i }} + {{ move }}, inside)], inside);
+      let inside = {{ base }} + {{ of.load ~ "u * (item % " ~ (STEP // of.load) ~ "u)" if of.turned else "item / " ~ (of.tile // of.load) ~ "u" }} < params.k;
+      next_{{ name }}{{ i }} = select({{ of.type }}(), {{ name }}[select(0u, from_{{ name }}{{ i }} + {{ move }}, inside)], inside);
     }
 {% else %}
     next_{{ name }}{{ i }} = {{ name }}[from_{{ name }}{{ i }} + {{ move }}];
@@ -54,20 +60,21 @@ var<workgroup> tile_b: array<array<array<vec4f, TILE_N / 4u>, STEP>, 2>;
 {% endfor %}
 {% endmacro %}
 {# Puts what was fetched into a tile, times the vec4s named so where there are factors. Numbers of one row of an operand that is turned go to as many rows of its tile. #}
-{% macro put_operand(name, tiles, turned, loads, load, type, tile, buffer, factor) %}
-{% for i in range(loads) %}
+{% macro put_operand(name, side, buffer, factor) %}
+{% set of = of_a if side == "a" else of_b %}
+{% for i in range(of.loads) %}
   {
     let item = lane + {{ i * invocations }}u;
-{% for p in range(load // 4) %}
-    let v{{ p }} = {{ wide(type, "next_" ~ name ~ i, p) }}{{ " * " ~ factor ~ p if factor }};
-{% if turned %}
-    let row{{ p }} = item / {{ STEP // load }}u;
-    let k{{ p }} = item % {{ STEP // load }}u * {{ load }}u + {{ 4 * p }}u;
+{% for p in range(of.load // 4) %}
+    let v{{ p }} = {{ wide(of.type, "next_" ~ name ~ i, p) }}{{ " * " ~ factor ~ p if factor }};
+{% if of.turned %}
+    let row{{ p }} = item / {{ STEP // of.load }}u;
+    let k{{ p }} = item % {{ STEP // of.load }}u * {{ of.load }}u + {{ 4 * p }}u;
 {% for j in range(4) %}
-    {{ tiles }}[{{ buffer }}][k{{ p }} + {{ j }}u][row{{ p }} / 4u][row{{ p }} % 4u] = v{{ p }}[{{ j }}];
+    tile_{{ side }}[{{ buffer }}][k{{ p }} + {{ j }}u][row{{ p }} / 4u][row{{ p }} % 4u] = v{{ p }}[{{ j }}];
 {% endfor %}
 {% else %}
-    {{ tiles }}[{{ buffer }}][item / {{ tile // load }}u][item % {{ tile // load }}u * {{ load // 4 }}u + {{ p }}u] = v{{ p }};
+    tile_{{ side }}[{{ buffer }}][item / {{ of.tile // of.load }}u][item % {{ of.tile // of.load }}u * {{ of.load // 4 }}u + {{ p }}u] = v{{ p }};
 {% endif %}
 {% endfor %}
   }
@@ -96,4 +103,40 @@ var<workgroup> tile_b: array<array<array<vec4f, TILE_N / 4u>, STEP>, 2>;
 {% for r in range(FRAGMENT_M) %}{% for c in range(quads_n) %}
   var c{{ r }}_{{ c }} = vec4f();
 {% endfor %}{% endfor %}
+{% endmacro %}
+{# For sums of whole pairs of steps. Takes the parts of a step of both operands, and puts them into their tiles. #}
+{% macro fetch_both(a, b, base) %}
+{{ fetch_operand(a, "a", base, false) }}
+{{ fetch_operand(b, "b", base, false) }}
+{% endmacro %}
+{% macro put_both(a, b, buffer) %}
+{{ put_operand(a, "a", buffer) }}
+{{ put_operand(b, "b", buffer) }}
+{% endmacro %}
+{# Adds all terms of a sum whose first step is in the tiles. Where other operands come next, their first step is there afterwards: it is fetched during the last one. #}
+{% macro add_all(a, b, terms, next_a, next_b) %}
+  for (var base = 0u; base < {{ terms }}; base += 2u * STEP) {
+{{ fetch_both(a, b, "(base + STEP)") }}
+{{ multiply("0") }}
+{{ put_both(a, b, "1") }}
+    workgroupBarrier();
+    if (base + 2u * STEP < {{ terms }}) {
+{{ fetch_both(a, b, "(base + 2u * STEP)") }}
+{% if next_a %}
+    } else {
+{{ fetch_both(next_a, next_b, "0u") }}
+{% endif %}
+    }
+{{ multiply("1") }}
+{% if next_a %}
+    if (base + 2u * STEP < {{ terms }}) {
+{{ put_both(a, b, "0") }}
+    } else {
+{{ put_both(next_a, next_b, "0") }}
+    }
+{% else %}
+{{ put_both(a, b, "0") }}
+{% endif %}
+    workgroupBarrier();
+  }
 {% endmacro %}

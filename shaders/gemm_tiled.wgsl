@@ -17,23 +17,23 @@
   }
 {% endif %}
   if ({{ base }} + STEP <= params.k) {
-{{ fetch_operand("a", turned_a, loads_a, load_a, TYPE_A, TILE_M, "params.lda", base, false) }}
-{{ fetch_operand("b", turned_b, loads_b, load_b, TYPE_B, TILE_N, "params.ldb", base, false) }}
+{{ fetch_operand("a", "a", base, false) }}
+{{ fetch_operand("b", "b", base, false) }}
   } else {
-{{ fetch_operand("a", turned_a, loads_a, load_a, TYPE_A, TILE_M, "params.lda", base, "params.k") }}
-{{ fetch_operand("b", turned_b, loads_b, load_b, TYPE_B, TILE_N, "params.ldb", base, "params.k") }}
+{{ fetch_operand("a", "a", base, true) }}
+{{ fetch_operand("b", "b", base, true) }}
   }
 {% endmacro %}
 {% macro put(buffer) %}
-{{ put_operand("a", "tile_a", turned_a, loads_a, load_a, TYPE_A, TILE_M, buffer, "factor" if FACTORS) }}
-{{ put_operand("b", "tile_b", turned_b, loads_b, load_b, TYPE_B, TILE_N, buffer) }}
+{{ put_operand("a", "a", buffer, "factor" if FACTORS) }}
+{{ put_operand("b", "b", buffer) }}
 {% endmacro %}
 @compute @workgroup_size({{ invocations }})
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
 {{ own_tile("top", "left") }}
 {{ own_fragment() }}
-{{ begin_operand("a", turned_a, loads_a, load_a, TYPE_A, TILE_M, "top", "params.lda", "params.m") }}
-{{ begin_operand("b", turned_b, loads_b, load_b, TYPE_B, TILE_N, "left", "params.ldb", "params.n") }}
+{{ begin_operand("a", "a", "top") }}
+{{ begin_operand("b", "b", "left") }}
 {% if FACTORS %}
   // All loads of an invocation are of the same columns.
   let factors_at = pair * params.factors_pair + min(top / {{ load_a }}u + lane % {{ TILE_M // load_a }}u, (params.m - 1u) / {{ load_a }}u) * {{ load_a // 4 }}u;

@@ -44,9 +44,6 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   if (lane < {{ half }}u * COLUMNS4) { sums[lane] += sums[lane + {{ half }}u * COLUMNS4]; }
   workgroupBarrier();
 {% endfor %}
-  let own = lane;
-  if (own >= COLUMNS4 || first4 + own >= columns4) { return; }
-  let product = sums[own];
 {% else %}
   let share = lane % SHARE;
   let row = min(4u * first4 + lane / SHARE, params.n - 1u);
@@ -68,10 +65,13 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   if (share < {{ half }}u) { sums[lane] += sums[lane + {{ half }}u]; }
   workgroupBarrier();
 {% endfor %}
-  let own = lane;
-  if (own >= COLUMNS4 || first4 + own >= columns4) { return; }
-  let product = vec4f(sums[4u * own * SHARE], sums[(4u * own + 1u) * SHARE], sums[(4u * own + 2u) * SHARE], sums[(4u * own + 3u) * SHARE]);
 {% endif %}
-  let at = params.c_start + first4 + own;
-  finish(at, 0u, first4 + own, product, beside(at), beside_row(0u));
+  if (lane >= COLUMNS4 || first4 + lane >= columns4) { return; }
+{% if LAYOUT == "nn" %}
+  let product = sums[lane];
+{% else %}
+  let product = vec4f({% for i in range(4) %}sums[(4u * lane + {{ i }}u) * SHARE]{{ ", " if i < 3 }}{% endfor %});
+{% endif %}
+  let at = params.c_start + first4 + lane;
+  finish(at, 0u, first4 + lane, product, beside(at), beside_row(0u));
 }

@@ -27,7 +27,7 @@ import {
   type HeadWidths,
   LANES,
 } from "./attention_kernels.ts";
-import { storedPairs } from "./attention_pairs.ts";
+import { type StoredPairs, storedPairs } from "./attention_pairs.ts";
 import { storedBackward } from "./attention_stored.ts";
 import { storedForward } from "./attention_stored_forward.ts";
 import { scoreTiles } from "./attention_tiled_scores.ts";
@@ -84,9 +84,7 @@ export function attentionForward(
   const { capabilities } = plan.gpu;
   const dtype = commonType(q, kv, kr);
   const { scores = sizes.length >= STORED_LENGTH ? "stored" : "recomputed" } = operands;
-  const stored = scores === "recomputed" || operands.blocks
-    ? undefined
-    : storedPairs(capabilities, sizes, dtype);
+  const stored = storedBy(plan, { ...operands, scores }, dtype);
   const tiles = stored && scoreTiles(capabilities, sizes, q.dtype);
   if (tiles) {
     storedForward(plan, label, { ...operands, stored, tiles });
@@ -112,6 +110,17 @@ export function attentionForward(
     },
     products: sizes.d_nope + sizes.d_rope + sizes.d_v,
   });
+}
+
+/** How many scores are stored at a time, where there is room and nothing else is preferred. */
+function storedBy(
+  plan: Plan,
+  { sizes, scores, blocks }: { sizes: AttentionSizes } & AttentionOptions,
+  dtype: DType | undefined,
+): StoredPairs | undefined {
+  return scores === "recomputed" || blocks
+    ? undefined
+    : storedPairs(plan.gpu.capabilities, sizes, dtype);
 }
 
 /** Asks for the shape of the blocks of a forward pass, where it is made of blocks. */
@@ -151,7 +160,7 @@ export function attentionBackward(
   label: string,
   operands: AttentionBackward & AttentionOptions,
 ): void {
-  const { sizes, q, kv, kr, o, log_sum, d_o, d_q, d_kv, d_kr, blocks, scores } = operands;
+  const { sizes, q, kv, kr, o, log_sum, d_o, d_q, d_kv, d_kr, blocks } = operands;
   checkShapes(label, operands);
   const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
   const tokens = batch * length;
@@ -168,9 +177,7 @@ export function attentionBackward(
     flops: 2 * tokens * heads * d_v,
   });
   const dtype = commonType(q, kv, kr, d_o);
-  const stored = scores === "recomputed" || blocks
-    ? undefined
-    : storedPairs(plan.gpu.capabilities, sizes, dtype);
+  const stored = storedBy(plan, operands, dtype);
   if (stored) {
     storedBackward(plan, label, { ...operands, delta, stored });
     return;

@@ -28,7 +28,7 @@ import type { AttentionSizes } from "./attention.ts";
 import { turnedPays } from "./attention_keys.ts";
 import { type Part, places } from "./attention_pairs.ts";
 import { type GpuKernel, gpuKernel, SQUARE_TILE } from "./gemm_kernels.ts";
-import type { PairedMatrix, PairedRows } from "./gemm_paired.ts";
+import { type PairedMatrix, placePaired, tilesBelow } from "./gemm_paired.ts";
 
 /** Rows of the blocks on the diagonal of these shares which hold zeros beyond it: two tiles. */
 export const WHOLE_ROWS = 2 * SQUARE_TILE;
@@ -63,6 +63,10 @@ interface TurnedTensors {
   readonly tiles: GpuKernel;
   /** `[heads·(nope+rope), T]` each. */
   readonly turned: Readonly<Record<"q" | "keys", Tensor>>;
+  /** A square for each pair. */
+  readonly shares: Tensor;
+  /** `[heads, T]`, f32. */
+  readonly log_sum: Tensor;
 }
 
 /** Records a part's shares and slopes, squares whose rows are queries, of `turned` values `[heads·(nope+v), T]` and gradients `[heads·v, T]`. */
@@ -72,9 +76,7 @@ export function slopesByTiles(
   part: Part,
   tensors: TurnedTensors & {
     readonly turned: Readonly<Record<"q" | "keys" | "kv" | "d_o", Tensor>>;
-    readonly log_sum: Tensor;
     readonly delta: Tensor;
-    readonly shares: Tensor;
     readonly slopes: Tensor;
   },
 ): void {
@@ -86,26 +88,26 @@ export function slopesByTiles(
   const d_o = place.turned(turned.d_o, d_v);
   const kv = place.turned(turned.kv, d_nope + d_v, d_v, d_nope);
   const bind = binder(lanes);
+  const call = scoresCall(part, tensors, {
+    a: place.turned(turned.q, qk),
+    b: place.turned(turned.keys, qk),
+    terms: qk + d_v,
+    // Shares are written and read again, slopes written.
+    squares: 3,
+  });
   plan.dispatch({
-    ...scoresCall(part, tensors, {
-      name: "attention_slopes_tiled",
-      a: place.turned(turned.q, qk),
-      b: place.turned(turned.keys, qk),
-      c: place.square(shares),
-      rows: place.rows(log_sum),
-      terms: qk + d_v,
-      squares: 3,
-    }, {
-      constants: { VALUES: d_v },
-      params: {
-        d_o_start: d_o.start / lanes,
-        d_o_head: d_o.head / lanes,
-        kv_start: kv.start / lanes,
-        kv_head: kv.head / lanes,
-      },
-    }),
+    ...call,
     label: `${label}.slopes`,
+    name: "attention_slopes_tiled",
     source: tileSource + stepsSource + slopesSource,
+    constants: { ...call.constants, VALUES: d_v },
+    params: {
+      ...call.params,
+      d_o_start: d_o.start / lanes,
+      d_o_head: d_o.head / lanes,
+      kv_start: kv.start / lanes,
+      kv_head: kv.head / lanes,
+    },
     bindings: {
       q: bind(turned.q),
       keys: bind(turned.keys),
@@ -119,12 +121,6 @@ export function slopesByTiles(
   });
 }
 
-/** Maxima and sums of each tile's exponentials `[pairs, tiles, length]`. */
-export interface TileStatistics {
-  readonly maxima: Tensor;
-  readonly sums: Tensor;
-}
-
 /**
  * Records a part's exponentials, a square whose rows are keys, and the logarithms of its rows' sums `[heads, T]`. Leaves in `maxima` the factors that make shares
  * of the exponentials.
@@ -133,9 +129,10 @@ export function sharesByTiles(
   plan: Plan,
   label: string,
   part: Part,
-  tensors: TurnedTensors & TileStatistics & {
-    readonly shares: Tensor;
-    readonly log_sum: Tensor;
+  tensors: TurnedTensors & {
+    /** Of each tile's exponentials `[pairs, tiles, length]`, f32. */
+    readonly maxima: Tensor;
+    readonly sums: Tensor;
   },
 ): void {
   const { sizes, turned, tiles, shares, maxima, sums, log_sum } = tensors;
@@ -143,18 +140,15 @@ export function sharesByTiles(
   const qk = d_nope + d_rope;
   const place = places(part, sizes);
   const bind = binder(tiles.lanes_a);
-  const rows = place.rows(log_sum);
   plan.dispatch({
     ...scoresCall(part, tensors, {
-      name: "attention_shares_tiled",
       a: place.turned(turned.keys, qk),
       b: place.turned(turned.q, qk),
-      c: place.square(shares),
-      rows,
       terms: qk,
       squares: 1,
-    }, {}),
+    }),
     label: `${label}.shares`,
+    name: "attention_shares_tiled",
     source: tileSource + stepsSource + sharesSource,
     bindings: {
       keys: bind(turned.keys),
@@ -165,6 +159,7 @@ export function sharesByTiles(
     },
   });
   const { sequences, heads } = part.pairs;
+  const rows = place.rows(log_sum);
   const width4 = shares.width / 4;
   plan.dispatch({
     label: `${label}.merge`,
@@ -188,67 +183,41 @@ export function sharesByTiles(
   });
 }
 
-/** Operands of a call that computes scores: `terms` products for each, of which `squares` read or write squares of them. */
-interface ScoresOperands {
-  readonly name: string;
-  readonly a: PairedMatrix;
-  readonly b: PairedMatrix;
-  readonly c: PairedMatrix;
-  readonly rows: PairedRows;
-  readonly terms: number;
-  readonly squares: number;
-}
-
-/** What both calls have in common. */
+/** What both calls have in common: `terms` products for each score, of which `squares` read or write squares of them. */
 function scoresCall(
   part: Part,
-  { sizes, tiles }: TurnedTensors,
-  { name, a, b, c, rows, terms, squares }: ScoresOperands,
-  more: { constants?: Record<string, number>; params?: Record<string, number> },
+  { sizes, tiles, shares, log_sum }: TurnedTensors,
+  { terms, squares, ...operands }: {
+    readonly a: PairedMatrix;
+    readonly b: PairedMatrix;
+    readonly terms: number;
+    readonly squares: number;
+  },
 ) {
   const { length, d_nope, d_rope } = sizes;
-  const { sequences, heads } = part.pairs;
-  const pairs = sequences * heads;
-  const { lanes_a: lanes, kernel } = tiles;
-  const down = Math.ceil(length / SQUARE_TILE);
+  const { pairs } = part;
+  const count = pairs.sequences * pairs.heads;
+  const place = places(part, sizes);
+  const layout = "tn";
+  const c = place.square(shares);
+  const { params } = placePaired(
+    { ...operands, c, layout, pairs, rows: place.rows(log_sum) },
+    tiles,
+  );
   const half = length * (length + 1) / 2;
+  const qk = d_nope + d_rope;
   return {
-    name,
     constants: {
-      LAYOUT: "tn",
+      LAYOUT: layout,
       PAIRED: "below",
       SPLIT: false,
-      ...kernel.constants,
-      WIDTH: d_nope + d_rope,
-      ...more.constants,
+      ...tiles.kernel.constants,
+      WIDTH: qk,
     },
-    params: {
-      m: length,
-      n: length,
-      k: d_nope + d_rope,
-      lda: a.stride / lanes,
-      ldc: c.stride / 4,
-      pairs,
-      heads,
-      a_start: a.start / lanes,
-      a_sequence: a.sequence / lanes,
-      a_head: a.head / lanes,
-      b_start: b.start / lanes,
-      b_sequence: b.sequence / lanes,
-      b_head: b.head / lanes,
-      c_start: c.start / 4,
-      c_sequence: c.sequence / 4,
-      c_head: c.head / 4,
-      s_start: rows.start,
-      s_sequence: rows.sequence,
-      s_head: rows.head,
-      scale: f32(1 / Math.sqrt(d_nope + d_rope)),
-      ...more.params,
-    },
-    // The rows of tiles in twos that make whole ones together: see gemm_tile.wgsl.
-    workgroups: grid(pairs * Math.ceil(down / 2) * (down + 1)),
-    flops: 2 * terms * pairs * half,
-    bytes: pairs * BYTES[c.tensor.dtype] * (squares * half + 2 * terms * length),
+    params: { m: length, n: length, k: qk, ...params, scale: f32(1 / Math.sqrt(qk)) },
+    workgroups: grid(count * tilesBelow(Math.ceil(length / SQUARE_TILE))),
+    flops: 2 * terms * count * half,
+    bytes: count * BYTES[shares.dtype] * (squares * half + 2 * terms * length),
   };
 }
 

@@ -116,17 +116,14 @@ export function gpuKernel(capabilities: Capabilities, shape: ProductShape): GpuK
 /** Kernels that can compute a product and waste no more than half of their work on what lies beyond it, the rule's first. */
 export function gpuKernels(capabilities: Capabilities, shape: ProductShape): GpuKernel[] {
   const rule = gpuKernel(capabilities, shape);
-  if (shape.square) return [rule];
-  const { m, n, k, pairs = 1 } = shape;
+  const { m, n, k } = shape;
   const best = areaOf(shape, { tile_m: 64, tile_n: 64 });
   const fits = (tile: Tile) => areaOf(shape, tile) <= 1.5 * best;
   const more = rule.units
     ? [
       ...(n > NARROW ? [onMatrixUnits(capabilities, shape, NARROW)] : []),
       // Without the units only where there is little to compute.
-      ...(2 * m * n * k * pairs < LONG
-        ? [tiled(capabilities, shape, tileOf(capabilities, shape))]
-        : []),
+      ...(2 * m * n * k < LONG ? [tiled(capabilities, shape, tileOf(capabilities, shape))] : []),
     ]
     : tilesFor(capabilities, shape).filter(fits).map((tile) => tiled(capabilities, shape, tile));
   const others = more.filter((kernel) => kernel !== undefined)

@@ -8,7 +8,7 @@ import epilogueSource from "../../shaders/gemm_epilogue.wgsl" with { type: "text
 import { type Binding, f32, grid, read, readScalar, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import { BYTES, type Tensor } from "../gpu/tensor.ts";
-import { gpuKernel, type ProductShape, SQUARE_TILE } from "./gemm_kernels.ts";
+import { type GpuKernel, gpuKernel, type ProductShape, SQUARE_TILE } from "./gemm_kernels.ts";
 import { type Matrix, type Operands, operandShape, place, productSizes } from "./matrix.ts";
 
 /** Matrices of one shape inside a tensor, one for each sequence and head; the first one's place, and the others'. */
@@ -94,13 +94,10 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
   if (factors && (chosen.units || layout !== "tn")) {
     throw new RangeError(`${label}: only products tn without matrix units take factors`);
   }
-  const placed = place(product, chosen);
   const rows = epilogue && (epilogue.kind === "shares" ? epilogue.log_sum : epilogue.delta);
+  const { bindings, params } = placePaired({ ...product, rows }, chosen);
   const down = Math.ceil(m / tile_m);
-  /** The rows of tiles in twos that make whole ones together: see gemm_tile.wgsl. */
-  const tiles = causal === "below"
-    ? Math.ceil(down / 2) * (down + 1)
-    : down * Math.ceil(n / tile_n);
+  const tiles = causal === "below" ? tilesBelow(down) : down * Math.ceil(n / tile_n);
   /** Numbers of a square of shares on and below its diagonal. */
   const half = m * (m + 1) / 2;
   const square = causal === "below" ? c : a;
@@ -131,29 +128,51 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
       m,
       n,
       k,
-      ...placed.params,
-      pairs,
-      heads,
-      a_sequence: a.sequence / chosen.lanes_a,
-      a_head: a.head / chosen.lanes_a,
-      b_sequence: b.sequence / chosen.lanes_b,
-      b_head: b.head / chosen.lanes_b,
-      c_sequence: c.sequence / 4,
-      c_head: c.head / 4,
-      s_start: rows?.start ?? 0,
-      s_sequence: rows?.sequence ?? 0,
-      s_head: rows?.head ?? 0,
+      ...params,
       scale: f32(epilogue?.scale ?? 1),
       ...(factors && {
         factors_stride: a.stride / 4,
         factors_pair: Math.ceil(k / SQUARE_TILE) * a.stride / 4,
       }),
     },
-    bindings: { ...placed.bindings, ...outputs },
+    bindings: { ...bindings, ...outputs },
     workgroups: grid(pairs * tiles),
     flops: 2 * pairs * half * (causal === "below" ? k : n),
     bytes: pairs * bytes,
   });
+}
+
+/** Tiles on the diagonal and below it, where `down` of them make the diagonal: their rows in twos make whole ones together, see gemm_tile.wgsl. */
+export function tilesBelow(down: number): number {
+  return Math.ceil(down / 2) * (down + 1);
+}
+
+/** Operands as a kernel of paired tiles binds them, with where each pair's matrices and `rows` lie: what gemm_tile.wgsl takes. */
+export function placePaired(
+  product: Pick<PairedProduct, "a" | "b" | "c" | "layout" | "pairs"> & {
+    readonly rows: PairedRows | undefined;
+  },
+  kernel: Pick<GpuKernel, "lanes_a" | "lanes_b">,
+): ReturnType<typeof place> {
+  const { a, b, c, pairs: { sequences, heads }, rows } = product;
+  const { bindings, params } = place(product, kernel);
+  return {
+    bindings,
+    params: {
+      ...params,
+      pairs: sequences * heads,
+      heads,
+      a_sequence: a.sequence / kernel.lanes_a,
+      a_head: a.head / kernel.lanes_a,
+      b_sequence: b.sequence / kernel.lanes_b,
+      b_head: b.head / kernel.lanes_b,
+      c_sequence: c.sequence / 4,
+      c_head: c.head / 4,
+      s_start: rows?.start ?? 0,
+      s_sequence: rows?.sequence ?? 0,
+      s_head: rows?.head ?? 0,
+    },
+  };
 }
 
 /** Every pair's matrix has to be aligned for loads of eights. */

@@ -60,7 +60,6 @@ export function productWays(capabilities: Capabilities, shape: ProductShape): Pr
 /** What is taken where nobody measured. */
 export function ruleWay(capabilities: Capabilities, shape: ProductShape): ProductWay {
   const kernel = gpuKernel(capabilities, shape);
-  if (shape.pairs !== undefined) return way(kernel, 1, false);
   if (!turnPays(kernel, shape)) return way(kernel, splitsOf(kernel, shape), false);
   const turned = turnedShape(shape);
   const inner = gpuKernel(capabilities, turned);
@@ -92,14 +91,13 @@ function turnedShape(shape: ProductShape): ProductShape {
 
 /** Whether transposing first is among the ways: never on matrix units, which take every layout. */
 function mayTurn(kernels: readonly GpuKernel[], shape: ProductShape): boolean {
-  const { m, n, k, layout, pairs } = shape;
-  return pairs === undefined && layout !== "tn" && !kernels.some(({ units }) => units) &&
+  const { m, n, k, layout } = shape;
+  return layout !== "tn" && !kernels.some(({ units }) => units) &&
     2 * m * n * k >= TURNED_FLOPS && n >= TURNED_WIDTH && (layout === "nn" || m >= TURNED_WIDTH);
 }
 
 /** The rule's number of parts, and others around it: none, about half and about twice as many. */
 function splitCounts(kernel: GpuKernel, shape: ProductShape): number[] {
-  if (shape.pairs !== undefined) return [1];
   const rule = splitsOf(kernel, shape);
   const most = Math.max(1, mostSplits(shape.k));
   const whole = roundsOf(kernel, shape, 1);
