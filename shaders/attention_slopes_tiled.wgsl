@@ -5,70 +5,95 @@
 // log_sum, delta [heads, T]. shares, slopes: squares of length × length for each pair, rows `ldc` vec4s apart. Steps as in gemm_steps.wgsl, tiles and pairs as
 // in gemm_tile.wgsl ("below"). WIDTH, VALUES: terms of the two sums, multiples of 2·STEP.
 //
-// Two products one after the other with one set of sums: the shares go to memory between them and are read again at the end, since registers hold no second
-// set. The second product's first step is fetched during the last one of the first. Products over these squares take 256 rows at once: what is beyond the
-// diagonal in that, a tile of shares beside every other tile on it, becomes zero.
+// A workgroup computes CHAIN tiles one after the other, of each two products with one set of sums: the shares go to memory between them and are read again at the
+// end, since registers hold no second set. What comes next is fetched during the last step of each product. Products over these squares take 256 rows at once: what
+// is beyond the diagonal in that, a tile of shares beside every other tile on it, becomes zero.
 
+{# Where the operands of a tile's two products begin. #}
+{% macro aim_scores(place) %}
+      {
+        let sequence = {{ place }}.z / params.heads;
+        let head = {{ place }}.z % params.heads;
+{{ aim_operand("q", "a", "params.a_start + sequence * params.a_sequence + head * params.a_head", place ~ ".x * TILE_M") }}
+{{ aim_operand("keys", "b", "params.b_start + sequence * params.b_sequence + head * params.b_head", place ~ ".y * TILE_N") }}
+      }
+{% endmacro %}
+{% macro aim_slopes() %}
+{{ aim_operand("d_o", "a", "params.d_o_start + sequence * params.a_sequence + head * params.d_o_head", "top") }}
+{{ aim_operand("kv", "b", "params.kv_start + sequence * params.a_sequence + head * params.kv_head", "left") }}
+{% endmacro %}
 @compute @workgroup_size({{ invocations }})
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
-{{ own_tile("top", "left") }}
+  let down = (params.m + TILE_M - 1u) / TILE_M;
+  let number = workgroup_number(id, count) * CHAIN;
+  var place = tile_below(number, down);
+  // The whole workgroup leaves together, so the barriers below stay uniform.
+  if (place.z >= params.pairs) { return; }
 {{ own_fragment() }}
-  let q_start = a_start;
-  let keys_start = b_start;
-  let d_o_start = params.d_o_start + sequence * params.a_sequence + head * params.d_o_head;
-  let kv_start = params.kv_start + sequence * params.a_sequence + head * params.kv_head;
-{{ begin_operand("q", "a", "top") }}
-{{ begin_operand("keys", "b", "left") }}
-{{ begin_operand("d_o", "a", "top") }}
-{{ begin_operand("kv", "b", "left") }}
+{{ declare_operand("q", "a") }}
+{{ declare_operand("keys", "b") }}
+{{ declare_operand("d_o", "a") }}
+{{ declare_operand("kv", "b") }}
+{{ aim_scores("place") }}
 {{ fetch_both("q", "keys", "0u") }}
 {{ put_both("q", "keys", "0") }}
   workgroupBarrier();
-{{ add_all("q", "keys", "WIDTH", "d_o", "kv") }}
-
   let columns4 = (params.n + 3u) / 4u;
+  for (var tile = 1u; tile <= CHAIN; tile++) {
+    let following = tile_below(number + tile, down);
+    let more = tile < CHAIN && following.z < params.pairs;
+    let top = place.x * TILE_M;
+    let left = place.y * TILE_N;
+    let sequence = place.z / params.heads;
+    let head = place.z % params.heads;
+    let real = place.w == 0u;
+    let c_start = params.c_start + sequence * params.c_sequence + head * params.c_head;
+    let statistics = params.s_start + sequence * params.s_sequence + head * params.s_head;
+{{ add_all("q", "keys", "WIDTH", "d_o", "kv", aim_slopes(), "true") }}
 {% for i in range(quads_m) %}
-  let row{{ i }} = top + 4u * y + {{ i }}u * 4u * DOWN;
+    let row{{ i }} = top + 4u * y + {{ i }}u * 4u * DOWN;
 {% for r in range(4) %}
-  {
-    let row = row{{ i }} + {{ r }}u;
-    if (row < params.m) {
-      let of_row = log_sum[statistics + row];
+    {
+      let row = row{{ i }} + {{ r }}u;
+      if (row < params.m && real) {
+        let of_row = log_sum[statistics + row];
 {% for c in range(quads_n) %}
-      let column{{ c }} = left / 4u + x + {{ c }}u * ACROSS;
-      let share{{ c }} = exp(c{{ 4 * i + r }}_{{ c }} * params.scale - of_row);
-      if (column{{ c }} < columns4) {
-        store_shares(c_start + row * params.ldc + column{{ c }}, select(vec4f(), share{{ c }}, vec4u(0u, 1u, 2u, 3u) + 4u * column{{ c }} <= vec4u(row)));
-      }
+        let column{{ c }} = left / 4u + x + {{ c }}u * ACROSS;
+        let share{{ c }} = exp(c{{ 4 * i + r }}_{{ c }} * params.scale - of_row);
+        if (column{{ c }} < columns4) {
+          store_shares(c_start + row * params.ldc + column{{ c }}, select(vec4f(), share{{ c }}, vec4u(0u, 1u, 2u, 3u) + 4u * column{{ c }} <= vec4u(row)));
+        }
 {% endfor %}
-      if (top == left && top / TILE_M % 2u == 0u) {
+        if (top == left && top / TILE_M % 2u == 0u) {
 {% for c in range(quads_n) %}
-        if (column{{ c }} + TILE_N / 4u < columns4) { store_shares(c_start + row * params.ldc + column{{ c }} + TILE_N / 4u, vec4f()); }
+          if (column{{ c }} + TILE_N / 4u < columns4) { store_shares(c_start + row * params.ldc + column{{ c }} + TILE_N / 4u, vec4f()); }
 {% endfor %}
+        }
       }
     }
-  }
 {% endfor %}
 {% endfor %}
-{% for r in range(FRAGMENT_M) %}{% for c in range(quads_n) %}
-  c{{ r }}_{{ c }} = vec4f();
-{% endfor %}{% endfor %}
-{{ add_all("d_o", "kv", "VALUES") }}
+{{ clear_sums() }}
+{{ add_all("d_o", "kv", "VALUES", "q", "keys", aim_scores("following"), "more") }}
 {% for i in range(quads_m) %}
-  // Four rows at a time: no load overtakes a store.
-  {
+    // Four rows at a time: no load overtakes a store.
+    {
 {% for r in range(4) %}
-    let of_row{{ r }} = delta[statistics + min(row{{ i }} + {{ r }}u, params.m - 1u)];
+      let of_row{{ r }} = delta[statistics + min(row{{ i }} + {{ r }}u, params.m - 1u)];
 {% for c in range(quads_n) %}
-    let at{{ r }}_{{ c }} = c_start + (row{{ i }} + {{ r }}u) * params.ldc + left / 4u + x + {{ c }}u * ACROSS;
-    let share{{ r }}_{{ c }} = load_shares(at{{ r }}_{{ c }});
+      let at{{ r }}_{{ c }} = c_start + (row{{ i }} + {{ r }}u) * params.ldc + left / 4u + x + {{ c }}u * ACROSS;
+      let share{{ r }}_{{ c }} = load_shares(at{{ r }}_{{ c }});
 {% endfor %}
 {% endfor %}
 {% for r in range(4) %}{% for c in range(quads_n) %}
-    if (row{{ i }} + {{ r }}u < params.m && left / 4u + x + {{ c }}u * ACROSS < columns4) {
-      store_slopes(at{{ r }}_{{ c }}, params.scale * share{{ r }}_{{ c }} * (c{{ 4 * i + r }}_{{ c }} - of_row{{ r }}));
-    }
+      if (row{{ i }} + {{ r }}u < params.m && left / 4u + x + {{ c }}u * ACROSS < columns4 && real) {
+        store_slopes(at{{ r }}_{{ c }}, params.scale * share{{ r }}_{{ c }} * (c{{ 4 * i + r }}_{{ c }} - of_row{{ r }}));
+      }
 {% endfor %}{% endfor %}
-  }
+    }
 {% endfor %}
+    if (!more) { break; }
+    place = following;
+{{ clear_sums() }}
+  }
 }

@@ -29,18 +29,27 @@ var<workgroup> tile_b: array<array<array<vec4f, TILE_N / 4u>, STEP>, 2>;
 {% set of_b = {"turned": turned_b, "load": load_b, "loads": loads_b, "type": TYPE_B, "tile": TILE_N, "size": "params.n"} %}
 {# What was loaded as vec4s of f32, the p-th of it. #}
 {% macro wide(type, value, p) %}{% if type == "vec4u" %}vec4f(unpack2x16float({{ value }}[{{ 2 * p }}]), unpack2x16float({{ value }}[{{ 2 * p + 1 }}])){% elif type == "vec2u" %}vec4f(unpack2x16float({{ value }}.x), unpack2x16float({{ value }}.y)){% elif type == "vec4f" %}{{ value }}{% else %}vec4f({{ value }}){% endif %}{% endmacro %}
-{# Where an invocation reads at K = 0. Rows and columns beyond the matrix repeat the last ones; what they give is not stored. #}
-{% macro begin_operand(name, side, first) %}
+{# What an invocation keeps of an operand: where it reads, and what it read. #}
+{% macro declare_operand(name, side) %}
+{% set of = of_a if side == "a" else of_b %}
+{% for i in range(of.loads) %}
+  var from_{{ name }}{{ i }}: u32;
+  var next_{{ name }}{{ i }}: {{ of.type }};
+{% endfor %}
+{% endmacro %}
+{# Where it reads at K = 0, of the tile that begins at row or column `first` of the matrix at `start`. Rows and columns beyond the matrix repeat the last ones; what they give is not stored. #}
+{% macro aim_operand(name, side, start, first) %}
 {% set of = of_a if side == "a" else of_b %}
 {% set ld = "params.ld" ~ side %}
 {% for i in range(of.loads) %}
-  var next_{{ name }}{{ i }}: {{ of.type }};
-  let item_{{ name }}{{ i }} = lane + {{ i * invocations }}u;
+  {
+    let item = lane + {{ i * invocations }}u;
 {% if of.turned %}
-  let from_{{ name }}{{ i }} = {{ name }}_start + min({{ first }} + item_{{ name }}{{ i }} / {{ STEP // of.load }}u, {{ of.size }} - 1u) * {{ ld }} + item_{{ name }}{{ i }} % {{ STEP // of.load }}u;
+    from_{{ name }}{{ i }} = {{ start }} + min({{ first }} + item / {{ STEP // of.load }}u, {{ of.size }} - 1u) * {{ ld }} + item % {{ STEP // of.load }}u;
 {% else %}
-  let from_{{ name }}{{ i }} = {{ name }}_start + item_{{ name }}{{ i }} / {{ of.tile // of.load }}u * {{ ld }} + min({{ first }} / {{ of.load }}u + item_{{ name }}{{ i }} % {{ of.tile // of.load }}u, ({{ of.size }} - 1u) / {{ of.load }}u);
+    from_{{ name }}{{ i }} = {{ start }} + item / {{ of.tile // of.load }}u * {{ ld }} + min({{ first }} / {{ of.load }}u + item % {{ of.tile // of.load }}u, ({{ of.size }} - 1u) / {{ of.load }}u);
 {% endif %}
+  }
 {% endfor %}
 {% endmacro %}
 {# Takes this invocation's part of one step into registers; in the last one, what lies beyond the sum counts as zero. #}
@@ -97,11 +106,16 @@ var<workgroup> tile_b: array<array<array<vec4f, TILE_N / 4u>, STEP>, 2>;
 {% endmacro %}
 {# Which part of a tile an invocation computes, and its sums. #}
 {% macro own_fragment() %}
-  // 32 neighbours work on 8 × 4 fragments: they read fewer different numbers than 16 × 2 would.
-  let x = lane % 8u + lane / 32u % (ACROSS / 8u) * 8u;
-  let y = lane / 8u % 4u + lane / (4u * ACROSS) * 4u;
+  let x = lane % ACROSS;
+  let y = lane / ACROSS;
 {% for r in range(FRAGMENT_M) %}{% for c in range(quads_n) %}
   var c{{ r }}_{{ c }} = vec4f();
+{% endfor %}{% endfor %}
+{% endmacro %}
+{# Makes the sums those of nothing. #}
+{% macro clear_sums() %}
+{% for r in range(FRAGMENT_M) %}{% for c in range(quads_n) %}
+  c{{ r }}_{{ c }} = vec4f();
 {% endfor %}{% endfor %}
 {% endmacro %}
 {# For sums of whole pairs of steps. Takes the parts of a step of both operands, and puts them into their tiles. #}
@@ -113,8 +127,9 @@ var<workgroup> tile_b: array<array<array<vec4f, TILE_N / 4u>, STEP>, 2>;
 {{ put_operand(a, "a", buffer) }}
 {{ put_operand(b, "b", buffer) }}
 {% endmacro %}
-{# Adds all terms of a sum whose first step is in the tiles. Where other operands come next, their first step is there afterwards: it is fetched during the last one. #}
-{% macro add_all(a, b, terms, next_a, next_b) %}
+{# Adds all terms of a sum whose first step is in the tiles. Where a sum of other operands follows, or `when` one does, its first step is there afterwards: it is aimed
+   at and fetched during the last one of this sum. #}
+{% macro add_all(a, b, terms, next_a, next_b, aim, when) %}
   for (var base = 0u; base < {{ terms }}; base += 2u * STEP) {
 {{ fetch_both(a, b, "(base + STEP)") }}
 {{ multiply("0") }}
@@ -122,20 +137,19 @@ var<workgroup> tile_b: array<array<array<vec4f, TILE_N / 4u>, STEP>, 2>;
     workgroupBarrier();
     if (base + 2u * STEP < {{ terms }}) {
 {{ fetch_both(a, b, "(base + 2u * STEP)") }}
-{% if next_a %}
-    } else {
+    } else if ({{ when }}) {
+{{ aim }}
 {{ fetch_both(next_a, next_b, "0u") }}
-{% endif %}
     }
 {{ multiply("1") }}
-{% if next_a %}
+{% if next_a == a %}
+{{ put_both(a, b, "0") }}
+{% else %}
     if (base + 2u * STEP < {{ terms }}) {
 {{ put_both(a, b, "0") }}
     } else {
 {{ put_both(next_a, next_b, "0") }}
     }
-{% else %}
-{{ put_both(a, b, "0") }}
 {% endif %}
     workgroupBarrier();
   }

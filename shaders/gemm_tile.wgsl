@@ -9,24 +9,32 @@
 // Where the own pair's sums of rows begin, for the epilogue.
 var<private> statistics: u32;
 {% endif %}
+{% if PAIRED == "below" %}
+// Tiles on the diagonal and below it, those of each pair one after the other, `down` of them on its diagonal: row, column and pair of one, and 1 where it is none.
+fn tile_below(number: u32, down: u32) -> vec4u {
+  // The tiles of the first row and of the last fill a row and one tile more, and so do those of the second and the last but one.
+  let folded = (down + 1u) / 2u * (down + 1u);
+  let fold = number % folded / (down + 1u);
+  let along = number % folded % (down + 1u);
+  let low = along + fold < down;
+  // In the middle a row would meet itself.
+  let none = !low && 2u * fold + 1u == down;
+  return vec4u(select(fold, down - 1u - fold, low), select(along + fold - down, along, low), number / folded, u32(none));
+}
+{% endif %}
 {% macro own_tile(top, left) %}
   let across = (params.n + TILE_N - 1u) / TILE_N;
   let down = (params.m + TILE_M - 1u) / TILE_M;
 {% if PAIRED %}
   let number = workgroup_number(id, count);
 {% if PAIRED == "below" %}
-  // The tiles of the first row and of the last fill a row and one tile more, and so do those of the second and the last but one.
-  let folded = (down + 1u) / 2u * (down + 1u);
-  let pair = number / folded;
-  let fold = number % folded / (down + 1u);
-  let along = number % folded % (down + 1u);
-  let low = along + fold < down;
-  let {{ top }} = select(fold, down - 1u - fold, low) * TILE_M;
-  let {{ left }} = select(along + fold - down, along, low) * TILE_N;
+  let place = tile_below(number, down);
+  let pair = place.z;
+  let {{ top }} = place.x * TILE_M;
+  let {{ left }} = place.y * TILE_N;
   let begin = 0u;
   let end = params.k;
-  // In the middle a row would meet itself.
-  if (pair >= params.pairs || (!low && 2u * fold + 1u == down)) { return; }
+  if (pair >= params.pairs || place.w == 1u) { return; }
 {% else %}
   let pair = number % params.pairs;
   let tile = number / params.pairs;

@@ -32,8 +32,10 @@
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
 {{ own_tile("top", "left") }}
 {{ own_fragment() }}
-{{ begin_operand("a", "a", "top") }}
-{{ begin_operand("b", "b", "left") }}
+{{ declare_operand("a", "a") }}
+{{ declare_operand("b", "b") }}
+{{ aim_operand("a", "a", "a_start", "top") }}
+{{ aim_operand("b", "b", "b_start", "left") }}
 {% if FACTORS %}
   // All loads of an invocation are of the same columns.
   let factors_at = pair * params.factors_pair + min(top / {{ load_a }}u + lane % {{ TILE_M // load_a }}u, (params.m - 1u) / {{ load_a }}u) * {{ load_a // 4 }}u;

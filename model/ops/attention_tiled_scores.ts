@@ -32,6 +32,8 @@ import { type PairedMatrix, placePaired, tilesBelow } from "./gemm_paired.ts";
 
 /** Rows of the blocks on the diagonal of these shares which hold zeros beyond it: two tiles. */
 export const WHOLE_ROWS = 2 * SQUARE_TILE;
+/** Tiles that a workgroup computes one after the other, where a step has the 16 terms that leave room for the next tile's. */
+const CHAIN = 2;
 
 /** The tiles that scores are computed by; undefined where they should not be: widths that are no whole steps, short sequences, matrix units. */
 export function scoreTiles(
@@ -206,6 +208,7 @@ function scoresCall(
   );
   const half = length * (length + 1) / 2;
   const qk = d_nope + d_rope;
+  const chain = tiles.step >= 32 ? CHAIN : 1;
   return {
     constants: {
       LAYOUT: layout,
@@ -213,9 +216,10 @@ function scoresCall(
       SPLIT: false,
       ...tiles.kernel.constants,
       WIDTH: qk,
+      CHAIN: chain,
     },
     params: { m: length, n: length, k: qk, ...params, scale: f32(1 / Math.sqrt(qk)) },
-    workgroups: grid(count * tilesBelow(Math.ceil(length / SQUARE_TILE))),
+    workgroups: grid(Math.ceil(count * tilesBelow(Math.ceil(length / SQUARE_TILE)) / chain)),
     flops: 2 * terms * count * half,
     bytes: count * BYTES[shares.dtype] * (squares * half + 2 * terms * length),
   };
