@@ -106,8 +106,14 @@ var<workgroup> tile_b: array<array<array<vec4f, TILE_N / 4u>, STEP>, 2>;
 {% endmacro %}
 {# Which part of a tile an invocation computes, and its sums. #}
 {% macro own_fragment() %}
+{% if TYPE_A == "vec4f" %}
+  // 32 neighbours work on 8 × 4 fragments, in an order that takes the bits of both coordinates in turn.
+  let x = (lane & 1u) | ((lane >> 1u) & 2u) | ((lane >> 2u) & 4u) | (lane / 32u % (ACROSS / 8u) * 8u);
+  let y = ((lane >> 1u) & 1u) | ((lane >> 2u) & 2u) | (lane / (4u * ACROSS) * 4u);
+{% else %}
   let x = lane % ACROSS;
   let y = lane / ACROSS;
+{% endif %}
 {% for r in range(FRAGMENT_M) %}{% for c in range(quads_n) %}
   var c{{ r }}_{{ c }} = vec4f();
 {% endfor %}{% endfor %}
