@@ -6,7 +6,7 @@
 //
 // Workgroup memory is pages of 16 rows of 64 numbers. A row holds the numbers of one k, whichever way the operand lies in memory; its vec4 c is at
 // c ^ 2 (k / 4 % 4), so that the invocations that turn a block round write to different banks. A turn of a product takes 16 k; the next turn's
-// numbers are under way from memory meanwhile, as they came (Raw), and go to the other half of the buffer after it: one barrier a turn. With
+// numbers are under way from memory meanwhile, as they came (Raw: halves as bits), and go to the other half of the buffer after it: one barrier a turn. With
 // UNROLL 2 a loop's round is two turns, so that the compiler knows which half it reads; with 1 there is half as much text.
 
 alias Raw = {{ RAW }};
@@ -22,7 +22,7 @@ fn widen(v: Raw) -> vec4f {
 {% if RAW == "vec2u" %}
   return vec4f(unpack2x16float(v.x), unpack2x16float(v.y));
 {% else %}
-  return vec4f(v);
+  return v;
 {% endif %}
 }
 

@@ -3,8 +3,8 @@
 // A workgroup computes a TILE_M × TILE_N block, each invocation FRAGMENT_M × FRAGMENT_N numbers, in steps of STEP terms. Both operands are kept K-major
 // (a row of a tile holds numbers of one k), whatever the LAYOUT, so the inner loop is the same: FRAGMENT_M · FRAGMENT_N products for FRAGMENT_M + FRAGMENT_N
 // numbers from workgroup memory. While one step is multiplied the next is on its way from memory: two buffers, one barrier a step. TYPE_A, TYPE_B: what one
-// load of an operand gives, in which its start and stride are counted: "vec4f", "vec4<f16>" or "vec2u" (four numbers; the bits of halves), or "vec4u" (the
-// bits of eight halves).
+// load of an operand gives, in which its start and stride are counted: "vec4f", or the bits of four or eight halves, "vec2u" or "vec4u". Halves as such, kept from
+// one step to the next, cost a fifth of the speed.
 //
 // Arrays are nested and all their indices but one are constants, since naga clamps each dynamic one.
 
@@ -28,7 +28,7 @@ var<workgroup> tile_b: array<array<array<vec4f, TILE_N / 4u>, STEP>, 2>;
 {% set of_a = {"turned": turned_a, "load": load_a, "loads": loads_a, "type": TYPE_A, "tile": TILE_M, "size": "params.m"} %}
 {% set of_b = {"turned": turned_b, "load": load_b, "loads": loads_b, "type": TYPE_B, "tile": TILE_N, "size": "params.n"} %}
 {# What was loaded as vec4s of f32, the p-th of it. #}
-{% macro wide(type, value, p) %}{% if type == "vec4u" %}vec4f(unpack2x16float({{ value }}[{{ 2 * p }}]), unpack2x16float({{ value }}[{{ 2 * p + 1 }}])){% elif type == "vec2u" %}vec4f(unpack2x16float({{ value }}.x), unpack2x16float({{ value }}.y)){% elif type == "vec4f" %}{{ value }}{% else %}vec4f({{ value }}){% endif %}{% endmacro %}
+{% macro wide(type, value, p) %}{% if type == "vec4u" %}vec4f(unpack2x16float({{ value }}[{{ 2 * p }}]), unpack2x16float({{ value }}[{{ 2 * p + 1 }}])){% elif type == "vec2u" %}vec4f(unpack2x16float({{ value }}.x), unpack2x16float({{ value }}.y)){% else %}{{ value }}{% endif %}{% endmacro %}
 {# What an invocation keeps of an operand: where it reads, and what it read. #}
 {% macro declare_operand(name, side) %}
 {% set of = of_a if side == "a" else of_b %}

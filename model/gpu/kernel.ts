@@ -23,27 +23,28 @@ export interface Binding {
   readonly tensor: Tensor;
   /** `write` means that every element that is later read gets written; `update` reads and writes. */
   readonly access: "read" | "write" | "update";
-  /** Elements per array entry: 4 for `vec4`s, 1 for scalars, 8 for the bits of eight halves. */
+  /** Elements per array entry: 4 for `vec4`s, 1 for scalars; of halves as bits 4 for `vec2u`s, 8 for `vec4u`s. */
   readonly lanes: 1 | 4 | 8;
-  /** Declared as `atomic<u32>`. */
-  readonly atomic: boolean;
+  /** Declared as `atomic<u32>`, or as words that hold the bits of two halves each. */
+  readonly as?: "atomic" | "bits";
 }
 
 const binding = (
   tensor: Tensor,
   access: Binding["access"],
   lanes: Binding["lanes"],
-  atomic = false,
-): Binding => ({ tensor, access, lanes, atomic });
+  as?: Binding["as"],
+): Binding => ({ tensor, access, lanes, ...(as && { as }) });
 
 /** Reads a tensor as `vec4`s. */
 export const read = (tensor: Tensor): Binding => binding(tensor, "read", 4);
 /** Writes every element of a tensor as `vec4`s. */
 export const write = (tensor: Tensor): Binding => binding(tensor, "write", 4);
-/** Reads the bits of an f16 tensor as `vec4u`s, eight halves each, which have no `load_`. */
-export const readBits = (tensor: Tensor): Binding => binding(tensor, "read", 8);
+/** Reads the bits of an f16 tensor, so many halves at a time, as `vec2u`s or `vec4u`s, which have no `load_`. */
+export const readBits = (tensor: Tensor, lanes: 4 | 8 = 8): Binding =>
+  binding(tensor, "read", lanes, "bits");
 /** Writes an f16 tensor as `vec4u`s, the bits of eight halves each, which have no `store_`. */
-export const writeBits = (tensor: Tensor): Binding => binding(tensor, "write", 8);
+export const writeBits = (tensor: Tensor): Binding => binding(tensor, "write", 8, "bits");
 /** Reads and writes a tensor as `vec4`s. */
 export const update = (tensor: Tensor): Binding => binding(tensor, "update", 4);
 /** Reads a tensor element by element. Not for f16. */
@@ -53,7 +54,7 @@ export const writeScalar = (tensor: Tensor): Binding => binding(tensor, "write",
 /** Reads and writes a tensor element by element. Not for f16. */
 export const updateScalar = (tensor: Tensor): Binding => binding(tensor, "update", 1);
 /** Integer atomics on a tensor. Counts only: sums of integers do not depend on their order. */
-export const atomic = (tensor: Tensor): Binding => binding(tensor, "update", 1, true);
+export const atomic = (tensor: Tensor): Binding => binding(tensor, "update", 1, "atomic");
 
 /** A parameter that is a float rather than a whole number. */
 export interface Float {
@@ -149,14 +150,12 @@ function declare(name: string, b: Binding, slot: number, native: boolean): strin
   if (dtype === "f16" && b.lanes === 1) {
     throw new TypeError(`Tensor ${b.tensor.name} is f16, which kernels bind as vec4s only`);
   }
-  if (b.lanes === 8 && dtype !== "f16") {
-    throw new TypeError(
-      `Tensor ${b.tensor.name} is ${dtype}; only the bits of f16 are bound by eights`,
-    );
+  if (b.as === "bits" && dtype !== "f16") {
+    throw new TypeError(`Tensor ${b.tensor.name} is ${dtype}; only f16 is bound as bits`);
   }
-  const element = b.lanes === 8
-    ? "vec4u"
-    : b.atomic
+  const element = b.as === "bits"
+    ? `vec${b.lanes / 2}u`
+    : b.as === "atomic"
     ? "atomic<u32>"
     : b.lanes === 1
     ? dtype
@@ -164,7 +163,7 @@ function declare(name: string, b: Binding, slot: number, native: boolean): strin
     ? (native ? "vec4<f16>" : "vec2u")
     : `vec4<${dtype}>`;
   lines.push(`@group(0) @binding(${slot}) var<storage, ${access}> ${name}: array<${element}>;`);
-  if (dtype === "u32" || b.lanes !== 4) return lines;
+  if (dtype === "u32" || b.lanes !== 4 || b.as) return lines;
   // Named so that no binding's name hides them.
   const at = `${name}[entry_]`;
   const load = dtype === "f32"

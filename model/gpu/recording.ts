@@ -153,7 +153,7 @@ function renderedFrom(call: Call): string {
     call.constants,
     Object.entries(call.params ?? {}).map(([name, value]) => [name, typeof value]),
     Object.entries(call.bindings).map((
-      [name, { tensor, access, lanes, atomic }],
-    ) => [name, tensor.dtype, access, lanes, atomic]),
+      [name, { tensor, access, lanes, as }],
+    ) => [name, tensor.dtype, access, lanes, as]),
   ]);
 }

@@ -97,7 +97,7 @@ export function attentionForward(
     length: sizes.length,
     ...(blocks && { blocks }),
   });
-  const reading = kernel.bits ? readBits : read;
+  const reading = (tensor: Tensor) => kernel.bits ? readBits(tensor, kernel.bits) : read(tensor);
   record(plan, label, {
     kernel,
     sizes,
@@ -190,7 +190,7 @@ export function attentionBackward(
       length,
       ...(blocks && { blocks }),
     });
-    const reading = kernel.bits ? readBits : read;
+    const reading = (tensor: Tensor) => kernel.bits ? readBits(tensor, kernel.bits) : read(tensor);
     record(plan, `${label}.${side}`, {
       kernel,
       sizes,

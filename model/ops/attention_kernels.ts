@@ -62,8 +62,8 @@ export interface AttentionKernel {
   readonly constants: Constants;
   /** Rows that a workgroup owns. */
   readonly rows: number;
-  /** Whether it reads its operands as bits, eight halves at a time. */
-  readonly bits: boolean;
+  /** How many halves it reads at a time where it reads them as bits. */
+  readonly bits?: 4 | 8;
 }
 
 /** A SIMD width of a processor: the workgroup of a direct kernel. */
@@ -140,7 +140,6 @@ export function chooseAttention(
         ...(pass === "forward" ? { KEYS: 2 } : { STREAM: 1 }),
       },
       rows: LANES * rows,
-      bits: false,
     };
   }
   if (dtype === "f16" && fitsMatrixUnits(capabilities, widths, length)) {
@@ -150,14 +149,14 @@ export function chooseAttention(
         source: tiles + forwardMatrix,
         constants: { SUBGROUP_MATRIX: true },
         rows: 128,
-        bits: true,
+        bits: 8,
       }
       : {
         name: "attention_backward_matrix",
         source: tiles + backwardMatrix,
         constants: { SUBGROUP_MATRIX: true, ...side },
         rows: 64,
-        bits: true,
+        bits: 8,
       };
   }
   const [kernel] = dtype ? fitting(capabilities, pass, { widths, dtype }) : [];
@@ -169,14 +168,12 @@ export function chooseAttention(
       source: forwardTiled,
       constants: tiling(widths, forward, 4),
       rows: forward.ROWS,
-      bits: false,
     }
     : {
       name: "attention_backward_tiled",
       source: backwardTiled,
       constants: { ...side, ...tiling(widths, backward, 8) },
       rows: backward.ROWS,
-      bits: false,
     };
 }
 
@@ -272,22 +269,23 @@ function blocked(
     BUFFER: memory.first,
     // Numbers in vec4s that an invocation has under way from memory.
     FETCHES: Math.max(own + 16 * other / down, blockColumns * 16 / down),
-    RAW: dtype === "f32" ? "vec4f" : capabilities.f16 ? "vec4<f16>" : "vec2u",
+    RAW: dtype === "f32" ? "vec4f" : "vec2u",
   };
+  const bits = dtype === "f16" ? { bits: 4 as const } : {};
   return pass === "forward"
     ? {
       name: "attention_forward_blocked",
       source: blocks + forwardBlocked,
       constants,
       rows,
-      bits: false,
+      ...bits,
     }
     : {
       name: "attention_backward_blocked",
       source: blocks + backwardBlocked,
       constants: { SIDE: pass, ...constants },
       rows,
-      bits: false,
+      ...bits,
     };
 }
 

@@ -11,17 +11,7 @@ import slopesSource from "../../shaders/attention_slopes_tiled.wgsl" with { type
 import tileSource from "../../shaders/gemm_tile.wgsl" with { type: "text" };
 import stepsSource from "../../shaders/gemm_steps.wgsl" with { type: "text" };
 import type { Capabilities } from "../gpu/capabilities.ts";
-import {
-  type Binding,
-  f32,
-  grid,
-  read,
-  readBits,
-  readScalar,
-  update,
-  write,
-  writeScalar,
-} from "../gpu/kernel.ts";
+import { f32, grid, read, readScalar, update, write, writeScalar } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import { BYTES, type DType, type Tensor } from "../gpu/tensor.ts";
 import type { AttentionSizes } from "./attention.ts";
@@ -29,6 +19,7 @@ import { turnedPays } from "./attention_keys.ts";
 import { type Part, places } from "./attention_pairs.ts";
 import { type GpuKernel, gpuKernel, SQUARE_TILE } from "./gemm_kernels.ts";
 import { type PairedMatrix, placePaired, tilesBelow } from "./gemm_paired.ts";
+import { loading } from "./matrix.ts";
 
 /** Rows of the blocks on the diagonal of these shares which hold zeros beyond it: two tiles. */
 export const WHOLE_ROWS = 2 * SQUARE_TILE;
@@ -89,7 +80,6 @@ export function slopesByTiles(
   const lanes = tiles.lanes_a;
   const d_o = place.turned(turned.d_o, d_v);
   const kv = place.turned(turned.kv, d_nope + d_v, d_v, d_nope);
-  const bind = binder(lanes);
   const call = scoresCall(part, tensors, {
     a: place.turned(turned.q, qk),
     b: place.turned(turned.keys, qk),
@@ -111,10 +101,10 @@ export function slopesByTiles(
       kv_head: kv.head / lanes,
     },
     bindings: {
-      q: bind(turned.q),
-      keys: bind(turned.keys),
-      kv: bind(turned.kv),
-      d_o: bind(turned.d_o),
+      q: loading(turned.q, lanes),
+      keys: loading(turned.keys, lanes),
+      kv: loading(turned.kv, lanes),
+      d_o: loading(turned.d_o, lanes),
       log_sum: readScalar(log_sum),
       delta: readScalar(delta),
       shares: write(shares),
@@ -141,7 +131,6 @@ export function sharesByTiles(
   const { length, d_nope, d_rope } = sizes;
   const qk = d_nope + d_rope;
   const place = places(part, sizes);
-  const bind = binder(tiles.lanes_a);
   plan.dispatch({
     ...scoresCall(part, tensors, {
       a: place.turned(turned.keys, qk),
@@ -153,8 +142,8 @@ export function sharesByTiles(
     name: "attention_shares_tiled",
     source: tileSource + stepsSource + sharesSource,
     bindings: {
-      keys: bind(turned.keys),
-      q: bind(turned.q),
+      keys: loading(turned.keys, tiles.lanes_a),
+      q: loading(turned.q, tiles.lanes_a),
       shares: write(shares),
       maxima: write(maxima),
       sums: write(sums),
@@ -223,9 +212,4 @@ function scoresCall(
     flops: 2 * terms * count * half,
     bytes: count * BYTES[shares.dtype] * (squares * half + 2 * terms * length),
   };
-}
-
-/** Binds operands as their loads take them. */
-function binder(lanes: 4 | 8): (tensor: Tensor) => Binding {
-  return lanes === 8 ? readBits : read;
 }

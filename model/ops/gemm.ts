@@ -211,7 +211,7 @@ function recordDirect(plan: Plan, label: string, product: WholeProduct): void {
   const rows = 8;
   const columns = 2;
   const tiles = Math.ceil(m / rows) * Math.ceil(n / (4 * columns));
-  const { params, bindings } = place(product, { lanes_a: 4, lanes_b: 4 });
+  const { params, bindings } = place(product);
   plan.dispatch({
     ...shared,
     params: { m, n, k, ...params },
@@ -233,7 +233,7 @@ function recordVector(plan: Plan, label: string, product: WholeProduct): void {
   const { n, k } = productSizes(label, product);
   const layout = product.layout === "nt" ? "nt" : "nn";
   const { outputs, constants, shared } = dispatchOf(product, label);
-  const { params, bindings } = place(product, { lanes_a: 4, lanes_b: 4 });
+  const { params, bindings } = place(product);
   plan.dispatch({
     ...shared,
     name: "gemm_vector",

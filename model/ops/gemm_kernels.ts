@@ -31,7 +31,7 @@ export interface GpuKernel {
   readonly tile_n: number;
   /** A range of the sum that a workgroup takes is a multiple of it. */
   readonly step: number;
-  /** Numbers of a load of A, in which its start and stride are counted: four, or eight halves as bits. */
+  /** Numbers of a load of A, in which its start and stride are counted; halves are loaded as bits. */
   readonly lanes_a: 4 | 8;
   /** The same for B. */
   readonly lanes_b: 4 | 8;
@@ -256,7 +256,7 @@ function tiled(
   const lanes_a = lanes(a, tile_m, layout !== "tn");
   const lanes_b = lanes(b, tile_n, layout === "nt");
   const type = ({ dtype }: OperandShape, lanes: 4 | 8) =>
-    lanes === 8 ? "vec4u" : dtype === "f32" ? "vec4f" : capabilities.f16 ? "vec4<f16>" : "vec2u";
+    dtype === "f32" ? "vec4f" : lanes === 8 ? "vec4u" : "vec2u";
   return {
     tile_m,
     tile_n,

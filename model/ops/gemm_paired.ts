@@ -8,8 +8,15 @@ import epilogueSource from "../../shaders/gemm_epilogue.wgsl" with { type: "text
 import { type Binding, f32, grid, read, readScalar, write } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import { BYTES, type Tensor } from "../gpu/tensor.ts";
-import { type GpuKernel, gpuKernel, type ProductShape, SQUARE_TILE } from "./gemm_kernels.ts";
-import { type Matrix, type Operands, operandShape, place, productSizes } from "./matrix.ts";
+import { gpuKernel, type ProductShape, SQUARE_TILE } from "./gemm_kernels.ts";
+import {
+  type Loads,
+  type Matrix,
+  type Operands,
+  operandShape,
+  place,
+  productSizes,
+} from "./matrix.ts";
 
 /** Matrices of one shape inside a tensor, one for each sequence and head; the first one's place, and the others'. */
 export interface PairedMatrix extends Matrix {
@@ -152,7 +159,7 @@ export function placePaired(
   product: Pick<PairedProduct, "a" | "b" | "c" | "layout" | "pairs"> & {
     readonly rows: PairedRows | undefined;
   },
-  kernel: Pick<GpuKernel, "lanes_a" | "lanes_b">,
+  kernel: Loads,
 ): ReturnType<typeof place> {
   const { a, b, c, pairs: { sequences, heads }, rows } = product;
   const { bindings, params } = place(product, kernel);

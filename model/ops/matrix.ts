@@ -114,14 +114,27 @@ export function productSizes(
   return { m, n, k };
 }
 
-/** Operands as a kernel binds them, with where the matrices lie: strides and starts of A and B in loads of so many numbers, those of C in fours. */
+/** Numbers that a kernel loads at a time of both operands, halves as bits. */
+export interface Loads {
+  readonly lanes_a: 4 | 8;
+  readonly lanes_b: 4 | 8;
+}
+
+/** An operand as a kernel binds it that loads so many numbers at a time, halves as bits. */
+export function loading(tensor: Tensor, lanes: 4 | 8): Binding {
+  return tensor.dtype === "f16" ? readBits(tensor, lanes) : read(tensor);
+}
+
+/** Operands as a kernel binds them, as `vec4`s unless it has loads of its own, with where the matrices lie: strides and starts of A and B in loads, those of C in fours. */
 export function place(
   { a, b, c }: Operands,
-  { lanes_a, lanes_b }: { lanes_a: 4 | 8; lanes_b: 4 | 8 },
+  loads?: Loads,
 ): { bindings: Record<"a" | "b", Binding>; params: Record<string, number> } {
-  const bind = ({ tensor }: Matrix, lanes: 4 | 8) => lanes === 8 ? readBits(tensor) : read(tensor);
+  const { lanes_a = 4, lanes_b = 4 } = loads ?? {};
   return {
-    bindings: { a: bind(a, lanes_a), b: bind(b, lanes_b) },
+    bindings: loads
+      ? { a: loading(a.tensor, lanes_a), b: loading(b.tensor, lanes_b) }
+      : { a: read(a.tensor), b: read(b.tensor) },
     params: {
       lda: a.stride / lanes_a,
       ldb: b.stride / lanes_b,
