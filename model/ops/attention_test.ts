@@ -299,6 +299,12 @@ Deno.test("scores go to memory through tiles in both passes, where widths are wh
   // Scores that spread far, where most of a tile's exponentials are nothing beside another's.
   const far = { batch: 1, length: 392, heads: 2, ...widths };
   await check(gpu, far, { scores: "stored", spread: 30, tolerance: 2e-5 });
+  // With steps of half as many terms, and so without chains of tiles.
+  if (many) {
+    const small = await openTestGpu({ software: false, max_workgroup_bytes: 16384 });
+    const sizes = { batch: 1, length: 264, heads: 2, ...widths };
+    assertEquals((await check(small, sizes, { scores: "stored" })).kernels, through(1));
+  }
   // As packed halves, with room for two of three heads and two of three sequences.
   for (const [batch, heads] of [[1, 3], [3, 1]] as const) {
     const few = await openTestGpu({
