@@ -20,19 +20,14 @@ const LOWEST = -3.0e38f;
 {{ aim_operand("q", "b", "params.b_start + sequence * params.b_sequence + head * params.b_head", place ~ ".x * TILE_N") }}
       }
 {% endmacro %}
-// What the DOWN invocations of a column exchange takes the last rows of the buffers: with 16 terms a step those of the second one, while the next tile's first step is in the first.
-const SKIPPED = 2u * STEP - DOWN;
+{# What the DOWN invocations of a column exchange takes the last rows of the buffers: with 16 terms a step those of the second one, while the next tile's first step is in the first. #}
 {% set skipped = 2 * STEP - TILE_M // FRAGMENT_M %}
-{% macro own_row(side) %}tile_{{ side }}[(SKIPPED + y) / STEP][(SKIPPED + y) % STEP]{% endmacro %}
+{% macro own_row(side) %}tile_{{ side }}[({{ skipped }}u + y) / STEP][({{ skipped }}u + y) % STEP]{% endmacro %}
 {% macro row_of(side, t) %}tile_{{ side }}[{{ (skipped + t) // STEP }}][{{ (skipped + t) % STEP }}]{% endmacro %}
 
 @compute @workgroup_size({{ invocations }})
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let down = (params.m + TILE_M - 1u) / TILE_M;
-  let number = workgroup_number(id, count) * CHAIN;
-  var place = tile_below(number, down);
-  // The whole workgroup leaves together, so the barriers below stay uniform.
-  if (place.z >= params.pairs) { return; }
+{{ own_chain() }}
 {{ own_fragment() }}
 {{ declare_operand("keys", "a") }}
 {{ declare_operand("q", "b") }}
@@ -42,8 +37,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   workgroupBarrier();
   let columns4 = (params.n + 3u) / 4u;
   for (var tile = 1u; tile <= CHAIN; tile++) {
-    let following = tile_below(number + tile, down);
-    let more = tile < CHAIN && following.z < params.pairs;
+{{ next_in_chain() }}
 {{ add_all("keys", "q", "WIDTH", "keys", "q", aim("following"), "more") }}
     let left = place.x * TILE_N;
     let top = place.y * TILE_M;

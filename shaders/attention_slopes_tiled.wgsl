@@ -24,11 +24,7 @@
 {% endmacro %}
 @compute @workgroup_size({{ invocations }})
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let down = (params.m + TILE_M - 1u) / TILE_M;
-  let number = workgroup_number(id, count) * CHAIN;
-  var place = tile_below(number, down);
-  // The whole workgroup leaves together, so the barriers below stay uniform.
-  if (place.z >= params.pairs) { return; }
+{{ own_chain() }}
 {{ own_fragment() }}
 {{ declare_operand("q", "a") }}
 {{ declare_operand("keys", "b") }}
@@ -40,8 +36,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   workgroupBarrier();
   let columns4 = (params.n + 3u) / 4u;
   for (var tile = 1u; tile <= CHAIN; tile++) {
-    let following = tile_below(number + tile, down);
-    let more = tile < CHAIN && following.z < params.pairs;
+{{ next_in_chain() }}
     let top = place.x * TILE_M;
     let left = place.y * TILE_N;
     let sequence = place.z / params.heads;

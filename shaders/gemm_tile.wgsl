@@ -21,6 +21,18 @@ fn tile_below(number: u32, down: u32) -> vec4u {
   let none = !low && 2u * fold + 1u == down;
   return vec4u(select(fold, down - 1u - fold, low), select(along + fold - down, along, low), number / folded, u32(none));
 }
+{# The first of the CHAIN tiles that a workgroup computes one after the other, and in the loop over them, `tile` from 1 to CHAIN, the one after the present one. #}
+{% macro own_chain() %}
+  let down = (params.m + TILE_M - 1u) / TILE_M;
+  let number = workgroup_number(id, count) * CHAIN;
+  var place = tile_below(number, down);
+  // The whole workgroup leaves together, so the barriers below stay uniform.
+  if (place.z >= params.pairs) { return; }
+{% endmacro %}
+{% macro next_in_chain() %}
+    let following = tile_below(number + tile, down);
+    let more = tile < CHAIN && following.z < params.pairs;
+{% endmacro %}
 {% endif %}
 {% macro own_tile(top, left) %}
   let across = (params.n + TILE_N - 1u) / TILE_N;

@@ -2,11 +2,10 @@
 //
 // Every number of B is read once, and nothing is cut into parts that another dispatch would have to add up.
 // "nn": a workgroup of 256 does 32 columns: an invocation four of them for the fours of terms s, s + 32, …, where 32 invocations share a column.
-// "nt": a workgroup does eight rows of B, 32 invocations each, which take their row in turns.
+// "nt": a workgroup does eight rows of B, 32 invocations each, which take their row in turns. Those are COLUMNS4 vec4s of the result.
 // The sums of those that share are added in a fixed tree. UNROLL fours of terms are asked for before the first is added. Bound by reading B.
 
 const SHARE = 32u;
-const COLUMNS4 = {{ 8 if LAYOUT == "nn" else 2 }}u;
 
 {% if LAYOUT == "nn" %}
 var<workgroup> sums: array<vec4f, 256>;

@@ -43,6 +43,9 @@ export const write = (tensor: Tensor): Binding => binding(tensor, "write", 4);
 /** Reads the bits of an f16 tensor, so many halves at a time, as `vec2u`s or `vec4u`s, which have no `load_`. */
 export const readBits = (tensor: Tensor, lanes: 4 | 8 = 8): Binding =>
   binding(tensor, "read", lanes, "bits");
+/** Reads a tensor as `vec4`s, or by a kernel's own loads of so many numbers, which take halves as bits. */
+export const loading = (tensor: Tensor, lanes?: 4 | 8): Binding =>
+  lanes && tensor.dtype === "f16" ? readBits(tensor, lanes) : read(tensor);
 /** Writes an f16 tensor as `vec4u`s, the bits of eight halves each, which have no `store_`. */
 export const writeBits = (tensor: Tensor): Binding => binding(tensor, "write", 8, "bits");
 /** Reads and writes a tensor as `vec4`s. */

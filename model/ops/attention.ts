@@ -10,8 +10,8 @@ import {
   type Binding,
   f32,
   grid,
+  loading,
   read,
-  readBits,
   readScalar,
   write,
   writeScalar,
@@ -97,7 +97,7 @@ export function attentionForward(
     length: sizes.length,
     ...(blocks && { blocks }),
   });
-  const reading = (tensor: Tensor) => kernel.bits ? readBits(tensor, kernel.bits) : read(tensor);
+  const reading = (tensor: Tensor) => loading(tensor, kernel.loads);
   record(plan, label, {
     kernel,
     sizes,
@@ -190,7 +190,7 @@ export function attentionBackward(
       length,
       ...(blocks && { blocks }),
     });
-    const reading = (tensor: Tensor) => kernel.bits ? readBits(tensor, kernel.bits) : read(tensor);
+    const reading = (tensor: Tensor) => loading(tensor, kernel.loads);
     record(plan, `${label}.${side}`, {
       kernel,
       sizes,

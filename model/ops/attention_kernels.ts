@@ -62,8 +62,8 @@ export interface AttentionKernel {
   readonly constants: Constants;
   /** Rows that a workgroup owns. */
   readonly rows: number;
-  /** How many halves it reads at a time where it reads them as bits. */
-  readonly bits?: 4 | 8;
+  /** Numbers that its own loads of the operands take, if it has any. */
+  readonly loads?: 4 | 8;
 }
 
 /** A SIMD width of a processor: the workgroup of a direct kernel. */
@@ -149,14 +149,14 @@ export function chooseAttention(
         source: tiles + forwardMatrix,
         constants: { SUBGROUP_MATRIX: true },
         rows: 128,
-        bits: 8,
+        loads: 8,
       }
       : {
         name: "attention_backward_matrix",
         source: tiles + backwardMatrix,
         constants: { SUBGROUP_MATRIX: true, ...side },
         rows: 64,
-        bits: 8,
+        loads: 8,
       };
   }
   const [kernel] = dtype ? fitting(capabilities, pass, { widths, dtype }) : [];
@@ -271,21 +271,20 @@ function blocked(
     FETCHES: Math.max(own + 16 * other / down, blockColumns * 16 / down),
     RAW: dtype === "f32" ? "vec4f" : "vec2u",
   };
-  const bits = dtype === "f16" ? { bits: 4 as const } : {};
   return pass === "forward"
     ? {
       name: "attention_forward_blocked",
       source: blocks + forwardBlocked,
       constants,
       rows,
-      ...bits,
+      loads: 4,
     }
     : {
       name: "attention_backward_blocked",
       source: blocks + backwardBlocked,
       constants: { SIDE: pass, ...constants },
       rows,
-      ...bits,
+      loads: 4,
     };
 }
 

@@ -11,7 +11,7 @@ import slopesSource from "../../shaders/attention_slopes_tiled.wgsl" with { type
 import tileSource from "../../shaders/gemm_tile.wgsl" with { type: "text" };
 import stepsSource from "../../shaders/gemm_steps.wgsl" with { type: "text" };
 import type { Capabilities } from "../gpu/capabilities.ts";
-import { f32, grid, read, readScalar, update, write, writeScalar } from "../gpu/kernel.ts";
+import { f32, grid, loading, read, readScalar, update, write, writeScalar } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import { BYTES, type DType, type Tensor } from "../gpu/tensor.ts";
 import type { AttentionSizes } from "./attention.ts";
@@ -19,7 +19,6 @@ import { turnedPays } from "./attention_keys.ts";
 import { type Part, places } from "./attention_pairs.ts";
 import { type GpuKernel, gpuKernel, SQUARE_TILE } from "./gemm_kernels.ts";
 import { type PairedMatrix, placePaired, tilesBelow } from "./gemm_paired.ts";
-import { loading } from "./matrix.ts";
 
 /** Rows of the blocks on the diagonal of these shares which hold zeros beyond it: two tiles. */
 export const WHOLE_ROWS = 2 * SQUARE_TILE;

@@ -238,7 +238,11 @@ function recordVector(plan: Plan, label: string, product: WholeProduct): void {
     ...shared,
     name: "gemm_vector",
     source: epilogueSource + vectorSource,
-    constants: { ...constants, UNROLL: VECTOR_UNROLL[layout] },
+    constants: {
+      ...constants,
+      COLUMNS4: VECTOR_COLUMNS[layout] / 4,
+      UNROLL: VECTOR_UNROLL[layout],
+    },
     params: { m: 1, n, k, ...params },
     bindings: { ...bindings, ...outputs },
     workgroups: grid(Math.ceil(n / VECTOR_COLUMNS[layout])),

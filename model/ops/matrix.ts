@@ -6,7 +6,7 @@
 
 import turnSource from "../../shaders/turn.wgsl" with { type: "text" };
 import halvesSource from "../../shaders/turn_halves.wgsl" with { type: "text" };
-import { type Binding, grid, read, readBits, write, writeBits } from "../gpu/kernel.ts";
+import { type Binding, grid, loading, read, readBits, write, writeBits } from "../gpu/kernel.ts";
 import type { Plan } from "../gpu/plan.ts";
 import { BYTES, type DType, roundUp, type Tensor } from "../gpu/tensor.ts";
 
@@ -114,15 +114,10 @@ export function productSizes(
   return { m, n, k };
 }
 
-/** Numbers that a kernel loads at a time of both operands, halves as bits. */
+/** Numbers that a kernel's own loads take of both operands, halves as bits. */
 export interface Loads {
   readonly lanes_a: 4 | 8;
   readonly lanes_b: 4 | 8;
-}
-
-/** An operand as a kernel binds it that loads so many numbers at a time, halves as bits. */
-export function loading(tensor: Tensor, lanes: 4 | 8): Binding {
-  return tensor.dtype === "f16" ? readBits(tensor, lanes) : read(tensor);
 }
 
 /** Operands as a kernel binds them, as `vec4`s unless it has loads of its own, with where the matrices lie: strides and starts of A and B in loads, those of C in fours. */
@@ -132,9 +127,7 @@ export function place(
 ): { bindings: Record<"a" | "b", Binding>; params: Record<string, number> } {
   const { lanes_a = 4, lanes_b = 4 } = loads ?? {};
   return {
-    bindings: loads
-      ? { a: loading(a.tensor, lanes_a), b: loading(b.tensor, lanes_b) }
-      : { a: read(a.tensor), b: read(b.tensor) },
+    bindings: { a: loading(a.tensor, loads?.lanes_a), b: loading(b.tensor, loads?.lanes_b) },
     params: {
       lda: a.stride / lanes_a,
       ldb: b.stride / lanes_b,
