@@ -11,6 +11,7 @@
 import { fromFileUrl, join, relative, resolve, toFileUrl } from "@std/path";
 import canonicalize from "canonicalize";
 import { createHash } from "node:crypto";
+import { childEnvironment } from "./child_environment.ts";
 import { UserError } from "./errors.ts";
 
 /** The code of one stage. */
@@ -89,7 +90,7 @@ async function moduleGraph(urls: readonly string[], root: string): Promise<Modul
   const output = await new Deno.Command(await denoCommand(), {
     args: ["info", "--json", data],
     cwd: root,
-    ...environment({ NO_COLOR: "1" }),
+    ...childEnvironment({ NO_COLOR: "1" }),
     stdout: "piped",
     stderr: "piped",
   }).output();
@@ -105,20 +106,6 @@ async function denoCommand(): Promise<string> {
   const path = Deno.execPath();
   const permission = await Deno.permissions.query({ name: "run", command: path });
   return permission.state === "granted" ? path : "deno";
-}
-
-/**
- * The environment for `deno info`, without what the dynamic linker reads: with one of those Deno starts a program only when
- * every program is allowed, and `LD_LIBRARY_PATH` is common on GPU nodes.
- */
-function environment(
-  more: Record<string, string>,
-): { env: Record<string, string>; clearEnv?: boolean } {
-  if (Deno.permissions.querySync({ name: "env" }).state !== "granted") return { env: more };
-  const variables = Object.entries(Deno.env.toObject()).filter(([name]) =>
-    !/^(?:LD|DYLD)_/.test(name)
-  );
-  return { env: { ...Object.fromEntries(variables), ...more }, clearEnv: true };
 }
 
 /** Integrity hash of every package in the lock file; empty without one. */

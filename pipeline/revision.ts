@@ -6,6 +6,7 @@
 
 import { join } from "@std/path";
 import { z } from "zod";
+import { childEnvironment } from "./child_environment.ts";
 import { readTextOrUndefined } from "./files.ts";
 
 /** A revision of the project. */
@@ -57,6 +58,7 @@ async function git(root: string, ...args: string[]): Promise<string | undefined>
   try {
     const { success, stdout } = await new Deno.Command("git", {
       args: ["-C", root, ...args],
+      ...childEnvironment(),
       stdout: "piped",
       stderr: "null",
     }).output();

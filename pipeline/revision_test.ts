@@ -12,6 +12,8 @@ async function git(folder: string, ...args: string[]): Promise<string> {
   return decoder.decode(stdout).trim();
 }
 
+const ROOT = join(import.meta.dirname!, "..");
+
 Deno.test("A revision is the checkout's commit, or the bundle's; a folder inside a checkout has none", async () => {
   const root = await Deno.realPath(await Deno.makeTempDir());
   try {
@@ -36,5 +38,29 @@ Deno.test("A revision is the checkout's commit, or the bundle's; a folder inside
     assertEquals(await revisionOf(inside), undefined);
   } finally {
     await Deno.remove(root, { recursive: true });
+  }
+});
+
+Deno.test("revisionOf() knows the commit where LD_LIBRARY_PATH is set and only git may be run", async () => {
+  const folder = await Deno.realPath(await Deno.makeTempDir());
+  try {
+    await git(folder, "init", "--quiet");
+    await git(folder, "commit", "--quiet", "--no-gpg-sign", "--allow-empty", "--message", "One");
+    const main = join(folder, "main.ts");
+    await Deno.writeTextFile(
+      main,
+      `import { revisionOf } from ${JSON.stringify(import.meta.resolve("./revision.ts"))};
+       console.log((await revisionOf(import.meta.dirname))?.commit);`,
+    );
+    const permissions = ["--allow-read", "--allow-env", "--allow-run=git", "--no-prompt"];
+    const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["run", "--no-check", `--config=${join(ROOT, "deno.json")}`, ...permissions, main],
+      env: { LD_LIBRARY_PATH: folder, NO_COLOR: "1" },
+    }).output();
+    const decoder = new TextDecoder();
+    const commit = await git(folder, "rev-parse", "HEAD");
+    assertEquals(decoder.decode(stdout), `${commit}\n`, decoder.decode(stderr));
+  } finally {
+    await Deno.remove(folder, { recursive: true });
   }
 });

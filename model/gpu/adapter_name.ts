@@ -10,14 +10,14 @@ export type AdapterNames = Pick<
   "vendor" | "architecture" | "device" | "description"
 >;
 
-/** Where NVIDIA's kernel module on Linux has a folder for each of its GPUs. */
-const NVIDIA_GPUS = "/proc/driver/nvidia/gpus";
+/** How Dawn describes NVIDIA's GPUs: by the driver, whose version stands first. */
+const DRIVER = /^NVIDIA: ([\d.]+)[\d. ]*$/;
 
 /**
- * A name for people: `NVIDIA H200`. Dawn describes NVIDIA's GPUs by their driver (`NVIDIA: 580.159.04 580.159.4.0`); on Linux the
- * driver knows what they are.
+ * A name for people: `NVIDIA H200`. Dawn describes NVIDIA's GPUs by their driver (`NVIDIA: 580.159.04 580.159.4.0`), Deno's own
+ * WebGPU by what they are.
  *
- * @param models Names of the GPUs that NVIDIA's driver runs.
+ * @param other What Deno's WebGPU says of the adapter that it would take.
  *
  * @example
  * ```ts
@@ -30,37 +30,41 @@ const NVIDIA_GPUS = "/proc/driver/nvidia/gpus";
  *   device: "",
  *   description: "NVIDIA: 580.159.04 580.159.4.0",
  * };
- * assertEquals(await adapterName(dawn, () => ["NVIDIA H200", "NVIDIA H200"]), "NVIDIA H200");
+ * const deno = { vendor: "4318", architecture: "", device: "9013", description: "NVIDIA H200" };
+ * assertEquals(await adapterName(dawn, () => deno), "NVIDIA H200");
  * ```
  */
 export async function adapterName(
   { vendor, architecture, device, description }: AdapterNames,
-  models: () => readonly string[] | Promise<readonly string[]> = nvidiaModels,
+  other: () => Promise<AdapterNames | undefined> | AdapterNames | undefined = askDeno,
 ): Promise<string> {
-  if (/^NVIDIA: [\d. ]+$/.test(description)) {
-    // Of several kinds of GPUs nothing says which one this is.
-    const [name, ...others] = new Set(await models());
-    if (name !== undefined && others.length === 0) return name;
+  if (DRIVER.test(description)) {
+    const name = (await other())?.description ?? "";
+    // The two may prefer different GPUs of one machine, but hardly two of one vendor's.
+    if (name.startsWith("NVIDIA ")) return name;
   }
   return description || [vendor, architecture, device].filter(Boolean).join(" ");
 }
 
-/** What NVIDIA's kernel module says of its GPUs; empty where it is not there, or must not be asked. */
-async function nvidiaModels(): Promise<string[]> {
-  const models: string[] = [];
-  try {
-    for await (const { name } of Deno.readDir(NVIDIA_GPUS)) {
-      const text = await Deno.readTextFile(`${NVIDIA_GPUS}/${name}/information`);
-      const model = modelOf(text);
-      if (model !== undefined) models.push(model);
-    }
-  } catch {
-    return [];
-  }
-  return models;
+/**
+ * The driver's version that Dawn puts in place of a GPU's name, as `NVIDIA 580.159.04`.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { driverOf } from "./adapter_name.ts";
+ *
+ * assertEquals(driverOf("NVIDIA: 580.159.04 580.159.4.0"), "NVIDIA 580.159.04");
+ * assertEquals(driverOf("NVIDIA H200"), undefined);
+ * ```
+ */
+export function driverOf(description: string): string | undefined {
+  const version = DRIVER.exec(description)?.[1];
+  return version === undefined ? undefined : `NVIDIA ${version}`;
 }
 
-/** The model in a GPU's `information`: `Model: 		 NVIDIA H200`. */
-export function modelOf(information: string): string | undefined {
-  return /^Model:\s*(\S.*?)\s*$/m.exec(information)?.[1];
+// Files of the kernel know the names too, but Deno reads /proc only with every permission.
+async function askDeno(): Promise<AdapterNames | undefined> {
+  const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
+  return adapter?.info;
 }

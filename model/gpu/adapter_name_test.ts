@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { adapterName, modelOf } from "./adapter_name.ts";
+import { adapterName, driverOf } from "./adapter_name.ts";
 
 const dawn = {
   vendor: "nvidia",
@@ -7,27 +7,29 @@ const dawn = {
   device: "0x2335",
   description: "NVIDIA: 580.159.04 580.159.4.0",
 };
+const named = (description: string) => () => ({ ...dawn, description });
 
 Deno.test("adapterName() is the GPU's where Dawn names its driver", async () => {
-  assertEquals(await adapterName(dawn, () => ["NVIDIA H200"]), "NVIDIA H200");
+  assertEquals(await adapterName(dawn, named("NVIDIA H200")), "NVIDIA H200");
 });
 
 Deno.test("adapterName() leaves what is said where the GPU can't be told", async () => {
-  assertEquals(await adapterName(dawn, () => ["NVIDIA H200", "NVIDIA T4"]), dawn.description);
-  assertEquals(await adapterName(dawn, () => []), dawn.description);
+  const llvmpipe = named("llvmpipe (LLVM 15.0.6, 256 bits)");
+  assertEquals(await adapterName(dawn, llvmpipe), dawn.description);
+  assertEquals(await adapterName(dawn, () => undefined), dawn.description);
 });
 
-Deno.test("adapterName() asks no driver about others, and puts ids together where there is no name", async () => {
-  const models = () => {
+Deno.test("adapterName() asks nobody about others, and puts ids together where there is no name", async () => {
+  const asked = () => {
     throw new Error("asked");
   };
   const llvmpipe = { ...dawn, description: "llvmpipe (LLVM 15.0.6, 256 bits)" };
-  assertEquals(await adapterName(llvmpipe, models), llvmpipe.description);
-  assertEquals(await adapterName({ ...dawn, description: "" }, models), "nvidia hopper 0x2335");
+  assertEquals(await adapterName(llvmpipe, asked), llvmpipe.description);
+  assertEquals(await adapterName({ ...dawn, description: "" }, asked), "nvidia hopper 0x2335");
 });
 
-Deno.test("modelOf() finds the model in what the kernel module says", () => {
-  const text = "Model: \t\t NVIDIA H200\nIRQ:   \t\t 33\nGPU UUID: \t GPU-585b0cc1\n";
-  assertEquals(modelOf(text), "NVIDIA H200");
-  assertEquals(modelOf("IRQ: 33\n"), undefined);
+Deno.test("driverOf() finds NVIDIA's driver, and none in a GPU's name", () => {
+  assertEquals(driverOf(dawn.description), "NVIDIA 580.159.04");
+  assertEquals(driverOf("NVIDIA GeForce RTX 4090"), undefined);
+  assertEquals(driverOf("SwiftShader Device (LLVM 10.0.0)"), undefined);
 });

@@ -15,7 +15,7 @@ import {
   type SubgroupMatrixConfig,
   WEBGPU_DEFAULTS,
 } from "./capabilities.ts";
-import { adapterName } from "./adapter_name.ts";
+import { adapterName, driverOf } from "./adapter_name.ts";
 import { paceDawn } from "./dawn_polling.ts";
 
 export type { Capabilities, Runtime, SubgroupMatrixConfig } from "./capabilities.ts";
@@ -30,6 +30,8 @@ export interface AdapterFacts {
   readonly device: string;
   /** Human-readable name: `llvmpipe (LLVM 15.0.6, 256 bits)`. */
   readonly description: string;
+  /** The driver and its version, `NVIDIA 580.159.04`, where the runtime tells. */
+  readonly driver?: string;
   /** Whether a processor plays GPU. */
   readonly software: boolean;
   /** Every feature that the adapter lists, sorted. */
@@ -345,11 +347,13 @@ interface AdapterInfo extends GPUAdapterInfo {
 async function adapterFacts(adapter: GPUAdapter): Promise<AdapterFacts> {
   const { vendor, architecture, device, isFallbackAdapter } = adapter.info;
   const name = await adapterName(adapter.info);
+  const driver = driverOf(adapter.info.description);
   return {
     vendor: /^\d+$/.test(vendor) ? `0x${Number(vendor).toString(16)}` : vendor,
     architecture,
     device,
     description: name,
+    ...driver !== undefined && { driver },
     // Some software drivers do not say that they are one.
     software: isFallbackAdapter || /llvmpipe|swiftshader|software|basic render/i.test(name),
     features: [...adapter.features].map(String).sort(),

@@ -29,7 +29,10 @@ export interface MeasuredOn {
 
 /** Finds out what a measurement is made on; `root` is the folder of the project. */
 export async function measuredOn(gpu: Gpu, root: string): Promise<MeasuredOn> {
-  const [driver, revision] = await Promise.all([nvidiaDriver(), revisionOf(root)]);
+  const [driver, revision] = await Promise.all([
+    gpu.adapter.driver ?? nvidiaDriver(),
+    revisionOf(root),
+  ]);
   return {
     adapter: gpu.adapter.description,
     software: gpu.adapter.software,
@@ -41,7 +44,7 @@ export async function measuredOn(gpu: Gpu, root: string): Promise<MeasuredOn> {
   };
 }
 
-/** WebGPU does not tell the driver's version; NVIDIA's kernel module does. */
+/** What NVIDIA's kernel module says where WebGPU does not tell; Deno asks it only with every permission (`--allow-all`). */
 async function nvidiaDriver(): Promise<string | undefined> {
   if (Deno.build.os !== "linux") return undefined;
   try {
