@@ -10,7 +10,12 @@ import { type Gpu, openGpu, type Runtime } from "../gpu/device.ts";
 import { batchesOfUpdate, Sampler, type TokenBatch, type TokenSource } from "../sampler.ts";
 import { tokensPerStep, type TrainSection } from "../train_config.ts";
 import { compareGradient, type GradientParity, saveGradient } from "./gradient_parity.ts";
-import { compareCurves, type CurveComparison, referenceWay } from "./parity_compare.ts";
+import {
+  compareCurves,
+  type CurveComparison,
+  differentParts,
+  referenceWay,
+} from "./parity_compare.ts";
 import {
   type IdentityOptions,
   measureWay,
@@ -48,7 +53,12 @@ export interface ParityOptions {
   progress?(line: string): void;
   /** Told after each way what is known so far, so that it can be kept. */
   measured?(sofar: ParityResult): void | Promise<void>;
-  /** Stops between updates. */
+  /**
+   * What an earlier call with the same training found, and what to call it: it is part of the result, and only those of its ways are
+   * measured again that were stopped or lack what is asked for.
+   */
+  readonly known?: { readonly name: string; readonly result: ParityResult } | undefined;
+  /** Stops between updates. What was measured until then is told first. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -83,7 +93,7 @@ export interface ParityResult {
   readonly format: "ethos-parity-1";
   /** What was the same. */
   readonly setup: ParitySetup;
-  /** Each way, in the order in which they were measured. */
+  /** Each way: in the order in which they were measured, and after them those that were known before and not asked for. */
   readonly ways: readonly WayResult[];
   /** Each curve held against the first f32 one. */
   readonly curves: readonly CurveComparison[];
@@ -93,8 +103,8 @@ export interface ParityResult {
  * Trains the same model on the same text in several ways, one after another: each opens its device, trains, and frees everything before
  * the next begins. A way that is f32 goes first, since others are held against it.
  *
- * @throws {RangeError} If there is no text for a sequence, it has tokens outside the vocabulary, a way is named twice, or nothing is in
- * f32 to compare gradients with.
+ * @throws {RangeError} If there is no text for a sequence, it has tokens outside the vocabulary, a way is named twice, nothing is in
+ * f32 to compare gradients with, or what is known is of another training.
  *
  * @example
  * ```ts ignore
@@ -125,15 +135,28 @@ export async function measureParity(options: ParityOptions): Promise<ParityResul
   if (options.gradients && !referenceWay(ways) && !await exists(reference)) {
     throw new RangeError("None of the ways is f32, so there is no gradient to compare with");
   }
-  const done: WayResult[] = [];
-  const result = (): ParityResult => ({
-    format: "ethos-parity-1",
-    setup,
-    ways: [...done],
-    curves: compareCurves(done),
-  });
+  const names = ways.map(wayName);
+  const found = new Map<string, WayResult>();
+  const result = (): ParityResult => {
+    const asked = names.flatMap((name) => found.get(name) ?? []);
+    const all = [...asked, ...[...found.values()].filter(({ way }) => !names.includes(way))];
+    return { format: "ethos-parity-1", setup, ways: all, curves: compareCurves(all) };
+  };
+  if (options.known) {
+    const { name, result: { setup: other, ways } } = options.known;
+    const different = differentParts(setup, other);
+    if (different.length > 0) {
+      throw new RangeError(`${name} is of another training: ${different.join(", ")} differ`);
+    }
+    for (const way of ways) found.set(way.way, way);
+  }
   for (const way of ways) {
     const name = wayName(way);
+    const before = found.get(name);
+    if (before && isFinished(before, options)) {
+      progress(`${name}: measured before, ${before.date}`);
+      continue;
+    }
     progress(`${name}: opening the device`);
     const gpu = await open(way.runtime);
     try {
@@ -172,13 +195,28 @@ export async function measureParity(options: ParityOptions): Promise<ParityResul
         progress,
         signal,
       });
-      done.push({ ...measured, ...gradients && { gradients }, ...rounding && { rounding } });
+      found.set(name, {
+        ...measured,
+        ...gradients && { gradients },
+        ...rounding && { rounding },
+      });
     } finally {
       gpu.close();
     }
     await options.measured?.(result());
+    signal?.throwIfAborted();
   }
   return result();
+}
+
+/** Whether a way was measured to the end, with all that is asked for. */
+function isFinished(way: WayResult, { steps, identity, gradients }: ParityOptions): boolean {
+  const compared = Math.min(identity?.steps ?? steps, steps);
+  return !way.stopped &&
+    (!identity?.twice && !identity?.resume || way.identity?.steps === compared) &&
+    (!identity?.twice || way.identity?.twice !== undefined) &&
+    (!identity?.resume || way.identity?.resumed !== undefined) &&
+    (!gradients || way.rounded === true || (way.gradients ?? way.rounding) !== undefined);
 }
 
 /** The first f32 way ahead of the others. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { ParityResult } from "./parity.ts";
+import type { ParityResult, ParitySetup } from "./parity.ts";
 import type { Way, WayResult } from "./parity_way.ts";
 
 /** Nats that a curve may be away from the f32 run's. */
@@ -108,8 +108,7 @@ export function mergeParity(results: readonly ParityResult[]): ParityResult {
   if (!first) throw new RangeError("There is no result to merge");
   const ways: WayResult[] = [];
   for (const [i, { setup, ways: more }] of results.entries()) {
-    const different = (Object.keys(first.setup) as (keyof ParityResult["setup"])[])
-      .filter((key) => stable(setup[key]) !== stable(first.setup[key]));
+    const different = differentParts(first.setup, setup);
     if (different.length > 0) {
       throw new RangeError(
         `Result ${i + 1} is of another training than the first: ${different.join(", ")} differ`,
@@ -123,6 +122,14 @@ export function mergeParity(results: readonly ParityResult[]): ParityResult {
     }
   }
   return { ...first, ways, curves: compareCurves(ways) };
+}
+
+/** Parts in which two trainings differ. A text is the same when updates are given the same, whatever it is called. */
+export function differentParts(one: ParitySetup, other: ParitySetup): (keyof ParitySetup)[] {
+  const part = (setup: ParitySetup, key: keyof ParitySetup) =>
+    stable(key === "text" ? setup.text.sha256 : setup[key]);
+  return (Object.keys(one) as (keyof ParitySetup)[])
+    .filter((key) => part(one, key) !== part(other, key));
 }
 
 /** JSON with sorted keys: files may have been written with others. */

@@ -154,6 +154,70 @@ Deno.test("measureParity() sees when a second run is not the first", async () =>
   });
 });
 
+Deno.test("measureParity() keeps what it has when it is interrupted, and goes on with it", async () => {
+  await withFolder(async (folder) => {
+    const whole = tokenSource(600, config.vocab_size);
+    const identity = { steps: 3, twice: true, resume: false };
+    const full = await measure(folder, { identity });
+    const [way] = full.ways as [WayResult];
+    /** Measures until so many sequences were read in training, and gives what was kept then: before, all are hashed and two are a batch. */
+    const interrupted = async (reads: number) => {
+      const controller = new AbortController();
+      let left = 4 * 4 + 2 + reads;
+      const read = (at: number, count: number) => {
+        if (left-- === 0) controller.abort(new Error("Enough"));
+        return whole.read(at, count);
+      };
+      const kept: ParityResult[] = [];
+      const run = measure(folder, {
+        identity,
+        text: { name: "noise", source: { length: whole.length, read } },
+        signal: controller.signal,
+        measured: (sofar) => void kept.push(sofar),
+      });
+      await assertRejects(() => run, Error, "Enough");
+      return kept.at(-1);
+    };
+    assertEquals(await interrupted(-1), undefined, "no update was done");
+    // Four sequences an update: in the second update of the curve, and in the first of its second run.
+    const [early] = (await interrupted(4))!.ways;
+    assertEquals([early!.stopped, early!.losses], [true, way.losses.slice(0, 2)]);
+    const stopped = (await interrupted(16))!;
+    const [late] = stopped.ways;
+    assertEquals([late!.stopped, late!.identity], [true, undefined]);
+    assertEquals([late!.losses, late!.weights_sha256], [way.losses, way.weights_sha256]);
+
+    const said: string[] = [];
+    const goOn = (result: ParityResult, more: Partial<ParityOptions> = {}) =>
+      measure(folder, {
+        identity,
+        known: { name: "a.json", result },
+        progress: (line) => void said.push(line),
+        ...more,
+      });
+    const open = () => Promise.reject(new Error("No device should be opened"));
+    assertEquals(await goOn(full, { open }), full);
+    assertEquals(said, [`${runtime}:f32: measured before, ${way.date}`]);
+    await assertRejects(() => goOn(stopped, { open }), Error, "No device");
+    await assertRejects(() => goOn(full, { open, ways: [MIXED] }), Error, "No device");
+    await assertRejects(
+      () => goOn(full, { open, identity: { ...identity, steps: 4 } }),
+      Error,
+      "No device",
+    );
+    // What is not asked for stays.
+    const more = await goOn(full, { ways: [MIXED] });
+    assertEquals(more.ways.map(({ way }) => way), [`${runtime}:mixed`, way.way]);
+    assertEquals(more.ways[1], way);
+    assertEquals(more.curves.map(({ way }) => way), [`${runtime}:mixed`]);
+    await assertRejects(
+      () => goOn(full, { open, seed: 4 }),
+      RangeError,
+      "a.json is of another training: seed, text differ",
+    );
+  });
+});
+
 Deno.test("measureParity() refuses what cannot be before it opens a device", async () => {
   await withFolder(async (folder) => {
     const refused = async (options: Partial<ParityOptions>, message: string) => {
@@ -201,6 +265,12 @@ Deno.test("mergeParity() joins ways of the same training alone", () => {
   const merged = mergeParity([result([way("mixed", [5, 4.9])]), result([way("f32", [5, 4.95])])]);
   assertEquals(merged.ways.map(({ way }) => way), ["deno:mixed", "deno:f32"]);
   assertAlmostEquals(merged.curves[0]!.largest.nats!, 0.05, 1e-12);
+  const named = (name: string, sha256: string): ParityResult => ({
+    ...result([]),
+    setup: { text: { name, sha256 } } as ParityResult["setup"],
+  });
+  assertEquals(mergeParity([named("a", "1"), named("b", "1")]).setup.text.name, "a");
+  assertThrows(() => mergeParity([named("a", "1"), named("a", "2")]), RangeError, "text differ");
   assertThrows(
     () => mergeParity([result([]), result([], 3)]),
     RangeError,

@@ -101,6 +101,8 @@ export interface WayResult extends Way {
   readonly memory: readonly MemoryLine[];
   /** SHA-256 of weights and running statistics after the last update. */
   readonly weights_sha256: string;
+  /** There when it was interrupted: what was asked for is there as far as it went. */
+  readonly stopped?: true;
   /** Absent when it was not asked for. */
   readonly identity?: Identity;
   /** Absent when it was not asked for, and for the way that is the reference itself. */
@@ -127,14 +129,18 @@ export interface WayOptions {
   readonly folder: string;
   /** Says what is being done. */
   progress(line: string): void;
-  /** Stops between updates. */
+  /** Stops between updates; the curve up to there is kept. */
   readonly signal?: AbortSignal | undefined;
 }
 
 /** Updates between two looks at the device: as many records as wait at once, and steps that are timed without a pause. */
 const LOOK_EVERY = 20;
 
-/** Trains one way on an open device, again where bits are to be compared, and frees all that it took. */
+/**
+ * Trains one way on an open device, again where bits are to be compared, and frees all that it took.
+ *
+ * @throws What the signal was aborted with, if that was before there was anything to keep.
+ */
 export async function measureWay(
   gpu: Gpu,
   options: WayOptions & Omit<Way, "runtime">,
@@ -165,13 +171,16 @@ class WayRun {
   }
 
   async measure(): Promise<WayResult> {
-    const { identity, steps } = this.#options;
+    const { identity: asked, steps, signal } = this.#options;
     const date = new Date().toISOString();
-    const compared = identity && (identity.twice || identity.resume)
-      ? Math.min(identity.steps ?? steps, steps)
+    const compared = asked && (asked.twice || asked.resume)
+      ? Math.min(asked.steps ?? steps, steps)
       : undefined;
     const first = await this.#curve(compared);
     const { records, seconds, memory, digest } = first;
+    if (records.length === 0) signal?.throwIfAborted();
+    const identity = compared === undefined ? undefined : await this.#identity(compared, first);
+    const stopped = records.length < steps || (compared !== undefined && identity === undefined);
     const step = timingOf(seconds);
     const finite = (value: number) => Number.isFinite(value) ? value : null;
     return {
@@ -192,7 +201,8 @@ class WayRun {
       peak_bytes: memory.total,
       memory: memory.lines,
       weights_sha256: digest,
-      ...compared !== undefined && { identity: await this.#identity(compared, first) },
+      ...stopped && { stopped },
+      ...identity && { identity },
     };
   }
 
@@ -213,11 +223,12 @@ class WayRun {
     });
   }
 
-  /** Trains again: once with a checkpoint written at half, and once from that checkpoint. */
+  /** Trains again: once with a checkpoint written at half, and once from that checkpoint. Nothing when that was interrupted. */
   async #identity(
     steps: number,
     first: { records: readonly StepRecord[]; digestThen: string },
-  ): Promise<Identity> {
+  ): Promise<Identity | undefined> {
+    const { signal } = this.#options;
     const { twice, resume } = this.#options.identity!;
     const half = Math.floor(steps / 2);
     const checkpoint = `${this.#options.folder}/${this.#way.replaceAll(":", "-")}-checkpoint`;
@@ -229,21 +240,27 @@ class WayRun {
         weights_sha256,
       };
     };
+    const trainUntil = async (trainer: Trainer, until: number, what: string) => {
+      const { records } = await this.#trainUntil(trainer, until, what);
+      signal?.throwIfAborted();
+      return records;
+    };
     try {
+      signal?.throwIfAborted();
       const again = await this.#withTrainer(async (trainer) => {
-        const { records } = await this.#trainUntil(trainer, resume ? half : steps, "second run");
+        const records = await trainUntil(trainer, resume ? half : steps, "second run");
         if (resume) {
           this.#say(`writing a checkpoint after update ${half}`);
           await saveCheckpoint(checkpoint, trainer, { step: half, best: null });
         }
         if (!twice) return undefined;
-        const rest = await this.#trainUntil(trainer, steps, "second run");
-        return await compare(trainer, [...records, ...rest.records]);
+        const rest = await trainUntil(trainer, steps, "second run");
+        return await compare(trainer, [...records, ...rest]);
       });
       // Other weights at first: what the checkpoint does not bring would show.
       const resumed = resume && await this.#withTrainer(async (trainer) => {
         await loadCheckpoint(checkpoint, trainer);
-        const { records } = await this.#trainUntil(trainer, steps, "resumed run");
+        const records = await trainUntil(trainer, steps, "resumed run");
         return { stopped_at: half, ...await compare(trainer, records) };
       }, this.#options.seed + 1);
       return {
@@ -252,6 +269,9 @@ class WayRun {
         ...again && { twice: again },
         ...resumed && { resumed },
       };
+    } catch (error) {
+      if (signal?.aborted && error === signal.reason) return undefined;
+      throw error;
     } finally {
       await Deno.remove(checkpoint, { recursive: true }).catch(() => {});
     }
@@ -269,18 +289,19 @@ class WayRun {
     });
   }
 
+  /** Trains until so many updates are done, or it is interrupted. */
   async #trainUntil(trainer: Trainer, until: number, what: string): Promise<Stretch> {
     const { sampler, signal } = this.#options;
     const gpu = this.#gpu;
     const records: StepRecord[] = [];
     const seconds: number[] = [];
-    while (trainer.step < until) {
-      const count = Math.min(LOOK_EVERY, until - trainer.step);
-      using marks = gpu.capabilities.timestamps ? new Marks(gpu, count + 1) : undefined;
+    while (trainer.step < until && !signal?.aborted) {
+      const room = Math.min(LOOK_EVERY, until - trainer.step);
+      using marks = gpu.capabilities.timestamps ? new Marks(gpu, room + 1) : undefined;
       const start = performance.now();
       marks?.set();
-      for (let i = 0; i < count; i++) {
-        signal?.throwIfAborted();
+      let count = 0;
+      for (; count < room && !signal?.aborted; count++) {
         trainer.update(batchesOfUpdate(sampler, trainer.step, trainer.train));
         marks?.set();
       }

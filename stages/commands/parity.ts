@@ -21,6 +21,7 @@ import type { TokenSource } from "../../model/sampler.ts";
 import { TokenSplit } from "../../model/text/shard.ts";
 import { openTokenFile } from "../../model/text/token_file.ts";
 import { messageOf, UserError } from "../../pipeline/errors.ts";
+import { statOrUndefined } from "../../pipeline/files.ts";
 import { formatTable } from "../../pipeline/table.ts";
 import { filesOf, findRecord } from "../checkpoints.ts";
 import { parityCurves } from "../figures/parity_curves.ts";
@@ -56,6 +57,8 @@ export interface ParityCommandOptions extends
   readonly text: ParityText;
   /** Folder of the project. */
   readonly root: string;
+  /** What `--save` wrote before, to go on with. */
+  readonly known?: { readonly name: string; readonly result: SavedParity } | undefined;
   open(runtime: Runtime): Promise<Gpu>;
   /** Told after each way what is known so far. */
   measured(sofar: SavedParity): Promise<void>;
@@ -180,6 +183,7 @@ function dispose(source: Disposable): void {
 export async function parity(options: ParityCommandOptions): Promise<SavedParity> {
   const { model, text, root, open, measured, ...rest } = options;
   const measured_on: Partial<Record<Runtime, MeasuredOn>> = {};
+  const on = () => ({ ...options.known?.result.measured_on, ...measured_on });
   try {
     const result = await measureParity({
       ...rest,
@@ -191,9 +195,9 @@ export async function parity(options: ParityCommandOptions): Promise<SavedParity
         measured_on[runtime] ??= await measuredOn(gpu, root);
         return gpu;
       },
-      measured: (sofar) => measured({ ...sofar, measured_on }),
+      measured: (sofar) => measured({ ...sofar, measured_on: on() }),
     });
-    return { ...result, measured_on };
+    return { ...result, measured_on: on() };
   } catch (error) {
     // Ways, text and steps that do not fit each other are found before a device is opened.
     if (error instanceof RangeError && Object.keys(measured_on).length === 0) {
@@ -219,7 +223,12 @@ const savedSchema = z.looseObject({
     config: z.looseObject({ num_layers: z.int() }),
     steps: z.int(),
     tokens_per_update: z.int(),
-    text: z.looseObject({ name: z.string(), tokens: z.int(), epochs: z.number() }),
+    text: z.looseObject({
+      name: z.string(),
+      tokens: z.int(),
+      epochs: z.number(),
+      sha256: z.string(),
+    }),
   }),
   ways: z.array(z.looseObject({
     way: z.string().regex(/^(deno|dawn):(f32|mixed|f32:rounded)$/),
@@ -231,6 +240,7 @@ const savedSchema = z.looseObject({
     tokens_per_second: z.number(),
     peak_bytes: z.int(),
     skipped: z.array(z.int()),
+    stopped: z.literal(true).optional(),
     identity: z.looseObject({
       steps: z.int(),
       twice: same.optional(),
@@ -248,7 +258,7 @@ const savedSchema = z.looseObject({
  */
 export async function readSavedParity(paths: readonly string[]): Promise<SavedParity> {
   const saved: SavedParity[] = [];
-  for (const path of paths) saved.push(await readOne(path));
+  for (const path of paths) saved.push(await readSaved("figure-from", path));
   try {
     const measured_on = Object.assign({}, ...saved.map(({ measured_on }) => measured_on ?? {}));
     return { ...mergeParity(saved), measured_on };
@@ -258,12 +268,22 @@ export async function readSavedParity(paths: readonly string[]): Promise<SavedPa
   }
 }
 
-async function readOne(path: string): Promise<SavedParity> {
+/**
+ * What `--save` wrote before into the file that it is to write into now; nothing where there is none.
+ *
+ * @throws {UserError} If it is something else.
+ */
+export async function readKnownParity(path: string): Promise<SavedParity | undefined> {
+  if (await statOrUndefined(path) === undefined) return undefined;
+  return await readSaved("save", path);
+}
+
+async function readSaved(option: string, path: string): Promise<SavedParity> {
   let value: unknown;
   try {
     value = JSON.parse(await Deno.readTextFile(path));
   } catch (cause) {
-    throw new UserError(`--figure-from is ${path}, which cannot be read: ${messageOf(cause)}.`, {
+    throw new UserError(`--${option} is ${path}, which cannot be read: ${messageOf(cause)}.`, {
       cause,
     });
   }
@@ -271,7 +291,7 @@ async function readOne(path: string): Promise<SavedParity> {
   if (parsed.success) return value as SavedParity;
   const [issue] = parsed.error.issues;
   throw new UserError(
-    `--figure-from is ${path}, which is not what parity --save writes: ${
+    `--${option} is ${path}, which is not what parity --save writes: ${
       issue!.path.join(".") || "the file"
     }: ${issue!.message}.`,
   );
@@ -326,7 +346,12 @@ export function findFaults({ ways, curves }: ParityResult): string[] {
         }`,
     );
   }
-  for (const { way, identity, gradients } of ways) {
+  for (const { way, stopped, losses, identity, gradients } of ways) {
+    if (stopped) {
+      faults.push(
+        `${way} was interrupted after ${losses.length} updates; --continue does it again.`,
+      );
+    }
     if (identity?.twice && !isSame(identity.twice)) {
       faults.push(`${way} gave other ${what(identity.twice)} in a second run.`);
     }

@@ -26,6 +26,7 @@ export const parityCommand: Command = {
       "tokens of your own",
     ],
     ["parity --twice --resume --gradients", "the same bits again; gradients by parameter"],
+    ["parity --save a.json --continue", "go on where the same line was interrupted"],
     ["parity --figure-from a.json --figure-from b.json --out figures", "draw what was saved"],
   ],
   options: {
@@ -75,6 +76,10 @@ export const parityCommand: Command = {
       requiresArg: true,
       describe: "Manifest of the Vulkan driver that Dawn is to use, such as SwiftShader's",
     },
+    continue: {
+      type: "boolean",
+      describe: "Measure only what the file of --save does not have to the end",
+    },
     out: { type: "string", requiresArg: true, describe: "Draw the curves into this folder" },
     "figure-from": {
       type: "string",
@@ -120,7 +125,15 @@ async function measure(
   },
 ) {
   const [
-    { availableWays, deviceOpener, parity, parseWays, textOfDataset, textOfFile },
+    {
+      availableWays,
+      deviceOpener,
+      parity,
+      parseWays,
+      readKnownParity,
+      textOfDataset,
+      textOfFile,
+    },
     { loadBaseModel },
     { NoDawnError, NoGpuError },
   ] = await Promise.all([
@@ -146,6 +159,10 @@ async function measure(
     );
   }
   const seed = wholeArgument(args, "seed", 0) ?? 1;
+  if (args["continue"] === true && save === undefined) {
+    throw new UserError("--continue goes on with the file of --save, which is not given.");
+  }
+  const before = args["continue"] === true ? await readKnownParity(save!) : undefined;
   const icd = stringArgument(args, "dawn-icd");
   if (icd !== undefined) await checkFile("dawn-icd", icd);
   const model = await loadBaseModel(args, program);
@@ -170,6 +187,7 @@ async function measure(
       seed,
       identity,
       gradients: args["gradients"] === true,
+      known: before && { name: save!, result: before },
       folder,
       open,
       progress: warn,

@@ -58,6 +58,17 @@ Deno.test("The task parity measures ways, keeps numbers, and draws what was kept
     assert(mixed.code <= 1, mixed.stderr);
     assertMatch(mixed.stdout, /deno:mixed +\d\.\d{4} +– +– +\d\.\d{6} +– +same +0/);
 
+    // The same line again has nothing to do; --continue keeps what is finished.
+    const kept = await Deno.readTextFile(second);
+    const again = ["--ways", "deno:mixed", "--save", second, "--continue"];
+    const nothing = await parity(...text, "--resume", "--gradients", ...again);
+    assertEquals([nothing.code, nothing.stdout], [mixed.code, mixed.stdout]);
+    assertStringIncludes(nothing.stderr, "deno:mixed: measured before, ");
+    assertEquals(await Deno.readTextFile(second), kept);
+    const other = await parity(...text, ...again, "--set", "train.clip_norm=2");
+    assertEquals(other.code, 2);
+    assertStringIncludes(other.stderr, `${second} is of another training: train differ`);
+
     const figures = join(folder, "figures");
     const drawn = await parity(
       ...["--figure-from", second, "--figure-from", first, "--out", figures, "--json"],
@@ -102,7 +113,7 @@ Deno.test("The task parity takes a dataset of the store, with its vocabulary", a
   });
 });
 
-Deno.test("parity stops when it is interrupted, and leaves nothing behind", async () => {
+Deno.test("parity stops when it is interrupted, keeps the curve, and leaves nothing else behind", async () => {
   await withFolder(async (folder) => {
     await writeStore(join(folder, "store"));
     const temporary = join(folder, "tmp");
@@ -111,6 +122,7 @@ Deno.test("parity stops when it is interrupted, and leaves nothing behind", asyn
       args: [
         ...["run", "--allow-all", "stages/main.ts", "parity", ...MINIMAL, "--steps", "20000"],
         ...["--store", join(folder, "store"), "--ways", "deno:f32"],
+        ...["--save", join(folder, "a.json")],
       ],
       cwd: ROOT,
       env: { TMPDIR: temporary },
@@ -127,6 +139,12 @@ Deno.test("parity stops when it is interrupted, and leaves nothing behind", asyn
     assertEquals((await child.status).code, 130, said);
     assertStringIncludes(said, "Stopping at a safe place");
     assertEquals(await Array.fromAsync(Deno.readDir(temporary)), []);
+    const saved = await readSavedParity([join(folder, "a.json")]);
+    const [{ stopped, losses }] = saved.ways as [SavedParity["ways"][0]];
+    assertEquals([stopped, losses.length % 20], [true, 0]);
+    assertEquals(findFaults(saved), [
+      `deno:f32 was interrupted after ${losses.length} updates; --continue does it again.`,
+    ]);
   });
 });
 
@@ -144,6 +162,7 @@ Deno.test("The task parity refuses what it cannot do before it opens a device", 
       refused('--ways has "deno:f16"; expected RUNTIME:PRECISION', "--ways", "deno:f16"),
       refused("--steps is 0; expected a whole number from 1.", "--steps", "0"),
       refused("neither is given", "--identity-steps", "3"),
+      refused("the file of --save, which is not given", "--continue"),
       refused(
         "expected at most --steps, 5",
         "--steps",

@@ -6,9 +6,10 @@
 
 import { dirname } from "@std/path";
 import { UserError } from "../../pipeline/errors.ts";
+import { writeAtomic } from "../../pipeline/files.ts";
 
 /**
- * Writes a value as JSON.
+ * Writes a value as JSON. A file that is there is replaced as a whole, so that what it held is not lost before the new is there.
  *
  * @throws {UserError} If the file cannot be written.
  */
@@ -17,8 +18,15 @@ export async function writeResult(
   value: unknown,
   options: { pretty?: boolean } = {},
 ): Promise<void> {
+  const text = JSON.stringify(value, null, options.pretty ? 2 : 0) + "\n";
   try {
-    await Deno.writeTextFile(path, JSON.stringify(value, null, options.pretty ? 2 : 0) + "\n");
+    const found = await stat(path);
+    // A device, such as /dev/stdout, is written to.
+    if (found && !found.isFile) await Deno.writeTextFile(path, text);
+    else {
+      const target = found ? await Deno.realPath(path) : path;
+      await writeAtomic(target, text, { temporary: dirname(target) });
+    }
   } catch (cause) {
     throw new UserError(`Cannot write ${path}: ${reason(cause)}.`, { exitCode: 1, cause });
   }
