@@ -9,7 +9,8 @@ import { read, run } from "./process.ts";
 const RESERVED = ["bin", "bundle.json", "data", "include", "run.sh", "SHA256SUMS"];
 
 /** What a bundle with `--slim` is without. */
-const SLIM = /_(?:test|bench)\.ts$|(?:^|\/)testdata\/|^(?:notebooks|results|tasks|\.ci)\//;
+const SLIM =
+  /_(?:test|bench)\.ts$|(?:^|\/)testdata\/|^(?:notebooks|results|tasks(?!\/measure)|\.ci)\//;
 
 /** The commit that a checkout is at. */
 export interface Revision {
