@@ -62,7 +62,7 @@ function parse(args: string[]): Options | undefined {
   if (values.help) return undefined;
   const wrong = values.gpu?.find((name) => !RUNTIMES.some((runtime) => runtime === name));
   if (wrong !== undefined) throw new UserError(`--gpu is ${wrong}; expected deno or dawn.`);
-  if ((values.out === undefined) === (values.table === undefined && !values.list)) {
+  if (!values.list && (values.out === undefined) === (values.table === undefined)) {
     throw new UserError("Expected --out FOLDER to measure, or --table FOLDER to show what was.");
   }
   const { config = "configs/paper.yaml", parity = false, only = [] } = values;
@@ -144,7 +144,13 @@ function say(line: string): void {
 
 async function printTable(folders: readonly string[]): Promise<void> {
   const columns = [];
-  for (const folder of folders) columns.push(...await readColumns(folder));
+  for (const folder of folders) {
+    const found = await readColumns(folder);
+    if (found.length === 0) {
+      throw new UserError(`--table is ${folder}; expected files such as deno-step.json in it.`);
+    }
+    columns.push(...found);
+  }
   console.log(renderTable(columns).trimEnd());
 }
 
@@ -166,7 +172,9 @@ async function main(args: string[]): Promise<number> {
     }
     const folder = resolve(out);
     const code = await measure(steps, folder);
-    if (code !== EXIT.interrupted) await printTable([folder]);
+    // The table is of benchmarks: there may be none when curves were all that was asked for.
+    const columns = code === EXIT.interrupted ? [] : await readColumns(folder);
+    if (columns.length > 0) console.log(renderTable(columns).trimEnd());
     return code;
   } catch (error) {
     console.error(`error: ${explain(error)}`);
