@@ -17,6 +17,7 @@ import {
   referenceWay,
 } from "./parity_compare.ts";
 import {
+  comparedSteps,
   type IdentityOptions,
   measureWay,
   type Way,
@@ -124,7 +125,7 @@ export async function measureParity(options: ParityOptions): Promise<ParityResul
   const { config, train, seed, steps, identity, text, folder, signal } = options;
   const { open = (runtime) => openGpu({ runtime }), progress = () => {} } = options;
   const ways = inOrder(options.ways);
-  if (identity?.resume && Math.min(identity.steps ?? steps, steps) < 2) {
+  if (identity?.resume && comparedSteps(options)! < 2) {
     throw new RangeError("A run of fewer than 2 updates can't be stopped at half");
   }
   await Deno.mkdir(folder, { recursive: true });
@@ -132,9 +133,6 @@ export async function measureParity(options: ParityOptions): Promise<ParityResul
   const setup = describe(options, sampler);
   const batch = sampler.batch(0, train.micro_batch);
   const reference = `${folder}/gradient-${referenceKey(setup, batch)}.safetensors`;
-  if (options.gradients && !referenceWay(ways) && !await exists(reference)) {
-    throw new RangeError("None of the ways is f32, so there is no gradient to compare with");
-  }
   const names = ways.map(wayName);
   const found = new Map<string, WayResult>();
   const result = (): ParityResult => {
@@ -150,11 +148,19 @@ export async function measureParity(options: ParityOptions): Promise<ParityResul
     }
     for (const way of ways) found.set(way.way, way);
   }
+  const missing = new Set(ways.filter((way) => !isFinished(found.get(wayName(way)), options)));
+  if (options.gradients && missing.size > 0 && !await exists(reference)) {
+    const first = referenceWay(ways);
+    if (!first) {
+      throw new RangeError("None of the ways is f32, so there is no gradient to compare with");
+    }
+    // Measured before, it left its gradient in another folder.
+    if ([...missing].some(({ rounded }) => !rounded)) missing.add(first);
+  }
   for (const way of ways) {
     const name = wayName(way);
-    const before = found.get(name);
-    if (before && isFinished(before, options)) {
-      progress(`${name}: measured before, ${before.date}`);
+    if (!missing.has(way)) {
+      progress(`${name}: measured before, ${found.get(name)!.date}`);
       continue;
     }
     progress(`${name}: opening the device`);
@@ -210,10 +216,11 @@ export async function measureParity(options: ParityOptions): Promise<ParityResul
 }
 
 /** Whether a way was measured to the end, with all that is asked for. */
-function isFinished(way: WayResult, { steps, identity, gradients }: ParityOptions): boolean {
-  const compared = Math.min(identity?.steps ?? steps, steps);
-  return !way.stopped &&
-    (!identity?.twice && !identity?.resume || way.identity?.steps === compared) &&
+function isFinished(way: WayResult | undefined, options: ParityOptions): boolean {
+  const { identity, gradients } = options;
+  const compared = comparedSteps(options);
+  return way !== undefined && !way.stopped &&
+    (compared === undefined || way.identity?.steps === compared) &&
     (!identity?.twice || way.identity?.twice !== undefined) &&
     (!identity?.resume || way.identity?.resumed !== undefined) &&
     (!gradients || way.rounded === true || (way.gradients ?? way.rounding) !== undefined);

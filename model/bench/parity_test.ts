@@ -218,6 +218,26 @@ Deno.test("measureParity() keeps what it has when it is interrupted, and goes on
   });
 });
 
+Deno.test("measureParity() makes the gradient to compare with anew where it goes on without it", async () => {
+  await withFolder(async (folder) => {
+    const known = { name: "a.json", result: await measure(`${folder}/a`, { gradients: true }) };
+    const both = { ways: [F32, MIXED], gradients: true, known };
+    const result = await measure(`${folder}/b`, both);
+    const [f32, mixed] = result.ways as [WayResult, WayResult];
+    assertEquals([f32.gradients, mixed.rounding], [undefined, undefined]);
+    assertEquals(mixed.gradients!.reference, f32.way);
+    assert(f32.rounding && f32.weights_sha256 === known.result.ways[0]!.weights_sha256);
+    // What has nothing left to compare needs none.
+    const open = () => Promise.reject(new Error("No device should be opened"));
+    const again = { name: "b.json", result };
+    const ways = [MIXED];
+    assertEquals(
+      (await measure(`${folder}/c`, { ...both, ways, known: again, open })).ways.length,
+      2,
+    );
+  });
+});
+
 Deno.test("measureParity() refuses what cannot be before it opens a device", async () => {
   await withFolder(async (folder) => {
     const refused = async (options: Partial<ParityOptions>, message: string) => {

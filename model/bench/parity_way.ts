@@ -46,6 +46,13 @@ export interface IdentityOptions {
   readonly resume: boolean;
 }
 
+/** Updates after which bits are compared; nothing when that is not asked for. */
+export function comparedSteps(
+  { identity, steps }: { identity?: IdentityOptions | undefined; steps: number },
+): number | undefined {
+  return identity?.twice || identity?.resume ? Math.min(identity.steps ?? steps, steps) : undefined;
+}
+
 /** A second training held against the first. */
 export interface SameBits {
   /** Whether every loss that both have is the same number. */
@@ -171,11 +178,9 @@ class WayRun {
   }
 
   async measure(): Promise<WayResult> {
-    const { identity: asked, steps, signal } = this.#options;
+    const { steps, signal } = this.#options;
     const date = new Date().toISOString();
-    const compared = asked && (asked.twice || asked.resume)
-      ? Math.min(asked.steps ?? steps, steps)
-      : undefined;
+    const compared = comparedSteps(this.#options);
     const first = await this.#curve(compared);
     const { records, seconds, memory, digest } = first;
     if (records.length === 0) signal?.throwIfAborted();
