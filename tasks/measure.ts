@@ -11,14 +11,14 @@
 
 import { fromFileUrl, join, resolve } from "@std/path";
 import { parseArgs } from "node:util";
-import type { Runtime } from "../model/gpu/device.ts";
 import { EXIT, exitCodeOf, explain, messageOf, UserError } from "../pipeline/errors.ts";
 import { statOrUndefined } from "../pipeline/files.ts";
+import { type Interrupt, interruptible } from "../pipeline/interrupt.ts";
+import { RUNTIMES } from "../stages/commands/gpu_option.ts";
 import { type Step, stepsOf } from "./measure/steps.ts";
 import { readColumns, renderTable } from "./measure/table.ts";
 
 const ROOT = fromFileUrl(new URL("..", import.meta.url));
-const RUNTIMES: readonly Runtime[] = ["deno", "dawn"];
 
 const USAGE = `Measure what the README's table shows on this machine's GPU
 
@@ -76,10 +76,13 @@ function parse(args: string[]): Options | undefined {
 }
 
 /** How a step ended. */
-type Ended = "kept" | "there" | "failed" | "interrupted";
+type Ended = "kept" | "there" | "failed";
 
 /** Runs one command, and keeps its numbers (`.json`) and what it says (`.txt`). Numbers get that name only when they are whole. */
-async function run({ name, args, continues }: Step, out: string): Promise<Ended> {
+async function run(
+  { name, args, continues }: Step,
+  { out, interrupt }: { out: string; interrupt: Interrupt },
+): Promise<Ended> {
   const file = join(out, `${name}.json`);
   if (await statOrUndefined(file)) return "there";
   const partial = join(out, `${name}.partial.json`);
@@ -93,22 +96,14 @@ async function run({ name, args, continues }: Step, out: string): Promise<Ended>
     stdin: "null",
     stdout: "piped",
   }).spawn();
-  // Ctrl-C reaches the command as well, which then keeps what it has; another signal has to be passed on.
-  const wait = () => {};
-  const passOn = () => child.kill("SIGTERM");
-  Deno.addSignalListener("SIGINT", wait);
-  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", passOn);
-  let code;
-  try {
-    let stdout;
-    ({ code, stdout } = await child.output());
-    await Deno.writeFile(join(out, `${name}.txt`), stdout);
-  } finally {
-    Deno.removeSignalListener("SIGINT", wait);
-    if (Deno.build.os !== "windows") Deno.removeSignalListener("SIGTERM", passOn);
-  }
-  // 128 and more is a signal.
-  if (code >= 128) return "interrupted";
+  // Ctrl-C reaches the command as well, which then keeps what it has; SIGTERM has to be passed on.
+  const passOn = () => {
+    if (interrupt.exitCode !== EXIT.interrupted) child.kill("SIGTERM");
+  };
+  interrupt.signal.addEventListener("abort", passOn);
+  const { code, stdout } = await child.output();
+  interrupt.signal.removeEventListener("abort", passOn);
+  await Deno.writeFile(join(out, `${name}.txt`), stdout);
   const whole = code === EXIT.ok || (continues && code === EXIT.failed);
   if (!whole || !await statOrUndefined(partial)) return "failed";
   await Deno.rename(partial, file);
@@ -118,14 +113,16 @@ async function run({ name, args, continues }: Step, out: string): Promise<Ended>
 /** Runs what is not there yet, and gives the exit code. */
 async function measure(steps: readonly Step[], out: string): Promise<number> {
   await Deno.mkdir(out, { recursive: true });
+  // The command says that it stops.
+  using interrupt = interruptible(() => {});
   const failed: string[] = [];
   for (const [i, step] of steps.entries()) {
     say(`[${i + 1}/${steps.length}] ${step.name}`);
     const start = performance.now();
-    const ended = await run(step, out);
-    if (ended === "interrupted") {
+    const ended = await run(step, { out, interrupt });
+    if (interrupt.signal.aborted) {
       say("interrupted; the same line goes on");
-      return EXIT.interrupted;
+      return interrupt.exitCode;
     }
     if (ended === "failed") failed.push(step.name);
     const seconds = ended === "there"
@@ -173,7 +170,7 @@ async function main(args: string[]): Promise<number> {
     const folder = resolve(out);
     const code = await measure(steps, folder);
     // The table is of benchmarks: there may be none when curves were all that was asked for.
-    const columns = code === EXIT.interrupted ? [] : await readColumns(folder);
+    const columns = code > EXIT.failed ? [] : await readColumns(folder);
     if (columns.length > 0) console.log(renderTable(columns).trimEnd());
     return code;
   } catch (error) {
