@@ -2,6 +2,7 @@ import { assertEquals, assertNotEquals, assertRejects, assertStringIncludes } fr
 import { join } from "@std/path";
 import { moduleUrl, readCode } from "./code.ts";
 import { UserError } from "./errors.ts";
+import { runOnGpuNode } from "./testing.ts";
 
 async function project(files: Record<string, string>): Promise<string> {
   const dir = await Deno.realPath(await Deno.makeTempDir({ prefix: "code_" }));
@@ -83,24 +84,8 @@ Deno.test("readCode() works where LD_LIBRARY_PATH is set and only `deno` may be 
       const code = await readCode(roots, { root: import.meta.dirname });
       console.log(Object.keys(code.get("stage").files).join());`,
   });
-  const root = join(import.meta.dirname!, "..");
-  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: [
-      "run",
-      "--no-check",
-      `--config=${join(root, "deno.json")}`,
-      "--allow-read",
-      "--allow-env",
-      "--allow-run=deno",
-      "--no-prompt",
-      join(dir, "main.ts"),
-    ],
-    env: { LD_LIBRARY_PATH: dir, NO_COLOR: "1" },
-  }).output();
-  assertEquals(
-    new TextDecoder().decode(stdout),
-    "stage.ts\n",
-    new TextDecoder().decode(stderr),
-  );
+  const permissions = ["--allow-read", "--allow-env", "--allow-run=deno"];
+  const { stdout, stderr } = await runOnGpuNode(join(dir, "main.ts"), permissions);
+  assertEquals(stdout, "stage.ts\n", stderr);
   await Deno.remove(dir, { recursive: true });
 });

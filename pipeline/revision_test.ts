@@ -1,18 +1,15 @@
 import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { revisionOf } from "./revision.ts";
+import { endedAs, runOnGpuNode } from "./testing.ts";
 
 async function git(folder: string, ...args: string[]): Promise<string> {
   const identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"];
-  const { success, stdout, stderr } = await new Deno.Command("git", {
-    args: ["-C", folder, ...identity, ...args],
-  }).output();
-  const decoder = new TextDecoder();
-  if (!success) throw new Error(decoder.decode(stderr));
-  return decoder.decode(stdout).trim();
+  const command = new Deno.Command("git", { args: ["-C", folder, ...identity, ...args] });
+  const { code, stdout, stderr } = endedAs(await command.output());
+  if (code !== 0) throw new Error(stderr);
+  return stdout.trim();
 }
-
-const ROOT = join(import.meta.dirname!, "..");
 
 Deno.test("A revision is the checkout's commit, or the bundle's; a folder inside a checkout has none", async () => {
   const root = await Deno.realPath(await Deno.makeTempDir());
@@ -52,14 +49,9 @@ Deno.test("revisionOf() knows the commit where LD_LIBRARY_PATH is set and only g
       `import { revisionOf } from ${JSON.stringify(import.meta.resolve("./revision.ts"))};
        console.log((await revisionOf(import.meta.dirname))?.commit);`,
     );
-    const permissions = ["--allow-read", "--allow-env", "--allow-run=git", "--no-prompt"];
-    const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "--no-check", `--config=${join(ROOT, "deno.json")}`, ...permissions, main],
-      env: { LD_LIBRARY_PATH: folder, NO_COLOR: "1" },
-    }).output();
-    const decoder = new TextDecoder();
-    const commit = await git(folder, "rev-parse", "HEAD");
-    assertEquals(decoder.decode(stdout), `${commit}\n`, decoder.decode(stderr));
+    const permissions = ["--allow-read", "--allow-env", "--allow-run=git"];
+    const { stdout, stderr } = await runOnGpuNode(main, permissions);
+    assertEquals(stdout, `${await git(folder, "rev-parse", "HEAD")}\n`, stderr);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

@@ -20,6 +20,22 @@ export interface Ended {
   readonly stderr: string;
 }
 
+/** What a command printed, as text. */
+export function endedAs({ code, stdout, stderr }: Deno.CommandOutput): Ended {
+  const decoder = new TextDecoder();
+  return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+}
+
+/** Runs a module with the project's imports and no more than these permissions, as on a GPU node where `LD_LIBRARY_PATH` is set. */
+export async function runOnGpuNode(path: string, permissions: readonly string[]): Promise<Ended> {
+  const config = `--config=${join(ROOT, "deno.json")}`;
+  const command = new Deno.Command(Deno.execPath(), {
+    args: ["run", "--no-check", config, ...permissions, "--no-prompt", path],
+    env: { LD_LIBRARY_PATH: ENGINE, NO_COLOR: "1" },
+  });
+  return endedAs(await command.output());
+}
+
 /** A copy of the toy project. */
 export class ToyProject implements AsyncDisposable {
   /** The project's folder; the store is `.ethos` in it, results are in `results`. */
@@ -83,9 +99,7 @@ export class ToyProject implements AsyncDisposable {
 
   /** Runs a command to its end. */
   async run(...args: string[]): Promise<Ended> {
-    const { code, stdout, stderr } = await this.spawn(...args).output();
-    const decoder = new TextDecoder();
-    return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+    return endedAs(await this.spawn(...args).output());
   }
 
   /** Runs a command with `--json` and gives back what it printed. */

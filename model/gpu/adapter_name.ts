@@ -17,7 +17,7 @@ const DRIVER = /^NVIDIA: ([\d.]+)[\d. ]*$/;
  * A name for people: `NVIDIA H200`. Dawn describes NVIDIA's GPUs by their driver (`NVIDIA: 580.159.04 580.159.4.0`), Deno's own
  * WebGPU by what they are.
  *
- * @param other What Deno's WebGPU says of the adapter that it would take.
+ * @param other What Deno's WebGPU calls the adapter that it would take.
  *
  * @example
  * ```ts
@@ -30,16 +30,15 @@ const DRIVER = /^NVIDIA: ([\d.]+)[\d. ]*$/;
  *   device: "",
  *   description: "NVIDIA: 580.159.04 580.159.4.0",
  * };
- * const deno = { vendor: "4318", architecture: "", device: "9013", description: "NVIDIA H200" };
- * assertEquals(await adapterName(dawn, () => deno), "NVIDIA H200");
+ * assertEquals(await adapterName(dawn, () => "NVIDIA H200"), "NVIDIA H200");
  * ```
  */
 export async function adapterName(
   { vendor, architecture, device, description }: AdapterNames,
-  other: () => Promise<AdapterNames | undefined> | AdapterNames | undefined = askDeno,
+  other: () => Promise<string> | string = askDeno,
 ): Promise<string> {
   if (DRIVER.test(description)) {
-    const name = (await other())?.description ?? "";
+    const name = await other();
     // The two may prefer different GPUs of one machine, but hardly two of one vendor's.
     if (name.startsWith("NVIDIA ")) return name;
   }
@@ -64,7 +63,7 @@ export function driverOf(description: string): string | undefined {
 }
 
 // Files of the kernel know the names too, but Deno reads /proc only with every permission.
-async function askDeno(): Promise<AdapterNames | undefined> {
+async function askDeno(): Promise<string> {
   const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
-  return adapter?.info;
+  return adapter?.info.description ?? "";
 }

@@ -23,6 +23,7 @@ import {
   readSavedBench,
   renderBench,
 } from "./bench.ts";
+import { runTask } from "./task_testing.ts";
 
 const ROOT = fromFileUrl(new URL("../..", import.meta.url));
 
@@ -139,15 +140,9 @@ Deno.test("The task bench lists, measures, saves and compares with the permissio
   await withFolder(async (folder) => {
     const save = join(folder, "bench.json");
     const task = async (code: number, ...args: string[]) => {
-      const output = await new Deno.Command(Deno.execPath(), {
-        args: ["task", "--quiet", "bench", ...args],
-        cwd: ROOT,
-      }).output();
-      const [stdout, stderr] = [output.stdout, output.stderr].map((bytes) =>
-        new TextDecoder().decode(bytes)
-      ) as [string, string];
-      assertEquals(output.code, code, stderr);
-      return { stdout, stderr };
+      const ended = await runTask(["bench", ...args]);
+      assertEquals(ended.code, code, ended.stderr);
+      return ended;
     };
     const config = ["--config", "configs/testing/minimal.yaml"];
     const what = [

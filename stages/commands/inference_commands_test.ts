@@ -1,12 +1,12 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
-import { fromFileUrl, join } from "@std/path";
+import { join } from "@std/path";
 import { openTestGpu } from "../../model/gpu/testing.ts";
 import { UserError } from "../../pipeline/errors.ts";
 import { someText, writeStore } from "../checkpoint_testing.ts";
 import { evaluateCheckpoint, type EvaluateCheckpointOptions } from "./evaluate.ts";
 import { generate, type GenerateOptions } from "./generate.ts";
+import { runTask } from "./task_testing.ts";
 
-const ROOT = fromFileUrl(new URL("../..", import.meta.url));
 const NODE = "train[base,seed=1]";
 
 async function withStore(work: (storeDir: string, dir: string) => Promise<void>): Promise<void> {
@@ -107,15 +107,13 @@ Deno.test("The tasks generate and evaluate run with the permissions that they na
   await withStore(async (storeDir, dir) => {
     await Deno.writeTextFile(join(dir, "a.txt"), someText(200));
     const task = async (...args: string[]) => {
-      const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-        args: ["task", "--quiet", ...args, "--checkpoint", NODE, "--store", storeDir, "--json"],
-        cwd: ROOT,
+      const { code, stdout, stderr } = await runTask(
+        [...args, "--checkpoint", NODE, "--store", storeDir, "--json"],
         // The flag is what counts.
-        env: { ETHOS_GPU: "none" },
-      }).output();
-      const text = new TextDecoder().decode(stdout);
-      assertEquals(code, 0, text + new TextDecoder().decode(stderr));
-      return JSON.parse(text);
+        { env: { ETHOS_GPU: "none" } },
+      );
+      assertEquals(code, 0, stdout + stderr);
+      return JSON.parse(stdout);
     };
     const text = await task("generate", "--prompt", "a dog", "--max-tokens", "3", "--gpu", "deno");
     assertEquals([text.prompt_tokens, text.prompt, text.gpu.runtime], [6, "a dog", "deno"]);

@@ -19,17 +19,11 @@ import {
   readSavedParity,
   type SavedParity,
 } from "./parity.ts";
+import { runTask } from "./task_testing.ts";
 
 const ROOT = fromFileUrl(new URL("../..", import.meta.url));
 
-async function parity(...args: string[]) {
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["task", "--quiet", "parity", ...args],
-    cwd: ROOT,
-  }).output();
-  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-  return { code, stdout: text(stdout), stderr: text(stderr) };
-}
+const parity = (...args: string[]) => runTask(["parity", ...args]);
 
 const MINIMAL = ["--config", "configs/testing/minimal.yaml", "--seed", "4"];
 

@@ -1,18 +1,10 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { fromFileUrl, join } from "@std/path";
+import { join } from "@std/path";
 import type { ProfileResult } from "./profile.ts";
 import { showBytes, showSeconds, threeDigits } from "./quantities.ts";
+import { runTask } from "./task_testing.ts";
 
-const ROOT = fromFileUrl(new URL("../..", import.meta.url));
-
-async function task(...args: string[]) {
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["task", "--quiet", ...args, "--config", "configs/testing/minimal.yaml"],
-    cwd: ROOT,
-  }).output();
-  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-  return { code, stdout: text(stdout), stderr: text(stderr) };
-}
+const task = (...args: string[]) => runTask([...args, "--config", "configs/testing/minimal.yaml"]);
 
 Deno.test("The task profile shows where a step's time goes, and writes numbers and a trace", async () => {
   const folder = await Deno.makeTempDir();

@@ -7,6 +7,7 @@ import { tuningSchema } from "../../model/tuning.ts";
 import { UserError } from "../../pipeline/errors.ts";
 import { Store } from "../../pipeline/store.ts";
 import { readTuning } from "../tuning_file.ts";
+import { runTask } from "./task_testing.ts";
 import { chooseQuestions, renderTune, tune, tunedDevice, tuningOf } from "./tune.ts";
 import { writeResult } from "./write_result.ts";
 
@@ -108,14 +109,8 @@ Deno.test("what is measured through another compiler is another device's", () =>
 
 Deno.test("The task tune refuses what it cannot do, with the permissions that it names", async () => {
   await withFolder(async (folder) => {
-    const task = async (...args: string[]) => {
-      const store = join(folder, "store");
-      const { code, stderr } = await new Deno.Command(Deno.execPath(), {
-        args: ["task", "--quiet", "tune", "--store", store, ...args],
-        cwd: ROOT,
-      }).output();
-      return { code, stderr: new TextDecoder().decode(stderr) };
-    };
+    const task = (...args: string[]) =>
+      runTask(["tune", "--store", join(folder, "store"), ...args]);
     const minimal = ["--config", "configs/testing/minimal.yaml"];
     const nowhere = await task(...minimal, "--out", join(folder, "none", "tuned.json"));
     assertEquals(nowhere.code, 2);

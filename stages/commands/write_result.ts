@@ -6,7 +6,7 @@
 
 import { dirname } from "@std/path";
 import { UserError } from "../../pipeline/errors.ts";
-import { writeAtomic } from "../../pipeline/files.ts";
+import { statOrUndefined, writeAtomic } from "../../pipeline/files.ts";
 
 /**
  * Writes a value as JSON. A file that is there is replaced as a whole, so that what it held is not lost before the new is there.
@@ -20,7 +20,7 @@ export async function writeResult(
 ): Promise<void> {
   const text = JSON.stringify(value, null, options.pretty ? 2 : 0) + "\n";
   try {
-    const found = await stat(path);
+    const found = await statOrUndefined(path);
     // A device, such as /dev/stdout, is written to.
     if (found && !found.isFile) await Deno.writeTextFile(path, text);
     else {
@@ -40,22 +40,11 @@ export async function writeResult(
 export async function checkWritable(option: string, path: string | undefined): Promise<void> {
   if (path === undefined) return;
   const folder = dirname(path);
-  if (!(await stat(folder))?.isDirectory) {
+  if (!(await statOrUndefined(folder))?.isDirectory) {
     throw new UserError(`--${option} is ${path}, but there is no folder ${folder}.`);
   }
-  if ((await stat(path))?.isDirectory) {
+  if ((await statOrUndefined(path))?.isDirectory) {
     throw new UserError(`--${option} is ${path}, which is a folder; expected a file.`);
-  }
-}
-
-async function stat(path: string): Promise<Deno.FileInfo | undefined> {
-  try {
-    return await Deno.stat(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
-      return undefined;
-    }
-    throw error;
   }
 }
 

@@ -8,7 +8,7 @@
  * @module
  */
 
-import type { BlockContent, PhrasingContent, RootContent, TableCell } from "mdast";
+import type { BlockContent, PhrasingContent, RootContent, Table, TableCell } from "mdast";
 import { fromMarkdown } from "mdast-util-from-markdown";
 import { gfmTableFromMarkdown } from "mdast-util-gfm-table";
 import { gfmTable } from "micromark-extension-gfm-table";
@@ -136,7 +136,17 @@ function plain(text: string, values: readonly Inserted[]): string {
 
 /** A table block as Markdown nodes. */
 export function tableNodes(table: TableBlock): readonly RootContent[] {
-  const numbersFrom = table.numbersFrom ?? Infinity;
+  const title: BlockContent = {
+    type: "paragraph",
+    children: [{ type: "strong", children: [{ type: "text", value: table.title }] }],
+  };
+  return [title, tableNode(table)];
+}
+
+/** A table without its title. */
+export function tableNode(
+  { header, rows, numbersFrom = Infinity }: Pick<TableBlock, "header" | "rows" | "numbersFrom">,
+): Table {
   const row = (cells: readonly string[]) => ({
     type: "tableRow" as const,
     children: cells.map((value): TableCell => ({
@@ -144,13 +154,9 @@ export function tableNodes(table: TableBlock): readonly RootContent[] {
       children: [{ type: "text", value }],
     })),
   });
-  const title: BlockContent = {
-    type: "paragraph",
-    children: [{ type: "strong", children: [{ type: "text", value: table.title }] }],
-  };
-  return [title, {
+  return {
     type: "table",
-    align: table.header.map((_, i) => i >= numbersFrom ? "right" : "left"),
-    children: [row(table.header), ...table.rows.map(row)],
-  }];
+    align: header.map((_, i) => i >= numbersFrom ? "right" : "left"),
+    children: [row(header), ...rows.map(row)],
+  };
 }

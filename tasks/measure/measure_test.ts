@@ -2,18 +2,12 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { fromFileUrl, join } from "@std/path";
 import { withFolder } from "../../model/folder_testing.ts";
 import { UserError } from "../../pipeline/errors.ts";
+import { runTask } from "../../stages/commands/task_testing.ts";
 import { readColumns, renderTable } from "./table.ts";
 
 const ROOT = fromFileUrl(new URL("../..", import.meta.url));
 
-async function measure(...args: string[]) {
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["task", "--quiet", "measure", ...args],
-    cwd: ROOT,
-  }).output();
-  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-  return { code, stdout: text(stdout), stderr: text(stderr) };
-}
+const measure = (...args: string[]) => runTask(["measure", ...args]);
 
 /** Cells of a Markdown table's lines, however wide they are. */
 const cells = (text: string) =>

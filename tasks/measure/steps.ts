@@ -28,6 +28,9 @@ const BENCHES: readonly [name: string, suite: string, ...rest: readonly string[]
   ["inference", "inference", "--only", "mixed"],
 ];
 
+/** Names of the benchmarks without their runtime: `step-f32`. */
+export const BENCH_NAMES: readonly string[] = BENCHES.map(([name]) => name);
+
 /** What is measured on one runtime. `parity` adds 200 updates in each precision, and the same bits twice and after a resume. */
 export function stepsOf(
   runtime: Runtime,

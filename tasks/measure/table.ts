@@ -1,6 +1,5 @@
 /** What `deno task measure` kept, as one Markdown table: a column for each GPU and runtime. */
 
-import type { Root, Table, TableRow } from "mdast";
 import { gfmTableToMarkdown } from "mdast-util-gfm-table";
 import { toMarkdown } from "mdast-util-to-markdown";
 import { join } from "@std/path";
@@ -8,6 +7,7 @@ import { z } from "zod";
 import type { Runtime } from "../../model/gpu/device.ts";
 import { messageOf, UserError } from "../../pipeline/errors.ts";
 import { readTextOrUndefined } from "../../pipeline/files.ts";
+import { RUNTIMES } from "../../stages/commands/gpu_option.ts";
 import {
   showBytes,
   showCount,
@@ -15,6 +15,8 @@ import {
   showShare,
   threeDigits,
 } from "../../stages/commands/quantities.ts";
+import { tableNode } from "../../stages/report/document.ts";
+import { BENCH_NAMES } from "./steps.ts";
 
 const measuredOn = z.looseObject({ adapter: z.string() });
 const entry = z.looseObject({
@@ -50,11 +52,7 @@ export interface Column {
 }
 
 /** Files of benchmarks, by what stands after the runtime. Of a case that two have, the later counts: it was measured anew by itself. */
-const BENCHES = [
-  ...["step", "step-recomputed", "step-f32", "gemm", "experts", "scaling", "scaling-fused"],
-  "inference",
-];
-const RUNTIMES = ["deno", "dawn"] as const;
+const FILES = [...BENCH_NAMES, "scaling-fused"];
 
 /**
  * Reads a folder of results; nothing where there are none.
@@ -67,7 +65,7 @@ export async function readColumns(folder: string): Promise<Column[]> {
     const entries = new Map<string, Entry>();
     const adapters: string[] = [];
     let batch = "";
-    for (const name of BENCHES) {
+    for (const name of FILES) {
       const file = await readJson(join(folder, `${runtime}-${name}.json`), benchSchema);
       if (!file) continue;
       adapters.push(file.measured_on.adapter);
@@ -123,17 +121,8 @@ export function renderTable(columns: readonly Column[]): string {
   const head = columns.map(({ adapter, runtime }) =>
     `${adapter}, ${runtime === "deno" ? "Deno" : "Dawn"}`
   );
-  const row = (cells: readonly string[]): TableRow => ({
-    type: "tableRow",
-    children: cells.map((value) => ({ type: "tableCell", children: [{ type: "text", value }] })),
-  });
-  const table: Table = {
-    type: "table",
-    align: ["left", ...columns.map(() => "right" as const)],
-    children: [row(["", ...head]), ...rows.map(row)],
-  };
-  const root: Root = { type: "root", children: [table] };
-  return toMarkdown(root, { extensions: [gfmTableToMarkdown()] });
+  const table = tableNode({ header: ["", ...head], rows, numbersFrom: 1 });
+  return toMarkdown(table, { extensions: [gfmTableToMarkdown()] });
 }
 
 function rowsOf(batch: string): Row[] {
