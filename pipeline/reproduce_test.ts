@@ -236,20 +236,26 @@ Deno.test("two at once: one works, the other says who holds the store", async ()
   assertStringIncludes(second.stderr, `is held by process ${first.pid}`);
   assertStringIncludes(second.stderr, "reproduce --set milliseconds=60");
   await until(() => hasState(toy));
-  // Who only reads is let in, and told whose store it is.
-  const status = await toy.run("status", "--set", "milliseconds=60");
-  assertEquals(status.code, 0, status.stderr);
-  assertStringIncludes(status.stderr, `is held by process ${first.pid}`);
-  assertStringIncludes(status.stderr, "this is what it has published so far");
-  assertStringIncludes(status.stdout, "cached   numbers\n");
-  assertStringIncludes(status.stdout, "is under way");
-  const { runs } = await toy.json<{ runs: { state: string }[] }>("runs");
-  assertEquals(runs.map(({ state }) => state), ["running"]);
-  const query = "SELECT node FROM nodes WHERE stage = 'numbers'";
-  assertEquals(await toy.json("sql", query), [{ node: "numbers" }]);
-  const leak = await toy.run("sql", `COPY (SELECT 1) TO '${toy.path("leak.csv")}'`);
-  assertEquals([leak.code, await fileExists(toy.path("leak.csv"))], [2, false]);
-  assertEquals((await toy.run("verify")).code, 2);
+  // However slow this machine is, the first must not end before it was looked at.
+  first.kill("SIGSTOP");
+  try {
+    // Who only reads is let in, and told whose store it is.
+    const status = await toy.run("status", "--set", "milliseconds=60");
+    assertEquals(status.code, 0, status.stderr);
+    assertStringIncludes(status.stderr, `is held by process ${first.pid}`);
+    assertStringIncludes(status.stderr, "this is what it has published so far");
+    assertStringIncludes(status.stdout, "cached   numbers\n");
+    assertStringIncludes(status.stdout, "is under way");
+    const { runs } = await toy.json<{ runs: { state: string }[] }>("runs");
+    assertEquals(runs.map(({ state }) => state), ["running"]);
+    const query = "SELECT node FROM nodes WHERE stage = 'numbers'";
+    assertEquals(await toy.json("sql", query), [{ node: "numbers" }]);
+    const leak = await toy.run("sql", `COPY (SELECT 1) TO '${toy.path("leak.csv")}'`);
+    assertEquals([leak.code, await fileExists(toy.path("leak.csv"))], [2, false]);
+    assertEquals((await toy.run("verify")).code, 2);
+  } finally {
+    first.kill("SIGCONT");
+  }
   const { code, stderr } = await first.output();
   assertEquals(code, 0, new TextDecoder().decode(stderr));
 });
