@@ -22,15 +22,15 @@ const PERMISSIONS = [
 ];
 
 /**
- * Milliseconds that one test file may take on Dawn with SwiftShader. The slowest takes four minutes on two cores, most of it compiling
- * kernels.
+ * Milliseconds that one test file may take on Dawn with SwiftShader. The slowest takes six minutes on two cores beside the tests on
+ * Deno, most of it compiling kernels.
  */
 const DAWN_LIMIT = 600_000;
 /** Files that are tested on Dawn at the same time, at most: SwiftShader compiles on one core. */
 const DAWN_FILES = 4;
 /**
  * What glibc does with memory there: keeps what is freed, in one pool. SwiftShader's compiler takes and frees megabytes with every kernel, and
- * asking the system for them anew takes a fifth of the tests' time.
+ * asking the system for them anew takes a sixth to a fifth of the tests' time.
  */
 const GLIBC_TUNABLES = [
   "arena_max=1",
@@ -87,8 +87,9 @@ async function run(
     clearTimeout(timer);
     if (output) show(output);
     if (ended) return false;
-    const head = (await Deno.readTextFile(junit)).match(/<testsuites [^>]*>/)?.[0] ?? "";
-    const suites = (await Deno.readTextFile(junit)).match(/<testsuite [^>]*>/g) ?? [];
+    const report = await Deno.readTextFile(junit);
+    const head = report.match(/<testsuites [^>]*>/)?.[0] ?? "";
+    const suites = report.match(/<testsuite [^>]*>/g) ?? [];
     const count = (tag: string, name: string) =>
       Number(tag.match(new RegExp(` ${name}="(\\d+)"`))?.[1] ?? 0);
     const failed = count(head, "failures") + count(head, "errors");
