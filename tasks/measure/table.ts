@@ -51,9 +51,6 @@ export interface Column {
   readonly profile?: z.infer<typeof profileSchema>;
 }
 
-/** Files of benchmarks, by what stands after the runtime. Of a case that two have, the later counts: it was measured anew by itself. */
-const FILES = [...BENCH_NAMES, "scaling-fused"];
-
 /**
  * Reads a folder of results; nothing where there are none.
  *
@@ -62,15 +59,15 @@ const FILES = [...BENCH_NAMES, "scaling-fused"];
 export async function readColumns(folder: string): Promise<Column[]> {
   const columns: Column[] = [];
   for (const runtime of RUNTIMES) {
-    const entries = new Map<string, Entry>();
+    const entries: Entry[] = [];
     const adapters: string[] = [];
     let batch = "";
-    for (const name of FILES) {
+    for (const name of BENCH_NAMES) {
       const file = await readJson(join(folder, `${runtime}-${name}.json`), benchSchema);
       if (!file) continue;
       adapters.push(file.measured_on.adapter);
       batch = `${file.train.micro_batch} × ${showCount(file.train.sequence_length)}`;
-      for (const entry of file.entries) entries.set(entry.id, entry);
+      entries.push(...file.entries);
     }
     const profile = await readJson(join(folder, `${runtime}-profile.json`), profileSchema);
     if (profile) adapters.push(profile.measured_on.adapter);
@@ -80,7 +77,7 @@ export async function readColumns(folder: string): Promise<Column[]> {
       adapter,
       runtime,
       batch,
-      entries: [...entries.values()],
+      entries,
       ...profile && { profile },
     });
   }
