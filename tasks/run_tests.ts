@@ -123,7 +123,11 @@ async function gpuTests(folder: string): Promise<string[]> {
   return found.sort();
 }
 
-/** Runs the files of GPU tests on Dawn, a process each: Dawn's native objects do not survive the isolate of a test file. */
+/**
+ * Runs the files of GPU tests on Dawn, a process each: Dawn's native objects do not survive the isolate of a test file.
+ *
+ * @returns How many came to an end, and which did not, to be said after their output.
+ */
 async function runOnDawn(
   tally: Tally,
   icd: string,
