@@ -16,14 +16,14 @@
  * @module
  */
 
-export * from "./checkpoint.ts";
+export * from "./checkpoint/checkpoint.ts";
 export * from "./config.ts";
-export * from "./counts.ts";
-export type { EvaluationOptions, EvaluationResult, LayerUsage } from "./evaluator.ts";
-export * from "./golden.ts";
-export * from "./golden_compare.ts";
-export * from "./golden_file.ts";
-export * from "./gpu_golden.ts";
+export * from "./trunk/counts.ts";
+export type { EvaluationOptions, EvaluationResult, LayerUsage } from "./inference/evaluator.ts";
+export * from "./golden/golden.ts";
+export * from "./golden/compare.ts";
+export * from "./golden/file.ts";
+export * from "./golden/gpu.ts";
 export type { BuiltPlan } from "./gpu/build.ts";
 export * from "./gpu/device.ts";
 export type { Binding, Call, Constants, Float, Params } from "./gpu/kernel.ts";
@@ -38,15 +38,15 @@ export type {
 } from "./gpu/plan.ts";
 export type { Choices, MakeTensor, Question } from "./gpu/question.ts";
 export type { DType, Memory, Tensor } from "./gpu/tensor.ts";
-export type { Execution } from "./layers/ethos.ts";
-export type { OptimizerGroup } from "./ops/optimizer.ts";
-export * from "./parameters.ts";
-export * from "./reference/golden.ts";
-export * from "./sampler.ts";
-export * from "./schedule.ts";
-export * from "./train_config.ts";
-export * from "./trainer.ts";
-export * from "./training.ts";
-export * from "./tuning.ts";
-export * from "./usage_statistics.ts";
-export type { Table, Weights, WeightsOptions, WeightSpec } from "./weights.ts";
+export type { Execution } from "./ffn/ethos/ethos.ts";
+export type { OptimizerGroup } from "./ops/optimizer/optimizer.ts";
+export * from "./trunk/parameters.ts";
+export * from "./golden/reference.ts";
+export * from "./training/sampler.ts";
+export * from "./training/schedule.ts";
+export * from "./training/config.ts";
+export * from "./training/trainer.ts";
+export * from "./training/training.ts";
+export * from "./training/tuning.ts";
+export * from "./inference/usage_statistics.ts";
+export type { Table, Weights, WeightsOptions, WeightSpec } from "./layer/weights.ts";

@@ -5,9 +5,9 @@
  */
 
 import type { Arguments, OptionSpec } from "yargs";
-import type { Graph } from "./graph.ts";
+import type { Graph } from "./graph/graph.ts";
 import type { JsonValue, NodeSpec, ResultSpec } from "./stage.ts";
-import type { Store } from "./store.ts";
+import type { Store } from "./store/store.ts";
 
 export type { Arguments, OptionSpec } from "yargs";
 

@@ -10,8 +10,8 @@ import type { Arguments, Command, CommandContext, LoadedExperiment, Program } fr
 import { listArgument, stringArgument } from "./command.ts";
 import { COMMANDS } from "./commands/mod.ts";
 import { EXIT, exitCodeOf, explain, UserError } from "./errors.ts";
-import { suggestion } from "./suggest.ts";
-import { columnsOf, wrapText } from "./wrap.ts";
+import { suggestion } from "./terminal/suggest.ts";
+import { columnsOf, wrapText } from "./terminal/wrap.ts";
 
 /**
  * Runs one command line to its end and gives back the exit code: 0 for done, 1 for failed work, 2 for arguments, a
@@ -229,7 +229,7 @@ function makeContext(
     warn: (line) => write(Deno.stderr, line),
     experiment: (args) => loadExperiment(args, program),
     withStore: async (options, work) => {
-      const { Store } = await import("./store.ts");
+      const { Store } = await import("./store/store.ts");
       const warn = (line: string) => write(Deno.stderr, line);
       const store = await Store.open(storeDir, { ...options, command, warn });
       let result;
@@ -266,7 +266,7 @@ async function loadExperiment(args: Arguments, program: Program): Promise<Loaded
     set: listArgument(args, "set"),
     ...seed === undefined ? {} : { seed: seed as number },
   });
-  const { buildGraph } = await import("./graph.ts");
+  const { buildGraph } = await import("./graph/graph.ts");
   return { ...experiment, graph: buildGraph(experiment.nodes, experiment.results) };
 }
 

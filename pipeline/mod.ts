@@ -7,15 +7,15 @@
  * @module
  */
 
-export type { Catalogue, Publication, QueryResult, SqlValue } from "./catalogue.ts";
-export type { CodeClosure } from "./code.ts";
+export type { Catalogue, Publication, QueryResult, SqlValue } from "./store/catalogue.ts";
+export type { CodeClosure } from "./graph/code.ts";
 export * from "./command.ts";
 export { runCommandLine } from "./command_line.ts";
-export * from "./config.ts";
+export * from "./config/config.ts";
 export { EXIT, explain, UserError } from "./errors.ts";
-export { buildGraph, Graph, type GraphNode, type GraphResult, nodeName } from "./graph.ts";
-export type { InputComponent, KeyComponents } from "./key.ts";
-export type { ObjectOrigin, ObjectRef, ObjectStat, ObjectStore } from "./objects.ts";
+export { buildGraph, Graph, type GraphNode, type GraphResult, nodeName } from "./graph/graph.ts";
+export type { InputComponent, KeyComponents } from "./graph/key.ts";
+export type { ObjectOrigin, ObjectRef, ObjectStat, ObjectStore } from "./store/objects.ts";
 export type {
   MetricsRef,
   NodeRecord,
@@ -26,7 +26,7 @@ export type {
   RunRecord,
   RunState,
   TreeEntry,
-} from "./records.ts";
+} from "./store/records.ts";
 export * from "./stage.ts";
-export type { Damage, Store } from "./store.ts";
-export { suggestion } from "./suggest.ts";
+export type { Damage, Store } from "./store/store.ts";
+export { suggestion } from "./terminal/suggest.ts";

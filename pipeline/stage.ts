@@ -2,7 +2,7 @@
  * What a stage is, and what it is given when it runs.
  *
  * A stage is a declaration: which parameters it reads, what it publishes, and a function. It knows nothing of other
- * stages; an experiment wires nodes together (`pipeline/graph.ts`).
+ * stages; an experiment wires nodes together (`pipeline/graph/graph.ts`).
  *
  * @module
  */

@@ -10,15 +10,15 @@
 
 import { fromFileUrl } from "@std/path";
 import { runCommandLine } from "../pipeline/command_line.ts";
-import { benchCommand } from "./commands/bench_command.ts";
+import { benchCommand } from "./commands/speed/bench_command.ts";
 import { checkGoldenCommand } from "./commands/check_golden_command.ts";
-import { evaluateCommand } from "./commands/evaluate_command.ts";
-import { exportCheckpointCommand } from "./commands/export_checkpoint_command.ts";
+import { evaluateCommand } from "./commands/model/evaluate_command.ts";
+import { exportCheckpointCommand } from "./commands/model/export_checkpoint_command.ts";
 import { GPU_STAGE_OPTIONS } from "./commands/gpu_option.ts";
-import { generateCommand } from "./commands/generate_command.ts";
-import { parityCommand } from "./commands/parity_command.ts";
-import { profileCommand } from "./commands/profile_command.ts";
-import { tuneCommand } from "./commands/tune_command.ts";
+import { generateCommand } from "./commands/model/generate_command.ts";
+import { parityCommand } from "./commands/speed/parity_command.ts";
+import { profileCommand } from "./commands/speed/profile_command.ts";
+import { tuneCommand } from "./commands/speed/tune_command.ts";
 
 Deno.exit(
   await runCommandLine(Deno.args, {
@@ -28,8 +28,8 @@ Deno.exit(
     defaultConfig: "configs/tiny.yaml",
     async loadExperiment(request) {
       const [{ loadExperiment }, { PARTS }] = await Promise.all([
-        import("./load_experiment.ts"),
-        import("./parts.ts"),
+        import("./experiment/load.ts"),
+        import("./experiment/parts.ts"),
       ]);
       return await loadExperiment(request, PARTS);
     },

@@ -6,11 +6,11 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { trainingSteps } from "../model/train_config.ts";
-import { denseEquivalent } from "../model/counts.ts";
-import { ConfigurationError } from "../pipeline/config.ts";
-import { loadExperiment } from "./load_experiment.ts";
-import { PARTS } from "./parts.ts";
+import { trainingSteps } from "../model/training/config.ts";
+import { denseEquivalent } from "../model/trunk/counts.ts";
+import { ConfigurationError } from "../pipeline/config/config.ts";
+import { loadExperiment } from "./experiment/load.ts";
+import { PARTS } from "./experiment/parts.ts";
 
 const ROOT = fromFileUrl(new URL("..", import.meta.url));
 /** What a configuration needs to be loaded: files that stand for text which is no part of the repository. */

@@ -4,10 +4,10 @@
  * @module
  */
 
-import { tuningSchema } from "../model/tuning.ts";
+import { tuningSchema } from "../model/training/tuning.ts";
 import type { Choices } from "../model/gpu/question.ts";
-import { explainIssues } from "../pipeline/config_explain.ts";
-import type { ValueReader } from "../pipeline/config.ts";
+import { explainIssues } from "../pipeline/config/explain.ts";
+import type { ValueReader } from "../pipeline/config/config.ts";
 import { messageOf } from "../pipeline/errors.ts";
 
 /** What a file must be. */

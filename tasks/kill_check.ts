@@ -15,7 +15,7 @@
  */
 
 import { parseArgs } from "node:util";
-import { formatTable } from "../pipeline/table.ts";
+import { formatTable } from "../pipeline/terminal/table.ts";
 import {
   contents,
   differences,

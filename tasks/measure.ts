@@ -12,8 +12,8 @@
 import { fromFileUrl, join, resolve } from "@std/path";
 import { parseArgs } from "node:util";
 import { EXIT, exitCodeOf, explain, messageOf, UserError } from "../pipeline/errors.ts";
-import { statOrUndefined } from "../pipeline/files.ts";
-import { type Interrupt, interruptible } from "../pipeline/interrupt.ts";
+import { statOrUndefined } from "../pipeline/store/files.ts";
+import { type Interrupt, interruptible } from "../pipeline/run/interrupt.ts";
 import { RUNTIMES } from "../stages/commands/gpu_option.ts";
 import { type Step, stepsOf } from "./measure/steps.ts";
 import { readColumns, renderTable } from "./measure/table.ts";

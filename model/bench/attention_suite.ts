@@ -5,7 +5,7 @@
  */
 
 import { Plan } from "../gpu/plan.ts";
-import { attentionBackward, attentionForward } from "../ops/attention.ts";
+import { attentionBackward, attentionForward } from "../ops/attention/attention.ts";
 import { Operands } from "./ceilings.ts";
 import type { BenchCase, Measured, SuiteContext } from "./suite.ts";
 import { timePlan } from "./timing.ts";

@@ -5,7 +5,7 @@
  */
 
 import { Plan } from "../gpu/plan.ts";
-import { copyVariants } from "../ops/copy.ts";
+import { copyVariants } from "../ops/elementwise/copy.ts";
 import { Operands, timeCopy } from "./ceilings.ts";
 import type { BenchCase, SuiteContext } from "./suite.ts";
 import { timePlan } from "./timing.ts";

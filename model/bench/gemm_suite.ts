@@ -6,7 +6,7 @@
 
 import { isSparse } from "../config.ts";
 import { BYTES } from "../gpu/tensor.ts";
-import { LOGITS_ROWS } from "../layers/head.ts";
+import { LOGITS_ROWS } from "../trunk/head.ts";
 import { ceilingSizes, type Product, timeProduct } from "./ceilings.ts";
 import { type BenchCase, type SuiteContext, tokensAtOnce } from "./suite.ts";
 

@@ -9,11 +9,11 @@
 
 import type { ModelConfig } from "../config.ts";
 import type { Gpu } from "../gpu/device.ts";
-import { parameterSpecs } from "../parameters.ts";
-import { SafetensorsFile, writeSafetensors } from "../safetensors.ts";
-import type { TokenBatch } from "../sampler.ts";
-import type { TrainSection } from "../train_config.ts";
-import type { Trainer } from "../trainer.ts";
+import { parameterSpecs } from "../trunk/parameters.ts";
+import { SafetensorsFile, writeSafetensors } from "../checkpoint/safetensors.ts";
+import type { TokenBatch } from "../training/sampler.ts";
+import type { TrainSection } from "../training/config.ts";
+import type { Trainer } from "../training/trainer.ts";
 import { roundWeights } from "./round_weights.ts";
 import { withTrainer } from "./with_trainer.ts";
 

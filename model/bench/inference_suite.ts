@@ -4,8 +4,8 @@
  * @module
  */
 
-import { Generator } from "../generator.ts";
-import { InferenceModel } from "../inference_model.ts";
+import { Generator } from "../inference/generator.ts";
+import { InferenceModel } from "../inference/model.ts";
 import type { BenchCase, Measured, SuiteContext } from "./suite.ts";
 import { zipfBatches } from "./synthetic_tokens.ts";
 import { timingOf } from "./timing.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type LayerPart, type LayerTiming, timeLayer } from "../execution_benchmark.ts";
+import { type LayerPart, type LayerTiming, timeLayer } from "./execution_benchmark.ts";
 import type { BenchCase, SuiteContext } from "./suite.ts";
 
 const EXECUTIONS = ["naive", "materialized", "fused"] as const;

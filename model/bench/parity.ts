@@ -7,8 +7,13 @@
 import { createHash } from "node:crypto";
 import type { ModelConfig } from "../config.ts";
 import { type Gpu, openGpu, type Runtime } from "../gpu/device.ts";
-import { batchesOfUpdate, Sampler, type TokenBatch, type TokenSource } from "../sampler.ts";
-import { tokensPerStep, type TrainSection } from "../train_config.ts";
+import {
+  batchesOfUpdate,
+  Sampler,
+  type TokenBatch,
+  type TokenSource,
+} from "../training/sampler.ts";
+import { tokensPerStep, type TrainSection } from "../training/config.ts";
 import { compareGradient, type GradientParity, saveGradient } from "./gradient_parity.ts";
 import {
   compareCurves,

@@ -1,9 +1,9 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { withFolder } from "../folder_testing.ts";
+import { withFolder } from "../checkpoint/folder_testing.ts";
 import { openTestGpu, testRuntime } from "../gpu/testing.ts";
-import { parameterSpecs } from "../parameters.ts";
-import { SafetensorsFile, writeSafetensors } from "../safetensors.ts";
-import { tinyConfig, tinyTrain, tokenSource } from "../trainer_testing.ts";
+import { parameterSpecs } from "../trunk/parameters.ts";
+import { SafetensorsFile, writeSafetensors } from "../checkpoint/safetensors.ts";
+import { tinyConfig, tinyTrain, tokenSource } from "../training/trainer_testing.ts";
 import { measureParity, type ParityOptions, type ParityResult } from "./parity.ts";
 import { compareCurves, curveDifferences, mergeParity } from "./parity_compare.ts";
 import type { WayResult } from "./parity_way.ts";

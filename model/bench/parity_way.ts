@@ -4,14 +4,14 @@
  * @module
  */
 
-import { loadCheckpoint, saveCheckpoint } from "../checkpoint.ts";
+import { loadCheckpoint, saveCheckpoint } from "../checkpoint/checkpoint.ts";
 import type { ModelConfig } from "../config.ts";
 import type { Gpu, Runtime } from "../gpu/device.ts";
 import type { MemoryLine } from "../gpu/memory.ts";
-import { batchesOfUpdate, type Sampler } from "../sampler.ts";
-import { tokensPerStep, type TrainSection } from "../train_config.ts";
-import type { StepRecord, Trainer } from "../trainer.ts";
-import { weightsDigest } from "../weights_digest.ts";
+import { batchesOfUpdate, type Sampler } from "../training/sampler.ts";
+import { tokensPerStep, type TrainSection } from "../training/config.ts";
+import type { StepRecord, Trainer } from "../training/trainer.ts";
+import { weightsDigest } from "../training/weights_digest.ts";
 import type { GradientParity } from "./gradient_parity.ts";
 import { Marks } from "./marks.ts";
 import { roundWeights } from "./round_weights.ts";

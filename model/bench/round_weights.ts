@@ -4,8 +4,8 @@
  * @module
  */
 
-import { parameterSpecs } from "../parameters.ts";
-import type { Trainer } from "../trainer.ts";
+import { parameterSpecs } from "../trunk/parameters.ts";
+import type { Trainer } from "../training/trainer.ts";
 
 /** Rounds every trained weight of an f32 trainer to the nearest half, which is what mixed precision computes with. */
 export async function roundWeights(trainer: Trainer): Promise<void> {

@@ -5,14 +5,14 @@
  */
 
 import type { ModelConfig } from "../config.ts";
-import { countFlops } from "../counts.ts";
+import { countFlops } from "../trunk/counts.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { MemoryLine } from "../gpu/memory.ts";
 import type { Dispatch } from "../gpu/plan.ts";
 import { profilePlan } from "../gpu/profiler.ts";
-import { chooseExecution } from "../layers/ethos.ts";
-import { tokensPerStep, type TrainSection } from "../train_config.ts";
-import type { PlanName, Trainer } from "../trainer.ts";
+import { chooseExecution } from "../ffn/ethos/ethos.ts";
+import { tokensPerStep, type TrainSection } from "../training/config.ts";
+import type { PlanName, Trainer } from "../training/trainer.ts";
 import { Marks } from "./marks.ts";
 import { zipfBatches } from "./synthetic_tokens.ts";
 import { type Timing, timingOf } from "./timing.ts";

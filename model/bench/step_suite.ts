@@ -5,7 +5,7 @@
  */
 
 import { type ModelConfig, subKeys } from "../config.ts";
-import type { TrainSection } from "../train_config.ts";
+import type { TrainSection } from "../training/config.ts";
 import { timeSteps } from "./step_profile.ts";
 import { type BenchCase, type CaseParams, type SuiteContext, type SuiteName } from "./suite.ts";
 

@@ -6,7 +6,7 @@
 
 import type { ModelConfig } from "../config.ts";
 import type { Gpu } from "../gpu/device.ts";
-import type { TrainSection } from "../train_config.ts";
+import type { TrainSection } from "../training/config.ts";
 import type { Timing, TimingOptions } from "./timing.ts";
 
 /** Names of the suites, from the smallest thing that is measured to the largest. */

@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { DEVICE_PROFILES, profileGpu } from "../gpu/recording.ts";
 import { openTestGpu } from "../gpu/testing.ts";
-import { tinyConfig, tinyTrain } from "../trainer_testing.ts";
+import { tinyConfig, tinyTrain } from "../training/trainer_testing.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { measureCase, type SuiteContext, SUITES } from "./suite.ts";
 import { casesOf } from "./suites.ts";

@@ -11,7 +11,7 @@ import { type AskedQuestion, Plan, type Step } from "../gpu/plan.ts";
 import type { MakeTensor, Question } from "../gpu/question.ts";
 import { type DType, Tensor } from "../gpu/tensor.ts";
 import { download } from "../gpu/transfer.ts";
-import { Trainer, type TrainerOptions } from "../trainer.ts";
+import { Trainer, type TrainerOptions } from "../training/trainer.ts";
 import { Operands } from "./ceilings.ts";
 import { timeInTurns, type TimingOptions } from "./timing.ts";
 

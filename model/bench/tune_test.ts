@@ -1,10 +1,10 @@
 import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import type { Question } from "../gpu/question.ts";
 import { openTestGpu } from "../gpu/testing.ts";
-import { castInto } from "../ops/cast.ts";
+import { castInto } from "../ops/elementwise/cast.ts";
 import { assertNear } from "../ops/testing.ts";
-import { Trainer } from "../trainer.ts";
-import { tinyConfig, tinyTrain } from "../trainer_testing.ts";
+import { Trainer } from "../training/trainer.ts";
+import { tinyConfig, tinyTrain } from "../training/trainer_testing.ts";
 import { bestCandidate, candidateCode, measureCandidates, trainingQuestions } from "./tune.ts";
 
 const config = tinyConfig({ d_model: 64, d_ffn: 128 });

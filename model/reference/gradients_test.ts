@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import type { ModelConfig } from "../config.ts";
-import { parameterSpecs } from "../parameters.ts";
+import { parameterSpecs } from "../trunk/parameters.ts";
 import { attentionBackward, attentionForward, type AttentionName } from "./attention.ts";
 import { ethosBackward, ethosForward, type EthosWeights } from "./ethos.ts";
 import { expertsBackward, expertsForward, type ExpertWeights } from "./experts.ts";

@@ -9,7 +9,7 @@
  */
 
 import { isSparse, type ModelConfig } from "../config.ts";
-import { parameterSpecs, size, statisticSpecs } from "../parameters.ts";
+import { parameterSpecs, size, statisticSpecs } from "../trunk/parameters.ts";
 import {
   type Attention,
   attentionBackward,

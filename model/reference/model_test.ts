@@ -1,5 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertLess, assertThrows } from "@std/assert";
-import { parameterSpecs } from "../parameters.ts";
+import { parameterSpecs } from "../trunk/parameters.ts";
 import { ReferenceModel } from "./model.ts";
 import { AdamW, clipByGlobalNorm } from "./optimizer.ts";
 import { randomTensors, smallConfig } from "./testing.ts";

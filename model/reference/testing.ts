@@ -6,7 +6,7 @@
 
 import { assert } from "@std/assert";
 import type { ModelConfig } from "../config.ts";
-import { parameterSpecs, size, statisticSpecs } from "../parameters.ts";
+import { parameterSpecs, size, statisticSpecs } from "../trunk/parameters.ts";
 import { dot } from "./matrix.ts";
 
 /** A small model of odd counts; widths are as odd as the mathematics allows. */

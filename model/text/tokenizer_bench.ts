@@ -2,7 +2,7 @@
  * Speed of the tokeniser: MB/s of one core beside `gpt-tokenizer`, and of 1 … cores workers.
  *
  * `deno bench` repeats each case on the same 2 MB of English; MB/s = 2,000 ÷ milliseconds. The scaling over workers is
- * that of the tokenise stage's own pool (`stages/tokenize_bench.ts`).
+ * that of the tokenise stage's own pool (`stages/tokenize/tokenize_bench.ts`).
  *
  * @module
  */

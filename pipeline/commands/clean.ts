@@ -27,7 +27,7 @@ export const clean: Command = {
       );
     }
     const removed = await context.withStore({ create: false }, async (store) => {
-      const { cleanStore } = await import("../maintenance.ts");
+      const { cleanStore } = await import("../store/maintenance.ts");
       return await cleanStore(store, { all });
     });
     if (context.json) return context.print(JSON.stringify({ removed }));

@@ -37,7 +37,7 @@ export const dag: Command = {
       }));
       return context.print(JSON.stringify({ nodes }));
     }
-    const { renderMermaid, renderSvg, renderText } = await import("../dag_render.ts");
+    const { renderMermaid, renderSvg, renderText } = await import("../graph/dag_render.ts");
     const format = String(args["format"]);
     const render = format === "svg" ? renderSvg : format === "mermaid" ? renderMermaid : renderText;
     context.print(render(graph), format === "text" ? { hang: 4 } : undefined);

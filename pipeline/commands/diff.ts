@@ -6,7 +6,7 @@
 
 import type { Command, CommandContext } from "../command.ts";
 import type { JsonValue } from "../stage.ts";
-import type { Store } from "../store.ts";
+import type { Store } from "../store/store.ts";
 import { findRun } from "./runs.ts";
 
 interface Change {
@@ -127,7 +127,7 @@ async function show(
   },
   context: CommandContext,
 ): Promise<void> {
-  const { formatTable } = await import("../table.ts");
+  const { formatTable } = await import("../terminal/table.ts");
   context.print(`${all.before} → ${all.after}`);
   const text = (value: JsonValue) => value === null ? "–" : JSON.stringify(value);
   if (all.configuration.length + all.nodes.length + all.metrics.length === 0) {

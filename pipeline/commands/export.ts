@@ -70,7 +70,7 @@ export const exportCommand: Command = {
         import("@std/path"),
         import("../command.ts"),
         import("./runs.ts"),
-        import("../files.ts"),
+        import("../store/files.ts"),
       ]);
     if (await statOrUndefined(context.storeDir) === undefined) {
       throw new UserError(`There is no store at ${context.storeDir}; run \`reproduce\` first.`);

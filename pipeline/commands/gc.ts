@@ -31,11 +31,11 @@ export const gc: Command = {
     }
     const removed = args["yes"] === true;
     const result = await context.withStore({ create: false }, async (store) => {
-      const { collectGarbage } = await import("../maintenance.ts");
+      const { collectGarbage } = await import("../store/maintenance.ts");
       return await collectGarbage(store, { keep, remove: removed });
     });
     if (context.json) return context.print(JSON.stringify({ removed, ...result }));
-    const { formatBytes } = await import("../files.ts");
+    const { formatBytes } = await import("../store/files.ts");
     for (const node of result.nodes) context.print(`${node.node} ${node.key.slice(0, 12)}…`);
     if (result.nodes.length + result.objects + result.runs.length === 0) {
       return context.print("There is nothing to remove.");

@@ -13,9 +13,9 @@ import {
   type LoadedExperiment,
 } from "../command.ts";
 import { EXIT, UserError } from "../errors.ts";
-import { foldNodes } from "../fold.ts";
-import type { Graph, GraphNode } from "../graph.ts";
-import type { RunSummary } from "../run.ts";
+import { foldNodes } from "../graph/fold.ts";
+import type { Graph, GraphNode } from "../graph/graph.ts";
+import type { RunSummary } from "../run/run.ts";
 import { ALL_OPTION } from "./status.ts";
 
 const OPTIONS: Command["options"] = {
@@ -77,9 +77,9 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
   if (args["dry-run"] === true) return await dryRun(graph, { force, all }, context);
   return await context.withStore({ create: true }, async (store) => {
     const [{ runPipeline }, { createDisplay }, { interruptible }] = await Promise.all([
-      import("../run.ts"),
-      import("../progress.ts"),
-      import("../interrupt.ts"),
+      import("../run/run.ts"),
+      import("../run/progress.ts"),
+      import("../run/interrupt.ts"),
     ]);
     const display = await createDisplay();
     using interrupt = interruptible((line) => display.line(line));

@@ -6,8 +6,8 @@
 
 import type { Command } from "../command.ts";
 import { UserError } from "../errors.ts";
-import type { Store } from "../store.ts";
-import { columnsOf } from "../wrap.ts";
+import type { Store } from "../store/store.ts";
+import { columnsOf } from "../terminal/wrap.ts";
 
 interface Row {
   readonly run: string;
@@ -49,7 +49,7 @@ export const runs: Command = {
     );
     if (context.json) return context.print(JSON.stringify({ runs: rows.map(numbers) }));
     if (rows.length === 0) return context.print("There are no runs yet.");
-    const { formatTable } = await import("../table.ts");
+    const { formatTable } = await import("../terminal/table.ts");
     // A run's name is when it began, UTC.
     const header = ["run", "state", "seconds", "done", "cached", "not", "command"];
     context.print(formatTable(

@@ -10,7 +10,7 @@ import { UserError } from "../errors.ts";
 /** Runs a query on the catalogue. */
 export const sql: Command = {
   name: "sql <query>",
-  summary: "Ask the catalogue in SQL, read-only (tables are described in pipeline/schema.ts)",
+  summary: "Ask the catalogue in SQL, read-only (tables are described in pipeline/store/schema.ts)",
   examples: [
     ['sql "SELECT run, state, started_at FROM runs"', "all runs"],
     [
@@ -22,8 +22,8 @@ export const sql: Command = {
   positionals: { query: { type: "string", describe: "A query in DuckDB's SQL" } },
   async run(args, context) {
     const [{ queryReadOnly }, { statOrUndefined }, { join }] = await Promise.all([
-      import("../catalogue.ts"),
-      import("../files.ts"),
+      import("../store/catalogue.ts"),
+      import("../store/files.ts"),
       import("@std/path"),
     ]);
     if (await statOrUndefined(context.storeDir) === undefined) {
@@ -41,7 +41,7 @@ export const sql: Command = {
       const objects = rows.map((row) => Object.fromEntries(columns.map((c, i) => [c, row[i]])));
       return context.print(JSON.stringify(objects));
     }
-    const { formatTable } = await import("../table.ts");
+    const { formatTable } = await import("../terminal/table.ts");
     const text = (value: unknown) =>
       value === null ? "NULL" : typeof value === "object" ? JSON.stringify(value) : String(value);
     context.print(formatTable(columns, rows.map((row) => row.map(text))));

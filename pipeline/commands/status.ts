@@ -10,8 +10,8 @@ import {
   EXPERIMENT_OPTIONS,
   type OptionSpec,
 } from "../command.ts";
-import type { Graph, GraphNode } from "../graph.ts";
-import type { Store } from "../store.ts";
+import type { Graph, GraphNode } from "../graph/graph.ts";
+import type { Store } from "../store/store.ts";
 
 /** `--all`, for commands that fold long lists. */
 export const ALL_OPTION: Readonly<Record<string, OptionSpec>> = {
@@ -43,7 +43,7 @@ export async function showPlan(
   context: CommandContext,
   options: { force?: ReadonlySet<GraphNode>; all?: boolean } = {},
 ): Promise<void> {
-  const { Planner, readStageCode } = await import("../plan.ts");
+  const { Planner, readStageCode } = await import("../run/plan.ts");
   const planner = new Planner(store, await readStageCode(graph, context.program.root));
   const plan = await planner.plan(graph, options.force);
   if (context.json) {
@@ -56,7 +56,7 @@ export async function showPlan(
     }));
     return context.print(JSON.stringify({ nodes }));
   }
-  const { foldNodes } = await import("../fold.ts");
+  const { foldNodes } = await import("../graph/fold.ts");
   const lines = plan.map(({ node, state, reasons }) => (
     { node: node.name, stage: node.stage.name, state, note: reasons.join("; ") }
   ));

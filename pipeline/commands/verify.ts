@@ -14,14 +14,14 @@ export const verify: Command = {
   examples: [["verify", "exit code 1 when something was damaged"]],
   async run(_args, context) {
     const result = await context.withStore({ create: false }, async (store) => {
-      const { verifyStore } = await import("../maintenance.ts");
+      const { verifyStore } = await import("../store/maintenance.ts");
       return await verifyStore(store);
     });
     const { objects, bytes, nodes, damaged, unreadable, orphans } = result;
     const clean = damaged.length === 0 && unreadable.length === 0;
     if (context.json) context.print(JSON.stringify({ clean, ...result }));
     else {
-      const { formatBytes } = await import("../files.ts");
+      const { formatBytes } = await import("../store/files.ts");
       for (const { node, sha256, problem } of damaged) {
         context.print(`${node}: object ${sha256} is ${problem}; the node will run again`);
       }

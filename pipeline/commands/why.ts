@@ -5,9 +5,9 @@
  */
 
 import { type Command, EXPERIMENT_OPTIONS } from "../command.ts";
-import { formatBytes } from "../files.ts";
-import type { PlannedNode } from "../plan.ts";
-import type { NodeRecord, PublishedOutput } from "../records.ts";
+import { formatBytes } from "../store/files.ts";
+import type { PlannedNode } from "../run/plan.ts";
+import type { NodeRecord, PublishedOutput } from "../store/records.ts";
 
 /** Explains one node. */
 export const why: Command = {
@@ -24,8 +24,8 @@ export const why: Command = {
     const target = graph.get(String(args["node"]));
     await context.withStore({ create: false, look: true }, async (store) => {
       const [{ Planner, readStageCode }, { flattenComponents }] = await Promise.all([
-        import("../plan.ts"),
-        import("../key.ts"),
+        import("../run/plan.ts"),
+        import("../graph/key.ts"),
       ]);
       const part = graph.restrict([target]);
       const planner = new Planner(store, await readStageCode(part, context.program.root));

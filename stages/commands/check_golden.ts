@@ -10,9 +10,9 @@ import type {
   GoldenCase,
   GoldenImplementation,
   UnsupportedCase,
-} from "../../model/golden.ts";
-import { compareGolden } from "../../model/golden_compare.ts";
-import { parseGolden } from "../../model/golden_file.ts";
+} from "../../model/golden/golden.ts";
+import { compareGolden } from "../../model/golden/compare.ts";
+import { parseGolden } from "../../model/golden/file.ts";
 
 /** What to compare, and how to say it. */
 export interface CheckGoldenOptions {

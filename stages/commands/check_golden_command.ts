@@ -5,7 +5,7 @@
  */
 
 import { join } from "@std/path";
-import type { GoldenImplementation } from "../../model/golden.ts";
+import type { GoldenImplementation } from "../../model/golden/golden.ts";
 import type { Gpu } from "../../model/gpu/device.ts";
 import {
   type Arguments,
@@ -56,7 +56,7 @@ export const checkGoldenCommand: Command = {
     const only = listArgument(args, "only");
     try {
       return await checkGolden({
-        directory: stringArgument(args, "dir") ?? join(program.root, "model/testdata/golden"),
+        directory: stringArgument(args, "dir") ?? join(program.root, "model/golden/testdata"),
         ...(only.length === 0 ? {} : { only }),
         implementations: implementations.list,
         json,
@@ -75,12 +75,12 @@ async function goldenImplementations(
   const on = stringArgument(args, "on") ?? "both";
   const list: GoldenImplementation[] = [];
   if (on !== "gpu") {
-    list.push((await import("../../model/reference/golden.ts")).referenceImplementation);
+    list.push((await import("../../model/golden/reference.ts")).referenceImplementation);
   }
   if (on === "reference") return { list, close() {} };
   await useGpu(args);
   const [{ gpuImplementations }, { sharedGpu }] = await Promise.all([
-    import("../../model/gpu_golden.ts"),
+    import("../../model/golden/gpu.ts"),
     import("../shared_gpu.ts"),
   ]);
   let gpu: Gpu;

@@ -1,11 +1,11 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { withFolder } from "../../model/folder_testing.ts";
-import type { GoldenImplementation } from "../../model/golden.ts";
-import { referenceImplementation } from "../../model/reference/golden.ts";
+import { withFolder } from "../../model/checkpoint/folder_testing.ts";
+import type { GoldenImplementation } from "../../model/golden/golden.ts";
+import { referenceImplementation } from "../../model/golden/reference.ts";
 import { checkGolden, type CheckGoldenOptions } from "./check_golden.ts";
 
-const directory = fromFileUrl(new URL("../../model/testdata/golden/", import.meta.url));
+const directory = fromFileUrl(new URL("../../model/golden/testdata/", import.meta.url));
 
 async function check(options: Partial<CheckGoldenOptions> = {}) {
   const lines: string[] = [];

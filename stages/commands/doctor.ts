@@ -11,7 +11,7 @@ import type { Capabilities, Runtime } from "../../model/gpu/capabilities.ts";
 import { type AdapterFacts, type Gpu, NoGpuError, openGpu } from "../../model/gpu/device.ts";
 import { validateWgsl } from "../../model/gpu/dawn_null.ts";
 import { UserError } from "../../pipeline/errors.ts";
-import { columnsOf, wrapText } from "../../pipeline/wrap.ts";
+import { columnsOf, wrapText } from "../../pipeline/terminal/wrap.ts";
 import { runtimeOf } from "./gpu_option.ts";
 
 /** Options of {@linkcode doctor}. */

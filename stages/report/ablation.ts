@@ -7,7 +7,7 @@
 
 import { z } from "zod";
 import type { JsonValue, MetricRow } from "../../pipeline/stage.ts";
-import { parseMeasuredName } from "../ablation_measured.ts";
+import { parseMeasuredName } from "../ablate/measured.ts";
 
 const summary = z.object({
   n: z.int().min(1),

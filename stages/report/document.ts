@@ -12,7 +12,7 @@ import type { BlockContent, PhrasingContent, RootContent, Table, TableCell } fro
 import { fromMarkdown } from "mdast-util-from-markdown";
 import { gfmTableFromMarkdown } from "mdast-util-gfm-table";
 import { gfmTable } from "micromark-extension-gfm-table";
-import type { RenderedFigure } from "../figures/render.ts";
+import type { RenderedFigure } from "./figures/render.ts";
 
 /** Prose and tables. */
 export interface Prose {

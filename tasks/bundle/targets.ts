@@ -1,7 +1,7 @@
 /** The platforms that a bundle can be made for, and what of each package belongs to one. */
 
 import { UserError } from "../../pipeline/errors.ts";
-import { suggestion } from "../../pipeline/suggest.ts";
+import { suggestion } from "../../pipeline/terminal/suggest.ts";
 
 /** One platform. */
 export interface Target {

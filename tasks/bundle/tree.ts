@@ -2,7 +2,7 @@
 
 import { basename, dirname, join, relative } from "@std/path";
 import { UserError } from "../../pipeline/errors.ts";
-import { findFiles } from "../../stages/sources/files.ts";
+import { findFiles } from "../../stages/download/sources/files.ts";
 import { read, run } from "./process.ts";
 
 /** Names that a bundle adds at its top, where the project must have none. */

@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { withFolder } from "../../model/folder_testing.ts";
+import { withFolder } from "../../model/checkpoint/folder_testing.ts";
 import { UserError } from "../../pipeline/errors.ts";
-import { runTask } from "../../stages/commands/task_testing.ts";
+import { runTask } from "../../stages/commands/speed/task_testing.ts";
 import { readColumns, renderTable } from "./table.ts";
 
 const ROOT = fromFileUrl(new URL("../..", import.meta.url));

@@ -6,7 +6,7 @@ import { join } from "@std/path";
 import { z } from "zod";
 import type { Runtime } from "../../model/gpu/device.ts";
 import { messageOf, UserError } from "../../pipeline/errors.ts";
-import { readTextOrUndefined } from "../../pipeline/files.ts";
+import { readTextOrUndefined } from "../../pipeline/store/files.ts";
 import { RUNTIMES } from "../../stages/commands/gpu_option.ts";
 import {
   showBytes,
@@ -14,7 +14,7 @@ import {
   showSeconds,
   showShare,
   threeDigits,
-} from "../../stages/commands/quantities.ts";
+} from "../../stages/commands/speed/quantities.ts";
 import { tableNode } from "../../stages/report/document.ts";
 import { BENCH_NAMES } from "./steps.ts";
 

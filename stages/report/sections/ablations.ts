@@ -4,8 +4,8 @@
  * @module
  */
 
-import { ablationFigure } from "../../figures/ablation.ts";
-import { bytesText } from "../../figures/series.ts";
+import { ablationFigure } from "../figures/ablation.ts";
+import { bytesText } from "../figures/series.ts";
 import { type FactorResults, readAblation } from "../ablation.ts";
 import { type Block, md, type Section } from "../document.ts";
 import { fixed, whole } from "../facts.ts";

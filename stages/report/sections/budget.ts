@@ -4,10 +4,10 @@
  * @module
  */
 
-import { bytesText, compact } from "../../figures/series.ts";
-import { evaluateFit, fitLog } from "../../theory/fit.ts";
-import { paperArithmetic } from "../../theory/arithmetic.ts";
-import { PAPER } from "../../theory/paper.ts";
+import { bytesText, compact } from "../figures/series.ts";
+import { evaluateFit, fitLog } from "../theory/fit.ts";
+import { paperArithmetic } from "../theory/arithmetic.ts";
+import { PAPER } from "../theory/paper.ts";
 import { baseModels, curve, numberField, type TrainedModel } from "../data.ts";
 import { type Block, md, type Section } from "../document.ts";
 import { adapterOf, fixed, provenanceText, splitFacts, whole } from "../facts.ts";

@@ -4,8 +4,8 @@
  * @module
  */
 
-import type { Figure } from "../../figures/figure.ts";
-import { type RenderedFigure, renderFigure } from "../../figures/render.ts";
+import type { Figure } from "../figures/figure.ts";
+import { type RenderedFigure, renderFigure } from "../figures/render.ts";
 import type { ReportData } from "../data.ts";
 import type { FigureBlock, Prose } from "../document.ts";
 import { type Provenanced, provenanceLine, type RunFacts } from "../facts.ts";

@@ -4,12 +4,12 @@
  * @module
  */
 
-import { evaluateFit } from "../../theory/fit.ts";
-import { PAPER } from "../../theory/paper.ts";
+import { evaluateFit } from "../theory/fit.ts";
+import { PAPER } from "../theory/paper.ts";
 import { baseModels, curve, type StepValue, type TrainedModel } from "../data.ts";
 import { type Block, md } from "../document.ts";
 import { fixed, vocabularyOf, whole } from "../facts.ts";
-import { compact } from "../../figures/series.ts";
+import { compact } from "../figures/series.ts";
 import type { SectionContext } from "./context.ts";
 
 /** Rows of the table at most. */

@@ -4,10 +4,10 @@
  * @module
  */
 
-import { benchmarkPoints } from "../../benchmark_result.ts";
-import { EXECUTION_TITLES, executionFigure } from "../../figures/execution.ts";
-import { bytesText } from "../../figures/series.ts";
-import { PAPER } from "../../theory/paper.ts";
+import { benchmarkPoints } from "../../benchmark/result.ts";
+import { EXECUTION_TITLES, executionFigure } from "../figures/execution.ts";
+import { bytesText } from "../figures/series.ts";
+import { PAPER } from "../theory/paper.ts";
 import { numberField } from "../data.ts";
 import { type Block, md, type Section } from "../document.ts";
 import { adapterOf, fixed, whole } from "../facts.ts";

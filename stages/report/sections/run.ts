@@ -6,9 +6,9 @@
 
 import { basename } from "@std/path";
 import type { JsonValue } from "../../../pipeline/stage.ts";
-import { bytesText, compact } from "../../figures/series.ts";
-import { summarize, type Summary } from "../../statistics.ts";
-import { PAPER } from "../../theory/paper.ts";
+import { bytesText, compact } from "../figures/series.ts";
+import { summarize, type Summary } from "../../ablate/statistics.ts";
+import { PAPER } from "../theory/paper.ts";
 import {
   baseEvaluations,
   baseModels,

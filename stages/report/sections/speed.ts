@@ -5,8 +5,8 @@
  */
 
 import { type SuiteName, SUITES } from "../../../model/bench/suite.ts";
-import { type CaseMeasurement, caseMeasurements } from "../../benchmark_result.ts";
-import { bytesText } from "../../figures/series.ts";
+import { type CaseMeasurement, caseMeasurements } from "../../benchmark/result.ts";
+import { bytesText } from "../figures/series.ts";
 import type { JsonValue } from "../../../pipeline/stage.ts";
 import { isObject } from "../data.ts";
 import { type Block, md, type Section } from "../document.ts";

@@ -4,22 +4,17 @@
  * @module
  */
 
-import { architectureDiagram } from "../../figures/diagram_architecture.ts";
-import { executionDiagram } from "../../figures/diagram_execution.ts";
-import { routingDiagram } from "../../figures/diagram_routing.ts";
-import { cacheTheory } from "../../figures/cache_theory.ts";
-import { memoryFigure } from "../../figures/memory.ts";
-import { bytesText, compact } from "../../figures/series.ts";
-import { compareArchitectures } from "../../theory/architectures.ts";
-import {
-  memoryArithmetic,
-  PAPER_CONFIG,
-  type Quantity,
-  tableOne,
-} from "../../theory/arithmetic.ts";
-import { GH200 } from "../../theory/cache.ts";
-import { layerParameters } from "../../theory/memory.ts";
-import { PAPER } from "../../theory/paper.ts";
+import { architectureDiagram } from "../figures/diagram_architecture.ts";
+import { executionDiagram } from "../figures/diagram_execution.ts";
+import { routingDiagram } from "../figures/diagram_routing.ts";
+import { cacheTheory } from "../figures/cache_theory.ts";
+import { memoryFigure } from "../figures/memory.ts";
+import { bytesText, compact } from "../figures/series.ts";
+import { compareArchitectures } from "../theory/architectures.ts";
+import { memoryArithmetic, PAPER_CONFIG, type Quantity, tableOne } from "../theory/arithmetic.ts";
+import { GH200 } from "../theory/cache.ts";
+import { layerParameters } from "../theory/memory.ts";
+import { PAPER } from "../theory/paper.ts";
 import { type Block, md, type Section } from "../document.ts";
 import { fixed } from "../facts.ts";
 import type { SectionContext } from "./context.ts";
@@ -172,7 +167,7 @@ export async function cacheSection(context: SectionContext): Promise<Section> {
         bytesText(GH200.cacheBytes)
       } of L2 at an assumed ${fixed(GH200.cacheBandwidth / 1e12, 1)} TB/s over memory at ${
         fixed(GH200.memoryBandwidth / 1e12, 1)
-      } TB/s, experts read whole, the most used ones cached. Formulas stand at the head of \`stages/theory/cache.ts\`.`,
+      } TB/s, experts read whole, the most used ones cached. Formulas stand at the head of \`stages/report/theory/cache.ts\`.`,
       await context.figures.add(cacheTheory(sizes), {
         from: [],
         caption:

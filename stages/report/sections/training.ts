@@ -4,11 +4,11 @@
  * @module
  */
 
-import { expertUsage } from "../../figures/expert_usage.ts";
-import { type LayerUsage, routingDistribution } from "../../figures/routing_distribution.ts";
-import { trainingCurve } from "../../figures/training_curve.ts";
-import { evaluateFit } from "../../theory/fit.ts";
-import { PAPER } from "../../theory/paper.ts";
+import { expertUsage } from "../figures/expert_usage.ts";
+import { type LayerUsage, routingDistribution } from "../figures/routing_distribution.ts";
+import { trainingCurve } from "../figures/training_curve.ts";
+import { evaluateFit } from "../theory/fit.ts";
+import { PAPER } from "../theory/paper.ts";
 import type { JsonValue } from "../../../pipeline/stage.ts";
 import { baseEvaluations, baseModels, curve, isObject, numberField } from "../data.ts";
 import { type Block, join, md, type Section } from "../document.ts";

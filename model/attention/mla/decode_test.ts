@@ -1,0 +1,223 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { type ModelConfig, modelSchema } from "../../config.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import { type DType, roundUp } from "../../gpu/tensor.ts";
+import { openTestGpu, testRuntime } from "../../gpu/testing.ts";
+import { Arena } from "../../gpu/memory.ts";
+import { buildPlans } from "../../gpu/build.ts";
+import { Plan } from "../../gpu/plan.ts";
+import { download, upload } from "../../gpu/transfer.ts";
+import { matrix, turn } from "../../ops/gemm/matrix.ts";
+import { assertNear, Inputs, noise } from "../../ops/testing.ts";
+import { attentionForward, type AttentionName } from "../../reference/attention.ts";
+import { matrix as referenceMatrix } from "../../reference/matrix.ts";
+import { Weights } from "../../layer/weights.ts";
+import { LayerContext } from "../../layer/context.ts";
+import { latentCache, mlaDecode } from "./decode.ts";
+
+const config: ModelConfig = {
+  ...modelSchema.parse({
+    d_model: 24,
+    num_heads: 3,
+    q_lora_rank: 20,
+    kv_lora_rank: 12,
+    d_nope: 12,
+    d_rope: 8,
+    d_v: 20,
+  }),
+  vocab_size: 7,
+};
+
+const SHAPES: Record<AttentionName, number[]> = {
+  w_dq: [24, 20],
+  "q_norm.weight": [20],
+  w_uq: [20, 3 * 20],
+  w_dkv: [24, 20],
+  "kv_norm.weight": [12],
+  w_ukv: [12, 3 * 32],
+  w_o: [60, 24],
+};
+
+const VALUES = Object.fromEntries(
+  Object.entries(SHAPES).map(([name, shape], i) => {
+    const size = shape.reduce((a, b) => a * b, 1);
+    return [
+      name,
+      shape.length === 1
+        ? noise(size, i).map((v) => 1 + v / 2)
+        : noise(size, i).map((v) => Math.fround(v * 2.5 / Math.sqrt(shape[0]!))),
+    ];
+  }),
+) as Record<AttentionName, Float64Array>;
+
+function makeWeights(gpu: Gpu, precision: "f32" | "mixed"): Weights {
+  const specs = Object.entries(SHAPES).map(([name, shape]) => ({
+    name: `attn.${name}`,
+    shape,
+    decay: shape.length > 1,
+    trained: true,
+  }));
+  const weights = new Weights(gpu, specs, { train: false, precision });
+  for (const { name } of specs) {
+    for (const table of [weights.value(name), weights.operand(name)]) {
+      upload(gpu, table.parts[0]!, VALUES[name.slice("attn.".length) as AttentionName]);
+    }
+  }
+  return weights;
+}
+
+/** Leaves what is no number in buffers of the size of the scores and shares, as far as they fit a binding; those get that memory later. */
+function poison(plan: Plan, inputs: Inputs, [most, width]: [number, number], dtype: DType) {
+  const { max_binding_bytes } = plan.gpu.capabilities;
+  const rows = Math.min(most, 8 * Math.floor(max_binding_bytes / (32 * width)));
+  const values = new Float64Array(rows * width).fill(NaN);
+  for (const type of new Set<DType>(["f32", dtype])) {
+    const nothing = matrix(inputs.tensor("nothing", [rows, width], { values, dtype: type }));
+    turn(plan, "poison", turn(plan, "poison", nothing));
+  }
+}
+
+/** Attention of a sequence given chunk by chunk, through plans recorded once for each size of chunk. */
+async function decode(
+  gpu: Gpu,
+  x: Float64Array,
+  options: {
+    chunks: readonly number[];
+    capacity: number;
+    precision?: "f32" | "mixed";
+    /** Told the kernels of each recorded plan, by its chunk. */
+    kernels?: Map<number, readonly string[]>;
+  },
+): Promise<Float32Array> {
+  const { chunks, capacity, precision = "f32", kernels } = options;
+  const D = config.d_model;
+  const dtype = precision === "mixed" ? "f16" : "f32";
+  const weights = makeWeights(gpu, precision);
+  const cache = latentCache("attn", config, { capacity, dtype });
+  const arena = new Arena(gpu, "cache", [cache.c_kv, cache.kr]);
+  // What an earlier sequence may have left must not matter.
+  for (const tensor of [cache.c_kv, cache.kr]) {
+    upload(gpu, tensor, noise(tensor.size, 9).map((v) => 1000 * v));
+  }
+  using inputs = new Inputs(gpu);
+  const position = inputs.tensor("position", [1], { dtype: "u32" });
+  const recorded = [...new Set(chunks)].map((tokens) => {
+    const plan = new Plan(gpu, `decode ${tokens}`);
+    poison(plan, inputs, [tokens * config.num_heads, roundUp(capacity, 8)], dtype);
+    const context = new LayerContext(plan, config, weights, {
+      batch: 1,
+      length: tokens,
+      mode: "evaluate",
+    });
+    const chunk = inputs.tensor("x", [tokens, D], { dtype });
+    const residual = inputs.tensor("residual", [tokens, D]);
+    const y = plan.keep(mlaDecode(context, "attn", { x: chunk, residual, cache, position }));
+    kernels?.set(
+      tokens,
+      plan.steps.flatMap((step) => step.kind === "dispatch" ? [step.call.name] : []),
+    );
+    return { tokens, plan, chunk, y };
+  });
+  const built = await buildPlans(gpu, recorded.map(({ plan }) => plan));
+  const out = new Float32Array(x.length);
+  let at = 0;
+  for (const tokens of chunks) {
+    const i = recorded.findIndex((r) => r.tokens === tokens);
+    const { chunk, y } = recorded[i]!;
+    upload(gpu, position, [at]);
+    upload(gpu, chunk, x.subarray(at * D, (at + tokens) * D));
+    built.plans[i]!.run();
+    out.set(await download(gpu, y), at * D);
+    at += tokens;
+  }
+  gpu.check();
+  built.destroy();
+  arena.destroy();
+  weights.destroy();
+  return out;
+}
+
+function expected(x: Float64Array): Float64Array {
+  const length = x.length / config.d_model;
+  const input = referenceMatrix(length, config.d_model, x);
+  return attentionForward(config, VALUES, { x: input, length }).y.data;
+}
+
+Deno.test("Decoding with the latent cache agrees with attention over the whole sequence", async (t) => {
+  const gpu = await openTestGpu();
+  const x = noise(149 * config.d_model, 30);
+  const chunks = [64, 1, 1, 64, 1, 7, 7, 1, 1, 1, 1];
+
+  await t.step("in chunks and token by token, over several spans of the cache", async () => {
+    for (const capacity of [149, 1000]) {
+      const y = await decode(gpu, x, { chunks, capacity });
+      assertNear(y, expected(x), { tolerance: 1e-5, what: `y with a cache of ${capacity}` });
+      assertEquals(await decode(gpu, x, { chunks, capacity }), y);
+    }
+  });
+
+  await t.step("with f16 operands", async () => {
+    const y = await decode(gpu, x, { chunks, capacity: 200, precision: "mixed" });
+    assertNear(y, expected(x), { tolerance: 1e-2, what: "y" });
+  });
+
+  await t.step("refuses several sequences", () => {
+    const weights = makeWeights(gpu, "f32");
+    const cache = latentCache("attn", config, { capacity: 8, dtype: "f32" });
+    using inputs = new Inputs(gpu);
+    const x = inputs.tensor("x", [6, 24]);
+    const position = inputs.tensor("position", [1], { dtype: "u32" });
+    const context = new LayerContext(new Plan(gpu, "test"), config, weights, {
+      batch: 2,
+      length: 3,
+      mode: "evaluate",
+    });
+    assertThrows(
+      () => mlaDecode(context, "attn", { x, residual: x, cache, position }),
+      RangeError,
+      "one sequence at a time, got 2",
+    );
+    weights.destroy();
+  });
+});
+
+Deno.test("Chunks of many tokens go through matrix products, which agree with the kernel of a single token", async (t) => {
+  // SwiftShader takes many times as long for a kernel as llvmpipe.
+  const swift = testRuntime() === "dawn";
+  // The scores of 71 tokens fit a binding with the smallest cache, of 27 with the largest.
+  const gpu = await openTestGpu({ software: false, max_binding_bytes: 128 << 10 });
+  const x = noise(149 * config.d_model, 30);
+  // With three heads, 128 rows begin at 43 tokens: fewer take the other kernel.
+  const chunks = [64, 1, 1, 64, 1, 7, 7, 1, 1, 1, 1];
+  const fewer = [42, 42, 42, 7, 7, 7, 1, 1];
+
+  await t.step("over caches of any length, as many tokens at a time as fit", async () => {
+    const single = await decode(gpu, x, { chunks: fewer, capacity: 149 });
+    const caches = [[149, 1], [152, 1], [400, 3]] as const;
+    for (const [capacity, parts] of swift ? caches.slice(0, 1) : caches) {
+      const kernels = new Map<number, readonly string[]>();
+      const y = await decode(gpu, x, { chunks, capacity, kernels });
+      assertNear(y, expected(x), { tolerance: 1e-5, what: `y with a cache of ${capacity}` });
+      assertNear(y, single, { tolerance: 1e-5, what: `y with a cache of ${capacity}` });
+      assertEquals(await decode(gpu, x, { chunks, capacity }), y);
+      for (const [tokens, names] of kernels) {
+        const softmax = names.filter((name) => name === "latent_softmax");
+        assertEquals(softmax.length, tokens === 64 ? parts : 0, `${tokens} tokens of ${capacity}`);
+        assertEquals(names.includes("latent_attention"), tokens !== 64, `${tokens} tokens`);
+      }
+    }
+  });
+
+  await t.step({
+    name: "with f16 operands",
+    ignore: swift,
+    async fn() {
+      const options = { capacity: 149, precision: "mixed" } as const;
+      const y = await decode(gpu, x, { chunks, ...options });
+      const single = await decode(gpu, x, { chunks: fewer, ...options });
+      assertNear(y, expected(x), { tolerance: 1e-2, what: "y" });
+      assertNear(y, single, { tolerance: 5e-3, what: "y" });
+      assertEquals(await decode(gpu, x, { chunks, ...options }), y);
+    },
+  });
+});

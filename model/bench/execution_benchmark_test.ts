@@ -1,0 +1,62 @@
+import { assert, assertEquals } from "@std/assert";
+import { modelSchema } from "../config.ts";
+import { median } from "./timing.ts";
+import { timeExecution, timeLayer } from "./execution_benchmark.ts";
+import { openTestGpu } from "../gpu/testing.ts";
+
+const model = modelSchema.parse({
+  d_model: 64,
+  num_experts: 64,
+  routing_heads: 2,
+  top_k: 4,
+  d_query: 16,
+  d_latent: 8,
+  d_hidden: 16,
+});
+
+Deno.test("median() of odd and even counts", () => {
+  assertEquals(median([3, 1, 2]), 2);
+  assertEquals(median([4, 1, 3, 2]), 2.5);
+});
+
+Deno.test("timeExecution() times every execution in every precision, and sees naive's memory", async () => {
+  const gpu = await openTestGpu();
+  for (const precision of ["f32", "mixed"] as const) {
+    const peaks = new Map<string, number>();
+    for (const execution of ["naive", "materialized", "fused"] as const) {
+      const timing = await timeExecution(gpu, {
+        config: { ...model, vocab_size: 100 },
+        execution,
+        tokens: 64,
+        precision,
+        warmup: 1,
+        repetitions: 1,
+      });
+      assert(timing.forward_seconds > 0 && timing.forward_backward_seconds > 0);
+      peaks.set(execution, timing.peak_bytes);
+    }
+    assert(peaks.get("naive")! > peaks.get("fused")!, precision);
+  }
+});
+
+Deno.test("timeLayer() times the experts and the router apart, which take less memory than both", async () => {
+  const gpu = await openTestGpu();
+  const time = (part: "layer" | "experts" | "router") =>
+    timeLayer(gpu, {
+      config: { ...model, vocab_size: 100 },
+      execution: "fused",
+      tokens: 64,
+      precision: "mixed",
+      part,
+      warmup: 1,
+      repetitions: 2,
+      minimum: 0.001,
+    });
+  const layer = await time("layer");
+  for (const part of ["experts", "router"] as const) {
+    const { forward, forward_backward } = await time(part);
+    assert(forward.min > 0 && forward.median <= forward.max && forward.repeats === 2);
+    assert(forward.bytes < layer.forward.bytes, part);
+    assert(forward.bytes < forward_backward.bytes, part);
+  }
+});

@@ -1,0 +1,306 @@
+/**
+ * The ETHOS feed-forward layer: the router chooses, the generated experts compute.
+ *
+ * ```
+ * h_i = gelu(z_i W1)                  or, context-aware, gelu([z_i ; x_t W_c] W1)
+ * y   = (Σ over the kept experts of gelu(h_i · x W_u) · s · h_i) W_v
+ * ```
+ *
+ * Three executions give the same numbers: `materialized` generates every expert once a pass, `fused` generates each kept expert
+ * inside the kernel that uses it (Algorithm 1 of the paper), `naive` forms `u_i = h_i W_uᵀ` and `v_i = h_i W_v` of every kept expert.
+ *
+ * @module
+ */
+
+import type { ModelConfig } from "../../config.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import { cast } from "../../ops/elementwise/cast.ts";
+import type { Generator } from "../../ops/experts/experts.ts";
+import { expertsFused, expertsFusedBackward } from "../../ops/experts/experts_fused.ts";
+import {
+  expertsMaterialized,
+  expertsMaterializedBackward,
+} from "../../ops/experts/experts_materialized.ts";
+import { expertsNaive, expertsNaiveBackward } from "../../ops/experts/experts_naive.ts";
+import { gemm } from "../../ops/gemm/gemm.ts";
+import { matrix } from "../../ops/gemm/matrix.ts";
+import { sortByKey } from "../../ops/routing/sort.ts";
+import type { LayerContext } from "../../layer/context.ts";
+import { routerBackward, routerForward, type RouterSaved } from "../router/router.ts";
+
+/** How experts are executed. */
+export type Execution = Exclude<ModelConfig["execution"], "auto">;
+
+/** Options of both passes. */
+export interface EthosOptions {
+  /** Bytes that the fused and the naive execution may take for what they form at a time; defaults to 16 and 256 MiB. */
+  readonly workspace_bytes?: number;
+}
+
+/** Options of {@linkcode ethosForward}. */
+export interface EthosForwardOptions extends EthosOptions {
+  /** What the router gave, when another plan ran it: it is then part of neither pass. */
+  readonly router?: RouterSaved;
+}
+
+/** Options of {@linkcode ethosBackward}. */
+export interface EthosBackwardOptions extends EthosOptions {
+  /** f32, of which the first number counts: what `dy` is scaled by, so that the load-balance gradient is scaled alike. */
+  readonly loss_scale?: Tensor;
+}
+
+/** What {@linkcode ethosBackward} reads. */
+export interface EthosSaved {
+  /** How the experts were executed. */
+  readonly execution: Execution;
+  /** The layer's input, `[T, D]`. */
+  readonly x: Tensor;
+  /** What the router kept. */
+  readonly router: RouterSaved;
+  /** Whether the router is part of the pass. */
+  readonly routes: boolean;
+  /** What the tokens bring to the generator; not in the naive execution. */
+  readonly generator?: Generator;
+  /** `x W_c`, `[T, d_context]`, when context-aware. */
+  readonly code?: Tensor;
+  /** The kept experts' sum, `[T, d_hidden]`; not in the naive execution. */
+  readonly acc?: Tensor;
+}
+
+/** What {@linkcode ethosForward} returns. */
+export interface EthosResult {
+  /** `residual + experts`, f32 `[T, D]`. */
+  readonly y: Tensor;
+  /** What the backward pass reads. */
+  readonly saved: EthosSaved;
+  /** Kept experts, u32 `[T, H·k]`. */
+  readonly index: Tensor;
+  /** The load-balance term with its coefficient, f32 `[1]`; in training, when the coefficient is not 0. */
+  readonly balance?: Tensor;
+}
+
+/**
+ * The execution for a pass: what the configuration says, or with `auto` materialised when the tokens keep more experts than there are, `T·H·k > N`,
+ * and fused otherwise.
+ *
+ * @example
+ * ```ts
+ * import { modelSchema } from "../../config.ts";
+ * import { chooseExecution } from "./ethos.ts";
+ * console.assert(chooseExecution(modelSchema.parse({}), 2048) === "fused");
+ * console.assert(chooseExecution(modelSchema.parse({}), 2049) === "materialized");
+ * ```
+ */
+export function chooseExecution(
+  config: Pick<ModelConfig, "execution" | "num_experts" | "routing_heads" | "top_k">,
+  tokens: number,
+): Execution {
+  if (config.execution !== "auto") return config.execution;
+  const assignments = tokens * config.routing_heads * config.top_k;
+  return assignments > config.num_experts ? "materialized" : "fused";
+}
+
+/**
+ * Records the layer.
+ *
+ * @param prefix Of the weights' names: `layers.3.ffn`.
+ * @param x `[T, D]`, normalised, in the operands' type.
+ * @param residual f32 `[T, D]`, what the experts' output is added to.
+ */
+export function ethosForward(
+  context: LayerContext,
+  prefix: string,
+  x: Tensor,
+  residual: Tensor,
+  options: EthosForwardOptions = {},
+): EthosResult {
+  const { plan, config, tokens } = context;
+  const { d_hidden, d_context, d_latent } = config;
+  const execution = chooseExecution(config, tokens);
+  const { router = routerForward(context, `${prefix}.router`, x), ...limits } = options;
+  const { index, score, balance } = router.routed;
+  const y = context.activation(`${prefix}.y`, tokens, config.d_model);
+  const w1 = context.weight(`${prefix}.w1`);
+  const z = context.weightParts(`${prefix}.z`);
+
+  let code: Tensor | undefined;
+  if (d_context > 0) {
+    code = context.operand(`${prefix}.code`, tokens, d_context);
+    gemm(plan, `${prefix}.code`, { a: x, b: context.weight(`${prefix}.w_c`), c: code });
+  }
+  const common = {
+    y,
+    index,
+    ...(balance && { balance: balance.value }),
+  };
+  const routes = options.router === undefined;
+  const saved = { execution, x, router, routes, ...(code && { code }) };
+  if (execution === "naive") {
+    plan.copy(residual, y);
+    expertsNaive(plan, prefix, {
+      z,
+      w1,
+      w_u: context.weight(`${prefix}.w_u`),
+      w_v: context.weight(`${prefix}.w_v`),
+      x,
+      ...(code && { code }),
+      kept: { index, score },
+      dtype: context.operandType,
+      y,
+      ...limits,
+    });
+    return { ...common, saved };
+  }
+
+  const stride = d_context > 0 ? 2 * d_hidden : d_hidden;
+  const projected = context.operand(`${prefix}.xp`, tokens, stride);
+  gemm(plan, `${prefix}.xp`, {
+    a: x,
+    b: context.weight(`${prefix}.w_u`),
+    c: matrix(projected, { columns: d_hidden }),
+  });
+  if (code) {
+    gemm(plan, `${prefix}.context`, {
+      a: code,
+      b: matrix(w1, { start: d_latent * d_hidden, rows: d_context }),
+      c: matrix(projected, { start: d_hidden, stride, rows: tokens, columns: d_hidden }),
+    });
+  }
+  const generator: Generator = { z, w1, tokens: projected, context: d_context > 0 };
+  const execute = execution === "fused" ? expertsFused : expertsMaterialized;
+  const acc = execute(plan, prefix, {
+    generator,
+    kept: { index, score },
+    dtype: context.operandType,
+  });
+  gemm(plan, `${prefix}.y`, {
+    a: acc,
+    b: context.weight(`${prefix}.w_v`),
+    c: y,
+    epilogue: "add",
+    addend: residual,
+  });
+  return { ...common, saved: { ...saved, generator, acc } };
+}
+
+/**
+ * Records the layer's gradients, of its parameters and of `x`; the residual's is `dy` itself.
+ *
+ * @param dy f32 `[T, D]`.
+ * @returns The gradient of `x`, f32 `[T, D]`.
+ */
+export function ethosBackward(
+  context: LayerContext,
+  prefix: string,
+  dy: Tensor,
+  saved: EthosSaved,
+  options: EthosBackwardOptions = {},
+): Tensor {
+  const { plan, config, tokens } = context;
+  const { d_hidden, d_latent, d_context } = config;
+  const { x, router, generator, acc, code } = saved;
+  const { loss_scale, ...limits } = options;
+  const { routed } = router;
+  const dtype = context.operandType;
+  const dx = context.activation(`${prefix}.dx`, tokens, config.d_model);
+  const dscore = context.activation(`${prefix}.dscore`, ...routed.score.shape);
+  const dyOperand = cast(plan, `${prefix}.dy`, dy, dtype);
+  const w1 = context.gradient(`${prefix}.w1`);
+  const gradients = { z: context.gradientParts(`${prefix}.z`), w1 };
+  const w_u = context.gradient(`${prefix}.w_u`);
+  const w_v = context.gradient(`${prefix}.w_v`);
+  const weight = {
+    w1: context.weight(`${prefix}.w1`),
+    w_u: context.weight(`${prefix}.w_u`),
+    w_v: context.weight(`${prefix}.w_v`),
+  };
+
+  let dcode: Tensor | undefined;
+  if (saved.execution === "naive") {
+    dcode = expertsNaiveBackward(plan, prefix, {
+      z: context.weightParts(`${prefix}.z`),
+      ...weight,
+      x,
+      ...(code && { code }),
+      kept: routed,
+      dtype,
+      dy,
+      dx,
+      dscore,
+      gradients: { ...gradients, w_u, w_v },
+      ...limits,
+    });
+  } else {
+    if (!generator || !acc) throw new Error(`${prefix}: the forward pass kept nothing`);
+    gemm(plan, `${prefix}.dw_v`, {
+      a: acc,
+      b: dyOperand,
+      c: w_v.tensor,
+      layout: "tn",
+      epilogue: w_v.epilogue,
+    });
+    const dacc = context.operand(`${prefix}.dacc`, tokens, d_hidden);
+    gemm(plan, `${prefix}.dacc`, { a: dyOperand, b: weight.w_v, c: dacc, layout: "nt" });
+    const sorted = sortByKey(plan, `${prefix}.sort`, {
+      keys: routed.index,
+      bound: config.num_experts,
+    });
+    const input = { generator, kept: routed, sorted, dacc, dscore, dtype, gradients };
+    const dtokens = saved.execution === "fused"
+      ? expertsFusedBackward(plan, prefix, { ...input, ...limits })
+      : expertsMaterializedBackward(plan, prefix, input);
+    const stride = dtokens.width;
+    const dxp = matrix(dtokens, { columns: d_hidden });
+    gemm(plan, `${prefix}.dw_u`, {
+      a: x,
+      b: dxp,
+      c: w_u.tensor,
+      layout: "tn",
+      epilogue: w_u.epilogue,
+    });
+    gemm(plan, `${prefix}.dx`, { a: dxp, b: weight.w_u, c: dx, layout: "nt" });
+    if (code) {
+      const place = { start: d_latent * d_hidden, rows: d_context };
+      const dshare = matrix(dtokens, { start: d_hidden, stride, rows: tokens, columns: d_hidden });
+      gemm(plan, `${prefix}.dw1_context`, {
+        a: code,
+        b: dshare,
+        c: matrix(w1.tensor, place),
+        layout: "tn",
+        epilogue: w1.epilogue,
+      });
+      dcode = context.operand(`${prefix}.dcode`, tokens, d_context);
+      gemm(plan, `${prefix}.dcode`, {
+        a: dshare,
+        b: matrix(weight.w1, place),
+        c: dcode,
+        layout: "nt",
+      });
+    }
+  }
+  if (dcode) {
+    const w_c = context.gradient(`${prefix}.w_c`);
+    gemm(plan, `${prefix}.dw_c`, {
+      a: x,
+      b: dcode,
+      c: w_c.tensor,
+      layout: "tn",
+      epilogue: w_c.epilogue,
+    });
+    gemm(plan, `${prefix}.dx_context`, {
+      a: dcode,
+      b: context.weight(`${prefix}.w_c`),
+      c: dx,
+      layout: "nt",
+      epilogue: "accumulate",
+    });
+  }
+  if (saved.routes) {
+    routerBackward(context, `${prefix}.router`, router, {
+      dscore,
+      dx,
+      ...(loss_scale && { loss_scale }),
+    });
+  }
+  return dx;
+}

@@ -1,0 +1,264 @@
+/**
+ * What tests of the ETHOS layer share: its weights, one run of it on the GPU, and the same in float64.
+ *
+ * @module
+ */
+
+import { type ModelConfig, subKeys } from "../../config.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import { buildPlans } from "../../gpu/build.ts";
+import { Plan } from "../../gpu/plan.ts";
+import { type DType, Tensor } from "../../gpu/tensor.ts";
+import { download, upload } from "../../gpu/transfer.ts";
+import { Inputs, noise } from "../../ops/testing.ts";
+import {
+  ethosBackward as referenceBackward,
+  ethosForward as referenceForward,
+} from "../../reference/ethos.ts";
+import { matrix } from "../../reference/matrix.ts";
+import { type Table, Weights, type WeightSpec } from "../../layer/weights.ts";
+import { LayerContext } from "../../layer/context.ts";
+import { ethosBackward, ethosForward, type EthosOptions } from "./ethos.ts";
+import { routerQueryStatistics } from "../router/router.ts";
+
+/** Values by name, as in the specification without a prefix. */
+export type Values = Readonly<Record<string, Float64Array>>;
+
+/** The layer's parameters and running statistics, without a prefix. */
+export function ethosSpecs(config: ModelConfig): WeightSpec[] {
+  const width = config.routing_heads * config.d_query;
+  const keys = subKeys(config);
+  const { d_model, d_latent, d_hidden, d_context } = config;
+  const matrix = (name: string, ...shape: number[]): WeightSpec => ({
+    name,
+    shape,
+    decay: true,
+    trained: true,
+  });
+  const vector = (name: string, trained = true): WeightSpec => ({
+    name: `router.${name}`,
+    shape: [width],
+    decay: false,
+    trained,
+  });
+  return [
+    matrix("router.w_q", d_model, width),
+    matrix("router.k1", keys, config.d_query / 2),
+    matrix("router.k2", keys, config.d_query / 2),
+    matrix("z", config.num_experts, d_latent),
+    matrix("w1", d_latent + d_context, d_hidden),
+    matrix("w_u", d_model, d_hidden),
+    matrix("w_v", d_hidden, d_model),
+    ...(d_context > 0 ? [matrix("w_c", d_model, d_context)] : []),
+    vector("b_q"),
+    vector("bn.gamma"),
+    vector("bn.beta"),
+    vector("bn.mean", false),
+    vector("bn.var", false),
+  ];
+}
+
+/** Random weights, input and upstream gradient for `tokens` tokens, of f32 values. */
+export function randomCase(config: ModelConfig, tokens: number, seed: number): Values {
+  const values: Record<string, Float64Array> = {};
+  for (const [i, { name, shape }] of ethosSpecs(config).entries()) {
+    const numbers = noise(shape.reduce((a, b) => a * b, 1), seed + i);
+    const centre = /gamma|var/.test(name) ? 1 : 0;
+    const scale = /gamma|var|beta|mean|b_q/.test(name) ? 0.5 : 1.7 / Math.sqrt(shape.at(-2) ?? 1);
+    values[name] = numbers.map((v) => Math.fround(centre + scale * v));
+  }
+  // Latent codes do not shrink with their number.
+  values["z"] = noise(config.num_experts * config.d_latent, seed + 77).map((v) =>
+    Math.fround(1.7 * v)
+  );
+  values["x"] = noise(tokens * config.d_model, seed + 78);
+  values["g"] = noise(tokens * config.d_model, seed + 79);
+  return values;
+}
+
+/** What a run gives: `y`, `index`, `score`, `grad.*`, `bn.mean`, `bn.var`, perhaps `balance`. */
+export type Results = Readonly<Record<string, Float32Array | Uint32Array | Float64Array>>;
+
+/** How {@linkcode runEthos} runs. */
+export interface RunOptions extends EthosOptions {
+  readonly precision?: "f32" | "mixed";
+  readonly isolate?: boolean;
+  readonly mode?: "train" | "evaluate";
+  /** Multiplies the upstream gradient and, as the loss scale, the load-balance gradient. */
+  readonly loss_scale?: number;
+  /** Micro-batches in the update, of which this is one. */
+  readonly microBatches?: number;
+  /** What the layer's output is added to; zero by default. */
+  readonly residual?: Float64Array;
+  /** Runs of the backward pass, each adding to the gradients of the one before. */
+  readonly passes?: number;
+}
+
+/** Runs the layer once, forward and (in training) backward. `memory` in the result: bytes of the transient tensors. */
+export async function runEthos(
+  gpu: Gpu,
+  config: ModelConfig,
+  values: Values,
+  options: RunOptions = {},
+): Promise<{ results: Results; memory: number; parts: number }> {
+  const { precision = "f32", mode = "train", loss_scale = 1, isolate = false, passes = 1 } =
+    options;
+  const specs = ethosSpecs(config);
+  const named = (name: string) => `layer.${name}`;
+  const weights = new Weights(gpu, specs.map((spec) => ({ ...spec, name: named(spec.name) })), {
+    train: true,
+    precision,
+  });
+  for (const { name, trained, shape } of specs) {
+    const width = shape.length === 1 ? 1 : shape[1]!;
+    const tables = [weights.value(named(name))];
+    if (precision === "mixed" && trained) tables.push(weights.operand(named(name)));
+    for (const { parts } of tables) {
+      let row = 0;
+      for (const part of parts) {
+        const rows = part.shape[0]!;
+        upload(gpu, part, values[name]!.subarray(row * width, (row + rows) * width));
+        row += rows;
+      }
+    }
+  }
+  using inputs = new Inputs(gpu);
+  const shape = [values["x"]!.length / config.d_model, config.d_model];
+  const dtype = precision === "mixed" ? "f16" : "f32";
+  const x = inputs.tensor("x", shape, { values: values["x"]!, dtype });
+  const residual = inputs.tensor(
+    "residual",
+    shape,
+    options.residual ? { values: options.residual } : {},
+  );
+  const dy = inputs.tensor("dy", shape, { values: values["g"]!.map((v) => v * loss_scale) });
+  const scale = inputs.tensor("scale", [1], { values: [loss_scale] });
+  const limits = options.workspace_bytes ? { workspace_bytes: options.workspace_bytes } : {};
+  const plan = new Plan(gpu, "ethos");
+  const kept: Record<string, Tensor> = {};
+  for (let pass = 0; pass < passes; pass++) {
+    const context = new LayerContext(plan, config, weights, {
+      batch: 1,
+      length: shape[0]!,
+      mode,
+      accumulate: pass > 0,
+      ...(options.microBatches !== undefined && { microBatches: options.microBatches }),
+    });
+    const { y, saved, index, balance } = ethosForward(context, "layer", x, residual, limits);
+    Object.assign(kept, {
+      y,
+      index,
+      score: saved.router.routed.score,
+      ...(balance && { balance }),
+    });
+    if (mode === "train") {
+      kept["grad.x"] = ethosBackward(context, "layer", dy, saved, {
+        ...limits,
+        loss_scale: scale,
+      });
+    }
+  }
+  for (const tensor of Object.values(kept)) plan.keep(tensor);
+  const built = await buildPlans(gpu, [plan], { isolate });
+  built.plans[0]!.run();
+  const results: Record<string, Float32Array | Uint32Array> = {};
+  for (const [name, tensor] of Object.entries(kept)) results[name] = await download(gpu, tensor);
+  for (const { name, trained } of specs) {
+    const { parts } = trained ? weights.gradient(named(name)) : weights.value(named(name));
+    const numbers: number[] = [];
+    for (const part of parts) numbers.push(...await download(gpu, part));
+    results[trained ? `grad.${name}` : name] = Float32Array.from(numbers);
+  }
+  gpu.check();
+  const memory = built.pool.bytes;
+  const parts = weights.value(named("z")).parts.length;
+  built.destroy();
+  weights.destroy();
+  return { results, memory, parts };
+}
+
+/** The same in float64, keeping the experts that the GPU kept, so that a near tie is not a difference. */
+export function referenceEthos(
+  config: ModelConfig,
+  values: Values,
+  options: { selection?: ArrayLike<number>; training?: boolean } = {},
+): Results {
+  const tokens = values["x"]!.length / config.d_model;
+  const x = matrix(tokens, config.d_model, values["x"]!);
+  const forward = referenceForward(config, values, {
+    x,
+    training: options.training ?? true,
+    ...(options.selection && { selection: Int32Array.from(options.selection) }),
+  });
+  const backward = referenceBackward(forward, matrix(tokens, config.d_model, values["g"]!));
+  return {
+    y: forward.y.data,
+    score: forward.routing.score,
+    index: Float64Array.from(forward.routing.index),
+    balance: Float64Array.of(forward.auxiliary),
+    "grad.x": backward.x.data,
+    ...Object.fromEntries(
+      Object.entries(backward.weights).map(([name, value]) => [`grad.${name}`, value!]),
+    ),
+  };
+}
+
+/** Weights that exist by name only, for plans that are recorded and never run; the latent codes in two parts. */
+function namedWeights(config: ModelConfig, precision: "f32" | "mixed"): Weights {
+  const table = (name: string, dtype: DType): Table => {
+    const spec = ethosSpecs(config).find((spec) => name.endsWith(`.${spec.name}`));
+    if (!spec) throw new Error(`No ${name}`);
+    const { shape } = spec;
+    const [rows, ...rest] = shape as [number, ...number[]];
+    const counts = spec.name === "z" ? [rows - 4, 4] : [rows];
+    return {
+      name,
+      shape,
+      parts: counts.map((n, i) => new Tensor(`${name}.${i}`, [n, ...rest], { dtype })),
+    };
+  };
+  const weights = {
+    precision,
+    value: (name: string) => table(name, "f32"),
+    operand: (name: string) => table(name, precision === "mixed" ? "f16" : "f32"),
+    gradient: (name: string) => table(name, "f32"),
+  };
+  return weights as unknown as Weights;
+}
+
+/** Records every variant of the layer for a device: executions, precisions, context, batch norm, load balance. */
+export function recordEthosVariants(gpu: Gpu, config: ModelConfig): Plan[] {
+  const plans: Plan[] = [];
+  for (const execution of ["materialized", "fused", "naive"] as const) {
+    for (const precision of ["f32", "mixed"] as const) {
+      for (const extra of [false, true]) {
+        const plan = new Plan(gpu, `ethos ${execution} ${precision} ${extra}`);
+        const sizes = {
+          ...config,
+          execution,
+          d_context: extra ? 8 : 0,
+          load_balance_coef: extra ? 0.1 : 0,
+          router_batch_norm: !extra,
+        };
+        for (const mode of ["train", "evaluate"] as const) {
+          const context = new LayerContext(plan, sizes, namedWeights(sizes, precision), {
+            batch: 2,
+            length: 8,
+            mode,
+          });
+          const x = new Tensor("x", [16, config.d_model], { dtype: context.operandType });
+          const residual = new Tensor("residual", [16, config.d_model]);
+          const { saved } = ethosForward(context, "layer", x, residual);
+          routerQueryStatistics(context, "router", saved.router);
+          if (mode === "evaluate") continue;
+          const dy = new Tensor("dy", [16, config.d_model]);
+          for (const scale of [undefined, new Tensor("control", [16])]) {
+            ethosBackward(context, "layer", dy, saved, scale ? { loss_scale: scale } : {});
+          }
+        }
+        plans.push(plan);
+      }
+    }
+  }
+  return plans;
+}

@@ -1,0 +1,398 @@
+/**
+ * Reads golden files. A file says itself what it holds: its sizes come from its metadata, never from its name or from this code.
+ *
+ * @module
+ */
+
+import { z } from "zod";
+import type { ModelConfig } from "../config.ts";
+import type {
+  CaseBase,
+  GoldenCase,
+  GoldenTensor,
+  ModelCase,
+  OptimizerCase,
+  UnsupportedCase,
+} from "./golden.ts";
+import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
+import { parseSafetensors, toFloat64 } from "../checkpoint/safetensors.ts";
+
+const count = z.int().min(1).max(2 ** 24);
+const positive = z.number().positive();
+
+/** The metadata's `config`, every key that a file may have. Counts are free here, even where the model asks for multiples of 4. */
+const metadataSchema = z.object({
+  kind: z.string().optional(),
+  vocab: count.optional(),
+  d_model: count.optional(),
+  layers: count.optional(),
+  dense_layers: z.int().min(0).optional(),
+  d_ffn: count.optional(),
+  heads: count.optional(),
+  q_rank: count.optional(),
+  kv_rank: count.optional(),
+  d_nope: count.optional(),
+  d_rope: count.multipleOf(2).optional(),
+  d_v: count.optional(),
+  sub_keys: count.optional(),
+  routing_heads: count.optional(),
+  top_k: count.optional(),
+  d_query: count.multipleOf(2).optional(),
+  load_balance_coef: z.number().min(0).optional(),
+  d_latent: count.optional(),
+  d_hidden: count.optional(),
+  d_context: z.int().min(0).optional(),
+  beam_width: count.optional(),
+  T: count.optional(),
+  B: count.optional(),
+  L: count.optional(),
+  steps: count.optional(),
+  lr: positive.optional(),
+  clip: positive.optional(),
+  weight_decay: z.number().min(0).optional(),
+  beta1: z.number().min(0).lt(1).optional(),
+  beta2: z.number().min(0).lt(1).optional(),
+  eps: positive.optional(),
+  decayed: z.array(z.string()).optional(),
+  // Constants of the specification: a file computed with others would be about another model.
+  rms_eps: z.literal(1e-6).optional(),
+  rope_theta: z.literal(10000).optional(),
+  bn_eps: z.literal(1e-5).optional(),
+  bn_momentum: z.literal(0.1).optional(),
+});
+
+/** The `config` of a golden file's metadata. */
+type GoldenMetadata = z.infer<typeof metadataSchema>;
+
+/** Kinds of feed-forward layers that golden files know and this project does not. */
+const OTHER_KINDS = ["peer", "switch", "topk_moe"];
+
+/** Reads keys that a file of its kind must have. */
+function required<Key extends keyof GoldenMetadata>(
+  metadata: GoldenMetadata,
+  keys: readonly Key[],
+  file: string,
+): { [K in Key]: NonNullable<GoldenMetadata[K]> } {
+  for (const key of keys) {
+    if (metadata[key] === undefined) {
+      throw new SyntaxError(`${file}: the metadata's config has no ${key}`);
+    }
+  }
+  return metadata as { [K in Key]: NonNullable<GoldenMetadata[K]> };
+}
+
+/**
+ * The model's configuration of a golden file's metadata, whose names are shorter: `heads`, `q_rank`, `sub_keys`. What the
+ * file leaves out, since its case does not need it, gets the smallest size that there is.
+ *
+ * @throws {SyntaxError} If the sizes contradict each other.
+ */
+function goldenConfig(metadata: GoldenMetadata, file: string): ModelConfig {
+  const { sub_keys = 2, top_k = 1, layers = 1, dense_layers = 0, kind } = metadata;
+  const sparse = kind === "ethos" || kind === "router";
+  if (top_k > sub_keys) {
+    throw new SyntaxError(`${file}: top_k ${top_k} is more than the ${sub_keys} sub_keys`);
+  }
+  if (sparse && dense_layers >= layers) {
+    throw new SyntaxError(`${file}: dense_layers ${dense_layers} leaves none of ${layers} layers`);
+  }
+  return {
+    kind: sparse ? "ethos" : "dense",
+    vocab_size: metadata.vocab ?? 2,
+    d_model: required(metadata, ["d_model"], file).d_model,
+    num_layers: layers,
+    num_dense_layers: dense_layers,
+    d_ffn: metadata.d_ffn ?? 4,
+    num_heads: metadata.heads ?? 1,
+    q_lora_rank: metadata.q_rank ?? 4,
+    kv_lora_rank: metadata.kv_rank ?? 4,
+    d_nope: metadata.d_nope ?? 4,
+    d_rope: metadata.d_rope ?? 8,
+    d_v: metadata.d_v ?? 4,
+    num_experts: sub_keys ** 2,
+    routing_heads: metadata.routing_heads ?? 1,
+    top_k,
+    d_query: metadata.d_query ?? 8,
+    router_batch_norm: true,
+    load_balance_coef: metadata.load_balance_coef ?? 0,
+    d_latent: metadata.d_latent ?? 4,
+    d_hidden: metadata.d_hidden ?? 4,
+    d_context: metadata.d_context ?? 0,
+    execution: "auto",
+  };
+}
+
+type Shapes = Map<string, readonly number[]>;
+
+/** Shapes of the parameters and statistics under `prefix`, without it. */
+function shapesUnder(config: ModelConfig, prefix: string): { trained: Shapes; statistics: Shapes } {
+  const under = (specs: readonly { name: string; shape: readonly number[] }[]): Shapes =>
+    new Map(
+      specs.filter(({ name }) => name.startsWith(prefix))
+        .map(({ name, shape }) => [name.slice(prefix.length), shape]),
+    );
+  return {
+    trained: under(parameterSpecs(config)),
+    statistics: under(statisticSpecs(config)),
+  };
+}
+
+/** `shapes` with a prefix before every name. */
+function named(prefix: string, shapes: Shapes): [string, readonly number[]][] {
+  return Array.from(shapes, ([name, shape]) => [prefix + name, shape]);
+}
+
+/** Which tensors a file of its kind must have, and their shapes. */
+interface Contents {
+  readonly inputs: Shapes;
+  readonly results: Shapes;
+}
+
+function mlaContents(config: ModelConfig, batch: number, length: number): Contents {
+  const x = [batch, length, config.d_model];
+  const { trained } = shapesUnder(config, "layers.0.attn.");
+  return {
+    inputs: new Map([["x", x], ["g", x], ...trained]),
+    results: new Map([["out.y", x], ["grad.x", x], ...named("grad.", trained)]),
+  };
+}
+
+function routerContents(config: ModelConfig, tokens: number): Contents {
+  const { d_model, routing_heads, top_k, d_query, num_experts } = config;
+  const { trained, statistics } = shapesUnder(config, "layers.0.ffn.router.");
+  const x = [tokens, d_model];
+  const kept = [tokens, routing_heads, top_k];
+  const scores = [tokens, routing_heads, Math.sqrt(num_experts)];
+  const decisions: [string, readonly number[]][] = [
+    ["query", [tokens, routing_heads * d_query]],
+    ["index", kept],
+    ["total", kept],
+    ["score", kept],
+  ];
+  return {
+    inputs: new Map([["x", x], ["g", kept], ...trained, ...statistics]),
+    results: new Map([
+      ...named("out.", new Map([...decisions, ["s1", scores], ["s2", scores], ...statistics])),
+      ...named("eval.", new Map(decisions)),
+      ["balance.value", []],
+      ["grad.x", x],
+      ["balance.grad.x", x],
+      ...named("grad.", trained),
+      ...named("balance.grad.", trained),
+    ]),
+  };
+}
+
+function layerContents(config: ModelConfig, tokens: number): Contents {
+  const { trained, statistics } = shapesUnder(config, "layers.0.ffn.");
+  const x = [tokens, config.d_model];
+  const kept = [tokens, config.routing_heads, config.top_k];
+  return {
+    inputs: new Map([["x", x], ["g", x], ...trained, ...statistics]),
+    results: new Map([
+      ["out.y", x],
+      ["out.y_naive", x],
+      ["out.index", kept],
+      ["out.score", kept],
+      ...named("out.", statistics),
+      ["grad.x", x],
+      ...named("grad.", trained),
+    ]),
+  };
+}
+
+function modelContents(
+  config: ModelConfig,
+  { batch, length, steps }: { batch: number; length: number; steps: number },
+): Contents {
+  const { trained, statistics } = shapesUnder(config, "");
+  const tokens = [batch, length];
+  return {
+    inputs: new Map([
+      ["tokens", tokens],
+      ["targets", tokens],
+      ...named("param.", trained),
+      ...named("param.", statistics),
+    ]),
+    results: new Map([
+      ["out.logits", [batch, length, config.vocab_size]],
+      ["out.losses", [steps]],
+      ["out.totals", [steps]],
+      ["out.grad_norms", [steps]],
+      ["out.eval_loss_after", [1]],
+      ...named("grad.", trained),
+      ...named("after.", trained),
+      ...named("after.", statistics),
+    ]),
+  };
+}
+
+function optimizerContents(
+  parameters: ReadonlyMap<string, readonly number[]>,
+  steps: number,
+): Contents {
+  const inputs: Shapes = new Map([["lr", [steps]]]);
+  const results: Shapes = new Map([["out.grad_norms", [steps]]]);
+  for (const [name, shape] of parameters) {
+    inputs.set(`param.${name}`, shape);
+    inputs.set(`grads.${name}`, [steps, ...shape]);
+    results.set(`after.${name}`, [steps, ...shape]);
+    results.set(`m.${name}`, shape);
+    results.set(`v.${name}`, shape);
+  }
+  return { inputs, results };
+}
+
+/** Splits a file's tensors into inputs and results, and checks that those of its kind are there in their shapes. */
+function take(
+  tensors: ReadonlyMap<string, GoldenTensor>,
+  contents: Contents,
+  file: string,
+): CaseBase {
+  for (const [name, shape] of [...contents.inputs, ...contents.results]) {
+    const found = tensors.get(name);
+    if (found === undefined) throw new SyntaxError(`${file}: the tensor ${name} is missing`);
+    if (found.shape.join() !== shape.join()) {
+      throw new SyntaxError(
+        `${file}: ${name} has the shape [${found.shape.join(", ")}], expected [${
+          shape.join(", ")
+        }]`,
+      );
+    }
+  }
+  const inputs = new Map<string, GoldenTensor>();
+  const expected = new Map<string, GoldenTensor>();
+  for (const [name, tensor] of tensors) {
+    (contents.inputs.has(name) ? inputs : expected).set(name, tensor);
+  }
+  return { file, inputs, expected };
+}
+
+/** A file's `config`, checked. */
+function parseMetadata(text: string | undefined, file: string): GoldenMetadata {
+  if (text === undefined) {
+    throw new SyntaxError(`${file} is not a golden file: its metadata has no config`);
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new SyntaxError(`${file}: the metadata's config is not JSON`, { cause });
+  }
+  const parsed = metadataSchema.safeParse(json);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  throw new SyntaxError(
+    `${file}: the metadata's config ${issue.path.join(".") || "as a whole"}: ${issue.message}`,
+  );
+}
+
+/**
+ * Reads a golden file.
+ *
+ * @param file What to call it in tables and errors.
+ * @throws {SyntaxError} If the file is malformed or of no known kind: what is wrong with which tensor or key.
+ */
+export function parseGolden(bytes: Uint8Array, file: string): GoldenCase | UnsupportedCase {
+  const parsed = parseSafetensors(bytes, file);
+  const metadata = parseMetadata(parsed.metadata["config"], file);
+  if (metadata.beam_width !== undefined) return { kind: "unsupported", file, about: "beam router" };
+  if (metadata.kind !== undefined && OTHER_KINDS.includes(metadata.kind)) {
+    return { kind: "unsupported", file, about: metadata.kind };
+  }
+  const tensors = new Map<string, GoldenTensor>();
+  for (const [name, tensor] of parsed.tensors) {
+    const whole = !["F16", "BF16", "F32", "F64"].includes(tensor.dtype);
+    tensors.set(name, { shape: tensor.shape, data: toFloat64(tensor), whole });
+  }
+  const { kind, vocab } = metadata;
+  if (kind === undefined && metadata.beta1 !== undefined) {
+    return optimizerCase(metadata, tensors, file);
+  }
+  if ((kind === "ethos" || kind === "dense") && vocab !== undefined) {
+    return modelCase(metadata, tensors, file);
+  }
+  if (kind === undefined && metadata.heads !== undefined) {
+    const keys = ["d_model", "q_rank", "kv_rank", "d_nope", "d_rope", "d_v", "B", "L"] as const;
+    const { B: batch, L: length } = required(metadata, keys, file);
+    const config = goldenConfig(metadata, file);
+    const base = take(tensors, mlaContents(config, batch, length), file);
+    return { kind: "mla", config, batch, length, ...base };
+  }
+  if (kind === "router" || kind === "ethos") {
+    const keys = ["d_model", "sub_keys", "routing_heads", "top_k", "d_query", "T"] as const;
+    const { T: tokens } = required(metadata, keys, file);
+    const config = goldenConfig(metadata, file);
+    if (kind === "router") {
+      return { kind, config, tokens, ...take(tensors, routerContents(config, tokens), file) };
+    }
+    required(metadata, ["d_latent", "d_hidden", "d_context"], file);
+    return { kind: "layer", config, tokens, ...take(tensors, layerContents(config, tokens), file) };
+  }
+  throw new SyntaxError(
+    kind === undefined
+      ? `${file}: cannot tell from the metadata's config what it holds`
+      : `${file}: unknown kind ${JSON.stringify(kind)}`,
+  );
+}
+
+function modelCase(
+  metadata: GoldenMetadata,
+  tensors: ReadonlyMap<string, GoldenTensor>,
+  file: string,
+): ModelCase {
+  const trunk = [
+    "layers",
+    "d_ffn",
+    "heads",
+    "q_rank",
+    "kv_rank",
+    "d_nope",
+    "d_rope",
+    "d_v",
+  ] as const;
+  const run = ["B", "L", "steps", "lr", "clip", "weight_decay"] as const;
+  const found = required(metadata, [...trunk, ...run], file);
+  const config = goldenConfig(metadata, file);
+  const sizes = { batch: found.B, length: found.L, steps: found.steps };
+  return {
+    kind: "model",
+    config,
+    ...sizes,
+    learningRate: found.lr,
+    clip: found.clip,
+    weightDecay: found.weight_decay,
+    ...take(tensors, modelContents(config, sizes), file),
+  };
+}
+
+function optimizerCase(
+  metadata: GoldenMetadata,
+  tensors: ReadonlyMap<string, GoldenTensor>,
+  file: string,
+): OptimizerCase {
+  const keys = ["steps", "beta1", "beta2", "eps", "weight_decay", "clip", "decayed"] as const;
+  const found = required(metadata, keys, file);
+  const parameters = new Map<string, readonly number[]>();
+  for (const [name, { shape }] of tensors) {
+    if (name.startsWith("param.")) parameters.set(name.slice("param.".length), shape);
+  }
+  if (parameters.size === 0) throw new SyntaxError(`${file}: there are no param.* tensors`);
+  for (const name of found.decayed) {
+    if (!parameters.has(name)) {
+      throw new SyntaxError(`${file}: decayed names ${name}, but there is no param.${name}`);
+    }
+  }
+  return {
+    kind: "optimizer",
+    steps: found.steps,
+    beta1: found.beta1,
+    beta2: found.beta2,
+    epsilon: found.eps,
+    weightDecay: found.weight_decay,
+    clip: found.clip,
+    names: [...parameters.keys()],
+    decaying: new Set(found.decayed),
+    ...take(tensors, optimizerContents(parameters, found.steps), file),
+  };
+}

@@ -1,0 +1,207 @@
+/**
+ * Golden vectors: small cases of the whole model, computed elsewhere in float64, that every implementation is compared with.
+ *
+ * `golden_file.ts` reads a file into a case, an implementation takes a case and returns the result tensors by name, and
+ * `golden_compare.ts` judges them, so that the reference and the GPU are judged by the same code.
+ *
+ * @module
+ */
+
+import type { ModelConfig } from "../config.ts";
+
+/** A tensor of a golden file. */
+export interface GoldenTensor {
+  /** Sizes, outermost first. */
+  readonly shape: readonly number[];
+  /** Row-major values. */
+  readonly data: Float64Array;
+  /** Whether the file holds whole numbers: indices, which must be equal. */
+  readonly whole: boolean;
+}
+
+/** What every case has. */
+export interface CaseBase {
+  /** Name of the file. */
+  readonly file: string;
+  /** Inputs and weights under the file's own names. */
+  readonly inputs: ReadonlyMap<string, GoldenTensor>;
+  /** Results under the file's own names. */
+  readonly expected: ReadonlyMap<string, GoldenTensor>;
+}
+
+/** Attention alone: `out.y` and `grad.*` of `sum(y ⊙ g)`; weights without prefix. */
+export interface MlaCase extends CaseBase {
+  /** What the file holds. */
+  readonly kind: "mla";
+  /** Sizes, under the names of the model section. */
+  readonly config: ModelConfig;
+  /** Sequences of the batch. */
+  readonly batch: number;
+  /** Tokens of a sequence. */
+  readonly length: number;
+}
+
+/**
+ * The router alone, in training mode: `out.*`, `grad.*` of `sum(score ⊙ g)`, `balance.value` and `balance.grad.*` of the
+ * load-balance term, and `eval.*` with the running statistics that the pass left.
+ */
+export interface RouterCase extends CaseBase {
+  /** What the file holds. */
+  readonly kind: "router";
+  /** Sizes, under the names of the model section. */
+  readonly config: ModelConfig;
+  /** Tokens, T. */
+  readonly tokens: number;
+}
+
+/** The ETHOS feed-forward layer in training mode: `out.*` (`out.y_naive` by naive execution) and `grad.*` of `sum(y ⊙ g)`. */
+export interface LayerCase extends CaseBase {
+  /** What the file holds. */
+  readonly kind: "layer";
+  /** Sizes, under the names of the model section. */
+  readonly config: ModelConfig;
+  /** Tokens, T. */
+  readonly tokens: number;
+}
+
+/** Training steps of a whole model on one batch: `out.*`, first `grad.*`, and `after.*` the last update. */
+export interface ModelCase extends CaseBase {
+  /** What the file holds. */
+  readonly kind: "model";
+  /** Sizes, under the names of the model section. */
+  readonly config: ModelConfig;
+  /** Sequences of the batch. */
+  readonly batch: number;
+  /** Tokens of a sequence. */
+  readonly length: number;
+  /** Updates. */
+  readonly steps: number;
+  /** Of every update. */
+  readonly learningRate: number;
+  /** Largest global norm of the gradients. */
+  readonly clip: number;
+  /** Decoupled weight decay of what decays. */
+  readonly weightDecay: number;
+}
+
+/** AdamW alone: `after.*` each step, `m.*` and `v.*` after the last, `out.grad_norms`. */
+export interface OptimizerCase extends CaseBase {
+  /** What the file holds. */
+  readonly kind: "optimizer";
+  /** Updates. */
+  readonly steps: number;
+  /** Decay of the first moment. */
+  readonly beta1: number;
+  /** Decay of the second moment. */
+  readonly beta2: number;
+  /** Added to the root of the second moment. */
+  readonly epsilon: number;
+  /** Decoupled weight decay of what decays. */
+  readonly weightDecay: number;
+  /** Largest global norm of the gradients. */
+  readonly clip: number;
+  /** Names of the parameters, as in `param.<name>` and `grads.<name>`. */
+  readonly names: readonly string[];
+  /** Names of the parameters that decay. */
+  readonly decaying: ReadonlySet<string>;
+}
+
+/** What a golden file holds. */
+export type GoldenCase = MlaCase | RouterCase | LayerCase | ModelCase | OptimizerCase;
+
+/** A well-formed golden file about something that this project does not implement. */
+export interface UnsupportedCase {
+  /** What the file holds. */
+  readonly kind: "unsupported";
+  /** Name of the file. */
+  readonly file: string;
+  /** What it is about. */
+  readonly about: string;
+}
+
+/** How far an implementation may be off. */
+export interface GoldenTolerance {
+  /** Largest difference over the largest magnitude. */
+  readonly outputs: number;
+  /** Largest difference over the largest magnitude. */
+  readonly gradients: number;
+  /** Parameters after AdamW: largest absolute difference, and its mean where that is bounded too. */
+  readonly adamW: { readonly largest: number; readonly mean?: number };
+  /**
+   * Part of the kept experts that may be other ones, or in another order: halves decide near ties otherwise. Outputs and gradients are then judged by the
+   * length of the whole difference, since those experts' numbers are off by as much as they are large.
+   */
+  readonly choices?: number;
+}
+
+/** Tolerances by what an implementation computes in. */
+export const tolerances = {
+  float64: { outputs: 1e-6, gradients: 1e-6, adamW: { largest: 1e-6 } },
+  float32: { outputs: 1e-5, gradients: 3e-5, adamW: { largest: 1e-4, mean: 2e-6 } },
+  gpu: { outputs: 1e-4, gradients: 5e-4, adamW: { largest: 3e-4, mean: 1e-5 } },
+  mixed: {
+    outputs: 1e-2,
+    gradients: 3e-2,
+    adamW: { largest: 6e-3, mean: 3e-4 },
+    choices: 0.03,
+  },
+} as const satisfies Record<string, GoldenTolerance>;
+
+/** Result tensors by the names that the file gives them, row-major. */
+export type GoldenResults = ReadonlyMap<string, ArrayLike<number>>;
+
+/** Something that computes golden cases. */
+export interface GoldenImplementation {
+  /** For the table: `reference`, `gpu`. */
+  readonly name: string;
+  /** How far it may be off. */
+  readonly tolerance: GoldenTolerance;
+  /** What it is to be asked for; everything unless given. */
+  readonly kinds?: ReadonlySet<GoldenCase["kind"]>;
+  /** Results of {@linkcode MlaCase}. */
+  mla(golden: MlaCase): GoldenResults | Promise<GoldenResults>;
+  /** Results of {@linkcode RouterCase}. */
+  router(golden: RouterCase): GoldenResults | Promise<GoldenResults>;
+  /** Results of {@linkcode LayerCase}. */
+  layer(golden: LayerCase): GoldenResults | Promise<GoldenResults>;
+  /** Results of {@linkcode ModelCase}. */
+  model(golden: ModelCase): GoldenResults | Promise<GoldenResults>;
+  /** Results of {@linkcode OptimizerCase}. */
+  optimizer(golden: OptimizerCase): GoldenResults | Promise<GoldenResults>;
+  /** Why this implementation has no counterpart of a result; undefined where it must return it. */
+  omits?(golden: GoldenCase, tensor: string): string | undefined;
+}
+
+/** One tensor's error beside what is allowed. */
+export interface Comparison {
+  /** The tensor's name in the file. */
+  readonly tensor: string;
+  /** `equal` counts the numbers that differ, `share` gives their part of all; `relative norm` is the length of the difference over the length of what is expected. */
+  readonly measure: "relative" | "relative norm" | "absolute" | "mean absolute" | "equal" | "share";
+  /** NaN where nothing could be measured. */
+  readonly error: number;
+  /** How far it may be off. */
+  readonly tolerance: number;
+  /** Whether the error is within the tolerance. */
+  readonly ok: boolean;
+  /** True where the implementation declares that it has no counterpart; `note` says why. */
+  readonly omitted?: boolean;
+  /** Why there is no number, when there is none. */
+  readonly note?: string;
+}
+
+/** An input of a case. @throws {RangeError} If there is none of that name. */
+export function input(golden: GoldenCase, name: string): GoldenTensor {
+  const tensor = golden.inputs.get(name);
+  if (tensor === undefined) throw new RangeError(`${golden.file} has no input ${name}`);
+  return tensor;
+}
+
+/** The parameters and running statistics that a whole model's case starts from. */
+export function goldenParameters(golden: ModelCase): Map<string, Float64Array> {
+  const parameters = new Map<string, Float64Array>();
+  for (const [name, { data }] of golden.inputs) {
+    if (name.startsWith("param.")) parameters.set(name.slice("param.".length), data);
+  }
+  return parameters;
+}

@@ -1,0 +1,213 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { fromFileUrl } from "@std/path";
+import { type GoldenCase, type GoldenImplementation, tolerances } from "./golden.ts";
+import { compareGolden } from "./compare.ts";
+import { parseGolden } from "./file.ts";
+import { referenceImplementation } from "./reference.ts";
+import { encodeSafetensors, parseSafetensors, type Tensor } from "../checkpoint/safetensors.ts";
+
+const folder = fromFileUrl(new URL("./testdata/", import.meta.url));
+const files = [
+  "ethos_layer",
+  "ethos_layer_context",
+  "ethos_layer_wide",
+  "mla",
+  "optimizer",
+  "router",
+  "tiny_context",
+  "tiny_model",
+];
+
+function read(name: string): Uint8Array {
+  return Deno.readFileSync(`${folder}${name}.safetensors`);
+}
+
+function golden(name: string): GoldenCase {
+  const parsed = parseGolden(read(name), name);
+  assert(parsed.kind !== "unsupported");
+  return parsed;
+}
+
+/** An implementation that returns what it is told to, whatever the case. */
+function fake(
+  results: ReadonlyMap<string, ArrayLike<number>>,
+  more: Partial<GoldenImplementation> = {},
+): GoldenImplementation {
+  const answer = () => results;
+  return {
+    name: "fake",
+    tolerance: tolerances.float64,
+    mla: answer,
+    router: answer,
+    layer: answer,
+    model: answer,
+    optimizer: answer,
+    ...more,
+  };
+}
+
+/** A file changed: its tensors, its configuration. */
+function edit(
+  name: string,
+  change: {
+    tensors?: (tensors: Map<string, Tensor>) => void;
+    config?: (config: Record<string, unknown>) => unknown;
+  },
+): Uint8Array {
+  const { tensors, metadata } = parseSafetensors(read(name));
+  change.tensors?.(tensors);
+  const config = JSON.parse(metadata["config"]!);
+  const changed = change.config ? change.config(config) : config;
+  return encodeSafetensors(
+    Array.from(tensors, ([name, tensor]) => ({ name, ...tensor })),
+    { metadata: changed === undefined ? {} : { config: JSON.stringify(changed) } },
+  );
+}
+
+for (const name of files) {
+  Deno.test(`the float64 reference agrees with ${name}`, async () => {
+    const rows = await compareGolden(referenceImplementation, golden(name));
+    assertEquals(rows.filter(({ ok }) => !ok), []);
+    assert(rows.length > 8);
+  });
+}
+
+Deno.test("the folder holds these files and no other", () => {
+  const found = Array.from(Deno.readDirSync(folder), ({ name }) => name)
+    .filter((name) => name !== "README.md").sort();
+  assertEquals(found, files.map((name) => `${name}.safetensors`));
+});
+
+Deno.test("compareGolden() notices one wrong number in any tensor of any file", async () => {
+  for (const name of files) {
+    const which = golden(name);
+    const right = new Map(Array.from(which.expected, ([key, { data }]) => [key, data]));
+    assert((await compareGolden(fake(right), which)).every(({ ok }) => ok));
+    for (const [key, data] of right) {
+      for (const wrong of [NaN, data[0]! + 1 + Math.abs(data[0]!)]) {
+        const rows = await compareGolden(fake(new Map(right).set(key, data.with(0, wrong))), which);
+        const missed = new Set(rows.filter(({ ok }) => !ok).map(({ tensor }) => tensor));
+        assertEquals([...missed], [key], `${name} ${key}`);
+      }
+    }
+  }
+});
+
+Deno.test("compareGolden() holds each tensor to its own tolerance", async () => {
+  const which = golden("tiny_model");
+  const rows = await compareGolden(
+    fake(new Map(), { tolerance: tolerances.gpu }),
+    which,
+  );
+  const of = (tensor: string) =>
+    rows.filter((row) => row.tensor === tensor).map(({ measure, tolerance }) => [
+      measure,
+      tolerance,
+    ]);
+  assertEquals(of("out.logits"), [["relative", 1e-4]]);
+  assertEquals(of("grad.embed.weight"), [["relative", 5e-4]]);
+  assertEquals(of("after.embed.weight"), [["absolute", 3e-4], ["mean absolute", 1e-5]]);
+  assertEquals(of("grad.layers.1.ffn.router.b_q"), [["absolute", 1e-3]]);
+  assertEquals(of("after.layers.1.ffn.router.b_q"), [["absolute", 3e-3]]);
+  assertEquals(of("after.layers.1.ffn.router.bn.mean"), [["absolute", 1e-3]]);
+  assertEquals(of("after.layers.1.ffn.router.bn.var"), [["relative", 1e-4]]);
+  assertEquals(of("out.grad_norms"), [["relative", 1e-4]]);
+  const mixed = await compareGolden(fake(new Map(), { tolerance: tolerances.mixed }), which);
+  const norms = mixed.find(({ tensor }) => tensor === "out.grad_norms");
+  assertEquals([norms?.measure, norms?.tolerance], ["relative norm", 3e-2]);
+  const router = await compareGolden(fake(new Map()), golden("router"));
+  assertEquals(router.find(({ tensor }) => tensor === "out.index")?.measure, "equal");
+  // In the optimiser's file a bias of that name has a gradient as any other.
+  const optimizer = await compareGolden(fake(new Map()), golden("optimizer"));
+  const bias = optimizer.find(({ tensor }) => tensor === "after.router.b_q");
+  assertEquals(bias?.tolerance, 1e-6);
+});
+
+Deno.test("compareGolden() tells what is not computed, of another size, and omitted", async () => {
+  const which = golden("mla");
+  const rows = await compareGolden(
+    fake(new Map([["out.y", [1, 2]]]), {
+      omits: (_, tensor) => tensor === "grad.x" ? "no gradient of the input" : undefined,
+    }),
+    which,
+  );
+  const of = (tensor: string) => rows.find((row) => row.tensor === tensor)!;
+  assertEquals([of("grad.w_o").ok, of("grad.w_o").note], [false, "not computed"]);
+  assertEquals([of("out.y").ok, of("out.y").note], [false, "2 numbers instead of 6816"]);
+  assertEquals([of("grad.x").ok, of("grad.x").omitted], [true, true]);
+});
+
+Deno.test("parseGolden() takes sizes from the file, whatever its name", () => {
+  const which = parseGolden(read("tiny_context"), "anything at all");
+  assert(which.kind === "model");
+  assertEquals(which.config.num_experts, 64);
+  assertEquals(which.config.d_context, 4);
+  assertEquals(which.config.load_balance_coef, 0.05);
+  assertEquals([which.batch, which.length, which.steps], [2, 13, 3]);
+});
+
+Deno.test("parseGolden() tells baselines apart that this project does not implement", () => {
+  for (const kind of ["peer", "switch", "topk_moe"]) {
+    const bytes = edit("ethos_layer", { config: (config) => ({ ...config, kind }) });
+    assertEquals(parseGolden(bytes, "x"), { kind: "unsupported", file: "x", about: kind });
+  }
+});
+
+const malformed: [string, Uint8Array, string][] = [
+  ["a missing config", edit("mla", { config: () => undefined }), "metadata has no config"],
+  ["an unknown kind", edit("router", { config: (c) => ({ ...c, kind: "soup" }) }), 'kind "soup"'],
+  ["no kind", edit("router", { config: (c) => ({ ...c, kind: undefined }) }), "cannot tell"],
+  ["a size that is no number", edit("mla", { config: (c) => ({ ...c, B: "2" }) }), "config B:"],
+  ["a negative size", edit("mla", { config: (c) => ({ ...c, heads: -1 }) }), "config heads:"],
+  ["a missing size", edit("mla", { config: (c) => ({ ...c, L: undefined }) }), "config has no L"],
+  ["another epsilon", edit("mla", { config: (c) => ({ ...c, rms_eps: 1e-5 }) }), "config rms_eps:"],
+  [
+    "sizes that contradict the tensors",
+    edit("mla", { config: (c) => ({ ...c, L: 70 }) }),
+    "x has the shape [2, 71, 48], expected [2, 70, 48]",
+  ],
+  [
+    "more kept experts than sub-keys",
+    edit("router", { config: (c) => ({ ...c, top_k: 12 }) }),
+    "top_k 12 is more than the 11 sub_keys",
+  ],
+  [
+    "no layer with experts",
+    edit("tiny_model", {
+      config: (c) => ({ ...c, dense_layers: 3 }),
+    }),
+    "dense_layers 3 leaves none of 3 layers",
+  ],
+  [
+    "a missing weight",
+    edit("ethos_layer", { tensors: (t) => t.delete("router.k1") }),
+    "router.k1 is missing",
+  ],
+  [
+    "a missing result",
+    edit("tiny_model", { tensors: (t) => t.delete("after.layers.2.ffn.z") }),
+    "after.layers.2.ffn.z is missing",
+  ],
+  [
+    "an optimiser without parameters",
+    edit("optimizer", {
+      tensors: (t) => {
+        for (const name of t.keys()) if (name.startsWith("param.")) t.delete(name);
+      },
+    }),
+    "no param.* tensors",
+  ],
+  [
+    "a decayed name that is not there",
+    edit("optimizer", { config: (c) => ({ ...c, decayed: ["nothing"] }) }),
+    "decayed names nothing",
+  ],
+  ["no safetensors", new TextEncoder().encode("hello, world"), "not a valid safetensors file"],
+];
+
+for (const [what, bytes, expected] of malformed) {
+  Deno.test(`parseGolden() refuses ${what}`, () => {
+    assertThrows(() => parseGolden(bytes, "bad.safetensors"), SyntaxError, expected);
+    assertThrows(() => parseGolden(bytes, "bad.safetensors"), SyntaxError, "bad.safetensors");
+  });
+}

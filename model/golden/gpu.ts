@@ -1,0 +1,474 @@
+/**
+ * Golden cases on a GPU: the operations, layers and the trainer that training runs, judged like the reference.
+ *
+ * @module
+ */
+
+import { parameterSpecs, statisticSpecs, weightSpecs } from "../trunk/parameters.ts";
+import {
+  type GoldenImplementation,
+  goldenParameters,
+  type GoldenResults,
+  input,
+  type LayerCase,
+  type MlaCase,
+  type ModelCase,
+  type OptimizerCase,
+  type RouterCase,
+  tolerances,
+} from "./golden.ts";
+import { buildPlans } from "../gpu/build.ts";
+import type { Gpu } from "../gpu/device.ts";
+import { Arena } from "../gpu/memory.ts";
+import { Plan } from "../gpu/plan.ts";
+import { type DType, Tensor } from "../gpu/tensor.ts";
+import { download, upload } from "../gpu/transfer.ts";
+import { LayerContext, type LayerContextOptions } from "../layer/context.ts";
+import { ethosBackward, ethosForward, type Execution } from "../ffn/ethos/ethos.ts";
+import { headLogits } from "../trunk/head.ts";
+import { mlaBackward, mlaForward } from "../attention/mla/mla.ts";
+import { routerBackward, routerForward } from "../ffn/router/router.ts";
+import { recordForward } from "../trunk/network.ts";
+import {
+  CONTROL_SIZE,
+  METRICS_RING,
+  METRICS_WIDTH,
+  recordUpdate,
+} from "../ops/optimizer/optimizer.ts";
+import { trainSchema } from "../training/config.ts";
+import { Trainer } from "../training/trainer.ts";
+import { type Table, Weights, type WeightSpec } from "../layer/weights.ts";
+
+/** Loss scale in mixed precision: no gradient of these files overflows. */
+const LOSS_SCALE = 1024;
+
+/** What leaves no kernel: scores of sub-keys and sums of kept pairs. */
+const INSIDE = /^(out|eval)\.(s1|s2|total)$/;
+
+/**
+ * The GPU, for comparing with golden files.
+ *
+ * Experts run as `execution` says. What does not depend on it is computed by the `materialized` implementation alone, which is the one
+ * named plainly `gpu`.
+ *
+ * @example
+ * ```ts ignore
+ * import { openGpu } from "../gpu/device.ts";
+ * import { compareGolden } from "./compare.ts";
+ * const gpu = await openGpu();
+ * const rows = await compareGolden(gpuImplementation(gpu, "fused"), golden);
+ * gpu.close();
+ * ```
+ */
+export function gpuImplementation(
+  gpu: Gpu,
+  execution: Execution = "materialized",
+  precision: Precision = "f32",
+): GoldenImplementation {
+  const plain = execution === "materialized";
+  const mixed = precision === "mixed";
+  // The optimiser computes in f32 whatever the operands are.
+  const kinds = plain
+    ? mixed ? ["mla", "router", "layer", "model"] as const : undefined
+    : ["layer", "model"] as const;
+  return {
+    name: ["gpu", ...plain ? [] : [execution], ...mixed ? ["mixed"] : []].join(", "),
+    tolerance: mixed ? tolerances.mixed : tolerances.gpu,
+    ...(kinds && { kinds: new Set(kinds) }),
+    mla: (golden) => mla(gpu, golden, precision),
+    router: (golden) => router(gpu, golden, precision),
+    layer: (golden) => layer(gpu, golden, { execution, precision }),
+    model: (golden) => model(gpu, golden, { execution, precision }),
+    optimizer: (golden) => optimizer(gpu, golden),
+    omits(golden, tensor) {
+      if (golden.kind === "router" && INSIDE.test(tensor)) return "never leaves a kernel";
+      if (golden.kind === "layer" && tensor === "out.y_naive" && execution !== "naive") {
+        return "in the table of the naive execution";
+      }
+    },
+  };
+}
+
+/** The GPU once for each execution of experts in each precision. */
+export function gpuImplementations(gpu: Gpu): GoldenImplementation[] {
+  return (["f32", "mixed"] as const).flatMap((precision) =>
+    (["materialized", "fused", "naive"] as const).map((execution) =>
+      gpuImplementation(gpu, execution, precision)
+    )
+  );
+}
+
+/** What matrix products read: f32, or halves of f32 weights. */
+export type Precision = "f32" | "mixed";
+
+/** The type of a layer's input. */
+const OPERAND = { f32: "f32", mixed: "f16" } as const satisfies Record<Precision, DType>;
+
+/** Tensors of one case, and the weights of one layer of it. */
+class Bench implements Disposable {
+  readonly gpu: Gpu;
+  readonly weights: Weights;
+  readonly #arenas: Arena[] = [];
+
+  /** Allocates weights and fills them with what `values` has under their names. */
+  constructor(
+    gpu: Gpu,
+    specs: readonly WeightSpec[],
+    options: {
+      readonly values: (name: string) => ArrayLike<number>;
+      readonly precision: Precision;
+    },
+  ) {
+    const { values, precision } = options;
+    this.gpu = gpu;
+    this.weights = new Weights(gpu, specs, { train: true, precision });
+    for (const { name, trained } of specs) {
+      fill(gpu, this.weights.value(name), values(name));
+      if (precision === "mixed" && trained) fill(gpu, this.weights.operand(name), values(name));
+    }
+  }
+
+  /** A tensor of an input's values, or of zeros. */
+  tensor(
+    name: string,
+    shape: readonly number[],
+    values?: ArrayLike<number>,
+    dtype: DType = "f32",
+  ): Tensor {
+    const tensor = new Tensor(name, shape, { owner: "golden", dtype });
+    this.#arenas.push(new Arena(this.gpu, name, [tensor]));
+    if (values) upload(this.gpu, tensor, values);
+    return tensor;
+  }
+
+  /** Records a plan, runs it once, and reads what `record` returned. */
+  async run(
+    options: LayerContextOptions & { config: LayerCase["config"] },
+    record: (context: LayerContext) => Readonly<Record<string, Tensor>>,
+  ): Promise<Map<string, ArrayLike<number>>> {
+    const plan = new Plan(this.gpu, "golden");
+    const tensors = record(new LayerContext(plan, options.config, this.weights, options));
+    for (const tensor of Object.values(tensors)) {
+      if (plan.transient.has(tensor.base)) plan.keep(tensor);
+    }
+    const built = await buildPlans(this.gpu, [plan]);
+    try {
+      built.plans[0]!.run();
+      const results = await Promise.all(
+        Object.entries(tensors).map(async ([name, tensor]) =>
+          [name, await download(this.gpu, tensor)] as const
+        ),
+      );
+      this.gpu.check();
+      return new Map(results);
+    } finally {
+      built.destroy();
+    }
+  }
+
+  /** Gradients of the trained weights, by name without `prefix`. */
+  async gradients(prefix: string): Promise<[string, ArrayLike<number>][]> {
+    const trained = this.weights.specs.filter(({ trained }) => trained);
+    return await Promise.all(trained.map(async ({ name }) =>
+      [
+        name.slice(prefix.length),
+        await whole(this.gpu, this.weights.gradient(name)),
+      ] as [string, ArrayLike<number>]
+    ));
+  }
+
+  [Symbol.dispose](): void {
+    this.weights.destroy();
+    for (const arena of this.#arenas) arena.destroy();
+  }
+}
+
+function fill(gpu: Gpu, { parts }: Table, values: ArrayLike<number>): void {
+  let at = 0;
+  const all = Float32Array.from(values);
+  for (const part of parts) upload(gpu, part, all.subarray(at, at += part.size));
+}
+
+async function whole(gpu: Gpu, { parts }: Table): Promise<ArrayLike<number>> {
+  const read = await Promise.all(parts.map((part) => download(gpu, part)));
+  return read.length === 1 ? read[0]! : read.flatMap((values) => Array.from(values));
+}
+
+/** Weights of layer 0 under `prefix`, filled from a case whose names lack it. */
+function bench(
+  gpu: Gpu,
+  golden: MlaCase | RouterCase | LayerCase,
+  options: { prefix: string; precision: Precision },
+): Bench {
+  const { prefix, precision } = options;
+  const specs = weightSpecs(golden.config).filter(({ name }) => name.startsWith(prefix));
+  const values = (name: string) => input(golden, name.slice(prefix.length)).data;
+  return new Bench(gpu, specs, { values, precision });
+}
+
+function* named(
+  prefix: string,
+  values: Iterable<readonly [string, ArrayLike<number>]>,
+): Generator<[string, ArrayLike<number>]> {
+  for (const [name, value] of values) yield [prefix + name, value];
+}
+
+async function mla(
+  gpu: Gpu,
+  golden: MlaCase,
+  precision: Precision,
+): Promise<GoldenResults> {
+  const { config, batch, length } = golden;
+  using b = bench(gpu, golden, { prefix: "layers.0.attn.", precision });
+  const shape = [batch * length, config.d_model];
+  const x = b.tensor("x", shape, input(golden, "x").data, OPERAND[precision]);
+  const g = b.tensor("g", shape, input(golden, "g").data);
+  const residual = b.tensor("residual", shape);
+  const results = await b.run({ config, batch, length, mode: "train" }, (context) => {
+    const { y, saved } = mlaForward(context, "layers.0.attn", x, residual);
+    return { "out.y": y, "grad.x": mlaBackward(context, "layers.0.attn", g, saved) };
+  });
+  return new Map([...results, ...named("grad.", await b.gradients("layers.0.attn."))]);
+}
+
+async function router(
+  gpu: Gpu,
+  golden: RouterCase,
+  precision: Precision,
+): Promise<GoldenResults> {
+  const { config, tokens } = golden;
+  const at = "layers.0.ffn.router";
+  const shape = [tokens, config.d_model];
+  const kept = [tokens, config.routing_heads * config.top_k];
+  /** One training pass: of the scores' gradient, or of the load-balance term alone. */
+  const train = async (options: { scores: boolean }) => {
+    using b = bench(gpu, golden, { prefix: `${at}.`, precision });
+    const x = b.tensor("x", shape, input(golden, "x").data, OPERAND[precision]);
+    const dscore = b.tensor("g", kept, options.scores ? input(golden, "g").data : undefined);
+    const results = await b.run({
+      config: { ...config, load_balance_coef: options.scores ? 0 : 1 },
+      batch: 1,
+      length: tokens,
+      mode: "train",
+    }, (context) => {
+      const saved = routerForward(context, at, x);
+      const dx = context.activation("dx", ...shape);
+      context.plan.clear(dx);
+      routerBackward(context, at, saved, { dscore, dx });
+      const { index, score, balance } = saved.routed;
+      return {
+        query: saved.query,
+        index,
+        score,
+        ...(balance && { balance: balance.value }),
+        "grad.x": dx,
+        "bn.mean": context.vector(`${at}.bn.mean`),
+        "bn.var": context.vector(`${at}.bn.var`),
+      };
+    });
+    return new Map([...results, ...named("grad.", await b.gradients(`${at}.`))]);
+  };
+  const first = await train({ scores: true });
+  const balanced = await train({ scores: false });
+  using b = bench(gpu, golden, { prefix: `${at}.`, precision });
+  for (const name of ["bn.mean", "bn.var"]) {
+    fill(gpu, b.weights.value(`${at}.${name}`), first.get(name)!);
+  }
+  const x = b.tensor("x", shape, input(golden, "x").data, OPERAND[precision]);
+  const evaluated = await b.run(
+    { config, batch: 1, length: tokens, mode: "evaluate" },
+    (context) => {
+      const { query, routed } = routerForward(context, at, x);
+      return { query, index: routed.index, score: routed.score };
+    },
+  );
+  const of = (all: ReadonlyMap<string, ArrayLike<number>>, gradients: boolean) =>
+    [...all].filter(([name]) => name.startsWith("grad.") === gradients);
+  return new Map([
+    ...named("out.", of(first, false)),
+    ...of(first, true),
+    ["balance.value", balanced.get("balance")!],
+    ...named("balance.", of(balanced, true)),
+    ...named("eval.", evaluated),
+  ]);
+}
+
+async function layer(
+  gpu: Gpu,
+  golden: LayerCase,
+  { execution, precision }: { execution: Execution; precision: Precision },
+): Promise<GoldenResults> {
+  const { tokens } = golden;
+  const config = { ...golden.config, execution };
+  const at = "layers.0.ffn";
+  using b = bench(gpu, golden, { prefix: `${at}.`, precision });
+  const shape = [tokens, config.d_model];
+  const x = b.tensor("x", shape, input(golden, "x").data, OPERAND[precision]);
+  const g = b.tensor("g", shape, input(golden, "g").data);
+  const residual = b.tensor("residual", shape);
+  const results = await b.run({ config, batch: 1, length: tokens, mode: "train" }, (context) => {
+    const { y, index, saved } = ethosForward(context, at, x, residual);
+    return {
+      "out.y": y,
+      ...(execution === "naive" && { "out.y_naive": y }),
+      "out.index": index,
+      "out.score": saved.router.routed.score,
+      "grad.x": ethosBackward(context, at, g, saved),
+      "out.router.bn.mean": context.vector(`${at}.router.bn.mean`),
+      "out.router.bn.var": context.vector(`${at}.router.bn.var`),
+    };
+  });
+  return new Map([...results, ...named("grad.", await b.gradients(`${at}.`))]);
+}
+
+async function model(
+  gpu: Gpu,
+  golden: ModelCase,
+  { execution, precision }: { execution: Execution; precision: Precision },
+): Promise<GoldenResults> {
+  const { batch, length, steps, learningRate, clip, weightDecay } = golden;
+  const config = { ...golden.config, execution };
+  const parameters = goldenParameters(golden);
+  const train = trainSchema.parse({
+    sequence_length: length,
+    micro_batch: batch,
+    steps,
+    learning_rate: { initial: learningRate, peak: learningRate, warmup_steps: 0 },
+    weight_decay: weightDecay,
+    clip_norm: clip,
+    precision,
+    loss_scale: { initial: LOSS_SCALE },
+  });
+  /** What gradients are multiplied by. */
+  const scale = precision === "mixed" ? LOSS_SCALE : 1;
+  const trainer = await Trainer.create(gpu, { config, train, seed: 0 });
+  try {
+    const specs = parameterSpecs(config);
+    const state = [...specs, ...statisticSpecs(config)].map(({ name }) => name);
+    const start = async () => {
+      for (const name of state) {
+        trainer.writeState("value", name, Float32Array.from(parameters.get(name)!));
+      }
+      // As after a checkpoint: what products read follows the weights.
+      await trainer.resume(0, await trainer.readControl());
+    };
+    const tokens = Uint32Array.from(input(golden, "tokens").data);
+    const targets = Uint32Array.from(input(golden, "targets").data);
+    const results = new Map<string, ArrayLike<number>>();
+    await start();
+    results.set("out.logits", await trainingLogits(trainer, tokens));
+    await start(); // for that pass moved the running statistics
+    for (let step = 0; step < steps; step++) {
+      trainer.update([{ tokens, targets }]);
+      if (step > 0) continue;
+      const gradients = specs.map(async ({ name }) =>
+        results.set(`grad.${name}`, (await trainer.readGradient(name)).map((v) => v / scale))
+      );
+      await Promise.all(gradients);
+    }
+    const records = await trainer.records();
+    results.set("out.losses", records.map(({ loss }) => loss));
+    results.set("out.totals", records.map(({ loss, balance }) => loss + balance));
+    results.set("out.grad_norms", records.map(({ grad_norm }) => grad_norm));
+    const losses = await trainer.losses({ tokens, targets });
+    results.set("out.eval_loss_after", [losses.reduce((sum, x) => sum + x, 0) / losses.length]);
+    const after = state.map(async (name) =>
+      results.set(`after.${name}`, await trainer.readState("value", name))
+    );
+    await Promise.all(after);
+    return results;
+  } finally {
+    trainer.destroy();
+  }
+}
+
+/** Logits of a training pass, `[T, V]`, which training itself never holds at once. */
+async function trainingLogits(
+  trainer: Trainer,
+  tokens: Uint32Array<ArrayBuffer>,
+): Promise<Float32Array> {
+  const { gpu, config, train, weights } = trainer;
+  const plan = new Plan(gpu, "logits");
+  const ids = new Tensor("tokens", [tokens.length], { dtype: "u32", owner: "golden" });
+  const arena = new Arena(gpu, "tokens", [ids]);
+  upload(gpu, ids, tokens);
+  const context = new LayerContext(plan, config, weights, {
+    batch: train.micro_batch,
+    length: train.sequence_length,
+    mode: "train",
+  });
+  const logits = plan.keep(headLogits(context, recordForward(context, ids).x));
+  const built = await buildPlans(gpu, [plan]);
+  try {
+    built.plans[0]!.run();
+    const padded = await download(gpu, logits);
+    return Float32Array.from(
+      { length: tokens.length * config.vocab_size },
+      (_, i) => {
+        const row = Math.floor(i / config.vocab_size);
+        return padded[row * logits.width + i % config.vocab_size]!;
+      },
+    );
+  } finally {
+    built.destroy();
+    arena.destroy();
+  }
+}
+
+async function optimizer(gpu: Gpu, golden: OptimizerCase): Promise<GoldenResults> {
+  const { names, steps, decaying } = golden;
+  const specs = names.map((name): WeightSpec => ({
+    name,
+    shape: input(golden, `param.${name}`).shape,
+    decay: decaying.has(name),
+    trained: true,
+  }));
+  using b = new Bench(gpu, specs, {
+    values: (name) => input(golden, `param.${name}`).data,
+    precision: "f32",
+  });
+  const state = {
+    control: b.tensor("control", [CONTROL_SIZE], new Float32Array(CONTROL_SIZE).with(0, 1)),
+    schedule: b.tensor("schedule", [4]),
+    loss: b.tensor("loss", [4]),
+    metrics: b.tensor("metrics", [METRICS_RING, METRICS_WIDTH]),
+  };
+  const plan = new Plan(gpu, "update");
+  recordUpdate(plan, b.weights.groups, state, {
+    beta1: golden.beta1,
+    beta2: golden.beta2,
+    epsilon: golden.epsilon,
+    weight_decay: golden.weightDecay,
+    clip_norm: golden.clip,
+  });
+  const built = await buildPlans(gpu, [plan]);
+  try {
+    const rates = input(golden, "lr").data;
+    const after = new Map(names.map((name) => [name, [] as number[]]));
+    for (let step = 0; step < steps; step++) {
+      upload(gpu, state.schedule, [rates[step]!, 0, 0, 0]);
+      for (const name of names) {
+        const all = input(golden, `grads.${name}`).data;
+        const size = all.length / steps;
+        fill(gpu, b.weights.gradient(name), all.subarray(step * size, (step + 1) * size));
+      }
+      built.plans[0]!.run();
+      for (const name of names) {
+        after.get(name)!.push(...Array.from(await whole(gpu, b.weights.value(name))));
+      }
+    }
+    const metrics = await download(gpu, state.metrics);
+    const norms = Array.from({ length: steps }, (_, step) => metrics[step * METRICS_WIDTH + 2]!);
+    const results = new Map<string, ArrayLike<number>>([["out.grad_norms", norms]]);
+    for (const name of names) {
+      const { m, v } = b.weights.moments(name);
+      results.set(`after.${name}`, after.get(name)!);
+      results.set(`m.${name}`, await whole(gpu, m));
+      results.set(`v.${name}`, await whole(gpu, v));
+    }
+    gpu.check();
+    return results;
+  } finally {
+    built.destroy();
+  }
+}

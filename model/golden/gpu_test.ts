@@ -1,0 +1,52 @@
+/** The GPU against every golden file, with experts in every execution, in f32 and in mixed precision. */
+
+import { assert, assertEquals } from "@std/assert";
+import { fromFileUrl } from "@std/path";
+import type { GoldenCase } from "./golden.ts";
+import { compareGolden } from "./compare.ts";
+import { parseGolden } from "./file.ts";
+import { openTestGpu } from "../gpu/testing.ts";
+import { gpuImplementation, gpuImplementations } from "./gpu.ts";
+
+const folder = fromFileUrl(new URL("./testdata/", import.meta.url));
+
+function golden(file: string): GoldenCase {
+  const parsed = parseGolden(Deno.readFileSync(folder + file), file);
+  assert(parsed.kind !== "unsupported");
+  return parsed;
+}
+
+/** What never leaves a kernel, or is in the naive execution's table. */
+function omissions({ kind }: GoldenCase, implementation: string): string[] {
+  if (kind === "router") return ["eval.total", "out.s1", "out.s2", "out.total"];
+  return kind === "layer" && !implementation.includes("naive") ? ["out.y_naive"] : [];
+}
+
+const files = Array.from(Deno.readDirSync(folder), ({ name }) => name)
+  .filter((name) => name.endsWith(".safetensors")).sort();
+
+for (const file of files) {
+  Deno.test(`the GPU agrees with ${file}`, async (t) => {
+    const which = golden(file);
+    for (const implementation of gpuImplementations(await openTestGpu())) {
+      if (implementation.kinds?.has(which.kind) === false) continue;
+      await t.step(implementation.name, async () => {
+        const rows = await compareGolden(implementation, which);
+        assertEquals(rows.filter(({ ok }) => !ok), []);
+        assertEquals(
+          rows.filter(({ omitted }) => omitted).map(({ tensor }) => tensor).sort(),
+          omissions(which, implementation.name),
+        );
+      });
+    }
+  });
+}
+
+Deno.test("the kernels of a real GPU agree with a whole model's file", async () => {
+  const gpu = await openTestGpu({ software: false });
+  for (const precision of ["f32", "mixed"] as const) {
+    const implementation = gpuImplementation(gpu, "materialized", precision);
+    const rows = await compareGolden(implementation, golden("tiny_context.safetensors"));
+    assertEquals(rows.filter(({ ok }) => !ok), []);
+  }
+});

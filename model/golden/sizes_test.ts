@@ -1,0 +1,157 @@
+import fc from "fast-check";
+import { assert, assertEquals } from "@std/assert";
+import { compareGolden } from "./compare.ts";
+import { parseGolden } from "./file.ts";
+import { referenceImplementation } from "./reference.ts";
+import { normals, randomTensors, smallConfig, under } from "../reference/testing.ts";
+import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
+import { encodeSafetensors } from "../checkpoint/safetensors.ts";
+
+type Shaped = [name: string, shape: readonly number[], data: Float64Array];
+
+/** A file in float64 of these tensors, and of zeros for the results. */
+function file(config: object, inputs: Shaped[], results: [string, readonly number[]][]) {
+  const zeros = results.map(([name, shape]): Shaped => [
+    name,
+    shape,
+    new Float64Array(shape.reduce((a, b) => a * b, 1)),
+  ]);
+  return encodeSafetensors(
+    [...inputs, ...zeros].map(([name, shape, data]) => ({ name, dtype: "F64", shape, data })),
+    { metadata: { config: JSON.stringify(config) } },
+  );
+}
+
+const small = (max: number, min = 1) => fc.integer({ min, max });
+const sizes = fc.record({
+  d_model: small(6),
+  heads: small(3),
+  q_rank: small(5),
+  kv_rank: small(5),
+  d_nope: small(4),
+  d_rope: small(3).map((half) => 2 * half),
+  d_v: small(4),
+  B: small(3),
+  L: small(5, 2),
+  vocab: small(9, 2),
+  layers: small(3),
+  d_ffn: small(5),
+  sub_keys: small(4),
+  routing_heads: small(3),
+  d_query: small(3).map((half) => 2 * half),
+  d_latent: small(4),
+  d_hidden: small(5),
+  d_context: small(3, 0),
+  load_balance_coef: fc.constantFrom(0, 0.5),
+  seed: small(1000),
+}).chain((all) =>
+  fc.record({ top_k: small(all.sub_keys), dense_layers: small(all.layers, 1).map((n) => n - 1) })
+    .map((more) => ({ ...all, ...more }))
+);
+
+/** The same sizes under the model's own names. */
+function modelConfig(from: typeof sizes extends fc.Arbitrary<infer T> ? T : never) {
+  return {
+    ...smallConfig,
+    vocab_size: from.vocab,
+    d_model: from.d_model,
+    num_layers: from.layers,
+    num_dense_layers: from.dense_layers,
+    d_ffn: from.d_ffn,
+    num_heads: from.heads,
+    q_lora_rank: from.q_rank,
+    kv_lora_rank: from.kv_rank,
+    d_nope: from.d_nope,
+    d_rope: from.d_rope,
+    d_v: from.d_v,
+    num_experts: from.sub_keys ** 2,
+    routing_heads: from.routing_heads,
+    top_k: from.top_k,
+    d_query: from.d_query,
+    d_latent: from.d_latent,
+    d_hidden: from.d_hidden,
+    d_context: from.d_context,
+    load_balance_coef: from.load_balance_coef,
+  };
+}
+
+Deno.test("whole models of any sizes are read, and every tensor is computed", async () => {
+  await fc.assert(
+    fc.asyncProperty(sizes, async (from) => {
+      const config = modelConfig(from);
+      const trained = parameterSpecs(config);
+      const all = [...trained, ...statisticSpecs(config)];
+      const values = randomTensors(config, from.seed);
+      const tokens = (shift: number) =>
+        Float64Array.from({ length: from.B * from.L }, (_, i) => (i * 5 + shift) % from.vocab);
+      const batch = [from.B, from.L];
+      const run = { steps: 2, lr: 1e-3, clip: 1, weight_decay: 0.01 };
+      const bytes = file(
+        { ...from, ...run, kind: "ethos" },
+        [
+          ["tokens", batch, tokens(0)],
+          ["targets", batch, tokens(1)],
+          ...all.map(({ name, shape }): Shaped => [`param.${name}`, shape, values.get(name)!]),
+        ],
+        [
+          ["out.logits", [...batch, from.vocab]],
+          ["out.losses", [2]],
+          ["out.totals", [2]],
+          ["out.grad_norms", [2]],
+          ["out.eval_loss_after", [1]],
+          ...trained.map(({ name, shape }) => [`grad.${name}`, shape] as [string, number[]]),
+          ...all.map(({ name, shape }) => [`after.${name}`, shape] as [string, number[]]),
+        ],
+      );
+      const golden = parseGolden(bytes, "generated");
+      assert(golden.kind === "model");
+      assertEquals({ ...golden.config }, config);
+      const rows = await compareGolden(referenceImplementation, golden);
+      assertEquals(rows.filter(({ note, error }) => note !== undefined || Number.isNaN(error)), []);
+      assertEquals(rows.find(({ tensor }) => tensor === "out.losses")?.ok, false);
+    }),
+    { numRuns: 20 },
+  );
+});
+
+Deno.test("ETHOS layers of any sizes are read, and every tensor is computed", async () => {
+  await fc.assert(
+    fc.asyncProperty(sizes, small(7, 2), async (from, T) => {
+      const config = { ...modelConfig(from), num_layers: 1, num_dense_layers: 0 };
+      const prefix = "layers.0.ffn.";
+      const own = <Spec extends { name: string }>(specs: Spec[]) =>
+        specs.filter(({ name }) => name.startsWith(prefix))
+          .map((spec) => ({ ...spec, name: spec.name.slice(prefix.length) }));
+      const trained = own(parameterSpecs(config));
+      const statistics = own(statisticSpecs(config));
+      const values = under(randomTensors(config, from.seed), prefix);
+      const x = [T, from.d_model];
+      const random = normals(from.seed);
+      const kept = [T, from.routing_heads, from.top_k];
+      const { layers: _, vocab: __, heads: ___, ...metadata } = from;
+      const bytes = file(
+        { ...metadata, T, kind: "ethos", dense_layers: 0 },
+        [
+          ["x", x, random(T * from.d_model)],
+          ["g", x, random(T * from.d_model)],
+          ...[...trained, ...statistics]
+            .map(({ name, shape }): Shaped => [name, shape, values[name]!]),
+        ],
+        [
+          ["out.y", x],
+          ["out.y_naive", x],
+          ["out.index", kept],
+          ["out.score", kept],
+          ["grad.x", x],
+          ...statistics.map(({ name, shape }) => [`out.${name}`, shape] as [string, number[]]),
+          ...trained.map(({ name, shape }) => [`grad.${name}`, shape] as [string, number[]]),
+        ],
+      );
+      const golden = parseGolden(bytes, "generated");
+      assert(golden.kind === "layer");
+      const rows = await compareGolden(referenceImplementation, golden);
+      assertEquals(rows.filter(({ note, error }) => note !== undefined || Number.isNaN(error)), []);
+    }),
+    { numRuns: 20 },
+  );
+});

@@ -1,0 +1,309 @@
+/**
+ * Measuring a model on text: cross-entropy of its predictions with running statistics, and how its experts were used.
+ *
+ * @module
+ */
+
+import type { ModelConfig } from "../config.ts";
+import { buildPlans, type BuiltPlan, type BuiltPlans } from "../gpu/build.ts";
+import type { Gpu } from "../gpu/device.ts";
+import { Arena } from "../gpu/memory.ts";
+import { Plan } from "../gpu/plan.ts";
+import { Tensor } from "../gpu/tensor.ts";
+import { download, upload } from "../gpu/transfer.ts";
+import { LayerContext } from "../layer/context.ts";
+import { routerQueryStatistics } from "../ffn/router/router.ts";
+import { type BatchTensors, recordEvaluation } from "../trunk/network.ts";
+import { NO_TARGET } from "../ops/elementwise/cross_entropy.ts";
+import { countUsage } from "../ops/routing/routing.ts";
+import type { Choices } from "../gpu/question.ts";
+import type { TokenSource } from "../training/sampler.ts";
+import type { Weights } from "../layer/weights.ts";
+
+/** How the experts of one layer were used. */
+export interface LayerUsage {
+  /** Number of the layer, from 0. */
+  readonly layer: number;
+  /** Times each expert was kept, `[N]`. */
+  readonly counts: Uint32Array;
+  /** Mean over tokens and heads of the norm of the router's normalised queries, in the first batch. */
+  readonly query_norm_mean: number;
+  /** Their standard deviation, biased. */
+  readonly query_norm_std: number;
+}
+
+/** What an evaluation measured. */
+export interface EvaluationResult {
+  /** Predictions made. */
+  readonly tokens: number;
+  /** UTF-8 bytes of the text that they spell; 0 when nobody said how long tokens are. */
+  readonly bytes: number;
+  /** Sum of their cross-entropies, nats. */
+  readonly total_nats: number;
+  /** Mean cross-entropy, nats. */
+  readonly nats: number;
+  /** `exp(nats)`. */
+  readonly perplexity: number;
+  /** Layers with experts; none in a dense model. */
+  readonly usage: readonly LayerUsage[];
+}
+
+/** Options of an evaluation. */
+export interface EvaluationOptions {
+  /** Predictions at most. */
+  readonly tokens?: number;
+  /** UTF-8 bytes that a token stands for; 0 for the one between documents. */
+  byteLength?(token: number): number;
+  /** Told after each batch how many predictions are done. */
+  onProgress?(tokens: number): void;
+  /** Looked at before each batch. */
+  readonly signal?: AbortSignal;
+}
+
+/** What an {@linkcode Evaluator} is made for. */
+export interface EvaluatorOptions {
+  /** Sizes of the model. */
+  readonly config: ModelConfig;
+  /** What is scored: as they are when a batch runs. */
+  readonly weights: Weights;
+  /** Sequences in a batch. */
+  readonly batch: number;
+  /** Tokens in a sequence: what a prediction can see at most. */
+  readonly length: number;
+  /** Tensors of a batch that others use too; the evaluator makes its own unless given. */
+  readonly tensors?: BatchTensors;
+  /** Answers to what operations ask. */
+  readonly tuning?: Choices | undefined;
+}
+
+/** Bits per byte of the text that was predicted. */
+export function bitsPerByte(result: Pick<EvaluationResult, "total_nats" | "bytes">): number {
+  return result.total_nats / (Math.LN2 * result.bytes);
+}
+
+/**
+ * Scores text with whatever the weights are at the time.
+ *
+ * {@linkcode Evaluator.open} makes one that is ready. The constructor only records a plan: a trainer builds
+ * {@linkcode Evaluator.plan} together with its own and hands it to {@linkcode Evaluator.use}. One evaluation at a time.
+ *
+ * Text is cut into sequences of `length` tokens that do not see each other, in their order.
+ *
+ * @example
+ * ```ts ignore
+ * using model = await InferenceModel.open(gpu, "model.safetensors");
+ * using evaluator = await Evaluator.open(gpu, { config: model.config, weights: model.weights, batch: 8, length: 64 });
+ * const { nats } = await evaluator.evaluate(split, { tokens: 10_000 });
+ * ```
+ */
+export class Evaluator implements Disposable {
+  /** To be built by the owner. */
+  readonly plan: Plan;
+  /** Predictions of a batch, `B · L`. */
+  readonly batchTokens: number;
+  readonly #gpu: Gpu;
+  readonly #batch: BatchTensors;
+  readonly #usage = new Map<number, { counts: Tensor; queries: Tensor }>();
+  readonly #arenas: readonly Arena[];
+  #built: BuiltPlan | undefined;
+  #owned: BuiltPlans | undefined;
+
+  /** Records the plan and allocates what it reads and writes. */
+  constructor(gpu: Gpu, options: EvaluatorOptions) {
+    const { config, weights, batch, length, tensors, tuning } = options;
+    this.#gpu = gpu;
+    this.batchTokens = batch * length;
+    this.#batch = tensors ?? batchTensors(this.batchTokens);
+    this.plan = new Plan(gpu, "evaluate", { tuning });
+    const context = new LayerContext(this.plan, config, weights, {
+      batch,
+      length,
+      mode: "evaluate",
+    });
+    const { index, layers } = recordEvaluation(context, this.#batch);
+    for (const [layer, kept] of index) {
+      const counts = new Tensor(`layers.${layer}.usage`, [config.num_experts], {
+        dtype: "u32",
+        owner: "statistics",
+      });
+      const { feedForward } = layers[layer]!.feedForward();
+      if (feedForward.kind !== "ethos") throw new Error(`Layer ${layer} keeps experts it has not`);
+      const { router } = feedForward.saved;
+      const at = `layers.${layer}.ffn.router`;
+      const queries = this.plan.keep(routerQueryStatistics(context, at, router));
+      this.#usage.set(layer, { counts, queries });
+      countUsage(this.plan, `layers.${layer}.usage`, {
+        index: kept,
+        targets: this.#batch.targets,
+        counts,
+      });
+    }
+    // An arena each, for a dispatch may not read and write one buffer.
+    this.#arenas = [
+      ...(tensors ? [] : Object.values(this.#batch)),
+      ...this.#usage.values().map(({ counts }) => counts),
+    ]
+      .map((tensor: Tensor) => new Arena(gpu, tensor.name, [tensor]));
+  }
+
+  /** An evaluator with a plan of its own, ready to score. */
+  static async open(gpu: Gpu, options: EvaluatorOptions): Promise<Evaluator> {
+    const evaluator = new Evaluator(gpu, options);
+    try {
+      evaluator.#owned = await buildPlans(gpu, [evaluator.plan]);
+    } catch (error) {
+      evaluator[Symbol.dispose]();
+      throw error;
+    }
+    evaluator.use(evaluator.#owned.plans[0]!);
+    return evaluator;
+  }
+
+  /** Takes the built {@linkcode Evaluator.plan}. */
+  use(built: BuiltPlan): void {
+    this.#built = built;
+  }
+
+  /** Bytes on the device, without the plan's activations. */
+  get bytes(): number {
+    return this.#arenas.reduce((n, arena) => n + arena.bytes, 0);
+  }
+
+  /**
+   * Scores the first predictions of a split.
+   *
+   * @throws {RangeError} If there is nothing to predict.
+   */
+  async evaluate(source: TokenSource, options: EvaluationOptions = {}): Promise<EvaluationResult> {
+    const predictions = Math.min(options.tokens ?? Infinity, source.length - 1);
+    if (predictions < 1) throw new RangeError("The split has no token to predict");
+    const size = this.batchTokens;
+    return await this.#score(
+      function* () {
+        for (let at = 0; at < predictions; at += size) {
+          yield source.read(at, Math.min(size, predictions - at) + 1);
+        }
+      }(),
+      options,
+    );
+  }
+
+  /**
+   * Scores a stream of tokens: every token but the very first is predicted. Keeps one batch in memory, whatever the length.
+   *
+   * @param blocks Consecutive tokens, cut anywhere.
+   * @throws {RangeError} If there is nothing to predict.
+   */
+  async evaluateStream(
+    blocks: AsyncIterable<Uint32Array> | Iterable<Uint32Array>,
+    options: EvaluationOptions = {},
+  ): Promise<EvaluationResult> {
+    return await this.#score(rows(blocks, this.batchTokens, options.tokens ?? Infinity), options);
+  }
+
+  /** Frees the device's memory, but for that of a plan that somebody else built. */
+  [Symbol.dispose](): void {
+    this.#owned?.destroy();
+    for (const arena of this.#arenas) arena.destroy();
+  }
+
+  /** Scores rows of at most a batch and the token that follows it. */
+  async #score(
+    rows: AsyncIterable<Uint32Array> | Iterable<Uint32Array>,
+    options: EvaluationOptions,
+  ): Promise<EvaluationResult> {
+    const gpu = this.#gpu;
+    const { byteLength, signal, onProgress } = options;
+    for (const { counts } of this.#usage.values()) {
+      upload(gpu, counts, new Uint32Array(counts.size));
+    }
+    let queries: Promise<(Float32Array | Uint32Array)[]> | undefined;
+    let tokens = 0;
+    let bytes = 0;
+    let total = 0;
+    // One batch is read and uploaded while the one before is computed.
+    let pending: { losses: ReturnType<typeof download>; count: number } | undefined;
+    const settle = async () => {
+      if (!pending) return;
+      const { losses, count } = pending;
+      pending = undefined;
+      for (const loss of await losses) total += loss;
+      tokens += count;
+      onProgress?.(tokens);
+    };
+    for await (const row of rows) {
+      signal?.throwIfAborted();
+      this.#submit(row);
+      queries ??= Promise.all(this.#usage.values().map((layer) => download(gpu, layer.queries)));
+      const next = { losses: download(gpu, this.#batch.losses), count: row.length - 1 };
+      if (byteLength) { for (const token of row.subarray(1)) bytes += byteLength(token); }
+      // Should the batch before fail, this one's failure is told by the same error.
+      next.losses.catch(() => {});
+      await settle();
+      pending = next;
+    }
+    await settle();
+    if (tokens === 0) throw new RangeError("The text has no token to predict");
+    const usage: LayerUsage[] = [];
+    for (const [layer, { counts }] of this.#usage) {
+      const [mean = NaN, deviation = NaN] = (await queries)?.[usage.length] ?? [];
+      usage.push({
+        layer,
+        counts: await download(gpu, counts) as Uint32Array,
+        query_norm_mean: mean,
+        query_norm_std: deviation,
+      });
+    }
+    const nats = total / tokens;
+    return { tokens, bytes, total_nats: total, nats, perplexity: Math.exp(nats), usage };
+  }
+
+  #submit(row: Uint32Array): void {
+    if (!this.#built) throw new Error("The evaluator's plan has not been built");
+    const size = this.batchTokens;
+    const tokens = new Uint32Array(size);
+    const targets = new Uint32Array(size).fill(NO_TARGET);
+    tokens.set(row.subarray(0, -1));
+    targets.set(row.subarray(1));
+    upload(this.#gpu, this.#batch.tokens, tokens);
+    upload(this.#gpu, this.#batch.targets, targets);
+    this.#built.run();
+  }
+}
+
+/** Tensors of a batch of `size` tokens; give each an arena of its own. */
+export function batchTensors(size: number): Record<"tokens" | "targets" | "losses", Tensor> {
+  const ids = (name: string) => new Tensor(name, [size], { dtype: "u32", owner: "batch" });
+  return {
+    tokens: ids("tokens"),
+    targets: ids("targets"),
+    losses: new Tensor("losses", [size], { owner: "batch" }),
+  };
+}
+
+/** Cuts a stream into rows of `size + 1` tokens that overlap by one; the last may be shorter. */
+async function* rows(
+  blocks: AsyncIterable<Uint32Array> | Iterable<Uint32Array>,
+  size: number,
+  most: number,
+): AsyncGenerator<Uint32Array> {
+  const row = new Uint32Array(size + 1);
+  let filled = 0;
+  let left = most;
+  for await (const block of blocks) {
+    for (let at = 0; at < block.length;) {
+      const wanted = Math.min(row.length, left + 1);
+      const take = Math.min(wanted - filled, block.length - at);
+      row.set(block.subarray(at, at + take), filled);
+      filled += take;
+      at += take;
+      if (filled < wanted) continue;
+      yield row.slice(0, filled);
+      left -= filled - 1;
+      if (left === 0) return;
+      row[0] = row[filled - 1]!;
+      filled = 1;
+    }
+  }
+  if (filled > 1) yield row.slice(0, filled);
+}

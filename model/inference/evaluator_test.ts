@@ -1,0 +1,127 @@
+import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
+import { join } from "@std/path";
+import { bitsPerByte, Evaluator } from "./evaluator.ts";
+import { openTestGpu } from "../gpu/testing.ts";
+import { InferenceModel } from "./model.ts";
+import { noisyTensors, smallConfig, writeModelFile } from "./inference_testing.ts";
+import { ReferenceModel } from "../reference/model.ts";
+import { writeSafetensors } from "../checkpoint/safetensors.ts";
+import { expertGini, usageStatistics } from "./usage_statistics.ts";
+
+const VOCABULARY = 50;
+const TEXT = Uint32Array.from({ length: 60 }, (_, i) => (i * i * 5 + i + 11) % VOCABULARY);
+const BATCH = 2;
+const LENGTH = 8;
+const SOURCE = {
+  length: TEXT.length,
+  read: (at: number, count: number) => TEXT.subarray(at, at + count),
+};
+
+const config = smallConfig(VOCABULARY);
+const tensors = noisyTensors(config, 5);
+
+/** Losses of the reference, sequence by sequence, of the first predictions. */
+function expected(predictions: number): { nats: number; counts: Map<number, Uint32Array> } {
+  const reference = new ReferenceModel(config, tensors);
+  const counts = new Map([1, 2].map((layer) => [layer, new Uint32Array(config.num_experts)]));
+  let total = 0;
+  for (let at = 0; at < predictions; at += LENGTH) {
+    const length = Math.min(LENGTH, predictions - at);
+    const tokens = TEXT.subarray(at, at + length);
+    const result = reference.evaluate({
+      tokens,
+      targets: TEXT.subarray(at + 1, at + 1 + length),
+      length,
+    });
+    total += result.crossEntropy * length;
+    for (const [layer, { index }] of result.routings) {
+      for (const expert of index) counts.get(layer)![expert]!++;
+    }
+  }
+  return { nats: total / predictions, counts };
+}
+
+Deno.test("Evaluator agrees with the float64 reference, from a split and from a stream", async (t) => {
+  const folder = await Deno.makeTempDir();
+  const path = join(folder, "model.safetensors");
+  await writeModelFile(path, config, tensors);
+  const gpu = await openTestGpu();
+  using model = await InferenceModel.open(gpu, path);
+  const { weights } = model;
+  using evaluator = await Evaluator.open(gpu, { config, weights, batch: BATCH, length: LENGTH });
+  const byteLength = (token: number) => token % 3;
+
+  for (const tokens of [undefined, 1, 16, 37, 1000]) {
+    await t.step(`${tokens ?? "all"} predictions`, async () => {
+      const progress: number[] = [];
+      const onProgress = (done: number) => void progress.push(done);
+      const limit = tokens === undefined ? {} : { tokens };
+      const options = { ...limit, byteLength, onProgress };
+      const result = await evaluator.evaluate(SOURCE, options);
+      const predictions = Math.min(tokens ?? Infinity, TEXT.length - 1);
+      const { nats, counts } = expected(predictions);
+      assertEquals(result.tokens, predictions);
+      assertAlmostEquals(result.nats, nats, 1e-5);
+      assertEquals(result.perplexity, Math.exp(result.nats));
+      const bytes = TEXT.subarray(1, 1 + predictions).reduce((n, token) => n + token % 3, 0);
+      assertEquals(result.bytes, bytes);
+      if (bytes > 0) {
+        assertAlmostEquals(bitsPerByte(result), nats * predictions / bytes / Math.LN2, 1e-4);
+      }
+      assertEquals(new Map(result.usage.map((u) => [u.layer, u.counts])), counts);
+      assertEquals(progress.at(-1), predictions);
+      const { expert_usage } = usageStatistics(result.usage);
+      assert(expert_usage! > 0 && expert_usage! <= 1);
+
+      const blocks = [TEXT.subarray(0, 1), TEXT.subarray(1, 30), new Uint32Array(), TEXT.slice(30)];
+      assertEquals(await evaluator.evaluateStream(blocks, options), result);
+    });
+  }
+
+  await t.step("nothing to predict, and an abort", async () => {
+    await assertRejects(
+      () => evaluator.evaluate({ length: 1, read: SOURCE.read }),
+      RangeError,
+      "The split has no token to predict",
+    );
+    await assertRejects(
+      () => evaluator.evaluateStream([TEXT.subarray(0, 1)]),
+      RangeError,
+      "The text has no token to predict",
+    );
+    await assertRejects(
+      () => evaluator.evaluate(SOURCE, { signal: AbortSignal.abort() }),
+      DOMException,
+    );
+  });
+  await Deno.remove(folder, { recursive: true });
+});
+
+Deno.test("InferenceModel.open() names what is wrong with a file", async () => {
+  const folder = await Deno.makeTempDir();
+  const gpu = await openTestGpu();
+  const path = join(folder, "model.safetensors");
+  try {
+    await assertRejects(() => InferenceModel.open(gpu, path), Deno.errors.NotFound);
+    await writeModelFile(path, config, tensors);
+    const whole = await Deno.readFile(path);
+    await Deno.writeFile(path, whole.subarray(0, whole.length - 4));
+    await assertRejects(() => InferenceModel.open(gpu, path), Error, path);
+    await writeSafetensors(path, [], { metadata: { config: JSON.stringify(config) } });
+    await assertRejects(
+      () => InferenceModel.open(gpu, path),
+      Error,
+      `${path} has no tensor embed.weight`,
+    );
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("The Gini coefficient is 0 for even use, and 1 − 1/N for one expert", () => {
+  assertEquals(expertGini(Uint32Array.of(7, 7, 7)), 0);
+  assertEquals(expertGini(Uint32Array.of(0, 0, 5, 0)), 0.75);
+  assertEquals(expertGini(new Uint32Array(4)), 0);
+  // Half of the mean absolute difference over the mean: pairs of 1, 2, 3 differ by 8/9 on average.
+  assertAlmostEquals(expertGini(Uint32Array.of(3, 1, 2)), 2 / 9, 1e-12);
+});

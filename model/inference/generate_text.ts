@@ -1,0 +1,104 @@
+/**
+ * Text from a model: a prompt in, pieces of text out as they come.
+ *
+ * @module
+ */
+
+import { CapacityError, type Generator } from "./generator.ts";
+import { Sampling, type SamplingOptions } from "./sampling.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
+
+/** Options of {@linkcode generateText}. */
+export interface GenerateTextOptions {
+  /** May be empty: then a document begins. */
+  readonly prompt: string;
+  /** Tokens at most. */
+  readonly max_tokens: number;
+  /** How tokens are chosen. */
+  readonly sampling?: Partial<SamplingOptions>;
+  /** Of the draws; a whole number of 32 bits. */
+  readonly seed: number;
+  readonly signal?: AbortSignal;
+}
+
+/** Why generation ended: the model ended the document, enough was made, or the context is full. */
+export type FinishReason = "endoftext" | "max_tokens" | "context";
+
+/** What {@linkcode generateText} returns at its end. */
+export interface GenerationSummary {
+  /** Tokens of the prompt, with the one that begins a document. */
+  readonly prompt_tokens: number;
+  /** Tokens generated, without `<|endoftext|>`. */
+  readonly tokens: number;
+  readonly finish: FinishReason;
+  /** What reading the prompt took. */
+  readonly prefill_seconds: number;
+  /** What the tokens after the first took, and how many passes that were. */
+  readonly decode_seconds: number;
+  readonly decode_passes: number;
+}
+
+/**
+ * Continues a prompt. Yields whole characters: what a token leaves unfinished waits for the next.
+ *
+ * The prompt is read as the beginning of a document. Generation stops at `<|endoftext|>`, which is not yielded.
+ *
+ * @returns Counts and times, when the iterator is done.
+ * @throws {CapacityError} If the prompt does not fit the context.
+ */
+export async function* generateText(
+  generator: Generator,
+  tokenizer: Tokenizer,
+  options: GenerateTextOptions,
+): AsyncGenerator<string, GenerationSummary> {
+  const { prompt, max_tokens, signal } = options;
+  const sampling = new Sampling(options.sampling ?? {}, options.seed);
+  const ids = tokenizer.encode(prompt);
+  const prompt_tokens = ids.length + 1;
+  if (prompt_tokens > generator.capacity) {
+    throw new CapacityError(
+      `The prompt has ${prompt_tokens} tokens, but the context holds ${generator.capacity}`,
+    );
+  }
+  generator.reset();
+  sampling.note(ids);
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  const start = performance.now();
+  let logits = await generator.feed(Uint32Array.of(tokenizer.endoftext, ...ids));
+  const begun = performance.now();
+  let tokens = 0;
+  let decode_passes = 0;
+  let decodeMilliseconds = 0;
+  let finish: FinishReason = "max_tokens";
+  while (tokens < max_tokens) {
+    signal?.throwIfAborted();
+    const token = sampling.choose(logits);
+    if (token === tokenizer.endoftext) {
+      finish = "endoftext";
+      break;
+    }
+    tokens++;
+    const piece = decoder.decode(tokenizer.decodeBytes([token]), { stream: true });
+    if (piece !== "") yield piece;
+    if (tokens === max_tokens) break;
+    if (generator.position === generator.capacity) {
+      finish = "context";
+      break;
+    }
+    // Whoever reads the pieces takes its own time.
+    const before = performance.now();
+    logits = await generator.feed([token]);
+    decodeMilliseconds += performance.now() - before;
+    decode_passes++;
+  }
+  const rest = decoder.decode();
+  if (rest !== "") yield rest;
+  return {
+    prompt_tokens,
+    tokens,
+    finish,
+    prefill_seconds: (begun - start) / 1000,
+    decode_seconds: decodeMilliseconds / 1000,
+    decode_passes,
+  };
+}

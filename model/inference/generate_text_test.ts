@@ -1,0 +1,108 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { join } from "@std/path";
+import { openTestGpu } from "../gpu/testing.ts";
+import { generateText, type GenerateTextOptions, type GenerationSummary } from "./generate_text.ts";
+import { CapacityError, Generator } from "./generator.ts";
+import { InferenceModel } from "./model.ts";
+import { noisyTensors, smallConfig, writeModelFile } from "./inference_testing.ts";
+import { CompactTokenizer } from "../text/compact.ts";
+import { openCl100k } from "../text/tokenizer.ts";
+
+/** The 256 bytes and the end of text, so that a character is often several tokens. */
+const BYTES = new CompactTokenizer(await openCl100k(), []);
+
+async function withGenerator(work: (generator: Generator) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    const path = join(folder, "model.safetensors");
+    const config = smallConfig(BYTES.vocab_size);
+    const tensors = noisyTensors(config, 5);
+    // Noise repeats the last token; the end of text should be unlikely after itself.
+    tensors.get("embed.weight")!.fill(0, BYTES.endoftext * config.d_model);
+    await writeModelFile(path, config, tensors);
+    using model = await InferenceModel.open(await openTestGpu(), path);
+    using generator = await Generator.create(model, { capacity: 48, chunk: 16 });
+    await work(generator);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+async function collect(
+  generator: Generator,
+  options: Partial<GenerateTextOptions>,
+): Promise<{ pieces: string[]; summary: GenerationSummary }> {
+  const run = generateText(generator, BYTES, {
+    prompt: "",
+    max_tokens: 20,
+    seed: 1,
+    sampling: { temperature: 4 },
+    ...options,
+  });
+  const pieces: string[] = [];
+  for (;;) {
+    const next = await run.next();
+    if (next.done) return { pieces, summary: next.value };
+    pieces.push(next.value);
+  }
+}
+
+Deno.test("generateText() is a function of prompt and seed", async () => {
+  await withGenerator(async (generator) => {
+    const a = await collect(generator, { prompt: "Once upon a time, there was" });
+    const b = await collect(generator, { prompt: "Once upon a time, there was" });
+    const c = await collect(generator, { prompt: "Once upon a time, there was", seed: 2 });
+    assertEquals(a.pieces, b.pieces);
+    assert(a.pieces.join("") !== c.pieces.join(""));
+    assertEquals(a.summary.prompt_tokens, 28);
+    const { tokens, decode_passes, finish } = a.summary;
+    if (finish === "max_tokens") assertEquals([tokens, decode_passes], [20, 19]);
+    else assertEquals(tokens, decode_passes);
+    const greedy = { prompt: "ab", sampling: { temperature: 0 } };
+    const first = await collect(generator, { ...greedy, seed: 1 });
+    assertEquals(first.pieces, (await collect(generator, { ...greedy, seed: 2 })).pieces);
+  });
+});
+
+Deno.test("generateText() says why it ends, and refuses a prompt that does not fit", async () => {
+  await withGenerator(async (generator) => {
+    const full = await collect(generator, { prompt: "x".repeat(47), max_tokens: 20 });
+    assertEquals([full.summary.tokens, full.summary.finish], [1, "context"]);
+    const some = await collect(generator, { prompt: "x".repeat(40), max_tokens: 3 });
+    assertEquals([some.summary.tokens, some.summary.finish], [3, "max_tokens"]);
+    const none = await collect(generator, { max_tokens: 0 });
+    assertEquals([none.pieces, none.summary.tokens], [[], 0]);
+    await assertRejects(
+      () => collect(generator, { prompt: "x".repeat(48) }),
+      CapacityError,
+      "The prompt has 49 tokens, but the context holds 48",
+    );
+    await assertRejects(() => collect(generator, { signal: AbortSignal.abort() }), DOMException);
+  });
+});
+
+Deno.test("generateText() yields whole characters, and what is left of one at the end", async () => {
+  /** A stand-in that says what comes next; the real generator would need a trained model for this. */
+  const saying = (ids: readonly number[]) => {
+    let at = 0;
+    return {
+      capacity: 100,
+      get position() {
+        return at;
+      },
+      reset: () => {},
+      feed: () => {
+        const logits = new Float32Array(BYTES.vocab_size);
+        logits[ids[at++]!] = 100;
+        return Promise.resolve(logits);
+      },
+    } as unknown as Generator;
+  };
+  const text = "né €🙂";
+  const ids = [...new TextEncoder().encode(text)];
+  const whole = await collect(saying([...ids, BYTES.endoftext]), {});
+  assertEquals(whole.pieces, ["n", "é", " ", "€", "🙂"]);
+  assertEquals([whole.summary.tokens, whole.summary.finish], [ids.length, "endoftext"]);
+  const cut = await collect(saying(ids), { max_tokens: ids.length - 1 });
+  assertEquals(cut.pieces, ["n", "é", " ", "€", "�"]);
+});

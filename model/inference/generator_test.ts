@@ -1,0 +1,196 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { join } from "@std/path";
+import type { ModelConfig } from "../config.ts";
+import type { Gpu } from "../gpu/device.ts";
+import { openTestGpu, testRuntime } from "../gpu/testing.ts";
+import { download } from "../gpu/transfer.ts";
+import { CapacityError, Generator } from "./generator.ts";
+import { InferenceModel } from "./model.ts";
+import { noisyTensors, smallConfig, writeModelFile } from "./inference_testing.ts";
+import { LayerContext } from "../layer/context.ts";
+import { headLogits } from "../trunk/head.ts";
+import { recordForward } from "../trunk/network.ts";
+import { assertNear, Inputs, runOnce } from "../ops/testing.ts";
+import { ReferenceModel } from "../reference/model.ts";
+import { trainSchema } from "../training/config.ts";
+import { Trainer } from "../training/trainer.ts";
+
+const VOCABULARY = 50;
+const TOKENS = Uint32Array.from({ length: 37 }, (_, i) => (i * i * 7 + 3 * i + 11) % VOCABULARY);
+
+/** A model file of this configuration, opened for as long as `work` takes. */
+async function withModel(
+  config: ModelConfig,
+  work: (model: InferenceModel, tensors: Map<string, Float64Array>) => Promise<void>,
+  options: {
+    precision?: "f32" | "mixed";
+    gpu?: Gpu;
+    spoil?: (tensors: Map<string, Float64Array>) => void;
+  } = {},
+): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    const path = join(folder, "model.safetensors");
+    const tensors = noisyTensors(config, 5);
+    options.spoil?.(tensors);
+    await writeModelFile(path, config, tensors);
+    using model = await InferenceModel.open(options.gpu ?? await openTestGpu(), path, options);
+    await work(model, tensors);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+/** Logits `[L, V]` of the training's forward pass in evaluation mode. */
+async function forwardLogits(model: InferenceModel): Promise<Float32Array> {
+  const { gpu, config, weights } = model;
+  using inputs = new Inputs(gpu);
+  const tokens = inputs.tensor("tokens", [TOKENS.length], { dtype: "u32", values: TOKENS });
+  const { logits } = await runOnce(gpu, (plan) => {
+    const context = new LayerContext(plan, config, weights, {
+      batch: 1,
+      length: TOKENS.length,
+      mode: "evaluate",
+    });
+    return { logits: headLogits(context, recordForward(context, tokens).x) };
+  });
+  const width = logits.length / TOKENS.length;
+  const packed = new Float32Array(TOKENS.length * VOCABULARY);
+  for (let t = 0; t < TOKENS.length; t++) {
+    packed.set(logits.subarray(t * width, t * width + VOCABULARY), t * VOCABULARY);
+  }
+  return packed;
+}
+
+/** Logits after each fed piece. */
+async function fedLogits(
+  generator: Generator,
+  pieces: readonly number[],
+): Promise<{ position: number; logits: Float32Array }[]> {
+  generator.reset();
+  const found = [];
+  let at = 0;
+  for (const piece of pieces) {
+    const logits = await generator.feed(TOKENS.subarray(at, at += piece));
+    found.push({ position: at - 1, logits });
+  }
+  return found;
+}
+
+const CASES: readonly [name: string, config: ModelConfig][] = [
+  ["static generation", smallConfig(VOCABULARY)],
+  [
+    "context-aware generation, no batch norm",
+    smallConfig(VOCABULARY, { d_context: 8, router_batch_norm: false, execution: "naive" }),
+  ],
+  ["a dense model", smallConfig(VOCABULARY, { kind: "dense" })],
+];
+
+for (const [name, config] of CASES) {
+  Deno.test(`Generator agrees with the forward pass at every position: ${name}`, async () => {
+    await withModel(config, async (model, tensors) => {
+      const expected = new ReferenceModel(config, tensors)
+        .evaluate({ tokens: TOKENS, targets: TOKENS, length: TOKENS.length }).logits.data;
+      const forward = await forwardLogits(model);
+      assertNear(forward, expected, { tolerance: 2e-5, what: "the forward pass" });
+      const row = (of: ArrayLike<number>, t: number) =>
+        Array.from({ length: VOCABULARY }, (_, i) => of[t * VOCABULARY + i]!);
+      using generator = await Generator.create(model, { capacity: TOKENS.length, chunk: 8 });
+      const one = await fedLogits(generator, Array(TOKENS.length).fill(1));
+      const mixed = await fedLogits(generator, [19, 1, 8, 2, 7]);
+      assertEquals(one.length, TOKENS.length);
+      for (const { position, logits } of [...one, ...mixed]) {
+        const what = `logits at position ${position}`;
+        assertNear(logits, row(expected, position), { tolerance: 2e-5, what });
+        assertNear(logits, row(forward, position), { tolerance: 2e-5, what });
+      }
+      assertEquals(await fedLogits(generator, [19, 1, 8, 2, 7]), mixed);
+    });
+  });
+}
+
+Deno.test("Generator computes with f16 weights", async () => {
+  const config = smallConfig(VOCABULARY, { kind: "dense" });
+  await withModel(config, async (model, tensors) => {
+    const expected = new ReferenceModel(config, tensors)
+      .evaluate({ tokens: TOKENS, targets: TOKENS, length: TOKENS.length }).logits.data;
+    using generator = await Generator.create(model, { capacity: 40 });
+    const logits = await generator.feed(TOKENS);
+    assertNear(logits, expected.subarray(36 * VOCABULARY), { tolerance: 2e-2, what: "logits" });
+    assert(logits.some((x, i) => Math.abs(x - expected[36 * VOCABULARY + i]!) > 1e-5));
+  }, { precision: "mixed" });
+});
+
+Deno.test({
+  name: "Generator reads a prompt by matrix products, whatever the sequence before it left",
+  // SwiftShader takes many times as long for a kernel as llvmpipe.
+  ignore: testRuntime() === "dawn",
+  async fn() {
+    const config = smallConfig(VOCABULARY, { kind: "dense" });
+    const last = VOCABULARY - 1;
+    const prompt = TOKENS.map((token) => token % last);
+    const spoil = (tensors: Map<string, Float64Array>) =>
+      tensors.get("embed.weight")!.fill(NaN, last * config.d_model);
+    await withModel(config, async (model, tensors) => {
+      const expected = new ReferenceModel(config, tensors)
+        .evaluate({ tokens: prompt, targets: prompt, length: prompt.length }).logits.data;
+      using generator = await Generator.create(model, { capacity: 150, chunk: 50 });
+      assert((await generator.feed(Array(100).fill(last))).every(Number.isNaN));
+      generator.reset();
+      const logits = await generator.feed(prompt);
+      // The head is the embedding, so the spoilt token's own logit stays no number.
+      const wanted = expected.subarray((prompt.length - 1) * VOCABULARY).subarray(0, last);
+      assertNear(logits.subarray(0, last), wanted, { tolerance: 2e-5, what: "logits" });
+    }, { gpu: await openTestGpu({ software: false }), spoil });
+  },
+});
+
+Deno.test("Generator refuses what does not fit", async () => {
+  await withModel(smallConfig(VOCABULARY, { kind: "dense" }), async (model) => {
+    using generator = await Generator.create(model, { capacity: 10, chunk: 4 });
+    await generator.feed(TOKENS.subarray(0, 9));
+    await assertRejects(
+      () => generator.feed(TOKENS.subarray(0, 2)),
+      CapacityError,
+      "11 tokens do not fit the context of 10 tokens",
+    );
+    assertEquals(generator.position, 9);
+    await generator.feed([1]);
+    await assertRejects(
+      () => generator.feed([50]),
+      RangeError,
+      "Token 50 is not in the vocabulary",
+    );
+    await assertRejects(() => generator.feed([]), RangeError, "no token to feed");
+    await assertRejects(
+      () => Generator.create(model, { capacity: 0 }),
+      RangeError,
+      "capacity is 0; expected a whole number from 1",
+    );
+  });
+});
+
+Deno.test("InferenceModel.untrained() has the weights that training begins with", async () => {
+  const gpu = await openTestGpu();
+  const config = smallConfig(VOCABULARY);
+  const train = trainSchema.parse({
+    steps: 1,
+    sequence_length: 4,
+    micro_batch: 1,
+    learning_rate: { warmup_steps: 0 },
+  });
+  const trainer = await Trainer.create(gpu, { config, train, seed: 3 });
+  try {
+    using model = await InferenceModel.untrained(gpu, config, { seed: 3, precision: "mixed" });
+    for (const { name } of model.weights.specs) {
+      const [part] = model.weights.value(name).parts;
+      assertEquals(await download(gpu, part!), await trainer.readState("value", name), name);
+    }
+    using generator = await Generator.create(model, { capacity: 8 });
+    const weights = model.weights.memory.reduce((n, { bytes }) => n + bytes, 0);
+    assert(generator.bytes > weights + generator.cacheBytes);
+    assert((await generator.feed(TOKENS.subarray(0, 5))).every(Number.isFinite));
+  } finally {
+    trainer.destroy();
+  }
+});

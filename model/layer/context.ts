@@ -1,0 +1,133 @@
+/**
+ * What a layer needs to record itself into a plan.
+ *
+ * A layer is two functions. `forward` records its operations and returns what the backward pass will read;
+ * `backward` records the gradients of its parameters and returns the gradient of its input. Activations are matrices
+ * `[T, width]` with `T = batch · length` rows.
+ *
+ * @module
+ */
+
+import type { ModelConfig } from "../config.ts";
+import type { Plan } from "../gpu/plan.ts";
+import type { DType, Tensor } from "../gpu/tensor.ts";
+import type { Epilogue } from "../ops/gemm/gemm.ts";
+import type { Table, Weights } from "./weights.ts";
+
+/** Where a gradient goes, and whether what is there is kept. */
+export interface GradientTarget {
+  readonly tensor: Tensor;
+  /** `accumulate` when an earlier use, or an earlier micro-batch, already wrote it. */
+  readonly epilogue: Extract<Epilogue, "none" | "accumulate">;
+}
+
+/** Options of {@linkcode LayerContext}. */
+export interface LayerContextOptions {
+  /** Sequences in a micro-batch, B. */
+  readonly batch: number;
+  /** Tokens in a sequence, L. */
+  readonly length: number;
+  /** `train`: batch statistics, updated running ones, saved activations. `evaluate`: running statistics. */
+  readonly mode: "train" | "evaluate";
+  /** Add to gradients that an earlier micro-batch left. */
+  readonly accumulate?: boolean;
+  /** Micro-batches in an update, over which losses and gradients are averaged; defaults to 1. */
+  readonly microBatches?: number;
+}
+
+/** What a layer needs to record itself: the plan, the sizes, and the weights by name. */
+export class LayerContext {
+  readonly plan: Plan;
+  readonly config: ModelConfig;
+  readonly weights: Weights;
+  readonly batch: number;
+  readonly length: number;
+  readonly mode: "train" | "evaluate";
+  /** Weight of this micro-batch in the update: one over their number. */
+  readonly share: number;
+  #recomputing = false;
+  readonly #accumulate: boolean;
+  readonly #written = new Set<string>();
+
+  constructor(plan: Plan, config: ModelConfig, weights: Weights, options: LayerContextOptions) {
+    this.plan = plan;
+    this.config = config;
+    this.weights = weights;
+    this.batch = options.batch;
+    this.length = options.length;
+    this.mode = options.mode;
+    this.share = 1 / (options.microBatches ?? 1);
+    this.#accumulate = options.accumulate ?? false;
+  }
+
+  /** Whether a forward pass is being recorded a second time: it must leave running statistics alone. */
+  get recomputing(): boolean {
+    return this.#recomputing;
+  }
+
+  /** Records part of the forward pass again, for the backward pass to read. */
+  recompute<T>(record: () => T): T {
+    this.#recomputing = true;
+    try {
+      return this.plan.scope("recompute", record);
+    } finally {
+      this.#recomputing = false;
+    }
+  }
+
+  /** Tokens in a micro-batch, `T = B · L`. */
+  get tokens(): number {
+    return this.batch * this.length;
+  }
+
+  /** Type of the activations that matrix products read: f16 in mixed precision. */
+  get operandType(): DType {
+    return this.weights.precision === "mixed" ? "f16" : "f32";
+  }
+
+  /** A transient activation that matrix products read. */
+  operand(name: string, ...shape: number[]): Tensor {
+    return this.plan.tensor(name, shape, { dtype: this.operandType });
+  }
+
+  /** A transient f32 activation: residual stream, statistics, whatever is summed. */
+  activation(name: string, ...shape: number[]): Tensor {
+    return this.plan.tensor(name, shape);
+  }
+
+  /** A matrix as products read it; an error when it is split into parts. */
+  weight(name: string): Tensor {
+    return only(this.weights.operand(name));
+  }
+
+  /** Parts of a matrix as products read it. */
+  weightParts(name: string): readonly Tensor[] {
+    return this.weights.operand(name).parts;
+  }
+
+  /** A vector parameter or running statistics, always f32. */
+  vector(name: string): Tensor {
+    return only(this.weights.value(name));
+  }
+
+  /** Where the gradient of a whole parameter goes. Each call stands for one write. */
+  gradient(name: string): GradientTarget {
+    const targets = this.gradientParts(name);
+    if (targets.length !== 1) throw new RangeError(`${name} is split into ${targets.length} parts`);
+    return targets[0]!;
+  }
+
+  /** Where the gradients of a parameter's parts go. Each call stands for one write of every part. */
+  gradientParts(name: string): readonly GradientTarget[] {
+    const epilogue = this.#accumulate || this.#written.has(name) ? "accumulate" : "none";
+    this.#written.add(name);
+    return this.weights.gradient(name).parts.map((tensor) => ({ tensor, epilogue }));
+  }
+}
+
+function only(table: Table): Tensor {
+  if (table.parts.length !== 1) {
+    throw new RangeError(`${table.name} is split into ${table.parts.length} parts`);
+  }
+  return table.parts[0]!;
+}

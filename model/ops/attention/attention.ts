@@ -1,0 +1,274 @@
+/**
+ * Causal attention with a rotary key that all heads share, forward and backward. The scores are in memory where there is room for some heads'
+ * (`attention_stored.ts`); forward on matrix units, and where there is no room, they never are.
+ *
+ * @module
+ */
+
+import deltaSource from "../../../shaders/attention/attention_delta.wgsl" with { type: "text" };
+import {
+  type Binding,
+  f32,
+  grid,
+  loading,
+  read,
+  readScalar,
+  write,
+  writeScalar,
+} from "../../gpu/kernel.ts";
+import type { Plan } from "../../gpu/plan.ts";
+import type { DType, Tensor } from "../../gpu/tensor.ts";
+import {
+  type AttentionKernel,
+  type AttentionOptions,
+  blockedWays,
+  type BlockShape,
+  chooseAttention,
+  type HeadWidths,
+  LANES,
+} from "./attention_kernels.ts";
+import { type StoredPairs, storedPairs } from "./attention_pairs.ts";
+import { storedBackward } from "./attention_stored.ts";
+import { storedForward } from "./attention_stored_forward.ts";
+import { scoreTiles } from "./attention_tiled_scores.ts";
+
+/** Sizes of an attention. Widths are per head and multiples of 4, counts are free. */
+export interface AttentionSizes extends HeadWidths {
+  /** Sequences; tokens `T = batch · length`. */
+  readonly batch: number;
+  /** Tokens of a sequence; any count. */
+  readonly length: number;
+  /** Heads. */
+  readonly heads: number;
+}
+
+/** What the forward pass reads and writes; f32 or f16 unless said otherwise. */
+export interface AttentionForward {
+  /** Counts and widths. */
+  readonly sizes: AttentionSizes;
+  /** Rotated queries `[T, heads·(nope+rope)]`. */
+  readonly q: Tensor;
+  /** Keys and values `[T, heads·(nope+v)]`, per head `[k_n | v]`. */
+  readonly kv: Tensor;
+  /** Rotated keys `[T, rope]`, shared by the heads. */
+  readonly kr: Tensor;
+  /** Result `[T, heads·v]`. */
+  readonly o: Tensor;
+  /** Result `[heads, T]`, f32: the logarithm of each row's sum of exponentials. */
+  readonly log_sum: Tensor;
+}
+
+/** What the backward pass reads beyond the forward pass's operands, and what it writes. */
+export interface AttentionBackward extends AttentionForward {
+  /** Gradient of `o`. */
+  readonly d_o: Tensor;
+  /** Gradient of `q`. */
+  readonly d_q: Tensor;
+  /** Gradient of `kv`. */
+  readonly d_kv: Tensor;
+  /** `[T, heads·rope]`: each head's share of the gradient of `kr`; they are still to be summed. */
+  readonly d_kr: Tensor;
+}
+
+/** Tokens of a sequence from which on the forward pass is faster with its scores in memory. */
+const STORED_LENGTH = 1024;
+
+/** Records `o_h = softmax(q_h k_hᵀ / √(nope+rope), causal) v_h` for every head and sequence. */
+export function attentionForward(
+  plan: Plan,
+  label: string,
+  operands: AttentionForward & AttentionOptions,
+): void {
+  const { sizes, q, kv, kr, o, log_sum } = operands;
+  checkShapes(label, operands);
+  const { capabilities } = plan.gpu;
+  const dtype = commonType(q, kv, kr);
+  const { scores = sizes.length >= STORED_LENGTH ? "stored" : "recomputed" } = operands;
+  const stored = storedBy(plan, { ...operands, scores }, dtype);
+  const tiles = stored && scoreTiles(capabilities, sizes, q.dtype);
+  if (tiles) {
+    storedForward(plan, label, { ...operands, stored, tiles });
+    return;
+  }
+  const blocks = operands.blocks ?? chooseBlocks(plan, operands);
+  const kernel = chooseAttention(capabilities, "forward", {
+    widths: sizes,
+    dtype,
+    length: sizes.length,
+    ...(blocks && { blocks }),
+  });
+  const reading = (tensor: Tensor) => loading(tensor, kernel.loads);
+  record(plan, label, {
+    kernel,
+    sizes,
+    bindings: {
+      q: reading(q),
+      kv: reading(kv),
+      kr: reading(kr),
+      o: write(o),
+      log_sum: writeScalar(log_sum),
+    },
+    products: sizes.d_nope + sizes.d_rope + sizes.d_v,
+  });
+}
+
+/** How many scores are stored at a time, where there is room and nothing else is preferred. */
+function storedBy(
+  plan: Plan,
+  { sizes, scores, blocks }: { sizes: AttentionSizes } & AttentionOptions,
+  dtype: DType | undefined,
+): StoredPairs | undefined {
+  return scores === "recomputed" || blocks
+    ? undefined
+    : storedPairs(plan.gpu.capabilities, sizes, dtype);
+}
+
+/** Asks for the shape of the blocks of a forward pass, where it is made of blocks. */
+function chooseBlocks(plan: Plan, operands: AttentionForward): BlockShape | undefined {
+  const { sizes, q, kv, kr, o, log_sum } = operands;
+  const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
+  const ways = blockedWays(plan.gpu.capabilities, "forward", {
+    widths: sizes,
+    dtype: commonType(q, kv, kr),
+    length,
+  });
+  if (ways.length === 0) return undefined;
+  const chosen = plan.choose({
+    id: `attention.${batch}x${length}x${heads}.${d_nope}.${d_rope}.${d_v}.${q.dtype}.${o.dtype}`,
+    candidates: ways.map(({ name }) => name),
+    record(plan, tensor) {
+      const like = (name: string, { shape, dtype }: Tensor) => tensor(name, shape, dtype);
+      attentionForward(plan, "attention", {
+        sizes,
+        q: like("q", q),
+        kv: like("kv", kv),
+        kr: like("kr", kr),
+        o: like("o", o),
+        log_sum: like("log_sum", log_sum),
+      });
+    },
+  });
+  return ways.find(({ name }) => name === chosen)!.blocks;
+}
+
+/**
+ * Records the gradients of {@linkcode attentionForward}. The scores are computed again: stored, for products over them, or twice, once by rows of queries and
+ * once by rows of keys. Every sum belongs to one invocation, so its order is fixed.
+ */
+export function attentionBackward(
+  plan: Plan,
+  label: string,
+  operands: AttentionBackward & AttentionOptions,
+): void {
+  const { sizes, q, kv, kr, o, log_sum, d_o, d_q, d_kv, d_kr, blocks } = operands;
+  checkShapes(label, operands);
+  const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
+  const tokens = batch * length;
+  const lanes = plan.gpu.capabilities.software ? LANES : 64;
+  const delta = plan.tensor(`${label}.delta`, [heads, tokens]);
+  plan.dispatch({
+    label: `${label}.delta`,
+    name: "attention_delta",
+    source: deltaSource,
+    constants: { V4: d_v / 4, LANES: lanes },
+    params: { tokens, heads },
+    bindings: { o: read(o), d_o: read(d_o), delta: writeScalar(delta) },
+    workgroups: grid(Math.ceil(tokens * heads / lanes)),
+    flops: 2 * tokens * heads * d_v,
+  });
+  const dtype = commonType(q, kv, kr, d_o);
+  const stored = storedBy(plan, operands, dtype);
+  if (stored) {
+    storedBackward(plan, label, { ...operands, delta, stored });
+    return;
+  }
+  const qk = d_nope + d_rope;
+  for (const side of ["query", "key"] as const) {
+    const kernel = chooseAttention(plan.gpu.capabilities, side, {
+      widths: sizes,
+      dtype,
+      length,
+      ...(blocks && { blocks }),
+    });
+    const reading = (tensor: Tensor) => loading(tensor, kernel.loads);
+    record(plan, `${label}.${side}`, {
+      kernel,
+      sizes,
+      bindings: {
+        q: reading(q),
+        kv: reading(kv),
+        kr: reading(kr),
+        d_o: reading(d_o),
+        log_sum: readScalar(log_sum),
+        delta: readScalar(delta),
+        ...(side === "query" ? { d_q: write(d_q) } : { d_kv: write(d_kv), d_kr: write(d_kr) }),
+      },
+      products: side === "query" ? 2 * qk + d_v : 2 * (qk + d_v),
+    });
+  }
+}
+
+/** Records a kernel that goes over the causal half of every head's scores by blocks of `rows`. */
+function record(plan: Plan, label: string, call: {
+  kernel: AttentionKernel;
+  sizes: AttentionSizes;
+  bindings: Record<string, Binding>;
+  /** Multiplications for one score. */
+  products: number;
+}): void {
+  const { batch, length, heads, d_nope, d_rope, d_v } = call.sizes;
+  const { name, source, constants, rows } = call.kernel;
+  const blocks = Math.ceil(length / rows);
+  plan.dispatch({
+    label,
+    name,
+    source,
+    constants: { NOPE4: d_nope / 4, ROPE4: d_rope / 4, V4: d_v / 4, ...constants },
+    params: { batch, length, heads, blocks, scale: f32(1 / Math.sqrt(d_nope + d_rope)) },
+    bindings: call.bindings,
+    workgroups: grid(batch * heads * blocks),
+    flops: 2 * call.products * batch * heads * length * (length + 1) / 2,
+  });
+}
+
+/** The type that tensors share. */
+function commonType(...tensors: [Tensor, ...Tensor[]]): DType | undefined {
+  const { dtype } = tensors[0];
+  return tensors.every((tensor) => tensor.dtype === dtype) ? dtype : undefined;
+}
+
+function checkShapes(label: string, operands: AttentionForward | AttentionBackward): void {
+  const { batch, length, heads, d_nope, d_rope, d_v } = operands.sizes;
+  for (const [name, width] of Object.entries({ d_nope, d_rope, d_v })) {
+    if (width % 4 !== 0 || width < 4) {
+      throw new RangeError(`${label}: ${name} is ${width}, not a positive multiple of 4`);
+    }
+  }
+  const tokens = batch * length;
+  const widths = {
+    q: heads * (d_nope + d_rope),
+    kv: heads * (d_nope + d_v),
+    kr: d_rope,
+    o: heads * d_v,
+    log_sum: heads,
+  };
+  const wanted: [string, Tensor, number][] = [];
+  for (const name of ["q", "kv", "kr", "o", "log_sum"] as const) {
+    wanted.push([name, operands[name], widths[name]]);
+  }
+  if ("d_o" in operands) {
+    wanted.push(
+      ["d_o", operands.d_o, widths.o],
+      ["d_q", operands.d_q, widths.q],
+      ["d_kv", operands.d_kv, widths.kv],
+      ["d_kr", operands.d_kr, heads * d_rope],
+    );
+  }
+  for (const [name, tensor, width] of wanted) {
+    if (tensor.size !== tokens * width) {
+      throw new RangeError(
+        `${label}: ${name} (${tensor.name}) has ${tensor.size} elements, expected ${tokens}·${width}`,
+      );
+    }
+  }
+}

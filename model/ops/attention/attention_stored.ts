@@ -1,0 +1,193 @@
+/**
+ * Attention's backward pass as matrix products over scores that are in memory, some sequences or heads at a time:
+ *
+ * ```
+ * S = exp(scale·Q Kᵀ − log_sum)    G = scale·S ∘ (dO Vᵀ − delta)    dV = Sᵀ dO    dK = Gᵀ Q    dQ = G K
+ * ```
+ *
+ * Five products for each score instead of seven, at the speed of matrix products; it costs a workspace and its traffic.
+ *
+ * @module
+ */
+
+import slopesSource from "../../../shaders/attention/attention_slopes_matrix.wgsl" with {
+  type: "text",
+};
+import tilesSource from "../../../shaders/attention/attention_tiles.wgsl" with { type: "text" };
+import { f32, grid, readBits, readScalar, writeBits } from "../../gpu/kernel.ts";
+import type { Plan } from "../../gpu/plan.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { AttentionBackward } from "./attention.ts";
+import { partKeys, turnedPays, wholeKeys } from "./attention_keys.ts";
+import { fitsMatrixUnits } from "./attention_kernels.ts";
+import { type Part, partsOf, places, squaresShape, type StoredPairs } from "./attention_pairs.ts";
+import { scoreTiles, slopesByTiles, WHOLE_ROWS } from "./attention_tiled_scores.ts";
+import { gemmPaired } from "../gemm/gemm_paired.ts";
+import { matrix, turn } from "../gemm/matrix.ts";
+
+/** Queries of a workgroup of `attention_slopes_matrix.wgsl`. */
+const SLOPE_ROWS = 64;
+
+/** Records the gradients by products; `delta` `[heads, T]` is what the softmax's backward pass subtracts. */
+export function storedBackward(
+  plan: Plan,
+  label: string,
+  operands: AttentionBackward & {
+    readonly delta: Tensor;
+    readonly stored: StoredPairs;
+  },
+): void {
+  const { sizes, q, kv, d_o, d_kv, d_kr, stored } = operands;
+  const { batch, length, heads, d_nope, d_rope } = sizes;
+  const tokens = batch * length;
+  const qk = d_nope + d_rope;
+  const workspace = (name: string, shape: number[]) =>
+    plan.tensor(`${label}.${name}`, shape, { dtype: q.dtype, owner: "workspace" });
+  const keys = wholeKeys(plan, label, operands);
+  const d_keys = workspace("d_keys", [tokens, heads * qk]);
+  const squares = squaresShape(sizes, stored);
+  const shares = workspace("shares", squares);
+  const slopes = workspace("slopes", squares);
+  const units = q.dtype === "f16" && fitsMatrixUnits(plan.gpu.capabilities, sizes, length);
+  const turned = units || !turnedPays(length) ? undefined : {
+    q: turn(plan, `${label}.q_turned`, matrix(q)).tensor,
+    keys: turn(plan, `${label}.keys_turned`, matrix(keys)).tensor,
+    kv: turn(plan, `${label}.kv_turned`, matrix(kv)).tensor,
+    d_o: turn(plan, `${label}.d_o_turned`, matrix(d_o)).tensor,
+  };
+  const tiles = turned && scoreTiles(plan.gpu.capabilities, sizes, q.dtype);
+  const tensors = { ...operands, keys, d_keys, shares, slopes, turned };
+  for (const part of partsOf(sizes, stored)) {
+    if (units) scoresOnUnits(plan, label, part, tensors);
+    else if (tiles) slopesByTiles(plan, label, part, { ...tensors, turned, tiles });
+    else scoresByProducts(plan, label, part, tensors);
+    gradientsByProducts(plan, label, part, { ...tensors, ...(tiles && { whole: WHOLE_ROWS }) });
+  }
+  partKeys(plan, label, { sizes, d_keys, d_kv, d_kr });
+}
+
+/** What the products of a part read and write. */
+interface StoredTensors extends AttentionBackward {
+  readonly delta: Tensor;
+  /** Whole keys `[T, heads·(nope+rope)]`. */
+  readonly keys: Tensor;
+  /** Their gradient. */
+  readonly d_keys: Tensor;
+  /** Transposes, where they are worth it. */
+  readonly turned: Readonly<Record<"q" | "keys" | "kv" | "d_o", Tensor>> | undefined;
+  /** Shares of a part `[pairs, length, width]`: `S`. */
+  readonly shares: Tensor;
+  /** Gradients of its scores: `G`. */
+  readonly slopes: Tensor;
+  /** Rows of the blocks on the diagonal of the shares that are whole, where it is not those of a tile. */
+  readonly whole?: number;
+}
+
+/** Records a part's `S` and `G` as two products. */
+function scoresByProducts(plan: Plan, label: string, part: Part, tensors: StoredTensors): void {
+  const { sizes, shares, slopes, log_sum, delta } = tensors;
+  const { d_nope, d_rope, d_v } = sizes;
+  const qk = d_nope + d_rope;
+  const { columns, turned, square, rows } = places(part, sizes);
+  const { q, keys, kv, d_o } = tensors.turned ?? tensors;
+  const place = tensors.turned ? turned : columns;
+  const shared = {
+    layout: tensors.turned ? "tn" : "nt",
+    causal: "below",
+    pairs: part.pairs,
+  } as const;
+  const scale = 1 / Math.sqrt(qk);
+  gemmPaired(plan, `${label}.shares`, {
+    ...shared,
+    a: place(q, qk),
+    b: place(keys, qk),
+    c: square(shares),
+    epilogue: { kind: "shares", log_sum: rows(log_sum), scale },
+  });
+  gemmPaired(plan, `${label}.slopes`, {
+    ...shared,
+    a: place(d_o, d_v),
+    b: place(kv, d_nope + d_v, d_v, d_nope),
+    c: square(slopes),
+    epilogue: { kind: "slopes", shares, delta: rows(delta), scale },
+  });
+}
+
+/** Records a part's `S` and `G` on matrix units, both at once. */
+function scoresOnUnits(plan: Plan, label: string, part: Part, tensors: StoredTensors): void {
+  const { sizes, q, kv, kr, d_o, shares, slopes, log_sum, delta } = tensors;
+  const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
+  const pairs = part.pairs.sequences * part.pairs.heads;
+  const widths = d_nope + d_rope + d_v;
+  plan.dispatch({
+    label: `${label}.slopes`,
+    name: "attention_slopes_matrix",
+    source: tilesSource + slopesSource,
+    constants: {
+      SUBGROUP_MATRIX: true,
+      NOPE4: d_nope / 4,
+      ROPE4: d_rope / 4,
+      V4: d_v / 4,
+    },
+    params: {
+      tokens: batch * length,
+      length,
+      heads,
+      pairs,
+      pair_heads: part.pairs.heads,
+      first_head: part.first.head,
+      first_sequence: part.first.sequence,
+      blocks: length / SLOPE_ROWS,
+      width: shares.width / 8,
+      scale: f32(1 / Math.sqrt(d_nope + d_rope)),
+    },
+    bindings: {
+      q: readBits(q),
+      kv: readBits(kv),
+      kr: readBits(kr),
+      d_o: readBits(d_o),
+      log_sum: readScalar(log_sum),
+      delta: readScalar(delta),
+      shares: writeBits(shares),
+      slopes: writeBits(slopes),
+    },
+    workgroups: grid(pairs * length / SLOPE_ROWS),
+    flops: pairs * length * (length + 1) * widths,
+    // Half of two squares of halves; queries and keys, gradients and values.
+    bytes: pairs * 2 * length * (length + 2 * widths),
+  });
+}
+
+/** Records the gradients of queries, keys and values of a part. */
+function gradientsByProducts(plan: Plan, label: string, part: Part, tensors: StoredTensors): void {
+  const { sizes, q, d_o, d_q, d_kv, keys, d_keys, shares, slopes, whole } = tensors;
+  const { d_nope, d_rope, d_v } = sizes;
+  const qk = d_nope + d_rope;
+  const { columns, square } = places(part, sizes);
+  const { pairs } = part;
+  gemmPaired(plan, `${label}.d_v`, {
+    a: square(shares),
+    b: columns(d_o, d_v),
+    c: columns(d_kv, d_nope + d_v, d_v, d_nope),
+    layout: "tn",
+    causal: "from",
+    pairs,
+    ...(whole && { whole }),
+  });
+  gemmPaired(plan, `${label}.d_k`, {
+    a: square(slopes),
+    b: columns(q, qk),
+    c: columns(d_keys, qk),
+    layout: "tn",
+    causal: "from",
+    pairs,
+  });
+  gemmPaired(plan, `${label}.d_q`, {
+    a: square(slopes),
+    b: columns(keys, qk),
+    c: columns(d_q, qk),
+    layout: "nn",
+    causal: "until",
+    pairs,
+  });
+}

@@ -1,0 +1,227 @@
+/**
+ * Scores of causal attention that go to memory, computed through tiles without matrix units: shares forward, shares and the gradients of the scores
+ * backward.
+ *
+ * @module
+ */
+
+import mergeSource from "../../../shaders/attention/attention_merge.wgsl" with { type: "text" };
+import sharesSource from "../../../shaders/attention/attention_shares_tiled.wgsl" with {
+  type: "text",
+};
+import slopesSource from "../../../shaders/attention/attention_slopes_tiled.wgsl" with {
+  type: "text",
+};
+import tileSource from "../../../shaders/gemm/gemm_tile.wgsl" with { type: "text" };
+import stepsSource from "../../../shaders/gemm/gemm_steps.wgsl" with { type: "text" };
+import type { Capabilities } from "../../gpu/capabilities.ts";
+import {
+  f32,
+  grid,
+  loading,
+  read,
+  readScalar,
+  update,
+  write,
+  writeScalar,
+} from "../../gpu/kernel.ts";
+import type { Plan } from "../../gpu/plan.ts";
+import { BYTES, type DType, type Tensor } from "../../gpu/tensor.ts";
+import type { AttentionSizes } from "./attention.ts";
+import { turnedPays } from "./attention_keys.ts";
+import { type Part, places } from "./attention_pairs.ts";
+import { type GpuKernel, gpuKernel, SQUARE_TILE } from "../gemm/gemm_kernels.ts";
+import { type PairedMatrix, placePaired, tilesBelow } from "../gemm/gemm_paired.ts";
+
+/** Rows of the blocks on the diagonal of these shares which hold zeros beyond it: two tiles. */
+export const WHOLE_ROWS = 2 * SQUARE_TILE;
+/** Tiles that a workgroup computes one after the other, where a step has the 16 terms that leave room for the next tile's. */
+const CHAIN = 2;
+
+/** The tiles that scores are computed by; undefined where they should not be: widths that are no whole steps, short sequences, matrix units. */
+export function scoreTiles(
+  capabilities: Capabilities,
+  { length, d_nope, d_rope, d_v }: AttentionSizes,
+  dtype: DType,
+): GpuKernel | undefined {
+  if (!turnedPays(length)) return undefined;
+  const operand = { dtype, aligned: true };
+  const kernel = gpuKernel(capabilities, {
+    m: length,
+    n: length,
+    k: d_nope + d_rope,
+    layout: "tn",
+    a: operand,
+    b: operand,
+    linear: false,
+    single: false,
+    pairs: 1,
+    square: true,
+  });
+  const whole = (width: number) => width % kernel.step === 0;
+  return !kernel.units && whole(d_nope + d_rope) && whole(d_v) ? kernel : undefined;
+}
+
+/** Queries and keys with a row a number and a column a token, and what their scores are computed by. */
+interface TurnedTensors {
+  readonly sizes: AttentionSizes;
+  readonly tiles: GpuKernel;
+  /** `[heads·(nope+rope), T]` each. */
+  readonly turned: Readonly<Record<"q" | "keys", Tensor>>;
+  /** A square for each pair. */
+  readonly shares: Tensor;
+  /** `[heads, T]`, f32. */
+  readonly log_sum: Tensor;
+}
+
+/** Records a part's shares and slopes, squares whose rows are queries, of `turned` values `[heads·(nope+v), T]` and gradients `[heads·v, T]`. */
+export function slopesByTiles(
+  plan: Plan,
+  label: string,
+  part: Part,
+  tensors: TurnedTensors & {
+    readonly turned: Readonly<Record<"q" | "keys" | "kv" | "d_o", Tensor>>;
+    readonly delta: Tensor;
+    readonly slopes: Tensor;
+  },
+): void {
+  const { sizes, turned, log_sum, delta, shares, slopes, tiles } = tensors;
+  const { d_nope, d_rope, d_v } = sizes;
+  const qk = d_nope + d_rope;
+  const place = places(part, sizes);
+  const lanes = tiles.lanes_a;
+  const d_o = place.turned(turned.d_o, d_v);
+  const kv = place.turned(turned.kv, d_nope + d_v, d_v, d_nope);
+  const call = scoresCall(part, tensors, {
+    a: place.turned(turned.q, qk),
+    b: place.turned(turned.keys, qk),
+    terms: qk + d_v,
+    // Shares are written and read again, slopes written.
+    squares: 3,
+  });
+  plan.dispatch({
+    ...call,
+    label: `${label}.slopes`,
+    name: "attention_slopes_tiled",
+    source: tileSource + stepsSource + slopesSource,
+    constants: { ...call.constants, VALUES: d_v },
+    params: {
+      ...call.params,
+      d_o_start: d_o.start / lanes,
+      d_o_head: d_o.head / lanes,
+      kv_start: kv.start / lanes,
+      kv_head: kv.head / lanes,
+    },
+    bindings: {
+      q: loading(turned.q, lanes),
+      keys: loading(turned.keys, lanes),
+      kv: loading(turned.kv, lanes),
+      d_o: loading(turned.d_o, lanes),
+      log_sum: readScalar(log_sum),
+      delta: readScalar(delta),
+      shares: write(shares),
+      slopes: write(slopes),
+    },
+  });
+}
+
+/**
+ * Records a part's exponentials, a square whose rows are keys, and the logarithms of its rows' sums `[heads, T]`. Leaves in `maxima` the factors that make shares
+ * of the exponentials.
+ */
+export function sharesByTiles(
+  plan: Plan,
+  label: string,
+  part: Part,
+  tensors: TurnedTensors & {
+    /** Of each tile's exponentials `[pairs, tiles, length]`, f32. */
+    readonly maxima: Tensor;
+    readonly sums: Tensor;
+  },
+): void {
+  const { sizes, turned, tiles, shares, maxima, sums, log_sum } = tensors;
+  const { length, d_nope, d_rope } = sizes;
+  const qk = d_nope + d_rope;
+  const place = places(part, sizes);
+  plan.dispatch({
+    ...scoresCall(part, tensors, {
+      a: place.turned(turned.keys, qk),
+      b: place.turned(turned.q, qk),
+      terms: qk,
+      squares: 1,
+    }),
+    label: `${label}.shares`,
+    name: "attention_shares_tiled",
+    source: tileSource + stepsSource + sharesSource,
+    bindings: {
+      keys: loading(turned.keys, tiles.lanes_a),
+      q: loading(turned.q, tiles.lanes_a),
+      shares: write(shares),
+      maxima: write(maxima),
+      sums: write(sums),
+    },
+  });
+  const { sequences, heads } = part.pairs;
+  const rows = place.rows(log_sum);
+  const width4 = shares.width / 4;
+  plan.dispatch({
+    label: `${label}.merge`,
+    name: "attention_merge",
+    source: mergeSource,
+    constants: { TILE: SQUARE_TILE },
+    params: {
+      pairs: sequences * heads,
+      heads,
+      length,
+      tiles: Math.ceil(length / SQUARE_TILE),
+      width4,
+      s_start: rows.start,
+      s_sequence: rows.sequence,
+      s_head: rows.head,
+    },
+    bindings: { maxima: update(maxima), sums: read(sums), log_sum: writeScalar(log_sum) },
+    workgroups: grid(Math.ceil(sequences * heads * width4 / 64)),
+    // Maxima twice and sums once, factors once, of half of the tiles.
+    bytes: 8 * sequences * heads * Math.ceil(length / SQUARE_TILE) * length,
+  });
+}
+
+/** What both calls have in common: `terms` products for each score, of which `squares` read or write squares of them. */
+function scoresCall(
+  part: Part,
+  { sizes, tiles, shares, log_sum }: TurnedTensors,
+  { terms, squares, ...operands }: {
+    readonly a: PairedMatrix;
+    readonly b: PairedMatrix;
+    readonly terms: number;
+    readonly squares: number;
+  },
+) {
+  const { length, d_nope, d_rope } = sizes;
+  const { pairs } = part;
+  const count = pairs.sequences * pairs.heads;
+  const place = places(part, sizes);
+  const layout = "tn";
+  const c = place.square(shares);
+  const { params } = placePaired(
+    { ...operands, c, layout, pairs, rows: place.rows(log_sum) },
+    tiles,
+  );
+  const half = length * (length + 1) / 2;
+  const qk = d_nope + d_rope;
+  const chain = tiles.step >= 32 ? CHAIN : 1;
+  return {
+    constants: {
+      LAYOUT: layout,
+      PAIRED: "below",
+      SPLIT: false,
+      ...tiles.kernel.constants,
+      WIDTH: qk,
+      CHAIN: chain,
+    },
+    params: { m: length, n: length, k: qk, ...params, scale: f32(1 / Math.sqrt(qk)) },
+    workgroups: grid(Math.ceil(count * tilesBelow(Math.ceil(length / SQUARE_TILE)) / chain)),
+    flops: 2 * terms * count * half,
+    bytes: count * BYTES[shares.dtype] * (squares * half + 2 * terms * length),
+  };
+}

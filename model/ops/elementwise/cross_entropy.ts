@@ -1,0 +1,68 @@
+/**
+ * Cross-entropy of next-token prediction, with its gradient in place of the logits.
+ *
+ * @module
+ */
+
+import source from "../../../shaders/elementwise/cross_entropy.wgsl" with { type: "text" };
+import rowsSource from "../../../shaders/gemm/rows.wgsl" with { type: "text" };
+import { f32, grid, read, readScalar, update, writeScalar } from "../../gpu/kernel.ts";
+import type { Plan } from "../../gpu/plan.ts";
+import { BYTES, type Tensor } from "../../gpu/tensor.ts";
+
+/** A target that is not predicted: it has no loss and no gradient. */
+export const NO_TARGET = 0xffffffff;
+
+/** Vectors of four logits that an invocation asks for at once, on real GPUs. */
+const UNROLL = 4;
+
+/**
+ * Records `losses[first + r] = −log softmax(logits[r])[targets[first + r]]` in nats.
+ *
+ * With `gradient`, the logits become the gradient of `scale · Σ losses`, times the loss scale in `control[0]`.
+ *
+ * @param tensors `logits` `[rows, stride]` of any float type, zero beyond the vocabulary; `targets` `[T]` u32; `losses` `[T]` f32.
+ */
+export function crossEntropy(
+  plan: Plan,
+  label: string,
+  tensors: { logits: Tensor; targets: Tensor; losses: Tensor },
+  options: {
+    vocabulary: number;
+    rows: number;
+    first: number;
+    gradient?: { scale: number; control: Tensor };
+  },
+): void {
+  const { logits, targets, losses } = tensors;
+  const { gradient, rows } = options;
+  const { software } = plan.gpu.capabilities;
+  const lanes = software ? 8 : 256;
+  plan.dispatch({
+    label,
+    name: "cross_entropy",
+    source: rowsSource + source,
+    constants: {
+      LANES: lanes,
+      BY_ROW: software,
+      UNROLL: software ? 1 : UNROLL,
+      GRADIENT: gradient !== undefined,
+    },
+    params: {
+      rows,
+      vocabulary: options.vocabulary,
+      stride: logits.width / 4,
+      first: options.first,
+      scale: f32(gradient?.scale ?? 0),
+    },
+    bindings: {
+      z: gradient ? update(logits) : read(logits),
+      targets: readScalar(targets),
+      losses: writeScalar(losses),
+      ...(gradient ? { control: readScalar(gradient.control) } : {}),
+    },
+    workgroups: grid(software ? Math.ceil(rows / lanes) : rows),
+    flops: 8 * rows * options.vocabulary,
+    bytes: rows * logits.width * BYTES[logits.dtype] * (gradient ? 3 : 1),
+  });
+}

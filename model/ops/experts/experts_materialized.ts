@@ -1,0 +1,217 @@
+/**
+ * Experts, materialised: every expert's `h` is generated once a pass, by matrix products, and gathered by the tokens.
+ *
+ * Pays when a pass has more assignments than there are experts. The table takes `N · d_hidden` numbers; where that is more than a binding
+ * it is made, used and dropped part by part. Nothing of it is kept for the backward pass, which makes it again.
+ *
+ * @module
+ */
+
+import type { Plan } from "../../gpu/plan.ts";
+import type { DType, Tensor } from "../../gpu/tensor.ts";
+import {
+  activate,
+  combine,
+  type ExpertRange,
+  expertRanges,
+  type Generator,
+  type Gradient,
+  type Kept,
+  project,
+  sizesOf,
+  sumTensor,
+} from "./experts.ts";
+import { applyExperts, canApplyExperts } from "./experts_apply.ts";
+import { generatorGradient, W1Gradient } from "./experts_gradient.ts";
+import { gemm } from "../gemm/gemm.ts";
+import { matrix } from "../gemm/matrix.ts";
+import type { Sorted } from "../routing/sort.ts";
+
+/** Records `h` (context-aware: the codes' share of what `gelu` is applied to) of a range of experts. */
+export function generate(
+  plan: Plan,
+  label: string,
+  input: { generator: Generator; range: ExpertRange; dtype: DType },
+): Tensor {
+  const { generator, range, dtype } = input;
+  const z = generator.z[range.part]!;
+  const table = plan.tensor(`${label}.h`, [range.rows, generator.w1.width], {
+    dtype,
+    owner: "workspace",
+  });
+  gemm(plan, `${label}.generate`, {
+    a: matrix(z, { start: range.row * z.width, rows: range.rows }),
+    b: matrix(generator.w1, { rows: z.width }),
+    c: table,
+    epilogue: generator.context ? "none" : "gelu",
+  });
+  return table;
+}
+
+/**
+ * Records the kept experts' sum `acc`, `[T, d_hidden]` in `dtype`.
+ *
+ * @param input `dtype` of the table and of the result: the matrix products' operand type.
+ */
+export function expertsMaterialized(
+  plan: Plan,
+  label: string,
+  input: { generator: Generator; kept: Kept; dtype: DType },
+): Tensor {
+  const { generator, kept, dtype } = input;
+  const { d_hidden, tokens, per } = sizesOf(generator, kept);
+  const ranges = expertRanges(plan, generator.z, { width: d_hidden, dtype });
+  const acc = sumTensor(plan, `${label}.acc`, {
+    shape: [tokens, d_hidden],
+    dtype,
+    dispatches: ranges.length,
+  });
+  if (canApplyExperts(plan.gpu.capabilities, d_hidden)) {
+    for (const [i, range] of ranges.entries()) {
+      applyExperts(plan, `${label}.apply`, {
+        table: generate(plan, label, { generator, range, dtype }),
+        first: range.first,
+        all: ranges.length === 1,
+        kept,
+        x: generator.tokens,
+        context: generator.context,
+        out: acc.tensor,
+        initial: i === 0,
+      });
+    }
+    return acc.finish();
+  }
+  const p = plan.tensor(`${label}.p`, [tokens, per]);
+  const entries = plan.tensor(`${label}.entries`, [tokens, per, 4]);
+  const context = generator.context ? { context: d_hidden } : {};
+  for (const [i, range] of ranges.entries()) {
+    const rows = matrix(generate(plan, label, { generator, range, dtype }));
+    const table = { rows, first: range.first, index: kept.index };
+    project(plan, `${label}.project`, { table, per, x: generator.tokens, p, ...context });
+    activate(plan, `${label}.activate`, { p, score: kept.score, entries });
+    combine(plan, `${label}.combine`, {
+      table,
+      per,
+      what: { kind: "weighted", by: "a", entries },
+      x: generator.tokens,
+      ...context,
+      out: matrix(acc.tensor),
+      initial: i === 0,
+    });
+  }
+  return acc.finish();
+}
+
+/** What the backward passes of both reordered executions read and write. */
+export interface ReorderedGradients {
+  /** As given forward. */
+  readonly generator: Generator;
+  /** As given forward. */
+  readonly kept: Kept;
+  /** The assignments by expert. */
+  readonly sorted: Sorted;
+  /** Gradient of `acc`, `[T, d_hidden]`. */
+  readonly dacc: Tensor;
+  /** Gradient of the scores, f32 `[T, M]`, written. */
+  readonly dscore: Tensor;
+  /** Type of the workspace and of the result. */
+  readonly dtype: DType;
+  /** Of the latent codes, a part each, and of `W1`. */
+  readonly gradients: { readonly z: readonly Gradient[]; readonly w1: Gradient };
+}
+
+/**
+ * Records the gradients of {@linkcode expertsMaterialized}.
+ *
+ * @returns The gradient of `generator.tokens`, in `dtype`.
+ */
+export function expertsMaterializedBackward(
+  plan: Plan,
+  label: string,
+  input: ReorderedGradients,
+): Tensor {
+  const { generator, kept, sorted, dacc, dscore, dtype, gradients } = input;
+  const { d_hidden, tokens, per } = sizesOf(generator, kept);
+  const ranges = expertRanges(plan, generator.z, { width: d_hidden, dtype });
+  const entries = plan.tensor(`${label}.entries`, [tokens, per, 4]);
+  const out = sumTensor(plan, `${label}.dtokens`, {
+    shape: generator.tokens.shape,
+    dtype,
+    dispatches: ranges.length,
+  });
+  const w1 = new W1Gradient(gradients.w1);
+  const once = canApplyExperts(plan.gpu.capabilities, d_hidden);
+  const split = once ? undefined : splitGradients(plan, label, input, { entries, out: out.tensor });
+  for (const [i, range] of ranges.entries()) {
+    const h = generate(plan, label, { generator, range, dtype });
+    const initial = i === 0;
+    if (split) split(h, range, initial);
+    else {
+      applyExperts(plan, `${label}.apply_backward`, {
+        table: h,
+        first: range.first,
+        all: ranges.length === 1,
+        kept,
+        x: generator.tokens,
+        context: generator.context,
+        out: out.tensor,
+        initial,
+        backward: { g: dacc, entries, dscore },
+      });
+    }
+    generatorGradient(plan, label, {
+      generator,
+      range,
+      sorted,
+      entries,
+      per,
+      dacc,
+      dtype,
+      z: gradients.z[range.part]!,
+      w1,
+      ...(generator.context && { preactivation: h }),
+    });
+  }
+  return out.finish();
+}
+
+/** What {@linkcode applyExperts} does backward, in passes over the rows for each sum, where subgroups don't hold them. */
+function splitGradients(
+  plan: Plan,
+  label: string,
+  input: ReorderedGradients,
+  results: { entries: Tensor; out: Tensor },
+): (h: Tensor, range: ExpertRange, initial: boolean) => void {
+  const { generator, kept, dacc, dscore } = input;
+  const { entries, out } = results;
+  const { d_hidden, tokens, per } = sizesOf(generator, kept);
+  const x = generator.tokens;
+  const p = plan.tensor(`${label}.p`, [tokens, per]);
+  const q = plan.tensor(`${label}.da`, [tokens, per]);
+  const context = generator.context ? { context: d_hidden } : {};
+  const share = (start: number) =>
+    matrix(out, { start, stride: x.width, rows: tokens, columns: d_hidden });
+  return (h, range, initial) => {
+    const table = { rows: matrix(h), first: range.first, index: kept.index };
+    project(plan, `${label}.project`, { table, per, x, p, pair: { g: dacc, q }, ...context });
+    activate(plan, `${label}.activate`, {
+      p,
+      score: kept.score,
+      entries,
+      backward: { q, dscore },
+    });
+    const common = { table, per, x, ...context, initial };
+    combine(plan, `${label}.dxp`, {
+      ...common,
+      what: { kind: "weighted", by: "dp", entries },
+      out: share(0),
+    });
+    if (generator.context) {
+      combine(plan, `${label}.dcontext`, {
+        ...common,
+        what: { kind: "context", entries, g: dacc },
+        out: share(d_hidden),
+      });
+    }
+  };
+}

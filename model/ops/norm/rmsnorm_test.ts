@@ -1,0 +1,108 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import type { Gpu } from "../../gpu/device.ts";
+import { openTestGpu } from "../../gpu/testing.ts";
+import { Plan } from "../../gpu/plan.ts";
+import type { DType } from "../../gpu/tensor.ts";
+import { rmsNormBackward, rmsNormForward } from "../../reference/norm.ts";
+import { matrix as reference } from "../../reference/matrix.ts";
+import { matrix } from "../gemm/matrix.ts";
+import { rmsnormBackward, rmsnormForward } from "./rmsnorm.ts";
+import { assertNear, Inputs, noise, runOnce } from "../testing.ts";
+
+interface Case {
+  rows: number;
+  columns: number;
+  /** Width of the matrix whose columns are normalised, and where they begin. */
+  stride: number;
+  start: number;
+  dtype: DType;
+  accumulate: boolean;
+}
+
+/** Runs both passes and compares them with float64; returns the results. */
+async function check(gpu: Gpu, c: Case, tolerance: number) {
+  const { rows, columns, stride, start, dtype } = c;
+  const wide = noise(rows * stride, 1);
+  const dyValues = noise(rows * columns, 2);
+  const gainValues = noise(columns, 3);
+  const before = noise(rows * stride, 4);
+  const gainBefore = noise(columns, 5);
+  using inputs = new Inputs(gpu);
+  const x = inputs.tensor("x", [rows, stride], { values: wide, dtype });
+  const dy = inputs.tensor("dy", [rows, columns], { values: dyValues, dtype });
+  const gain = inputs.tensor("gain", [columns], { values: gainValues });
+  const dx = inputs.tensor("dx", [rows, stride], { values: before });
+  const dgain = inputs.tensor("dgain", [columns], { values: gainBefore });
+  const epilogue = c.accumulate ? "accumulate" : "none";
+  const within = (t: typeof x) => matrix(t, { columns, start });
+  const out = await runOnce(gpu, (plan) => {
+    const y = plan.tensor("y", [rows, columns], { dtype });
+    const scale = plan.tensor("scale", [rows]);
+    rmsnormForward(plan, "norm", { x: within(x), gain, y, scale });
+    rmsnormBackward(plan, "norm", {
+      x: within(x),
+      gain,
+      scale,
+      dy,
+      dx: within(dx),
+      epilogue,
+      dgain: { tensor: dgain, epilogue },
+    });
+    return { y, dx, dgain };
+  });
+  const inside = Float64Array.from(
+    { length: rows * columns },
+    (_, i) => wide[Math.floor(i / columns) * stride + start + i % columns]!,
+  );
+  const saved = rmsNormForward(reference(rows, columns, inside), gainValues);
+  const gradients = rmsNormBackward(saved, reference(rows, columns, dyValues));
+  const expectedDx = before.slice();
+  gradients.x.data.forEach((g, i) => {
+    const at = Math.floor(i / columns) * stride + start + i % columns;
+    expectedDx[at] = g + (c.accumulate ? before[at]! : 0);
+  });
+  const what = JSON.stringify(c);
+  assertNear(out.y, saved.y.data, { tolerance, what: `y of ${what}` });
+  assertNear(out.dx, expectedDx, { tolerance, what: `dx of ${what}` });
+  assertNear(out.dgain, gradients.gain.map((g, i) => g + (c.accumulate ? gainBefore[i]! : 0)), {
+    tolerance,
+    what: `dgain of ${what}`,
+  });
+  return out;
+}
+
+const CASES: readonly Case[] = [
+  { rows: 1, columns: 4, stride: 4, start: 0, dtype: "f32", accumulate: false },
+  { rows: 37, columns: 20, stride: 28, start: 0, dtype: "f32", accumulate: true },
+  { rows: 131, columns: 12, stride: 28, start: 8, dtype: "f32", accumulate: false },
+  { rows: 9, columns: 516, stride: 516, start: 0, dtype: "f32", accumulate: true },
+];
+
+for (const software of [true, false]) {
+  const name = software ? "software" : "GPU";
+  Deno.test(`RMS norm agrees with float64, ${name} variant`, async () => {
+    const gpu = await openTestGpu({ software });
+    for (const c of CASES) await check(gpu, c, 5e-6);
+    assertEquals(await check(gpu, CASES[2]!, 5e-6), await check(gpu, CASES[2]!, 5e-6));
+    await check(gpu, { ...CASES[1]!, dtype: "f16" }, 3e-3);
+  });
+}
+
+Deno.test("RMS norm with packed halves agrees with float64", async () => {
+  const gpu = await openTestGpu({ f16: false });
+  await check(gpu, { ...CASES[2]!, dtype: "f16" }, 3e-3);
+});
+
+Deno.test("RMS norm names shapes that do not fit", async () => {
+  const gpu = await openTestGpu();
+  using inputs = new Inputs(gpu);
+  const x = inputs.tensor("x", [3, 8]);
+  const gain = inputs.tensor("gain", [8]);
+  const scale = inputs.tensor("scale", [3]);
+  const y = inputs.tensor("y", [3, 12]);
+  assertThrows(
+    () => rmsnormForward(new Plan(gpu, "test"), "norm", { x, gain, y, scale }),
+    RangeError,
+    "norm: x is 3×8, y 3×12",
+  );
+});

@@ -1,0 +1,201 @@
+/**
+ * One update: global norm, the decision what to do with it, AdamW.
+ *
+ * @module
+ */
+
+import adamwSource from "../../../shaders/optimizer/adamw.wgsl" with { type: "text" };
+import controlSource from "../../../shaders/optimizer/control.wgsl" with { type: "text" };
+import rowsSource from "../../../shaders/gemm/rows.wgsl" with { type: "text" };
+import squareSumSource from "../../../shaders/optimizer/square_sum.wgsl" with { type: "text" };
+import sumSource from "../../../shaders/optimizer/sum.wgsl" with { type: "text" };
+import {
+  f32,
+  grid,
+  read,
+  readScalar,
+  update,
+  updateScalar,
+  write,
+  writeScalar,
+} from "../../gpu/kernel.ts";
+import type { Plan } from "../../gpu/plan.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+
+/** Chunks of parameters that the optimiser treats alike. */
+export interface OptimizerGroup {
+  /** Whether weight decay applies. */
+  readonly decay: boolean;
+  /** Flat tensors of equal length: `operand` is the f16 copy, absent in f32 precision. */
+  readonly chunks: readonly {
+    /** Weights. */
+    readonly value: Tensor;
+    /** Their gradient, times the loss scale. */
+    readonly gradient: Tensor;
+    /** First moments. */
+    readonly m: Tensor;
+    /** Second moments. */
+    readonly v: Tensor;
+    /** The f16 copy that matrix products read. */
+    readonly operand: Tensor | undefined;
+  }[];
+}
+
+/** Hyper-parameters of AdamW and of the guard around it. */
+export interface OptimizerOptions {
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly epsilon: number;
+  readonly weight_decay: number;
+  /** Largest global norm; larger gradients are scaled down to it. */
+  readonly clip_norm: number;
+  /** How the loss scale moves; absent where it is fixed, as in f32. */
+  readonly loss_scale?: LossScaleOptions;
+}
+
+/** Dynamic loss scaling. */
+export interface LossScaleOptions {
+  /** Applied updates after which the scale grows. */
+  readonly growth_interval: number;
+  readonly growth_factor: number;
+  /** What the scale is multiplied by after a non-finite step. */
+  readonly backoff_factor: number;
+  readonly minimum: number;
+}
+
+/** Length of the control tensor. */
+export const CONTROL_SIZE = 16;
+/** Numbers at the head of the control tensor that are state: they belong in a checkpoint. */
+export const CONTROL_STATE = 6;
+/** Steps whose metrics the ring holds. */
+export const METRICS_RING = 256;
+/** Numbers of one step in the ring. */
+export const METRICS_WIDTH = 8;
+
+/** Where this step's decisions lie in the control tensor. */
+const SLOTS = { APPLY: "6", LR: "7", MULTIPLIER: "8", CORRECTION1: "9", CORRECTION2: "10" };
+
+/** Largest loss scale: beyond it an f16 gradient of ordinary size overflows. */
+const MAX_LOSS_SCALE = 2 ** 24;
+
+/** Invocations of a workgroup that sums. */
+const SUM_LANES = { LANES: 64, BY_ROW: false };
+
+/** Workgroups that sum the squares of one chunk. */
+const NORM_GROUPS = 256;
+
+/** Tensors of the update that outlast a step. */
+export interface UpdateTensors {
+  /** `[16]`: loss scale, counters, this step's decisions. */
+  readonly control: Tensor;
+  /** `[4]`: the learning rate first. */
+  readonly schedule: Tensor;
+  /** `[4]`: cross-entropy and load-balance term of the step. */
+  readonly loss: Tensor;
+  /** `[ring, 8]`: what the host reads a few steps late. */
+  readonly metrics: Tensor;
+}
+
+/** Records `total[slot] = scale · Σ x`, or adds it. */
+export function sumInto(
+  plan: Plan,
+  label: string,
+  tensors: { x: Tensor; total: Tensor },
+  options: { slot: number; scale: number; add: boolean; count?: number },
+): void {
+  const { x, total } = tensors;
+  plan.dispatch({
+    label,
+    name: "sum",
+    source: rowsSource + sumSource,
+    constants: { ...SUM_LANES, ADD: options.add },
+    params: { count: options.count ?? x.size, slot: options.slot, scale: f32(options.scale) },
+    bindings: { x: readScalar(x), total: updateScalar(total) },
+    workgroups: [1, 1, 1],
+  });
+}
+
+/** Records norm, decision and AdamW for all parameters. */
+export function recordUpdate(
+  plan: Plan,
+  groups: readonly OptimizerGroup[],
+  tensors: UpdateTensors,
+  options: OptimizerOptions,
+): void {
+  const chunks = groups.flatMap((group) =>
+    group.chunks.map((chunk) => ({ ...chunk, decay: group.decay ? options.weight_decay : 0 }))
+  );
+  const shares = chunks.map(({ gradient }) => {
+    const groups = Math.min(NORM_GROUPS, Math.ceil(gradient.size / 4096));
+    return { groups, share: Math.ceil(gradient.size / 4 / groups) };
+  });
+  const count = shares.reduce((n, { groups }) => n + groups, 0);
+  const partials = plan.tensor("update.partials", [count]);
+  let first = 0;
+  chunks.forEach(({ gradient }, i) => {
+    const { groups, share } = shares[i]!;
+    plan.dispatch({
+      label: "update.norm",
+      name: "square_sum",
+      source: rowsSource + squareSumSource,
+      constants: SUM_LANES,
+      params: { count: gradient.size / 4, share, groups, first },
+      bindings: { x: read(gradient), partials: writeScalar(partials) },
+      workgroups: grid(groups),
+      flops: 2 * gradient.size,
+    });
+    first += groups;
+  });
+  plan.dispatch({
+    label: "update.control",
+    name: "control",
+    source: controlSource,
+    constants: SLOTS,
+    params: {
+      count,
+      ring: METRICS_RING,
+      growth: options.loss_scale?.growth_interval ?? 0,
+      clip: f32(options.clip_norm),
+      // A beta of 0 has no finite logarithm, and e⁻¹⁰⁰ is 0 in f32 as well.
+      ln_beta1: f32(Math.max(-100, Math.log(options.beta1))),
+      ln_beta2: f32(Math.max(-100, Math.log(options.beta2))),
+      factor: f32(options.loss_scale?.growth_factor ?? 1),
+      backoff: f32(options.loss_scale?.backoff_factor ?? 1),
+      minimum: f32(options.loss_scale?.minimum ?? 1),
+      maximum: f32(MAX_LOSS_SCALE),
+    },
+    bindings: {
+      partials: readScalar(partials),
+      loss: readScalar(tensors.loss),
+      schedule: readScalar(tensors.schedule),
+      control: updateScalar(tensors.control),
+      metrics: updateScalar(tensors.metrics),
+    },
+    workgroups: [1, 1, 1],
+  });
+  for (const { value, gradient, m, v, operand, decay } of chunks) {
+    plan.dispatch({
+      label: "update.adamw",
+      name: "adamw",
+      source: adamwSource,
+      constants: { ...SLOTS, HALF: operand !== undefined },
+      params: {
+        count: value.size / 4,
+        beta1: f32(options.beta1),
+        beta2: f32(options.beta2),
+        epsilon: f32(options.epsilon),
+        decay: f32(decay),
+      },
+      bindings: {
+        value: update(value),
+        gradient: read(gradient),
+        m: update(m),
+        v: update(v),
+        ...(operand ? { operand: write(operand) } : {}),
+        control: readScalar(tensors.control),
+      },
+      workgroups: grid(Math.ceil(value.size / 256)),
+      flops: 14 * value.size,
+    });
+  }
+}

@@ -1,0 +1,415 @@
+/** Every kernel, in the variants that each kind of device takes, compiles under naga and under tint. */
+
+import { assert, assertEquals } from "@std/assert";
+import { type ModelConfig, modelSchema } from "../config.ts";
+import { WEBGPU_DEFAULTS } from "../gpu/capabilities.ts";
+import { validateKernels } from "../gpu/dawn_null.ts";
+import { type Gpu, openGpu } from "../gpu/device.ts";
+import { Plan } from "../gpu/plan.ts";
+import { DEVICE_PROFILES, type RecordedKernel, recordKernels } from "../gpu/recording.ts";
+import { type DType, Tensor } from "../gpu/tensor.ts";
+import { initializeNormal } from "./optimizer/initialize.ts";
+import { recordEthosVariants } from "../ffn/ethos/ethos_testing.ts";
+import { LayerContext } from "../layer/context.ts";
+import { latentCache, mlaDecode } from "../attention/mla/decode.ts";
+import { recordEvaluation, recordTraining } from "../trunk/network.ts";
+import { attentionBackward, attentionForward } from "./attention/attention.ts";
+import { castInto } from "./elementwise/cast.ts";
+import { copyThrough, copyVariants } from "./elementwise/copy.ts";
+import { crossEntropy } from "./elementwise/cross_entropy.ts";
+import { embeddingBackward, embeddingForward } from "./elementwise/embedding.ts";
+import { type Epilogue, gemm } from "./gemm/gemm.ts";
+import { matrix, turn } from "./gemm/matrix.ts";
+import { recordUpdate, sumInto } from "./optimizer/optimizer.ts";
+import { rmsnormBackward, rmsnormForward } from "./norm/rmsnorm.ts";
+import { countUsage, queryStatistics } from "./routing/routing.ts";
+import { swigluBackward, swigluForward } from "./elementwise/swiglu.ts";
+import { weightSpecs } from "../trunk/parameters.ts";
+import { Weights } from "../layer/weights.ts";
+
+/** A tensor that exists outside of the plan, as weights do. */
+const t = (name: string, shape: readonly number[], dtype: DType = "f32") =>
+  new Tensor(name, shape, { dtype });
+
+const EPILOGUES: readonly Epilogue[] = ["none", "add", "accumulate", "gelu", "gelu_backward"];
+
+/** Records each operation, in each variant of its options. */
+const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
+  gemm(gpu) {
+    const plan = new Plan(gpu, "gemm");
+    const plans = [plan];
+    // A small and a large one: they take different tiles.
+    for (const size of [64, 1024]) {
+      for (const dtype of ["f32", "f16"] as const) {
+        for (const layout of ["nn", "nt", "tn"] as const) {
+          for (const epilogue of EPILOGUES) {
+            gemm(plan, `${layout} ${epilogue} ${size}`, {
+              a: t("a", [size, size], dtype),
+              b: t("b", [size, size], dtype),
+              c: t("c", [size, size], dtype),
+              layout,
+              epilogue,
+              ...(epilogue === "add" ? { addend: t("e", [size, size], dtype) } : {}),
+            });
+          }
+        }
+      }
+    }
+    for (const dtype of ["f32", "f16"] as const) {
+      for (const layout of ["nn", "nt"] as const) {
+        const operands = { a: t("a", [1, 64], dtype), b: t("b", [64, 64], dtype) };
+        gemm(plan, `${layout} row`, { ...operands, c: t("c", [1, 64], dtype), layout });
+      }
+    }
+    // What only a tuning chooses has to compile as well; epilogues are the same text in each.
+    const bare = plan.questions.filter(({ question }) => /1024.*\d$/.test(question.id));
+    for (const { question } of bare) {
+      for (const name of question.candidates.slice(1)) {
+        const way = new Plan(gpu, name, { tuning: { [question.id]: name } });
+        question.record(way, t);
+        plans.push(way);
+      }
+    }
+    for (const dtype of ["f32", "f16"] as const) {
+      turn(plan, "turned", matrix(t("a", [64, 32], dtype)));
+      turn(plan, "turned", matrix(t("a", [64, 36], dtype)));
+    }
+    return plans;
+  },
+  attention(gpu) {
+    const plan = new Plan(gpu, "attention");
+    // Widths that fill blocks, the paper's first.
+    for (const [d_nope, d_rope, d_v] of [[64, 64, 64], [20, 20, 36]] as const) {
+      // With and without whole blocks.
+      for (
+        const [dtype, length] of [["f32", 100], ["f32", 256], ["f16", 100], ["f16", 256]] as const
+      ) {
+        const sizes = { batch: 1, length, heads: 2, d_nope, d_rope, d_v };
+        const [q, kv, o] = [d_nope + d_rope, d_nope + d_v, d_v].map((width) =>
+          t("x", [length, 2 * width], dtype)
+        ) as [Tensor, Tensor, Tensor];
+        const kr = t("kr", [length, d_rope], dtype);
+        const operands = { sizes, q, kv, kr, o, log_sum: t("log_sum", [2, length]) };
+        for (const scores of ["stored", "recomputed"] as const) {
+          attentionForward(plan, "attention", { ...operands, scores });
+          attentionBackward(plan, "attention", {
+            ...operands,
+            scores,
+            d_o: t("d_o", [length, 2 * d_v], dtype),
+            d_q: t("d_q", q.shape.slice(), dtype),
+            d_kv: t("d_kv", kv.shape.slice(), dtype),
+            d_kr: t("d_kr", [length, 2 * d_rope]),
+          });
+        }
+      }
+    }
+    return [plan];
+  },
+  elementwise(gpu) {
+    const plan = new Plan(gpu, "elementwise");
+    for (const dtype of ["f32", "f16"] as const) {
+      const [gate, up, h, dh, dgate, dup] = ["gate", "up", "h", "dh", "dgate", "dup"].map((name) =>
+        t(name, [16, 64], dtype)
+      ) as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
+      swigluForward(plan, "swiglu", { gate, up, h });
+      swigluBackward(plan, "swiglu", { gate, up, dh, dgate, dup });
+    }
+    castInto(plan, "cast", { from: t("from", [16, 64]), to: t("to", [16, 64], "f16") });
+    castInto(plan, "cast", { from: t("from", [16, 64], "f16"), to: t("to", [16, 64]) });
+    initializeNormal(plan, "normal", [t("w", [16, 64])], { seed: 1, deviation: 0.02 });
+    return [plan];
+  },
+  copy(gpu) {
+    const plan = new Plan(gpu, "copy");
+    for (const variant of copyVariants(gpu)) {
+      copyThrough(plan, "copy", { from: t("from", [16, 64]), to: t("to", [16, 64]), variant });
+    }
+    return [plan];
+  },
+  embedding(gpu) {
+    const plan = new Plan(gpu, "embedding");
+    for (const dtype of ["f32", "f16"] as const) {
+      const tokens = t("tokens", [32], "u32");
+      const parts = [t("table.0", [64, 32], dtype), t("table.1", [36, 32], dtype)];
+      embeddingForward(plan, "embedding", { tokens, parts, x: t("x", [32, 32], dtype) });
+    }
+    embeddingBackward(plan, "embedding", {
+      sorted: {
+        order: t("order", [32], "u32"),
+        keys: t("keys", [32], "u32"),
+        begin: t("begin", [101], "u32"),
+      },
+      dx: t("dx", [32, 32]),
+      parts: [t("grad.0", [64, 32]), t("grad.1", [36, 32])],
+    });
+    return [plan];
+  },
+  cross_entropy(gpu) {
+    const plan = new Plan(gpu, "cross-entropy");
+    for (const dtype of ["f32", "f16"] as const) {
+      const tensors = {
+        logits: t("logits", [32, 100], dtype),
+        targets: t("targets", [32], "u32"),
+        losses: t("losses", [32]),
+      };
+      const options = { vocabulary: 99, rows: 32, first: 0 };
+      crossEntropy(plan, "loss", tensors, options);
+      crossEntropy(plan, "loss", tensors, {
+        ...options,
+        gradient: { scale: 1 / 32, control: t("control", [16]) },
+      });
+    }
+    for (const add of [true, false]) {
+      const total = t("total", [4]);
+      sumInto(plan, "sum", { x: t("losses", [32]), total }, { slot: 0, scale: 1, add });
+    }
+    return [plan];
+  },
+  rmsnorm(gpu) {
+    const plan = new Plan(gpu, "rmsnorm");
+    for (const dtype of ["f32", "f16"] as const) {
+      const [x, y, dy, dx] = ["x", "y", "dy", "dx"].map((name) => t(name, [32, 64], dtype)) as [
+        Tensor,
+        Tensor,
+        Tensor,
+        Tensor,
+      ];
+      const gain = t("gain", [64]);
+      const scale = t("scale", [32]);
+      const dgain = { tensor: t("dgain", [64]), epilogue: "none" } as const;
+      rmsnormForward(plan, "norm", { x, y, gain, scale });
+      for (const epilogue of ["none", "accumulate"] as const) {
+        rmsnormBackward(plan, "norm", { x, dy, dx, gain, scale, dgain, epilogue });
+      }
+    }
+    return [plan];
+  },
+  ethos(gpu) {
+    const sizes = { d_model: 32, d_query: 16, d_latent: 16, d_hidden: 24, routing_heads: 2 };
+    // More sub-keys than an invocation's, and a width beyond one tile, too.
+    // More kept than a subgroup has invocations.
+    const many = { ...sizes, num_experts: 64 ** 2, top_k: 48 };
+    const large = { ...sizes, num_experts: 128 ** 2, top_k: 16, d_hidden: 1024 };
+    const paper = { ...sizes, num_experts: 64, top_k: 4, d_latent: 128, d_hidden: 512 };
+    return [{ ...sizes, num_experts: 64, top_k: 4 }, many, large, paper].flatMap((section) =>
+      recordEthosVariants(gpu, { ...modelSchema.parse(section), vocab_size: 10 })
+    );
+  },
+  query_statistics(gpu) {
+    const plan = new Plan(gpu, "query statistics");
+    for (const dtype of ["f32", "f16"] as const) {
+      queryStatistics(plan, "query", { query: t("query", [32, 32], dtype), d_query: 16 });
+    }
+    return [plan];
+  },
+  optimizer(gpu) {
+    return [undefined, "f16"].flatMap((mixed) => {
+      const plan = new Plan(gpu, "optimizer");
+      const chunk = {
+        value: t("value", [4096]),
+        gradient: t("gradient", [4096]),
+        m: t("m", [4096]),
+        v: t("v", [4096]),
+        operand: mixed ? t("operand", [4096], "f16") : undefined,
+      };
+      recordUpdate(plan, [{ decay: true, chunks: [chunk] }, { decay: false, chunks: [chunk] }], {
+        control: t("control", [16]),
+        schedule: t("schedule", [4]),
+        loss: t("loss", [4]),
+        metrics: t("metrics", [256, 8]),
+      }, {
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        clip_norm: 1,
+        ...(mixed
+          ? {
+            loss_scale: {
+              growth_interval: 2000,
+              growth_factor: 2,
+              backoff_factor: 0.5,
+              minimum: 1,
+            },
+          }
+          : {}),
+      });
+      return [plan];
+    });
+  },
+};
+
+/** A small model with every kind of layer. */
+const SMALL: ModelConfig = {
+  ...modelSchema.parse({
+    d_model: 32,
+    num_layers: 2,
+    num_dense_layers: 1,
+    d_ffn: 40,
+    num_heads: 2,
+    q_lora_rank: 16,
+    kv_lora_rank: 12,
+    d_nope: 8,
+    d_rope: 8,
+    d_v: 8,
+    num_experts: 64,
+    routing_heads: 2,
+    top_k: 4,
+    d_query: 16,
+    d_latent: 8,
+    d_hidden: 24,
+  }),
+  vocab_size: 101,
+};
+
+/** Models that between them take every path: each execution with each of these. */
+const NETWORKS: readonly (readonly [Partial<ModelConfig>, "f32" | "mixed"])[] = [
+  ...(["materialized", "fused", "naive"] as const).flatMap((execution) => [
+    [{ execution, load_balance_coef: 0.1 }, "f32"] as const,
+    [{ execution, d_context: 4 }, "mixed"] as const,
+    [{ execution, d_context: 4, router_batch_norm: false }, "f32"] as const,
+    [{ execution, load_balance_coef: 0.1, router_batch_norm: false }, "mixed"] as const,
+  ]),
+  [{ kind: "dense" }, "f32"],
+  [{ kind: "dense" }, "mixed"],
+];
+
+/** Training, evaluation and decoding of a whole model. */
+function network(gpu: Gpu, options: Partial<ModelConfig>, precision: "f32" | "mixed"): Plan[] {
+  const config = { ...SMALL, ...options };
+  const weights = new Weights(gpu, weightSpecs(config), { train: true, precision });
+  const sizes = { batch: 2, length: 16 };
+  const tensors = {
+    tokens: t("tokens", [32], "u32"),
+    targets: t("targets", [32], "u32"),
+    losses: t("losses", [32]),
+    control: t("control", [16]),
+    loss: t("loss", [4]),
+  };
+  const plans: Plan[] = [];
+  const plan = (label: string) => {
+    const made = new Plan(gpu, label);
+    plans.push(made);
+    return made;
+  };
+  for (const first of [true, false]) {
+    const context = new LayerContext(plan("train"), config, weights, {
+      ...sizes,
+      mode: "train",
+      accumulate: !first,
+      microBatches: 2,
+    });
+    recordTraining(context, tensors, { first });
+  }
+  const evaluation = plan("evaluate");
+  const { index } = recordEvaluation(
+    new LayerContext(evaluation, config, weights, { ...sizes, mode: "evaluate" }),
+    tensors,
+  );
+  for (const kept of index.values()) {
+    const counts = t("counts", [config.num_experts], "u32");
+    countUsage(evaluation, "usage", { index: kept, targets: tensors.targets, counts });
+  }
+  // Few tokens, and enough for products.
+  for (const length of [4, 64]) {
+    const decoding = new LayerContext(plan("decode"), config, weights, {
+      batch: 1,
+      length,
+      mode: "evaluate",
+    });
+    const dtype = decoding.operandType;
+    mlaDecode(decoding, "layers.0.attn", {
+      x: t("x", [length, config.d_model], dtype),
+      residual: t("residual", [length, config.d_model]),
+      cache: latentCache("layers.0.attn", config, { capacity: 300, dtype }),
+      position: t("position", [1], "u32"),
+    });
+  }
+  weights.destroy();
+  return plans;
+}
+
+/** Allocates the weights of the networks, which are recorded for other devices than this one. */
+const memory = await openGpu();
+
+const kernels: readonly RecordedKernel[] = DEVICE_PROFILES.flatMap((profile) =>
+  recordKernels(profile, (gpu) => [
+    ...Object.values(RECORDINGS).flatMap((record) => record(gpu)),
+    ...NETWORKS.flatMap(([options, precision]) => network(gpu, options, precision)),
+  ], { memory })
+);
+memory.close();
+
+/** Files that kernels include, by what the names of those kernels begin with. */
+const INCLUDED = new Map([
+  ["attention_blocks", "attention_forward_blocked"],
+  ["attention_tiles", "attention_forward_matrix"],
+  ["experts_entry", "segment_sum"],
+  ["gelu", "gemm_"],
+  ["gemm_epilogue", "gemm_"],
+  ["gemm_steps", "gemm_tiled"],
+  ["gemm_tile", "gemm_tiled"],
+  ["rows", "rmsnorm_"],
+]);
+
+/** Names of all shader files, without their folders. */
+const stems: string[] = [];
+const shaders = new URL("../../shaders/", import.meta.url);
+for (const group of Deno.readDirSync(shaders)) {
+  for (const { name } of Deno.readDirSync(new URL(`${group.name}/`, shaders))) {
+    stems.push(name.replace(/\.wgsl$/, ""));
+  }
+}
+
+for (const profile of DEVICE_PROFILES) {
+  const { name, runtime, capabilities } = profile;
+  Deno.test(`Every shader is part of a kernel for ${name} (${runtime})`, () => {
+    const names = kernels.filter((k) => k.profile === profile).map(({ name }) => name);
+    // What is for other kinds: processors that play GPU, real ones, those with subgroups or matrix units. Blocks need more workgroup memory than every
+    // device has.
+    const other = capabilities.software
+      ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles|keys|key_gradient|merge)$|^gemm_(reduce|steps|tile|vector)$|^latent_softmax$/
+      : capabilities === WEBGPU_DEFAULTS
+      ? /_direct$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles)$/
+      : capabilities.subgroup_matrix.length > 0
+      ? /_direct$|^sort_scatter$/
+      : /_direct$|_matrix$|^attention_tiles$|^sort_scatter$/;
+    const missing: string[] = [];
+    for (const stem of stems) {
+      const host = INCLUDED.get(stem);
+      const found = names.some((n) => n === stem || (host && n.startsWith(host)));
+      if (found === other.test(stem)) missing.push(stem);
+    }
+    assertEquals(missing, []);
+  });
+}
+
+Deno.test("Every kernel for Dawn compiles under tint, and keeps to WebGPU's defaults where it should", async () => {
+  const findings = await validateKernels(
+    kernels.filter(({ profile }) => profile.runtime === "dawn"),
+  );
+  assert(findings.length > 0);
+  assertEquals(findings.filter(({ messages }) => messages.length > 0), []);
+});
+
+Deno.test("Every kernel for Deno compiles under naga", async () => {
+  const gpu = await openGpu();
+  const { f16, subgroups } = gpu.capabilities;
+  const wrong: string[] = [];
+  let compiled = 0;
+  for (const { label, source, profile } of kernels) {
+    if (profile.runtime !== "deno") continue;
+    // An adapter without a feature has naga refuse it, whatever the text.
+    if ((profile.capabilities.f16 && !f16) || (profile.capabilities.subgroups && !subgroups)) {
+      continue;
+    }
+    compiled++;
+    gpu.device.pushErrorScope("validation");
+    gpu.device.createShaderModule({ label, code: source });
+    const error = await gpu.device.popErrorScope();
+    if (error) wrong.push(`${label}: ${error.message}`);
+  }
+  gpu.close();
+  assert(compiled > 0);
+  assertEquals(wrong, []);
+});

@@ -1,0 +1,235 @@
+/**
+ * How a model is trained: sizes of a step, the learning rate, the optimiser, precision, and how often things are
+ * looked at. Defaults are those of the paper and of its optimiser section.
+ *
+ * @module
+ */
+
+import { z } from "zod";
+import type { Choices } from "../gpu/question.ts";
+import { choicesSchema } from "./tuning.ts";
+
+/** Tokens of one micro-batch; what a plan's buffers are sized by. */
+const MAXIMUM_MICRO_BATCH_TOKENS = 2 ** 22;
+
+const learningRate = z.strictObject({
+  initial: z.number().min(0).max(10).default(1e-5).describe("rate of the first update"),
+  peak: z.number().min(0).max(10).default(1e-4).describe("rate after the warm-up"),
+  warmup_steps: z.int().min(0).max(1e7).default(1000).describe("updates of linear warm-up"),
+  schedule: z.enum(["constant", "cosine"]).default("constant").describe("what follows the warm-up"),
+  final_fraction: z.number().min(0).max(1).default(0.1)
+    .describe("share of the peak at which a cosine ends"),
+});
+
+const lossScale = z.strictObject({
+  initial: z.number().min(1).max(2 ** 40).default(65536).describe("loss scale at the start"),
+  growth_interval: z.int().min(1).max(1e7).default(2000)
+    .describe("finite steps after which the scale grows"),
+  growth_factor: z.number().gt(1).max(1024).default(2).describe("what the scale grows by"),
+  backoff_factor: z.number().gt(0).lt(1).default(0.5)
+    .describe("what the scale is multiplied by after a non-finite step"),
+  minimum: z.number().gt(0).max(2 ** 40).default(1).describe("the scale never falls below"),
+});
+
+const fields = z.strictObject({
+  sequence_length: z.int().min(1).max(131072).default(4096)
+    .describe("predictions in a sequence, L; a sequence supplies L + 1 tokens"),
+  micro_batch: z.int().min(1).max(65536).default(8).describe("sequences in a micro-batch, B"),
+  gradient_accumulation: z.int().min(1).max(65536).default(1)
+    .describe("micro-batches in an update"),
+  steps: z.int().min(1).max(1e8).optional().describe("updates; give this or tokens"),
+  tokens: z.int().min(1).max(1e13).optional()
+    .describe("training tokens, rounded up to whole updates; give this or steps"),
+  learning_rate: learningRate.prefault({}),
+  weight_decay: z.number().min(0).max(10).default(0.01).describe("decoupled weight decay"),
+  beta1: z.number().min(0).lt(1).default(0.9).describe("AdamW's decay of the first moment"),
+  beta2: z.number().min(0).lt(1).default(0.999).describe("AdamW's decay of the second moment"),
+  epsilon: z.number().gt(0).max(1).default(1e-8).describe("AdamW's epsilon"),
+  clip_norm: z.number().gt(0).max(1e9).default(1)
+    .describe("gradients are scaled down to this global norm"),
+  precision: z.enum(["f32", "mixed"]).default("f32")
+    .describe("mixed: f16 matrix operands, f32 master weights and accumulation"),
+  loss_scale: lossScale.prefault({}),
+  max_non_finite_steps: z.int().min(1).max(10000).default(20)
+    .describe("non-finite steps in a row after which training stops"),
+  evaluate_every: z.int().min(0).max(1e8).default(500)
+    .describe("updates between evaluations; 0 evaluates at the end only"),
+  evaluate_tokens: z.int().min(1).max(1e10).default(65536)
+    .describe("held-out tokens of an evaluation during training"),
+  checkpoint_every: z.int().min(1).max(1e8).default(500).describe("updates between checkpoints"),
+  keep_checkpoints: z.int().min(1).max(1000).default(2)
+    .describe("last checkpoints kept, 12 bytes a parameter each, besides the best models"),
+  best_of: z.enum(["evaluations", "checkpoints"]).default("evaluations")
+    .describe(
+      "where the best model is looked for: at each evaluation, or only where a checkpoint is written",
+    ),
+  log_every: z.int().min(1).max(1e8).default(10).describe("updates between rows of metrics"),
+  recompute: z.enum(["none", "experts", "full"]).default("none")
+    .describe("what the backward pass computes again rather than keeps"),
+  tuning: choicesSchema.optional()
+    .describe("ways of computing that were measured; the path of a file that tune wrote"),
+});
+
+/** The learning rate over updates. */
+export interface LearningRateSection {
+  /** Rate of the first update. */
+  readonly initial: number;
+  /** Rate after the warm-up. */
+  readonly peak: number;
+  /** Updates of linear warm-up. */
+  readonly warmup_steps: number;
+  /** What follows the warm-up. */
+  readonly schedule: "constant" | "cosine";
+  /** Share of the peak at which a cosine ends, 0 to 1. */
+  readonly final_fraction: number;
+}
+
+/** The dynamic loss scale of mixed precision. */
+export interface LossScaleSection {
+  /** Loss scale at the start. */
+  readonly initial: number;
+  /** Finite steps in a row after which the scale grows. */
+  readonly growth_interval: number;
+  /** What the scale is multiplied by when it grows. */
+  readonly growth_factor: number;
+  /** What the scale is multiplied by after a non-finite step. */
+  readonly backoff_factor: number;
+  /** The scale never falls below. */
+  readonly minimum: number;
+}
+
+/** The `train` section, validated. */
+export interface TrainSection {
+  /** Predictions in a sequence, L; a sequence supplies `L + 1` tokens. */
+  readonly sequence_length: number;
+  /** Sequences in a micro-batch, B. */
+  readonly micro_batch: number;
+  /** Micro-batches in an update. */
+  readonly gradient_accumulation: number;
+  /** Updates; absent when `tokens` is given. */
+  readonly steps?: number | undefined;
+  /** Training tokens, rounded up to whole updates; absent when `steps` is given. */
+  readonly tokens?: number | undefined;
+  /** The learning rate over updates. */
+  readonly learning_rate: LearningRateSection;
+  /** AdamW's decoupled weight decay. */
+  readonly weight_decay: number;
+  /** AdamW's decay of the first moment. */
+  readonly beta1: number;
+  /** AdamW's decay of the second moment. */
+  readonly beta2: number;
+  /** AdamW's epsilon. */
+  readonly epsilon: number;
+  /** Gradients are scaled down to this global norm. */
+  readonly clip_norm: number;
+  /** `mixed`: f16 matrix operands, f32 master weights and accumulation. */
+  readonly precision: "f32" | "mixed";
+  /** The dynamic loss scale of mixed precision. */
+  readonly loss_scale: LossScaleSection;
+  /** Non-finite steps in a row after which training stops. */
+  readonly max_non_finite_steps: number;
+  /** Updates between evaluations; 0 evaluates at the end only. */
+  readonly evaluate_every: number;
+  /** Held-out tokens of an evaluation during training. */
+  readonly evaluate_tokens: number;
+  /** Updates between checkpoints. */
+  readonly checkpoint_every: number;
+  /**
+   * Last checkpoints kept while training: where one is damaged, the one before takes its place. Each takes 12 bytes a stored
+   * parameter, and up to 4 more for the best model so far; while one is written it comes on top.
+   */
+  readonly keep_checkpoints: number;
+  /**
+   * Where the best model is looked for. While a loss falls, each evaluation writes one, 4 bytes a stored parameter; with
+   * `checkpoints` only those models compete that a checkpoint is written of anyway, the last one among them.
+   */
+  readonly best_of: "evaluations" | "checkpoints";
+  /** Updates between rows of metrics. */
+  readonly log_every: number;
+  /** What the backward pass computes again rather than keeps. */
+  readonly recompute: "none" | "experts" | "full";
+  /** Which of several ways products and attention are computed in, where it is not for the rules to say. */
+  readonly tuning?: Choices | undefined;
+}
+
+/**
+ * A Zod schema of the `train` section.
+ *
+ * @ignore Zod's own documentation describes it.
+ */
+export type TrainSchema = z.ZodType<TrainSection>;
+
+/**
+ * Schema of the `train` section. Defaults are the paper's values; the length of training has none.
+ *
+ * @example
+ * ```ts
+ * import { tokensPerStep, trainingSteps, trainSchema } from "./config.ts";
+ * const train = trainSchema.parse({ tokens: 100_000_000 });
+ * console.assert(tokensPerStep(train) === 32768);
+ * console.assert(trainingSteps(train) === 3052);
+ * ```
+ */
+export const trainSchema: TrainSchema = fields.superRefine((train, context) => {
+  const issue = (path: string[], message: string, input: unknown) =>
+    context.addIssue({ code: "custom", path, message, input });
+  if ((train.steps === undefined) === (train.tokens === undefined)) {
+    issue(
+      ["steps"],
+      train.steps === undefined
+        ? "missing; give steps (updates) or tokens (training tokens)"
+        : "given together with tokens; give one of them",
+      train.steps,
+    );
+    return;
+  }
+  const microBatchTokens = train.sequence_length * train.micro_batch;
+  if (microBatchTokens > MAXIMUM_MICRO_BATCH_TOKENS) {
+    issue(
+      ["micro_batch"],
+      `${train.micro_batch} sequences of ${train.sequence_length} are ${microBatchTokens} tokens at once; ` +
+        `at most ${MAXIMUM_MICRO_BATCH_TOKENS}: use gradient_accumulation`,
+      train.micro_batch,
+    );
+  }
+  const { initial, peak, warmup_steps } = train.learning_rate;
+  if (initial > peak) {
+    issue(
+      ["learning_rate", "initial"],
+      `${initial} is above the peak ${peak}; warm-up rises from the initial rate to the peak`,
+      initial,
+    );
+  }
+  const steps = trainingSteps(train);
+  if (warmup_steps > steps) {
+    issue(
+      ["learning_rate", "warmup_steps"],
+      `${warmup_steps} is more than the ${steps} updates of the training; at most ${steps}`,
+      warmup_steps,
+    );
+  }
+  if (train.loss_scale.minimum > train.loss_scale.initial) {
+    issue(
+      ["loss_scale", "minimum"],
+      `${train.loss_scale.minimum} is above the initial scale ${train.loss_scale.initial}`,
+      train.loss_scale.minimum,
+    );
+  }
+});
+
+/** Tokens that one update learns from, `B · L · accumulation`. */
+export function tokensPerStep(
+  train: Pick<TrainSection, "sequence_length" | "micro_batch" | "gradient_accumulation">,
+): number {
+  return train.sequence_length * train.micro_batch * train.gradient_accumulation;
+}
+
+/** Updates of the training: `steps`, or what `tokens` takes, rounded up. */
+export function trainingSteps(
+  train: Pick<
+    TrainSection,
+    "sequence_length" | "micro_batch" | "gradient_accumulation" | "steps" | "tokens"
+  >,
+): number {
+  return train.steps ?? Math.ceil((train.tokens ?? 0) / tokensPerStep(train));
+}

@@ -1,0 +1,406 @@
+/**
+ * Training and evaluating one model on one device: weights, plans, and what a step does.
+ *
+ * @module
+ */
+
+import type { ModelConfig } from "../config.ts";
+import type { Gpu } from "../gpu/device.ts";
+import { Arena, type MemoryLine } from "../gpu/memory.ts";
+import { buildPlans, type BuiltPlan, type BuiltPlans } from "../gpu/build.ts";
+import { Plan } from "../gpu/plan.ts";
+import { Tensor } from "../gpu/tensor.ts";
+import { download, upload } from "../gpu/transfer.ts";
+import {
+  batchTensors,
+  type EvaluationOptions,
+  type EvaluationResult,
+  Evaluator,
+} from "../inference/evaluator.ts";
+import { recordInitialWeights } from "../trunk/initial_weights.ts";
+import { LayerContext } from "../layer/context.ts";
+import { recordTraining } from "../trunk/network.ts";
+import { castInto } from "../ops/elementwise/cast.ts";
+import {
+  CONTROL_SIZE,
+  CONTROL_STATE,
+  METRICS_RING,
+  METRICS_WIDTH,
+  recordUpdate,
+} from "../ops/optimizer/optimizer.ts";
+import { weightSpecs } from "../trunk/parameters.ts";
+import type { TokenBatch, TokenSource } from "./sampler.ts";
+import { learningRate } from "./schedule.ts";
+import { trainingSteps, type TrainSection } from "./config.ts";
+import { Weights } from "../layer/weights.ts";
+
+/** One update, as the GPU saw it. */
+export interface StepRecord {
+  /** Number of the update, the first being 0. */
+  readonly step: number;
+  /** Mean cross-entropy of its tokens, nats. */
+  readonly loss: number;
+  /** Load-balance term, without a coefficient of 0 also 0. */
+  readonly balance: number;
+  /** Global norm of the gradient before clipping. */
+  readonly grad_norm: number;
+  /** Learning rate. */
+  readonly lr: number;
+  /** Loss scale that the gradient was computed with; 1 in f32. */
+  readonly loss_scale: number;
+  /** False when something was not finite and the update was skipped. */
+  readonly applied: boolean;
+  /** Skipped updates so far. */
+  readonly skipped: number;
+  /** Skipped updates since the last applied one. */
+  readonly skipped_in_row: number;
+}
+
+/** Options of {@linkcode Trainer.create}. */
+export interface TrainerOptions {
+  /** Sizes of the model. */
+  readonly config: ModelConfig;
+  /** How it is trained; sizes of the batch are allocated for. */
+  readonly train: TrainSection;
+  /** Chooses the initial weights. */
+  readonly seed: number;
+  /** Gives every activation memory of its own, to find errors in lifetimes. */
+  readonly isolate?: boolean;
+}
+
+/** Which numbers of a trainer a checkpoint holds. */
+export type StateKind = "value" | "m" | "v";
+
+/** Skipped updates so far, by the counters that {@linkcode Trainer.readControl} gives. */
+export function skippedUpdates(control: readonly number[]): number {
+  return control[3] ?? 0;
+}
+
+/** A model under training. */
+export class Trainer {
+  /** The device that it trains on. */
+  readonly gpu: Gpu;
+  /** Sizes of the model. */
+  readonly config: ModelConfig;
+  /** How it is trained. */
+  readonly train: TrainSection;
+  /** Values, gradients and moments on the device. */
+  readonly weights: Weights;
+  /** Updates of the whole run. */
+  readonly steps: number;
+  readonly #tensors: Record<"control" | "schedule" | "loss" | "metrics", Tensor>;
+  readonly #batch: Record<"tokens" | "targets" | "losses", Tensor>;
+  readonly #evaluator: Evaluator;
+  readonly #arenas: readonly Arena[];
+  #built: BuiltPlans | undefined;
+  /** Updates submitted, and updates whose records were read. */
+  #submitted = 0;
+  #read = 0;
+
+  private constructor(
+    gpu: Gpu,
+    options: Pick<TrainerOptions, "config" | "train"> & { readonly allocate?: boolean },
+  ) {
+    const { config, train, allocate = true } = options;
+    this.gpu = gpu;
+    this.config = config;
+    this.train = train;
+    this.steps = trainingSteps(train);
+    this.weights = new Weights(gpu, weightSpecs(config), {
+      train: true,
+      precision: train.precision,
+      allocate,
+    });
+    const state = (name: string, ...shape: number[]) =>
+      new Tensor(name, shape, { owner: "training state" });
+    this.#tensors = {
+      control: state("control", CONTROL_SIZE),
+      schedule: state("schedule", 4),
+      loss: state("loss", 4),
+      metrics: state("metrics", METRICS_RING, METRICS_WIDTH),
+    };
+    this.#batch = batchTensors(train.micro_batch * train.sequence_length);
+    // An arena each, for a dispatch may not read and write one buffer.
+    this.#arenas = [...Object.values(this.#tensors), ...Object.values(this.#batch)]
+      .map((tensor) => new Arena(gpu, tensor.name, [tensor]));
+    this.#evaluator = new Evaluator(gpu, {
+      config,
+      weights: this.weights,
+      batch: train.micro_batch,
+      length: train.sequence_length,
+      tensors: this.#batch,
+      tuning: train.tuning,
+    });
+  }
+
+  /** Allocates a model, initialises it from the seed, and makes its plans ready. */
+  static async create(gpu: Gpu, options: TrainerOptions): Promise<Trainer> {
+    const trainer = new Trainer(gpu, options);
+    await trainer.#initialize(options.seed);
+    trainer.#built = await buildPlans(gpu, trainer.#record(), {
+      isolate: options.isolate ?? false,
+    });
+    trainer.#evaluator.use(trainer.plan("evaluate"));
+    return trainer;
+  }
+
+  /**
+   * The plans of a training, recorded and not made ready: what is asked of the device, and what a step costs. They cannot be built, for the
+   * weights get no memory.
+   */
+  static record(gpu: Gpu, options: Pick<TrainerOptions, "config" | "train">): readonly Plan[] {
+    const trainer = new Trainer(gpu, { ...options, allocate: false });
+    try {
+      return trainer.#record();
+    } finally {
+      trainer.destroy();
+    }
+  }
+
+  /** Updates submitted so far: the number of the next one. */
+  get step(): number {
+    return this.#submitted;
+  }
+
+  /**
+   * Submits one update. Returns at once; its record comes with a later {@linkcode Trainer.records}, which must be called at least
+   * every {@linkcode METRICS_RING} updates.
+   *
+   * @param batches One batch of `micro_batch` sequences for each micro-batch of the update.
+   */
+  update(batches: readonly TokenBatch[]): void {
+    const { gpu, train } = this;
+    if (batches.length !== train.gradient_accumulation) {
+      throw new RangeError(
+        `An update takes ${train.gradient_accumulation} micro-batches, got ${batches.length}`,
+      );
+    }
+    if (this.#submitted - this.#read >= METRICS_RING) {
+      throw new RangeError(`Records of ${METRICS_RING} updates wait to be read`);
+    }
+    const lr = learningRate(this.#submitted, {
+      initial: train.learning_rate.initial,
+      peak: train.learning_rate.peak,
+      warmup: train.learning_rate.warmup_steps,
+      after: train.learning_rate.schedule,
+      final_fraction: train.learning_rate.final_fraction,
+      total: this.steps,
+    });
+    upload(gpu, this.#tensors.schedule, [lr, 0, 0, 0]);
+    batches.forEach((batch, i) => {
+      upload(gpu, this.#batch.tokens, batch.tokens);
+      upload(gpu, this.#batch.targets, batch.targets);
+      const last = i === batches.length - 1;
+      this.#run(i === 0 ? "first" : "next", ...(last ? ["update" as const] : []));
+    });
+    this.#submitted++;
+  }
+
+  /** Records of the updates submitted since the last call. Waits for them. */
+  async records(): Promise<StepRecord[]> {
+    // More updates may be submitted while this waits; their records come with the next call.
+    const end = this.#submitted;
+    const ring = await download(this.gpu, this.#tensors.metrics);
+    const records: StepRecord[] = [];
+    for (; this.#read < end; this.#read++) {
+      const at = (this.#read % METRICS_RING) * METRICS_WIDTH;
+      records.push({
+        step: this.#read,
+        loss: ring[at]!,
+        balance: ring[at + 1]!,
+        grad_norm: ring[at + 2]!,
+        lr: ring[at + 3]!,
+        loss_scale: ring[at + 4]!,
+        applied: ring[at + 5] === 1,
+        skipped: ring[at + 6]!,
+        skipped_in_row: ring[at + 7]!,
+      });
+    }
+    return records;
+  }
+
+  /** Cross-entropy of the first predictions of a split, with running statistics, and how experts were used. */
+  async evaluate(source: TokenSource, options: EvaluationOptions = {}): Promise<EvaluationResult> {
+    return await this.#evaluator.evaluate(source, options);
+  }
+
+  /** Cross-entropy of each prediction of one batch, nats, with running statistics; the model stays as it is. */
+  async losses(batch: TokenBatch): Promise<Float32Array> {
+    upload(this.gpu, this.#batch.tokens, batch.tokens);
+    upload(this.gpu, this.#batch.targets, batch.targets);
+    this.#run("evaluate");
+    return await download(this.gpu, this.#batch.losses) as Float32Array;
+  }
+
+  /** One tensor of the model's state, read back whole. */
+  readState(kind: StateKind, name: string): Promise<Float32Array> {
+    return this.#readWhole(this.#parts(kind, name));
+  }
+
+  /** A parameter's gradient in the last update, before clipping and times the loss scale. */
+  readGradient(name: string): Promise<Float32Array> {
+    return this.#readWhole(this.weights.gradient(name).parts);
+  }
+
+  async #readWhole(tensors: readonly Tensor[]): Promise<Float32Array> {
+    const parts = await Promise.all(tensors.map((t) => download(this.gpu, t)));
+    if (parts.length === 1) return parts[0] as Float32Array;
+    const whole = new Float32Array(parts.reduce((n, part) => n + part.length, 0));
+    let at = 0;
+    for (const part of parts) {
+      whole.set(part, at);
+      at += part.length;
+    }
+    return whole;
+  }
+
+  /** Replaces one tensor of the model's state. Call {@linkcode Trainer.resume} when all are written. */
+  writeState(kind: StateKind, name: string, values: Float32Array): void {
+    let at = 0;
+    for (const part of this.#parts(kind, name)) {
+      upload(this.gpu, part, values.subarray(at, at + part.size));
+      at += part.size;
+    }
+  }
+
+  /** Loss scale and counters, for a checkpoint. */
+  async readControl(): Promise<number[]> {
+    return [...await download(this.gpu, this.#tensors.control)].slice(0, CONTROL_STATE);
+  }
+
+  /** Continues at update `step` with the loss scale and the counters of a checkpoint. */
+  async resume(step: number, control: readonly number[]): Promise<void> {
+    if (control.length !== CONTROL_STATE) {
+      throw new RangeError(`Expected ${CONTROL_STATE} control numbers, got ${control.length}`);
+    }
+    const values = new Float32Array(CONTROL_SIZE);
+    values.set(control);
+    upload(this.gpu, this.#tensors.control, values);
+    this.#submitted = step;
+    this.#read = step;
+    await this.#syncOperands();
+  }
+
+  /** Bytes on the device by owner, what they come to, and what the activations were at their peak. */
+  get memory(): {
+    total: number;
+    lines: readonly MemoryLine[];
+    activations: readonly MemoryLine[];
+  } {
+    const pool = this.#built!.pool;
+    const lines = [
+      ...this.weights.memory,
+      { owner: "activations", bytes: pool.bytes },
+      {
+        owner: "batch and state",
+        bytes: this.#arenas.reduce((n, arena) => n + arena.bytes, this.#evaluator.bytes),
+      },
+    ];
+    return {
+      total: lines.reduce((n, line) => n + line.bytes, 0),
+      lines,
+      activations: pool.peak,
+    };
+  }
+
+  /** The plans by name: for the profiler and for counts of operations. */
+  plan(name: PlanName): BuiltPlan {
+    const plan = this.#built!.plans.find((built) => built.plan.label === name);
+    if (!plan) throw new RangeError(`There is no plan ${name}`);
+    return plan;
+  }
+
+  /** Questions that the tuning answers and this training does not ask: it was measured for another, or on another device. */
+  get unusedChoices(): readonly string[] {
+    const asked = new Set(
+      this.#built!.plans.flatMap(({ plan }) => plan.questions.map(({ question }) => question.id)),
+    );
+    return Object.keys(this.train.tuning ?? {}).filter((id) => !asked.has(id));
+  }
+
+  /** Frees the device's memory. */
+  destroy(): void {
+    this.#built?.destroy();
+    this.weights.destroy();
+    this.#evaluator[Symbol.dispose]();
+    for (const arena of this.#arenas) arena.destroy();
+  }
+
+  #parts(kind: StateKind, name: string): readonly Tensor[] {
+    return kind === "value"
+      ? this.weights.value(name).parts
+      : this.weights.moments(name)[kind].parts;
+  }
+
+  #run(...names: PlanName[]): void {
+    this.gpu.check();
+    const encoder = this.gpu.device.createCommandEncoder({ label: names.join(", ") });
+    for (const name of names) this.plan(name).encode(encoder);
+    this.gpu.device.queue.submit([encoder.finish()]);
+  }
+
+  #record(): Plan[] {
+    const { gpu, config, train, weights } = this;
+    const sizes = { batch: train.micro_batch, length: train.sequence_length };
+    const tensors = { ...this.#tensors, ...this.#batch };
+    const training = (label: PlanName, first: boolean) => {
+      const plan = new Plan(gpu, label, { tuning: train.tuning });
+      const context = new LayerContext(plan, config, weights, {
+        ...sizes,
+        mode: "train",
+        accumulate: !first,
+        microBatches: train.gradient_accumulation,
+      });
+      recordTraining(context, tensors, { first, recompute: train.recompute });
+      return plan;
+    };
+    const plans = [training("first", true)];
+    if (train.gradient_accumulation > 1) plans.push(training("next", false));
+    const update = new Plan(gpu, "update" satisfies PlanName);
+    recordUpdate(update, weights.groups, this.#tensors, {
+      beta1: train.beta1,
+      beta2: train.beta2,
+      epsilon: train.epsilon,
+      weight_decay: train.weight_decay,
+      clip_norm: train.clip_norm,
+      ...(train.precision === "mixed" ? { loss_scale: train.loss_scale } : {}),
+    });
+    return [...plans, update, this.#evaluator.plan];
+  }
+
+  async #initialize(seed: number): Promise<void> {
+    const { gpu, config, weights } = this;
+    const plan = new Plan(gpu, "initialize");
+    recordInitialWeights(plan, weights, { config, seed });
+    await once(gpu, plan);
+    const control = new Float32Array(CONTROL_SIZE);
+    control[0] = this.train.precision === "mixed" ? this.train.loss_scale.initial : 1;
+    upload(gpu, this.#tensors.control, control);
+    await this.#syncOperands();
+  }
+
+  /** Makes the f16 copies of the weights, which the optimiser keeps up from then on. */
+  async #syncOperands(): Promise<void> {
+    const plan = new Plan(this.gpu, "operands");
+    for (const { chunks } of this.weights.groups) {
+      for (const { value, operand } of chunks) {
+        if (operand) castInto(plan, "operands", { from: value, to: operand });
+      }
+    }
+    if (plan.steps.length > 0) await once(this.gpu, plan);
+  }
+}
+
+/**
+ * Plans of a trainer: the first micro-batch of an update, one that adds to its gradient, the optimiser's update, and the forward pass of an
+ * evaluation.
+ */
+export type PlanName = "first" | "next" | "update" | "evaluate";
+
+/** Runs a plan a single time and frees it. */
+async function once(gpu: Gpu, plan: Plan): Promise<void> {
+  const built = await buildPlans(gpu, [plan]);
+  built.plans[0]!.run();
+  await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
+  built.destroy();
+}

@@ -1,0 +1,288 @@
+import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
+import type { ModelConfig } from "../config.ts";
+import { WEBGPU_DEFAULTS } from "../gpu/capabilities.ts";
+import type { Gpu } from "../gpu/device.ts";
+import { openTestGpu } from "../gpu/testing.ts";
+import { parameterSpecs } from "../trunk/parameters.ts";
+import {
+  assertSameBits,
+  assertTrainsLikeReference,
+  batchesOf,
+  makeTrainer,
+  readAll,
+  readGradients,
+  referenceOf,
+  type TinyOptions,
+  tinyTrain,
+  tokenSource,
+} from "./trainer_testing.ts";
+import { Trainer } from "./trainer.ts";
+
+/** Runs a test with a trainer, and frees it. */
+async function withTrainer<T>(
+  gpu: Gpu,
+  options: TinyOptions,
+  work: (trainer: Trainer) => T | Promise<T>,
+): Promise<T> {
+  const trainer = await makeTrainer(gpu, options);
+  try {
+    return await work(trainer);
+  } finally {
+    trainer.destroy();
+  }
+}
+
+/** Every number after training to the end. */
+const trained = (gpu: Gpu, options: TinyOptions) =>
+  withTrainer(gpu, options, async (trainer) => {
+    while (trainer.step < trainer.steps) trainer.update(batchesOf(trainer, trainer.step));
+    return await readAll(trainer);
+  });
+
+const MODELS: readonly [string, TinyOptions][] = [
+  ["static experts with a load-balance term", {
+    config: { execution: "materialized", load_balance_coef: 0.1 },
+  }],
+  ["context-aware experts, fused", { config: { execution: "fused", d_context: 4 } }],
+  ["naive experts without batch norm, balanced", {
+    config: { execution: "naive", router_batch_norm: false, load_balance_coef: 0.1 },
+  }],
+  ["a dense model", { config: { kind: "dense" } }],
+  ["two micro-batches an update", {
+    config: { load_balance_coef: 0.1 },
+    train: { gradient_accumulation: 2 },
+  }],
+];
+
+for (const [name, options] of MODELS) {
+  Deno.test(`Trainer trains like the reference: ${name}`, async () => {
+    await withTrainer(await openTestGpu(), options, assertTrainsLikeReference);
+  });
+}
+
+Deno.test("Trainer trains like the reference on lesser devices", async (t) => {
+  await t.step("WebGPU's default limits and features", async () => {
+    await withTrainer(
+      await openTestGpu(WEBGPU_DEFAULTS),
+      { config: { d_context: 4 } },
+      assertTrainsLikeReference,
+    );
+  });
+  await t.step("tables in parts, logits in chunks", async () => {
+    const gpu = await openTestGpu({ max_binding_bytes: 8192 });
+    // 102 rows of the embedding would fit a binding: a table's parts are multiples of four.
+    const config = { vocab_size: 262, num_experts: 289, d_latent: 12 };
+    await withTrainer(gpu, { config }, async (trainer) => {
+      assert(trainer.weights.value("embed.weight").parts.length > 2);
+      assert(trainer.weights.value("layers.1.ffn.z").parts.length > 1);
+      await assertTrainsLikeReference(trainer);
+    });
+  });
+});
+
+Deno.test("Trainer gives the same bits in every run, with memory that is not shared, and recomputing", async () => {
+  const gpu = await openTestGpu();
+  const options = { config: { load_balance_coef: 0.1, d_context: 4 } };
+  const first = await trained(gpu, options);
+  assertSameBits(await trained(gpu, options), first);
+  assertSameBits(await trained(gpu, { ...options, isolate: true }), first);
+  for (const recompute of ["experts", "full"]) {
+    assertSameBits(await trained(gpu, { ...options, train: { recompute } }), first);
+  }
+  const other = await trained(gpu, { ...options, seed: 6 });
+  assertNotEquals(other.get("value.embed.weight"), first.get("value.embed.weight"));
+});
+
+Deno.test("Two micro-batches are not one batch of their size", async () => {
+  const gpu = await openTestGpu();
+  const halves = await withTrainer(
+    gpu,
+    { train: { gradient_accumulation: 2 } },
+    async (trainer) => {
+      const batches = batchesOf(trainer, 0);
+      trainer.update(batches);
+      return { batches, gradient: await trainer.readGradient("layers.0.attn.w_o") };
+    },
+  );
+  const [a, b] = halves.batches;
+  await withTrainer(gpu, { train: { micro_batch: 4 } }, async (trainer) => {
+    trainer.update([{
+      tokens: Uint32Array.from([...a!.tokens, ...b!.tokens]),
+      targets: Uint32Array.from([...a!.targets, ...b!.targets]),
+    }]);
+    // Batch norm sees other tokens, so this is more than rounding.
+    assertNotEquals(await trainer.readGradient("layers.0.attn.w_o"), halves.gradient);
+  });
+});
+
+/** Gradients of the first update, by parameter. */
+const firstGradients = (gpu: Gpu, config: Partial<ModelConfig>, precision: "f32" | "mixed") =>
+  withTrainer(gpu, {
+    config,
+    train: { precision, loss_scale: { initial: 1024 } },
+  }, async (trainer) => {
+    trainer.update(batchesOf(trainer, 0));
+    const gradients = await readGradients(trainer);
+    for (const { name, held } of parameterSpecs(trainer.config)) if (held) gradients.delete(name);
+    const [record] = await trainer.records();
+    assertEquals(record?.loss_scale, precision === "mixed" ? 1024 : 1);
+    return { gradients, record: record! };
+  });
+
+Deno.test("Mixed precision keeps the direction of every gradient, f16 native and packed", async (t) => {
+  for (const config of [{ d_context: 4 }, { kind: "dense" }] satisfies Partial<ModelConfig>[]) {
+    const exact = await firstGradients(await openTestGpu(), config, "f32");
+    const rounded: Map<string, Float32Array>[] = [];
+    for (const f16 of [true, false]) {
+      await t.step(`${JSON.stringify(config)}, f16 ${f16}`, async () => {
+        const gpu = await openTestGpu(f16 ? undefined : { f16 });
+        const mixed = await firstGradients(gpu, config, "mixed");
+        rounded.push(mixed.gradients);
+        assert(Math.abs(mixed.record.loss / exact.record.loss - 1) < 1e-3);
+        assert(Math.abs(mixed.record.grad_norm / exact.record.grad_norm - 1) < 1e-2);
+        for (const [name, a] of exact.gradients) {
+          const b = mixed.gradients.get(name)!;
+          let [ab, aa, bb] = [0, 0, 0];
+          a.forEach((x, i) => {
+            ab += x * b[i]!;
+            aa += x * x;
+            bb += b[i]! * b[i]!;
+          });
+          const cosine = ab / Math.sqrt(aa * bb);
+          assert(cosine >= 0.999, `${name}: cosine ${cosine}`);
+          assert(
+            Math.abs(Math.sqrt(bb / aa) / 1024 - 1) < 0.02,
+            `${name} is not 1024 times as long`,
+          );
+        }
+      });
+    }
+  }
+});
+
+Deno.test("Mixed precision trains on and keeps its f16 weights up to date", async () => {
+  const gpu = await openTestGpu();
+  const options = { train: { precision: "mixed", steps: 4, loss_scale: { initial: 256 } } };
+  await withTrainer(gpu, options, async (trainer) => {
+    const batch = batchesOf(trainer, 0);
+    for (let step = 0; step < 4; step++) trainer.update(batch);
+    const records = await trainer.records();
+    assert(records.every(({ applied }) => applied));
+    assert(records[3]!.loss < records[0]!.loss - 0.01, "the loss falls on one batch");
+    const losses = await trainer.losses(batch[0]!);
+    const mean = losses.reduce((a, b) => a + b, 0) / losses.length;
+    const reference = (await referenceOf(trainer)).evaluate({ ...batch[0]!, length: 13 });
+    assert(Math.abs(mean / reference.crossEntropy - 1) < 2e-3, "the operands follow the weights");
+  });
+});
+
+Deno.test("Trainer skips updates that are not finite, and says so", async () => {
+  const gpu = await openTestGpu();
+  const options = { train: { precision: "mixed", steps: 8, loss_scale: { initial: 512 } } };
+  await withTrainer(gpu, options, async (trainer) => {
+    // Ahead of everything, so that all activations are not numbers.
+    const name = "layers.0.attn_norm.weight";
+    const good = await trainer.readState("value", name);
+    trainer.writeState("value", name, good.with(3, NaN));
+    const before = await readAll(trainer);
+    for (const step of [0, 1]) trainer.update(batchesOf(trainer, step));
+    // Running statistics too: NaN in them would be there for good.
+    assertSameBits(await readAll(trainer), before);
+    trainer.writeState("value", name, good);
+    trainer.update(batchesOf(trainer, 2));
+    const records = await trainer.records();
+    assertEquals(records.map(({ applied }) => applied), [false, false, true]);
+    assertEquals(records.map(({ loss_scale }) => loss_scale), [512, 256, 128]);
+    assertEquals(records.map(({ skipped }) => skipped), [1, 2, 2]);
+    assertEquals(records.map(({ skipped_in_row }) => skipped_in_row), [1, 2, 0]);
+  });
+});
+
+Deno.test("Trainer.evaluate() measures what the reference does, whatever the batch leaves over", async () => {
+  await withTrainer(await openTestGpu(), {}, async (trainer) => {
+    const source = tokenSource(60, trainer.config.vocab_size, 9);
+    const result = await trainer.evaluate(source);
+    assertEquals(result.tokens, 59);
+    const reference = await referenceOf(trainer);
+    let nats = 0;
+    const counts = new Uint32Array(trainer.config.num_experts);
+    const norms: number[] = [];
+    // Sequences of 13, then the 7 predictions that are left: the rows after them do not matter.
+    for (let at = 0; at < 59; at += 13) {
+      const count = Math.min(13, 59 - at);
+      const row = source.read(at, count + 1);
+      const losses = reference.evaluate({
+        tokens: row.slice(0, count),
+        targets: row.slice(1),
+        length: count,
+      });
+      nats += losses.crossEntropy * count;
+      const { index, query } = losses.routings.get(1)!;
+      for (const expert of index) counts[expert]! += 1;
+      // Of the first batch, two sequences.
+      const width = trainer.config.d_query;
+      for (let i = 0; at < 26 && i < query.data.length; i += width) {
+        norms.push(Math.hypot(...query.data.subarray(i, i + width)));
+      }
+    }
+    assert(Math.abs(result.total_nats / nats - 1) < 1e-5);
+    assert(Math.abs(result.perplexity - Math.exp(nats / 59)) < 1e-2);
+    assertEquals(result.usage.map(({ layer }) => layer), [1]);
+    const [usage] = result.usage;
+    assertEquals(usage!.counts, counts);
+    const mean = norms.reduce((a, b) => a + b) / norms.length;
+    const variance = norms.reduce((sum, n) => sum + (n - mean) ** 2, 0) / norms.length;
+    assert(Math.abs(usage!.query_norm_mean / mean - 1) < 1e-5);
+    assert(Math.abs(usage!.query_norm_std / Math.sqrt(variance) - 1) < 1e-4);
+    assertEquals(await trainer.evaluate(source), result);
+    const part = await trainer.evaluate(source, { tokens: 20 });
+    assertEquals(part.tokens, 20);
+    assertEquals(part.usage[0]!.counts.reduce((a, b) => a + b), 20 * 2 * 3);
+  });
+});
+
+Deno.test("Trainer starts from weights that depend on the seed and the names alone", async () => {
+  const gpu = await openTestGpu();
+  const start = (options: TinyOptions) => withTrainer(gpu, options, readAll);
+  const f32 = await start({});
+  const mixed = await start({ train: { precision: "mixed", micro_batch: 1 } });
+  assertSameBits(mixed, f32);
+  assertEquals(f32.get("value.final_norm.weight"), new Float32Array(20).fill(1));
+  assertEquals(f32.get("value.layers.1.ffn.router.bn.var"), new Float32Array(32).fill(1));
+  assert(f32.get("m.embed.weight")!.every((m) => m === 0));
+});
+
+Deno.test("Trainer accounts for its memory", async () => {
+  const gpu = await openTestGpu();
+  const memory = (options: TinyOptions) => withTrainer(gpu, options, ({ memory }) => memory);
+  const shared = await memory({});
+  const isolated = await memory({ isolate: true });
+  const mixed = await memory({ train: { precision: "mixed" } });
+  const bytes = (lines: typeof shared, owner: string) =>
+    lines.lines.find((line) => line.owner === owner)?.bytes ?? 0;
+  assertEquals(shared.total, shared.lines.reduce((n, line) => n + line.bytes, 0));
+  assertEquals(bytes(shared, "moments"), 2 * bytes(shared, "weights"));
+  assertEquals(bytes(mixed, "f16 weights"), bytes(mixed, "weights") / 2);
+  assert(bytes(shared, "activations") < bytes(isolated, "activations") / 2);
+});
+
+Deno.test("Trainer names what it is given wrongly", async () => {
+  await withTrainer(await openTestGpu(), {}, async (trainer) => {
+    assertThrows(() => trainer.update([]), RangeError, "takes 1 micro-batches, got 0");
+    const [batch] = batchesOf(trainer, 0);
+    assertThrows(
+      () => trainer.update([{ ...batch!, tokens: new Uint32Array(5) }]),
+      RangeError,
+      "tokens has 26 elements",
+    );
+    await assertRejects(
+      () => trainer.evaluate(tokenSource(1, 61)),
+      RangeError,
+      "no token to predict",
+    );
+    await assertRejects(() => trainer.resume(1, [1, 2]), RangeError, "Expected 6 control numbers");
+    assertThrows(() => trainer.weights.value("nothing"), RangeError, "no value named nothing");
+    assertThrows(() => trainer.plan("next"), RangeError, "no plan next");
+  });
+  assertEquals(tinyTrain().steps, 3);
+});

@@ -1,0 +1,193 @@
+/**
+ * What tests of training share: a tiny model, its data, and the same model in float64.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import { type ModelConfig, modelSchema } from "../config.ts";
+import type { Gpu } from "../gpu/device.ts";
+import { noise, relativeError } from "../ops/testing.ts";
+import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
+import { ReferenceModel } from "../reference/model.ts";
+import type { TokenBatch, TokenSource } from "./sampler.ts";
+import { trainSchema, type TrainSection } from "./config.ts";
+import { type StateKind, Trainer, type TrainerOptions } from "./trainer.ts";
+
+/** A model with every kind of layer, at sizes as odd as kernels allow. */
+export function tinyConfig(options: Partial<ModelConfig> = {}): ModelConfig {
+  const { vocab_size = 61, ...section } = options;
+  return {
+    ...modelSchema.parse({
+      d_model: 20,
+      num_layers: 2,
+      num_dense_layers: 1,
+      d_ffn: 28,
+      num_heads: 2,
+      q_lora_rank: 12,
+      kv_lora_rank: 8,
+      d_nope: 8,
+      d_rope: 8,
+      d_v: 12,
+      num_experts: 49,
+      routing_heads: 2,
+      top_k: 3,
+      d_query: 16,
+      d_latent: 8,
+      d_hidden: 12,
+      ...section,
+    }),
+    vocab_size,
+  };
+}
+
+/** How it is trained: 2 sequences of 13 tokens, with a rate at which three updates change it visibly. */
+export function tinyTrain(options: Record<string, unknown> = {}): TrainSection {
+  return trainSchema.parse({
+    sequence_length: 13,
+    micro_batch: 2,
+    ...(options["tokens"] === undefined && { steps: 3 }),
+    learning_rate: { initial: 2e-3, peak: 4e-3, warmup_steps: 2, schedule: "cosine" },
+    weight_decay: 0.1,
+    evaluate_tokens: 40,
+    ...options,
+  });
+}
+
+/** Options of {@linkcode makeTrainer}. */
+export interface TinyOptions extends Partial<Omit<TrainerOptions, "config" | "train">> {
+  readonly config?: Partial<ModelConfig>;
+  readonly train?: Record<string, unknown>;
+}
+
+/** A trainer of the tiny model. Free it with `destroy()`. */
+export async function makeTrainer(gpu: Gpu, options: TinyOptions = {}): Promise<Trainer> {
+  const { config, train, seed = 5, ...rest } = options;
+  return await Trainer.create(gpu, {
+    config: tinyConfig(config),
+    train: tinyTrain(train),
+    seed,
+    ...rest,
+  });
+}
+
+/** Random tokens; the same for the same seed. */
+export function tokenSource(length: number, vocabulary: number, seed = 1): TokenSource {
+  const all = Uint32Array.from(
+    noise(length, seed),
+    (v) => Math.floor((v + 1) / 2 * vocabulary),
+  );
+  return { length, read: (offset, count) => all.slice(offset, offset + count) };
+}
+
+/** The micro-batches of update `step`. */
+export function batchesOf(trainer: Trainer, step: number): TokenBatch[] {
+  const { gradient_accumulation, micro_batch, sequence_length } = trainer.train;
+  const size = micro_batch * sequence_length;
+  return Array.from({ length: gradient_accumulation }, (_, i) => {
+    const seed = 100 + step * gradient_accumulation + i;
+    const row = tokenSource(size + 1, trainer.config.vocab_size, seed).read(0, size + 1);
+    return { tokens: row.slice(0, size), targets: row.slice(1) };
+  });
+}
+
+/** Reads tensors at once, for each read on its own waits for the device. */
+export async function readMany(
+  names: readonly string[],
+  read: (name: string) => Promise<Float32Array>,
+): Promise<Map<string, Float32Array>> {
+  return new Map(
+    await Promise.all(names.map(async (name) => [name, await read(name)] as const)),
+  );
+}
+
+/** Names of a trainer's parameters and running statistics. */
+function valueNames({ config }: Trainer): string[] {
+  return [...parameterSpecs(config), ...statisticSpecs(config)].map(({ name }) => name);
+}
+
+/** Every number of a trainer's state, by `kind.name`. */
+export function readAll(trainer: Trainer): Promise<Map<string, Float32Array>> {
+  const moments = parameterSpecs(trainer.config).flatMap(({ name }) => [`m.${name}`, `v.${name}`]);
+  const keys = [...valueNames(trainer).map((name) => `value.${name}`), ...moments];
+  return readMany(keys, (key) => {
+    const dot = key.indexOf(".");
+    return trainer.readState(key.slice(0, dot) as StateKind, key.slice(dot + 1));
+  });
+}
+
+/** Gradients of the last update, by parameter. */
+export function readGradients(trainer: Trainer): Promise<Map<string, Float32Array>> {
+  const names = parameterSpecs(trainer.config).map(({ name }) => name);
+  return readMany(names, (name) => trainer.readGradient(name));
+}
+
+/** Asserts that two states are the same bits, naming the first tensor that differs. */
+export function assertSameBits(
+  actual: ReadonlyMap<string, Float32Array>,
+  expected: ReadonlyMap<string, Float32Array>,
+): void {
+  assertEquals([...actual.keys()], [...expected.keys()]);
+  for (const [name, values] of expected) {
+    const a = new Uint32Array(actual.get(name)!.slice().buffer);
+    const b = new Uint32Array(values.slice().buffer);
+    assertEquals(a.findIndex((bits, i) => bits !== b[i]), -1, `${name} differs`);
+  }
+}
+
+/** The float64 model that has a trainer's present weights. */
+export async function referenceOf(trainer: Trainer): Promise<ReferenceModel> {
+  const { config, train } = trainer;
+  const values = await readMany(valueNames(trainer), (name) => trainer.readState("value", name));
+  const tensors = new Map(
+    Array.from(values, ([name, value]) => [name, Float64Array.from(value)]),
+  );
+  const { beta1, beta2, epsilon, weight_decay: weightDecay } = train;
+  return new ReferenceModel(config, tensors, { adamW: { beta1, beta2, epsilon, weightDecay } });
+}
+
+/** Trains a fresh trainer and the reference side by side to the end, and asserts that they agree all along. */
+export async function assertTrainsLikeReference(trainer: Trainer): Promise<void> {
+  const { config, train } = trainer;
+  const reference = await referenceOf(trainer);
+  for (let step = 0; step < trainer.steps; step++) {
+    const batches = batchesOf(trainer, step);
+    trainer.update(batches);
+    const [record] = await trainer.records();
+    assert(record?.applied);
+    const expected = reference.trainStep(
+      batches.map((batch) => ({ ...batch, length: train.sequence_length })),
+      { learningRate: record.lr, clip: train.clip_norm },
+    );
+    const near = (a: number, b: number, what: string) =>
+      assert(Math.abs(a - b) <= 1e-4 * Math.abs(b), `${what} of update ${step}: ${a}, not ${b}`);
+    near(record.loss, expected.crossEntropy, "Loss");
+    near(record.loss + record.balance, expected.total, "Total");
+    near(record.grad_norm, expected.gradientNorm, "Norm");
+    const gradients = await readGradients(trainer);
+    for (const { name, held } of parameterSpecs(config)) {
+      const gradient = gradients.get(name)!;
+      if (held) assert(gradient.every((g) => g === 0), `${name} is held`);
+      else {
+        const error = relativeError(gradient, expected.gradients.get(name)!);
+        assert(error <= 1e-3, `Gradient of ${name} in update ${step} is off by ${error}`);
+      }
+    }
+  }
+  const after = await readAll(trainer);
+  for (const [name, values] of [...reference.parameters, ...reference.statistics]) {
+    const actual = after.get(`value.${name}`)!;
+    const differences = values.map((v, i) => Math.abs(v - actual[i]!));
+    const mean = differences.reduce((a, b) => a + b, 0) / differences.length;
+    const largest = differences.reduce((a, b) => Math.max(a, b), 0);
+    assert(
+      largest <= (name.endsWith("bn.mean") ? 1e-3 : 3e-4) && mean <= 1e-5,
+      `${name} ends off by ${largest}, ${mean} in the mean`,
+    );
+  }
+  const batch = batchesOf(trainer, 0)[0]!;
+  const losses = await trainer.losses(batch);
+  const evaluated = reference.evaluate({ ...batch, length: train.sequence_length }).crossEntropy;
+  const mean = losses.reduce((a, b) => a + b, 0) / losses.length;
+  assert(Math.abs(mean - evaluated) <= 1e-4 * evaluated, `Evaluation: ${mean}, not ${evaluated}`);
+}

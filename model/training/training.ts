@@ -1,0 +1,299 @@
+/**
+ * A training run: data in, checkpoints and numbers out, from wherever an earlier attempt stopped.
+ *
+ * @module
+ */
+
+import {
+  type BestModel,
+  bestModelPath,
+  checkpointPath,
+  listCheckpoints,
+  loadCheckpoint,
+  pruneCheckpoints,
+  removeCheckpoint,
+  saveBestModel,
+  saveCheckpoint,
+  verifyCheckpoint,
+} from "../checkpoint/checkpoint.ts";
+import { bitsPerByte } from "../inference/evaluator.ts";
+import { batchesOfUpdate, Sampler, type TokenSource } from "./sampler.ts";
+import { tokensPerStep } from "./config.ts";
+import { skippedUpdates, type StepRecord, type Trainer } from "./trainer.ts";
+import { usageStatistics } from "../inference/usage_statistics.ts";
+
+/** What a run reads. */
+export interface TrainingData {
+  /** What is learned from. */
+  readonly train: TokenSource;
+  /** What evaluations during training score. */
+  readonly validation: TokenSource;
+  /** UTF-8 bytes that a token stands for; 0 for the one between documents. */
+  byteLength(token: number): number;
+}
+
+/** What a run tells while it goes on. Steps are counted in updates done. */
+export interface TrainingHooks {
+  /** A resumed run repeats the steps after `step`: rows beyond it are void. */
+  rewind(step: number): void;
+  /** Numbers that follow from configuration and adapter. */
+  write(step: number, values: Readonly<Record<string, number>>): void;
+  /** Numbers that a clock or an allocator said. */
+  measure(step: number, values: Readonly<Record<string, number>>): void;
+  /** Called before each checkpoint: what was written so far must survive with it. */
+  flush(): void;
+  /** How far it is, with a remark such as the latest loss. */
+  progress(step: number, remark: string): void;
+  /** Something worth knowing. */
+  info(message: string): void;
+  /** Something that may be wrong. */
+  warn(message: string): void;
+}
+
+/** Options of {@linkcode runTraining}. */
+export interface TrainingOptions {
+  /** What it learns from, and what it is measured on. */
+  readonly data: TrainingData;
+  /** Chooses the order of the data. */
+  readonly seed: number;
+  /** Holds checkpoints; found again by a later attempt. */
+  readonly folder: string;
+  /** Told what happens. */
+  readonly hooks: TrainingHooks;
+  /** When aborted, the run writes a checkpoint at the next safe place and throws. */
+  readonly signal?: AbortSignal;
+}
+
+/** How a run ended. */
+export interface TrainingResult {
+  /** Updates done. */
+  readonly step: number;
+  /** The last evaluation: update, held-out nats a token, and bits per byte of UTF-8. */
+  readonly last: { readonly step: number; readonly nats: number; readonly bits_per_byte: number };
+  /** The evaluation with the lowest loss, among those that `train.best_of` admits. */
+  readonly best: { readonly step: number; readonly nats: number };
+  /** Skipped updates. */
+  readonly skipped: number;
+  /** Folder of the last checkpoint. */
+  readonly lastPath: string;
+  /** File of the best model. */
+  readonly bestPath: string;
+}
+
+/** Training stopped because update after update was not finite. */
+export class DivergedError extends Error {
+  /** Name of the class, as printed. */
+  override name = "DivergedError";
+}
+
+/** Updates between two looks at the device, when nothing else asks for one. */
+const LOOK_EVERY = 32;
+
+/**
+ * Trains to the end, from the last checkpoint in `folder` that is whole, if there is one. A damaged one is warned of and removed.
+ *
+ * The order of the data depends on the seed and the position only, and a checkpoint holds everything else that a step reads, so
+ * a run that was killed ends in the bits of one that was not.
+ *
+ * @throws {DivergedError} When `max_non_finite_steps` updates in a row were not finite.
+ */
+export async function runTraining(
+  trainer: Trainer,
+  options: TrainingOptions,
+): Promise<TrainingResult> {
+  return await new Run(trainer, options).run();
+}
+
+class Run {
+  readonly #trainer: Trainer;
+  readonly #options: TrainingOptions;
+  readonly #sampler: Sampler;
+  #best: BestModel | null = null;
+  #last: TrainingResult["last"] | undefined;
+  #skipped = 0;
+  /** Updates that the last checkpoint holds. */
+  #saved = 0;
+  #mark = performance.now();
+  #markStep = 0;
+
+  constructor(trainer: Trainer, options: TrainingOptions) {
+    this.#trainer = trainer;
+    this.#options = options;
+    this.#sampler = new Sampler(options.data.train, {
+      length: trainer.train.sequence_length,
+      seed: options.seed,
+    });
+  }
+
+  async run(): Promise<TrainingResult> {
+    const { signal, folder, hooks } = this.#options;
+    const { train, steps } = this.#trainer;
+    await Deno.mkdir(folder, { recursive: true });
+    await this.#resume();
+    this.#markStep = this.#trainer.step;
+    this.#mark = performance.now();
+    while (this.#trainer.step < steps) {
+      if (signal?.aborted) await this.#stop(signal);
+      this.#trainer.update(batchesOfUpdate(this.#sampler, this.#trainer.step, train));
+      const step = this.#trainer.step;
+      const end = step === steps;
+      const evaluate = end || (train.evaluate_every > 0 && step % train.evaluate_every === 0);
+      const save = end || step % train.checkpoint_every === 0;
+      if (evaluate || save || step % Math.min(train.log_every, LOOK_EVERY) === 0) {
+        await this.#look();
+      }
+      if (evaluate) await this.#evaluate({ compete: save || train.best_of === "evaluations" });
+      if (save) await this.#save();
+    }
+    hooks.flush();
+    // A run that was resumed after its last update evaluated before it saved.
+    const last = this.#last ?? await this.#evaluate({ compete: true });
+    const { step, nats } = this.#best!;
+    return {
+      step: this.#trainer.step,
+      last,
+      best: { step, nats },
+      skipped: this.#skipped,
+      lastPath: checkpointPath(folder, steps),
+      bestPath: bestModelPath(folder, step),
+    };
+  }
+
+  /** Keeps what was done since the last checkpoint, and leaves. */
+  async #stop(signal: AbortSignal): Promise<void> {
+    const { step } = this.#trainer;
+    if (step > this.#saved) {
+      await this.#look();
+      await this.#save();
+      this.#options.hooks.info(`saved after update ${step} of ${this.#trainer.steps}`);
+    }
+    signal.throwIfAborted();
+  }
+
+  async #resume(): Promise<void> {
+    const { hooks } = this.#options;
+    const checkpoint = await this.#lastWhole();
+    if (!checkpoint) {
+      hooks.rewind(0);
+      return;
+    }
+    const state = await loadCheckpoint(checkpoint, this.#trainer);
+    this.#best = state.best;
+    this.#skipped = skippedUpdates(state.control);
+    this.#saved = state.step;
+    hooks.rewind(state.step);
+    hooks.info(`resumed after update ${state.step} of ${this.#trainer.steps}`);
+  }
+
+  /** The last checkpoint that is as it was written. What comes after it is removed: it would count as newer than what follows. */
+  async #lastWhole(): Promise<string | undefined> {
+    const { folder, hooks } = this.#options;
+    const checkpoints = await listCheckpoints(folder);
+    for (let checkpoint; (checkpoint = checkpoints.pop());) {
+      try {
+        await verifyCheckpoint(checkpoint.path);
+        return checkpoint.path;
+      } catch (error) {
+        const what = error instanceof Error ? error.message : error;
+        const next = checkpoints.at(-1);
+        hooks.warn(
+          `the checkpoint after update ${checkpoint.step} is damaged and is left out: ${what}; ` +
+            (next ? `trying that after update ${next.step}` : "starting from the beginning"),
+        );
+        await removeCheckpoint(checkpoint.path);
+      }
+    }
+  }
+
+  /** Reads what the device recorded, and writes the rows that are due. */
+  async #look(): Promise<void> {
+    const { hooks } = this.#options;
+    const { train, steps } = this.#trainer;
+    const records = await this.#trainer.records();
+    let latest: StepRecord | undefined;
+    for (const record of records) {
+      const step = record.step + 1;
+      if (!record.applied) {
+        hooks.warn(
+          `update ${step} was not finite and was skipped (loss scale ${record.loss_scale})`,
+        );
+      }
+      if (record.skipped_in_row >= train.max_non_finite_steps) {
+        throw new DivergedError(
+          `${record.skipped_in_row} updates in a row were not finite, the last being update ${step}: ` +
+            "lower train.learning_rate.peak, or look at the data",
+        );
+      }
+      if (step % train.log_every === 0 || step === 1 || step === steps) {
+        hooks.write(step, {
+          tokens: step * tokensPerStep(train),
+          loss: record.loss,
+          ...(this.#trainer.config.load_balance_coef > 0 ? { balance: record.balance } : {}),
+          lr: record.lr,
+          grad_norm: record.grad_norm,
+          loss_scale: record.loss_scale,
+          skipped: record.skipped,
+        });
+      }
+      latest = record;
+    }
+    if (!latest) return;
+    this.#skipped = latest.skipped;
+    const step = latest.step + 1;
+    const seconds = (performance.now() - this.#mark) / 1000;
+    const updates = step - this.#markStep;
+    const rate = updates * tokensPerStep(train) / seconds;
+    hooks.measure(step, {
+      tokens_per_second: rate,
+      step_seconds: seconds / updates,
+      memory_bytes: this.#trainer.memory.total,
+    });
+    hooks.progress(step, `loss ${latest.loss.toFixed(3)}  ${Math.round(rate)} tokens/s`);
+    this.#restartClock();
+  }
+
+  /** Scores held-out text; the model is kept as the best so far when it `compete`s and is. */
+  async #evaluate({ compete }: { compete: boolean }): Promise<TrainingResult["last"]> {
+    const { hooks, data } = this.#options;
+    const { train } = this.#trainer;
+    const step = this.#trainer.step;
+    const result = await this.#trainer.evaluate(data.validation, {
+      tokens: train.evaluate_tokens,
+      byteLength: (token) => data.byteLength(token),
+    });
+    const bits = bitsPerByte(result);
+    hooks.write(step, {
+      validation_nats: result.nats,
+      validation_perplexity: result.perplexity,
+      validation_bits_per_byte: bits,
+      ...usageStatistics(result.usage),
+    });
+    hooks.info(
+      `update ${step}: validation ${result.nats.toFixed(4)} nats, ${bits.toFixed(3)} bits/byte`,
+    );
+    if (compete && (this.#best === null || result.nats < this.#best.nats)) {
+      const measured = { step, nats: result.nats };
+      this.#best = await saveBestModel(this.#options.folder, this.#trainer, measured);
+    }
+    this.#last = { step, nats: result.nats, bits_per_byte: bits };
+    this.#restartClock();
+    return this.#last;
+  }
+
+  async #save(): Promise<void> {
+    const { folder, hooks } = this.#options;
+    const { step, train } = this.#trainer;
+    // First the numbers: a resumed run forgets those beyond its checkpoint, and can't find again those before it.
+    hooks.flush();
+    await saveCheckpoint(checkpointPath(folder, step), this.#trainer, { step, best: this.#best });
+    this.#saved = step;
+    await pruneCheckpoints(folder, train.keep_checkpoints);
+    this.#restartClock();
+  }
+
+  /** Evaluations and checkpoints are no part of a step's time. */
+  #restartClock(): void {
+    this.#mark = performance.now();
+    this.#markStep = this.#trainer.step;
+  }
+}

@@ -1,0 +1,82 @@
+import { assert, assertEquals } from "@std/assert";
+import { type ModelConfig, modelSchema } from "../config.ts";
+import { parameterSpecs, statisticSpecs } from "./parameters.ts";
+
+const paper: ModelConfig = { ...modelSchema.parse({}), vocab_size: 100277 };
+
+function find(config: ModelConfig, name: string) {
+  return parameterSpecs(config).find((spec) => spec.name === name);
+}
+
+Deno.test("parameterSpecs() has the specification's names, once each", () => {
+  const names = parameterSpecs(paper).map(({ name }) => name);
+  assertEquals(new Set(names).size, names.length);
+  assertEquals(names.filter((name) => name.startsWith("layers.15.")), [
+    "layers.15.attn_norm.weight",
+    "layers.15.attn.w_dq",
+    "layers.15.attn.q_norm.weight",
+    "layers.15.attn.w_uq",
+    "layers.15.attn.w_dkv",
+    "layers.15.attn.kv_norm.weight",
+    "layers.15.attn.w_ukv",
+    "layers.15.attn.w_o",
+    "layers.15.ffn_norm.weight",
+    "layers.15.ffn.router.w_q",
+    "layers.15.ffn.router.b_q",
+    "layers.15.ffn.router.bn.gamma",
+    "layers.15.ffn.router.bn.beta",
+    "layers.15.ffn.router.k1",
+    "layers.15.ffn.router.k2",
+    "layers.15.ffn.z",
+    "layers.15.ffn.w1",
+    "layers.15.ffn.w_u",
+    "layers.15.ffn.w_v",
+  ]);
+  assertEquals(names.filter((name) => name.startsWith("layers.1.ffn.")), [
+    "layers.1.ffn.w_gate",
+    "layers.1.ffn.w_up",
+    "layers.1.ffn.w_down",
+  ]);
+});
+
+Deno.test("parameterSpecs() starts weights as the specification says", () => {
+  const std = (name: string) => {
+    const init = find(paper, name)?.init;
+    return init?.kind === "normal" ? init.std : init?.kind;
+  };
+  assertEquals(std("embed.weight"), 0.02);
+  assertEquals(std("layers.3.attn.w_dq"), 0.02);
+  assertEquals(std("layers.3.attn.w_o"), 0.02 / Math.sqrt(32));
+  assertEquals(std("layers.0.ffn.w_down"), 0.02 / Math.sqrt(32));
+  assertEquals(std("layers.3.ffn.w_v"), 0.02 / Math.sqrt(32));
+  assertEquals(std("layers.3.ffn.z"), 1);
+  assertEquals(std("layers.3.ffn.w1"), 1 / Math.sqrt(128));
+  assertEquals(std("layers.3.ffn.router.k1"), 1 / 16);
+  assertEquals(std("layers.3.ffn.router.b_q"), "zeros");
+  assertEquals(std("layers.3.ffn.router.bn.gamma"), "ones");
+  assertEquals(std("final_norm.weight"), "ones");
+});
+
+Deno.test("parameterSpecs() decays matrices and nothing else", () => {
+  for (const { name, shape, decay } of parameterSpecs({ ...paper, d_context: 32 })) {
+    assertEquals(decay, shape.length === 2, name);
+  }
+});
+
+Deno.test("parameterSpecs() follows router_batch_norm and d_context", () => {
+  assert(find(paper, "layers.2.ffn.router.b_q")?.held);
+  const plain = { ...paper, router_batch_norm: false, d_context: 32 };
+  assertEquals(find(plain, "layers.2.ffn.router.b_q")?.held, false);
+  assertEquals(find(plain, "layers.2.ffn.router.bn.gamma"), undefined);
+  assertEquals(find(plain, "layers.2.ffn.w_c")?.shape, [1024, 32]);
+  assertEquals(find(plain, "layers.2.ffn.w1")?.shape, [160, 512]);
+  assertEquals(find(paper, "layers.2.ffn.w_c"), undefined);
+  assertEquals(statisticSpecs(plain), []);
+  const statistics = statisticSpecs(paper);
+  assertEquals(statistics.length, 28);
+  assertEquals(statistics[1], {
+    name: "layers.2.ffn.router.bn.var",
+    shape: [4096],
+    init: { kind: "ones" },
+  });
+});

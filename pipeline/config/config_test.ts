@@ -1,0 +1,164 @@
+import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import { join } from "@std/path";
+import { z } from "zod";
+import { ConfigurationError, loadConfiguration } from "./config.ts";
+import { explainIssues } from "./explain.ts";
+import { nearest } from "../terminal/closest.ts";
+import { placeOf, plainValue, setPath } from "./tree.ts";
+import { parseYaml } from "./yaml.ts";
+
+const schema = z.strictObject({
+  name: z.string().default("none"),
+  sizes: z.strictObject({
+    width: z.int().min(1).max(100).default(8),
+    heights: z.array(z.number()).default([]),
+  }).prefault({}),
+  mode: z.enum(["slow", "fast"]).default("slow"),
+});
+
+/** Writes files to a folder, runs, and removes it. */
+async function inFolder(
+  files: Readonly<Record<string, string>>,
+  run: (folder: string) => Promise<void>,
+): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    for (const [name, text] of Object.entries(files)) {
+      await Deno.mkdir(join(folder, name, ".."), { recursive: true });
+      await Deno.writeTextFile(join(folder, name), text);
+    }
+    await run(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+Deno.test("extends merges maps key by key and replaces lists, relative to the file that says so", async () => {
+  const files = {
+    "base.yaml": "name: base\nsizes: { width: 3, heights: [1, 2, 3] }\n",
+    "nested/middle.yaml": "extends: ../base.yaml\nsizes: { heights: [9] }\n",
+    "top.yaml": "extends: nested/middle.yaml\nname: top\n",
+  };
+  await inFolder(files, async (folder) => {
+    const { value, files } = await loadConfiguration(join(folder, "top.yaml"), { schema });
+    assertEquals(value, { name: "top", sizes: { width: 3, heights: [9] }, mode: "slow" });
+    assertEquals(
+      files,
+      ["top.yaml", "nested/middle.yaml", "base.yaml"].map((f) => join(folder, f)),
+    );
+  });
+});
+
+Deno.test("a section that is only commented out extends nothing", async () => {
+  await inFolder(
+    { "a.yaml": "name: &n hello\nmode: fast\nsizes:\n  # width: 3\n  heights: []\n" },
+    async (folder) => {
+      const { value } = await loadConfiguration(join(folder, "a.yaml"), { schema });
+      assertEquals(value, { name: "hello", sizes: { width: 8, heights: [] }, mode: "fast" });
+    },
+  );
+});
+
+Deno.test("a problem is told at the line of the file that last gave the value", async () => {
+  const files = {
+    "base.yaml": "name: base\nsizes:\n  width: 300\n  heights: [1, x]\n",
+    "top.yaml": "extends: base.yaml\n\nsizes:\n  width: 200\n",
+  };
+  await inFolder(files, async (folder) => {
+    const error = await assertRejects(
+      () => loadConfiguration(join(folder, "top.yaml"), { schema, set: ["mode=fst"] }),
+      ConfigurationError,
+    );
+    assertEquals(error.message.replaceAll(`${folder}/`, "").split("\n"), [
+      "top.yaml:4: sizes.width: expected a whole number from 1 to 100, got 200",
+      'base.yaml:4: sizes.heights.1: expected a number, got "x"',
+      '--set mode=fst: mode: expected one of slow, fast, got "fst"; did you mean fast?',
+    ]);
+  });
+});
+
+Deno.test("overrides are YAML, later ones win, and an index reaches into a list", async () => {
+  await inFolder({ "a.yaml": "sizes: { heights: [1, 2] }\n" }, async (folder) => {
+    const { value } = await loadConfiguration(join(folder, "a.yaml"), {
+      schema,
+      set: ["sizes.width=4", "sizes.width=5", "sizes.heights.1=1e-3", "name=a=b", 'mode="fast"'],
+    });
+    assertEquals(value, { name: "a=b", sizes: { width: 5, heights: [1, 1e-3] }, mode: "fast" });
+  });
+});
+
+Deno.test("all bad overrides are told at once", async () => {
+  await inFolder({ "a.yaml": "name: x\n" }, async (folder) => {
+    const error = await assertRejects(
+      () =>
+        loadConfiguration(join(folder, "a.yaml"), { schema, set: ["name", "a..b=1", "mode=null"] }),
+      ConfigurationError,
+    );
+    assertEquals(error.problems.map(({ place }) => place), [
+      "--set name",
+      "--set a..b=1",
+      "--set mode=null",
+    ]);
+  });
+});
+
+Deno.test("a chain of files has an end", async () => {
+  const files = Object.fromEntries(
+    Array.from({ length: 20 }, (_, i) => [`${i}.yaml`, `extends: ${i + 1}.yaml\n`]),
+  );
+  await inFolder(files, async (folder) => {
+    const error = await assertRejects(
+      () => loadConfiguration(join(folder, "0.yaml"), { schema }),
+      ConfigurationError,
+    );
+    assertStringIncludes(error.message, "more than 16 files extend one another");
+  });
+});
+
+Deno.test("a few aliases are fine, and are copies", () => {
+  const tree = parseYaml("a: &x { b: 1 }\nc: *x\n", { place: (line) => `l${line}`, whole: "text" });
+  assertEquals(tree === undefined ? undefined : plainValue(tree), { a: { b: 1 }, c: { b: 1 } });
+  assertEquals(tree === undefined ? "" : placeOf(tree, ["c", "missing"]), "l2");
+});
+
+Deno.test("a path that leads nowhere is refused with what was met", () => {
+  const tree = parseYaml("a: { b: 1 }\n", { place: (line) => `l${line}`, whole: "text" });
+  if (tree === undefined) throw new Error("nothing parsed");
+  const value = { kind: "scalar", place: "set", value: 2 } as const;
+  assertEquals(setPath(tree, ["a", "b", "c"], value), {
+    path: ["a", "b"],
+    message: 'a single value (1), so it has no key "c"',
+  });
+  const changed = setPath(tree, ["x", "y"], value);
+  assertEquals("kind" in changed ? plainValue(changed) : changed, { a: { b: 1 }, x: { y: 2 } });
+  assertEquals(plainValue(tree), { a: { b: 1 } }, "the tree that was given stays as it was");
+});
+
+Deno.test("keys that are no words are refused", () => {
+  const error = assertThrows(
+    () => parseYaml("a:\n  ? [1, 2]\n  : 3\n", { place: (line) => `l${line}`, whole: "text" }),
+    ConfigurationError,
+  );
+  assertEquals(error.message, "l2: a: a key must be a plain word");
+});
+
+Deno.test("suggestions are close or absent", () => {
+  assertEquals(nearest("modle", ["model", "name"]), "model");
+  assertEquals(nearest("x", ["y"]), undefined);
+  assertEquals(nearest("seed", []), undefined);
+});
+
+Deno.test("unions explain the branch that was meant", () => {
+  const union = z.strictObject({
+    value: z.union([z.number().min(0), z.strictObject({ from: z.int(), to: z.int() })]),
+  });
+  const explain = (value: unknown) =>
+    explainIssues(union.safeParse(value).error?.issues ?? [], { schema: union, value });
+  assertEquals(explain({ value: { from: 1, to: "x" } }), [
+    { path: ["value", "to"], message: 'expected a whole number, got "x"' },
+  ]);
+  assertEquals(explain({ value: true }), [{
+    path: ["value"],
+    message: "expected a number at least 0 or a section (keys with values), got true",
+  }]);
+});

@@ -1,0 +1,121 @@
+/**
+ * A configuration that remembers where each of its values was written, so that a problem found after merging files and
+ * overrides still names the file and the line.
+ *
+ * @module
+ */
+
+/** A value and the place (`configs/tiny.yaml:12`, `--set seed=2`) that gave it. */
+export type ConfigTree =
+  | { readonly kind: "map"; readonly place: string; readonly entries: Map<string, ConfigTree> }
+  | { readonly kind: "list"; readonly place: string; readonly items: ConfigTree[] }
+  | { readonly kind: "scalar"; readonly place: string; readonly value: unknown };
+
+/** A step into a configuration: a key of a map or an index of a list. */
+export type PathStep = string | number;
+
+/** A map of the configuration. */
+export type ConfigMap = Extract<ConfigTree, { kind: "map" }>;
+
+/**
+ * `over` laid over `base`: maps are merged key by key, everything else is replaced whole.
+ *
+ * @example
+ * ```ts
+ * import { mergeTrees, plainValue } from "./tree.ts";
+ * const scalar = (value: unknown, place: string) => ({ kind: "scalar", value, place }) as const;
+ * const base = { kind: "map", place: "a", entries: new Map([["x", scalar(1, "a:1")]]) } as const;
+ * const over = { kind: "map", place: "b", entries: new Map([["y", scalar(2, "b:1")]]) } as const;
+ * console.assert(JSON.stringify(plainValue(mergeTrees(base, over))) === '{"x":1,"y":2}');
+ * ```
+ */
+export function mergeTrees(base: ConfigTree, over: ConfigTree): ConfigTree {
+  if (base.kind !== "map" || over.kind !== "map") return over;
+  const entries = new Map(base.entries);
+  for (const [key, value] of over.entries) {
+    const below = entries.get(key);
+    entries.set(key, below === undefined ? value : mergeTrees(below, value));
+  }
+  return { kind: "map", place: over.place, entries };
+}
+
+/** The tree as plain objects, arrays and scalars. */
+export function plainValue(tree: ConfigTree): unknown {
+  switch (tree.kind) {
+    case "map":
+      return Object.fromEntries(
+        [...tree.entries].map(([key, value]) => [key, plainValue(value)]),
+      );
+    case "list":
+      return tree.items.map(plainValue);
+    case "scalar":
+      return tree.value;
+  }
+}
+
+/** The place of the value at `path`, or of the nearest value that encloses it. */
+export function placeOf(tree: ConfigTree, path: readonly PropertyKey[]): string {
+  let here = tree;
+  for (const step of path) {
+    const next: ConfigTree | undefined = here.kind === "map"
+      ? here.entries.get(String(step))
+      : here.kind === "list"
+      ? here.items[Number(step)]
+      : undefined;
+    if (next === undefined) break;
+    here = next;
+  }
+  return here.place;
+}
+
+/** Why {@linkcode setPath} can't set a value. */
+export interface SetRefusal {
+  /** How much of the path names something that is there. */
+  readonly path: readonly string[];
+  /** What was met there. */
+  readonly message: string;
+}
+
+/**
+ * Puts `value` at `path`, making maps on the way where there are none. An index reaches into a list that is there.
+ *
+ * @returns The new tree, or why the path leads nowhere.
+ */
+export function setPath(
+  tree: ConfigTree,
+  path: readonly string[],
+  value: ConfigTree,
+): ConfigTree | SetRefusal {
+  const walk = (
+    here: ConfigTree | undefined,
+    depth: number,
+  ): ConfigTree | SetRefusal => {
+    if (depth === path.length) return value;
+    const key = path[depth] as string;
+    if (here === undefined || (here.kind === "scalar" && here.value === null)) {
+      here = { kind: "map", place: value.place, entries: new Map() };
+    }
+    if (here.kind === "map") {
+      const child = walk(here.entries.get(key), depth + 1);
+      if (!("kind" in child)) return child;
+      return { ...here, entries: new Map(here.entries).set(key, child) };
+    }
+    if (here.kind === "list") {
+      const count = here.items.length;
+      if (!/^\d+$/.test(key) || Number(key) >= count) {
+        return {
+          path: path.slice(0, depth),
+          message: `a list of ${count}; "${key}" is not an index from 0 to ${count - 1}`,
+        };
+      }
+      const child = walk(here.items[Number(key)], depth + 1);
+      if (!("kind" in child)) return child;
+      return { ...here, items: here.items.with(Number(key), child) };
+    }
+    return {
+      path: path.slice(0, depth),
+      message: `a single value (${JSON.stringify(here.value)}), so it has no key "${key}"`,
+    };
+  };
+  return walk(tree, 0);
+}

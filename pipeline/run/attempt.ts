@@ -1,0 +1,258 @@
+/**
+ * One attempt at running a node: what its stage is given, and how what it wrote is published.
+ *
+ * @module
+ */
+
+import { join } from "@std/path";
+import type { Publication } from "../store/catalogue.ts";
+import { UserError } from "../errors.ts";
+import { listFiles, remove } from "../store/files.ts";
+import type { GraphNode } from "../graph/graph.ts";
+import { type KeyComponents, toJson } from "../graph/key.ts";
+import { encodeMetrics, MetricTable } from "../store/metrics.ts";
+import { PublishedNode } from "../store/node_output.ts";
+import type { ObjectOrigin, ObjectRef, ObjectStat } from "../store/objects.ts";
+import type { Display, DisplayBar } from "./progress.ts";
+import {
+  type MetricsRef,
+  type NodeRecord,
+  outputsDigest,
+  type PublishedOutput,
+  type TreeEntry,
+} from "../store/records.ts";
+import type { JsonValue, MetricRow, NodeOutput, StageContext } from "../stage.ts";
+import type { Store } from "../store/store.ts";
+
+/** What an attempt needs to know. */
+export interface AttemptOptions {
+  readonly node: GraphNode;
+  readonly key: string;
+  readonly components: KeyComponents;
+  /** Records of the nodes that it reads. */
+  readonly inputs: ReadonlyMap<GraphNode, NodeRecord>;
+  readonly store: Store;
+  readonly run: string;
+  readonly display: Display;
+  readonly signal: AbortSignal;
+  /** Goes into the provenance: host, versions. */
+  readonly host: Readonly<Record<string, JsonValue>>;
+}
+
+/** Metrics file in a state folder. */
+const METRICS = "metrics.csv";
+/** The stage's own folder in a state folder. */
+const FILES = "files";
+
+/**
+ * Runs a node's stage and publishes what it wrote. When it throws, nothing is published and the state folder stays.
+ */
+export async function attempt(options: AttemptOptions): Promise<NodeRecord> {
+  const work = new Attempt(options);
+  try {
+    await work.resume();
+    await options.node.stage.run(work.context());
+    return await work.publish();
+  } finally {
+    await work.tidy();
+  }
+}
+
+class Attempt {
+  readonly #options: AttemptOptions;
+  readonly #started = new Date();
+  readonly #dir: string;
+  readonly #state: string;
+  readonly #paths = new Map<string, string>();
+  readonly #values = new Map<string, JsonValue>();
+  readonly #metrics: MetricTable;
+  readonly #provenance: Record<string, JsonValue> = {};
+  readonly #bars: DisplayBar[] = [];
+  readonly #objects: (ObjectRef & ObjectStat)[] = [];
+
+  constructor(options: AttemptOptions) {
+    this.#options = options;
+    this.#dir = join(options.store.temporary, crypto.randomUUID());
+    this.#state = options.store.stateDir(options.key);
+    this.#metrics = new MetricTable(() => {
+      Deno.mkdirSync(this.#state, { recursive: true });
+      return join(this.#state, METRICS);
+    });
+  }
+
+  /** Takes up the metrics that a killed attempt flushed. */
+  async resume(): Promise<void> {
+    const text = await this.#options.store.readState(this.#options.key, METRICS);
+    if (text !== undefined) this.#metrics.load(text);
+  }
+
+  context(): StageContext<unknown> {
+    const { node, key, run, store, inputs, display, signal } = this.#options;
+    const published: Record<string, readonly NodeOutput[]> = {};
+    for (const [name, list] of Object.entries(node.inputs)) {
+      published[name] = list.map((input) => new PublishedNode(input, inputs.get(input)!, store));
+    }
+    const files = join(this.#state, FILES);
+    return {
+      params: node.parsed,
+      inputs: published,
+      node: { name: node.name, key, run },
+      output: (name) => this.#output(name),
+      json: (name, value) => this.#json(name, value),
+      // Made when asked for: most nodes have nothing to keep.
+      get stateDir() {
+        Deno.mkdirSync(files, { recursive: true });
+        return files;
+      },
+      metrics: this.#metrics,
+      progress: (total, options) => {
+        const bar = display.bar(node.name, total, options?.unit ?? "");
+        this.#bars.push(bar);
+        return bar;
+      },
+      provenance: (values) => {
+        Object.assign(this.#provenance, toJson(values, `provenance of ${node.name}`));
+      },
+      log: {
+        info: (message) => display.line(`${node.name}: ${message}`),
+        warn: (message) => display.line(`${node.name}: warning: ${message}`),
+      },
+      signal,
+    };
+  }
+
+  #declared(name: string): string {
+    const { node } = this.#options;
+    const kind = node.stage.outputs[name];
+    if (kind === undefined) {
+      const known = Object.keys(node.stage.outputs).join(", ") || "none";
+      throw new Error(
+        `Stage \`${node.stage.name}\` declares no output \`${name}\`; it declares ${known}.`,
+      );
+    }
+    return kind;
+  }
+
+  #output(name: string): string {
+    const kind = this.#declared(name);
+    if (kind === "json") throw new Error(`Output \`${name}\` is JSON; give it with json().`);
+    let path = this.#paths.get(name);
+    if (path === undefined) {
+      path = join(this.#dir, name);
+      if (kind === "directory") Deno.mkdirSync(path, { recursive: true });
+      else {
+        Deno.mkdirSync(this.#dir, { recursive: true });
+        Deno.writeFileSync(path, new Uint8Array());
+      }
+      this.#paths.set(name, path);
+    }
+    return path;
+  }
+
+  #json(name: string, value: JsonValue): void {
+    const kind = this.#declared(name);
+    if (kind !== "json") throw new Error(`Output \`${name}\` is a ${kind}; write to output().`);
+    this.#values.set(name, toJson(value, `output ${name} of ${this.#options.node.name}`));
+  }
+
+  /** Moves what was written into the store and writes the manifest. */
+  async publish(): Promise<NodeRecord> {
+    const { node, key, components, inputs, store, run, host } = this.#options;
+    const outputs: Record<string, PublishedOutput> = {};
+    for (const name of Object.keys(node.stage.outputs)) outputs[name] = await this.#publish(name);
+    const metricRows = this.#metrics.rows(false);
+    const measuredRows = this.#metrics.rows(true);
+    const metrics = await this.#publishMetrics("metrics", metricRows);
+    const measured = await this.#publishMetrics("measured", measuredRows);
+    const finished = new Date();
+    const readings = Object.fromEntries(
+      [...inputs].map(([input, record]) => [input.name, record.measured?.sha256 ?? ""]),
+    );
+    const record: NodeRecord = {
+      format: 1,
+      key,
+      node: node.name,
+      stage: node.stage.name,
+      resource: node.stage.resource ?? "cpu",
+      labels: node.labels,
+      components,
+      outputs,
+      ...metrics && { metrics },
+      ...measured && { measured },
+      digest: outputsDigest(outputs, metrics),
+      ...node.stage.readsMeasured && { readings },
+      provenance: {
+        ...host,
+        ...this.#provenance,
+        run,
+        started_at: this.#started.toISOString(),
+        finished_at: finished.toISOString(),
+        seconds: (finished.getTime() - this.#started.getTime()) / 1000,
+      },
+    };
+    const publication: Publication = {
+      record,
+      metrics: [...metricRows, ...measuredRows],
+      objects: this.#objects,
+    };
+    await store.publish(publication);
+    // Only now: until the manifest is there, a kill must find the state as it was.
+    await store.discardState(key);
+    return record;
+  }
+
+  async #publish(name: string): Promise<PublishedOutput> {
+    const { node, key } = this.#options;
+    const kind = this.#declared(name);
+    if (kind === "json") {
+      const value = this.#values.get(name);
+      if (value === undefined) throw this.#missing(name);
+      return { kind, value };
+    }
+    const path = this.#paths.get(name);
+    if (path === undefined) throw this.#missing(name);
+    const origin: ObjectOrigin = { node: node.name, key, output: name };
+    if (kind === "file") return { kind, ...await this.#put(path, origin) };
+    const files: TreeEntry[] = [];
+    for (const inside of await listFiles(path)) {
+      const from = join(path, inside);
+      if (!(await Deno.lstat(from)).isFile) {
+        throw new Error(`${inside} in output \`${name}\` is a link; expected a file.`);
+      }
+      files.push({ path: inside, ...await this.#put(from, { ...origin, path: inside }) });
+    }
+    return { kind: "directory", files };
+  }
+
+  async #put(path: string, origin: ObjectOrigin): Promise<ObjectRef> {
+    const object = await this.#options.store.objects.put(path, origin);
+    this.#objects.push(object);
+    return { sha256: object.sha256, size: object.size };
+  }
+
+  async #publishMetrics(
+    output: string,
+    rows: readonly MetricRow[],
+  ): Promise<MetricsRef | undefined> {
+    if (rows.length === 0) return undefined;
+    const { node, key, store } = this.#options;
+    const origin = { node: node.name, key, output };
+    const object = await store.objects.putText(encodeMetrics(rows), origin);
+    this.#objects.push(object);
+    return { sha256: object.sha256, size: object.size, rows: rows.length };
+  }
+
+  #missing(name: string): UserError {
+    const { node } = this.#options;
+    return new UserError(
+      `Stage \`${node.stage.name}\` ended without writing its output \`${name}\`.`,
+      { exitCode: 1 },
+    );
+  }
+
+  /** Removes bars and what was being written. */
+  async tidy(): Promise<void> {
+    for (const bar of this.#bars) bar.stop();
+    if (this.#paths.size > 0) await remove(this.#dir);
+  }
+}

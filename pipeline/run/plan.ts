@@ -1,0 +1,198 @@
+/**
+ * What would run, and why.
+ *
+ * A node's key holds digests of what its inputs published, so it is known only once they are. A node that has nothing
+ * new but inputs that have to run first is `waiting`: when they publish what they published before, it is cached.
+ *
+ * @module
+ */
+
+import { type CodeClosure, readCode } from "../graph/code.ts";
+import { statOrUndefined } from "../store/files.ts";
+import type { Graph, GraphNode } from "../graph/graph.ts";
+import { digestJson, explainDifference, type KeyComponents, nodeKey } from "../graph/key.ts";
+import type { NodeRecord } from "../store/records.ts";
+import type { JsonValue } from "../stage.ts";
+import type { Store } from "../store/store.ts";
+
+/** Where a node stands before anything runs. */
+export type PlanState = "cached" | "stale" | "new" | "damaged" | "forced" | "waiting";
+
+/** One node of a plan. */
+export interface PlannedNode {
+  readonly node: GraphNode;
+  readonly state: PlanState;
+  /** Unknown while waiting. */
+  readonly key?: string;
+  readonly components?: KeyComponents;
+  /** Why it isn't cached, the most telling first. */
+  readonly reasons: readonly string[];
+  /** What is published, when it is cached. */
+  readonly record?: NodeRecord;
+}
+
+/** Code closures of all stages of a graph, by stage name. */
+export async function readStageCode(
+  graph: Graph,
+  root: string,
+): Promise<ReadonlyMap<string, CodeClosure>> {
+  const stages = new Map(graph.nodes.map((node) => [node.stage.name, node.stage]));
+  const roots = new Map(
+    [...stages].map(([name, stage]) => [name, [stage.module, ...stage.workers ?? []]]),
+  );
+  return await readCode(roots, { root });
+}
+
+/** Computes keys and compares them with what is in a store. */
+export class Planner {
+  readonly #store: Store;
+  readonly #code: ReadonlyMap<string, CodeClosure>;
+  #latest: Promise<ReadonlyMap<string, string>> | undefined;
+
+  /** `code` has the closure of each stage by its name. */
+  constructor(store: Store, code: ReadonlyMap<string, CodeClosure>) {
+    this.#store = store;
+    this.#code = code;
+  }
+
+  /** What a node is a function of, given the records of its inputs. */
+  components(node: GraphNode, inputs: ReadonlyMap<GraphNode, NodeRecord>): KeyComponents {
+    return {
+      format: 1,
+      stage: node.stage.name,
+      params: node.params,
+      inputs: Object.fromEntries(
+        Object.entries(node.inputs).map(([name, list]) => [
+          name,
+          list.map((input) => ({
+            node: input.name,
+            digest: inputDigest(input, inputs.get(input)!),
+          })),
+        ]),
+      ),
+      code: this.#code.get(node.stage.name)!,
+    };
+  }
+
+  /** Where a node stands whose inputs are all published. */
+  async examine(
+    node: GraphNode,
+    inputs: ReadonlyMap<GraphNode, NodeRecord>,
+  ): Promise<PlannedNode & { key: string; components: KeyComponents }> {
+    const components = this.components(node, inputs);
+    const key = nodeKey(components);
+    const record = await this.#store.lookUp(key);
+    if (record !== undefined) {
+      const anew = measuredAnew(node, record, inputs);
+      if (anew.length === 0) return { node, state: "cached", key, components, reasons: [], record };
+      const reasons = anew.map((name) => `measured: ${name} was measured anew`);
+      return { node, state: "stale", key, components, reasons };
+    }
+    return { node, key, components, ...await this.#explain(node, key, components) };
+  }
+
+  async #explain(
+    node: GraphNode,
+    key: string,
+    components: KeyComponents,
+  ): Promise<{ state: PlanState; reasons: string[] }> {
+    const damaged = await this.#store.records.readNode(key);
+    if (damaged !== undefined) {
+      const damage = await this.#store.damage(damaged, { read: false });
+      const what = damage === undefined ? "" : `${damage.sha256.slice(0, 12)} is ${damage.problem}`;
+      return { state: "damaged", reasons: [`object ${what}`] };
+    }
+    const unfinished = await statOrUndefined(this.#store.stateDir(key)) !== undefined
+      ? [this.#store.held ? "is under way" : "goes on where an earlier attempt stopped"]
+      : [];
+    const previous = await this.previous(node.name);
+    if (previous === undefined) return { state: "new", reasons: ["never ran", ...unfinished] };
+    const reasons = explainDifference(previous.components, components);
+    if (reasons.length === 0) reasons.push("its manifest is gone");
+    return { state: "stale", reasons: [...reasons, ...unfinished] };
+  }
+
+  /** What the node published last, whatever its key was then. */
+  async previous(name: string): Promise<NodeRecord | undefined> {
+    this.#latest ??= this.#readLatest();
+    const key = (await this.#latest).get(name);
+    return key === undefined ? undefined : await this.#store.records.readNode(key);
+  }
+
+  async #readLatest(): Promise<ReadonlyMap<string, string>> {
+    const rows = await this.#store.catalogue.rows<{ node: string; key: string }>(`
+      SELECT node, arg_max(key, made) AS key FROM (
+        SELECT node, key, finished_at AS made FROM nodes
+        UNION ALL
+        SELECT r.node, r.key, runs.started_at AS made
+        FROM run_nodes r JOIN runs USING (run) JOIN nodes n ON n.key = r.key
+      ) GROUP BY node`);
+    return new Map(rows.map((row) => [row.node, row.key]));
+  }
+
+  /** What can be said of a node before its inputs are published: whether it runs whatever they turn out to be. */
+  async #await(
+    node: GraphNode,
+    missing: readonly GraphNode[],
+    forced: boolean,
+  ): Promise<PlannedNode> {
+    const waits = `waits for ${missing.map((input) => input.name).join(", ")}`;
+    if (forced) return { node, state: "forced", reasons: ["forced", waits] };
+    const previous = await this.previous(node.name);
+    if (previous === undefined) return { node, state: "new", reasons: ["never ran", waits] };
+    const before = previous.components;
+    const code = this.#code.get(node.stage.name)!;
+    const reasons = explainDifference(before, { ...before, params: node.params, code });
+    return reasons.length > 0
+      ? { node, state: "stale", reasons: [...reasons, waits] }
+      : { node, state: "waiting", reasons: [waits] };
+  }
+
+  /** Where every node of a graph stands. */
+  async plan(graph: Graph, force: ReadonlySet<GraphNode> = new Set()): Promise<PlannedNode[]> {
+    const plan = new Map<GraphNode, PlannedNode>();
+    for (const node of graph.nodes) {
+      const missing = node.dependencies.filter((input) => plan.get(input)?.state !== "cached");
+      if (missing.length > 0) {
+        plan.set(node, await this.#await(node, missing, force.has(node)));
+        continue;
+      }
+      const inputs = new Map(node.dependencies.map((input) => [input, plan.get(input)!.record!]));
+      const planned = await this.examine(node, inputs);
+      if (!force.has(node)) plan.set(node, planned);
+      else {
+        const { key, components } = planned;
+        plan.set(node, { node, key, components, state: "forced", reasons: ["forced"] });
+      }
+    }
+    return [...plan.values()];
+  }
+}
+
+/** Digest of all that a reader sees of a node: name, labels, parameters, outputs and metrics, but nothing measured. */
+export function inputDigest(
+  node: Pick<GraphNode, "name" | "labels" | "params"> & { stage: { name: string } },
+  record: NodeRecord,
+): string {
+  return digestJson({
+    name: node.name,
+    stage: node.stage.name,
+    labels: node.labels as JsonValue,
+    params: node.params,
+    outputs: record.digest,
+  });
+}
+
+/** Inputs whose measured values are not those that the record was made from. */
+function measuredAnew(
+  node: GraphNode,
+  record: NodeRecord,
+  inputs: ReadonlyMap<GraphNode, NodeRecord>,
+): string[] {
+  if (!node.stage.readsMeasured) return [];
+  return [...inputs]
+    .filter(([input, now]) =>
+      (record.readings?.[input.name] ?? "") !== (now.measured?.sha256 ?? "")
+    )
+    .map(([input]) => input.name);
+}

@@ -1,0 +1,69 @@
+/**
+ * Which revision of the project runs: what git says of a checkout, or what `bundle.json` says of a bundle.
+ *
+ * @module
+ */
+
+import { join } from "@std/path";
+import { z } from "zod";
+import { childEnvironment } from "../graph/child_environment.ts";
+import { readTextOrUndefined } from "../store/files.ts";
+
+/** A revision of the project. */
+export interface Revision {
+  /** The commit, in full. */
+  readonly commit: string;
+  /** Whether tracked files differ from the commit; absent when that could not be found out. */
+  readonly modified?: boolean;
+}
+
+const bundleSchema = z.object({ commit: z.string().min(1), modified: z.boolean() });
+
+/**
+ * Finds out the revision of the project in a folder. Nothing where there is neither a bundle nor a checkout of just this folder, no git,
+ * or no permission to run it.
+ *
+ * @example
+ * ```ts
+ * import { revisionOf } from "./revision.ts";
+ * const revision = await revisionOf(".");
+ * console.assert(revision === undefined || /^[0-9a-f]{40,}$/.test(revision.commit));
+ * ```
+ */
+export async function revisionOf(root: string): Promise<Revision | undefined> {
+  const bundled = await bundleRevision(join(root, "bundle.json"));
+  if (bundled !== undefined) return bundled;
+  const [prefix, commit, status] = await Promise.all([
+    // Empty at the top: a project that lies inside of another's checkout has not its commit.
+    git(root, "rev-parse", "--show-prefix"),
+    git(root, "rev-parse", "HEAD"),
+    git(root, "status", "--porcelain", "--untracked-files=no"),
+  ]);
+  if (prefix !== "" || commit === undefined) return undefined;
+  return { commit, ...status !== undefined && { modified: status !== "" } };
+}
+
+async function bundleRevision(path: string): Promise<Revision | undefined> {
+  const text = await readTextOrUndefined(path);
+  if (text === undefined) return undefined;
+  try {
+    return bundleSchema.parse(JSON.parse(text));
+  } catch {
+    return undefined;
+  }
+}
+
+/** What git says; nothing where there is no git, no repository, or no permission to ask. */
+async function git(root: string, ...args: string[]): Promise<string | undefined> {
+  try {
+    const { success, stdout } = await new Deno.Command("git", {
+      args: ["-C", root, ...args],
+      ...childEnvironment(),
+      stdout: "piped",
+      stderr: "null",
+    }).output();
+    return success ? new TextDecoder().decode(stdout).trim() : undefined;
+  } catch {
+    return undefined;
+  }
+}

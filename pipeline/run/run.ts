@@ -1,0 +1,192 @@
+/**
+ * One run: reads the code, runs the graph, notes what became of it, copies the results.
+ *
+ * @module
+ */
+
+import { basename, relative, resolve } from "@std/path";
+import { EXIT, explain, isDiskError, UserError } from "../errors.ts";
+import type { Graph, GraphNode } from "../graph/graph.ts";
+import { digestJson } from "../graph/key.ts";
+import { Planner, readStageCode } from "./plan.ts";
+import type { Display } from "./progress.ts";
+import type { RunNode, RunRecord, RunState } from "../store/records.ts";
+import { copyResult } from "./results.ts";
+import { revisionOf } from "./revision.ts";
+import { runGraph, type ScheduleResult } from "./scheduler.ts";
+import type { JsonValue } from "../stage.ts";
+import type { Store } from "../store/store.ts";
+
+/** What a run needs. */
+export interface RunOptions {
+  /** What to run. */
+  readonly graph: Graph;
+  /** Where to. */
+  readonly store: Store;
+  /** The project root. */
+  readonly root: string;
+  /** What the user typed. */
+  readonly command: string;
+  /** Where the configuration came from. */
+  readonly configPath: string;
+  /** The configuration. */
+  readonly configuration: JsonValue;
+  /** Nodes to run whatever is published. */
+  readonly force?: ReadonlySet<GraphNode>;
+  /** How many `cpu` nodes run at a time; as many as cores unless given. */
+  readonly jobs?: number;
+  /** Shows progress. */
+  readonly display: Display;
+  /** Aborted by the user. */
+  readonly signal?: AbortSignal;
+}
+
+/** What became of a run. */
+export interface RunSummary {
+  /** Its name. */
+  readonly run: string;
+  /** How it ended. */
+  readonly state: RunState;
+  /** How long it took. */
+  readonly seconds: number;
+  /** What became of each node. */
+  readonly nodes: readonly RunNode[];
+  /** Folders that results were copied to. */
+  readonly results: readonly string[];
+  /** Files in those folders themselves, not in folders inside: what a reader opens first. */
+  readonly files: readonly string[];
+  /** What went wrong besides nodes: a full disk, a results folder that can't be written. */
+  readonly problems: readonly string[];
+  /** What the program ends with. */
+  readonly exitCode: number;
+}
+
+/** Runs a graph. Failures of nodes, of the disk and of results are told in the summary, not thrown. */
+export async function runPipeline(options: RunOptions): Promise<RunSummary> {
+  const { graph, store, root, display } = options;
+  const signal = options.signal ?? new AbortController().signal;
+  const code = await readStageCode(graph, root);
+  const started = new Date();
+  const base: RunRecord = {
+    format: 1,
+    run: newRunName(started),
+    state: "running",
+    command: options.command,
+    config_path: options.configPath,
+    configuration: options.configuration,
+    started_at: started.toISOString(),
+    host: { ...hostFacts(), ...await revisionOf(root) },
+    nodes: [],
+  };
+  await note(store, base);
+  const problems: string[] = [];
+  const schedule = await runGraph({
+    graph,
+    store,
+    planner: new Planner(store, code),
+    force: options.force ?? new Set(),
+    run: base.run,
+    jobs: options.jobs ?? navigator.hardwareConcurrency,
+    display,
+    signal,
+    // Beside each node, so that what came out names what it came from without the catalogue.
+    host: {
+      ...base.host,
+      config: nameConfig(options.configPath, root),
+      configuration: digestJson(options.configuration),
+    },
+  });
+  if (schedule.stopped !== undefined) problems.push(schedule.stopped);
+  const { folders: results, files } = await copyResults(schedule, options, problems);
+  const state = stateOf(schedule, problems);
+  const finished = new Date();
+  const record: RunRecord = {
+    ...base,
+    state,
+    finished_at: finished.toISOString(),
+    nodes: schedule.nodes,
+  };
+  try {
+    await note(store, record);
+  } catch (error) {
+    if (!isDiskError(error)) throw error;
+    problems.push(explain(error, "noting how the run ended"));
+  }
+  return {
+    run: base.run,
+    state,
+    seconds: (finished.getTime() - started.getTime()) / 1000,
+    nodes: schedule.nodes,
+    results,
+    files,
+    problems,
+    exitCode: state === "interrupted"
+      ? EXIT.interrupted
+      : state === "done" && problems.length === 0
+      ? EXIT.ok
+      : EXIT.failed,
+  };
+}
+
+async function note(store: Store, record: RunRecord): Promise<void> {
+  await store.records.writeRun(record);
+  await store.catalogue.putRun(record);
+}
+
+async function copyResults(
+  schedule: ScheduleResult,
+  options: RunOptions,
+  problems: string[],
+): Promise<{ folders: string[]; files: string[] }> {
+  const folders = new Set<string>();
+  const files = new Set<string>();
+  for (const result of options.graph.results) {
+    const record = schedule.records.get(result.node);
+    if (record === undefined) continue;
+    try {
+      const damage = await options.store.damage(record, { read: false });
+      if (damage !== undefined) {
+        problems.push(
+          `Results of ${result.node.name} were not copied: object ${damage.sha256} is ${damage.problem}. Run the command again.`,
+        );
+        continue;
+      }
+      const { folder, first } = await copyResult(result, record, options);
+      folders.add(folder);
+      for (const file of first) files.add(file);
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      problems.push(error.message);
+    }
+  }
+  return { folders: [...folders], files: [...files] };
+}
+
+function stateOf(schedule: ScheduleResult, problems: readonly string[]): RunState {
+  const states = new Set(schedule.nodes.map((node) => node.state));
+  if (states.has("interrupted")) return "interrupted";
+  if (states.has("failed") || states.has("blocked") || problems.length > 0) return "failed";
+  return "done";
+}
+
+/** `20260412-101500-123`: sorts by time; one store has one run at a time, so a millisecond tells runs apart. */
+function newRunName(time: Date): string {
+  const digits = time.toISOString().replace(/[-:Z]/g, "");
+  return digits.replace("T", "-").replace(".", "-");
+}
+
+/** A configuration's path below the project; of one that is elsewhere the name alone, as folders are the user's business. */
+function nameConfig(path: string, root: string): string {
+  const below = relative(root, resolve(path));
+  return below.startsWith("..") ? basename(path) : below;
+}
+
+/** What is said of the machine in the provenance of all that a run makes. */
+export function hostFacts(): Record<string, JsonValue> {
+  return {
+    os: Deno.build.os,
+    arch: Deno.build.arch,
+    cores: navigator.hardwareConcurrency,
+    deno: Deno.version.deno,
+  };
+}

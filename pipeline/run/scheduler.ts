@@ -1,0 +1,313 @@
+/**
+ * Runs the nodes of a graph: each as soon as what it reads is published, one `gpu` node at a time, as many `cpu` nodes
+ * as there are cores. A failed node never blocks its siblings.
+ *
+ * @module
+ */
+
+import { attempt } from "./attempt.ts";
+import { explain, isDiskError, UserError } from "../errors.ts";
+import type { Graph, GraphNode } from "../graph/graph.ts";
+import type { KeyComponents } from "../graph/key.ts";
+import type { PlannedNode, Planner } from "./plan.ts";
+import { type Display, formatSeconds } from "./progress.ts";
+import type { NodeRecord, NodeState, RunNode } from "../store/records.ts";
+import type { JsonValue, Resource } from "../stage.ts";
+import type { Store } from "../store/store.ts";
+
+/** What the scheduler needs. */
+export interface SchedulerOptions {
+  /** What to run. */
+  readonly graph: Graph;
+  /** Where to. */
+  readonly store: Store;
+  /** Computes keys. */
+  readonly planner: Planner;
+  /** Nodes that run whatever is published, from an empty state folder. */
+  readonly force: ReadonlySet<GraphNode>;
+  /** Name of the run. */
+  readonly run: string;
+  /** How many `cpu` nodes run at a time. */
+  readonly jobs: number;
+  /** Shows progress. */
+  readonly display: Display;
+  /** Aborts on the first interrupt; running nodes may stop at a safe place, no others start. */
+  readonly signal: AbortSignal;
+  /** Goes into the provenance. */
+  readonly host: Readonly<Record<string, JsonValue>>;
+}
+
+/** What became of a graph. */
+export interface ScheduleResult {
+  /** In the graph's order. */
+  readonly nodes: readonly RunNode[];
+  /** What is published now. */
+  readonly records: ReadonlyMap<GraphNode, NodeRecord>;
+  /** Why no further nodes were started, such as a full disk. */
+  readonly stopped?: string;
+}
+
+interface Entry {
+  readonly node: GraphNode;
+  /** What has to settle first. */
+  readonly waiting: Set<Entry>;
+  /** What waits for this. */
+  waiters: Set<Entry>;
+  state?: NodeState;
+  key?: string;
+  record?: NodeRecord;
+  reason?: string;
+  seconds?: number;
+  error?: string;
+  /** Set when its published objects were found damaged by a reader. */
+  heal?: string;
+}
+
+interface Job {
+  readonly entry: Entry;
+  readonly key: string;
+  readonly components: KeyComponents;
+  readonly inputs: ReadonlyMap<GraphNode, NodeRecord>;
+}
+
+/** Runs a graph to the end, or to where it can go no further. */
+export async function runGraph(options: SchedulerOptions): Promise<ScheduleResult> {
+  return await new Scheduler(options).run();
+}
+
+class Scheduler {
+  readonly #options: SchedulerOptions;
+  readonly #entries = new Map<GraphNode, Entry>();
+  readonly #ready: Entry[] = [];
+  readonly #queues: Record<Resource, Job[]> = { cpu: [], gpu: [] };
+  readonly #free: Record<Resource, number>;
+  readonly #running = new Set<Promise<void>>();
+  /** Nodes that run or are about to, by key, so that two nodes of one key don't run twice. */
+  readonly #leaders = new Map<string, Entry>();
+  #stopped: string | undefined;
+
+  constructor(options: SchedulerOptions) {
+    this.#options = options;
+    this.#free = { cpu: Math.max(1, options.jobs), gpu: 1 };
+    for (const node of options.graph.nodes) {
+      const entry: Entry = { node, waiting: new Set(), waiters: new Set() };
+      this.#entries.set(node, entry);
+      for (const dependency of node.dependencies) wait(entry, this.#entries.get(dependency)!);
+      if (entry.waiting.size === 0) this.#ready.push(entry);
+    }
+  }
+
+  async run(): Promise<ScheduleResult> {
+    for (;;) {
+      for (let entry = this.#ready.shift(); entry; entry = this.#ready.shift()) {
+        await this.#resolve(entry);
+      }
+      this.#start("gpu");
+      this.#start("cpu");
+      if (this.#running.size > 0) await Promise.race(this.#running);
+      else if (this.#ready.length === 0) break;
+    }
+    try {
+      await this.#options.store.flush();
+    } catch (error) {
+      if (!isDiskError(error)) throw error;
+      this.#stopped ??= explain(error, "writing the catalogue");
+    }
+    const entries = [...this.#entries.values()];
+    return {
+      nodes: entries.map(runNode),
+      records: new Map(entries.flatMap((e) => e.record ? [[e.node, e.record] as const] : [])),
+      ...this.#stopped === undefined ? {} : { stopped: this.#stopped },
+    };
+  }
+
+  /** Decides what becomes of a node whose inputs have all settled. */
+  async #resolve(entry: Entry): Promise<void> {
+    const { node } = entry;
+    const { store, planner, force, signal } = this.#options;
+    const inputs = new Map<GraphNode, NodeRecord>();
+    for (const dependency of node.dependencies) {
+      const input = this.#entries.get(dependency)!;
+      // It had settled, and is being run again since a sibling found it damaged.
+      if (input.state === undefined) wait(entry, input);
+    }
+    if (entry.waiting.size > 0) return;
+    for (const dependency of node.dependencies) {
+      const input = this.#entries.get(dependency)!;
+      if (input.record === undefined) {
+        const why = input.state === "blocked" ? input.reason : `${input.node.name} ${input.state}`;
+        return this.#settle(entry, {
+          state: input.state === "interrupted" ? "interrupted" : "blocked",
+          ...why === undefined ? {} : { reason: why },
+        });
+      }
+      inputs.set(dependency, input.record);
+    }
+    let planned: PlannedNode & { key: string; components: KeyComponents };
+    try {
+      planned = await planner.examine(node, inputs);
+    } catch (error) {
+      return this.#settle(entry, { state: "failed", error: explain(error, "looking it up") });
+    }
+    const { key, components } = planned;
+    entry.key = key;
+    const leader = this.#leaders.get(key);
+    if (leader !== undefined && leader !== entry) return this.#follow(entry, leader);
+    const forced = force.has(node);
+    if (planned.record !== undefined && !forced && entry.heal === undefined) {
+      return this.#settle(entry, { state: "cached", record: planned.record });
+    }
+    if (this.#stopped !== undefined) {
+      return this.#settle(entry, { state: "blocked", reason: this.#stopped });
+    }
+    if (signal.aborted) return this.#settle(entry, { state: "interrupted" });
+    if (await this.#healInputs(entry)) return;
+    entry.reason = entry.heal ?? (forced ? "forced" : planned.reasons.join("; "));
+    if (forced) await store.discardState(key);
+    this.#leaders.set(key, entry);
+    this.#queues[node.stage.resource ?? "cpu"].push({ entry, key, components, inputs });
+  }
+
+  /** A node of the same key has run or is about to: its result is ours too. */
+  #follow(entry: Entry, leader: Entry): void {
+    if (leader.state === undefined) {
+      wait(entry, leader);
+    } else if (leader.record !== undefined) {
+      const reason = `has the same key as ${leader.node.name}`;
+      this.#settle(entry, { state: "cached", reason, record: leader.record });
+    } else {
+      const reason = `has the same key as ${leader.node.name}, which ${leader.state}`;
+      this.#settle(entry, { state: "blocked", reason });
+    }
+  }
+
+  /**
+   * Reads all objects of the node's inputs before it does. An input that is damaged is run again, and the node waits for it.
+   * Gives back whether it waits.
+   */
+  async #healInputs(entry: Entry): Promise<boolean> {
+    const { store, display } = this.#options;
+    for (const dependency of entry.node.dependencies) {
+      const input = this.#entries.get(dependency)!;
+      if (input.state === undefined) {
+        // Being healed for another reader.
+        wait(entry, input);
+        continue;
+      }
+      const damage = await store.damage(input.record!, { read: true });
+      if (damage === undefined) continue;
+      const what = `object ${damage.sha256.slice(0, 12)} is ${damage.problem}`;
+      if (input.heal !== undefined) {
+        this.#settle(entry, {
+          state: "failed",
+          error: `${input.node.name} was run again, and its ${what} once more.`,
+        });
+        return true;
+      }
+      display.line(`${input.node.name}: ${what}; running it again`);
+      await store.retract(input.key!);
+      this.#leaders.delete(input.key!);
+      input.heal = what;
+      delete input.state;
+      delete input.record;
+      input.waiters = new Set();
+      wait(entry, input);
+      this.#ready.push(input);
+    }
+    return entry.waiting.size > 0;
+  }
+
+  #start(resource: Resource): void {
+    const queue = this.#queues[resource];
+    while (queue.length > 0 && this.#free[resource] > 0) {
+      const job = queue.shift()!;
+      if (this.#options.signal.aborted || this.#stopped !== undefined) {
+        const { signal } = this.#options;
+        this.#settle(job.entry, {
+          state: signal.aborted ? "interrupted" : "blocked",
+          ...this.#stopped === undefined ? {} : { reason: this.#stopped },
+        });
+        continue;
+      }
+      this.#free[resource]--;
+      const running = this.#execute(job).finally(() => {
+        this.#free[resource]++;
+        this.#running.delete(running);
+      });
+      this.#running.add(running);
+    }
+  }
+
+  async #execute({ entry, key, components, inputs }: Job): Promise<void> {
+    const { store, run, display, signal, host } = this.#options;
+    const { node } = entry;
+    const start = performance.now();
+    display.line(`${node.name}: runs (${entry.reason})`);
+    try {
+      const record = await attempt({
+        node,
+        key,
+        components,
+        inputs,
+        store,
+        run,
+        display,
+        signal,
+        host,
+      });
+      const seconds = (performance.now() - start) / 1000;
+      display.line(`${node.name}: done in ${formatSeconds(seconds)}`);
+      this.#settle(entry, { state: "done", record, seconds });
+    } catch (error) {
+      const seconds = (performance.now() - start) / 1000;
+      if (signal.aborted) {
+        display.line(`${node.name}: interrupted after ${formatSeconds(seconds)}`);
+        this.#settle(entry, { state: "interrupted", seconds });
+        return;
+      }
+      const message = explain(error, `running ${node.name}`);
+      display.line(`${node.name}: failed: ${message}`);
+      // The trace is for whoever writes the stage; a full disk or a user's mistake has none to show.
+      if (!(error instanceof UserError) && !isDiskError(error) && error instanceof Error) {
+        const trace = (error.stack ?? "").split("\n").filter((line) => /^\s+at /.test(line));
+        for (const line of trace.slice(0, 6)) display.line(`${node.name}: ${line.trimEnd()}`);
+      }
+      if (isDiskError(error)) this.#stopped ??= message;
+      this.#settle(entry, { state: "failed", error: message, seconds });
+      return;
+    }
+    try {
+      await store.flushSome();
+    } catch (error) {
+      // The node is published all the same: its manifest is written, and the next run enters it.
+      this.#stopped ??= explain(error, "writing the catalogue");
+    }
+  }
+
+  #settle(entry: Entry, result: Partial<Entry> & { state: NodeState }): void {
+    Object.assign(entry, result);
+    for (const waiter of entry.waiters) {
+      waiter.waiting.delete(entry);
+      if (waiter.waiting.size === 0 && waiter.state === undefined) this.#ready.push(waiter);
+    }
+    entry.waiters.clear();
+  }
+}
+
+function wait(entry: Entry, on: Entry): void {
+  entry.waiting.add(on);
+  on.waiters.add(entry);
+}
+
+function runNode(entry: Entry): RunNode {
+  const { node, key, state, reason, seconds, error } = entry;
+  return {
+    node: node.name,
+    stage: node.stage.name,
+    state: state ?? "blocked",
+    ...key !== undefined && { key },
+    ...reason !== undefined && { reason },
+    ...seconds !== undefined && { seconds },
+    ...error !== undefined && { error },
+  };
+}

@@ -1,0 +1,399 @@
+/**
+ * The catalogue: a DuckDB file that indexes what the manifests say, so that it can be asked in SQL. Tables are
+ * described in `schema.ts`.
+ *
+ * @module
+ */
+
+import {
+  type DuckDBAppender,
+  type DuckDBConnection,
+  DuckDBInstance,
+  DuckDBTimestampValue,
+} from "@duckdb/node-api";
+import { explain, isDiskError, UserError } from "../errors.ts";
+import { flattenComponents } from "../graph/key.ts";
+import type { ObjectRef, ObjectStat } from "./objects.ts";
+import type { NodeRecord, RunRecord } from "./records.ts";
+import { MIGRATIONS, SCHEMA_VERSION } from "./schema.ts";
+import type { JsonValue, MetricRow } from "../stage.ts";
+
+/** A node to be entered, with its metrics and what its objects look like on disk. */
+export interface Publication {
+  /** The node's manifest. */
+  readonly record: NodeRecord;
+  /** Its metrics, measured ones too. */
+  readonly metrics: readonly MetricRow[];
+  /** Its objects, as they are on disk. */
+  readonly objects: readonly (ObjectRef & ObjectStat)[];
+}
+
+/** Rows and column names of a query, values as JSON. */
+export interface QueryResult {
+  /** Names. */
+  readonly columns: readonly string[];
+  /** Values in the order of `columns`. */
+  readonly rows: readonly (readonly JsonValue[])[];
+}
+
+/** What can be bound to a `?` or `$name` of a query. */
+export type SqlValue = string | number | boolean | null;
+
+/** An open catalogue. */
+export class Catalogue {
+  readonly #instance: DuckDBInstance;
+  readonly #connection: DuckDBConnection;
+  #turn: Promise<void> = Promise.resolve();
+  /** True when the file was not there, so that whoever opens it can rebuild it from manifests. */
+  readonly fresh: boolean;
+
+  private constructor(instance: DuckDBInstance, connection: DuckDBConnection, fresh: boolean) {
+    this.#instance = instance;
+    this.#connection = connection;
+    this.fresh = fresh;
+  }
+
+  /**
+   * Opens a catalogue and brings it to this program's schema; `:memory:` is one that nobody keeps.
+   *
+   * @throws UserError when its schema is newer than the program, or the disk refuses.
+   */
+  static async open(path: string): Promise<Catalogue> {
+    let instance: DuckDBInstance;
+    try {
+      instance = await DuckDBInstance.create(path, {
+        // Nothing is ever fetched: all extensions that are used are built in.
+        autoinstall_known_extensions: "false",
+        threads: String(Math.max(1, Math.min(4, navigator.hardwareConcurrency))),
+      });
+    } catch (error) {
+      throw isDiskError(error) ? diskError(error, `opening ${path}`) : error;
+    }
+    let connection: DuckDBConnection | undefined;
+    try {
+      connection = await instance.connect();
+      const version = await migrate(connection, path);
+      return new Catalogue(instance, connection, version === 0);
+    } catch (error) {
+      connection?.closeSync();
+      instance.closeSync();
+      throw isDiskError(error) ? diskError(error, `opening ${path}`) : error;
+    }
+  }
+
+  /** Writes everything out and closes the file. */
+  [Symbol.dispose](): void {
+    this.#connection.closeSync();
+    this.#instance.closeSync();
+  }
+
+  /** Runs statements and gives back nothing. */
+  async run(sql: string, values?: readonly SqlValue[]): Promise<void> {
+    await this.#connection.run(sql, values ? [...values] : undefined);
+  }
+
+  /** Rows of a query as objects whose values are JSON. */
+  async rows<Row = Record<string, JsonValue>>(
+    sql: string,
+    values?: readonly SqlValue[],
+  ): Promise<Row[]> {
+    const reader = await this.#connection.runAndReadAll(sql, values ? [...values] : undefined);
+    return reader.getRowObjectsJson() as Row[];
+  }
+
+  /** Rows of a query as lists. */
+  async query(sql: string): Promise<QueryResult> {
+    return await read(this.#connection, sql);
+  }
+
+  /**
+   * Rows of a query that somebody typed, which from here on can reach no file. For a catalogue in memory, whose changes
+   * nobody keeps; {@linkcode queryReadOnly} is for one on disk.
+   *
+   * @throws UserError with DuckDB's message when the query is wrong.
+   */
+  async ask(sql: string): Promise<QueryResult> {
+    await this.run("SET enable_external_access = false");
+    return await told(() => this.query(sql));
+  }
+
+  /** Runs `work` in a transaction: all of it is entered, or nothing. */
+  async transaction<T>(work: () => Promise<T>): Promise<T> {
+    // One connection has one transaction at a time; callers that overlap take turns.
+    const before = this.#turn;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#turn = promise;
+    await before;
+    try {
+      await this.#connection.run("BEGIN");
+      const result = await work();
+      await this.#connection.run("COMMIT");
+      return result;
+    } catch (error) {
+      try {
+        await this.#connection.run("ROLLBACK");
+      } catch {
+        // A failed commit has rolled back by itself; the first error is the one to tell.
+      }
+      throw error;
+    } finally {
+      resolve();
+    }
+  }
+
+  /** Enters published nodes, replacing earlier publications of the same keys. */
+  async publish(publications: readonly Publication[]): Promise<void> {
+    if (publications.length === 0) return;
+    await this.transaction(async () => {
+      const keys = publications.map(({ record }) => record.key);
+      await this.#forget(["nodes", "artifacts", "key_components", "metric_values"], "key", keys);
+      const objects = new Map(publications.flatMap((p) => p.objects.map((o) => [o.sha256, o])));
+      await this.#forget(["objects"], "sha256", [...objects.keys()]);
+      await this.#append("nodes", publications, (row, { record }) => {
+        row.appendVarchar(record.key);
+        row.appendVarchar(record.node);
+        row.appendVarchar(record.stage);
+        row.appendVarchar(record.resource);
+        row.appendVarchar(JSON.stringify(record.components.params));
+        row.appendVarchar(JSON.stringify(record.labels));
+        row.appendVarchar(record.digest);
+        row.appendVarchar(record.provenance.run);
+        row.appendTimestamp(timestamp(record.provenance.started_at));
+        row.appendTimestamp(timestamp(record.provenance.finished_at));
+        row.appendDouble(record.provenance.seconds);
+        row.appendVarchar(JSON.stringify(record.provenance));
+      });
+      await this.#append("artifacts", publications.flatMap(artifactRows), (row, artifact) => {
+        row.appendVarchar(artifact.key);
+        row.appendVarchar(artifact.output);
+        row.appendVarchar(artifact.kind);
+        appendOptional(row, artifact.path);
+        appendOptional(row, artifact.sha256);
+        if (artifact.size === undefined) row.appendNull();
+        else row.appendBigInt(BigInt(artifact.size));
+        appendOptional(row, artifact.value);
+      });
+      const components = publications.flatMap(({ record }) =>
+        [...flattenComponents(record.components)].map((entry) => [record.key, ...entry] as const)
+      );
+      await this.#append("key_components", components, (row, [key, component, value]) => {
+        row.appendVarchar(key);
+        row.appendVarchar(component);
+        row.appendVarchar(value);
+      });
+      await this.#appendMetrics(publications);
+      await this.#appendObjects([...objects.values()]);
+    });
+  }
+
+  async #appendMetrics(publications: readonly Publication[]): Promise<void> {
+    for (const { record, metrics } of publications) {
+      await this.#append("metric_values", metrics, (row, metric) => {
+        row.appendVarchar(record.key);
+        row.appendBigInt(BigInt(metric.step));
+        row.appendVarchar(metric.name);
+        row.appendDouble(metric.value);
+        row.appendBoolean(metric.measured);
+      });
+    }
+  }
+
+  async #appendObjects(objects: readonly (ObjectRef & ObjectStat)[]): Promise<void> {
+    const now = timestamp(new Date().toISOString());
+    await this.#append("objects", objects, (row, object) => {
+      row.appendVarchar(object.sha256);
+      row.appendBigInt(BigInt(object.size));
+      row.appendBigInt(BigInt(object.mtime));
+      row.appendTimestamp(now);
+    });
+  }
+
+  /** Notes what objects look like on disk after their content was found to be right. */
+  async verified(objects: readonly (ObjectRef & ObjectStat)[]): Promise<void> {
+    if (objects.length === 0) return;
+    await this.transaction(async () => {
+      await this.#forget(["objects"], "sha256", objects.map((object) => object.sha256));
+      await this.#appendObjects(objects);
+    });
+  }
+
+  /** Enters a run, replacing what was said of it before. */
+  async putRun(record: RunRecord): Promise<void> {
+    await this.putRuns([record]);
+  }
+
+  /** Enters runs, replacing what was said of them before. */
+  async putRuns(records: readonly RunRecord[]): Promise<void> {
+    await this.transaction(async () => {
+      await this.#forget(["runs", "run_nodes"], "run", records.map((record) => record.run));
+      await this.#append("runs", records, (row, record) => {
+        row.appendVarchar(record.run);
+        row.appendVarchar(record.state);
+        row.appendVarchar(record.command);
+        row.appendVarchar(record.config_path);
+        row.appendVarchar(JSON.stringify(record.configuration));
+        row.appendTimestamp(timestamp(record.started_at));
+        if (record.finished_at === undefined) row.appendNull();
+        else row.appendTimestamp(timestamp(record.finished_at));
+        row.appendVarchar(JSON.stringify(record.host));
+      });
+      const nodes = records.flatMap(({ run, nodes }) =>
+        nodes.map((node, position) => ({ run, position, node }))
+      );
+      await this.#append("run_nodes", nodes, (row, { run, position, node }) => {
+        row.appendVarchar(run);
+        row.appendInteger(position);
+        row.appendVarchar(node.node);
+        row.appendVarchar(node.stage);
+        appendOptional(row, node.key);
+        row.appendVarchar(node.state);
+        appendOptional(row, node.reason);
+        if (node.seconds === undefined) row.appendNull();
+        else row.appendDouble(node.seconds);
+        appendOptional(row, node.error);
+      });
+    });
+  }
+
+  /** Forgets nodes, and runs with what is said of their nodes. */
+  async remove(options: { keys?: readonly string[]; runs?: readonly string[] }): Promise<void> {
+    const { keys = [], runs = [] } = options;
+    await this.transaction(async () => {
+      await this.#forget(["nodes", "artifacts", "key_components", "metric_values"], "key", keys);
+      await this.#forget(["runs", "run_nodes"], "run", runs);
+    });
+  }
+
+  /** Forgets everything. */
+  async clear(): Promise<void> {
+    const tables = ["runs", "run_nodes", "nodes", "artifacts", "key_components", "metric_values"];
+    await this.transaction(async () => {
+      for (const table of [...tables, "objects", "tunings"]) await this.run(`DELETE FROM ${table}`);
+    });
+  }
+
+  async #forget(tables: readonly string[], column: string, values: readonly string[]) {
+    for (let i = 0; i < values.length; i += 500) {
+      // Values are digests and run names of our own making: letters, digits and dashes.
+      const list = values.slice(i, i + 500).map((value) => `'${value.replaceAll("'", "''")}'`);
+      for (const table of tables) {
+        await this.run(`DELETE FROM ${table} WHERE ${column} IN (${list.join(",")})`);
+      }
+    }
+  }
+
+  async #append<T>(
+    table: string,
+    items: readonly T[],
+    write: (row: DuckDBAppender, item: T) => void,
+  ): Promise<void> {
+    if (items.length === 0) return;
+    const appender = await this.#connection.createAppender(table);
+    for (const item of items) {
+      write(appender, item);
+      appender.endRow();
+    }
+    appender.closeSync();
+  }
+}
+
+interface ArtifactRow {
+  readonly key: string;
+  readonly output: string;
+  readonly kind: string;
+  readonly path?: string;
+  readonly sha256?: string;
+  readonly size?: number;
+  readonly value?: string;
+}
+
+function artifactRows({ record: { key, outputs } }: Publication): ArtifactRow[] {
+  return Object.entries(outputs).flatMap(([output, published]): ArtifactRow[] => {
+    const { kind } = published;
+    switch (published.kind) {
+      case "json":
+        return [{ key, output, kind, value: JSON.stringify(published.value) }];
+      case "file":
+        return [{ key, output, kind, sha256: published.sha256, size: published.size }];
+      case "directory":
+        return published.files.map((file) => ({ key, output, kind, ...file }));
+    }
+  });
+}
+
+function appendOptional(row: DuckDBAppender, value: string | undefined): void {
+  if (value === undefined) row.appendNull();
+  else row.appendVarchar(value);
+}
+
+function timestamp(iso: string): DuckDBTimestampValue {
+  return new DuckDBTimestampValue(BigInt(Date.parse(iso)) * 1000n);
+}
+
+function diskError(error: unknown, doing: string): UserError {
+  return new UserError(explain(error, doing), { exitCode: 1, cause: error });
+}
+
+/** Brings a catalogue to this program's schema and gives back the version that it had. */
+async function migrate(connection: DuckDBConnection, path: string): Promise<number> {
+  await connection.run(
+    "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL, applied_at TIMESTAMP NOT NULL)",
+  );
+  const reader = await connection.runAndReadAll(
+    "SELECT coalesce(max(version), 0) FROM schema_version",
+  );
+  const version = Number(reader.getRowsJson()[0]?.[0] ?? 0);
+  if (version > SCHEMA_VERSION) {
+    throw new UserError(
+      `The catalogue ${path} has schema version ${version}; this program knows versions up to ${SCHEMA_VERSION}. ` +
+        "Update the program, or use another store with --store.",
+    );
+  }
+  for (let next = version; next < SCHEMA_VERSION; next++) {
+    await connection.run("BEGIN");
+    await connection.run(MIGRATIONS[next]!);
+    await connection.run(
+      `INSERT INTO schema_version VALUES (${next + 1}, now()::TIMESTAMP)`,
+    );
+    await connection.run("COMMIT");
+  }
+  return version;
+}
+
+/**
+ * Runs one query on a catalogue that can't be changed by it, nor reach any other file.
+ *
+ * @throws UserError with DuckDB's message when the query is wrong.
+ */
+export async function queryReadOnly(path: string, sql: string): Promise<QueryResult> {
+  const instance = await DuckDBInstance.create(path, {
+    access_mode: "READ_ONLY",
+    autoinstall_known_extensions: "false",
+    enable_external_access: "false",
+  });
+  try {
+    const connection = await instance.connect();
+    try {
+      return await told(() => read(connection, sql));
+    } finally {
+      connection.closeSync();
+    }
+  } finally {
+    instance.closeSync();
+  }
+}
+
+async function read(connection: DuckDBConnection, sql: string): Promise<QueryResult> {
+  const reader = await connection.runAndReadAll(sql);
+  const rows = reader.getRowsJson() as JsonValue[][];
+  return { columns: reader.deduplicatedColumnNames(), rows };
+}
+
+/** What DuckDB says of a query is for whoever typed it. */
+async function told<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw new UserError(error instanceof Error ? error.message : String(error), { cause: error });
+  }
+}

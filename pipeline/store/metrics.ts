@@ -1,0 +1,144 @@
+/**
+ * Metrics of one node: numbers by step and name, in two kinds. Those that are a function of the node's key are
+ * part of its digest; those that were measured are not.
+ *
+ * On disk a table is CSV, `step,name,value` (with a leading `d` or `m` in the state folder, where both kinds are in
+ * one file that is only appended to).
+ *
+ * @module
+ */
+
+import type { MetricRow, MetricSink } from "../stage.ts";
+
+const NAME = /^[^,"\r\n]+$/;
+
+/** Collects rows, and keeps them across a kill once flushed. */
+export class MetricTable implements MetricSink {
+  readonly #path: () => string;
+  #rows: MetricRow[] = [];
+  /** How many rows are in the file already. */
+  #flushed = 0;
+  /** True when the file holds rows that were forgotten. */
+  #rewrite = false;
+
+  /** `path` gives the file that `flush` appends to; it is asked for only when there is something to flush. */
+  constructor(path: () => string) {
+    this.#path = path;
+  }
+
+  /** Reads what an earlier attempt flushed; a line that a kill cut short is dropped. */
+  load(text: string): void {
+    const end = text.lastIndexOf("\n") + 1;
+    for (const line of text.slice(0, end).split("\n")) {
+      if (line === "") continue;
+      const row = parseLine(line.slice(2), line.startsWith("m,"));
+      if (row !== undefined) this.#rows.push(row);
+    }
+    this.#flushed = this.#rows.length;
+    this.#rewrite = end !== text.length;
+  }
+
+  /** Numbers that are a function of the node's key. */
+  write(step: number, values: Readonly<Record<string, number>>): void {
+    this.#add(step, values, false);
+  }
+
+  /** Numbers that a clock or an allocator said. */
+  measure(step: number, values: Readonly<Record<string, number>>): void {
+    this.#add(step, values, true);
+  }
+
+  #add(step: number, values: Readonly<Record<string, number>>, measured: boolean): void {
+    if (!Number.isSafeInteger(step) || step < 0) {
+      throw new RangeError(`Step ${step} of a metric is not a non-negative integer.`);
+    }
+    for (const [name, value] of Object.entries(values)) {
+      if (!NAME.test(name)) {
+        throw new TypeError(`Metric ${JSON.stringify(name)} has a comma, quote or line break.`);
+      }
+      if (typeof value !== "number") {
+        throw new TypeError(`Metric ${name} is of type ${typeof value}; expected a number.`);
+      }
+      this.#rows.push({ step, name, value, measured });
+    }
+  }
+
+  /** Forgets rows from `step` on. */
+  rewind(step: number): void {
+    const kept = this.#rows.filter((row) => row.step < step);
+    if (kept.length === this.#rows.length) return;
+    // Flushed rows are a prefix; only losing one of them makes the file wrong.
+    const flushedKept = this.#rows.slice(0, this.#flushed).filter((row) => row.step < step).length;
+    if (flushedKept !== this.#flushed) this.#rewrite = true;
+    this.#rows = kept;
+    this.#flushed = flushedKept;
+  }
+
+  /** Writes what is buffered to the state folder. */
+  flush(): void {
+    if (!this.#rewrite && this.#flushed === this.#rows.length) return;
+    const from = this.#rewrite ? 0 : this.#flushed;
+    const text = this.#rows.slice(from).map(stateLine).join("");
+    const path = this.#path();
+    if (this.#rewrite) {
+      const temporary = `${path}.new`;
+      Deno.writeTextFileSync(temporary, text);
+      sync(temporary);
+      Deno.renameSync(temporary, path);
+    } else {
+      Deno.writeTextFileSync(path, text, { append: true });
+      sync(path);
+    }
+    this.#rewrite = false;
+    this.#flushed = this.#rows.length;
+  }
+
+  /** Rows of one kind, each (step, name) once (the last one said wins), ordered by step then name. */
+  rows(measured: boolean): MetricRow[] {
+    const last = new Map<string, MetricRow>();
+    for (const row of this.#rows) {
+      if (row.measured === measured) last.set(`${row.step},${row.name}`, row);
+    }
+    return [...last.values()].sort(byStepThenName);
+  }
+}
+
+function sync(path: string): void {
+  using file = Deno.openSync(path, { read: true, write: true });
+  file.syncDataSync();
+}
+
+function stateLine(row: MetricRow): string {
+  return `${row.measured ? "m" : "d"},${row.step},${row.name},${row.value}\n`;
+}
+
+/** Orders rows by step, then by name. */
+export function byStepThenName(a: MetricRow, b: MetricRow): number {
+  return a.step - b.step || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
+}
+
+/** CSV of rows of one kind, as it is stored; the shortest digits that give the same float64. */
+export function encodeMetrics(rows: readonly MetricRow[]): string {
+  return "step,name,value\n" +
+    rows.map((row) => `${row.step},${row.name},${row.value}\n`).join("");
+}
+
+/** Rows of a stored CSV. */
+export function decodeMetrics(text: string, measured: boolean): MetricRow[] {
+  const rows: MetricRow[] = [];
+  for (const line of text.split("\n").slice(1)) {
+    if (line === "") continue;
+    const row = parseLine(line, measured);
+    if (row === undefined) throw new Error(`Not a line of metrics: ${line}`);
+    rows.push(row);
+  }
+  return rows;
+}
+
+function parseLine(line: string, measured: boolean): MetricRow | undefined {
+  const [step, name, value] = line.split(",");
+  if (step === undefined || name === undefined || value === undefined || value === "") {
+    return undefined;
+  }
+  return { step: Number(step), name, value: Number(value), measured };
+}

@@ -1,0 +1,213 @@
+/**
+ * Manifests: one JSON file for each published node and for each run. They are the truth; the catalogue is an index
+ * over them and can be rebuilt.
+ *
+ * @module
+ */
+
+import { join } from "@std/path";
+import { listFiles, readTextOrUndefined, remove, writeAtomic } from "./files.ts";
+import { digestJson, type KeyComponents } from "../graph/key.ts";
+import type { ObjectRef } from "./objects.ts";
+import type { JsonValue, Resource } from "../stage.ts";
+
+/** One file of a `directory` output. */
+export interface TreeEntry extends ObjectRef {
+  /** Path inside the directory, with `/`. */
+  readonly path: string;
+}
+
+/** What a node published under one name. */
+export type PublishedOutput =
+  | { readonly kind: "json"; readonly value: JsonValue }
+  | ({ readonly kind: "file" } & ObjectRef)
+  | { readonly kind: "directory"; readonly files: readonly TreeEntry[] };
+
+/** A metrics file (see `metrics.ts`) in the object store. */
+export interface MetricsRef extends ObjectRef {
+  /** How many numbers. */
+  readonly rows: number;
+}
+
+/** A published node: everything that the catalogue says of it. */
+export interface NodeRecord {
+  /** Version of the manifest. */
+  readonly format: 1;
+  /** The node's key. */
+  readonly key: string;
+  /** Name of the node that made it; another node with the same key shares it. */
+  readonly node: string;
+  /** Name of the stage. */
+  readonly stage: string;
+  /** Where it ran. */
+  readonly resource: Resource;
+  /** Labels of the node that made it. */
+  readonly labels: Readonly<Record<string, JsonValue>>;
+  /** What the key is a function of. */
+  readonly components: KeyComponents;
+  /** What it published, by name. */
+  readonly outputs: Readonly<Record<string, PublishedOutput>>;
+  /** Metrics that are a function of the key. */
+  readonly metrics?: MetricsRef;
+  /** Metrics that a clock or an allocator said; part of no digest. */
+  readonly measured?: MetricsRef;
+  /** Digest of outputs and metrics. */
+  readonly digest: string;
+  /** For a stage that reads measured values: the measured metrics that it read (SHA-256), by node. */
+  readonly readings?: Readonly<Record<string, string>>;
+  /** Who, when, on what. */
+  readonly provenance: Readonly<Record<string, JsonValue>> & {
+    readonly run: string;
+    readonly started_at: string;
+    readonly finished_at: string;
+    readonly seconds: number;
+  };
+}
+
+/** Where a node of a run has come to. */
+export type NodeState = "cached" | "done" | "failed" | "blocked" | "interrupted";
+
+/** One node in a run. */
+export interface RunNode {
+  /** Name of the node. */
+  readonly node: string;
+  /** Name of the stage. */
+  readonly stage: string;
+  /** Absent when an input never came to be. */
+  readonly key?: string;
+  /** Where it has come to. */
+  readonly state: NodeState;
+  /** Why it ran, or why it didn't. */
+  readonly reason?: string;
+  /** How long it ran. */
+  readonly seconds?: number;
+  /** What went wrong. */
+  readonly error?: string;
+}
+
+/** Where a run has come to; `killed` is what a later run makes of a `running` one whose process is gone. */
+export type RunState = "running" | "done" | "failed" | "interrupted" | "killed";
+
+/** A run of the pipeline. */
+export interface RunRecord {
+  /** Version of the manifest. */
+  readonly format: 1;
+  /** Name of the run. */
+  readonly run: string;
+  /** Where it has come to. */
+  readonly state: RunState;
+  /** What the user typed. */
+  readonly command: string;
+  /** Where the configuration came from. */
+  readonly config_path: string;
+  /** The configuration. */
+  readonly configuration: JsonValue;
+  /** When it started (ISO 8601). */
+  readonly started_at: string;
+  /** When it ended. */
+  readonly finished_at?: string;
+  /** The machine. */
+  readonly host: Readonly<Record<string, JsonValue>>;
+  /** What became of its nodes; empty until it has ended. */
+  readonly nodes: readonly RunNode[];
+}
+
+/** Digest of what a node published. */
+export function outputsDigest(
+  outputs: Readonly<Record<string, PublishedOutput>>,
+  metrics: MetricsRef | undefined,
+): string {
+  return digestJson({ outputs: outputs as unknown as JsonValue, metrics: metrics?.sha256 ?? null });
+}
+
+/** All objects that a record refers to. */
+export function objectsOf(record: NodeRecord): ObjectRef[] {
+  const objects: ObjectRef[] = [];
+  for (const output of Object.values(record.outputs)) {
+    if (output.kind === "file") objects.push(output);
+    if (output.kind === "directory") objects.push(...output.files);
+  }
+  if (record.metrics) objects.push(record.metrics);
+  if (record.measured) objects.push(record.measured);
+  return objects;
+}
+
+/** The manifests of a store. */
+export class Records {
+  readonly #nodes: string;
+  readonly #runs: string;
+  readonly #temporary: string;
+
+  /** `dir` is the store, `temporary` a folder on the same disk. */
+  constructor(dir: string, temporary: string) {
+    this.#nodes = join(dir, "nodes");
+    this.#runs = join(dir, "runs");
+    this.#temporary = temporary;
+  }
+
+  #nodePath(key: string): string {
+    return join(this.#nodes, key.slice(0, 2), `${key}.json`);
+  }
+
+  /** The record of a key; nothing when there is none or it can't be read as one. */
+  async readNode(key: string): Promise<NodeRecord | undefined> {
+    const text = await readTextOrUndefined(this.#nodePath(key));
+    return text === undefined ? undefined : parseNode(text, key);
+  }
+
+  /** Publishes a node: from here on it is there. */
+  async writeNode(record: NodeRecord): Promise<void> {
+    await writeAtomic(this.#nodePath(record.key), `${JSON.stringify(record)}\n`, {
+      temporary: this.#temporary,
+    });
+  }
+
+  /** Takes a publication back. */
+  async removeNode(key: string): Promise<void> {
+    await remove(this.#nodePath(key));
+  }
+
+  /** Keys of all manifests, sorted. */
+  async nodeKeys(): Promise<string[]> {
+    return (await listFiles(this.#nodes)).map((path) => /([0-9a-f]{64})\.json$/.exec(path)?.[1])
+      .filter((key) => key !== undefined);
+  }
+
+  /** Writes a run's manifest. */
+  async writeRun(record: RunRecord): Promise<void> {
+    await writeAtomic(join(this.#runs, `${record.run}.json`), `${JSON.stringify(record)}\n`, {
+      temporary: this.#temporary,
+    });
+  }
+
+  /** Removes a run's manifest. */
+  async removeRun(run: string): Promise<void> {
+    await remove(join(this.#runs, `${run}.json`));
+  }
+
+  /** All runs whose manifest can be read, oldest first. */
+  async readRuns(): Promise<RunRecord[]> {
+    const runs: RunRecord[] = [];
+    for (const path of await listFiles(this.#runs)) {
+      const text = await readTextOrUndefined(join(this.#runs, path));
+      const run = text === undefined ? undefined : parse<RunRecord>(text);
+      if (run?.format === 1) runs.push(run);
+    }
+    return runs.sort((a, b) => a.run < b.run ? -1 : 1);
+  }
+}
+
+function parseNode(text: string, key: string): NodeRecord | undefined {
+  const record = parse<NodeRecord>(text);
+  if (record?.format !== 1 || record.key !== key) return undefined;
+  // A manifest that was damaged in a way that is still JSON is caught by its own digest.
+  return outputsDigest(record.outputs, record.metrics) === record.digest ? record : undefined;
+}
+
+function parse<T>(text: string): T | undefined {
+  try {
+    return JSON.parse(text) as T;
+  } catch {
+    return undefined;
+  }
+}

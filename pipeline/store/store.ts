@@ -1,0 +1,410 @@
+/**
+ * The store: where everything that nodes publish is kept.
+ *
+ * ```
+ * .ethos/
+ *   lock                    held by the one process that works here
+ *   catalogue.duckdb        an index over the manifests, to be asked in SQL
+ *   nodes/ab/<key>.json     a published node: components of its key, outputs, provenance
+ *   objects/ab/<sha256>     a file, read-only; beside it <sha256>.json, who made it
+ *   runs/<run>.json         a run and what became of its nodes
+ *   results.json            which files were copied to results folders
+ *   state/<key>/            what an unfinished node keeps for its next attempt
+ *   tmp/                    outputs that are being written
+ * ```
+ *
+ * A manifest in `nodes/` is what makes a node published. It is written after all of its objects are on disk, and
+ * before the catalogue's rows, which are only an index.
+ *
+ * @module
+ */
+
+import { join, resolve } from "@std/path";
+import { Catalogue, type Publication } from "./catalogue.ts";
+import { explain, systemCode, UserError } from "../errors.ts";
+import { hashFile, readTextOrUndefined, remove, statOrUndefined } from "./files.ts";
+import { HeldError, StoreLock } from "./lock.ts";
+import { byStepThenName, decodeMetrics } from "./metrics.ts";
+import { type ObjectRef, type ObjectStat, ObjectStore } from "./objects.ts";
+import { type NodeRecord, objectsOf, Records, type RunRecord } from "./records.ts";
+import type { MetricRow } from "../stage.ts";
+
+/** How many publications are entered into the catalogue at once. */
+const BATCH = 256;
+/** How long a publication waits for others to be entered with it. */
+const BATCH_MILLISECONDS = 250;
+
+/** An object that is not what a manifest says. */
+export interface Damage {
+  /** Name of the object. */
+  readonly sha256: string;
+  /** What is wrong with it. */
+  readonly problem: "missing" | "changed";
+}
+
+/** An open store; only one process has it at a time, others may look at what it has published. */
+export class Store {
+  /** The folder. */
+  readonly dir: string;
+  /** Files by content. */
+  readonly objects: ObjectStore;
+  /** Manifests. */
+  readonly records: Records;
+  /** The index over them, in SQL. */
+  readonly catalogue: Catalogue;
+  readonly #lock: StoreLock | undefined;
+  /** Keys that the catalogue has. */
+  readonly #known: Set<string>;
+  /** What objects looked like when their content was last known to be right. */
+  readonly #stats: Map<string, ObjectStat>;
+  /** Objects whose bytes this process has read and found right. */
+  readonly #hashed = new Set<string>();
+  /** True for a look at a store that another process works in: nothing may be written. */
+  readonly held: boolean;
+  #pending: Publication[] = [];
+  #pendingSince = 0;
+
+  private constructor(dir: string, parts: {
+    objects: ObjectStore;
+    records: Records;
+    catalogue: Catalogue;
+    lock: StoreLock | undefined;
+    known: Set<string>;
+    stats: Map<string, ObjectStat>;
+    held?: boolean;
+  }) {
+    this.dir = dir;
+    this.held = parts.held ?? false;
+    this.objects = parts.objects;
+    this.records = parts.records;
+    this.catalogue = parts.catalogue;
+    this.#lock = parts.lock;
+    this.#known = parts.known;
+    this.#stats = parts.stats;
+  }
+
+  /**
+   * Opens a store, taking its lock. What a killed process left behind is tidied; a catalogue that is missing or
+   * broken is rebuilt from the manifests.
+   *
+   * @param options.command What the user typed, for the message to whoever comes second.
+   * @param options.create Makes the store when it is not there; otherwise an absent store is an empty one in memory.
+   * @param options.look Only reads: a store that another process works in is looked at by what it has published so far.
+   * @param options.warn Told what was mended, and who works in the store that is looked at.
+   * @throws UserError when another process has it, its schema is newer than the program, or the disk refuses.
+   */
+  static async open(
+    dir: string,
+    options: {
+      command: string;
+      create?: boolean;
+      look?: boolean;
+      warn?: (message: string) => void;
+    },
+  ): Promise<Store> {
+    dir = resolve(dir);
+    const temporary = join(dir, "tmp");
+    const objects = new ObjectStore(join(dir, "objects"), temporary);
+    const records = new Records(dir, temporary);
+    const exists = await statOrUndefined(dir) !== undefined;
+    if (!exists && !options.create) {
+      const catalogue = await Catalogue.open(":memory:");
+      const parts = { objects, records, catalogue, lock: undefined };
+      return new Store(dir, { ...parts, known: new Set(), stats: new Map() });
+    }
+    let lock: StoreLock | undefined;
+    try {
+      await Deno.mkdir(dir, { recursive: true });
+      lock = await StoreLock.acquire(join(dir, "lock"), options.command);
+      await remove(temporary);
+      await Deno.mkdir(temporary, { recursive: true });
+      const catalogue = await openCatalogue(join(dir, "catalogue.duckdb"), options.warn);
+      const parts = { objects, records, catalogue, lock };
+      const store = new Store(dir, { ...parts, known: new Set(), stats: new Map() });
+      try {
+        await store.#load(options.warn);
+      } catch (error) {
+        catalogue[Symbol.dispose]();
+        throw error;
+      }
+      return store;
+    } catch (error) {
+      lock?.[Symbol.dispose]();
+      if (error instanceof HeldError && options.look) {
+        const [who] = error.message.split(". ");
+        options.warn?.(`${who}; this is what it has published so far.`);
+        return await Store.#look(dir, { objects, records });
+      }
+      if (error instanceof UserError || systemCode(error) === undefined) throw error;
+      throw new UserError(explain(error, `opening the store ${dir}`), {
+        exitCode: 1,
+        cause: error,
+      });
+    }
+  }
+
+  /** A catalogue in memory, made from the manifests: the one on disk is another process's, and DuckDB doesn't share. */
+  static async #look(
+    dir: string,
+    parts: { objects: ObjectStore; records: Records },
+  ): Promise<Store> {
+    const catalogue = await Catalogue.open(":memory:");
+    const stats = new Map<string, ObjectStat>();
+    const more = { catalogue, lock: undefined, known: new Set<string>(), stats, held: true };
+    const store = new Store(dir, { ...parts, ...more });
+    await store.rebuild();
+    // Whoever works here looks after the bytes; a look at sizes is enough.
+    for (const key of store.#known) {
+      const record = await parts.records.readNode(key);
+      for (const { sha256, size } of record === undefined ? [] : objectsOf(record)) {
+        const stat = await parts.objects.stat(sha256);
+        if (stat?.size === size) stats.set(sha256, stat);
+      }
+    }
+    return store;
+  }
+
+  async #load(warn?: (message: string) => void): Promise<void> {
+    if (this.catalogue.fresh) {
+      const { nodes, runs } = await this.rebuild();
+      if (nodes + runs > 0) {
+        warn?.(`The catalogue was not there; rebuilt it from ${nodes} nodes and ${runs} runs.`);
+      }
+    }
+    const rows = await this.catalogue.rows<{ key: string }>("SELECT key FROM nodes");
+    for (const { key } of rows) this.#known.add(key);
+    type Row = { sha256: string; size: string; mtime: string };
+    for (const row of await this.catalogue.rows<Row>("SELECT sha256, size, mtime FROM objects")) {
+      this.#stats.set(row.sha256, { size: Number(row.size), mtime: Number(row.mtime) });
+    }
+    await this.#buryKilledRuns();
+    await this.#tidyState();
+  }
+
+  /** A run that says it is running has lost its process: we hold the lock. */
+  async #buryKilledRuns(): Promise<void> {
+    const running = await this.catalogue.rows<{ run: string }>(
+      "SELECT run FROM runs WHERE state = 'running'",
+    );
+    if (running.length === 0) return;
+    const names = new Set(running.map((row) => row.run));
+    const killed = (await this.records.readRuns()).filter((record) => names.has(record.run))
+      // A killed process may have told its manifest how it ended, and not the catalogue.
+      .map((record): RunRecord =>
+        record.state === "running" ? { ...record, state: "killed" } : record
+      );
+    for (const record of killed) await this.records.writeRun(record);
+    await this.catalogue.putRuns(killed);
+    const lost = [...names].filter((run) => !killed.some((record) => record.run === run));
+    await this.catalogue.remove({ runs: lost });
+  }
+
+  /** Removes state folders of nodes that were published just before a kill. */
+  async #tidyState(): Promise<void> {
+    for (const key of await this.stateKeys()) {
+      if (this.#known.has(key)) await this.discardState(key);
+    }
+  }
+
+  /** Enters what waits into the catalogue, closes it and lets go of the lock. */
+  async close(): Promise<void> {
+    try {
+      await this.flush();
+    } finally {
+      this.catalogue[Symbol.dispose]();
+      this.#lock?.[Symbol.dispose]();
+    }
+  }
+
+  /** Folder for outputs that are being written; emptied when the store is opened. */
+  get temporary(): string {
+    return join(this.dir, "tmp");
+  }
+
+  /** What an unfinished node keeps. */
+  stateDir(key: string): string {
+    return join(this.dir, "state", key);
+  }
+
+  /** Removes what an unfinished node keeps, at once: a kill leaves all of it, or nothing that is taken for it. */
+  async discardState(key: string): Promise<void> {
+    const doomed = join(this.temporary, crypto.randomUUID());
+    try {
+      await Deno.rename(this.stateDir(key), doomed);
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return;
+      throw error;
+    }
+    await remove(doomed);
+  }
+
+  /** Keys that have a state folder. */
+  async stateKeys(): Promise<string[]> {
+    try {
+      return (await Array.fromAsync(Deno.readDir(join(this.dir, "state")), (e) => e.name)).sort();
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return [];
+      throw error;
+    }
+  }
+
+  /**
+   * The published record of a key, when all of its objects look right; nothing otherwise.
+   *
+   * Looking right costs no reading: size and time of each object are as they were when it was last hashed. One whose
+   * time changed, or which the catalogue doesn't know (an orphan of a killed process), is hashed.
+   */
+  async lookUp(key: string): Promise<NodeRecord | undefined> {
+    const record = await this.records.readNode(key);
+    if (record === undefined) return undefined;
+    const orphan = !this.#known.has(key) && !this.#pending.some((p) => p.record.key === key);
+    if (await this.damage(record, { read: orphan }) !== undefined) return undefined;
+    if (orphan) this.#enqueue(await this.#publicationOf(record));
+    return record;
+  }
+
+  /** The first object of a record that is missing or changed; `read` hashes each (once a process). */
+  async damage(record: NodeRecord, options: { read: boolean }): Promise<Damage | undefined> {
+    const verified: (ObjectRef & ObjectStat)[] = [];
+    for (const object of objectsOf(record)) {
+      const { sha256, size } = object;
+      const stat = await this.objects.stat(sha256);
+      if (stat === undefined) return { sha256, problem: "missing" };
+      if (stat.size !== size) return { sha256, problem: "changed" };
+      const known = this.#stats.get(sha256);
+      const looksRight = known?.mtime === stat.mtime && known.size === stat.size;
+      if (looksRight && (!options.read || this.#hashed.has(sha256))) continue;
+      if ((await hashFile(this.objects.path(sha256))).sha256 !== sha256) {
+        return { sha256, problem: "changed" };
+      }
+      this.#hashed.add(sha256);
+      this.#stats.set(sha256, stat);
+      if (!looksRight) verified.push({ sha256, ...stat });
+    }
+    await this.catalogue.verified(verified);
+    return undefined;
+  }
+
+  /** Publishes a node: from here on it is finished. Its rows wait for {@linkcode Store.flush}. */
+  async publish(publication: Publication): Promise<void> {
+    await this.records.writeNode(publication.record);
+    for (const object of publication.objects) {
+      this.#stats.set(object.sha256, object);
+      this.#hashed.add(object.sha256);
+    }
+    this.#enqueue(publication);
+  }
+
+  /** Enters publications into the catalogue when enough wait, or have waited long enough. */
+  async flushSome(): Promise<void> {
+    const waited = performance.now() - this.#pendingSince;
+    if (this.#pending.length >= BATCH || waited > BATCH_MILLISECONDS) await this.flush();
+  }
+
+  #enqueue(publication: Publication): void {
+    if (this.#pending.length === 0) this.#pendingSince = performance.now();
+    this.#pending = this.#pending.filter((p) => p.record.key !== publication.record.key);
+    this.#pending.push(publication);
+  }
+
+  /** Enters all publications that wait into the catalogue. */
+  async flush(): Promise<void> {
+    // Nodes end while the catalogue is written; one transaction at a time.
+    while (this.#flushing) await this.#flushing.catch(() => {});
+    if (this.#pending.length === 0) return;
+    const batch = this.#pending;
+    this.#pending = [];
+    this.#flushing = this.catalogue.publish(batch);
+    try {
+      await this.#flushing;
+      for (const { record } of batch) this.#known.add(record.key);
+    } catch (error) {
+      this.#pending = [...batch, ...this.#pending];
+      throw error;
+    } finally {
+      this.#flushing = undefined;
+    }
+  }
+  #flushing: Promise<void> | undefined;
+
+  /** Takes a publication back, so that its node runs again. */
+  async retract(key: string): Promise<void> {
+    this.#pending = this.#pending.filter((p) => p.record.key !== key);
+    await this.records.removeNode(key);
+    await this.catalogue.remove({ keys: [key] });
+    this.#known.delete(key);
+  }
+
+  /** Metrics of a record, ordered by step then name. */
+  async metrics(record: NodeRecord): Promise<MetricRow[]> {
+    const rows: MetricRow[] = [];
+    for (const measured of [false, true]) {
+      const ref = measured ? record.measured : record.metrics;
+      if (ref === undefined) continue;
+      const text = await Deno.readTextFile(this.objects.path(ref.sha256));
+      for (const row of decodeMetrics(text, measured)) rows.push(row);
+    }
+    return rows.sort(byStepThenName);
+  }
+
+  /**
+   * Makes the catalogue anew from the manifests. Metrics files that can't be read are left out (their nodes are
+   * found damaged later).
+   */
+  async rebuild(): Promise<{ nodes: number; runs: number }> {
+    await this.catalogue.clear();
+    this.#stats.clear();
+    this.#known.clear();
+    const keys = await this.records.nodeKeys();
+    let nodes = 0;
+    for (let i = 0; i < keys.length; i += BATCH) {
+      const batch: Publication[] = [];
+      for (const key of keys.slice(i, i + BATCH)) {
+        const record = await this.records.readNode(key);
+        if (record !== undefined) batch.push(await this.#publicationOf(record));
+      }
+      await this.catalogue.publish(batch);
+      for (const { record } of batch) this.#known.add(record.key);
+      nodes += batch.length;
+    }
+    const runs = await this.records.readRuns();
+    if (runs.length > 0) await this.catalogue.putRuns(runs);
+    return { nodes, runs: runs.length };
+  }
+
+  /** What the catalogue is told of a record that was read from its manifest; objects are entered once hashed. */
+  async #publicationOf(record: NodeRecord): Promise<Publication> {
+    const objects: (ObjectRef & ObjectStat)[] = [];
+    for (const { sha256 } of objectsOf(record)) {
+      const stat = this.#hashed.has(sha256) ? this.#stats.get(sha256) : undefined;
+      if (stat !== undefined) objects.push({ sha256, ...stat });
+    }
+    let metrics: MetricRow[] = [];
+    try {
+      metrics = await this.metrics(record);
+    } catch {
+      // Damaged or missing: `damage` finds it before anybody uses the node.
+    }
+    return { record, metrics, objects };
+  }
+
+  /** Text of a state file, for a node that starts again. */
+  async readState(key: string, name: string): Promise<string | undefined> {
+    return await readTextOrUndefined(join(this.stateDir(key), name));
+  }
+}
+
+async function openCatalogue(path: string, warn?: (message: string) => void): Promise<Catalogue> {
+  try {
+    return await Catalogue.open(path);
+  } catch (error) {
+    if (error instanceof UserError || systemCode(error) !== undefined) throw error;
+    // Not a catalogue any more. It is only an index: put it aside and build another.
+    const message = error instanceof Error ? error.message.split("\n")[0] : String(error);
+    warn?.(`The catalogue can't be opened (${message}); put it aside as ${path}.broken.`);
+    await remove(`${path}.broken`);
+    await Deno.rename(path, `${path}.broken`);
+    await remove(`${path}.wal`);
+    return await Catalogue.open(path);
+  }
+}

@@ -1,0 +1,50 @@
+// What happens to a vec4 of a product before it is stored at entry `at` of C. Shared by the GEMM kernels; params as there.
+//
+// What it reads is asked for apart, `beside` for a vec4 and `beside_row` for a row: kernels load that for several results before they store the first one, since
+// no load overtakes a store.
+//
+// Attention's backward pass has two epilogues of its own, for rows of queries and columns of keys (model/ops/attention/attention_stored.ts): "shares" gives
+// C = exp(scale·P − log_sum), zero for later keys, and "slopes" C = scale·E ∘ (P − delta), where E are the shares.
+{% if EPILOGUE == "gelu" or EPILOGUE == "gelu_backward" %}
+{{ GELU }}
+{% endif %}
+
+fn beside(at: u32) -> vec4f {
+{% if EPILOGUE == "add" or EPILOGUE == "slopes" %}
+  return load_e(at);
+{% elif EPILOGUE == "accumulate" or EPILOGUE == "gelu_backward" %}
+  return load_c(at);
+{% else %}
+  return vec4f();
+{% endif %}
+}
+
+fn beside_row(row: u32) -> f32 {
+{% if EPILOGUE == "shares" %}
+  return log_sum[statistics + row];
+{% elif EPILOGUE == "slopes" %}
+  return delta[statistics + row];
+{% else %}
+  return 0.0;
+{% endif %}
+}
+
+fn finish(at: u32, row: u32, column4: u32, product: vec4f, other: vec4f, of_row: f32) {
+  var v = product;
+{% if LAYOUT == "nt" %}
+  // Only here can a column beyond n be reached: elsewhere B's own padding is zero.
+  v = select(vec4f(), v, vec4u(0u, 1u, 2u, 3u) + 4u * column4 < vec4u(params.n));
+{% endif %}
+{% if EPILOGUE == "add" or EPILOGUE == "accumulate" %}
+  v += other;
+{% elif EPILOGUE == "gelu" %}
+  v = gelu(v);
+{% elif EPILOGUE == "gelu_backward" %}
+  v = other * gelu_derivative(v);
+{% elif EPILOGUE == "shares" %}
+  v = select(vec4f(), exp(v * params.scale - of_row), vec4u(0u, 1u, 2u, 3u) + 4u * column4 <= vec4u(row));
+{% elif EPILOGUE == "slopes" %}
+  v = params.scale * other * (v - of_row);
+{% endif %}
+  store_c(at, v);
+}

@@ -1,0 +1,92 @@
+/**
+ * Times the ways to run the experts on one layer of the base model, and the suites that the configuration lists: the `benchmark` stage.
+ *
+ * @module
+ */
+
+import { z } from "zod";
+import { MOST_STEPS } from "../../model/bench/step_profile.ts";
+import { measureCase } from "../../model/bench/suite.ts";
+import { casesOf } from "../../model/bench/suites.ts";
+import { modelSchema } from "../../model/config.ts";
+import { timeExecution } from "../../model/bench/execution_benchmark.ts";
+import { trainSchema } from "../../model/training/config.ts";
+import { defineStage, type StageContext } from "../../pipeline/stage.ts";
+import { benchmarkSchema } from "./config.ts";
+import { benchmarkMetric, type BenchmarkResult, caseMetrics, QUANTITIES } from "./result.ts";
+import { openDataset } from "../dataset.ts";
+import { gpuProvenance, sharedGpu } from "../shared_gpu.ts";
+
+const paramsSchema = z.strictObject({
+  model: modelSchema,
+  train: trainSchema,
+  benchmark: benchmarkSchema,
+  seed: z.int().min(0),
+});
+
+/** Parameters of the stage. */
+export type BenchmarkParams = z.infer<typeof paramsSchema>;
+
+/** The `benchmark` stage: what was timed as JSON, the times as measured metrics. */
+export const benchmark = defineStage<BenchmarkParams>({
+  name: "benchmark",
+  description: "Time naive and reordered execution of the experts",
+  module: import.meta.url,
+  params: paramsSchema as z.ZodType<BenchmarkParams>,
+  outputs: { benchmark: "json" },
+  resource: "gpu",
+  run: runBenchmark,
+});
+
+async function runBenchmark(context: StageContext<BenchmarkParams>): Promise<void> {
+  const { model, train, benchmark, seed } = context.params;
+  using dataset = await openDataset(context);
+  const config = { ...model, vocab_size: dataset.vocab_size };
+  const tokens = train.micro_batch * train.sequence_length;
+  const executions = model.kind === "ethos" ? benchmark.executions : [];
+  const result: BenchmarkResult = {
+    scope: "layer",
+    executions,
+    tokens: executions.length > 0 ? [tokens] : [],
+    repetitions: benchmark.steps,
+    cases: [],
+  };
+  if (executions.length + benchmark.suites.length === 0) return context.json("benchmark", result);
+  const gpu = await sharedGpu();
+  context.provenance?.(gpuProvenance(gpu));
+  const cases = casesOf(benchmark.suites, {
+    gpu,
+    config,
+    train,
+    timing: {
+      warmup: benchmark.warmup_steps,
+      repeats: benchmark.steps,
+      minimum: gpu.capabilities.software ? 0.005 : 0.1,
+      signal: context.signal,
+    },
+    steps: Math.min(benchmark.steps, MOST_STEPS),
+    seed,
+  });
+  context.json("benchmark", { ...result, cases: cases.map(({ id, suite }) => ({ id, suite })) });
+  const progress = context.progress(executions.length + cases.length, { unit: "measurements" });
+  for (const [i, execution] of executions.entries()) {
+    const timing = await timeExecution(gpu, {
+      config,
+      execution,
+      tokens,
+      precision: train.precision,
+      warmup: benchmark.warmup_steps,
+      repetitions: benchmark.steps,
+      signal: context.signal,
+    });
+    for (const quantity of QUANTITIES) {
+      context.metrics.measure(tokens, { [benchmarkMetric(execution, quantity)]: timing[quantity] });
+    }
+    progress.update(i + 1, execution);
+  }
+  for (const [i, each] of cases.entries()) {
+    context.signal.throwIfAborted();
+    context.metrics.measure(0, caseMetrics(await measureCase(each)));
+    progress.update(executions.length + i + 1, each.id);
+  }
+}

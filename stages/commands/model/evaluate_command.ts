@@ -1,0 +1,110 @@
+/**
+ * `evaluate` as a command of the command line.
+ *
+ * @module
+ */
+
+import { type Command, stringArgument } from "../../../pipeline/command.ts";
+import {
+  CHECKPOINT_OPTIONS,
+  checkpointArguments,
+  PRECISION_OPTION,
+  wholeArgument,
+} from "./checkpoint_options.ts";
+import { commandGpu, GPU_OPTION } from "../gpu_option.ts";
+import type { CheckpointEvaluation } from "./evaluate.ts";
+
+/** Measures a trained checkpoint on any text. */
+export const evaluateCommand: Command = {
+  name: "evaluate",
+  summary: "Measure a trained model on text: nats, bits per byte, use of its experts",
+  examples: [
+    ["evaluate --checkpoint 'train[base,seed=1]' --files 'books/*.txt'", "on files of your own"],
+    [
+      "evaluate --checkpoint 'train[base,seed=1]' --split validation",
+      "on the text it was held from",
+    ],
+  ],
+  options: {
+    ...CHECKPOINT_OPTIONS,
+    files: {
+      type: "string",
+      requiresArg: true,
+      describe: "Glob of .txt, .jsonl or .json files, each with or without .gz",
+    },
+    "text-field": {
+      type: "string",
+      requiresArg: true,
+      describe: "Key of the text in JSON lines (default: text)",
+    },
+    split: {
+      choices: ["validation", "train"],
+      requiresArg: true,
+      describe: "Split of the node's own dataset, instead of --files",
+    },
+    tokens: { type: "number", requiresArg: true, describe: "Predictions at most (default: all)" },
+    "micro-batch": {
+      type: "number",
+      default: 8,
+      requiresArg: true,
+      describe: "Sequences scored at once",
+    },
+    "sequence-length": {
+      type: "number",
+      requiresArg: true,
+      describe: "Tokens that a prediction can see (default: the training's, 512 if unknown)",
+    },
+    ...PRECISION_OPTION,
+    ...GPU_OPTION,
+  },
+  async run(args, { storeDir, json, print, warn }) {
+    const { evaluateCheckpoint } = await import("./evaluate.ts");
+    const optional = <Key extends string, Value>(key: Key, value: Value | undefined) =>
+      (value === undefined ? {} : { [key]: value }) as { [K in Key]?: Value };
+    const terminal = !json && Deno.stderr.isTerminal();
+    let said = performance.now();
+    const result = await evaluateCheckpoint({
+      ...checkpointArguments(args),
+      storeDir,
+      ...optional("files", stringArgument(args, "files")),
+      ...optional("text_field", stringArgument(args, "text-field")),
+      ...optional("split", stringArgument(args, "split") as "train" | "validation" | undefined),
+      ...optional("tokens", wholeArgument(args, "tokens", 1)),
+      ...optional("sequence_length", wholeArgument(args, "sequence-length", 1)),
+      micro_batch: wholeArgument(args, "micro-batch", 1)!,
+      precision: stringArgument(args, "precision") as "f32" | "mixed",
+      gpu: () => commandGpu(args),
+      onProgress(tokens) {
+        if (!terminal || performance.now() - said < 5000) return;
+        said = performance.now();
+        warn(`${tokens.toLocaleString("en")} tokens …`);
+      },
+    });
+    for (const line of json ? [JSON.stringify(result)] : describe(result)) print(line);
+  },
+};
+
+function describe(result: CheckpointEvaluation): string[] {
+  const { files, split, bits_per_byte, expert_usage, expert_unevenness, layers } = result;
+  const count = (n: number) => Math.round(n).toLocaleString("en");
+  const share = (n: number) => `${(100 * n).toFixed(1)} %`;
+  const rows = [
+    ["checkpoint", result.checkpoint],
+    ["text", files ? `${files.length} file${files.length === 1 ? "" : "s"}` : `${split} split`],
+    ["tokens", `${count(result.tokens)}, ${count(result.bytes)} bytes`],
+    ["nats", result.nats.toFixed(4)],
+    ["perplexity", result.perplexity.toFixed(3)],
+    ...(bits_per_byte === undefined ? [] : [["bits/byte", bits_per_byte.toFixed(4)]]),
+    ...(expert_usage === undefined ? [] : [["experts used", share(expert_usage)]]),
+    ...(expert_unevenness === undefined
+      ? []
+      : [["unevenness", `${expert_unevenness.toFixed(3)} nats`]]),
+    ...layers.map((layer) => [
+      `  layer ${layer.layer}`,
+      `${share(layer.expert_usage)} used, ${layer.expert_unevenness.toFixed(3)} nats`,
+    ]),
+    ["speed", `${count(result.tokens_per_second)} tokens/s`],
+  ];
+  const width = Math.max(...rows.map(([name]) => name!.length));
+  return rows.map(([name, value]) => `${name!.padEnd(width)}  ${value}`);
+}

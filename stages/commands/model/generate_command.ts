@@ -1,0 +1,121 @@
+/**
+ * `generate` as a command of the command line.
+ *
+ * @module
+ */
+
+import { type Command, stringArgument } from "../../../pipeline/command.ts";
+import {
+  CHECKPOINT_OPTIONS,
+  checkpointArguments,
+  PRECISION_OPTION,
+  wholeArgument,
+} from "./checkpoint_options.ts";
+import { commandGpu, GPU_OPTION } from "../gpu_option.ts";
+
+/** Streams text from a trained checkpoint. */
+export const generateCommand: Command = {
+  name: "generate",
+  summary: "Continue a prompt with a trained model",
+  examples: [
+    [
+      "generate --checkpoint 'train[base,seed=1]' --prompt 'Once upon a time'",
+      "a model of the store",
+    ],
+    [
+      "generate --checkpoint exported/ --prompt 'It was' --temperature 0",
+      "an exported one, greedily",
+    ],
+  ],
+  options: {
+    ...CHECKPOINT_OPTIONS,
+    prompt: {
+      type: "string",
+      default: "",
+      describe: "Text to continue; a document begins when it is empty",
+    },
+    "max-tokens": {
+      type: "number",
+      default: 128,
+      requiresArg: true,
+      describe: "Tokens to generate at most",
+    },
+    context: {
+      type: "number",
+      default: 4096,
+      requiresArg: true,
+      describe: "Tokens that prompt and text may have together",
+    },
+    temperature: {
+      type: "number",
+      default: 0.8,
+      requiresArg: true,
+      describe: "Divides the logits; 0 always takes the most likely token",
+    },
+    "top-k": {
+      type: "number",
+      default: 0,
+      requiresArg: true,
+      describe: "Draw from the k most likely tokens only; 0 for all",
+    },
+    "top-p": {
+      type: "number",
+      default: 1,
+      requiresArg: true,
+      describe: "Draw from the fewest tokens whose probabilities come to p",
+    },
+    "repetition-penalty": {
+      type: "number",
+      default: 1,
+      requiresArg: true,
+      describe: "Above 1, tokens that were there are less likely",
+    },
+    seed: { type: "number", default: 0, requiresArg: true, describe: "Of the draws" },
+    ...PRECISION_OPTION,
+    ...GPU_OPTION,
+  },
+  async run(args, { storeDir, json, print, warn }) {
+    const { generate } = await import("./generate.ts");
+    const prompt = stringArgument(args, "prompt") ?? "";
+    const encoder = new TextEncoder();
+    const write = (text: string) => {
+      const bytes = encoder.encode(text);
+      for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
+    };
+    let begun = false;
+    const result = await generate({
+      ...checkpointArguments(args),
+      storeDir,
+      prompt,
+      max_tokens: wholeArgument(args, "max-tokens", 1)!,
+      context: wholeArgument(args, "context", 2)!,
+      sampling: {
+        temperature: args["temperature"],
+        top_k: args["top-k"],
+        top_p: args["top-p"],
+        repetition_penalty: args["repetition-penalty"],
+      },
+      seed: wholeArgument(args, "seed", 0)!,
+      precision: stringArgument(args, "precision") as "f32" | "mixed",
+      gpu: () => commandGpu(args),
+      write(text) {
+        if (json) return;
+        if (!begun) write(prompt);
+        begun = true;
+        write(text);
+      },
+    });
+    if (json) return print(JSON.stringify(result));
+    write(begun ? "\n" : `${prompt}\n`);
+    if (!Deno.stderr.isTerminal()) return;
+    const speed = (value: number | undefined) => value === undefined ? "–" : value.toFixed(1);
+    warn(
+      `${result.prompt_tokens} tokens read at ${
+        speed(result.prefill_tokens_per_second)
+      } tokens/s, ` +
+        `${result.tokens} generated at ${
+          speed(result.decode_tokens_per_second)
+        } tokens/s; ended by ${result.finish}`,
+    );
+  },
+};

@@ -1,0 +1,125 @@
+import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
+import { join } from "@std/path";
+import { openTestGpu } from "../../../model/gpu/testing.ts";
+import { UserError } from "../../../pipeline/errors.ts";
+import { someText, writeStore } from "./checkpoint_testing.ts";
+import { evaluateCheckpoint, type EvaluateCheckpointOptions } from "./evaluate.ts";
+import { generate, type GenerateOptions } from "./generate.ts";
+import { runTask } from "../speed/task_testing.ts";
+
+const NODE = "train[base,seed=1]";
+
+async function withStore(work: (storeDir: string, dir: string) => Promise<void>): Promise<void> {
+  const dir = await Deno.makeTempDir();
+  try {
+    await writeStore(join(dir, "store"));
+    await work(join(dir, "store"), dir);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+Deno.test("generate() streams a continuation and measures", async () => {
+  await withStore(async (storeDir) => {
+    const run = async (changes: Partial<GenerateOptions> = {}) => {
+      let written = "";
+      const result = await generate({
+        checkpoint: NODE,
+        storeDir,
+        prompt: "the cat",
+        max_tokens: 12,
+        context: 64,
+        sampling: { temperature: 3, top_k: 0, top_p: 0.95, repetition_penalty: 1.1 },
+        seed: 4,
+        precision: "f32",
+        gpu: () => openTestGpu(),
+        write: (text) => void (written += text),
+        ...changes,
+      });
+      assertEquals(written, result.text);
+      return result;
+    };
+    const first = await run();
+    assertEquals([first.prompt_tokens, first.checkpoint], [8, NODE]);
+    assert(first.tokens > 0 && first.tokens <= 12);
+    assert(first.prefill_tokens_per_second > 0);
+    assertEquals((await run()).text, first.text);
+    const greedy = { temperature: 0, top_k: 0, top_p: 1, repetition_penalty: 1 };
+    const [last, best] = [await run({ sampling: greedy }), await run({ which: "best" })];
+    assert(last.text !== best.text);
+
+    const refused = async (changes: Partial<GenerateOptions>, message: string) => {
+      const gpu = () => Promise.reject(new Error("No device should be opened"));
+      const error = await assertRejects(() => run({ gpu, ...changes }), UserError, message);
+      assertEquals(error.exitCode, 2);
+    };
+    await refused({ sampling: { ...greedy, top_p: NaN } }, "--top-p is NaN");
+    await refused({ sampling: { ...greedy, temperature: -1 } }, "--temperature is -1");
+    await refused({ context: 7 }, "The prompt has 8 tokens, but the context holds 7");
+    await refused({ checkpoint: "train" }, "There is no checkpoint train");
+  });
+});
+
+Deno.test("evaluateCheckpoint() measures a split and any text alike", async () => {
+  await withStore(async (storeDir, dir) => {
+    const run = (changes: Partial<EvaluateCheckpointOptions>) =>
+      evaluateCheckpoint({
+        checkpoint: NODE,
+        storeDir,
+        micro_batch: 4,
+        precision: "f32",
+        gpu: () => openTestGpu(),
+        ...changes,
+      });
+    const split = await run({ split: "validation" });
+    assertEquals([split.sequence_length, split.layers.length], [16, 2]);
+    const text = someText(710).slice(10);
+    const gzip = new Blob([JSON.stringify({ body: text })]).stream()
+      .pipeThrough(new CompressionStream("gzip"));
+    await Deno.writeTextFile(join(dir, "a.txt"), text);
+    await Deno.writeTextFile(join(dir, "b.jsonl"), JSON.stringify({ text }) + "\n");
+    await Deno.writeFile(join(dir, "c.json.gz"), gzip);
+    const bytes = new TextEncoder().encode(text).length;
+    const a = await run({ files: join(dir, "*.txt") });
+    assertEquals([a.tokens, a.bytes, a.files], [bytes + 1, bytes, [join(dir, "a.txt")]]);
+    const { nats, layers } = a;
+    assertEquals((await run({ files: join(dir, "b.*") })).nats, nats);
+    assertEquals((await run({ files: join(dir, "c.*"), text_field: "body" })).layers, layers);
+    assertEquals((await run({ files: join(dir, "a.txt"), tokens: 100 })).tokens, 100);
+    const other = await run({ files: join(dir, "a.txt"), sequence_length: 50, micro_batch: 1 });
+    assert(other.nats !== nats);
+    assertAlmostEquals(a.bits_per_byte!, nats * a.tokens / bytes / Math.LN2, 1e-9);
+
+    const refused = async (changes: Partial<EvaluateCheckpointOptions>, message: string) => {
+      const error = await assertRejects(() => run(changes), UserError, message);
+      return error.exitCode;
+    };
+    assertEquals(await refused({}, "either --files or --split"), 2);
+    assertEquals(await refused({ files: join(dir, "*.md") }, "No file matches --files"), 2);
+    const field = await refused({ files: join(dir, "c.*") }, 'line 1 has no string "text"');
+    assertEquals(field, 1);
+    await Deno.remove(join(storeDir, "nodes", "11"), { recursive: true });
+    assertEquals(await refused({ split: "train" }, "is no longer in the store"), 2);
+  });
+});
+
+Deno.test("The tasks generate and evaluate run with the permissions that they name", async () => {
+  await withStore(async (storeDir, dir) => {
+    await Deno.writeTextFile(join(dir, "a.txt"), someText(200));
+    const task = async (...args: string[]) => {
+      const { code, stdout, stderr } = await runTask(
+        [...args, "--checkpoint", NODE, "--store", storeDir, "--json"],
+        // The flag is what counts.
+        { env: { ETHOS_GPU: "none" } },
+      );
+      assertEquals(code, 0, stdout + stderr);
+      return JSON.parse(stdout);
+    };
+    const text = await task("generate", "--prompt", "a dog", "--max-tokens", "3", "--gpu", "deno");
+    assertEquals([text.prompt_tokens, text.prompt, text.gpu.runtime], [6, "a dog", "deno"]);
+    const score = await task("evaluate", "--files", join(dir, "*.txt"), "--gpu", "deno");
+    assert(score.nats > 0 && score.tokens > 200 && score.gpu.adapter !== "");
+    const copy = await task("export-checkpoint", "--out", join(dir, "copy"));
+    assertEquals(copy.files.length, 4);
+  });
+});

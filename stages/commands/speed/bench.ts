@@ -1,0 +1,396 @@
+/**
+ * `bench`: measures the kernels, layers, training and inference of a configuration, and compares with what was measured before.
+ *
+ * @module
+ */
+
+import canonicalize from "canonicalize";
+import { z } from "zod";
+import {
+  type BenchCase,
+  type BenchEntry,
+  measureCase,
+  type SuiteContext,
+  type SuiteName,
+  SUITES,
+} from "../../../model/bench/suite.ts";
+import { casesOf } from "../../../model/bench/suites.ts";
+import type { Gpu } from "../../../model/gpu/device.ts";
+import { messageOf, UserError } from "../../../pipeline/errors.ts";
+import { formatTable } from "../../../pipeline/terminal/table.ts";
+import { suggestion } from "../../../pipeline/terminal/suggest.ts";
+import type { BaseModel } from "./base_model.ts";
+import { type MeasuredOn, measuredOn } from "./measured_on.ts";
+import { showBytes, showCount, showSeconds, showShare, threeDigits } from "./quantities.ts";
+
+/** Options of {@linkcode bench}. */
+export interface BenchOptions {
+  readonly gpu: Gpu;
+  readonly model: BaseModel;
+  /** Folder of the project. */
+  readonly root: string;
+  readonly suites: readonly SuiteName[];
+  /** Measures the cases whose ids hold one of these texts; all without any. */
+  readonly only: readonly string[];
+  readonly warmup: number;
+  readonly repeats: number;
+  /** Training steps that are timed. */
+  readonly steps: number;
+  readonly seed: number;
+  /** Is told each result as it comes, with all that there are so far. */
+  progress(line: string, result: BenchResult): Promise<void> | void;
+  readonly signal?: AbortSignal;
+}
+
+/** A case that could not be measured. */
+export interface BenchFailure {
+  readonly id: string;
+  /** Why. */
+  readonly error: string;
+}
+
+/** How one entry compares with others of the same run: the paper's claim. */
+export interface ExecutionRatio {
+  /** What is compared: `experts.8192.mixed.forward`. */
+  readonly id: string;
+  /** Which execution is held against the naive one. */
+  readonly execution: string;
+  /** Times faster than naive execution. */
+  readonly speed_up: number;
+  /** Times less memory than naive execution. */
+  readonly memory: number;
+}
+
+/** An entry held against what the same run measured at best. */
+export interface RatedEntry extends BenchEntry {
+  /**
+   * Share of the nearer roof, 0 to 1: the fastest copy for bytes, the fastest square product of the same operands for operations.
+   * Absent where neither was measured.
+   */
+  readonly of_ceiling?: number;
+}
+
+/** What was measured, as JSON. */
+export interface BenchResult {
+  readonly format: "ethos-bench";
+  readonly version: 1;
+  readonly measured_on: MeasuredOn;
+  readonly config: string;
+  readonly model: BaseModel["config"];
+  readonly train: BaseModel["train"];
+  readonly entries: readonly RatedEntry[];
+  /** Naive execution against the others, where both were measured. */
+  readonly ratios: readonly ExecutionRatio[];
+  readonly failures: readonly BenchFailure[];
+}
+
+/** Measures the chosen cases one after the other. One that fails is noted, and the others go on as long as the device does. */
+export async function bench(options: BenchOptions): Promise<BenchResult> {
+  const { gpu, model, root, signal } = options;
+  const cases = chooseCases(options);
+  const measured_on = await measuredOn(gpu, root);
+  const entries: BenchEntry[] = [];
+  const failures: BenchFailure[] = [];
+  const result = (): BenchResult => ({
+    format: "ethos-bench",
+    version: 1,
+    measured_on,
+    config: model.path,
+    model: model.config,
+    train: model.train,
+    entries: rateEntries(entries),
+    ratios: executionRatios(entries),
+    failures: [...failures],
+  });
+  for (const [i, benchCase] of cases.entries()) {
+    signal?.throwIfAborted();
+    const place = `[${i + 1}/${cases.length}] ${benchCase.id}`;
+    try {
+      const entry = await measureCase(benchCase);
+      entries.push(entry);
+      await options.progress(`${place}: ${showEntry(entry)}`, result());
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      const message = error instanceof Error ? error.message : String(error);
+      failures.push({ id: benchCase.id, error: message });
+      await options.progress(`${place}: ${message.split("\n")[0]}`, result());
+      if (!usable(gpu)) {
+        const left = cases.slice(i + 1);
+        failures.push(...left.map(({ id }) => ({ id, error: "the device is gone" })));
+        break;
+      }
+    }
+  }
+  return result();
+}
+
+/** The cases that `--suite` and `--only` ask for. @throws {UserError} If there are none. */
+export function chooseCases(
+  options: Omit<BenchOptions, "progress" | "root" | "signal">,
+): BenchCase[] {
+  const { gpu, model, suites, only, warmup, repeats, steps, seed } = options;
+  const context: SuiteContext = {
+    gpu,
+    config: model.config,
+    train: model.train,
+    timing: { warmup, repeats, minimum: gpu.capabilities.software ? 0.005 : 0.1 },
+    steps,
+    seed,
+  };
+  const cases = casesOf(suites, context);
+  const chosen = only.length === 0
+    ? cases
+    : cases.filter(({ id }) => only.some((text) => id.includes(text)));
+  if (chosen.length > 0) return chosen;
+  throw new UserError(
+    only.length === 0
+      ? `${
+        suites.join(" and ")
+      } have nothing to measure in ${model.path}, a ${model.config.kind} model.`
+      : `--only ${only.join(" --only ")} matches none of ${cases.length} cases; --list shows them.`,
+  );
+}
+
+/** The suites that `--suite copy,gemm` names, in their order. @throws {UserError} If one has no such name. */
+export function parseSuites(text: string): SuiteName[] {
+  const names = text.split(",").map((name) => name.trim()).filter((name) => name !== "");
+  if (names.includes("all")) return [...SUITES];
+  const unknown = names.find((name) => !(SUITES as readonly string[]).includes(name));
+  if (unknown !== undefined || names.length === 0) {
+    throw new UserError(
+      `--suite is ${JSON.stringify(text)}, and ${
+        unknown === undefined ? "names no suite" : `${unknown} is no suite`
+      }; expected ${SUITES.join(", ")}, or all.${
+        unknown === undefined ? "" : suggestion(unknown, SUITES)
+      }`,
+    );
+  }
+  return SUITES.filter((name) => names.includes(name));
+}
+
+/** How much faster and smaller each execution is than the naive one, of the layer and of the experts alone. */
+function executionRatios(entries: readonly BenchEntry[]): ExecutionRatio[] {
+  const by = new Map(entries.map((entry) => [entry.id, entry]));
+  return entries.flatMap((entry) => {
+    const { execution, part, tokens, precision, pass } = entry.params;
+    if (execution === undefined || execution === "naive" || part === undefined) return [];
+    const naive = by.get(entry.id.replace(`.${execution}.`, ".naive."));
+    if (!naive?.peak_bytes || !entry.peak_bytes) return [];
+    return [{
+      id: `${part}.${tokens}.${precision}.${pass}`,
+      execution: String(execution),
+      speed_up: naive.median / entry.median,
+      memory: naive.peak_bytes / entry.peak_bytes,
+    }];
+  });
+}
+
+/** Holds entries against the fastest copy and the fastest square products among them. */
+export function rateEntries(entries: readonly BenchEntry[]): RatedEntry[] {
+  const best = (of: readonly BenchEntry[], rate: "gb_per_second" | "tflop_per_second") =>
+    of.reduce((most, entry) => Math.max(most, entry[rate] ?? 0), 0);
+  const copied = best(entries.filter(({ id }) => /^copy\.\d+MiB\.\d/.test(id)), "gb_per_second");
+  const squares = entries.filter(({ params }) => params["name"] === "square");
+  return entries.map((entry) => {
+    const { tflop_per_second = 0, gb_per_second = 0, params } = entry;
+    const peak = best(
+      squares.filter((square) => square.params["dtype"] === params["dtype"]),
+      "tflop_per_second",
+    );
+    const share = Math.max(
+      peak > 0 ? tflop_per_second / peak : 0,
+      copied > 0 ? gb_per_second / copied : 0,
+    );
+    return share > 0 ? { ...entry, of_ceiling: share } : entry;
+  });
+}
+
+/** Whether the device still answers: after a loss or running out of memory, nothing more can be measured on it. */
+function usable(gpu: Gpu): boolean {
+  try {
+    gpu.check();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** An entry's rate in the unit that says most. */
+function showRate(entry: BenchEntry): string {
+  const { tflop_per_second, gb_per_second, tokens_per_second } = entry;
+  if (tflop_per_second !== undefined) return `${threeDigits(tflop_per_second)} TFLOP/s`;
+  if (tokens_per_second !== undefined) return `${showCount(tokens_per_second)} tokens/s`;
+  return gb_per_second === undefined ? "–" : `${threeDigits(gb_per_second)} GB/s`;
+}
+
+function showEntry(entry: BenchEntry): string {
+  const memory = entry.peak_bytes === undefined ? "" : `, ${showBytes(entry.peak_bytes)}`;
+  return `${showSeconds(entry.median)}, ${showRate(entry)}${memory}`;
+}
+
+/** Everything that was measured as text, and the ratios to an earlier measurement. */
+export function renderBench(result: BenchResult, against?: Comparison): string {
+  const { measured_on, entries, ratios, failures } = result;
+  const commit = measured_on.commit === undefined
+    ? ""
+    : `, commit ${measured_on.commit.slice(0, 10)}${measured_on.modified ? " and changes" : ""}`;
+  const parts = [
+    `${measured_on.adapter} (${measured_on.runtime}${
+      measured_on.driver === undefined ? "" : `, ${measured_on.driver}`
+    }), ${measured_on.date}${commit}, ${result.config}`,
+  ];
+  for (const suite of SUITES) {
+    const rows = entries.filter((entry) => entry.suite === suite);
+    if (rows.length === 0) continue;
+    parts.push(formatTable(
+      [suite, "median", "min", "max", "rate", "of ceiling", "memory"],
+      rows.map((entry) => [
+        entry.id,
+        showSeconds(entry.median),
+        showSeconds(entry.min),
+        showSeconds(entry.max),
+        showRate(entry),
+        entry.of_ceiling === undefined ? "–" : showShare(entry.of_ceiling),
+        entry.peak_bytes === undefined ? "–" : showBytes(entry.peak_bytes),
+      ]),
+    ));
+  }
+  if (ratios.length > 0) {
+    parts.push(formatTable(
+      ["against naive execution", "execution", "times faster", "times less memory"],
+      ratios.map(({ id, execution, speed_up, memory }) => [
+        id,
+        execution,
+        threeDigits(speed_up),
+        threeDigits(memory),
+      ]),
+    ));
+  }
+  if (against) parts.push(renderComparison(against));
+  if (failures.length > 0) {
+    parts.push(
+      ["Not measured:", ...failures.map(({ id, error }) => `  ${id}: ${error.split("\n")[0]}`)]
+        .join("\n"),
+    );
+  }
+  return parts.join("\n\n");
+}
+
+const savedSchema = z.object({
+  format: z.literal("ethos-bench"),
+  version: z.literal(1),
+  measured_on: z.object({ adapter: z.string(), runtime: z.string(), date: z.string() }),
+  model: z.record(z.string(), z.unknown()),
+  train: z.record(z.string(), z.unknown()),
+  entries: z.array(z.object({
+    id: z.string(),
+    median: z.number().positive(),
+    peak_bytes: z.number().optional(),
+  })),
+});
+
+/** What an earlier run saved, as far as it is compared. */
+export type SavedBench = z.infer<typeof savedSchema>;
+
+/** Reads what an earlier run saved. @throws {UserError} If the file is not there or holds something else. */
+export async function readSavedBench(path: string): Promise<SavedBench> {
+  let text: string;
+  try {
+    text = await Deno.readTextFile(path);
+  } catch (cause) {
+    throw new UserError(`--against is ${path}, which cannot be read: ${messageOf(cause)}.`, {
+      cause,
+    });
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new UserError(`--against is ${path}, which is no JSON: ${messageOf(cause)}.`, { cause });
+  }
+  const parsed = savedSchema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  throw new UserError(
+    `--against is ${path}, which is not what bench --save writes: ${
+      issue!.path.join(".") || "the file"
+    }: ${issue!.message}.`,
+  );
+}
+
+/** Two runs side by side. */
+export interface Comparison {
+  /** Where the earlier run was made. */
+  readonly then: SavedBench["measured_on"];
+  /** Whether both measured the same sizes of model and training. */
+  readonly same_configuration: boolean;
+  readonly rows: readonly {
+    readonly id: string;
+    /** Seconds of the earlier run. */
+    readonly then: number;
+    /** Seconds of this one. */
+    readonly now: number;
+    /** Times faster than then. */
+    readonly speed_up: number;
+    /** Times the memory of then, where both have one. */
+    readonly memory?: number;
+  }[];
+  /** Ids that only one of the runs has. */
+  readonly only_then: readonly string[];
+  readonly only_now: readonly string[];
+}
+
+/** Compares the entries of two runs by id. */
+export function compareBench(
+  now: Pick<BenchResult, "entries" | "model" | "train">,
+  then: SavedBench,
+): Comparison {
+  const before = new Map(then.entries.map((entry) => [entry.id, entry]));
+  const after = new Set(now.entries.map(({ id }) => id));
+  return {
+    then: then.measured_on,
+    same_configuration: canonicalize([now.model, now.train]) ===
+      canonicalize([then.model, then.train]),
+    rows: now.entries.flatMap(({ id, median, peak_bytes }) => {
+      const old = before.get(id);
+      if (!old) return [];
+      return [{
+        id,
+        then: old.median,
+        now: median,
+        speed_up: old.median / median,
+        ...old.peak_bytes && peak_bytes !== undefined && { memory: peak_bytes / old.peak_bytes },
+      }];
+    }),
+    only_then: [...before.keys()].filter((id) => !after.has(id)),
+    only_now: [...after].filter((id) => !before.has(id)),
+  };
+}
+
+function renderComparison(comparison: Comparison): string {
+  const { then, same_configuration, rows, only_then, only_now } = comparison;
+  const lines = [
+    formatTable(
+      [
+        `against ${then.adapter} (${then.runtime}), ${then.date}`,
+        "then",
+        "now",
+        "faster",
+        "memory",
+      ],
+      rows.map((row) => [
+        row.id,
+        showSeconds(row.then),
+        showSeconds(row.now),
+        `× ${row.speed_up.toFixed(2)}`,
+        row.memory === undefined ? "–" : `× ${row.memory.toFixed(2)}`,
+      ]),
+    ),
+  ];
+  const one = (count: number, where: string) =>
+    count === 0 ? [] : [`${count} ${count === 1 ? "entry is" : "entries are"} only ${where}.`];
+  if (!same_configuration) {
+    lines.push("Model or training differ from then: entries of one name may be of other sizes.");
+  }
+  return [...lines, ...one(only_then.length, "there"), ...one(only_now.length, "here")].join("\n");
+}

@@ -1,0 +1,247 @@
+/**
+ * The first stage: text from the source that the configuration names, as documents.
+ *
+ * @module
+ */
+
+import { join } from "@std/path";
+import { z } from "zod";
+import { defineStage, type JsonValue, type StageContext } from "../../pipeline/stage.ts";
+import {
+  type DocumentLimits,
+  HELD_OUT,
+  limitDocuments,
+  writeDocuments,
+} from "./sources/document.ts";
+import { readEmbedded } from "./sources/embedded.ts";
+import { filesFingerprint, findFiles, readFiles } from "./sources/files.ts";
+import { downloadC4 } from "./sources/c4.ts";
+import type { HubOptions } from "./sources/hub.ts";
+
+/** Commit of `allenai/c4` that the project was written against. */
+export const C4_REVISION = "1588ec454efa1a09f29cd18ddd04fe05fc8653a2";
+
+const repository = z.string().regex(/^[\w-][\w.-]*\/[\w-][\w.-]*$/, {
+  error: (issue) => `"${issue.input}" is not a dataset's name; expected owner/name, as allenai/c4`,
+});
+const folder = z.string().regex(/^(?!\.)[\w.-]+$/, {
+  error: (issue) => `"${issue.input}" is not a folder's name; expected one such as en`,
+});
+const revision = z.string().regex(/^(?!\.)[\w.-]+$/, {
+  error: (issue) => `"${issue.input}" is not a revision; expected a commit, a branch or a tag`,
+});
+
+const c4Schema = z.strictObject({
+  dataset: repository.default("allenai/c4").describe("dataset on the hub"),
+  config: folder.default("en").describe("folder of the dataset that has the shards"),
+  revision: revision.default(C4_REVISION).describe("commit; a branch is not reproducible"),
+  files: z.string().min(1).default("c4-train.*.json.gz")
+    .describe("names of the shards within the folder; * stands for anything"),
+  fraction: z.number().gt(0, "fraction must be more than 0").max(1, "fraction is at most 1")
+    .optional().describe("share of the shards, from the first on; rounded, at least one"),
+  shards: z.array(z.int().min(0)).min(1, "shards must name at least one shard").optional()
+    .describe("which shards, counted from 0"),
+}).superRefine((c4, context) => {
+  if (c4.fraction !== undefined && c4.shards !== undefined) {
+    context.addIssue({
+      code: "custom",
+      path: ["shards"],
+      message: "fraction and shards say the same thing twice; give one of them",
+      input: c4.shards,
+    });
+  }
+  if (c4.shards && new Set(c4.shards).size < c4.shards.length) {
+    context.addIssue({
+      code: "custom",
+      path: ["shards"],
+      message: `${c4.shards.join(", ")} names a shard twice`,
+      input: c4.shards,
+    });
+  }
+});
+
+const filesSchema = z.strictObject({
+  glob: z.string().min(1, "glob must not be empty")
+    .describe("local files: .jsonl, .json or .txt, each with or without .gz"),
+  validation: z.string().min(1, "validation must not be empty").optional()
+    .describe("local files that are held out, all of them; a share of the documents unless given"),
+  embedded: z.boolean().optional()
+    .describe("whether the texts of source: embedded are learned from, too, after the files"),
+  text_field: z.string().min(1).default("text").describe("key of the text in JSON lines"),
+  fingerprint: z.string().optional()
+    .describe("digest of names, sizes and times, so that changed files are read again"),
+});
+
+/** Schema of the `data` section. */
+export const dataSchema = z.strictObject({
+  source: z.enum(["embedded", "c4", "files"], {
+    error: (issue) =>
+      `${JSON.stringify(issue.input)} is not a source; expected embedded, c4 or files`,
+  }).default("embedded").describe("where text comes from"),
+  max_documents: z.int("max_documents must be a whole number").min(1).optional()
+    .describe("documents at most, files.validation aside"),
+  max_bytes: z.int("max_bytes must be a whole number").min(1).optional()
+    .describe("UTF-8 bytes of text at most, files.validation aside"),
+  c4: c4Schema.optional().describe("for source: c4"),
+  files: filesSchema.optional().describe("for source: files"),
+}).superRefine((data, context) => {
+  const issue = (key: "c4" | "files", message: string) =>
+    context.addIssue({ code: "custom", path: [key], message, input: data[key] });
+  if (data.source === "files" && !data.files) {
+    issue("files", "source: files needs files.glob, as files: { glob: text/*.jsonl }");
+  }
+  for (const key of ["c4", "files"] as const) {
+    if (data[key] && data.source !== key) {
+      issue(key, `has no effect with source: ${data.source}; remove it or set source: ${key}`);
+    }
+  }
+});
+
+/** The `data` section, validated. */
+export type DataSection = z.infer<typeof dataSchema>;
+/** What `data.c4` says, validated. */
+export type C4Section = z.infer<typeof c4Schema>;
+
+/**
+ * Fetches text and publishes it as `documents/*.gz`, one `{text, url?, timestamp?}` a line, with `source.json`: counts,
+ * revision and hashes. Where the source says what is held out, that is in `documents/validation/*.gz`.
+ */
+export const download = defineStage<DataSection>({
+  name: "download",
+  description: "Fetch text: embedded in packages, from the hub, or from local files",
+  module: import.meta.url,
+  params: dataSchema,
+  outputs: { documents: "directory", source: "json" },
+  run: (context) => runDownload(context),
+});
+
+/**
+ * What {@linkcode download} does.
+ *
+ * @param hub Where the hub is and how patient to be; tests change it.
+ */
+export async function runDownload(
+  context: StageContext<DataSection>,
+  hub: HubOptions = {},
+): Promise<void> {
+  const { params } = context;
+  const limits = { max_documents: params.max_documents, max_bytes: params.max_bytes };
+  switch (params.source) {
+    case "embedded":
+      context.json("source", await downloadEmbedded(context, limits));
+      break;
+    case "files":
+      context.json("source", await downloadFiles(context, limits));
+      break;
+    case "c4":
+      context.json(
+        "source",
+        await downloadC4(context, { ...hub, c4: params.c4 ?? c4Schema.parse({}), limits }),
+      );
+  }
+}
+
+async function downloadEmbedded(
+  context: StageContext<DataSection>,
+  limits: DocumentLimits,
+): Promise<JsonValue> {
+  const { documents, packages } = await readEmbedded();
+  const progress = context.progress(documents.length, { unit: "documents" });
+  const counts = await writeDocuments(
+    context.output("documents"),
+    limitDocuments(documents, limits),
+    {
+      signal: context.signal,
+      onDocument: ({ documents }) => {
+        if (documents % 1000 === 0) progress.update(documents);
+      },
+    },
+  );
+  requireSome(counts.documents, limits);
+  context.log.info(`${counts.documents} documents, ${megabytes(counts.bytes)} of text`);
+  return { source: "embedded", ...counts, packages: packages.map((entry) => ({ ...entry })) };
+}
+
+async function downloadFiles(
+  context: StageContext<DataSection>,
+  limits: DocumentLimits,
+): Promise<JsonValue> {
+  const options = context.params.files!;
+  const { fingerprint, validation, embedded } = options;
+  const paths = await findFiles(options.glob);
+  const heldOut = validation === undefined
+    ? []
+    : await findFiles(validation, "data.files.validation");
+  requireApart(paths, heldOut);
+  if (fingerprint !== undefined && fingerprint !== await filesFingerprint(options)) {
+    throw new Error(
+      `The files of data.files.glob "${options.glob}" ${
+        validation === undefined ? "" : `or data.files.validation "${validation}" `
+      }changed after the experiment was planned; run it again`,
+    );
+  }
+  let total = 0;
+  for (const path of [...heldOut, ...paths]) total += (await Deno.stat(path)).size;
+  const progress = context.progress(total, { unit: "bytes" });
+  const { signal } = context;
+  const read = (files: readonly string[]) =>
+    readFiles(files, {
+      text_field: options.text_field,
+      onRead: (bytes, path) => progress.update(bytes, path),
+    });
+  const folder = context.output("documents");
+  let held: JsonValue | undefined;
+  if (heldOut.length > 0) {
+    await Deno.mkdir(join(folder, HELD_OUT));
+    const counts = await writeDocuments(
+      join(folder, HELD_OUT),
+      limitDocuments(read(heldOut), {}),
+      { signal },
+    );
+    requireSome(counts.documents, {});
+    held = { ...counts, files: heldOut };
+  }
+  const more = embedded === true ? await readEmbedded() : undefined;
+  const documents = more === undefined ? read(paths) : chain(read(paths), more.documents);
+  const counts = await writeDocuments(folder, limitDocuments(documents, limits), { signal });
+  requireSome(counts.documents, limits);
+  context.log.info(
+    `${counts.documents} documents, ${megabytes(counts.bytes)} of text from ${paths.length} files` +
+      (more === undefined ? "" : ` and ${more.packages.length} packages`),
+  );
+  return {
+    source: "files",
+    ...counts,
+    files: paths,
+    ...held !== undefined && { validation: held },
+    ...more !== undefined && { packages: more.packages.map((entry) => ({ ...entry })) },
+  };
+}
+
+/** Throws when a file is both learned from and held out. */
+function requireApart(paths: readonly string[], heldOut: readonly string[]): void {
+  const both = paths.find((path) => heldOut.includes(path));
+  if (both === undefined) return;
+  throw new Error(
+    `${both} is in both data.files.glob and data.files.validation; what is held out must not be learned from`,
+  );
+}
+
+async function* chain<T>(
+  ...sources: readonly (AsyncIterable<T> | Iterable<T>)[]
+): AsyncGenerator<T> {
+  for (const source of sources) yield* source;
+}
+
+function requireSome(documents: number, limits: DocumentLimits): void {
+  if (documents > 0) return;
+  throw new Error(
+    limits.max_bytes === undefined
+      ? "The source has no document"
+      : `The first document alone is larger than data.max_bytes ${limits.max_bytes}; raise it`,
+  );
+}
+
+function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(1)} MB`;
+}

@@ -1,0 +1,87 @@
+import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
+import { join } from "@std/path";
+import { TokenSplit } from "../../model/text/shard.ts";
+import type { NodeOutput } from "../../pipeline/stage.ts";
+import { SMALL_TRAINING, writeDataset } from "../commands/model/checkpoint_testing.ts";
+import { evaluate } from "./evaluate.ts";
+import { type Evaluation, routingHistogram } from "./evaluation.ts";
+import { runStage } from "../testing.ts";
+import { train } from "../train/train.ts";
+
+Deno.test("evaluate measures what training measured, and publishes the use of experts", async (t) => {
+  const dir = await Deno.makeTempDir();
+  const dataset = await writeDataset(join(dir, "dataset"));
+  const trained = await runStage(train, {
+    params: SMALL_TRAINING,
+    inputs: { dataset: [dataset] },
+    dir: join(dir, "train"),
+  });
+  const measure = (params: Record<string, string | number>, inputs = {}) =>
+    runStage(evaluate, {
+      params,
+      inputs: { train: [trained.output], dataset: [dataset], ...inputs },
+      dir: join(dir, "evaluate"),
+    });
+
+  await t.step("the same bits as the last evaluation of the training", async () => {
+    const run = await measure({ tokens: 500, micro_batch: 4 });
+    const evaluation = run.json.evaluation as unknown as Evaluation & { split: string };
+    const { last } = trained.json.summary as unknown as {
+      last: { nats: number; bits_per_byte: number };
+    };
+    assertEquals(evaluation.nats, last.nats);
+    assertEquals(evaluation.bits_per_byte, last.bits_per_byte);
+    assertEquals(evaluation.perplexity, Math.exp(last.nats));
+    assertEquals([evaluation.split, evaluation.tokens, evaluation.bytes], ["validation", 500, 500]);
+    const metric = (name: string) => trained.metrics.findLast((row) => row.name === name)?.value;
+    assertEquals(evaluation.expert_usage, metric("expert_usage"));
+    assertEquals(evaluation.expert_unevenness, metric("expert_unevenness"));
+    const [layer] = evaluation.layers;
+    assertEquals(evaluation.layers.length, 1);
+    assertEquals(layer!.layer, 1);
+    const { routing_histogram: counts } = layer!;
+    assertEquals(counts.length, 64);
+    // Two heads keep two experts each, for each of the predictions.
+    assertEquals(counts.reduce((a, b) => a + b), 500 * 4);
+    assertEquals(counts, counts.toSorted((a, b) => b - a));
+    assertEquals(layer!.expert_usage, counts.filter((count) => count > 0).length / 64);
+    const speed = run.metrics.find(({ name }) => name === "tokens_per_second");
+    assert(speed!.measured && speed!.value > 0);
+    assertEquals(run.metrics.find(({ name }) => name === "nats")?.value, last.nats);
+    assertEquals(run.progress.at(-1)?.done, 500);
+    assertEquals((await measure({ tokens: 500, micro_batch: 4 })).json, run.json);
+  });
+
+  await t.step("other batches, another split, all of it", async () => {
+    const whole = (await measure({ micro_batch: 3 })).json.evaluation as unknown as Evaluation;
+    using split = TokenSplit.open([dataset.file("tokens", "validation/00000.tokens")]);
+    assertEquals(whole.tokens, split.length - 1);
+    assertEquals(whole.bytes, split.length - 2);
+    const seen = await measure({ split: "train", tokens: 200, micro_batch: 8 });
+    assertEquals((seen.json.evaluation as unknown as { split: string }).split, "train");
+    const again = await measure({ split: "train", tokens: 200, micro_batch: 1 });
+    const nats = (run: typeof seen) => (run.json.evaluation as unknown as Evaluation).nats;
+    assertAlmostEquals(nats(seen), nats(again), 1e-5);
+  });
+
+  await t.step("says what is missing", async () => {
+    await assertRejects(
+      () => measure({}, { train: [] }),
+      Error,
+      "evaluate has no input named train",
+    );
+    const other: NodeOutput = { ...trained.output, params: { train: {} } };
+    await assertRejects(() => measure({}, { train: [other] }), Error, "sequence_length");
+  });
+  await Deno.remove(dir, { recursive: true });
+});
+
+Deno.test("routingHistogram() sorts counts, and keeps shares when it sums them up", () => {
+  assertEquals(routingHistogram(Uint32Array.of(0, 5, 2, 1)), [5, 2, 1, 0]);
+  const counts = Uint32Array.from({ length: 128 ** 2 }, (_, i) => (i * 7919) % 1000);
+  const histogram = routingHistogram(counts);
+  assertEquals(histogram.length, 4096);
+  const sum = (of: Iterable<number>) => Iterator.from(of).reduce((a, b) => a + b);
+  assertEquals(4 * sum(histogram), sum(counts));
+  assertEquals(4 * sum(histogram.slice(0, 100)), sum(counts.toSorted().reverse().slice(0, 400)));
+});

@@ -1,0 +1,201 @@
+/**
+ * The experiment's configuration: the sections of the stages, and the rules that tie them together.
+ *
+ * Only the command line and the experiment import this module. A stage imports the schema of its own section, so that a
+ * stage's code closure holds no other stage's.
+ *
+ * @module
+ */
+
+import { z } from "zod";
+import { modelSchema, type ModelSection } from "../../model/config.ts";
+import { trainSchema, type TrainSection } from "../../model/training/config.ts";
+import type { JsonValue } from "../../pipeline/stage.ts";
+import { type Factor, factorSchema, seedList, slug } from "../ablate/config.ts";
+import { benchmarkSchema, type BenchmarkSection } from "../benchmark/config.ts";
+import {
+  applyVariant,
+  type CellPlan,
+  type CellProblem,
+  type CellTools,
+  checkSections,
+  combinations,
+  joinVariants,
+  MAXIMUM_CELLS,
+  variantsOf,
+} from "./cells.ts";
+import { evaluateSchema, type EvaluateSection } from "../evaluate/config.ts";
+import { reportSchema, type ReportSection } from "../report/config.ts";
+
+/** Sections that other modules own, and what they know. */
+export interface ExperimentParts {
+  /** Schema of the `data` section: what `download` reads. */
+  readonly data: z.ZodType;
+  /** Schema of the `tokenizer` section: what `tokenize` reads. */
+  readonly tokenizer: z.ZodType;
+  /** The dense model with as many active parameters, for the vocabulary that a `tokenizer` section gives. */
+  denseEquivalent(model: ModelSection, tokenizer: JsonValue): ModelSection;
+}
+
+/** A validated configuration of the experiment. */
+export interface ExperimentConfiguration {
+  /** Name of the experiment, shown by `runs`. */
+  readonly name: string;
+  /** Added to every training seed, so that `--seed 100` repeats everything with fresh randomness. */
+  readonly seed: number;
+  /** Training seeds of the base. */
+  readonly seeds: readonly number[];
+  /** Training seeds of the other cells; those of the base when absent. */
+  readonly ablation_seeds?: readonly number[] | undefined;
+  /** Folder, relative to the project, where the report is copied to. */
+  readonly results: string;
+  readonly data: JsonValue;
+  readonly tokenizer: JsonValue;
+  readonly model: ModelSection;
+  readonly train: TrainSection;
+  readonly evaluate: EvaluateSection;
+  /** One factor at a time around the base, or all combinations of the factors. */
+  readonly combine: "one_at_a_time" | "grid";
+  readonly ablations: readonly Factor[];
+  readonly benchmark: BenchmarkSection;
+  readonly report: ReportSection;
+}
+
+/** A folder inside the project. */
+const folder = z.string().min(1).max(200).refine(
+  (path) => !path.startsWith("/") && !path.split(/[\\/]/).includes("..") && !/[\0:]/.test(path),
+  { error: (issue) => `${JSON.stringify(issue.input)} is not a folder inside the project` },
+);
+
+/**
+ * The schema of a configuration of the experiment.
+ *
+ * @example
+ * ```ts
+ * import { z } from "zod";
+ * import { experimentSchema } from "./config.ts";
+ * const schema = experimentSchema({
+ *   data: z.strictObject({}),
+ *   tokenizer: z.strictObject({}),
+ *   denseEquivalent: (model) => ({ ...model, kind: "dense" }),
+ * });
+ * const { seeds } = schema.parse({
+ *   name: "mine",
+ *   data: {},
+ *   tokenizer: {},
+ *   train: { steps: 2000 },
+ * });
+ * console.assert(seeds.length === 3);
+ * ```
+ */
+export function experimentSchema(parts: ExperimentParts): z.ZodType<ExperimentConfiguration> {
+  const fields = z.strictObject({
+    name: slug.describe("name of the experiment"),
+    seed: z.int().min(0).max(2 ** 30).default(0).describe("added to every training seed"),
+    seeds: seedList.default([1, 2, 3]).describe("training seeds of the base"),
+    ablation_seeds: seedList.optional().describe("training seeds of the other cells"),
+    results: folder.default("results").describe("where the report is copied to"),
+    data: parts.data as z.ZodType<JsonValue>,
+    tokenizer: parts.tokenizer as z.ZodType<JsonValue>,
+    model: modelSchema.prefault({}),
+    train: trainSchema,
+    evaluate: evaluateSchema.prefault({}),
+    combine: z.enum(["one_at_a_time", "grid"]).default("one_at_a_time")
+      .describe("how the factors are combined"),
+    ablations: z.array(factorSchema).max(64).default([]).describe("factors that are varied"),
+    benchmark: benchmarkSchema.prefault({}),
+    report: reportSchema.prefault({}),
+  });
+  return fields.superRefine((configuration, context) => {
+    const tools: CellTools = {
+      denseEquivalent: (model) => parts.denseEquivalent(model, configuration.tokenizer),
+    };
+    for (const { path, message } of checkExperiment(configuration, tools)) {
+      context.addIssue({ code: "custom", path: [...path], message, input: undefined });
+    }
+  });
+}
+
+/** Rules between sections: first of the base, then of every cell that the factors make. */
+function checkExperiment(plan: CellPlan, tools: CellTools): CellProblem[] {
+  const base = checkSections(plan);
+  if (base.length > 0) return base;
+  const problems = plan.ablations.flatMap((_, index) => checkFactor(plan, index, tools));
+  const seedProblem = missingBaseSeed(plan, plan.ablation_seeds, ["ablation_seeds"]);
+  if (seedProblem !== undefined) problems.push(seedProblem);
+  if (problems.length === 0 && plan.combine === "grid") problems.push(...checkGrid(plan, tools));
+  return problems;
+}
+
+/** Every value of a factor must come to a valid configuration. */
+function checkFactor(plan: CellPlan, index: number, tools: CellTools): CellProblem[] {
+  const factor = plan.ablations[index] as Factor;
+  const problems: CellProblem[] = [];
+  if (plan.ablations.findIndex(({ name }) => name === factor.name) < index) {
+    problems.push({
+      path: ["ablations", index, "name"],
+      message: `two factors are named ${factor.name}`,
+    });
+  }
+  const seeds = missingBaseSeed(plan, factor.seeds, ["ablations", index, "seeds"]);
+  if (seeds !== undefined) problems.push(seeds);
+  if (factor.seeds !== undefined && plan.combine === "grid") {
+    problems.push({
+      path: ["ablations", index, "seeds"],
+      message: "a grid's cells belong to all factors; set ablation_seeds instead",
+    });
+  }
+  for (const [position, variant] of variantsOf(factor).entries()) {
+    const result = applyVariant(plan, variant, tools);
+    if ("model" in result) continue;
+    const list = factor.variants === undefined ? "values" : "variants";
+    for (const { path, message } of result) {
+      // A wrong key is wrong for every value: say it once, at the key.
+      const wrongKey = /^unknown key|^a factor changes/.test(message);
+      if (wrongKey && list === "values" && position > 0) continue;
+      problems.push({
+        path: wrongKey && list === "values"
+          ? ["ablations", index, "path"]
+          : ["ablations", index, list, position],
+        message: `${variant.value} gives ${path.join(".")}: ${message}`,
+      });
+    }
+  }
+  return problems;
+}
+
+/** Every combination of a grid must come to a valid configuration. */
+function checkGrid(plan: CellPlan, tools: CellTools): CellProblem[] {
+  const count = plan.ablations.reduce((n, factor) => n * variantsOf(factor).length, 1);
+  if (count > MAXIMUM_CELLS) {
+    return [{
+      path: ["ablations"],
+      message: `the grid has ${count} cells; at most ${MAXIMUM_CELLS}`,
+    }];
+  }
+  return combinations(plan.ablations).flatMap((choices) => {
+    const result = applyVariant(plan, joinVariants(choices), tools);
+    if ("model" in result) return [];
+    const name = choices.map(({ factor, variant }) => `${factor.name}=${variant.value}`).join(",");
+    return result.map(({ path, message }) => ({
+      path: ["ablations"],
+      message: `${name} gives ${path.join(".")}: ${message}`,
+    }));
+  });
+}
+
+/** A cell is compared with the base of the same seed, so the base must have been trained with it. */
+function missingBaseSeed(
+  plan: CellPlan,
+  seeds: readonly number[] | undefined,
+  path: readonly (string | number)[],
+): CellProblem | undefined {
+  const missing = seeds?.filter((seed) => !plan.seeds.includes(seed)) ?? [];
+  if (missing.length === 0) return undefined;
+  return {
+    path,
+    message: `the base has no run with seed ${missing.join(", ")} to compare with; its seeds are ${
+      plan.seeds.join(", ")
+    }`,
+  };
+}

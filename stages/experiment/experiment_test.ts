@@ -1,0 +1,198 @@
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
+import type { JsonValue, NodeSpec } from "../../pipeline/stage.ts";
+import { ablate } from "../ablate/ablate.ts";
+import { experimentSchema } from "./config.ts";
+import { experiment } from "./experiment.ts";
+import { TEST_STAGES, testParts } from "./config_testing.ts";
+
+const minimal = {
+  name: "test",
+  data: { source: "embedded" },
+  tokenizer: { vocabulary: "compact" },
+  model: { d_latent: 16, top_k: 4 },
+  train: { sequence_length: 64, steps: 100, learning_rate: { warmup_steps: 10 } },
+};
+
+function build(changes: Record<string, unknown>) {
+  const configuration = experimentSchema(testParts).parse({ ...minimal, ...changes });
+  const { nodes, results } = experiment(configuration, {
+    stages: TEST_STAGES,
+    denseEquivalent: (model) => ({ ...model, kind: "dense", d_ffn: 256 }),
+  });
+  const named = (name: string) => nodes.filter((node) => node.stage.name === name);
+  const one = (name: string) => named(name)[0] as NodeSpec;
+  return { nodes, results, named, one };
+}
+
+const modelOf = (node: NodeSpec | undefined) =>
+  (node?.params as { model: Record<string, JsonValue> }).model;
+
+const d_latent = { name: "d_latent", path: "model.d_latent", values: [8, 16, 32] };
+const top_k = { name: "top_k", path: "model.top_k", values: [2, 4] };
+
+Deno.test("without ablations there is one model a seed", () => {
+  const { nodes, named, one, results } = build({ seeds: [1, 2] });
+  assertEquals(nodes.map(({ stage, label }) => `${stage.name}[${label ?? ""}]`), [
+    "download[]",
+    "tokenize[]",
+    "train[base,seed=1]",
+    "train[base,seed=2]",
+    "evaluate[base,seed=1]",
+    "evaluate[base,seed=2]",
+    "benchmark[]",
+    "ablate[]",
+    "report[]",
+  ]);
+  assertStrictEquals(named("evaluate")[1]?.inputs?.train?.[0], named("train")[1]);
+  assertStrictEquals(one("train").inputs?.dataset?.[0], one("tokenize"));
+  assertEquals(Object.keys(one("report").inputs ?? {}), [
+    "download",
+    "dataset",
+    "train",
+    "evaluate",
+    "ablate",
+    "benchmark",
+  ]);
+  assertEquals(results, [{ node: one("report"), output: "report", to: "results" }]);
+  // What the stage itself accepts.
+  assert(ablate.params.safeParse(one("ablate").params).success);
+});
+
+Deno.test("one factor at a time: the base is shared, other cells have their own seeds", () => {
+  const { named, one } = build({
+    seeds: [1, 2, 3],
+    ablation_seeds: [1, 2],
+    ablations: [d_latent, { ...top_k, seeds: [3] }],
+  });
+  assertEquals(named("train").map(({ label }) => label), [
+    "base,seed=1",
+    "base,seed=2",
+    "base,seed=3",
+    "d_latent=8,seed=1",
+    "d_latent=8,seed=2",
+    "d_latent=32,seed=1",
+    "d_latent=32,seed=2",
+    "top_k=2,seed=3",
+  ]);
+  assertEquals(named("train")[0]?.labels, {
+    cell: "base",
+    seed: 1,
+    base: true,
+    factor: null,
+    value: null,
+    factors: { d_latent: 16, top_k: 4 },
+  });
+  assertEquals(named("train")[5]?.labels, {
+    cell: "d_latent=32",
+    seed: 1,
+    base: false,
+    factor: "d_latent",
+    value: 32,
+    factors: { d_latent: 32 },
+  });
+  assertEquals(modelOf(named("train")[5]).d_latent, 32);
+  assertEquals(modelOf(named("train")[5]).top_k, 4);
+  const { factors } = one("ablate").params as { factors: JsonValue };
+  assertEquals(factors, [
+    {
+      name: "d_latent",
+      title: "model.d_latent",
+      values: [
+        { value: 8, cell: "d_latent=8" },
+        { value: 16, cell: "base" },
+        { value: 32, cell: "d_latent=32" },
+      ],
+    },
+    {
+      name: "top_k",
+      title: "model.top_k",
+      values: [{ value: 2, cell: "top_k=2" }, { value: 4, cell: "base" }],
+    },
+  ]);
+});
+
+Deno.test("the base's own value joins a factor that leaves it out", () => {
+  const { one } = build({
+    ablations: [
+      { ...d_latent, values: [32, 8] },
+      { name: "context", variants: [{ value: "aware", set: { "model.d_context": 16 } }] },
+    ],
+  });
+  const { factors } = one("ablate").params as { factors: { values: { value: JsonValue }[] }[] };
+  assertEquals(factors.map(({ values }) => values.map(({ value }) => value)), [
+    [8, 16, 32],
+    ["base", "aware"],
+  ]);
+});
+
+Deno.test("variants change several keys, and one matches a dense model's parameters", () => {
+  const { named } = build({
+    seeds: [1],
+    ablations: [{
+      name: "architecture",
+      variants: [
+        { value: "ethos" },
+        { value: "dense", equal_active_parameters: true },
+        { value: "short", set: { "train.steps": 50, "model.router_batch_norm": false } },
+      ],
+    }],
+  });
+  assertEquals(named("train").map(({ label }) => label), [
+    "base,seed=1",
+    "architecture=dense,seed=1",
+    "architecture=short,seed=1",
+  ]);
+  assertEquals([modelOf(named("train")[1]).kind, modelOf(named("train")[1]).d_ffn], ["dense", 256]);
+  assertEquals(modelOf(named("train")[2]).router_batch_norm, false);
+  assertEquals((named("train")[2]?.params as { train: { steps: number } }).train.steps, 50);
+});
+
+Deno.test("two factors that come to the same cell share it", () => {
+  const { named } = build({
+    seeds: [1, 2],
+    ablations: [
+      { name: "a", path: "model.d_latent", values: [8], seeds: [1] },
+      { name: "b", variants: [{ value: "narrow", set: { "model.d_latent": 8 } }], seeds: [2] },
+    ],
+  });
+  assertEquals(named("train").map(({ label }) => label), [
+    "base,seed=1",
+    "base,seed=2",
+    "a=8,seed=1",
+    "a=8,seed=2",
+  ]);
+  assertEquals(named("train")[2]?.labels?.factors, { a: 8, b: "narrow" });
+});
+
+Deno.test("a grid has every combination, with the base among them", () => {
+  const { named, one } = build({
+    combine: "grid",
+    seeds: [1],
+    ablations: [{ ...d_latent, values: [8, 16] }, top_k],
+  });
+  assertEquals(named("train").map(({ label }) => label), [
+    "base,seed=1",
+    "d_latent=8,top_k=2,seed=1",
+    "d_latent=8,top_k=4,seed=1",
+    "d_latent=16,top_k=2,seed=1",
+  ]);
+  assertEquals(named("train")[0]?.labels?.factors, { d_latent: 16, top_k: 4 });
+  const { factors } = one("ablate").params as { factors: { name: string; values: unknown[] }[] };
+  assertEquals(factors.map(({ name, values }) => [name, values.length]), [["d_latent-top_k", 4]]);
+});
+
+Deno.test("seed moves every training seed", () => {
+  const { named } = build({ seed: 100, seeds: [1, 2] });
+  assertEquals(named("train").map(({ params }) => (params as { seed: number }).seed), [101, 102]);
+});
+
+Deno.test("a cell's parameters are those of the same cell of another sweep, so it is cached", () => {
+  const all = build({ seeds: [1], ablations: [d_latent, top_k] });
+  const alone = build({ seeds: [1], name: "other", ablations: [top_k] });
+  const params = (nodes: readonly NodeSpec[], label: string) =>
+    nodes.find((node) => node.label === label)?.params;
+  assertEquals(
+    params(alone.named("train"), "top_k=2,seed=1"),
+    params(all.named("train"), "top_k=2,seed=1"),
+  );
+});

@@ -1,0 +1,63 @@
+/**
+ * From what the command line was asked to the experiment's nodes.
+ *
+ * @module
+ */
+
+import type { Experiment, ExperimentRequest } from "../../pipeline/command.ts";
+import { ConfigurationError, loadConfiguration } from "../../pipeline/config/config.ts";
+import type { JsonValue } from "../../pipeline/stage.ts";
+import { type ExperimentParts, experimentSchema } from "./config.ts";
+import { experiment, type ExperimentStages } from "./experiment.ts";
+import { VALUE_READERS } from "../tuning_file.ts";
+
+/** What an experiment is made of. */
+export interface LoadExperimentParts extends ExperimentParts {
+  readonly stages: ExperimentStages;
+  /**
+   * Adds to the `data` section what only the disk knows, so that it becomes part of the key. Throws when the disk hasn't
+   * what the section names.
+   */
+  prepareData?(data: JsonValue): Promise<JsonValue>;
+}
+
+/**
+ * Loads the configuration and wires its nodes. `--seed N` is the key `seed`, said last.
+ *
+ * @throws {ConfigurationError} With every problem of the configuration; nothing has been started then.
+ */
+export async function loadExperiment(
+  request: ExperimentRequest,
+  parts: LoadExperimentParts,
+): Promise<Experiment> {
+  const { value } = await loadConfiguration(request.config, {
+    schema: experimentSchema(parts),
+    set: request.seed === undefined ? request.set : [...request.set, `seed=${request.seed}`],
+    read: VALUE_READERS,
+  });
+  const configuration = { ...value, data: await prepareData(value.data, request.config, parts) };
+  return {
+    ...experiment(configuration, {
+      stages: parts.stages,
+      denseEquivalent: (model) => parts.denseEquivalent(model, configuration.tokenizer),
+    }),
+    // Optional keys that are undefined are no JSON.
+    configuration: JSON.parse(JSON.stringify(configuration)) as JsonValue,
+    configPath: request.config,
+  };
+}
+
+/** Data that isn't there is a mistake of the configuration, found before anything starts. */
+async function prepareData(
+  data: JsonValue,
+  place: string,
+  parts: LoadExperimentParts,
+): Promise<JsonValue> {
+  if (parts.prepareData === undefined) return data;
+  try {
+    return await parts.prepareData(data);
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    throw new ConfigurationError([{ place, path: "data", message }], { cause: error });
+  }
+}

@@ -1,0 +1,35 @@
+/**
+ * The real parts of the experiment: every stage, and what the configuration's schema needs of them.
+ *
+ * @module
+ */
+
+import { denseEquivalent } from "../../model/trunk/counts.ts";
+import { ablate } from "../ablate/ablate.ts";
+import { benchmark } from "../benchmark/benchmark.ts";
+import { dataSchema, download } from "../download/download.ts";
+import { evaluate } from "../evaluate/evaluate.ts";
+import type { LoadExperimentParts } from "./load.ts";
+import { report } from "../report/report.ts";
+import { filesFingerprint } from "../download/sources/files.ts";
+import { tokenize, tokenizerSchema, vocabularySize } from "../tokenize/tokenize.ts";
+import { train } from "../train/train.ts";
+
+/** What {@linkcode loadExperiment} is given by the command line. */
+export const PARTS: LoadExperimentParts = {
+  stages: { download, tokenize, train, evaluate, benchmark, ablate, report },
+  data: dataSchema,
+  tokenizer: tokenizerSchema,
+  denseEquivalent(model, tokenizer) {
+    const vocab_size = vocabularySize(tokenizerSchema.parse(tokenizer));
+    const { vocab_size: _, ...section } = denseEquivalent({ ...model, vocab_size });
+    return section;
+  },
+  async prepareData(section) {
+    const data = dataSchema.parse(section);
+    if (data.source !== "files" || data.files === undefined) return section;
+    // Changed files are other data: their digest is part of the download's key.
+    const fingerprint = await filesFingerprint(data.files);
+    return JSON.parse(JSON.stringify({ ...data, files: { ...data.files, fingerprint } }));
+  },
+};

@@ -1,0 +1,105 @@
+/**
+ * `report`: figures, tables and words from what a run published, as one page and as Markdown.
+ *
+ * Writes `report.html` (self-contained), `report.md`, and `figures/` with each figure as SVG, PNG, its data and its
+ * specification. Inputs by name, each optional: `download`, `dataset`, `train` (one a model), `evaluate`, `ablate`,
+ * `benchmark`. A section whose input is absent says so.
+ *
+ * @module
+ */
+
+import { join as joinPath } from "@std/path";
+import { defineStage } from "../../pipeline/stage.ts";
+import { readInputs, type ReportData } from "./data.ts";
+import { md, type Report } from "./document.ts";
+import { runFacts } from "./facts.ts";
+import { renderHtml } from "./html.ts";
+import { renderMarkdown } from "./markdown.ts";
+import { ablationSection } from "./sections/ablations.ts";
+import { budgetSections } from "./sections/budget.ts";
+import { FigureList, type SectionContext } from "./sections/context.ts";
+import { executionSection } from "./sections/execution.ts";
+import { lead, runSection } from "./sections/run.ts";
+import { speedSections } from "./sections/speed.ts";
+import { cacheSection, memorySection, modelSection, parametersSection } from "./sections/theory.ts";
+import { trainingSection, usageSection } from "./sections/training.ts";
+import { reportSchema, type ReportSection } from "./config.ts";
+import { PAPER_REFERENCE } from "./theory/paper.ts";
+
+/** The stage. */
+export const report = defineStage<ReportSection>({
+  name: "report",
+  description: "Draws figures and tables and writes report.html and report.md",
+  module: import.meta.url,
+  params: reportSchema,
+  outputs: { report: "directory" },
+  readsMeasured: true,
+  async run({ params, inputs, output, progress, log, signal }) {
+    const data = await readInputs(inputs);
+    signal.throwIfAborted();
+    const bar = progress(1, { unit: "report" });
+    const { files, figures } = await composeReport(data, params);
+    signal.throwIfAborted();
+    const folder = output("report");
+    await Deno.mkdir(joinPath(folder, "figures"), { recursive: true });
+    for (const [path, content] of files) {
+      const target = joinPath(folder, path);
+      if (typeof content === "string") await Deno.writeTextFile(target, content);
+      else await Deno.writeFile(target, content);
+    }
+    bar.update(1);
+    log.info(`Wrote report.html, report.md and ${figures} figures`);
+  },
+});
+
+/** A finished report. */
+export interface ComposedReport {
+  /** Text or bytes by path inside the report's folder. */
+  readonly files: ReadonlyMap<string, string | Uint8Array<ArrayBuffer>>;
+  /** Number of figures. */
+  readonly figures: number;
+}
+
+/** Everything that the stage writes, without writing it. */
+export async function composeReport(
+  data: ReportData,
+  params: ReportSection,
+): Promise<ComposedReport> {
+  const figures = new FigureList({ pngScale: params.png_scale });
+  const context: SectionContext = {
+    data,
+    facts: runFacts(data),
+    figures,
+    gpuHourPrice: params.gpu_hour_price,
+  };
+  const document: Report = {
+    title: params.title,
+    lead: lead(context),
+    sections: [
+      runSection(context),
+      await trainingSection(context),
+      await usageSection(context),
+      await ablationSection(context),
+      await executionSection(context),
+      ...speedSections(context),
+      ...budgetSections(context),
+      await modelSection(context),
+      parametersSection(context),
+      await memorySection(context),
+      await cacheSection(context),
+    ],
+    colophon:
+      md`Reproduction of ${PAPER_REFERENCE}. Every figure has its data and specification beside it, in \`figures/\`. Intervals are two-sided 95 % t-intervals over seeds. Licence: AGPL-3.0.`,
+  };
+  const files = new Map<string, string | Uint8Array<ArrayBuffer>>();
+  files.set("report.html", await renderHtml(document));
+  files.set("report.md", renderMarkdown(document));
+  for (const { name, pngScale, svg, png, sources } of figures.rendered) {
+    files.set(`figures/${name}.svg`, svg);
+    files.set(`figures/${name}@${pngScale}x.png`, png);
+    for (const [extension, text] of Object.entries(sources)) {
+      files.set(`figures/${name}.${extension}`, text);
+    }
+  }
+  return { files, figures: figures.rendered.length };
+}

@@ -1,0 +1,58 @@
+/**
+ * Worker of the tokenise stage: lines of JSON in; `cl100k_base` tokens, sizes and hashes out.
+ *
+ * @module
+ */
+
+import { createHash } from "node:crypto";
+import { openCl100k } from "../../model/text/tokenizer.ts";
+import { message, parseLines } from "../download/sources/document.ts";
+import { HASH_BYTES, type TokenizeJob, type TokenizeResult } from "./pool.ts";
+
+/** The part of a worker's global scope that is used; the compiler knows a window's. */
+const scope = globalThis as unknown as {
+  onmessage: (event: MessageEvent<TokenizeJob>) => Promise<void>;
+  postMessage(reply: unknown, transfer?: readonly Transferable[]): void;
+};
+
+scope.onmessage = async ({ data }) => {
+  try {
+    const result = await tokenizeBatch(data);
+    scope.postMessage(result, [
+      result.hashes.buffer,
+      result.bytes.buffer,
+      result.lengths.buffer,
+      result.tokens.buffer,
+    ]);
+  } catch (error) {
+    scope.postMessage({ error: message(error) });
+  }
+};
+
+async function tokenizeBatch(job: TokenizeJob): Promise<TokenizeResult> {
+  const tokenizer = await openCl100k();
+  const texts = Array.from(parseLines(job, { name: job.name }), ({ text }) => text);
+  const hashes = new Uint8Array(texts.length * HASH_BYTES);
+  const bytes = new Uint32Array(texts.length);
+  const lengths = new Uint32Array(texts.length);
+  const parts: Uint32Array[] = [];
+  let total = 0;
+  const encoder = new TextEncoder();
+  texts.forEach((text, index) => {
+    const utf8 = encoder.encode(text);
+    const digest = createHash("sha256").update(utf8).digest();
+    hashes.set(digest.subarray(0, HASH_BYTES), index * HASH_BYTES);
+    bytes[index] = utf8.length;
+    const ids = tokenizer.encode(text);
+    lengths[index] = ids.length;
+    total += ids.length;
+    parts.push(ids);
+  });
+  const tokens = new Uint32Array(total);
+  let at = 0;
+  for (const part of parts) {
+    tokens.set(part, at);
+    at += part.length;
+  }
+  return { hashes, bytes, lengths, tokens };
+}

@@ -1,0 +1,98 @@
+/**
+ * Trains one model: the `train` stage.
+ *
+ * @module
+ */
+
+import { join } from "@std/path";
+import { z } from "zod";
+import { MODEL_FILE, shareCheckpoint } from "../../model/checkpoint/checkpoint.ts";
+import { countFlops, countParameters } from "../../model/trunk/counts.ts";
+import { modelSchema } from "../../model/config.ts";
+import { tokensPerStep, trainSchema } from "../../model/training/config.ts";
+import { Trainer } from "../../model/training/trainer.ts";
+import { runTraining } from "../../model/training/training.ts";
+import { defineStage, type StageContext, type StageLog } from "../../pipeline/stage.ts";
+import { openDataset, VOCABULARY_FILE } from "../dataset.ts";
+import { gpuProvenance, sharedGpu } from "../shared_gpu.ts";
+
+const paramsSchema = z.strictObject({
+  model: modelSchema,
+  train: trainSchema,
+  seed: z.int().min(0).max(2 ** 31),
+});
+
+/** Parameters of the stage. */
+export type TrainParams = z.infer<typeof paramsSchema>;
+
+/** The `train` stage: a checkpoint, a summary, and the curve as metrics. */
+export const train = defineStage<TrainParams>({
+  name: "train",
+  description: "Train a model on the tokens; resumes from its last checkpoint",
+  module: import.meta.url,
+  params: paramsSchema as z.ZodType<TrainParams>,
+  outputs: { checkpoint: "directory", summary: "json" },
+  resource: "gpu",
+  run: runTrain,
+});
+
+/** A tuning may serve several cells; one that serves none of this training's products was not measured for it. */
+function warnOfUnused(trainer: Trainer, log: StageLog): void {
+  const choices = Object.keys(trainer.train.tuning ?? {}).length;
+  const unused = trainer.unusedChoices.length;
+  if (choices === 0 || unused === 0) return;
+  const message = `train.tuning: ${choices - unused} of its ${choices} choices are used`;
+  if (unused < choices) log.info(`${message}.`);
+  else log.warn(`${message}: it was measured for other sizes, another precision or device.`);
+}
+
+async function runTrain(context: StageContext<TrainParams>): Promise<void> {
+  const { params, stateDir, metrics, log, signal } = context;
+  const gpu = await sharedGpu();
+  context.provenance?.(gpuProvenance(gpu));
+  using dataset = await openDataset(context);
+  const config = { ...params.model, vocab_size: dataset.vocab_size };
+  const trainer = await Trainer.create(gpu, { config, train: params.train, seed: params.seed });
+  try {
+    warnOfUnused(trainer, log);
+    const progress = context.progress(trainer.steps, { unit: "updates" });
+    const result = await runTraining(trainer, {
+      data: {
+        train: dataset.split("train"),
+        validation: dataset.split("validation"),
+        byteLength: dataset.byteLength,
+      },
+      seed: params.seed,
+      folder: join(stateDir, "checkpoints"),
+      signal,
+      hooks: {
+        rewind: (step) => metrics.rewind(step + 1),
+        write: (step, values) => metrics.write(step, values),
+        measure: (step, values) => metrics.measure(step, values),
+        flush: () => metrics.flush(),
+        progress: (step, remark) => progress.update(step, remark),
+        info: (message) => log.info(message),
+        warn: (message) => log.warn(message),
+      },
+    });
+    const output = context.output("checkpoint");
+    await Deno.mkdir(join(output, "best"), { recursive: true });
+    // They stay in the state folder until they are published: a kill in between must find them there.
+    await shareCheckpoint(result.lastPath, join(output, "last"));
+    await shareCheckpoint(result.bestPath, join(output, "best", MODEL_FILE));
+    await Deno.writeTextFile(join(output, VOCABULARY_FILE), dataset.vocabulary);
+    const { byRole, ...counts } = countParameters(config);
+    context.json("summary", {
+      config: { ...config },
+      steps: result.step,
+      tokens: result.step * tokensPerStep(params.train),
+      skipped: result.skipped,
+      last: result.last,
+      best: result.best,
+      parameters: { ...counts, byRole: { ...byRole } },
+      flops_per_token: countFlops(config, { sequenceLength: params.train.sequence_length }).total,
+    });
+  } finally {
+    trainer.destroy();
+  }
+}
