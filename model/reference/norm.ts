@@ -1,5 +1,5 @@
 /**
- * RMS norm (one statistic a row) and batch norm (one statistic a column).
+ * RMS norm and layer norm (statistics of each row), and batch norm (statistics of each column).
  *
  * @module
  */
@@ -15,7 +15,6 @@ import {
   zip,
 } from "./matrix.ts";
 
-const RMS_EPSILON = 1e-6;
 const BATCH_EPSILON = 1e-5;
 const BATCH_MOMENTUM = 0.1;
 
@@ -27,17 +26,21 @@ export interface RmsNorm {
   readonly x: Matrix;
   /** One factor a column. */
   readonly gain: Float64Array;
-  /** `1 / sqrt(mean(x²) + 1e-6)` of each row. */
+  /** `1 / sqrt(mean(x²) + ε)` of each row. */
   readonly inverse: Float64Array;
 }
 
-/** `y = x / sqrt(mean(x²) + 1e-6) ⊙ gain`, row by row. */
-export function rmsNormForward(x: Matrix, gain: Float64Array): RmsNorm {
+/** `y = x / sqrt(mean(x²) + ε) ⊙ gain`, row by row. */
+export function rmsNormForward(
+  x: Matrix,
+  gain: Float64Array,
+  { epsilon = 1e-6 }: { epsilon?: number } = {},
+): RmsNorm {
   const y = matrix(x.rows, x.columns);
   const inverse = new Float64Array(x.rows);
   for (let t = 0; t < x.rows; t++) {
     const v = row(x, t);
-    const scale = 1 / Math.sqrt(dot(v, v) / x.columns + RMS_EPSILON);
+    const scale = 1 / Math.sqrt(dot(v, v) / x.columns + epsilon);
     inverse[t] = scale;
     row(y, t).set(v.map((value, i) => value * scale * gain[i]!));
   }
@@ -62,6 +65,61 @@ export function rmsNormBackward(
     addScaled(gGain, 1, upstream.map((value, i) => value * normalised[i]!));
   }
   return { x: gx, gain: gGain };
+}
+
+/** What {@linkcode layerNormForward} returns; the input of {@linkcode layerNormBackward}. */
+export interface LayerNorm {
+  /** Output, shaped as the input. */
+  readonly y: Matrix;
+  /** One factor a column. */
+  readonly gain: Float64Array;
+  /** The input with its row's statistics taken out, before gain and bias. */
+  readonly normalised: Matrix;
+  /** `1 / sqrt(variance + ε)` of each row. */
+  readonly inverse: Float64Array;
+}
+
+/** `y = (x − mean) / sqrt(variance + ε) ⊙ gain + bias`, row by row, with the biased variance. */
+export function layerNormForward(
+  x: Matrix,
+  weights: Weights<"weight" | "bias">,
+  { epsilon = 1e-5 }: { epsilon?: number } = {},
+): LayerNorm {
+  const { weight: gain, bias } = weights;
+  const y = matrix(x.rows, x.columns);
+  const normalised = matrix(x.rows, x.columns);
+  const inverse = new Float64Array(x.rows);
+  for (let t = 0; t < x.rows; t++) {
+    const mean = row(x, t).reduce((sum, value) => sum + value, 0) / x.columns;
+    const centred = row(x, t).map((value) => value - mean);
+    const variance = dot(centred, centred) / x.columns;
+    inverse[t] = 1 / Math.sqrt(variance + epsilon);
+    const unit = centred.map((value) => value * inverse[t]!);
+    row(normalised, t).set(unit);
+    row(y, t).set(unit.map((value, i) => value * gain[i]! + bias[i]!));
+  }
+  return { y, gain, normalised, inverse };
+}
+
+/** Gradients of the input, of the gain and of the bias. */
+export function layerNormBackward(
+  saved: LayerNorm,
+  gradient: Matrix,
+): { x: Matrix; weight: Float64Array; bias: Float64Array } {
+  const { gain, normalised, inverse } = saved;
+  const gx = matrix(gradient.rows, gradient.columns);
+  for (let t = 0; t < gradient.rows; t++) {
+    const unit = row(normalised, t);
+    const inner = row(gradient, t).map((value, i) => value * gain[i]!);
+    const mean = inner.reduce((sum, value) => sum + value, 0) / inner.length;
+    const along = dot(inner, unit) / inner.length;
+    row(gx, t).set(inner.map((value, i) => inverse[t]! * (value - mean - unit[i]! * along)));
+  }
+  return {
+    x: gx,
+    weight: columnSums(zip(gradient, normalised, (g, n) => g * n)),
+    bias: columnSums(gradient),
+  };
 }
 
 /** Running statistics of a batch norm. */

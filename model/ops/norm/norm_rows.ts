@@ -1,0 +1,162 @@
+/**
+ * RMS norm and layer norm share this: how rows are spread over invocations, what their operands have to be, and the gradients of
+ * gain and bias.
+ *
+ * @module
+ */
+
+import rowsSource from "../../../shaders/gemm/rows.wgsl" with { type: "text" };
+import gradientsSource from "../../../shaders/norm/norm_gradients.wgsl" with { type: "text" };
+import { type Constants, grid, read, readScalar, update, write } from "../../gpu/kernel.ts";
+import type { Plan } from "../../gpu/plan.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import { type Matrix, matrix } from "../gemm/matrix.ts";
+
+/** Invocations of a workgroup on a GPU: all work on one row. */
+const GPU_LANES = 64;
+/** Invocations of a workgroup on a software adapter: each works on a row of its own. */
+const SOFTWARE_LANES = 8;
+
+/** Rows that an invocation asks for at a time when it adds up gradients. */
+const UNROLL = { partial: 4, finish: 16 };
+
+/** Where the gradient of a vector goes; see `LayerContext.gradient`. */
+export interface VectorGradient {
+  /** f32, one number a column. */
+  readonly tensor: Tensor;
+  /** Whether it is overwritten or added to. */
+  readonly epilogue: "none" | "accumulate";
+}
+
+/** A whole tensor as a matrix, or the matrix as it is. */
+export function asMatrix(operand: Matrix | Tensor): Matrix {
+  return "tensor" in operand ? operand : matrix(operand);
+}
+
+/** The kernel that goes through `rows` rows: its text after `rows.wgsl`, the constants of that file and the workgroups. */
+export function rowKernel(
+  plan: Plan,
+  rows: number,
+  source: string,
+): { source: string; constants: Constants; workgroups: [number, number, number] } {
+  const software = plan.gpu.capabilities.software;
+  const lanes = software ? SOFTWARE_LANES : GPU_LANES;
+  return {
+    source: rowsSource + source,
+    constants: { LANES: lanes, BY_ROW: software },
+    workgroups: grid(software ? Math.ceil(rows / lanes) : rows),
+  };
+}
+
+/** Throws unless the other matrices have the shape of `x`, the vectors a number a column and the statistics a number a row. */
+export function checkRows(
+  label: string,
+  x: Matrix,
+  operands: {
+    matrices: readonly Matrix[];
+    vectors: Readonly<Record<string, Tensor>>;
+    statistics: Readonly<Record<string, Tensor>>;
+  },
+): void {
+  if (x.columns % 4 !== 0) {
+    throw new RangeError(
+      `${label}: ${x.tensor.name} has ${x.columns} columns, not a multiple of 4`,
+    );
+  }
+  for (const other of operands.matrices) {
+    if (other.rows !== x.rows || other.columns !== x.columns) {
+      throw new RangeError(
+        `${label}: ${x.tensor.name} is ${x.rows}×${x.columns}, ${other.tensor.name} ${other.rows}×${other.columns}`,
+      );
+    }
+  }
+  const checkSizes = (tensors: Readonly<Record<string, Tensor>>, size: number) => {
+    for (const [what, tensor] of Object.entries(tensors)) {
+      if (tensor.size !== size) {
+        throw new RangeError(
+          `${label}: ${x.tensor.name} is ${x.rows}×${x.columns}, but the ${what} has ${tensor.size} elements; expected ${size}`,
+        );
+      }
+    }
+  };
+  checkSizes(operands.vectors, x.columns);
+  checkSizes(operands.statistics, x.rows);
+}
+
+/**
+ * Records `dgain = Σ over rows of dy · x · scale`, and with a mean `dgain = Σ dy · (x − mean) · scale` and `dbias = Σ dy`: sums over fixed
+ * blocks of rows and then over the blocks, so that their bits do not depend on the order of execution.
+ */
+export function normGradients(plan: Plan, label: string, operands: {
+  readonly x: Matrix;
+  readonly dy: Matrix;
+  readonly scale: Tensor;
+  readonly dgain: VectorGradient;
+  /** Of a layer norm. */
+  readonly centred?: { readonly mean: Tensor; readonly dbias: VectorGradient };
+}): void {
+  const { x, dy, scale, dgain, centred } = operands;
+  const software = plan.gpu.capabilities.software;
+  const lanes = software ? SOFTWARE_LANES : GPU_LANES;
+  const columns4 = x.columns / 4;
+  // Enough blocks to fill the device, not so many that the second stage takes long.
+  const most = software ? 8 : 256;
+  const blockRows = Math.max(8, Math.ceil(x.rows / most));
+  const blocks = Math.ceil(x.rows / blockRows);
+  const partial = plan.tensor(`${label}.partial`, [blocks, x.columns]);
+  const shift = centred && plan.tensor(`${label}.shift`, [blocks, x.columns]);
+  plan.dispatch({
+    label: `${label}.gain`,
+    name: "norm_gradients",
+    source: gradientsSource,
+    constants: {
+      LANES: lanes,
+      UNROLL: UNROLL.partial,
+      STAGE: "partial",
+      EPILOGUE: "none",
+      CENTRED: !!centred,
+    },
+    params: {
+      rows: x.rows,
+      columns4,
+      block_rows: blockRows,
+      blocks,
+      ldx: x.stride / 4,
+      x_start: x.start / 4,
+      ld_dy: dy.stride / 4,
+      dy_start: dy.start / 4,
+    },
+    bindings: {
+      x: read(x.tensor),
+      scale: readScalar(scale),
+      dy: read(dy.tensor),
+      sum: write(partial),
+      ...(centred && shift ? { mean: readScalar(centred.mean), shift: write(shift) } : {}),
+    },
+    workgroups: grid(Math.ceil(blocks * columns4 / lanes)),
+    flops: (centred ? 5 : 3) * x.rows * x.columns,
+    bytes: 8 * x.rows * x.columns,
+  });
+  const finish = (name: string, from: Tensor, { tensor, epilogue }: VectorGradient) =>
+    plan.dispatch({
+      label: `${label}.${name}.finish`,
+      name: "norm_gradients",
+      source: gradientsSource,
+      constants: {
+        LANES: lanes,
+        UNROLL: UNROLL.finish,
+        STAGE: "finish",
+        EPILOGUE: epilogue,
+        CENTRED: false,
+      },
+      params: { columns4, blocks },
+      bindings: {
+        partial: read(from),
+        sum: epilogue === "accumulate" ? update(tensor) : write(tensor),
+      },
+      workgroups: grid(Math.ceil(columns4 / lanes)),
+      flops: blocks * x.columns,
+    });
+  finish("gain", partial, dgain);
+  if (centred && shift) finish("bias", shift, centred.dbias);
+}
