@@ -88,7 +88,7 @@ export interface ModelSection {
   readonly kv_lora_rank: number;
   /** Per-head width of queries and keys without rotary position. */
   readonly d_nope: number;
-  /** Per-head width of queries and keys with rotary position, a multiple of 8. */
+  /** Per-head width of queries and keys with rotary position. */
   readonly d_rope: number;
   /** Per-head width of values. */
   readonly d_v: number;
@@ -158,12 +158,6 @@ export const modelSchema: ModelSchema = fields.superRefine((model, context) => {
       `${model.d_query} is not a multiple of 8; each half must be a multiple of 4, so ${
         Math.floor(model.d_query / 8) * 8 || 8
       } or ${Math.floor(model.d_query / 8) * 8 + 8}`,
-    );
-  }
-  if (model.d_rope % (2 * VECTOR) !== 0) {
-    issue(
-      "d_rope",
-      `${model.d_rope} is not a multiple of 8; rotary embedding turns pairs of halves, each a multiple of 4`,
     );
   }
   if (model.d_context % VECTOR !== 0) {

@@ -28,8 +28,7 @@ import {
   type Weights,
 } from "./matrix.ts";
 import { type RmsNorm, rmsNormBackward, rmsNormForward } from "./norm.ts";
-
-const ROPE_THETA = 10000;
+import { rotate } from "./rotary.ts";
 
 /** Sizes that attention reads. */
 export type AttentionSizes = Pick<
@@ -79,27 +78,6 @@ export interface Attention {
   readonly heads: readonly AttentionHead[];
   /** The heads' outputs side by side, tokens × heads·d_v. */
   readonly mixed: Matrix;
-}
-
-/**
- * Rotary embedding in the half-split form: pair `i` is columns `i` and `i + rope/2`, turned by `p · θ^(−2i/rope)` at
- * position `p`, the row's number. `direction` −1 turns back, which is also the gradient.
- */
-export function rotate(u: Matrix, direction: 1 | -1): Matrix {
-  const half = u.columns / 2;
-  const out = matrix(u.rows, u.columns);
-  for (let position = 0; position < u.rows; position++) {
-    const from = row(u, position);
-    const to = row(out, position);
-    for (let i = 0; i < half; i++) {
-      const angle = direction * position * ROPE_THETA ** (-2 * i / u.columns);
-      const cos = Math.cos(angle);
-      const sin = Math.sin(angle);
-      to[i] = from[i]! * cos - from[i + half]! * sin;
-      to[i + half] = from[i + half]! * cos + from[i]! * sin;
-    }
-  }
-  return out;
 }
 
 /** The weights as matrices. */
