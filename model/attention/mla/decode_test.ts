@@ -15,43 +15,51 @@ import { Weights } from "../../layer/weights.ts";
 import { LayerContext } from "../../layer/context.ts";
 import { latentCache, mlaDecode } from "./decode.ts";
 
-const config: ModelConfig = {
-  ...modelSchema.parse({
+/** An attention: its sizes, and its weights of noise. */
+interface Model {
+  readonly config: ModelConfig;
+  readonly shapes: Readonly<Record<AttentionName, number[]>>;
+  readonly values: Readonly<Record<AttentionName, Float64Array>>;
+}
+
+function attentionOf(d_rope: number): Model {
+  const sizes = {
     d_model: 24,
     num_heads: 3,
     q_lora_rank: 20,
     kv_lora_rank: 12,
     d_nope: 12,
-    d_rope: 8,
+    d_rope,
     d_v: 20,
-  }),
-  vocab_size: 7,
-};
+  };
+  const shapes = {
+    w_dq: [24, 20],
+    "q_norm.weight": [20],
+    w_uq: [20, 3 * (12 + d_rope)],
+    w_dkv: [24, 12 + d_rope],
+    "kv_norm.weight": [12],
+    w_ukv: [12, 3 * 32],
+    w_o: [60, 24],
+  };
+  const values = Object.fromEntries(
+    Object.entries(shapes).map(([name, shape], i) => {
+      const size = shape.reduce((a, b) => a * b, 1);
+      return [
+        name,
+        shape.length === 1
+          ? noise(size, i).map((v) => 1 + v / 2)
+          : noise(size, i).map((v) => Math.fround(v * 2.5 / Math.sqrt(shape[0]!))),
+      ];
+    }),
+  ) as Record<AttentionName, Float64Array>;
+  return { config: { ...modelSchema.parse(sizes), vocab_size: 7 }, shapes, values };
+}
 
-const SHAPES: Record<AttentionName, number[]> = {
-  w_dq: [24, 20],
-  "q_norm.weight": [20],
-  w_uq: [20, 3 * 20],
-  w_dkv: [24, 20],
-  "kv_norm.weight": [12],
-  w_ukv: [12, 3 * 32],
-  w_o: [60, 24],
-};
+const MODEL = attentionOf(8);
+const { config } = MODEL;
 
-const VALUES = Object.fromEntries(
-  Object.entries(SHAPES).map(([name, shape], i) => {
-    const size = shape.reduce((a, b) => a * b, 1);
-    return [
-      name,
-      shape.length === 1
-        ? noise(size, i).map((v) => 1 + v / 2)
-        : noise(size, i).map((v) => Math.fround(v * 2.5 / Math.sqrt(shape[0]!))),
-    ];
-  }),
-) as Record<AttentionName, Float64Array>;
-
-function makeWeights(gpu: Gpu, precision: "f32" | "mixed"): Weights {
-  const specs = Object.entries(SHAPES).map(([name, shape]) => ({
+function makeWeights(gpu: Gpu, precision: "f32" | "mixed", { shapes, values }: Model): Weights {
+  const specs = Object.entries(shapes).map(([name, shape]) => ({
     name: `attn.${name}`,
     shape,
     decay: shape.length > 1,
@@ -60,7 +68,7 @@ function makeWeights(gpu: Gpu, precision: "f32" | "mixed"): Weights {
   const weights = new Weights(gpu, specs, { train: false, precision });
   for (const { name } of specs) {
     for (const table of [weights.value(name), weights.operand(name)]) {
-      upload(gpu, table.parts[0]!, VALUES[name.slice("attn.".length) as AttentionName]);
+      upload(gpu, table.parts[0]!, values[name.slice("attn.".length) as AttentionName]);
     }
   }
   return weights;
@@ -85,14 +93,16 @@ async function decode(
     chunks: readonly number[];
     capacity: number;
     precision?: "f32" | "mixed";
+    model?: Model;
     /** Told the kernels of each recorded plan, by its chunk. */
     kernels?: Map<number, readonly string[]>;
   },
 ): Promise<Float32Array> {
-  const { chunks, capacity, precision = "f32", kernels } = options;
+  const { chunks, capacity, precision = "f32", model = MODEL, kernels } = options;
+  const { config } = model;
   const D = config.d_model;
   const dtype = precision === "mixed" ? "f16" : "f32";
-  const weights = makeWeights(gpu, precision);
+  const weights = makeWeights(gpu, precision, model);
   const cache = latentCache("attn", config, { capacity, dtype });
   const arena = new Arena(gpu, "cache", [cache.c_kv, cache.kr]);
   // What an earlier sequence may have left must not matter.
@@ -137,10 +147,10 @@ async function decode(
   return out;
 }
 
-function expected(x: Float64Array): Float64Array {
+function expected(x: Float64Array, { config, values }: Model = MODEL): Float64Array {
   const length = x.length / config.d_model;
   const input = referenceMatrix(length, config.d_model, x);
-  return attentionForward(config, VALUES, { x: input, length }).y.data;
+  return attentionForward(config, values, { x: input, length }).y.data;
 }
 
 Deno.test("Decoding with the latent cache agrees with attention over the whole sequence", async (t) => {
@@ -161,8 +171,19 @@ Deno.test("Decoding with the latent cache agrees with attention over the whole s
     assertNear(y, expected(x), { tolerance: 1e-2, what: "y" });
   });
 
+  await t.step("with rotary halves that are no vec4s", async () => {
+    for (const d_rope of [12, 20]) {
+      const model = attentionOf(d_rope);
+      const y = await decode(gpu, x, { chunks, capacity: 149, model });
+      assertNear(y, expected(x, model), { tolerance: 1e-5, what: `y with d_rope ${d_rope}` });
+    }
+    const model = attentionOf(12);
+    const y = await decode(gpu, x, { chunks, capacity: 149, model, precision: "mixed" });
+    assertNear(y, expected(x, model), { tolerance: 1e-2, what: "y with f16 operands" });
+  });
+
   await t.step("refuses several sequences", () => {
-    const weights = makeWeights(gpu, "f32");
+    const weights = makeWeights(gpu, "f32", MODEL);
     const cache = latentCache("attn", config, { capacity: 8, dtype: "f32" });
     using inputs = new Inputs(gpu);
     const x = inputs.tensor("x", [6, 24]);
@@ -206,6 +227,21 @@ Deno.test("Chunks of many tokens go through matrix products, which agree with th
         assertEquals(names.includes("latent_attention"), tokens !== 64, `${tokens} tokens`);
       }
     }
+  });
+
+  await t.step({
+    name: "with rotary halves that are no vec4s",
+    ignore: swift,
+    async fn() {
+      for (const [d_rope, precision] of [[12, "f32"], [20, "f32"], [20, "mixed"]] as const) {
+        const model = attentionOf(d_rope);
+        const kernels = new Map<number, readonly string[]>();
+        const y = await decode(gpu, x, { chunks, capacity: 149, model, precision, kernels });
+        const what = `y with d_rope ${d_rope} in ${precision}`;
+        assertNear(y, expected(x, model), { tolerance: precision === "f32" ? 1e-5 : 1e-2, what });
+        assertEquals(kernels.get(64)!.includes("latent_softmax"), true, what);
+      }
+    },
   });
 
   await t.step({

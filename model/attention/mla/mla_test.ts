@@ -1,4 +1,4 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { type ModelConfig, modelSchema } from "../../config.ts";
 import type { Gpu } from "../../gpu/device.ts";
@@ -202,6 +202,13 @@ for (const software of [true, false]) {
       await check(gpu, randomCase(wide, { batch: 1, length: 37 }));
     });
 
+    await t.step("rotary halves that are no vec4s", async () => {
+      const rotary = (d_rope: number) => randomCase({ ...SIZES, d_rope }, { batch: 2, length: 35 });
+      await check(gpu, rotary(12));
+      if (software) await check(gpu, rotary(20));
+      await check(gpu, rotary(20), { precision: "mixed", outputs: 1e-2, gradients: 2e-2 });
+    });
+
     await t.step("f16 operands", async () => {
       await check(gpu, small, { precision: "mixed", outputs: 1e-2, gradients: 2e-2 });
     });
@@ -236,4 +243,13 @@ Deno.test("MLA agrees with float64 at any shape", async () => {
     },
   );
   await fc.assert(property, { numRuns: 6, seed: 7 });
+});
+
+Deno.test("MLA takes any rotary width that tensors can have", () => {
+  assertEquals(configOf({ ...SIZES, d_rope: 20 }).d_rope, 20);
+  assertThrows(
+    () => configOf({ ...SIZES, d_rope: 10 }),
+    Error,
+    "10 is not a multiple of 4; 8 and 12 are",
+  );
 });
