@@ -14,13 +14,16 @@ import { LayerContext } from "../layer/context.ts";
 import { latentCache, mlaDecode } from "../attention/mla/decode.ts";
 import { recordEvaluation, recordTraining } from "../trunk/network.ts";
 import { attentionBackward, attentionForward } from "./attention/attention.ts";
+import { rope } from "./attention/rope.ts";
 import { castInto } from "./elementwise/cast.ts";
 import { copyThrough, copyVariants } from "./elementwise/copy.ts";
 import { crossEntropy } from "./elementwise/cross_entropy.ts";
 import { embeddingBackward, embeddingForward } from "./elementwise/embedding.ts";
+import { addPositions, positionsBackward } from "./elementwise/positions.ts";
 import { type Epilogue, gemm } from "./gemm/gemm.ts";
 import { matrix, turn } from "./gemm/matrix.ts";
 import { recordUpdate, sumInto } from "./optimizer/optimizer.ts";
+import { layernormBackward, layernormForward } from "./norm/layernorm.ts";
 import { rmsnormBackward, rmsnormForward } from "./norm/rmsnorm.ts";
 import { countUsage, queryStatistics } from "./routing/routing.ts";
 import { swigluBackward, swigluForward } from "./elementwise/swiglu.ts";
@@ -181,6 +184,61 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
       for (const epilogue of ["none", "accumulate"] as const) {
         rmsnormBackward(plan, "norm", { x, dy, dx, gain, scale, dgain, epilogue });
       }
+    }
+    return [plan];
+  },
+  layernorm(gpu) {
+    const plan = new Plan(gpu, "layernorm");
+    for (const dtype of ["f32", "f16"] as const) {
+      const [x, y, dy, dx] = ["x", "y", "dy", "dx"].map((name) => t(name, [32, 64], dtype)) as [
+        Tensor,
+        Tensor,
+        Tensor,
+        Tensor,
+      ];
+      const gain = t("gain", [64]);
+      const [mean, scale] = [t("mean", [32]), t("scale", [32])];
+      layernormForward(plan, "norm", { x, y, gain, bias: t("bias", [64]), mean, scale });
+      for (const epilogue of ["none", "accumulate"] as const) {
+        layernormBackward(plan, "norm", {
+          ...{ x, dy, dx, gain, mean, scale, epilogue },
+          dgain: { tensor: t("dgain", [64]), epilogue },
+          dbias: { tensor: t("dbias", [64]), epilogue },
+        });
+      }
+    }
+    return [plan];
+  },
+  rope(gpu) {
+    const plan = new Plan(gpu, "rope");
+    for (const dtype of ["f32", "f16"] as const) {
+      // Whole vec4s, halves that are none, and a last vec4 that is shared.
+      for (const columns of [16, 20, 10]) {
+        for (const y of [undefined, matrix(t("y", [32, 64], dtype), { columns })]) {
+          for (const inverse of [true, false]) {
+            rope(plan, "rope", {
+              x: matrix(t("x", [32, 64], dtype), { columns }),
+              groups: { count: 2, step: 32 },
+              ...(y ? { y } : { position: t("position", [1], "u32") }),
+              length: 16,
+              inverse,
+            });
+          }
+        }
+      }
+    }
+    return [plan];
+  },
+  positions(gpu) {
+    const plan = new Plan(gpu, "positions");
+    for (const dtype of ["f32", "f16"] as const) {
+      const operands = { x: t("x", [32, 64]), table: t("table", [20, 64], dtype), length: 16 };
+      addPositions(plan, "positions", operands);
+      addPositions(plan, "positions", { ...operands, position: t("position", [1], "u32") });
+    }
+    for (const epilogue of ["none", "accumulate"] as const) {
+      const operands = { dx: t("dx", [32, 64]), d_table: t("d_table", [20, 64]), length: 16 };
+      positionsBackward(plan, "positions", { ...operands, epilogue });
     }
     return [plan];
   },

@@ -8,7 +8,16 @@ import { expertsBackward, expertsForward, type ExpertWeights } from "./experts.t
 import { crossEntropy } from "./loss.ts";
 import { dot, matrix, type Weights } from "./matrix.ts";
 import { ReferenceModel } from "./model.ts";
-import { batchNormBackward, batchNormForward, rmsNormBackward, rmsNormForward } from "./norm.ts";
+import {
+  batchNormBackward,
+  batchNormForward,
+  layerNormBackward,
+  layerNormForward,
+  rmsNormBackward,
+  rmsNormForward,
+} from "./norm.ts";
+import { addPositions, positionsBackward } from "./positions.ts";
+import { rotate } from "./rotary.ts";
 import { routerBackward, routerForward, type RouterWeights } from "./router.ts";
 import { swigluBackward, swigluForward, type SwigluName } from "./swiglu.ts";
 import { assertGradients, normals, randomTensors, smallConfig, under } from "./testing.ts";
@@ -37,6 +46,56 @@ Deno.test("gradients of RMS norm", () => {
     }),
     { numRuns: 10 },
   );
+});
+
+Deno.test("gradients of layer norm", () => {
+  fc.assert(
+    fc.property(small(5), small(7, 3), small(1000), (rows, columns, seed) => {
+      const random = normals(seed);
+      const x = random(rows * columns);
+      const weights = { weight: random(columns), bias: random(columns) };
+      const g = random(rows * columns);
+      const forward = () => layerNormForward(matrix(rows, columns, x), weights);
+      const backward = layerNormBackward(forward(), matrix(rows, columns, g));
+      assertGradients(() => dot(forward().y.data, g), { x, ...weights }, {
+        x: backward.x.data,
+        weight: backward.weight,
+        bias: backward.bias,
+      });
+    }),
+    { numRuns: 10 },
+  );
+});
+
+Deno.test("gradients of rotary embedding with a base, a scaling and a fraction", () => {
+  const random = normals(3);
+  const [rows, columns] = [9, 20];
+  const x = random(rows * columns);
+  const g = random(rows * columns);
+  const rotary = { base: 500, scaling: { type: "linear", factor: 3 }, fraction: 0.5 } as const;
+  const forward = () => rotate(matrix(rows, columns, x), 1, rotary);
+  const backward = rotate(matrix(rows, columns, g), -1, rotary);
+  assertGradients(() => dot(forward().data, g), { x }, { x: backward.data });
+});
+
+Deno.test("gradients of learned positions", () => {
+  const random = normals(4);
+  const [rows, length, positions, columns] = [12, 4, 6, 5];
+  const x = random(rows * columns);
+  const table = random(positions * columns);
+  const g = random(rows * columns);
+  for (const start of [0, 2]) {
+    const value = () => {
+      const places = { length, start };
+      const y = addPositions(matrix(rows, columns, x), matrix(positions, columns, table), places);
+      return dot(y.data, g);
+    };
+    const gradient = matrix(rows, columns, g);
+    assertGradients(value, { x, table }, {
+      x: g,
+      table: positionsBackward(gradient, { length, start, positions }).data,
+    });
+  }
 });
 
 for (const training of [true, false]) {
