@@ -10,7 +10,8 @@ import { f32, read, readScalar, update, write, writeScalar } from "../../gpu/ker
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { Matrix } from "../gemm/matrix.ts";
-import { asMatrix, checkRows, normGradients, rowKernel, type VectorGradient } from "./norm_rows.ts";
+import type { VectorGradient } from "./batch_norm.ts";
+import { asMatrix, checkRows, normGradients, rowKernel } from "./norm_rows.ts";
 
 /** Operands of {@linkcode layernormForward}. */
 export interface LayernormForward {

@@ -11,6 +11,7 @@ import { type Constants, grid, read, readScalar, update, write } from "../../gpu
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { type Matrix, matrix } from "../gemm/matrix.ts";
+import type { VectorGradient } from "./batch_norm.ts";
 
 /** Invocations of a workgroup on a GPU: all work on one row. */
 const GPU_LANES = 64;
@@ -19,14 +20,6 @@ const SOFTWARE_LANES = 8;
 
 /** Rows that an invocation asks for at a time when it adds up gradients. */
 const UNROLL = { partial: 4, finish: 16 };
-
-/** Where the gradient of a vector goes; see `LayerContext.gradient`. */
-export interface VectorGradient {
-  /** f32, one number a column. */
-  readonly tensor: Tensor;
-  /** Whether it is overwritten or added to. */
-  readonly epilogue: "none" | "accumulate";
-}
 
 /** A whole tensor as a matrix, or the matrix as it is. */
 export function asMatrix(operand: Matrix | Tensor): Matrix {
