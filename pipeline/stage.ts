@@ -44,6 +44,21 @@ export interface Stage<Params = unknown> {
   readonly module: string;
   /** Further roots that the module graph does not show, such as workers. */
   readonly workers?: readonly string[];
+  /**
+   * URLs of the local modules that a node loads by `import()` because of its parameters, or of those of the nodes that it
+   * reads. They are further roots of its code closure, which follows no dynamic import of a local module: an edit of such a
+   * module makes only those nodes stale that name it.
+   *
+   * ```ts
+   * import type { Stage } from "./stage.ts";
+   * const KINDS = {
+   *   mean: import.meta.resolve("./mean.ts"),
+   *   median: import.meta.resolve("./median.ts"),
+   * };
+   * const modules: Stage<{ kind: keyof typeof KINDS }>["modules"] = ({ params }) => [KINDS[params.kind]];
+   * ```
+   */
+  modules?(node: ModulesNode<Params>): readonly string[];
   /** Validates the parameters; only what the schema keeps is part of the key. */
   readonly params: ParamsSchema<Params>;
   /** What it publishes, by name: `checkpoint: "directory"`. */
@@ -57,6 +72,14 @@ export interface Stage<Params = unknown> {
   readonly readsMeasured?: boolean;
   /** Does the work. Throws to fail the node; siblings go on. */
   run(context: StageContext<Params>): Promise<void>;
+}
+
+/** A node as {@linkcode Stage.modules} sees it. */
+export interface ModulesNode<Params> {
+  /** Validated parameters. */
+  readonly params: Params;
+  /** Parameters of the nodes that it reads, by the name that the experiment gave them. */
+  readonly inputs: Readonly<Record<string, readonly { readonly params: JsonValue }[]>>;
 }
 
 /** What a stage is given. */
@@ -79,6 +102,12 @@ export interface StageContext<Params> {
   progress(total: number, options?: { unit?: string }): Progress;
   /** Adds to what `NodeOutput.provenance` says of this node: adapter, driver. The engine always gives it. */
   provenance?(values: Readonly<Record<string, JsonValue>>): void;
+  /**
+   * Throws when a local module is in no part of the node's key: {@linkcode Stage.modules} left it out.
+   *
+   * @param module Its URL; call this before `import()` loads it.
+   */
+  assertInKey(module: string): void;
   /** One line for the user, prefixed with the node's name. */
   readonly log: StageLog;
   /** Aborted when the user interrupts; a stage that heeds it stops at a safe place. */

@@ -69,9 +69,11 @@ export async function runStage<Params>(
         metrics.push({ step, name, value, measured });
       }
     };
+  const params = stage.params.parse(options.params);
+  const inputs = options.inputs ?? {};
   await run({
-    params: stage.params.parse(options.params),
-    inputs: options.inputs ?? {},
+    params,
+    inputs,
     node: { name: stage.name, key: "0".repeat(64), run: "test" },
     output(name) {
       declared(name, ["file", "directory"]);
@@ -93,6 +95,11 @@ export async function runStage<Params>(
       update: (done, remark) =>
         progress.push({ done, total, ...(remark === undefined ? {} : { remark }) }),
     }),
+    assertInKey(module) {
+      const named = [stage.module, ...stage.workers ?? []];
+      named.push(...stage.modules?.({ params, inputs }) ?? []);
+      if (!named.includes(module)) throw new Error(`${stage.name} does not name ${module}`);
+    },
     log: {
       info: (line) => void log.push(`info: ${line}`),
       warn: (line) => void log.push(`warn: ${line}`),

@@ -43,8 +43,8 @@ export async function showPlan(
   context: CommandContext,
   options: { force?: ReadonlySet<GraphNode>; all?: boolean } = {},
 ): Promise<void> {
-  const { Planner, readStageCode } = await import("../run/plan.ts");
-  const planner = new Planner(store, await readStageCode(graph, context.program.root));
+  const { Planner, readNodeCode } = await import("../run/plan.ts");
+  const planner = new Planner(store, await readNodeCode(graph, context.program.root));
   const plan = await planner.plan(graph, options.force);
   if (context.json) {
     const nodes = plan.map(({ node, state, key, reasons }) => ({

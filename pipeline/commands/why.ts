@@ -23,12 +23,12 @@ export const why: Command = {
     const { graph } = await context.experiment(args);
     const target = graph.get(String(args["node"]));
     await context.withStore({ create: false, look: true }, async (store) => {
-      const [{ Planner, readStageCode }, { flattenComponents }] = await Promise.all([
+      const [{ Planner, readNodeCode }, { flattenComponents }] = await Promise.all([
         import("../run/plan.ts"),
         import("../graph/key.ts"),
       ]);
       const part = graph.restrict([target]);
-      const planner = new Planner(store, await readStageCode(part, context.program.root));
+      const planner = new Planner(store, await readNodeCode(part, context.program.root));
       const planned = (await planner.plan(part)).find(({ node }) => node === target)!;
       const record = planned.record ?? await planner.previous(target.name);
       const components = planned.components ? [...flattenComponents(planned.components)] : [];

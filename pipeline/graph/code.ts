@@ -1,9 +1,10 @@
 /**
- * The code that a stage is made of: what Deno's module graph reaches from the stage's module and its workers, text
- * imports included, and the slice of the lock file that its packages take.
+ * The code that a node is made of: the files that Deno's module graph reaches from its modules, text imports included,
+ * and the slice of the lock file that its packages take.
  *
  * Type-only imports don't run, so they don't count: a stage that imports only types from the engine doesn't change
- * with it.
+ * with it. A dynamic import of a local module doesn't count either, since it runs for some nodes only: the stage names
+ * the module for those nodes (`Stage.modules`). A dynamic import of a package counts.
  *
  * @module
  */
@@ -14,7 +15,7 @@ import { createHash } from "node:crypto";
 import { childEnvironment } from "./child_environment.ts";
 import { UserError } from "../errors.ts";
 
-/** The code of one stage. */
+/** The code of one node. */
 export interface CodeClosure {
   /** SHA-256 over `files` and `packages`. */
   readonly digest: string;
@@ -26,6 +27,8 @@ export interface CodeClosure {
 
 interface Dependency {
   readonly code?: { readonly specifier?: string };
+  /** Absent where the module is also imported statically. */
+  readonly isDynamic?: boolean;
 }
 
 interface GraphModule {
@@ -38,44 +41,61 @@ interface GraphModule {
 }
 
 interface ModuleGraph {
-  readonly modules: readonly GraphModule[];
+  readonly modules: ReadonlyMap<string, GraphModule>;
   readonly redirects?: Readonly<Record<string, string>>;
   readonly npmPackages?: Readonly<Record<string, { readonly dependencies?: readonly string[] }>>;
 }
 
-/** Module URLs of one stage: its own and its workers'. */
-export type CodeRoots = readonly string[];
+/** URLs of the modules that a node starts from. */
+type CodeRoots = readonly string[];
 
 /**
- * Reads the code closure of several stages at once, with a single `deno info`.
+ * Reads several code closures at once, with a single `deno info`. Entries with the same list of modules share one.
  *
- * @param roots Module URLs (`import.meta.url`) by any name; workers are further URLs of the same entry.
+ * @param roots Lists of module URLs (`import.meta.url`), by anything: a name, a node.
  * @param options.root The project root, where `deno.json` and `deno.lock` are.
  * @throws UserError when a module, or something that it imports, can't be resolved.
  */
-export async function readCode(
-  roots: ReadonlyMap<string, CodeRoots>,
+export async function readCode<Key>(
+  roots: ReadonlyMap<Key, CodeRoots>,
   options: { root: string },
-): Promise<Map<string, CodeClosure>> {
+): Promise<Map<Key, CodeClosure>> {
   const root = resolve(options.root);
   const urls = [...new Set([...roots.values()].flat())];
   if (urls.length === 0) return new Map();
   const graph = await moduleGraph(urls, root);
   const integrity = await lockedPackages(join(root, "deno.lock"));
-  const modules = new Map(graph.modules.map((module) => [module.specifier, module]));
   const hashes = new Map<string, string>();
-  const closures = new Map<string, CodeClosure>();
+  const closures = new Map<Key, CodeClosure>();
   const same = new Map<string, CodeClosure>();
-  for (const [name, list] of roots) {
+  for (const [key, list] of roots) {
     const id = list.join("\n");
     let closure = same.get(id);
     if (closure === undefined) {
-      closure = await closureOf(list, { graph, modules, hashes, integrity, root });
+      closure = await closureOf(list, { graph, hashes, integrity, root });
       same.set(id, closure);
     }
-    closures.set(name, closure);
+    closures.set(key, closure);
   }
   return closures;
+}
+
+/** A dynamic import of a local module; paths are relative to the project root. */
+export interface DynamicImport {
+  /** The module that imports. */
+  readonly from: string;
+  /** The module that is imported. */
+  readonly to: string;
+}
+
+/** The dynamic imports of local modules in all code that the modules reach, by whatever import. */
+export async function readDynamicImports(
+  roots: CodeRoots,
+  options: { root: string },
+): Promise<readonly DynamicImport[]> {
+  const root = resolve(options.root);
+  const graph = await moduleGraph([...new Set(roots)], root);
+  return reach(roots, { graph, root, followDynamic: true }).dynamicImports;
 }
 
 async function moduleGraph(urls: readonly string[], root: string): Promise<ModuleGraph> {
@@ -98,7 +118,10 @@ async function moduleGraph(urls: readonly string[], root: string): Promise<Modul
     const message = new TextDecoder().decode(output.stderr).trim();
     throw new UserError(`\`deno info\` can't read the stages' module graph: ${message}`);
   }
-  return JSON.parse(new TextDecoder().decode(output.stdout));
+  const { modules, ...graph } = JSON.parse(new TextDecoder().decode(output.stdout)) as
+    & Omit<ModuleGraph, "modules">
+    & { readonly modules: readonly GraphModule[] };
+  return { ...graph, modules: new Map(modules.map((module) => [module.specifier, module])) };
 }
 
 /** The running binary where that is allowed, otherwise the `deno` of the path (`--allow-run=deno`). */
@@ -127,22 +150,50 @@ async function lockedPackages(path: string): Promise<ReadonlyMap<string, string>
 
 interface ClosureContext {
   readonly graph: ModuleGraph;
-  readonly modules: ReadonlyMap<string, GraphModule>;
-  /** Content hashes by path, shared by all stages. */
+  /** Content hashes by path, shared by all closures. */
   readonly hashes: Map<string, string>;
   readonly integrity: ReadonlyMap<string, string>;
   readonly root: string;
 }
 
 async function closureOf(roots: CodeRoots, context: ClosureContext): Promise<CodeClosure> {
-  const { graph, modules, hashes, integrity, root } = context;
+  const { graph, hashes, integrity, root } = context;
+  const reached = reach(roots, { graph, root, followDynamic: false });
   const files: Record<string, string> = {};
-  const packages = new Set<string>();
+  for (const [name, { path, importer }] of [...reached.files].sort(([a], [b]) => a < b ? -1 : 1)) {
+    let hash = hashes.get(path);
+    if (hash === undefined) {
+      hash = await hashSource(path, importer);
+      hashes.set(path, hash);
+    }
+    files[name] = hash;
+  }
+  const packages: Record<string, string> = {};
+  for (const id of transitive(reached.packages, graph)) {
+    packages[id] = integrity.get(id) ?? "not in the lock file";
+  }
+  const digest = createHash("sha256").update(canonicalize({ files, packages }) ?? "").digest("hex");
+  return { digest, files, packages };
+}
+
+/** What the module graph reaches from some modules. */
+interface Reached {
+  /** Path and importer of each file, by its name in {@linkcode CodeClosure.files}. */
+  readonly files: Map<string, { readonly path: string; readonly importer: string }>;
+  /** Packages that the files import. */
+  readonly packages: Set<string>;
+  /** Dynamic imports of local modules in the files. */
+  readonly dynamicImports: DynamicImport[];
+}
+
+function reach(
+  roots: CodeRoots,
+  options: { graph: ModuleGraph; root: string; followDynamic: boolean },
+): Reached {
+  const { graph, root, followDynamic } = options;
+  const reached: Reached = { files: new Map(), packages: new Set(), dynamicImports: [] };
   const seen = new Set<string>();
-  const queue: { specifier: string; importer: string }[] = roots.map((specifier) => ({
-    specifier,
-    importer: "the stage",
-  }));
+  const queue = roots.map((specifier) => ({ specifier, importer: "the stage" }));
   for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
     let specifier = next.specifier;
     for (let to = graph.redirects?.[specifier]; to; to = graph.redirects?.[specifier]) {
@@ -150,40 +201,30 @@ async function closureOf(roots: CodeRoots, context: ClosureContext): Promise<Cod
     }
     if (seen.has(specifier)) continue;
     seen.add(specifier);
-    const module = modules.get(specifier);
+    const module = graph.modules.get(specifier);
     // Built-in modules (`node:fs`) are the runtime's, whose version is provenance.
     if (module === undefined || module.kind === "node") continue;
     if (module.error !== undefined) {
       throw new UserError(`Code of ${next.importer} can't be read: ${module.error}`);
     }
     if (module.npmPackage !== undefined) {
-      packages.add(module.npmPackage);
+      reached.packages.add(module.npmPackage);
       continue;
     }
+    const name = moduleName(specifier, root);
     if (module.local !== undefined) {
-      const path = relative(root, module.local).replaceAll("\\", "/");
-      let hash = hashes.get(module.local);
-      if (hash === undefined) {
-        hash = await hashSource(module.local, next.importer);
-        hashes.set(module.local, hash);
-      }
-      // Modules from the web live in a cache whose place is nobody's business.
-      files[specifier.startsWith("file:") ? path : specifier] = hash;
+      reached.files.set(name, { path: module.local, importer: next.importer });
     }
-    for (const dependency of module.dependencies ?? []) {
-      const target = dependency.code?.specifier;
-      if (target !== undefined) {
-        queue.push({ specifier: target, importer: display(specifier, root) });
+    for (const { code, isDynamic } of module.dependencies ?? []) {
+      if (code?.specifier === undefined) continue;
+      if (isDynamic && code.specifier.startsWith("file:")) {
+        reached.dynamicImports.push({ from: name, to: moduleName(code.specifier, root) });
+        if (!followDynamic) continue;
       }
+      queue.push({ specifier: code.specifier, importer: name });
     }
   }
-  const locked = Object.fromEntries(
-    transitive(packages, graph).map((id) => [id, integrity.get(id) ?? "not in the lock file"]),
-  );
-  const sorted = Object.fromEntries(Object.entries(files).sort(([a], [b]) => a < b ? -1 : 1));
-  const digest = createHash("sha256")
-    .update(canonicalize({ files: sorted, packages: locked }) ?? "").digest("hex");
-  return { digest, files: sorted, packages: locked };
+  return reached;
 }
 
 async function hashSource(path: string, importer: string): Promise<string> {
@@ -208,8 +249,13 @@ function transitive(packages: ReadonlySet<string>, graph: ModuleGraph): string[]
   return [...reached].sort();
 }
 
-function display(specifier: string, root: string): string {
-  return specifier.startsWith("file:") ? relative(root, fromFileUrl(specifier)) : specifier;
+/**
+ * Name of a module in {@linkcode CodeClosure.files}: its path relative to the project root. A module from the web keeps
+ * its URL, as it lives in a cache whose place is nobody's business.
+ */
+export function moduleName(specifier: string, root: string): string {
+  if (!specifier.startsWith("file:")) return specifier;
+  return relative(root, fromFileUrl(specifier)).replaceAll("\\", "/");
 }
 
 /** Module URL of a path, as `Stage.module` wants it. */

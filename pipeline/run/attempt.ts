@@ -6,6 +6,7 @@
 
 import { join } from "@std/path";
 import type { Publication } from "../store/catalogue.ts";
+import { moduleName } from "../graph/code.ts";
 import { UserError } from "../errors.ts";
 import { listFiles, remove } from "../store/files.ts";
 import type { GraphNode } from "../graph/graph.ts";
@@ -32,6 +33,8 @@ export interface AttemptOptions {
   /** Records of the nodes that it reads. */
   readonly inputs: ReadonlyMap<GraphNode, NodeRecord>;
   readonly store: Store;
+  /** The project root. */
+  readonly root: string;
   readonly run: string;
   readonly display: Display;
   readonly signal: AbortSignal;
@@ -113,12 +116,22 @@ class Attempt {
       provenance: (values) => {
         Object.assign(this.#provenance, toJson(values, `provenance of ${node.name}`));
       },
+      assertInKey: (module) => this.#assertInKey(module),
       log: {
         info: (message) => display.line(`${node.name}: ${message}`),
         warn: (message) => display.line(`${node.name}: warning: ${message}`),
       },
       signal,
     };
+  }
+
+  #assertInKey(module: string): void {
+    const { node, components, root } = this.#options;
+    const name = moduleName(module, root);
+    if (Object.hasOwn(components.code.files, name)) return;
+    throw new Error(
+      `${name} runs in ${node.name} but is in no part of its key: name it in the stage's modules()`,
+    );
   }
 
   #declared(name: string): string {

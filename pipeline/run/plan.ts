@@ -31,26 +31,28 @@ export interface PlannedNode {
   readonly record?: NodeRecord;
 }
 
-/** Code closures of all stages of a graph, by stage name. */
-export async function readStageCode(
+/** Code closures of all nodes of a graph. */
+export async function readNodeCode(
   graph: Graph,
   root: string,
-): Promise<ReadonlyMap<string, CodeClosure>> {
-  const stages = new Map(graph.nodes.map((node) => [node.stage.name, node.stage]));
-  const roots = new Map(
-    [...stages].map(([name, stage]) => [name, [stage.module, ...stage.workers ?? []]]),
-  );
-  return await readCode(roots, { root });
+): Promise<ReadonlyMap<GraphNode, CodeClosure>> {
+  return await readCode(new Map(graph.nodes.map((node) => [node, codeRoots(node)])), { root });
+}
+
+/** URLs of the modules that a node's code starts from. */
+export function codeRoots({ stage, parsed, inputs }: GraphNode): readonly string[] {
+  const modules = stage.modules?.({ params: parsed, inputs }) ?? [];
+  return [stage.module, ...stage.workers ?? [], ...new Set(modules)];
 }
 
 /** Computes keys and compares them with what is in a store. */
 export class Planner {
   readonly #store: Store;
-  readonly #code: ReadonlyMap<string, CodeClosure>;
+  readonly #code: ReadonlyMap<GraphNode, CodeClosure>;
   #latest: Promise<ReadonlyMap<string, string>> | undefined;
 
-  /** `code` has the closure of each stage by its name. */
-  constructor(store: Store, code: ReadonlyMap<string, CodeClosure>) {
+  /** `code` has the closure of each node that is planned. */
+  constructor(store: Store, code: ReadonlyMap<GraphNode, CodeClosure>) {
     this.#store = store;
     this.#code = code;
   }
@@ -70,7 +72,7 @@ export class Planner {
           })),
         ]),
       ),
-      code: this.#code.get(node.stage.name)!,
+      code: this.#code.get(node)!,
     };
   }
 
@@ -141,7 +143,7 @@ export class Planner {
     const previous = await this.previous(node.name);
     if (previous === undefined) return { node, state: "new", reasons: ["never ran", waits] };
     const before = previous.components;
-    const code = this.#code.get(node.stage.name)!;
+    const code = this.#code.get(node)!;
     const reasons = explainDifference(before, { ...before, params: node.params, code });
     return reasons.length > 0
       ? { node, state: "stale", reasons: [...reasons, waits] }

@@ -8,7 +8,7 @@ import { basename, relative, resolve } from "@std/path";
 import { EXIT, explain, isDiskError, UserError } from "../errors.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
 import { digestJson } from "../graph/key.ts";
-import { Planner, readStageCode } from "./plan.ts";
+import { Planner, readNodeCode } from "./plan.ts";
 import type { Display } from "./progress.ts";
 import type { RunNode, RunRecord, RunState } from "../store/records.ts";
 import { copyResult } from "./results.ts";
@@ -65,7 +65,7 @@ export interface RunSummary {
 export async function runPipeline(options: RunOptions): Promise<RunSummary> {
   const { graph, store, root, display } = options;
   const signal = options.signal ?? new AbortController().signal;
-  const code = await readStageCode(graph, root);
+  const code = await readNodeCode(graph, root);
   const started = new Date();
   const base: RunRecord = {
     format: 1,
@@ -83,6 +83,7 @@ export async function runPipeline(options: RunOptions): Promise<RunSummary> {
   const schedule = await runGraph({
     graph,
     store,
+    root,
     planner: new Planner(store, code),
     force: options.force ?? new Set(),
     run: base.run,

@@ -21,6 +21,8 @@ export interface SchedulerOptions {
   readonly graph: Graph;
   /** Where to. */
   readonly store: Store;
+  /** The project root. */
+  readonly root: string;
   /** Computes keys. */
   readonly planner: Planner;
   /** Nodes that run whatever is published, from an empty state folder. */
@@ -239,7 +241,7 @@ class Scheduler {
   }
 
   async #execute({ entry, key, components, inputs }: Job): Promise<void> {
-    const { store, run, display, signal, host } = this.#options;
+    const { store, root, run, display, signal, host } = this.#options;
     const { node } = entry;
     const start = performance.now();
     display.line(`${node.name}: runs (${entry.reason})`);
@@ -250,6 +252,7 @@ class Scheduler {
         components,
         inputs,
         store,
+        root,
         run,
         display,
         signal,

@@ -60,6 +60,7 @@ function contextOf(inputs: StageContext<AblateParams>["inputs"]) {
       flush: () => {},
     },
     progress: () => ({ update: () => {} }),
+    assertInKey: () => {},
     log: { info: () => {}, warn: (message) => void warnings.push(message) },
     signal: new AbortController().signal,
   };

@@ -2,10 +2,10 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { join } from "@std/path";
-import { type CodeClosure, readCode } from "../../pipeline/graph/code.ts";
-import { buildGraph, type Graph } from "../../pipeline/graph/graph.ts";
+import { type CodeClosure, readDynamicImports } from "../../pipeline/graph/code.ts";
+import { buildGraph, type Graph, type GraphNode } from "../../pipeline/graph/graph.ts";
 import { nodeKey } from "../../pipeline/graph/key.ts";
-import { Planner } from "../../pipeline/run/plan.ts";
+import { codeRoots, Planner, readNodeCode } from "../../pipeline/run/plan.ts";
 import {
   type NodeRecord,
   outputsDigest,
@@ -16,25 +16,31 @@ import { loadExperiment } from "./load.ts";
 import { PARTS } from "./parts.ts";
 import { MINIMAL_CONFIG, ROOT } from "../reproduce_testing.ts";
 
-type Code = ReadonlyMap<string, CodeClosure>;
+type Code = ReadonlyMap<GraphNode, CodeClosure>;
 
 const STAGES = Object.values(PARTS.stages);
-const code: Promise<Code> = readCode(
-  new Map(STAGES.map((stage) => [stage.name, [stage.module, ...stage.workers ?? []]])),
-  { root: ROOT },
+const { nodes, results } = await loadExperiment(
+  { config: join(ROOT, MINIMAL_CONFIG), set: [] },
+  PARTS,
 );
+const graph = buildGraph(nodes, results);
+const code: Code = await readNodeCode(graph, ROOT);
+
+/** Files in the code of all nodes of a stage. */
+function filesOf(stage: string): string[] {
+  const closures = [...code].filter(([node]) => node.stage.name === stage);
+  return closures.flatMap(([, { files }]) => Object.keys(files));
+}
 
 /** Stages whose closure has a file that matches. */
-async function stagesWith(pattern: RegExp): Promise<string[]> {
-  const found = [...await code].filter(([, { files }]) =>
-    Object.keys(files).some((file) => pattern.test(file))
-  );
-  return found.map(([name]) => name).sort();
+function stagesWith(pattern: RegExp): string[] {
+  return STAGES.map(({ name }) => name)
+    .filter((name) => filesOf(name).some((file) => pattern.test(file))).sort();
 }
 
 const GPU = ["benchmark", "evaluate", "train"];
 
-Deno.test("each stage's closure holds what it runs, and no other stage's code", async () => {
+Deno.test("each stage's closure holds what it runs, and no other stage's code", () => {
   const cases: [RegExp, string[]][] = [
     [/^stages\/report\//, ["report"]],
     [/^stages\/download\/sources\/(c4|hub|embedded|files)\.ts$/, ["download"]],
@@ -52,9 +58,9 @@ Deno.test("each stage's closure holds what it runs, and no other stage's code", 
     [/^stages\/(main|experiment\/.*|commands\/.*)\.ts$/, []],
     [/(_test|_bench|testing)\.ts$|\/reference\/|\/golden/, []],
   ];
-  for (const [pattern, expected] of cases) assertEquals(await stagesWith(pattern), expected);
+  for (const [pattern, expected] of cases) assertEquals(stagesWith(pattern), expected);
   for (const stage of STAGES) {
-    const own = Object.keys((await code).get(stage.name)!.files);
+    const own = filesOf(stage.name);
     const others = STAGES.filter(({ name }) => name !== stage.name)
       .filter(({ name }) => own.includes(`stages/${name}/${name}.ts`));
     assertEquals(others.map(({ name }) => name), [], `in the closure of ${stage.name}`);
@@ -63,7 +69,7 @@ Deno.test("each stage's closure holds what it runs, and no other stage's code", 
 });
 
 Deno.test("every shader is part of a key", async () => {
-  const covered = new Set([...await code].flatMap(([, { files }]) => Object.keys(files)));
+  const covered = new Set(STAGES.flatMap(({ name }) => filesOf(name)));
   const missing: string[] = [];
   for await (const group of Deno.readDir(join(ROOT, "shaders"))) {
     for await (const { name } of Deno.readDir(join(ROOT, "shaders", group.name))) {
@@ -73,19 +79,32 @@ Deno.test("every shader is part of a key", async () => {
   assertEquals(missing, []);
 });
 
+Deno.test("only a registry imports local modules dynamically, so that every node names what it loads", async () => {
+  const roots = graph.nodes.flatMap(codeRoots);
+  const dynamic = await readDynamicImports(roots, { root: ROOT });
+  assertEquals(dynamic.filter(({ from }) => !from.endsWith("/registry.ts")), []);
+  // The module graph doesn't show an import of an expression, which no registry needs.
+  const hidden: string[] = [];
+  for (const file of new Set(STAGES.flatMap(({ name }) => filesOf(name)))) {
+    const text = file.endsWith(".ts") ? await Deno.readTextFile(join(ROOT, file)) : "";
+    if (/\bimport\(\s*[^\s"')]/.test(text)) hidden.push(file);
+  }
+  assertEquals(hidden, []);
+});
+
 /** The closures as they would be after an edit of one file. */
 function edited(code: Code, path: string): Code {
-  return new Map([...code].map(([name, closure]) => {
-    if (!(path in closure.files)) return [name, closure];
+  return new Map([...code].map(([node, closure]) => {
+    if (!(path in closure.files)) return [node, closure];
     const files = { ...closure.files, [path]: "0".repeat(64) };
-    return [name, { ...closure, files, digest: `${closure.digest.slice(1)}0` }];
+    return [node, { ...closure, files, digest: `${closure.digest.slice(1)}0` }];
   }));
 }
 
 /** Publishes every node of a graph without running it: the plan asks only what was published. */
 async function publishAll(graph: Graph, store: Store, code: Code): Promise<void> {
   const planner = new Planner(store, code);
-  const records = new Map<Graph["nodes"][number], NodeRecord>();
+  const records = new Map<GraphNode, NodeRecord>();
   for (const node of graph.nodes) {
     const components = planner.components(node, records);
     const outputs: Record<string, PublishedOutput> = { made: { kind: "json", value: node.name } };
@@ -112,16 +131,11 @@ async function publishAll(graph: Graph, store: Store, code: Code): Promise<void>
 
 Deno.test("an edit of a file makes stale what depends on it, and the plan names the file", async (t) => {
   const dir = await Deno.makeTempDir();
-  const { nodes, results } = await loadExperiment(
-    { config: join(ROOT, MINIMAL_CONFIG), set: [] },
-    PARTS,
-  );
-  const graph = buildGraph(nodes, results);
   const store = await Store.open(join(dir, "store"), { command: "test", create: true });
   try {
-    await publishAll(graph, store, await code);
+    await publishAll(graph, store, code);
     const plan = async (path: string) => {
-      const planned = await new Planner(store, edited(await code, path)).plan(graph);
+      const planned = await new Planner(store, edited(code, path)).plan(graph);
       const stages = (state: string) =>
         [...new Set(planned.filter((p) => p.state === state).map((p) => p.node.stage.name))].sort();
       for (const { state, reasons } of planned) {

@@ -261,6 +261,7 @@ Deno.test("the stage writes what was composed", async () => {
       stateDir: folder,
       metrics: { write() {}, measure() {}, rewind() {}, flush() {} },
       progress: () => ({ update() {} }),
+      assertInKey() {},
       log: { info() {}, warn() {} },
       signal: new AbortController().signal,
     };
