@@ -5,6 +5,7 @@
  */
 
 import { join, resolve, toFileUrl } from "@std/path";
+import { moduleName } from "./graph/code.ts";
 
 const ENGINE = resolve(import.meta.dirname!);
 const ROOT = resolve(ENGINE, "..");
@@ -40,6 +41,8 @@ export async function runOnGpuNode(path: string, permissions: readonly string[])
 export class ToyProject implements AsyncDisposable {
   /** The project's folder; the store is `.ethos` in it, results are in `results`. */
   readonly dir: string;
+  /** Further environment variables of commands. */
+  readonly env: Record<string, string> = {};
 
   private constructor(dir: string) {
     this.dir = dir;
@@ -90,7 +93,7 @@ export class ToyProject implements AsyncDisposable {
         ...args,
       ],
       cwd: this.dir,
-      env: { NO_COLOR: "1" },
+      env: { NO_COLOR: "1", ...this.env },
       stdin: "null",
       stdout: "piped",
       stderr: "piped",
@@ -116,6 +119,20 @@ export class ToyProject implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Deno.remove(this.dir, { recursive: true });
   }
+}
+
+/**
+ * Local modules that ran in processes whose `DENO_COVERAGE_DIR` was the folder, as V8 tells it; paths are relative to the
+ * project root.
+ */
+export async function modulesThatRan(folder: string, root: string): Promise<string[]> {
+  const ran = new Set<string>();
+  for await (const { name } of Deno.readDir(folder)) {
+    const { url } = JSON.parse(await Deno.readTextFile(join(folder, name))) as { url: string };
+    const path = moduleName(url, root);
+    if (url.startsWith("file:") && !/^\.\.|(^|\/)node_modules\//.test(path)) ran.add(path);
+  }
+  return [...ran].sort();
 }
 
 /** What `reproduce --json` prints. */

@@ -43,6 +43,8 @@ export interface Running {
 export class Sandbox implements AsyncDisposable {
   /** Holds the store and the results; inside the project, since results may be nowhere else. */
   readonly dir: string;
+  /** Further environment variables of commands. */
+  readonly env: Record<string, string> = {};
   readonly #config: string;
 
   private constructor(dir: string, config: string) {
@@ -79,7 +81,7 @@ export class Sandbox implements AsyncDisposable {
     const child = new Deno.Command(Deno.execPath(), {
       args: [...words.slice(1), ...args, ...configured, "--store", this.store],
       cwd: ROOT,
-      env: { NO_COLOR: "1" },
+      env: { NO_COLOR: "1", ...this.env },
       stdin: "null",
       stdout: "piped",
       stderr: "piped",

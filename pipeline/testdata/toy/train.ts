@@ -3,6 +3,8 @@ import { z } from "zod";
 import { adapter } from "./adapter.ts";
 import weights from "./weights.txt" with { type: "text" };
 
+const STEEP = import.meta.resolve("./steep.ts");
+
 interface State {
   readonly step: number;
   readonly total: number;
@@ -13,12 +15,17 @@ export const train: Stage<{ steps: number; rate: number; milliseconds: number }>
   name: "train",
   description: "Adds up numbers, slowly.",
   module: import.meta.url,
+  modules: ({ params }) => params.rate > 0.2 ? [STEEP] : [],
   params: z.strictObject({ steps: z.int(), rate: z.number(), milliseconds: z.number() }),
   outputs: { checkpoint: "directory", summary: "json" },
   resource: "gpu",
-  async run(
-    { params, inputs, output, json, stateDir, metrics, progress, log, signal, provenance },
-  ) {
+  async run(context) {
+    const { params, inputs, output, json, stateDir, metrics, progress, log, signal } = context;
+    let rate = params.rate;
+    if (rate > 0.2) {
+      context.assertInKey(STEEP);
+      rate = (await import("./steep.ts")).steep(rate);
+    }
     const text = await Deno.readTextFile(inputs["data"]![0]!.file("numbers"));
     const values = text.split("\n").map(Number);
     const path = `${stateDir}/state.json`;
@@ -29,13 +36,13 @@ export const train: Stage<{ steps: number; rate: number; milliseconds: number }>
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     }
-    provenance?.({ adapter: adapter.name });
+    context.provenance?.({ adapter: adapter.name });
     metrics.rewind(state.step);
     const bar = progress(params.steps, { unit: "steps" });
     while (state.step < params.steps) {
       signal.throwIfAborted();
       const value = values[state.step % values.length]!;
-      const total = state.total * Number(weights) + params.rate * value;
+      const total = state.total * Number(weights) + rate * value;
       metrics.write(state.step, { loss: 1 / (1 + total), total });
       metrics.measure(state.step, { seconds: performance.now() / 1000 });
       state = { step: state.step + 1, total };
