@@ -17,7 +17,8 @@ import { createHash } from "node:crypto";
 import { basename, dirname, join } from "@std/path";
 import { z } from "zod";
 import { type ModelConfig, modelSchema } from "../config.ts";
-import { CONTROL_STATE } from "../ops/optimizer/optimizer.ts";
+import { packFields, unpackFields } from "../gpu/transfer.ts";
+import { CONTROL_STATE, type ControlState } from "../ops/control.ts";
 import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
 import {
   SafetensorsFile,
@@ -40,8 +41,8 @@ export interface CheckpointState {
   readonly format: "ethos-checkpoint-2";
   /** Updates done. */
   readonly step: number;
-  /** Loss scale and counters of `shaders/optimizer/control.wgsl`. */
-  readonly control: readonly number[];
+  /** Loss scale and counters; in the file an array in the order of {@linkcode CONTROL_STATE}. */
+  readonly control: ControlState;
   /** The best model so far; null before the first evaluation. */
   readonly best: BestModel | null;
   /** What the checkpoint's files are, by name. */
@@ -62,10 +63,11 @@ export interface BestModel extends WrittenFile {
 }
 
 const writtenFile = { bytes: z.int().min(1), sha256: z.string().regex(/^[0-9a-f]{64}$/) };
-const stateSchema: z.ZodType<CheckpointState> = z.strictObject({
+const stateSchema = z.strictObject({
   format: z.literal("ethos-checkpoint-2"),
   step: z.int().min(0),
-  control: z.array(z.number()).length(CONTROL_STATE),
+  control: z.array(z.number()).length(CONTROL_STATE.length)
+    .transform((numbers) => unpackFields(CONTROL_STATE, numbers)),
   best: z.strictObject({ step: z.int(), nats: z.number(), ...writtenFile }).nullable(),
   files: z.strictObject({
     [MODEL_FILE]: z.strictObject(writtenFile),
@@ -119,10 +121,10 @@ export async function saveCheckpoint(
     join(temporary, OPTIMIZER_FILE),
     sources(trainer, moments),
   );
-  const complete: CheckpointState = {
+  const complete: z.input<typeof stateSchema> = {
     format: "ethos-checkpoint-2",
     ...state,
-    control: await trainer.readControl(),
+    control: Array.from(packFields(CONTROL_STATE, await trainer.readControl())),
     files: { [MODEL_FILE]: model, [OPTIMIZER_FILE]: optimizer },
   };
   const signed = { ...complete, sha256: stateDigest(complete) };

@@ -22,19 +22,15 @@ import type { Gpu } from "../gpu/device.ts";
 import { Arena } from "../gpu/memory.ts";
 import { Plan } from "../gpu/plan.ts";
 import { type DType, Tensor } from "../gpu/tensor.ts";
-import { download, upload } from "../gpu/transfer.ts";
+import { download, packFields, unpackFields, upload } from "../gpu/transfer.ts";
 import { LayerContext, type LayerContextOptions } from "../layer/context.ts";
 import { ethosBackward, ethosForward, type Execution } from "../ffn/ethos/ethos.ts";
 import { headLogits } from "../trunk/head.ts";
 import { mlaBackward, mlaForward } from "../attention/mla/mla.ts";
 import { routerBackward, routerForward } from "../ffn/router/router.ts";
 import { recordForward } from "../trunk/network.ts";
-import {
-  CONTROL_SIZE,
-  METRICS_RING,
-  METRICS_WIDTH,
-  recordUpdate,
-} from "../ops/optimizer/optimizer.ts";
+import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "../ops/control.ts";
+import { recordUpdate } from "../ops/optimizer/optimizer.ts";
 import { trainSchema } from "../training/config.ts";
 import { Trainer } from "../training/trainer.ts";
 import { type Table, Weights, type WeightSpec } from "../layer/weights.ts";
@@ -428,10 +424,10 @@ async function optimizer(gpu: Gpu, golden: OptimizerCase): Promise<GoldenResults
     precision: "f32",
   });
   const state = {
-    control: b.tensor("control", [CONTROL_SIZE], new Float32Array(CONTROL_SIZE).with(0, 1)),
-    schedule: b.tensor("schedule", [4]),
-    loss: b.tensor("loss", [4]),
-    metrics: b.tensor("metrics", [METRICS_RING, METRICS_WIDTH]),
+    control: b.tensor("control", [CONTROL.length], packFields(CONTROL, { loss_scale: 1 })),
+    schedule: b.tensor("schedule", [SCHEDULE.length]),
+    loss: b.tensor("loss", [LOSS.length]),
+    metrics: b.tensor("metrics", [METRICS_RING, METRICS.length]),
   };
   const plan = new Plan(gpu, "update");
   recordUpdate(plan, b.weights.groups, state, {
@@ -446,7 +442,7 @@ async function optimizer(gpu: Gpu, golden: OptimizerCase): Promise<GoldenResults
     const rates = input(golden, "lr").data;
     const after = new Map(names.map((name) => [name, [] as number[]]));
     for (let step = 0; step < steps; step++) {
-      upload(gpu, state.schedule, [rates[step]!, 0, 0, 0]);
+      upload(gpu, state.schedule, packFields(SCHEDULE, { lr: rates[step]! }));
       for (const name of names) {
         const all = input(golden, `grads.${name}`).data;
         const size = all.length / steps;
@@ -458,7 +454,10 @@ async function optimizer(gpu: Gpu, golden: OptimizerCase): Promise<GoldenResults
       }
     }
     const metrics = await download(gpu, state.metrics);
-    const norms = Array.from({ length: steps }, (_, step) => metrics[step * METRICS_WIDTH + 2]!);
+    const norms = Array.from(
+      { length: steps },
+      (_, row) => unpackFields(METRICS, metrics, { row }).grad_norm,
+    );
     const results = new Map<string, ArrayLike<number>>([["out.grad_norms", norms]]);
     for (const name of names) {
       const { m, v } = b.weights.moments(name);

@@ -7,6 +7,8 @@
  * - `params: {rows: 3, epsilon: f32(1e-6)}` becomes `params.rows` (u32) and `params.epsilon` (f32), a uniform;
  * - `bindings: {x: read(tensor)}` becomes `x`, an array of `vec4`s, with `load_x(i) -> vec4f` and, when written,
  *   `store_x(i, vec4f)`, whatever the tensor's type;
+ * - `bindings: {control: readFields(tensor, ["scale", "step"])}` becomes a struct, `control.scale` and `control.step`, or an array of
+ *   structs where the tensor has rows;
  * - `constants: {ROWS: 8}` are visible to Jinja and, when they are numbers or booleans, to WGSL as `const`.
  *
  * @module
@@ -27,6 +29,8 @@ export interface Binding {
   readonly lanes: 1 | 4 | 8;
   /** Declared as `atomic<u32>`, or as words that hold the bits of two halves each. */
   readonly as?: "atomic" | "bits";
+  /** Declared as a struct of f32 with these members. */
+  readonly fields?: readonly string[];
 }
 
 const binding = (
@@ -56,6 +60,16 @@ export const readScalar = (tensor: Tensor): Binding => binding(tensor, "read", 1
 export const writeScalar = (tensor: Tensor): Binding => binding(tensor, "write", 1);
 /** Reads and writes a tensor element by element. Not for f16. */
 export const updateScalar = (tensor: Tensor): Binding => binding(tensor, "update", 1);
+/** Reads a tensor by the names of the numbers in a row. */
+export const readFields = (tensor: Tensor, fields: readonly string[]): Binding => ({
+  ...readScalar(tensor),
+  fields,
+});
+/** Reads and writes a tensor by the names of the numbers in a row. */
+export const updateFields = (tensor: Tensor, fields: readonly string[]): Binding => ({
+  ...updateScalar(tensor),
+  fields,
+});
 /** Integer atomics on a tensor. Counts only: sums of integers do not depend on their order. */
 export const atomic = (tensor: Tensor): Binding => binding(tensor, "update", 1, "atomic");
 
@@ -148,6 +162,7 @@ export function renderKernel(gpu: Gpu, call: Call): string {
 /** Declares one binding with its accessors. */
 function declare(name: string, b: Binding, slot: number, native: boolean): string[] {
   const access = b.access === "read" ? "read" : "read_write";
+  const variable = `@group(0) @binding(${slot}) var<storage, ${access}> ${name}`;
   const lines = [];
   const { dtype } = b.tensor;
   if (dtype === "f16" && b.lanes === 1) {
@@ -156,6 +171,7 @@ function declare(name: string, b: Binding, slot: number, native: boolean): strin
   if (b.as === "bits" && dtype !== "f16") {
     throw new TypeError(`Tensor ${b.tensor.name} is ${dtype}; only f16 is bound as bits`);
   }
+  if (b.fields) return declareFields({ name, variable }, b.tensor, b.fields);
   const element = b.as === "bits"
     ? `vec${b.lanes / 2}u`
     : b.as === "atomic"
@@ -165,7 +181,7 @@ function declare(name: string, b: Binding, slot: number, native: boolean): strin
     : dtype === "f16"
     ? (native ? "vec4<f16>" : "vec2u")
     : `vec4<${dtype}>`;
-  lines.push(`@group(0) @binding(${slot}) var<storage, ${access}> ${name}: array<${element}>;`);
+  lines.push(`${variable}: array<${element}>;`);
   if (dtype === "u32" || b.lanes !== 4 || b.as) return lines;
   // Named so that no binding's name hides them.
   const at = `${name}[entry_]`;
@@ -184,6 +200,28 @@ function declare(name: string, b: Binding, slot: number, native: boolean): strin
     lines.push(`fn store_${name}(entry_: u32, value_: vec4f) { ${at} = ${value}; }`);
   }
   return lines;
+}
+
+/** Declares a struct, and a binding that is one or, where the tensor has rows, an array of them. */
+function declareFields(
+  { name, variable }: { name: string; variable: string },
+  tensor: Tensor,
+  fields: readonly string[],
+): string[] {
+  if (tensor.dtype !== "f32" || tensor.width !== fields.length) {
+    throw new TypeError(
+      `Tensor ${tensor.name} is ${tensor.dtype} [${
+        tensor.shape.join(", ")
+      }], expected f32 with rows of ${fields.length} (${fields.join(", ")})`,
+    );
+  }
+  const struct = name[0]!.toUpperCase() + name.slice(1);
+  return [
+    `struct ${struct} {`,
+    ...fields.map((field) => `  ${field}: f32,`),
+    "}",
+    `${variable}: ${tensor.shape.length === 1 ? struct : `array<${struct}>`};`,
+  ];
 }
 
 /** Bytes of a call's uniform. */

@@ -84,3 +84,22 @@ async function readBytes(
   staging.destroy();
   return bytes;
 }
+
+/** A row of numbers in the order of their names; names that `values` lacks are 0. */
+export function packFields<Name extends string>(
+  names: readonly Name[],
+  values: Readonly<Partial<Record<Name, number>>>,
+): Float32Array {
+  return Float32Array.from(names, (name) => values[name] ?? 0);
+}
+
+/** The numbers of a row by their names. */
+export function unpackFields<Name extends string>(
+  names: readonly Name[],
+  numbers: ArrayLike<number>,
+  options: { row?: number } = {},
+): Record<Name, number> {
+  const first = (options.row ?? 0) * names.length;
+  const entries = names.map((name, i) => [name, numbers[first + i]!]);
+  return Object.fromEntries(entries) as Record<Name, number>;
+}

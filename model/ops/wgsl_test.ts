@@ -22,6 +22,7 @@ import { embeddingBackward, embeddingForward } from "./elementwise/embedding.ts"
 import { addPositions, positionsBackward } from "./elementwise/positions.ts";
 import { type Epilogue, gemm } from "./gemm/gemm.ts";
 import { matrix, turn } from "./gemm/matrix.ts";
+import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "./control.ts";
 import { recordUpdate, sumInto } from "./optimizer/optimizer.ts";
 import { layernormBackward, layernormForward } from "./norm/layernorm.ts";
 import { rmsnormBackward, rmsnormForward } from "./norm/rmsnorm.ts";
@@ -159,7 +160,7 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
       crossEntropy(plan, "loss", tensors, options);
       crossEntropy(plan, "loss", tensors, {
         ...options,
-        gradient: { scale: 1 / 32, control: t("control", [16]) },
+        gradient: { scale: 1 / 32, control: t("control", [CONTROL.length]) },
       });
     }
     for (const add of [true, false]) {
@@ -271,10 +272,10 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
         operand: mixed ? t("operand", [4096], "f16") : undefined,
       };
       recordUpdate(plan, [{ decay: true, chunks: [chunk] }, { decay: false, chunks: [chunk] }], {
-        control: t("control", [16]),
-        schedule: t("schedule", [4]),
-        loss: t("loss", [4]),
-        metrics: t("metrics", [256, 8]),
+        control: t("control", [CONTROL.length]),
+        schedule: t("schedule", [SCHEDULE.length]),
+        loss: t("loss", [LOSS.length]),
+        metrics: t("metrics", [METRICS_RING, METRICS.length]),
       }, {
         beta1: 0.9,
         beta2: 0.95,
@@ -341,8 +342,8 @@ function network(gpu: Gpu, options: Partial<ModelConfig>, precision: "f32" | "mi
     tokens: t("tokens", [32], "u32"),
     targets: t("targets", [32], "u32"),
     losses: t("losses", [32]),
-    control: t("control", [16]),
-    loss: t("loss", [4]),
+    control: t("control", [CONTROL.length]),
+    loss: t("loss", [LOSS.length]),
   };
   const plans: Plan[] = [];
   const plan = (label: string) => {

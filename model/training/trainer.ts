@@ -10,7 +10,7 @@ import { Arena, type MemoryLine } from "../gpu/memory.ts";
 import { buildPlans, type BuiltPlan, type BuiltPlans } from "../gpu/build.ts";
 import { Plan } from "../gpu/plan.ts";
 import { Tensor } from "../gpu/tensor.ts";
-import { download, upload } from "../gpu/transfer.ts";
+import { download, packFields, unpackFields, upload } from "../gpu/transfer.ts";
 import {
   batchTensors,
   type EvaluationOptions,
@@ -22,12 +22,15 @@ import { LayerContext } from "../layer/context.ts";
 import { recordTraining } from "../trunk/network.ts";
 import { castInto } from "../ops/elementwise/cast.ts";
 import {
-  CONTROL_SIZE,
+  CONTROL,
   CONTROL_STATE,
+  type ControlState,
+  LOSS,
+  METRICS,
   METRICS_RING,
-  METRICS_WIDTH,
-  recordUpdate,
-} from "../ops/optimizer/optimizer.ts";
+  SCHEDULE,
+} from "../ops/control.ts";
+import { recordUpdate } from "../ops/optimizer/optimizer.ts";
 import { weightSpecs } from "../trunk/parameters.ts";
 import type { TokenBatch, TokenSource } from "./sampler.ts";
 import { learningRate } from "./schedule.ts";
@@ -71,11 +74,6 @@ export interface TrainerOptions {
 /** Which numbers of a trainer a checkpoint holds. */
 export type StateKind = "value" | "m" | "v";
 
-/** Skipped updates so far, by the counters that {@linkcode Trainer.readControl} gives. */
-export function skippedUpdates(control: readonly number[]): number {
-  return control[3] ?? 0;
-}
-
 /** A model under training. */
 export class Trainer {
   /** The device that it trains on. */
@@ -114,10 +112,10 @@ export class Trainer {
     const state = (name: string, ...shape: number[]) =>
       new Tensor(name, shape, { owner: "training state" });
     this.#tensors = {
-      control: state("control", CONTROL_SIZE),
-      schedule: state("schedule", 4),
-      loss: state("loss", 4),
-      metrics: state("metrics", METRICS_RING, METRICS_WIDTH),
+      control: state("control", CONTROL.length),
+      schedule: state("schedule", SCHEDULE.length),
+      loss: state("loss", LOSS.length),
+      metrics: state("metrics", METRICS_RING, METRICS.length),
     };
     this.#batch = batchTensors(train.micro_batch * train.sequence_length);
     // An arena each, for a dispatch may not read and write one buffer.
@@ -186,7 +184,7 @@ export class Trainer {
       final_fraction: train.learning_rate.final_fraction,
       total: this.steps,
     });
-    upload(gpu, this.#tensors.schedule, [lr, 0, 0, 0]);
+    upload(gpu, this.#tensors.schedule, packFields(SCHEDULE, { lr }));
     batches.forEach((batch, i) => {
       upload(gpu, this.#batch.tokens, batch.tokens);
       upload(gpu, this.#batch.targets, batch.targets);
@@ -203,18 +201,8 @@ export class Trainer {
     const ring = await download(this.gpu, this.#tensors.metrics);
     const records: StepRecord[] = [];
     for (; this.#read < end; this.#read++) {
-      const at = (this.#read % METRICS_RING) * METRICS_WIDTH;
-      records.push({
-        step: this.#read,
-        loss: ring[at]!,
-        balance: ring[at + 1]!,
-        grad_norm: ring[at + 2]!,
-        lr: ring[at + 3]!,
-        loss_scale: ring[at + 4]!,
-        applied: ring[at + 5] === 1,
-        skipped: ring[at + 6]!,
-        skipped_in_row: ring[at + 7]!,
-      });
+      const metrics = unpackFields(METRICS, ring, { row: this.#read % METRICS_RING });
+      records.push({ step: this.#read, ...metrics, applied: metrics.applied === 1 });
     }
     return records;
   }
@@ -264,18 +252,13 @@ export class Trainer {
   }
 
   /** Loss scale and counters, for a checkpoint. */
-  async readControl(): Promise<number[]> {
-    return [...await download(this.gpu, this.#tensors.control)].slice(0, CONTROL_STATE);
+  async readControl(): Promise<ControlState> {
+    return unpackFields(CONTROL_STATE, await download(this.gpu, this.#tensors.control));
   }
 
   /** Continues at update `step` with the loss scale and the counters of a checkpoint. */
-  async resume(step: number, control: readonly number[]): Promise<void> {
-    if (control.length !== CONTROL_STATE) {
-      throw new RangeError(`Expected ${CONTROL_STATE} control numbers, got ${control.length}`);
-    }
-    const values = new Float32Array(CONTROL_SIZE);
-    values.set(control);
-    upload(this.gpu, this.#tensors.control, values);
+  async resume(step: number, control: ControlState): Promise<void> {
+    upload(this.gpu, this.#tensors.control, packFields(CONTROL, control));
     this.#submitted = step;
     this.#read = step;
     await this.#syncOperands();
@@ -373,9 +356,8 @@ export class Trainer {
     const plan = new Plan(gpu, "initialize");
     recordInitialWeights(plan, weights, { config, seed });
     await once(gpu, plan);
-    const control = new Float32Array(CONTROL_SIZE);
-    control[0] = this.train.precision === "mixed" ? this.train.loss_scale.initial : 1;
-    upload(gpu, this.#tensors.control, control);
+    const loss_scale = this.train.precision === "mixed" ? this.train.loss_scale.initial : 1;
+    upload(gpu, this.#tensors.control, packFields(CONTROL, { loss_scale }));
     await this.#syncOperands();
   }
 

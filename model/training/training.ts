@@ -19,7 +19,7 @@ import {
 import { bitsPerByte } from "../inference/evaluator.ts";
 import { batchesOfUpdate, Sampler, type TokenSource } from "./sampler.ts";
 import { tokensPerStep } from "./config.ts";
-import { skippedUpdates, type StepRecord, type Trainer } from "./trainer.ts";
+import type { StepRecord, Trainer } from "./trainer.ts";
 import { usageStatistics } from "../inference/usage_statistics.ts";
 
 /** What a run reads. */
@@ -179,7 +179,7 @@ class Run {
     }
     const state = await loadCheckpoint(checkpoint, this.#trainer);
     this.#best = state.best;
-    this.#skipped = skippedUpdates(state.control);
+    this.#skipped = state.control.skipped;
     this.#saved = state.step;
     hooks.rewind(state.step);
     hooks.info(`resumed after update ${state.step} of ${this.#trainer.steps}`);

@@ -1,17 +1,9 @@
 // What one update does, decided on the GPU so that no step waits for the host: the global norm, whether all of it is finite, the clip,
 // the loss scale, bias corrections. One invocation.
 //
-// partials: [count] sums of squares of the (scaled) gradients. loss: [2] (cross-entropy, balance) of the step. schedule: [0] the learning rate.
-// metrics: a ring of [ring, 8]: loss, balance, norm, lr, loss scale, applied, skipped so far, skipped in a row.
-// control: [16], numbered by the constants below; the first five are state, the others are this step's.
+// partials: [count] sums of squares of the (scaled) gradients. loss, schedule, control and the ring metrics: see ops/control.ts.
 // params: count, ring, growth (applied updates until the loss scale grows; 0: it is fixed), clip, ln_beta1, ln_beta2, and of the loss scale factor, backoff,
 // minimum, maximum.
-const LOSS_SCALE = 0u;    // multiplies the loss
-const GOOD = 1u;          // applied updates since the scale last changed
-const UPDATES = 2u;       // applied updates
-const SKIPPED = 3u;       // skipped updates
-const IN_ROW = 4u;        // skipped updates since the last applied one
-const STEP = 5u;          // updates decided so far, applied or not
 
 // 1 − eˣ for x ≤ 0, without the cancellation near 0.
 fn one_minus_exp(x: f32) -> f32 {
@@ -32,43 +24,43 @@ fn is_finite(x: f32) -> bool { return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800
 fn main() {
   var squares = 0.0;
   for (var i = 0u; i < params.count; i++) { squares += partials[i]; }
-  let scale = control[LOSS_SCALE];
+  let scale = control.loss_scale;
   let norm = sqrt(squares) / scale;
-  let finite = is_finite(squares) && is_finite(loss[0]);
-  let step = u32(control[STEP]);
+  let finite = is_finite(squares) && is_finite(loss.cross_entropy);
+  let step = u32(control.decided);
 
-  control[{{ APPLY }}] = select(0.0, 1.0, finite);
-  control[{{ LR }}] = schedule[0];
-  control[{{ MULTIPLIER }}] = select(0.0, min(1.0, params.clip / (norm + 1e-6)) / scale, finite);
-  control[STEP] += 1.0;
+  control.apply = select(0.0, 1.0, finite);
+  control.lr = schedule.lr;
+  control.multiplier = select(0.0, min(1.0, params.clip / (norm + 1e-6)) / scale, finite);
+  control.decided += 1.0;
   if (finite) {
-    control[UPDATES] += 1.0;
-    control[IN_ROW] = 0.0;
-    control[GOOD] += 1.0;
+    control.updates += 1.0;
+    control.skipped_in_row = 0.0;
+    control.good += 1.0;
   } else {
-    control[SKIPPED] += 1.0;
-    control[IN_ROW] += 1.0;
-    control[GOOD] = 0.0;
+    control.skipped += 1.0;
+    control.skipped_in_row += 1.0;
+    control.good = 0.0;
   }
-  control[{{ CORRECTION1 }}] = one_minus_exp(control[UPDATES] * params.ln_beta1);
-  control[{{ CORRECTION2 }}] = one_minus_exp(control[UPDATES] * params.ln_beta2);
+  control.correction1 = one_minus_exp(control.updates * params.ln_beta1);
+  control.correction2 = one_minus_exp(control.updates * params.ln_beta2);
 
-  let row = (step % params.ring) * 8u;
-  metrics[row] = loss[0];
-  metrics[row + 1u] = loss[1];
-  metrics[row + 2u] = norm;
-  metrics[row + 3u] = schedule[0];
-  metrics[row + 4u] = scale;
-  metrics[row + 5u] = select(0.0, 1.0, finite);
-  metrics[row + 6u] = control[SKIPPED];
-  metrics[row + 7u] = control[IN_ROW];
+  let row = step % params.ring;
+  metrics[row].loss = loss.cross_entropy;
+  metrics[row].balance = loss.balance;
+  metrics[row].grad_norm = norm;
+  metrics[row].lr = schedule.lr;
+  metrics[row].loss_scale = scale;
+  metrics[row].applied = select(0.0, 1.0, finite);
+  metrics[row].skipped = control.skipped;
+  metrics[row].skipped_in_row = control.skipped_in_row;
 
   if (params.growth > 0u) {
     if (!finite) {
-      control[LOSS_SCALE] = max(params.minimum, scale * params.backoff);
-    } else if (u32(control[GOOD]) >= params.growth) {
-      control[LOSS_SCALE] = min(params.maximum, scale * params.factor);
-      control[GOOD] = 0.0;
+      control.loss_scale = max(params.minimum, scale * params.backoff);
+    } else if (u32(control.good) >= params.growth) {
+      control.loss_scale = min(params.maximum, scale * params.factor);
+      control.good = 0.0;
     }
   }
 }

@@ -1,7 +1,7 @@
 // Gradient of one axis' scores: ds_j = Σ of dtotal over the kept experts whose sub-key on the axis is j, zero elsewhere.
 //
 // index u32, dtotal f32 [·, top], from row params.first_row on; ds [rows, stride]; params.axis 0: r = index / keys, 1: c = index % keys.
-// BALANCE adds the load-balance term: weight · loss_scale · p_j (f_j − Σ_i f_i p_i), p the softmax of s f32 [rows, stride],
+// BALANCE adds the load-balance term: weight · control.loss_scale · p_j (f_j − Σ_i f_i p_i), p the softmax of s f32 [rows, stride],
 // f the counts u32 [2, keys] over all kept experts, statistics f32 [2, ·, 4] (maximum, 1/Σ, Σ f p) as routing_balance.wgsl wrote them.
 //
 // Several experts of one sub-key add up in their order. Software: an invocation does four numbers of a row and looks through the row's experts. Otherwise a workgroup does ROWS rows, 32
@@ -16,7 +16,7 @@ fn balance(row: u32, at: u32, key: vec4u) -> vec4f {
   let last = params.keys - 1u;
   let f = vec4f(vec4u(counts[base + min(key.x, last)], counts[base + min(key.y, last)], counts[base + min(key.z, last)], counts[base + min(key.w, last)])) * params.fraction;
 {% if SCALED %}
-  let weight = params.weight * loss_scale[0];
+  let weight = params.weight * control.loss_scale;
 {% else %}
   let weight = params.weight;
 {% endif %}

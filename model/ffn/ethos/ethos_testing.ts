@@ -9,7 +9,8 @@ import type { Gpu } from "../../gpu/device.ts";
 import { buildPlans } from "../../gpu/build.ts";
 import { Plan } from "../../gpu/plan.ts";
 import { type DType, Tensor } from "../../gpu/tensor.ts";
-import { download, upload } from "../../gpu/transfer.ts";
+import { download, packFields, upload } from "../../gpu/transfer.ts";
+import { CONTROL } from "../../ops/control.ts";
 import { Inputs, noise } from "../../ops/testing.ts";
 import {
   ethosBackward as referenceBackward,
@@ -132,7 +133,9 @@ export async function runEthos(
     options.residual ? { values: options.residual } : {},
   );
   const dy = inputs.tensor("dy", shape, { values: values["g"]!.map((v) => v * loss_scale) });
-  const scale = inputs.tensor("scale", [1], { values: [loss_scale] });
+  const scale = inputs.tensor("control", [CONTROL.length], {
+    values: packFields(CONTROL, { loss_scale }),
+  });
   const limits = options.workspace_bytes ? { workspace_bytes: options.workspace_bytes } : {};
   const plan = new Plan(gpu, "ethos");
   const kept: Record<string, Tensor> = {};
@@ -252,7 +255,7 @@ export function recordEthosVariants(gpu: Gpu, config: ModelConfig): Plan[] {
           routerQueryStatistics(context, "router", saved.router);
           if (mode === "evaluate") continue;
           const dy = new Tensor("dy", [16, config.d_model]);
-          for (const scale of [undefined, new Tensor("control", [16])]) {
+          for (const scale of [undefined, new Tensor("control", [CONTROL.length])]) {
             ethosBackward(context, "layer", dy, saved, scale ? { loss_scale: scale } : {});
           }
         }

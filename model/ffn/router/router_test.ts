@@ -4,7 +4,8 @@ import type { Gpu } from "../../gpu/device.ts";
 import { buildPlans } from "../../gpu/build.ts";
 import { Plan } from "../../gpu/plan.ts";
 import { openTestGpu } from "../../gpu/testing.ts";
-import { download, upload } from "../../gpu/transfer.ts";
+import { download, packFields, upload } from "../../gpu/transfer.ts";
+import { CONTROL } from "../../ops/control.ts";
 import { Inputs, relativeError } from "../../ops/testing.ts";
 import { parseSafetensors, toFloat64 } from "../../checkpoint/safetensors.ts";
 import { Weights, type WeightSpec } from "../../layer/weights.ts";
@@ -84,7 +85,9 @@ async function run(gpu: Gpu, options: {
   const dtype = precision === "mixed" ? "f16" : "f32";
   const x = inputs.tensor("x", [37, 48], { values: value("x"), dtype });
   const dscore = inputs.tensor("g", [37, 15], { values: options.dscore ?? value("g") });
-  const loss_scale = inputs.tensor("scale", [1], { values: [options.loss_scale ?? 1] });
+  const loss_scale = inputs.tensor("control", [CONTROL.length], {
+    values: packFields(CONTROL, { loss_scale: options.loss_scale ?? 1 }),
+  });
   const plan = new Plan(gpu, "router");
   const context = new LayerContext(plan, configuration(options.config), weights, {
     batch: 1,

@@ -6,9 +6,10 @@
 
 import source from "../../../shaders/elementwise/cross_entropy.wgsl" with { type: "text" };
 import rowsSource from "../../../shaders/gemm/rows.wgsl" with { type: "text" };
-import { f32, grid, read, readScalar, update, writeScalar } from "../../gpu/kernel.ts";
+import { f32, grid, read, readFields, readScalar, update, writeScalar } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import { BYTES, type Tensor } from "../../gpu/tensor.ts";
+import { CONTROL } from "../control.ts";
 
 /** A target that is not predicted: it has no loss and no gradient. */
 export const NO_TARGET = 0xffffffff;
@@ -19,7 +20,7 @@ const UNROLL = 4;
 /**
  * Records `losses[first + r] = −log softmax(logits[r])[targets[first + r]]` in nats.
  *
- * With `gradient`, the logits become the gradient of `scale · Σ losses`, times the loss scale in `control[0]`.
+ * With `gradient`, the logits become the gradient of `scale · Σ losses`, times the loss scale of the {@linkcode CONTROL} tensor.
  *
  * @param tensors `logits` `[rows, stride]` of any float type, zero beyond the vocabulary; `targets` `[T]` u32; `losses` `[T]` f32.
  */
@@ -59,7 +60,7 @@ export function crossEntropy(
       z: gradient ? update(logits) : read(logits),
       targets: readScalar(targets),
       losses: writeScalar(losses),
-      ...(gradient ? { control: readScalar(gradient.control) } : {}),
+      ...(gradient ? { control: readFields(gradient.control, CONTROL) } : {}),
     },
     workgroups: grid(software ? Math.ceil(rows / lanes) : rows),
     flops: 8 * rows * options.vocabulary,

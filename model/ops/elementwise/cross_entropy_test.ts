@@ -1,8 +1,10 @@
 import { assertEquals } from "@std/assert";
 import type { Gpu } from "../../gpu/device.ts";
 import { openTestGpu } from "../../gpu/testing.ts";
+import { packFields } from "../../gpu/transfer.ts";
 import { crossEntropy as reference } from "../../reference/loss.ts";
 import { matrix } from "../../reference/matrix.ts";
+import { CONTROL } from "../control.ts";
 import { crossEntropy, NO_TARGET } from "./cross_entropy.ts";
 import { assertNear, Inputs, noise, runOnce } from "../testing.ts";
 
@@ -26,7 +28,9 @@ async function check(
     targets: inputs.tensor("targets", [targets.length], { values: targets, dtype: "u32" }),
     losses: inputs.tensor("losses", [before.length], { values: before }),
   };
-  const control = inputs.tensor("control", [16], { values: new Float32Array(16).fill(256, 0, 1) });
+  const control = inputs.tensor("control", [CONTROL.length], {
+    values: packFields(CONTROL, { loss_scale: 256 }),
+  });
   const scale = 1 / 7;
   const out = await runOnce(gpu, (plan) => {
     crossEntropy(plan, "loss", tensors, {

@@ -13,14 +13,17 @@ import {
   f32,
   grid,
   read,
+  readFields,
   readScalar,
   update,
+  updateFields,
   updateScalar,
   write,
   writeScalar,
 } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
+import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "../control.ts";
 
 /** Chunks of parameters that the optimiser treats alike. */
 export interface OptimizerGroup {
@@ -63,18 +66,6 @@ export interface LossScaleOptions {
   readonly minimum: number;
 }
 
-/** Length of the control tensor. */
-export const CONTROL_SIZE = 16;
-/** Numbers at the head of the control tensor that are state: they belong in a checkpoint. */
-export const CONTROL_STATE = 6;
-/** Steps whose metrics the ring holds. */
-export const METRICS_RING = 256;
-/** Numbers of one step in the ring. */
-export const METRICS_WIDTH = 8;
-
-/** Where this step's decisions lie in the control tensor. */
-const SLOTS = { APPLY: "6", LR: "7", MULTIPLIER: "8", CORRECTION1: "9", CORRECTION2: "10" };
-
 /** Largest loss scale: beyond it an f16 gradient of ordinary size overflows. */
 const MAX_LOSS_SCALE = 2 ** 24;
 
@@ -86,13 +77,13 @@ const NORM_GROUPS = 256;
 
 /** Tensors of the update that outlast a step. */
 export interface UpdateTensors {
-  /** `[16]`: loss scale, counters, this step's decisions. */
+  /** {@linkcode CONTROL}: loss scale, counters, this step's decisions. */
   readonly control: Tensor;
-  /** `[4]`: the learning rate first. */
+  /** {@linkcode SCHEDULE}: the learning rate. */
   readonly schedule: Tensor;
-  /** `[4]`: cross-entropy and load-balance term of the step. */
+  /** {@linkcode LOSS} of the step. */
   readonly loss: Tensor;
-  /** `[ring, 8]`: what the host reads a few steps late. */
+  /** {@linkcode METRICS} of {@linkcode METRICS_RING} steps: what the host reads a few steps late. */
   readonly metrics: Tensor;
 }
 
@@ -150,7 +141,6 @@ export function recordUpdate(
     label: "update.control",
     name: "control",
     source: controlSource,
-    constants: SLOTS,
     params: {
       count,
       ring: METRICS_RING,
@@ -166,10 +156,10 @@ export function recordUpdate(
     },
     bindings: {
       partials: readScalar(partials),
-      loss: readScalar(tensors.loss),
-      schedule: readScalar(tensors.schedule),
-      control: updateScalar(tensors.control),
-      metrics: updateScalar(tensors.metrics),
+      loss: readFields(tensors.loss, LOSS),
+      schedule: readFields(tensors.schedule, SCHEDULE),
+      control: updateFields(tensors.control, CONTROL),
+      metrics: updateFields(tensors.metrics, METRICS),
     },
     workgroups: [1, 1, 1],
   });
@@ -178,7 +168,7 @@ export function recordUpdate(
       label: "update.adamw",
       name: "adamw",
       source: adamwSource,
-      constants: { ...SLOTS, HALF: operand !== undefined },
+      constants: { HALF: operand !== undefined },
       params: {
         count: value.size / 4,
         beta1: f32(options.beta1),
@@ -192,7 +182,7 @@ export function recordUpdate(
         m: update(m),
         v: update(v),
         ...(operand ? { operand: write(operand) } : {}),
-        control: readScalar(tensors.control),
+        control: readFields(tensors.control, CONTROL),
       },
       workgroups: grid(Math.ceil(value.size / 256)),
       flops: 14 * value.size,

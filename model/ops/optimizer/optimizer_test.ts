@@ -3,13 +3,11 @@ import { buildPlans } from "../../gpu/build.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { Plan } from "../../gpu/plan.ts";
 import { openTestGpu } from "../../gpu/testing.ts";
-import { download, upload } from "../../gpu/transfer.ts";
+import { download, packFields, unpackFields, upload } from "../../gpu/transfer.ts";
 import { AdamW, clipByGlobalNorm } from "../../reference/optimizer.ts";
+import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "../control.ts";
 import {
-  CONTROL_SIZE,
   type LossScaleOptions,
-  METRICS_RING,
-  METRICS_WIDTH,
   type OptimizerOptions,
   recordUpdate,
   sumInto,
@@ -42,7 +40,7 @@ class Bench implements Disposable {
     const { scale = 1, ...hyper } = options;
     const inputs = new Inputs(gpu);
     const tensors = tensorsOf(inputs);
-    upload(gpu, tensors.control, new Float32Array(CONTROL_SIZE).with(0, scale));
+    upload(gpu, tensors.control, packFields(CONTROL, { loss_scale: scale }));
     const plan = new Plan(gpu, "update");
     const chunk = (name: "w" | "b") => ({
       value: tensors[name],
@@ -65,8 +63,9 @@ class Bench implements Disposable {
 
   /** One update with these gradients, as stored: times the loss scale. */
   step(w: ArrayLike<number>, b: ArrayLike<number>, options: { lr?: number; loss?: number } = {}) {
-    upload(this.#gpu, this.#tensors.schedule, [options.lr ?? 0.01, 0, 0, 0]);
-    upload(this.#gpu, this.#tensors.loss, [options.loss ?? 2, 0.5, 0, 0]);
+    upload(this.#gpu, this.#tensors.schedule, packFields(SCHEDULE, { lr: options.lr ?? 0.01 }));
+    const loss = { cross_entropy: options.loss ?? 2, balance: 0.5 };
+    upload(this.#gpu, this.#tensors.loss, packFields(LOSS, loss));
     upload(this.#gpu, this.#tensors["gradient.w"], w);
     upload(this.#gpu, this.#tensors["gradient.b"], b);
     this.#built.plans[0]!.run();
@@ -79,10 +78,10 @@ class Bench implements Disposable {
   /** Rows of the ring, from update `from` on. */
   async metrics(from: number, count: number) {
     const ring = await this.read("metrics");
-    return Array.from({ length: count }, (_, i) => {
-      const at = (from + i) % METRICS_RING * METRICS_WIDTH;
-      return Array.from(ring.slice(at, at + METRICS_WIDTH));
-    });
+    return Array.from(
+      { length: count },
+      (_, i) => unpackFields(METRICS, ring, { row: (from + i) % METRICS_RING }),
+    );
   }
 
   [Symbol.dispose]() {
@@ -104,10 +103,10 @@ function tensorsOf(inputs: Inputs) {
     "v.w": flat("v.w"),
     "v.b": flat("v.b"),
     operand: inputs.tensor("operand", [SIZE], { dtype: "f16" }),
-    control: inputs.tensor("control", [CONTROL_SIZE]),
-    schedule: inputs.tensor("schedule", [4]),
-    loss: inputs.tensor("loss", [4]),
-    metrics: inputs.tensor("metrics", [METRICS_RING, METRICS_WIDTH]),
+    control: inputs.tensor("control", [CONTROL.length]),
+    schedule: inputs.tensor("schedule", [SCHEDULE.length]),
+    loss: inputs.tensor("loss", [LOSS.length]),
+    metrics: inputs.tensor("metrics", [METRICS_RING, METRICS.length]),
   };
 }
 
@@ -144,8 +143,20 @@ Deno.test("recordUpdate() is clipped AdamW, whatever the loss scale", async () =
       what: "the f16 copy",
     });
     const metrics = await bench.metrics(0, 6);
-    assertNear(metrics.map((row) => row[2]!), norms, { tolerance: 1e-6, what: "norms" });
-    assertEquals(metrics[5]!.toSpliced(2, 1), [2, 0.5, Math.fround(0.01), scale, 1, 0, 0]);
+    assertNear(metrics.map(({ grad_norm }) => grad_norm), norms, {
+      tolerance: 1e-6,
+      what: "norms",
+    });
+    const { grad_norm: _, ...last } = metrics[5]!;
+    assertEquals(last, {
+      loss: 2,
+      balance: 0.5,
+      lr: Math.fround(0.01),
+      loss_scale: scale,
+      applied: 1,
+      skipped: 0,
+      skipped_in_row: 0,
+    });
   }
 });
 
@@ -172,12 +183,12 @@ Deno.test("recordUpdate() skips what is not finite, and the loss scale halves an
   assertEquals(await state(), before);
   for (let i = 0; i < 4; i++) bench.step(good, good);
   const rows = await bench.metrics(0, 10);
-  const column = (i: number) => rows.map((row) => row[i]);
-  assertEquals(column(5), [1, 0, 0, 0, 0, 0, 1, 1, 1, 1]);
-  assertEquals(column(6), [0, 1, 2, 3, 4, 5, 5, 5, 5, 5]);
-  assertEquals(column(7), [0, 1, 2, 3, 4, 5, 0, 0, 0, 0]);
+  const column = (name: (typeof METRICS)[number]) => rows.map((row) => row[name]);
+  assertEquals(column("applied"), [1, 0, 0, 0, 0, 0, 1, 1, 1, 1]);
+  assertEquals(column("skipped"), [0, 1, 2, 3, 4, 5, 5, 5, 5, 5]);
+  assertEquals(column("skipped_in_row"), [0, 1, 2, 3, 4, 5, 0, 0, 0, 0]);
   // Halved down to the minimum, four times as much after three good updates.
-  assertEquals(column(4), [8, 8, 4, 2, 2, 2, 2, 2, 2, 8]);
+  assertEquals(column("loss_scale"), [8, 8, 4, 2, 2, 2, 2, 2, 2, 8]);
   assert((await bench.read("w")).every(Number.isFinite));
 });
 
@@ -187,7 +198,7 @@ Deno.test("recordUpdate() without a dynamic loss scale leaves it, and skips all 
   for (let i = 0; i < 3; i++) bench.step(good, good);
   bench.step(good.fill(NaN), good);
   const rows = await bench.metrics(0, 4);
-  assertEquals(rows.map((row) => [row[4], row[5]]), [[1, 1], [1, 1], [1, 1], [1, 0]]);
+  assertEquals(rows.map((row) => [row.loss_scale, row.applied]), [[1, 1], [1, 1], [1, 1], [1, 0]]);
 });
 
 Deno.test("recordUpdate() keeps the last updates' metrics, in a ring", async () => {
@@ -195,8 +206,8 @@ Deno.test("recordUpdate() keeps the last updates' metrics, in a ring", async () 
   const zero = new Float32Array(SIZE);
   for (let i = 0; i < METRICS_RING + 3; i++) bench.step(zero, zero, { loss: i });
   const rows = await bench.metrics(METRICS_RING - 1, 4);
-  assertEquals(rows.map(([loss]) => loss), [0, 1, 2, 3].map((i) => METRICS_RING - 1 + i));
-  assertEquals((await bench.metrics(3, 1))[0]![0], 3);
+  assertEquals(rows.map(({ loss }) => loss), [0, 1, 2, 3].map((i) => METRICS_RING - 1 + i));
+  assertEquals((await bench.metrics(3, 1))[0]!.loss, 3);
 });
 
 Deno.test("sumInto() sums any count into a slot, alone or onto what is there", async () => {

@@ -20,9 +20,19 @@ import scatterSource from "../../../shaders/routing/routing_scatter.wgsl" with {
 import softmaxSource from "../../../shaders/routing/routing_softmax_backward.wgsl" with {
   type: "text",
 };
-import { atomic, f32, grid, read, readScalar, write, writeScalar } from "../../gpu/kernel.ts";
+import {
+  atomic,
+  f32,
+  grid,
+  read,
+  readFields,
+  readScalar,
+  write,
+  writeScalar,
+} from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import { roundUp, type Tensor } from "../../gpu/tensor.ts";
+import { CONTROL } from "../control.ts";
 import { type Epilogue, gemm } from "../gemm/gemm.ts";
 import { matrix } from "../gemm/matrix.ts";
 import { selectExperts } from "./routing_select.ts";
@@ -282,7 +292,7 @@ export interface RoutingGradients extends RoutingInput {
   ];
   /** What the load-balance gradient is multiplied by: the coefficient given forward, and a share of it. */
   readonly balance?: number;
-  /** What the load-balance gradient is multiplied by: the first number, f32. */
+  /** The {@linkcode CONTROL} tensor: its loss scale multiplies the load-balance gradient. */
   readonly loss_scale?: Tensor;
 }
 
@@ -369,7 +379,7 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
             s: read(router.scores(chunk, axis)),
             counts: readScalar(balance.counts),
             statistics: read(balance.statistics),
-            ...(loss_scale && { loss_scale: readScalar(loss_scale) }),
+            ...(loss_scale && { control: readFields(loss_scale, CONTROL) }),
           }),
         },
         workgroups: grid(
