@@ -4,7 +4,7 @@
  * @module
  */
 
-import { buildPlans } from "../gpu/build.ts";
+import { runPlan } from "../gpu/build.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Arena } from "../gpu/memory.ts";
 import { Plan } from "../gpu/plan.ts";
@@ -49,10 +49,7 @@ export class Operands implements Disposable {
     for (const [i, tensor] of tensors.entries()) {
       initializeNormal(plan, tensor.name, [tensor], { seed: 1 + i, deviation: 0.5 });
     }
-    const built = await buildPlans(this.#gpu, [plan]);
-    built.plans[0]!.run();
-    await this.#gpu.guard(this.#gpu.device.queue.onSubmittedWorkDone());
-    built.destroy();
+    await runPlan(plan);
   }
 
   /** Bytes of all. */

@@ -6,7 +6,7 @@
 
 import type { ModelConfig, ModelSection } from "../config.ts";
 import { timePlan, type Timing } from "./timing.ts";
-import { buildPlans } from "../gpu/build.ts";
+import { runPlan } from "../gpu/build.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Arena } from "../gpu/memory.ts";
 import { Plan } from "../gpu/plan.ts";
@@ -141,10 +141,7 @@ export async function timeLayer(gpu: Gpu, options: LayerTimingOptions): Promise<
     return plan;
   };
   try {
-    const once = await buildPlans(gpu, [setUp.plan]);
-    once.plans[0]!.run();
-    await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
-    once.destroy();
+    await runPlan(setUp.plan);
     const timing = {
       warmup: options.warmup,
       repeats: options.repetitions,

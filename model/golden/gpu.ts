@@ -17,7 +17,7 @@ import {
   type RouterCase,
   tolerances,
 } from "./golden.ts";
-import { buildPlans } from "../gpu/build.ts";
+import { buildPlans, runPlan } from "../gpu/build.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Arena } from "../gpu/memory.ts";
 import { Plan } from "../gpu/plan.ts";
@@ -144,22 +144,7 @@ class Bench implements Disposable {
   ): Promise<Map<string, ArrayLike<number>>> {
     const plan = new Plan(this.gpu, "golden");
     const tensors = record(new LayerContext(plan, options.config, this.weights, options));
-    for (const tensor of Object.values(tensors)) {
-      if (plan.transient.has(tensor.base)) plan.keep(tensor);
-    }
-    const built = await buildPlans(this.gpu, [plan]);
-    try {
-      built.plans[0]!.run();
-      const results = await Promise.all(
-        Object.entries(tensors).map(async ([name, tensor]) =>
-          [name, await download(this.gpu, tensor)] as const
-        ),
-      );
-      this.gpu.check();
-      return new Map(results);
-    } finally {
-      built.destroy();
-    }
+    return new Map(Object.entries(await runPlan(plan, tensors)));
   }
 
   /** Gradients of the trained weights, by name without `prefix`. */
@@ -393,11 +378,9 @@ async function trainingLogits(
     length: train.sequence_length,
     mode: "train",
   });
-  const logits = plan.keep(headLogits(context, recordForward(context, ids).x));
-  const built = await buildPlans(gpu, [plan]);
+  const logits = headLogits(context, recordForward(context, ids).x);
   try {
-    built.plans[0]!.run();
-    const padded = await download(gpu, logits);
+    const { padded } = await runPlan(plan, { padded: logits });
     return Float32Array.from(
       { length: tokens.length * config.vocab_size },
       (_, i) => {
@@ -406,7 +389,6 @@ async function trainingLogits(
       },
     );
   } finally {
-    built.destroy();
     arena.destroy();
   }
 }

@@ -9,7 +9,8 @@ import type { Gpu } from "./device.ts";
 import { encodeParams, PipelineCache } from "./kernel.ts";
 import { assignMemory, type Pool } from "./memory.ts";
 import type { Dispatch, Plan, Step } from "./plan.ts";
-import { ALIGNMENT, roundUp } from "./tensor.ts";
+import { ALIGNMENT, roundUp, type Tensor } from "./tensor.ts";
+import { download } from "./transfer.ts";
 
 /** A step that is ready to encode. */
 type Encodable =
@@ -117,6 +118,34 @@ export async function buildPlans(
       pool.destroy();
     },
   };
+}
+
+/**
+ * Makes a plan ready, runs it a single time, waits for it, and frees it.
+ *
+ * @param outputs Tensors that are read back before that; transient ones are kept for it.
+ * @returns Their numbers, by name.
+ */
+export async function runPlan<Name extends string = never>(
+  plan: Plan,
+  outputs: Readonly<Record<Name, Tensor>> = {} as Record<Name, Tensor>,
+  options: { isolate?: boolean } = {},
+): Promise<Record<Name, Float32Array | Uint32Array>> {
+  const { gpu } = plan;
+  const entries = Object.entries<Tensor>(outputs);
+  for (const [, tensor] of entries) if (plan.transient.has(tensor.base)) plan.keep(tensor);
+  const built = await buildPlans(gpu, [plan], options);
+  try {
+    built.plans[0]!.run();
+    await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
+    const read = await Promise.all(
+      entries.map(async ([name, tensor]) => [name, await download(gpu, tensor)] as const),
+    );
+    gpu.check();
+    return Object.fromEntries(read) as Record<Name, Float32Array | Uint32Array>;
+  } finally {
+    built.destroy();
+  }
 }
 
 async function finish(gpu: Gpu, plan: Plan): Promise<BuiltPlan> {

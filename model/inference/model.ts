@@ -6,7 +6,7 @@
 
 import { loadModel, readModelConfig, type WeightSink } from "../checkpoint/checkpoint.ts";
 import type { ModelConfig } from "../config.ts";
-import { buildPlans } from "../gpu/build.ts";
+import { runPlan } from "../gpu/build.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Plan } from "../gpu/plan.ts";
 import { upload } from "../gpu/transfer.ts";
@@ -71,7 +71,7 @@ export class InferenceModel implements Disposable {
     try {
       const plan = new Plan(gpu, "initialize");
       recordInitialWeights(plan, model.weights, { config, seed: options.seed });
-      await runOnce(gpu, plan);
+      await runPlan(plan);
       await model.#makeOperands();
     } catch (error) {
       model[Symbol.dispose]();
@@ -109,13 +109,6 @@ export class InferenceModel implements Disposable {
         castInto(plan, "operands", { from, to: operands[i]! })
       );
     }
-    await runOnce(this.gpu, plan);
+    await runPlan(plan);
   }
-}
-
-async function runOnce(gpu: Gpu, plan: Plan): Promise<void> {
-  const built = await buildPlans(gpu, [plan]);
-  built.plans[0]!.run();
-  await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
-  built.destroy();
 }

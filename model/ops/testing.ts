@@ -7,11 +7,11 @@
 import { assert } from "@std/assert";
 import type { Gpu } from "../gpu/device.ts";
 import { Arena } from "../gpu/memory.ts";
-import { buildPlans } from "../gpu/build.ts";
+import { runPlan } from "../gpu/build.ts";
 import { Plan } from "../gpu/plan.ts";
 import type { Choices } from "../gpu/question.ts";
 import { type DType, Tensor } from "../gpu/tensor.ts";
-import { download, upload } from "../gpu/transfer.ts";
+import { upload } from "../gpu/transfer.ts";
 
 /** Makes persistent tensors; those that it made are freed together. */
 export class Inputs implements Disposable {
@@ -39,28 +39,14 @@ export class Inputs implements Disposable {
   }
 }
 
-/** Records, builds and runs a plan once, and reads back the tensors that `record` returns. */
+/** Records a plan, runs it once, and reads back the tensors that `record` returns. */
 export async function runOnce<Name extends string>(
   gpu: Gpu,
   record: (plan: Plan) => Record<Name, Tensor>,
   options: { isolate?: boolean; tuning?: Choices } = {},
 ): Promise<Record<Name, Float32Array>> {
   const plan = new Plan(gpu, "test", { tuning: options.tuning });
-  const results = record(plan);
-  const entries = Object.entries<Tensor>(results);
-  for (const [, tensor] of entries) if (plan.transient.has(tensor.base)) plan.keep(tensor);
-  const built = await buildPlans(gpu, [plan], options);
-  try {
-    built.plans[0]!.run();
-    const out: Record<string, Float32Array> = {};
-    for (const [name, tensor] of entries) {
-      out[name] = await download(gpu, tensor) as Float32Array;
-    }
-    gpu.check();
-    return out as Record<Name, Float32Array>;
-  } finally {
-    built.destroy();
-  }
+  return await runPlan(plan, record(plan), options) as Record<Name, Float32Array>;
 }
 
 /** Numbers in [−1, 1) that f32 holds exactly; the same for the same seed. */

@@ -7,7 +7,7 @@
 import type { ModelConfig } from "../config.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Arena, type MemoryLine } from "../gpu/memory.ts";
-import { buildPlans, type BuiltPlan, type BuiltPlans } from "../gpu/build.ts";
+import { buildPlans, type BuiltPlan, type BuiltPlans, runPlan } from "../gpu/build.ts";
 import { Plan } from "../gpu/plan.ts";
 import { Tensor } from "../gpu/tensor.ts";
 import { download, packFields, unpackFields, upload } from "../gpu/transfer.ts";
@@ -355,7 +355,7 @@ export class Trainer {
     const { gpu, config, weights } = this;
     const plan = new Plan(gpu, "initialize");
     recordInitialWeights(plan, weights, { config, seed });
-    await once(gpu, plan);
+    await runPlan(plan);
     const loss_scale = this.train.precision === "mixed" ? this.train.loss_scale.initial : 1;
     upload(gpu, this.#tensors.control, packFields(CONTROL, { loss_scale }));
     await this.#syncOperands();
@@ -369,7 +369,7 @@ export class Trainer {
         if (operand) castInto(plan, "operands", { from: value, to: operand });
       }
     }
-    if (plan.steps.length > 0) await once(this.gpu, plan);
+    if (plan.steps.length > 0) await runPlan(plan);
   }
 }
 
@@ -378,11 +378,3 @@ export class Trainer {
  * evaluation.
  */
 export type PlanName = "first" | "next" | "update" | "evaluate";
-
-/** Runs a plan a single time and frees it. */
-async function once(gpu: Gpu, plan: Plan): Promise<void> {
-  const built = await buildPlans(gpu, [plan]);
-  built.plans[0]!.run();
-  await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
-  built.destroy();
-}

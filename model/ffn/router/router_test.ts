@@ -1,10 +1,11 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type ModelConfig, modelSchema } from "../../config.ts";
 import type { Gpu } from "../../gpu/device.ts";
-import { buildPlans } from "../../gpu/build.ts";
+import { runPlan } from "../../gpu/build.ts";
 import { Plan } from "../../gpu/plan.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
 import { openTestGpu } from "../../gpu/testing.ts";
-import { download, packFields, upload } from "../../gpu/transfer.ts";
+import { packFields, upload } from "../../gpu/transfer.ts";
 import { CONTROL } from "../../ops/control.ts";
 import { Inputs, relativeError } from "../../ops/testing.ts";
 import { parseSafetensors, toFloat64 } from "../../checkpoint/safetensors.ts";
@@ -95,30 +96,25 @@ async function run(gpu: Gpu, options: {
     mode,
   });
   const saved = routerForward(context, "router", x);
-  const norms = plan.keep(routerQueryStatistics(context, "router", saved));
-  const dx = plan.keep(plan.tensor("dx", [37, 48]));
+  const norms = routerQueryStatistics(context, "router", saved);
+  const dx = plan.tensor("dx", [37, 48]);
   plan.clear(dx);
   if (mode === "train") routerBackward(context, "router", saved, { dscore, dx, loss_scale });
   const { index, score, balance } = saved.routed;
-  for (const tensor of [index, score, saved.query]) plan.keep(tensor);
-  if (balance) plan.keep(balance.value);
-  const built = await buildPlans(gpu, [plan]);
-  built.plans[0]!.run();
-  const results: Record<string, Float32Array | Uint32Array> = {
-    index: await download(gpu, index),
-    score: await download(gpu, score),
-    query: await download(gpu, saved.query),
-    norms: await download(gpu, norms),
-    x: await download(gpu, dx),
-    "bn.mean": await download(gpu, weights.value("router.bn.mean").parts[0]!),
-    "bn.var": await download(gpu, weights.value("router.bn.var").parts[0]!),
+  const outputs: Record<string, Tensor> = {
+    index,
+    score,
+    query: saved.query,
+    norms,
+    x: dx,
+    "bn.mean": weights.value("router.bn.mean").parts[0]!,
+    "bn.var": weights.value("router.bn.var").parts[0]!,
+    ...(balance && { balance: balance.value }),
   };
-  if (balance) results["balance"] = await download(gpu, balance.value);
   for (const name of [...TRAINED, "b_q"]) {
-    results[`grad.${name}`] = await download(gpu, weights.gradient(`router.${name}`).parts[0]!);
+    outputs[`grad.${name}`] = weights.gradient(`router.${name}`).parts[0]!;
   }
-  gpu.check();
-  built.destroy();
+  const results = await runPlan<string>(plan, outputs);
   weights.destroy();
   return results;
 }

@@ -1,13 +1,11 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import type { Capabilities } from "../../gpu/capabilities.ts";
-import { Arena } from "../../gpu/memory.ts";
-import { buildPlans } from "../../gpu/build.ts";
 import { Plan } from "../../gpu/plan.ts";
 import { openTestGpu } from "../../gpu/testing.ts";
 import { Tensor } from "../../gpu/tensor.ts";
-import { download, upload } from "../../gpu/transfer.ts";
 import { sortByKey } from "./sort.ts";
+import { Inputs, runOnce } from "../testing.ts";
 
 const VARIANTS: readonly (readonly [string, Partial<Capabilities>])[] = [
   ["software", { software: true }],
@@ -19,23 +17,18 @@ for (const [variant, restrict] of VARIANTS) {
   Deno.test(`sortByKey() is the stable sort of any keys, ${variant}`, async (t) => {
     const gpu = await openTestGpu(restrict);
     const check = async (keys: number[], bound: number) => {
-      const input = new Tensor("keys", [keys.length], { dtype: "u32" });
-      const arena = new Arena(gpu, "test", [input]);
-      upload(gpu, input, keys);
-      const plan = new Plan(gpu, "sort");
-      const sorted = sortByKey(plan, "sort", { keys: input, bound });
-      for (const tensor of Object.values(sorted)) plan.keep(tensor);
-      const built = await buildPlans(gpu, [plan]);
-      built.plans[0]!.run();
+      using inputs = new Inputs(gpu);
+      const input = inputs.tensor("keys", [keys.length], { values: keys, dtype: "u32" });
+      const sorted = await runOnce(gpu, (plan) => ({
+        ...sortByKey(plan, "sort", { keys: input, bound }),
+      }));
       const order = keys.map((_, i) => i).sort((a, b) => keys[a]! - keys[b]! || a - b);
-      assertEquals(Array.from(await download(gpu, sorted.order)), order);
-      assertEquals(Array.from(await download(gpu, sorted.keys)), order.map((i) => keys[i]!));
+      assertEquals(Array.from(sorted.order), order);
+      assertEquals(Array.from(sorted.keys), order.map((i) => keys[i]!));
       const counts = new Uint32Array(bound + 1);
       for (const key of keys) counts[key + 1]! += 1;
       for (let j = 1; j <= bound; j++) counts[j]! += counts[j - 1]!;
-      assertEquals(await download(gpu, sorted.begin), counts);
-      built.destroy();
-      arena.destroy();
+      assertEquals(Array.from(sorted.begin), Array.from(counts));
     };
     await t.step("properties", () =>
       fc.assert(
