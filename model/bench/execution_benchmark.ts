@@ -22,7 +22,7 @@ import { Weights } from "../layer/weights.ts";
 export type LayerPart = "layer" | "experts" | "router";
 
 /** What is timed. */
-export interface ExecutionBenchmarkOptions {
+interface ExecutionBenchmarkOptions {
   readonly config: ModelConfig;
   readonly execution: Exclude<ModelSection["execution"], "auto">;
   /** Tokens of a step. */
@@ -33,15 +33,14 @@ export interface ExecutionBenchmarkOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Options of {@linkcode timeLayer}. */
-export interface LayerTimingOptions extends ExecutionBenchmarkOptions {
+interface LayerTimingOptions extends ExecutionBenchmarkOptions {
   readonly part: LayerPart;
   /** Shortest sample in seconds; a tenth unless given. */
   readonly minimum?: number;
 }
 
 /** Medians over the repetitions; the layer's router is part of each. */
-export interface ExecutionTiming {
+interface ExecutionTiming {
   readonly forward_seconds: number;
   readonly forward_backward_seconds: number;
   /** Bytes that forward and backward take beside weights, gradients and the layer's input. */
@@ -49,7 +48,7 @@ export interface ExecutionTiming {
 }
 
 /** One pass, and the bytes that it takes beside weights, gradients and the layer's input. */
-export type PassTiming = Timing & { readonly bytes: number };
+type PassTiming = Timing & { readonly bytes: number };
 
 /** Both passes of a layer, or of a part of one. */
 export interface LayerTiming {

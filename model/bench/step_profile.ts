@@ -7,7 +7,6 @@
 import type { ModelConfig } from "../config.ts";
 import { countFlops } from "../trunk/counts.ts";
 import type { Gpu } from "../gpu/device.ts";
-import type { MemoryLine } from "../gpu/memory.ts";
 import type { Dispatch } from "../gpu/plan.ts";
 import { profilePlan } from "../gpu/profiler.ts";
 import { chooseExecution } from "../ffn/ethos/ethos.ts";
@@ -21,8 +20,7 @@ import { withTrainer } from "./with_trainer.ts";
 /** Steps that can be timed at once: their records wait in a ring on the device. */
 export const MOST_STEPS = 200;
 
-/** Options of {@linkcode profileStep} and {@linkcode timeSteps}. */
-export interface StepOptions {
+interface StepOptions {
   /** Sizes of the model. */
   readonly config: ModelConfig;
   /** How it is trained. */
@@ -58,7 +56,7 @@ export interface StepDispatch {
 }
 
 /** How long steps take as they run. */
-export interface StepTiming {
+interface StepTiming {
   /** Tokens of a step. */
   readonly tokens: number;
   /** Seconds of a step, one following the other without a wait; without timestamps each is waited for. */
@@ -91,8 +89,6 @@ export interface StepProfile extends StepTiming {
 }
 
 /** Lines of memory, as {@linkcode StepTiming.memory} has them. */
-export type { MemoryLine };
-
 /** Trains a model on random tokens and says how long the steps take. */
 export async function timeSteps(gpu: Gpu, options: StepOptions): Promise<StepTiming> {
   return await stepping(gpu, options, (trainer) => clockSteps(trainer, options));

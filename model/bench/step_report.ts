@@ -8,7 +8,7 @@ import type { Ceilings } from "./ceilings.ts";
 import { type Phase, PHASES, type StepDispatch } from "./step_profile.ts";
 
 /** Dispatches added up under one name. */
-export interface StepLine {
+interface StepLine {
   readonly name: string;
   readonly calls: number;
   /** Absent without timestamps. */
@@ -90,7 +90,7 @@ export interface Trace {
 }
 
 /** An event of a {@linkcode Trace}. */
-export type TraceEvent =
+type TraceEvent =
   | {
     readonly ph: "M";
     readonly name: string;

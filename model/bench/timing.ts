@@ -83,7 +83,7 @@ function runsIn(seconds: number, once: number): number {
 }
 
 /** Times a plan that was built. */
-export async function timeBuilt(
+async function timeBuilt(
   gpu: Gpu,
   built: BuiltPlan,
   options: TimingOptions,

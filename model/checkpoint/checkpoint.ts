@@ -28,15 +28,13 @@ import {
 } from "./safetensors.ts";
 import type { StateKind, Trainer } from "../training/trainer.ts";
 
-export type { WrittenFile } from "./safetensors.ts";
-
 /** Name of the weights' file. */
 export const MODEL_FILE = "model.safetensors";
 const OPTIMIZER_FILE = "optimizer.safetensors";
 const STATE_FILE = "state.json";
 
 /** What a checkpoint holds besides tensors. */
-export interface CheckpointState {
+interface CheckpointState {
   /** Version of the format. */
   readonly format: "ethos-checkpoint-2";
   /** Updates done. */

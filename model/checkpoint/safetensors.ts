@@ -20,10 +20,10 @@ import {
   type TensorInfo,
 } from "./safetensors_header.ts";
 
-export type { Dtype, Header, TensorInfo } from "./safetensors_header.ts";
+export type { Dtype } from "./safetensors_header.ts";
 
 /** An array of any element type. `BOOL` is read as bytes and `BF16` as the 16-bit words that it is stored in. */
-export type TensorArray =
+type TensorArray =
   | Uint8Array<ArrayBuffer>
   | Int8Array<ArrayBuffer>
   | Uint16Array<ArrayBuffer>
@@ -299,7 +299,7 @@ async function* pieces(source: TensorSource): AsyncGenerator<Uint8Array> {
 }
 
 /** What to write besides the tensors. */
-export interface WriteOptions {
+interface WriteOptions {
   /** Goes into the header's `__metadata__`. */
   readonly metadata?: Readonly<Record<string, string>>;
 }

@@ -95,7 +95,7 @@ export function gpuImplementations(gpu: Gpu): GoldenImplementation[] {
 }
 
 /** What matrix products read: f32, or halves of f32 weights. */
-export type Precision = "f32" | "mixed";
+type Precision = "f32" | "mixed";
 
 /** The type of a layer's input. */
 const OPERAND = { f32: "f32", mixed: "f16" } as const satisfies Record<Precision, DType>;

@@ -5,7 +5,7 @@
  */
 
 /** What WebGPU says of an adapter. */
-export type AdapterNames = Pick<
+type AdapterNames = Pick<
   GPUAdapterInfo,
   "vendor" | "architecture" | "device" | "description"
 >;

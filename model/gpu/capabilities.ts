@@ -123,7 +123,7 @@ export function restrictCapabilities(
 }
 
 /** What a kernel needs beyond plain WGSL. */
-export interface KernelNeeds {
+interface KernelNeeds {
   /** The type `f16`. */
   readonly f16?: boolean;
   /** Subgroup built-ins. */

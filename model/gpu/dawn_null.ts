@@ -19,7 +19,7 @@ export interface KernelSource {
 }
 
 /** What the compiler said of one kernel. */
-export interface Finding {
+interface Finding {
   /** The kernel's label. */
   readonly label: string;
   /** `line:column: message`, or what the pipeline failed on; empty when all is well. */

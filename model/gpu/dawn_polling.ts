@@ -24,7 +24,7 @@ const MOST = 20;
 const TIMER = 2;
 
 /** What pacing needs to know of time. */
-export interface Clock {
+interface Clock {
   /** Calls back on the next turn of the event loop. */
   readonly immediate: (callback: () => void) => unknown;
   /** Calls back after some milliseconds. */

@@ -18,7 +18,7 @@ import {
 import { adapterName, driverOf } from "./adapter_name.ts";
 import { paceDawn } from "./dawn_polling.ts";
 
-export type { Capabilities, Runtime, SubgroupMatrixConfig } from "./capabilities.ts";
+export type { Runtime } from "./capabilities.ts";
 
 /** Who the adapter says it is. */
 export interface AdapterFacts {
@@ -71,8 +71,7 @@ export interface Gpu {
   close(): void;
 }
 
-/** Options of {@linkcode openGpu}. */
-export interface OpenGpuOptions {
+interface OpenGpuOptions {
   /** Defaults to `deno`. `dawn` loads `npm:webgpu` and needs `--allow-ffi`. */
   readonly runtime?: Runtime;
   /** Lowers what kernels may use, and what the device validates: see {@linkcode restrictCapabilities}. */
@@ -85,7 +84,7 @@ export interface OpenGpuOptions {
 }
 
 /** What went wrong on a device. */
-export type GpuErrorKind = "validation" | "out-of-memory" | "internal" | "lost" | "closed";
+type GpuErrorKind = "validation" | "out-of-memory" | "internal" | "lost" | "closed";
 
 /** An error that a device reported. */
 export class GpuError extends Error {

@@ -74,7 +74,7 @@ export const updateFields = (tensor: Tensor, fields: readonly string[]): Binding
 export const atomic = (tensor: Tensor): Binding => binding(tensor, "update", 1, "atomic");
 
 /** A parameter that is a float rather than a whole number. */
-export interface Float {
+interface Float {
   /** The number; the kernel gets the nearest f32. */
   readonly float: number;
 }
@@ -83,7 +83,7 @@ export interface Float {
 export const f32 = (float: number): Float => ({ float });
 
 /** Parameters of a call, in the order of the uniform's fields. */
-export type Params = Readonly<Record<string, number | Float>>;
+type Params = Readonly<Record<string, number | Float>>;
 
 /** Values that choose a variant of a kernel. */
 export type Constants = Readonly<Record<string, number | boolean | string | readonly number[]>>;

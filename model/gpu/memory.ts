@@ -217,7 +217,7 @@ function highestDemand(spans: readonly Span[]): Tensor[] {
 }
 
 /** Sums bytes by owner, largest first. */
-export function byOwner(tensors: readonly Tensor[]): MemoryLine[] {
+function byOwner(tensors: readonly Tensor[]): MemoryLine[] {
   const sums = new Map<string, number>();
   for (const t of tensors) sums.set(t.owner, (sums.get(t.owner) ?? 0) + t.bytes);
   return [...sums].map(([owner, bytes]) => ({ owner, bytes })).sort((a, b) => b.bytes - a.bytes);

@@ -25,16 +25,14 @@ export type Step =
   | { readonly kind: "clear"; readonly tensor: Tensor }
   | { readonly kind: "copy"; readonly from: Tensor; readonly to: Tensor };
 
-/** Options of {@linkcode Plan.tensor}. */
-export interface TensorOptions {
+interface TensorOptions {
   /** Defaults to `f32`. */
   readonly dtype?: DType;
   /** Line of the memory report; defaults to `activations`. */
   readonly owner?: string;
 }
 
-/** Options of a {@linkcode Plan}. */
-export interface PlanOptions {
+interface PlanOptions {
   /** Answers to what operations ask; a rule answers the rest. */
   readonly tuning?: Choices | undefined;
 }

@@ -12,7 +12,7 @@ import type { Dispatch } from "./plan.ts";
 const QUERIES = 4096;
 
 /** One dispatch of a profiled plan. */
-export interface DispatchTime {
+interface DispatchTime {
   readonly call: Dispatch;
   /** When it began, seconds after the plan's first dispatch. */
   readonly begin: number;
@@ -68,28 +68,4 @@ export async function profilePlan(gpu: Gpu, built: BuiltPlan): Promise<DispatchT
     resolved.destroy();
     staging.destroy();
   }
-}
-
-/** Times added up under one name. */
-export interface ProfileLine {
-  readonly name: string;
-  readonly calls: number;
-  readonly seconds: number;
-  readonly flops: number;
-  readonly bytes: number;
-}
-
-/** Adds times up by kernel, or by label with numbers replaced by `*`, longest first. */
-export function summarize(times: readonly DispatchTime[], by: "kernel" | "label"): ProfileLine[] {
-  const lines = new Map<string, { -readonly [K in keyof ProfileLine]: ProfileLine[K] }>();
-  for (const { call, seconds } of times) {
-    const name = by === "kernel" ? call.name : call.label.replace(/\.\d+\./g, ".*.");
-    let line = lines.get(name);
-    if (!line) lines.set(name, line = { name, calls: 0, seconds: 0, flops: 0, bytes: 0 });
-    line.calls++;
-    line.seconds += seconds;
-    line.flops += call.flops;
-    line.bytes += call.bytes;
-  }
-  return [...lines.values()].sort((a, b) => b.seconds - a.seconds);
 }

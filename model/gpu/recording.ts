@@ -12,7 +12,7 @@ import { type Call, renderKernel } from "./kernel.ts";
 import type { Plan } from "./plan.ts";
 
 /** A kind of device, by what it offers. */
-export interface DeviceProfile {
+interface DeviceProfile {
   readonly name: string;
   readonly runtime: Runtime;
   readonly capabilities: Capabilities;

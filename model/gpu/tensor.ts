@@ -11,7 +11,7 @@ export type DType = "f32" | "f16" | "u32";
 export const BYTES: Readonly<Record<DType, number>> = { f32: 4, f16: 2, u32: 4 };
 
 /** A range of a GPU buffer. */
-export interface Memory {
+interface Memory {
   /** The buffer. */
   readonly buffer: GPUBuffer;
   /** Offset in bytes, a multiple of 256. */

@@ -61,7 +61,7 @@ export interface EvaluationOptions {
 }
 
 /** What an {@linkcode Evaluator} is made for. */
-export interface EvaluatorOptions {
+interface EvaluatorOptions {
   /** Sizes of the model. */
   readonly config: ModelConfig;
   /** What is scored: as they are when a batch runs. */

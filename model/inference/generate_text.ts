@@ -22,7 +22,7 @@ export interface GenerateTextOptions {
 }
 
 /** Why generation ended: the model ended the document, enough was made, or the context is full. */
-export type FinishReason = "endoftext" | "max_tokens" | "context";
+type FinishReason = "endoftext" | "max_tokens" | "context";
 
 /** What {@linkcode generateText} returns at its end. */
 export interface GenerationSummary {

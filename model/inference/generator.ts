@@ -19,8 +19,7 @@ const CHUNK = { software: 64, gpu: 256 };
 /** The cache's rows are a multiple of it: products with the cache take whole steps and tiles then. */
 const CACHE_STEP = 64;
 
-/** Options of {@linkcode Generator.create}. */
-export interface GeneratorOptions {
+interface GeneratorOptions {
   /** Positions that the cache holds: prompt and what is generated after it. */
   readonly capacity: number;
   /** Tokens of a prompt that are computed at once; 256 unless given, on a software adapter 64. */

@@ -15,8 +15,7 @@ import { castInto } from "../ops/elementwise/cast.ts";
 import { weightSpecs } from "../trunk/parameters.ts";
 import { Weights } from "../layer/weights.ts";
 
-/** Options of {@linkcode InferenceModel.open}. */
-export interface InferenceOptions {
+interface InferenceOptions {
   /** `mixed` computes with f16 copies of the weights; defaults to `f32`. */
   readonly precision?: "f32" | "mixed";
   /** Changes the configuration that the file holds, in what does not concern its tensors. */

@@ -31,8 +31,7 @@ export interface Table {
   readonly parts: readonly Tensor[];
 }
 
-/** Options of {@linkcode Weights}. */
-export interface WeightsOptions {
+interface WeightsOptions {
   /** Gradients and moments are allocated only for training. */
   readonly train: boolean;
   /** `mixed` keeps an f16 copy of what matrix products read. */

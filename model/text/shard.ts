@@ -27,7 +27,7 @@ export const HEADER_BYTES = 64;
 const BUFFER_TOKENS = 1 << 16;
 
 /** What a shard's header says. */
-export interface ShardHeader {
+interface ShardHeader {
   /** Bytes a token. */
   readonly width: 2 | 4;
   /** Tokens in the shard. */

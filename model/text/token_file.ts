@@ -11,13 +11,12 @@ import { TokenSplit, tokenWidth } from "./shard.ts";
 const SHARD_MAGIC = "ETHOSTOK";
 
 /** An open file of tokens. */
-export interface TokenFile extends TokenSource, Disposable {
+interface TokenFile extends TokenSource, Disposable {
   /** Ids of the vocabulary: what a shard says, or what was given. */
   readonly vocab_size: number;
 }
 
-/** Options of {@linkcode openTokenFile}. */
-export interface TokenFileOptions {
+interface TokenFileOptions {
   /** Ids of the vocabulary of a bare file; a shard says its own. */
   readonly vocab_size: number;
   /** Bytes a token of a bare file; as shards have it unless given: 2 for at most 65,536 ids, else 4. */

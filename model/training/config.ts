@@ -71,7 +71,7 @@ const fields = z.strictObject({
 });
 
 /** The learning rate over updates. */
-export interface LearningRateSection {
+interface LearningRateSection {
   /** Rate of the first update. */
   readonly initial: number;
   /** Rate after the warm-up. */
@@ -85,7 +85,7 @@ export interface LearningRateSection {
 }
 
 /** The dynamic loss scale of mixed precision. */
-export interface LossScaleSection {
+interface LossScaleSection {
   /** Loss scale at the start. */
   readonly initial: number;
   /** Finite steps in a row after which the scale grows. */
@@ -157,7 +157,7 @@ export interface TrainSection {
  *
  * @ignore Zod's own documentation describes it.
  */
-export type TrainSchema = z.ZodType<TrainSection>;
+type TrainSchema = z.ZodType<TrainSection>;
 
 /**
  * Schema of the `train` section. Defaults are the paper's values; the length of training has none.

@@ -5,7 +5,7 @@
  */
 
 /** A linear warm-up, then constant or a cosine. */
-export interface LearningRateSchedule {
+interface LearningRateSchedule {
   /** Rate of update 0. */
   readonly initial: number;
   /** Rate when the warm-up is over. */

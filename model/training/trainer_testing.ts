@@ -92,7 +92,7 @@ export function batchesOf(trainer: Trainer, step: number): TokenBatch[] {
 }
 
 /** Reads tensors at once, for each read on its own waits for the device. */
-export async function readMany(
+async function readMany(
   names: readonly string[],
   read: (name: string) => Promise<Float32Array>,
 ): Promise<Map<string, Float32Array>> {

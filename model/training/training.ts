@@ -50,8 +50,7 @@ export interface TrainingHooks {
   warn(message: string): void;
 }
 
-/** Options of {@linkcode runTraining}. */
-export interface TrainingOptions {
+interface TrainingOptions {
   /** What it learns from, and what it is measured on. */
   readonly data: TrainingData;
   /** Chooses the order of the data. */

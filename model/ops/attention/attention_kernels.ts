@@ -46,7 +46,7 @@ export interface HeadWidths {
 }
 
 /** A walk over the scores: the result, the gradient of queries, or those of keys and values. */
-export type AttentionPass = "forward" | "query" | "key";
+type AttentionPass = "forward" | "query" | "key";
 
 /** Shape of the blocks of a blocked kernel. `4 · down · own` is a multiple of 64. */
 export interface BlockShape {
@@ -227,7 +227,7 @@ function fitting(
 }
 
 /** Tokens that sequences are whole multiples of on matrix units. */
-export const MATRIX_ROWS = 128;
+const MATRIX_ROWS = 128;
 
 /** Whether the kernels for matrix units can run: units of 16 × 16, subgroups of 32, widths that registers and workgroup memory hold. */
 export function fitsMatrixUnits(

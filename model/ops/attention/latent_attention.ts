@@ -20,8 +20,7 @@ const LANES = 64;
 /** Workgroups that keep a GPU busy: the cache is cut into spans until there are about so many. */
 const BUSY = 1024;
 
-/** Operands of {@linkcode appendRows}. */
-export interface AppendRows {
+interface AppendRows {
   /** `[rows, width]`. */
   readonly x: Tensor;
   /** `[capacity, width]`; what lies outside of the new rows stays. */
@@ -51,7 +50,7 @@ export function appendRows(plan: Plan, label: string, operands: AppendRows): voi
 }
 
 /** Columns of each head in a matrix whose rows hold all heads. */
-export interface HeadColumns {
+interface HeadColumns {
   /** The matrix. */
   readonly tensor: Tensor;
   /** Width of a head's part that takes part. */
@@ -62,8 +61,7 @@ export interface HeadColumns {
   readonly start?: number;
 }
 
-/** Operands of {@linkcode headProduct}. */
-export interface HeadProduct {
+interface HeadProduct {
   /** Heads. */
   readonly heads: number;
   /** `[tokens, heads · step]`, `start` 0. */

@@ -42,8 +42,7 @@ export interface RotaryAngles {
   readonly scaling?: RotaryScaling;
 }
 
-/** Operands of {@linkcode rope}. */
-export interface Rope {
+interface Rope {
   /** `[rows, rope]`: the columns of the first group, an even number. */
   readonly x: Matrix;
   /** Further groups of as many columns, `step` elements after one another, a multiple of 4: the heads. Defaults to one group. */

@@ -95,7 +95,7 @@ export function expertRanges(
 }
 
 /** Rows by expert, or one row for each assignment from `start` on. */
-export type ExpertRows =
+type ExpertRows =
   | { readonly rows: Matrix; readonly first: number; readonly index: Tensor }
   | { readonly rows: Matrix; readonly start: number };
 
@@ -218,7 +218,7 @@ export function scoreGradient(
 }
 
 /** What {@linkcode combine} sums over a token's kept experts. */
-export type Combination =
+type Combination =
   /** `a h` or `dp h`. */
   | { readonly kind: "weighted"; readonly by: "a" | "dp"; readonly entries: Tensor }
   /** `h`. */

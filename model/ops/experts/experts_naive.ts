@@ -19,7 +19,7 @@ import { rowsOf, segmentSum } from "../routing/segment_sum.ts";
 import { sortByKey } from "../routing/sort.ts";
 
 /** Weights and tokens. */
-export interface NaiveInput {
+interface NaiveInput {
   /** `[N, d_latent]`, split by rows. */
   readonly z: readonly Tensor[];
   /** `[d_latent + d_context, d_hidden]`. */
@@ -149,7 +149,7 @@ export function expertsNaive(plan: Plan, label: string, input: NaiveInput & { y:
 }
 
 /** What {@linkcode expertsNaiveBackward} reads and writes. */
-export interface NaiveGradients extends NaiveInput {
+interface NaiveGradients extends NaiveInput {
   /** f32 `[T, D]`. */
   readonly dy: Tensor;
   /** Gradient of `x` through `u`, f32 `[T, D]`, written. */

@@ -37,8 +37,7 @@ export type Epilogue =
   /** `C *= gelu′(P)`: the backward pass of `gelu`, with the product computed again instead of kept. */
   | "gelu_backward";
 
-/** Options of {@linkcode gemm}. */
-export interface GemmOptions {
+interface GemmOptions {
   /** Which operand is stored transposed: `nn` A·B, `nt` A·Bᵀ, `tn` Aᵀ·B. */
   readonly layout?: "nn" | "nt" | "tn";
   readonly epilogue?: Epilogue;

@@ -38,7 +38,7 @@ export interface PairedRows {
 }
 
 /** What attention's backward pass does to scores before they are stored. */
-export type ScoreEpilogue =
+type ScoreEpilogue =
   /** `C = exp(scale·P − log_sum)` where the column is no later than the row, else 0: a head's shares. */
   | { readonly kind: "shares"; readonly log_sum: PairedRows; readonly scale: number }
   /** `C = scale·S ∘ (P − delta)`, where S are the shares: the gradients of the scores. */
@@ -49,8 +49,7 @@ export type ScoreEpilogue =
     readonly scale: number;
   };
 
-/** Operands of {@linkcode gemmPaired}. */
-export interface PairedProduct extends Operands {
+interface PairedProduct extends Operands {
   readonly a: PairedMatrix;
   readonly b: PairedMatrix;
   readonly c: PairedMatrix;

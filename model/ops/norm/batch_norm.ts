@@ -22,7 +22,7 @@ const MOMENTUM = 0.1;
 const ROWS = 8;
 
 /** Parameters and running statistics, f32 `[F]` each. */
-export interface BatchNormWeights {
+interface BatchNormWeights {
   /** Scale. */
   readonly gamma: Tensor;
   /** Shift. */
@@ -44,7 +44,7 @@ export interface BatchStatistics {
 }
 
 /** Where the gradient of a vector goes. */
-export interface VectorGradient {
+interface VectorGradient {
   /** f32 `[F]`. */
   readonly tensor: Tensor;
   /** Whether it is overwritten or added to. */

@@ -13,8 +13,7 @@ import type { Matrix } from "../gemm/matrix.ts";
 import type { VectorGradient } from "./batch_norm.ts";
 import { asMatrix, checkRows, normGradients, rowKernel } from "./norm_rows.ts";
 
-/** Operands of {@linkcode rmsnormForward}. */
-export interface RmsnormForward {
+interface RmsnormForward {
   /** `[rows, n]`. */
   readonly x: Matrix | Tensor;
   /** `[n]`, f32. */
@@ -58,8 +57,7 @@ export function rmsnormForward(plan: Plan, label: string, operands: RmsnormForwa
   });
 }
 
-/** Operands of {@linkcode rmsnormBackward}. */
-export interface RmsnormBackward {
+interface RmsnormBackward {
   /** What the forward pass read, `[rows, n]`. */
   readonly x: Matrix | Tensor;
   /** `[n]`, f32. */

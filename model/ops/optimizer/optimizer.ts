@@ -76,7 +76,7 @@ const SUM_LANES = { LANES: 64, BY_ROW: false };
 const NORM_GROUPS = 256;
 
 /** Tensors of the update that outlast a step. */
-export interface UpdateTensors {
+interface UpdateTensors {
   /** {@linkcode CONTROL}: loss scale, counters, this step's decisions. */
   readonly control: Tensor;
   /** {@linkcode SCHEDULE}: the learning rate. */

@@ -52,7 +52,7 @@ export interface RoutingSizes {
 }
 
 /** Queries and sub-keys. */
-export interface RoutingInput {
+interface RoutingInput {
   /** The sizes. */
   readonly sizes: RoutingSizes;
   /** `[T, H·d_query]`. */
@@ -64,7 +64,7 @@ export interface RoutingInput {
 }
 
 /** The load-balance term of one pass. */
-export interface Balance {
+interface Balance {
   /** The term with its coefficient, f32 `[1]`. */
   readonly value: Tensor;
   /** How often each sub-key was kept, u32 `[2, K]`. */
@@ -278,7 +278,7 @@ export function route(
 }
 
 /** What {@linkcode routeBackward} reads and writes. */
-export interface RoutingGradients extends RoutingInput {
+interface RoutingGradients extends RoutingInput {
   /** What the forward pass gave. */
   readonly routed: Routed;
   /** Gradient of the scores, f32 `[T, H·k]`. */

@@ -45,7 +45,7 @@ function subgroupChoice(size: number | undefined, top: number, keys: number) {
 }
 
 /** Rows to choose for, a row being a token's routing head. */
-export interface Selection {
+interface Selection {
   /** Scores on both axes, f32 `[rows, stride]`, of which `sub_keys` columns count. */
   readonly scores: readonly [Tensor, Tensor];
   /** Rows of scores. */

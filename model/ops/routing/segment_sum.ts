@@ -11,7 +11,7 @@ import type { Matrix } from "../gemm/matrix.ts";
 import type { Sorted } from "./sort.ts";
 
 /** What is summed. */
-export interface Entries {
+interface Entries {
   /** WGSL that defines `fn entry(at: u32, segment: u32, column: u32) -> vec4f`, `at` an element of `order`, `column` in vec4s. */
   readonly wgsl: string;
   /** What it reads; at most four. */

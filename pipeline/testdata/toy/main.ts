@@ -1,4 +1,4 @@
-import { runCommandLine } from "../../mod.ts";
+import { runCommandLine } from "../../command_line.ts";
 import { adapter } from "./adapter.ts";
 
 Deno.exit(
