@@ -22,7 +22,14 @@ import type { Gpu } from "../gpu/device.ts";
 import { Arena } from "../gpu/memory.ts";
 import { Plan } from "../gpu/plan.ts";
 import { type DType, Tensor } from "../gpu/tensor.ts";
-import { download, packFields, unpackFields, upload } from "../gpu/transfer.ts";
+import {
+  download,
+  downloadParts,
+  packFields,
+  unpackFields,
+  upload,
+  uploadParts,
+} from "../gpu/transfer.ts";
 import { LayerContext, type LayerContextOptions } from "../layer/context.ts";
 import { ethosBackward, ethosForward, type Execution } from "../ffn/ethos/ethos.ts";
 import { headLogits } from "../trunk/head.ts";
@@ -33,7 +40,7 @@ import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "../ops/control.t
 import { recordUpdate } from "../ops/optimizer/optimizer.ts";
 import { trainSchema } from "../training/config.ts";
 import { Trainer } from "../training/trainer.ts";
-import { type Table, Weights, type WeightSpec } from "../layer/weights.ts";
+import { Weights, type WeightSpec } from "../layer/weights.ts";
 
 /** Loss scale in mixed precision: no gradient of these files overflows. */
 const LOSS_SCALE = 1024;
@@ -119,8 +126,10 @@ class Bench implements Disposable {
     this.gpu = gpu;
     this.weights = new Weights(gpu, specs, { train: true, precision });
     for (const { name, trained } of specs) {
-      fill(gpu, this.weights.value(name), values(name));
-      if (precision === "mixed" && trained) fill(gpu, this.weights.operand(name), values(name));
+      uploadParts(gpu, this.weights.value(name).parts, values(name));
+      if (precision === "mixed" && trained) {
+        uploadParts(gpu, this.weights.operand(name).parts, values(name));
+      }
     }
   }
 
@@ -153,7 +162,7 @@ class Bench implements Disposable {
     return await Promise.all(trained.map(async ({ name }) =>
       [
         name.slice(prefix.length),
-        await whole(this.gpu, this.weights.gradient(name)),
+        await downloadParts(this.gpu, this.weights.gradient(name).parts),
       ] as [string, ArrayLike<number>]
     ));
   }
@@ -162,17 +171,6 @@ class Bench implements Disposable {
     this.weights.destroy();
     for (const arena of this.#arenas) arena.destroy();
   }
-}
-
-function fill(gpu: Gpu, { parts }: Table, values: ArrayLike<number>): void {
-  let at = 0;
-  const all = Float32Array.from(values);
-  for (const part of parts) upload(gpu, part, all.subarray(at, at += part.size));
-}
-
-async function whole(gpu: Gpu, { parts }: Table): Promise<ArrayLike<number>> {
-  const read = await Promise.all(parts.map((part) => download(gpu, part)));
-  return read.length === 1 ? read[0]! : read.flatMap((values) => Array.from(values));
 }
 
 /** Weights of layer 0 under `prefix`, filled from a case whose names lack it. */
@@ -253,7 +251,7 @@ async function router(
   const balanced = await train({ scores: false });
   using b = bench(gpu, golden, { prefix: `${at}.`, precision });
   for (const name of ["bn.mean", "bn.var"]) {
-    fill(gpu, b.weights.value(`${at}.${name}`), first.get(name)!);
+    uploadParts(gpu, b.weights.value(`${at}.${name}`).parts, first.get(name)!);
   }
   const x = b.tensor("x", shape, input(golden, "x").data, OPERAND[precision]);
   const evaluated = await b.run(
@@ -428,11 +426,15 @@ async function optimizer(gpu: Gpu, golden: OptimizerCase): Promise<GoldenResults
       for (const name of names) {
         const all = input(golden, `grads.${name}`).data;
         const size = all.length / steps;
-        fill(gpu, b.weights.gradient(name), all.subarray(step * size, (step + 1) * size));
+        uploadParts(
+          gpu,
+          b.weights.gradient(name).parts,
+          all.subarray(step * size, (step + 1) * size),
+        );
       }
       built.plans[0]!.run();
       for (const name of names) {
-        after.get(name)!.push(...Array.from(await whole(gpu, b.weights.value(name))));
+        after.get(name)!.push(...await downloadParts(gpu, b.weights.value(name).parts));
       }
     }
     const metrics = await download(gpu, state.metrics);
@@ -444,8 +446,8 @@ async function optimizer(gpu: Gpu, golden: OptimizerCase): Promise<GoldenResults
     for (const name of names) {
       const { m, v } = b.weights.moments(name);
       results.set(`after.${name}`, after.get(name)!);
-      results.set(`m.${name}`, await whole(gpu, m));
-      results.set(`v.${name}`, await whole(gpu, v));
+      results.set(`m.${name}`, await downloadParts(gpu, m.parts));
+      results.set(`v.${name}`, await downloadParts(gpu, v.parts));
     }
     gpu.check();
     return results;

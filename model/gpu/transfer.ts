@@ -65,6 +65,26 @@ export async function download(gpu: Gpu, tensor: Tensor): Promise<Float32Array |
   }
 }
 
+/** Writes numbers to the tensors that hold a table, one part of it after the other. */
+export function uploadParts(gpu: Gpu, parts: readonly Tensor[], values: ArrayLike<number>): void {
+  const all = values instanceof Float32Array ? values : Float32Array.from(values);
+  let at = 0;
+  for (const part of parts) upload(gpu, part, all.subarray(at, at += part.size));
+}
+
+/** Reads a table back whole from the tensors that hold it. */
+export async function downloadParts(gpu: Gpu, parts: readonly Tensor[]): Promise<Float32Array> {
+  const read = await Promise.all(parts.map((part) => download(gpu, part)));
+  if (read.length === 1) return read[0] as Float32Array;
+  const whole = new Float32Array(read.reduce((n, { length }) => n + length, 0));
+  let at = 0;
+  for (const part of read) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
 async function readBytes(
   gpu: Gpu,
   buffer: GPUBuffer,

@@ -9,9 +9,8 @@ import type { ModelConfig } from "../config.ts";
 import { runPlan } from "../gpu/build.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Plan } from "../gpu/plan.ts";
-import { upload } from "../gpu/transfer.ts";
-import { recordInitialWeights } from "../trunk/initial_weights.ts";
-import { castInto } from "../ops/elementwise/cast.ts";
+import { uploadParts } from "../gpu/transfer.ts";
+import { makeOperands, recordInitialWeights } from "../trunk/initial_weights.ts";
 import { weightSpecs } from "../trunk/parameters.ts";
 import { Weights } from "../layer/weights.ts";
 
@@ -52,7 +51,7 @@ export class InferenceModel implements Disposable {
     const model = new InferenceModel(gpu, config, options.precision ?? "f32");
     try {
       await loadModel(path, model.#sink());
-      await model.#makeOperands();
+      await makeOperands(gpu, model.weights);
     } catch (error) {
       model[Symbol.dispose]();
       throw error;
@@ -71,7 +70,7 @@ export class InferenceModel implements Disposable {
       const plan = new Plan(gpu, "initialize");
       recordInitialWeights(plan, model.weights, { config, seed: options.seed });
       await runPlan(plan);
-      await model.#makeOperands();
+      await makeOperands(gpu, model.weights);
     } catch (error) {
       model[Symbol.dispose]();
       throw error;
@@ -88,26 +87,8 @@ export class InferenceModel implements Disposable {
     return {
       config: this.config,
       writeState: (_kind, name, values) => {
-        let at = 0;
-        for (const part of this.weights.value(name).parts) {
-          upload(this.gpu, part, values.subarray(at, at + part.size));
-          at += part.size;
-        }
+        uploadParts(this.gpu, this.weights.value(name).parts, values);
       },
     };
-  }
-
-  /** Makes the f16 copies that matrix products read in mixed precision. */
-  async #makeOperands(): Promise<void> {
-    if (this.weights.precision !== "mixed") return;
-    const plan = new Plan(this.gpu, "operands");
-    for (const { name, trained } of this.weights.specs) {
-      if (!trained) continue;
-      const operands = this.weights.operand(name).parts;
-      this.weights.value(name).parts.forEach((from, i) =>
-        castInto(plan, "operands", { from, to: operands[i]! })
-      );
-    }
-    await runPlan(plan);
   }
 }

@@ -10,17 +10,23 @@ import { Arena, type MemoryLine } from "../gpu/memory.ts";
 import { buildPlans, type BuiltPlan, type BuiltPlans, runPlan } from "../gpu/build.ts";
 import { Plan } from "../gpu/plan.ts";
 import { Tensor } from "../gpu/tensor.ts";
-import { download, packFields, unpackFields, upload } from "../gpu/transfer.ts";
+import {
+  download,
+  downloadParts,
+  packFields,
+  unpackFields,
+  upload,
+  uploadParts,
+} from "../gpu/transfer.ts";
 import {
   batchTensors,
   type EvaluationOptions,
   type EvaluationResult,
   Evaluator,
 } from "../inference/evaluator.ts";
-import { recordInitialWeights } from "../trunk/initial_weights.ts";
+import { makeOperands, recordInitialWeights } from "../trunk/initial_weights.ts";
 import { LayerContext } from "../layer/context.ts";
 import { recordTraining } from "../trunk/network.ts";
-import { castInto } from "../ops/elementwise/cast.ts";
 import {
   CONTROL,
   CONTROL_STATE,
@@ -222,33 +228,17 @@ export class Trainer {
 
   /** One tensor of the model's state, read back whole. */
   readState(kind: StateKind, name: string): Promise<Float32Array> {
-    return this.#readWhole(this.#parts(kind, name));
+    return downloadParts(this.gpu, this.#parts(kind, name));
   }
 
   /** A parameter's gradient in the last update, before clipping and times the loss scale. */
   readGradient(name: string): Promise<Float32Array> {
-    return this.#readWhole(this.weights.gradient(name).parts);
-  }
-
-  async #readWhole(tensors: readonly Tensor[]): Promise<Float32Array> {
-    const parts = await Promise.all(tensors.map((t) => download(this.gpu, t)));
-    if (parts.length === 1) return parts[0] as Float32Array;
-    const whole = new Float32Array(parts.reduce((n, part) => n + part.length, 0));
-    let at = 0;
-    for (const part of parts) {
-      whole.set(part, at);
-      at += part.length;
-    }
-    return whole;
+    return downloadParts(this.gpu, this.weights.gradient(name).parts);
   }
 
   /** Replaces one tensor of the model's state. Call {@linkcode Trainer.resume} when all are written. */
   writeState(kind: StateKind, name: string, values: Float32Array): void {
-    let at = 0;
-    for (const part of this.#parts(kind, name)) {
-      upload(this.gpu, part, values.subarray(at, at + part.size));
-      at += part.size;
-    }
+    uploadParts(this.gpu, this.#parts(kind, name), values);
   }
 
   /** Loss scale and counters, for a checkpoint. */
@@ -261,7 +251,7 @@ export class Trainer {
     upload(this.gpu, this.#tensors.control, packFields(CONTROL, control));
     this.#submitted = step;
     this.#read = step;
-    await this.#syncOperands();
+    await makeOperands(this.gpu, this.weights);
   }
 
   /** Bytes on the device by owner, what they come to, and what the activations were at their peak. */
@@ -358,18 +348,7 @@ export class Trainer {
     await runPlan(plan);
     const loss_scale = this.train.precision === "mixed" ? this.train.loss_scale.initial : 1;
     upload(gpu, this.#tensors.control, packFields(CONTROL, { loss_scale }));
-    await this.#syncOperands();
-  }
-
-  /** Makes the f16 copies of the weights, which the optimiser keeps up from then on. */
-  async #syncOperands(): Promise<void> {
-    const plan = new Plan(this.gpu, "operands");
-    for (const { chunks } of this.weights.groups) {
-      for (const { value, operand } of chunks) {
-        if (operand) castInto(plan, "operands", { from: value, to: operand });
-      }
-    }
-    if (plan.steps.length > 0) await runPlan(plan);
+    await makeOperands(gpu, weights);
   }
 }
 

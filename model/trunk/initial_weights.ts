@@ -1,12 +1,15 @@
 /**
- * The weights that a model starts from.
+ * The weights that a model starts from, and the copies that matrix products read.
  *
  * @module
  */
 
 import type { ModelConfig } from "../config.ts";
-import type { Plan } from "../gpu/plan.ts";
+import { runPlan } from "../gpu/build.ts";
+import type { Gpu } from "../gpu/device.ts";
+import { Plan } from "../gpu/plan.ts";
 import { upload } from "../gpu/transfer.ts";
+import { castInto } from "../ops/elementwise/cast.ts";
 import { initializeNormal } from "../ops/optimizer/initialize.ts";
 import { parameterSpecs, statisticSpecs } from "./parameters.ts";
 import type { Weights } from "../layer/weights.ts";
@@ -29,4 +32,18 @@ export function recordInitialWeights(
       for (const part of parts) upload(plan.gpu, part, new Float32Array(part.size).fill(1));
     }
   }
+}
+
+/** Makes the f16 copies of the values, where `weights` keeps them. An optimizer keeps them up from then on. */
+export async function makeOperands(gpu: Gpu, weights: Weights): Promise<void> {
+  if (weights.precision !== "mixed") return;
+  const plan = new Plan(gpu, "operands");
+  for (const { name, trained } of weights.specs) {
+    if (!trained) continue;
+    const operands = weights.operand(name).parts;
+    weights.value(name).parts.forEach((from, i) =>
+      castInto(plan, "operands", { from, to: operands[i]! })
+    );
+  }
+  await runPlan(plan);
 }

@@ -9,7 +9,7 @@ import type { Gpu } from "../../gpu/device.ts";
 import { buildPlans } from "../../gpu/build.ts";
 import { Plan } from "../../gpu/plan.ts";
 import { type DType, Tensor } from "../../gpu/tensor.ts";
-import { download, packFields, upload } from "../../gpu/transfer.ts";
+import { download, downloadParts, packFields, uploadParts } from "../../gpu/transfer.ts";
 import { CONTROL } from "../../ops/control.ts";
 import { Inputs, noise } from "../../ops/testing.ts";
 import {
@@ -110,18 +110,10 @@ export async function runEthos(
     train: true,
     precision,
   });
-  for (const { name, trained, shape } of specs) {
-    const width = shape.length === 1 ? 1 : shape[1]!;
+  for (const { name, trained } of specs) {
     const tables = [weights.value(named(name))];
     if (precision === "mixed" && trained) tables.push(weights.operand(named(name)));
-    for (const { parts } of tables) {
-      let row = 0;
-      for (const part of parts) {
-        const rows = part.shape[0]!;
-        upload(gpu, part, values[name]!.subarray(row * width, (row + rows) * width));
-        row += rows;
-      }
-    }
+    for (const { parts } of tables) uploadParts(gpu, parts, values[name]!);
   }
   using inputs = new Inputs(gpu);
   const shape = [values["x"]!.length / config.d_model, config.d_model];
@@ -168,9 +160,7 @@ export async function runEthos(
   for (const [name, tensor] of Object.entries(kept)) results[name] = await download(gpu, tensor);
   for (const { name, trained } of specs) {
     const { parts } = trained ? weights.gradient(named(name)) : weights.value(named(name));
-    const numbers: number[] = [];
-    for (const part of parts) numbers.push(...await download(gpu, part));
-    results[trained ? `grad.${name}` : name] = Float32Array.from(numbers);
+    results[trained ? `grad.${name}` : name] = await downloadParts(gpu, parts);
   }
   gpu.check();
   const memory = built.pool.bytes;

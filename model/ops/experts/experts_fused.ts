@@ -200,7 +200,7 @@ export function expertsFusedBackward(
   label: string,
   input: ReorderedGradients & { workspace_bytes?: number },
 ): Tensor {
-  const { generator, kept, sorted, dacc, dscore, dtype, gradients } = input;
+  const { generator, kept, dacc, dscore, dtype, gradients } = input;
   const { d_hidden, tokens, per } = sizesOf(generator, kept);
   const entries = plan.tensor(`${label}.entries`, [tokens, per, 4]);
   const pieces = piecesOf(plan, generator, kept);
@@ -225,13 +225,10 @@ export function expertsFusedBackward(
   });
   for (const range of ranges) {
     generatorGradient(plan, label, {
-      generator,
+      ...input,
       range,
-      sorted,
       entries,
       per,
-      dacc,
-      dtype,
       z: gradients.z[range.part]!,
       w1,
       ...(generator.context && {

@@ -130,7 +130,7 @@ export function expertsMaterializedBackward(
   label: string,
   input: ReorderedGradients,
 ): Tensor {
-  const { generator, kept, sorted, dacc, dscore, dtype, gradients } = input;
+  const { generator, kept, dacc, dscore, dtype, gradients } = input;
   const { d_hidden, tokens, per } = sizesOf(generator, kept);
   const ranges = expertRanges(plan, generator.z, { width: d_hidden, dtype });
   const entries = plan.tensor(`${label}.entries`, [tokens, per, 4]);
@@ -160,13 +160,10 @@ export function expertsMaterializedBackward(
       });
     }
     generatorGradient(plan, label, {
-      generator,
+      ...input,
       range,
-      sorted,
       entries,
       per,
-      dacc,
-      dtype,
       z: gradients.z[range.part]!,
       w1,
       ...(generator.context && { preactivation: h }),
