@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { buildPlans } from "../../gpu/build.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { Plan } from "../../gpu/plan.ts";
@@ -208,6 +208,21 @@ Deno.test("recordUpdate() keeps the last updates' metrics, in a ring", async () 
   const rows = await bench.metrics(METRICS_RING - 1, 4);
   assertEquals(rows.map(({ loss }) => loss), [0, 1, 2, 3].map((i) => METRICS_RING - 1 + i));
   assertEquals((await bench.metrics(3, 1))[0]!.loss, 3);
+});
+
+Deno.test("recordUpdate() names a tensor whose rows are not what the kernel reads", async () => {
+  const gpu = await openTestGpu();
+  using inputs = new Inputs(gpu);
+  const plan = new Plan(gpu, "update");
+  const tensors = { ...tensorsOf(inputs), loss: inputs.tensor("loss", [4]) };
+  const { w: value, "gradient.w": gradient, "m.w": m, "v.w": v } = tensors;
+  const chunks = [{ value, gradient, m, v, operand: undefined }];
+  recordUpdate(plan, [{ decay: true, chunks }], tensors, HYPER);
+  await assertRejects(
+    () => buildPlans(gpu, [plan]),
+    TypeError,
+    "Tensor loss is f32 [4], expected f32 with rows of 2 (cross_entropy, balance)",
+  );
 });
 
 Deno.test("sumInto() sums any count into a slot, alone or onto what is there", async () => {
