@@ -44,7 +44,7 @@ export interface BatchStatistics {
 }
 
 /** Where the gradient of a vector goes. */
-interface VectorGradient {
+export interface VectorGradient {
   /** f32 `[F]`. */
   readonly tensor: Tensor;
   /** Whether it is overwritten or added to. */
