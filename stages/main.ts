@@ -18,7 +18,6 @@ import { GPU_STAGE_OPTIONS } from "./commands/gpu_option.ts";
 import { generateCommand } from "./commands/model/generate_command.ts";
 import { parityCommand } from "./commands/speed/parity_command.ts";
 import { profileCommand } from "./commands/speed/profile_command.ts";
-import { tuneCommand } from "./commands/speed/tune_command.ts";
 
 Deno.exit(
   await runCommandLine(Deno.args, {
@@ -40,7 +39,6 @@ Deno.exit(
       exportCheckpointCommand,
       profileCommand,
       benchCommand,
-      tuneCommand,
       parityCommand,
       checkGoldenCommand,
     ],

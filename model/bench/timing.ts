@@ -98,37 +98,6 @@ async function timeBuilt(
   return timingOf(seconds);
 }
 
-/** Times as long as the fastest that something may take to be measured on, in {@linkcode timeInTurns}. */
-const HOPELESS = 2;
-
-/**
- * Times built plans that compute the same, in turns: what changes meanwhile, clocks and neighbours, meets all of them alike.
- * What takes more than twice as long as the fastest is not repeated.
- *
- * @param options `settle`: seconds of work before the first sample, for a device whose clock went down while kernels were compiled.
- */
-export async function timeInTurns(
-  gpu: Gpu,
-  plans: readonly BuiltPlan[],
-  options: TimingOptions & { readonly settle: number },
-): Promise<Timing[]> {
-  const { repeats, minimum = 0.1, settle, signal } = options;
-  const [first] = plans;
-  if (first && settle > 0) await sample(gpu, first, runsIn(settle, await sample(gpu, first, 1)));
-  const once: number[] = [];
-  for (const built of plans) once.push(await warmUp(gpu, built, options));
-  const fastest = Math.min(...once);
-  const seconds = once.map((time): number[] => time > HOPELESS * fastest ? [time] : []);
-  const measured = [...plans.keys()].filter((i) => seconds[i]!.length === 0);
-  for (let repeat = 0; repeat < repeats; repeat++) {
-    for (const i of measured) {
-      signal?.throwIfAborted();
-      seconds[i]!.push(await sample(gpu, plans[i]!, runsIn(minimum, once[i]!)));
-    }
-  }
-  return seconds.map(timingOf);
-}
-
 /** Builds a plan, times it, and frees it. `bytes` is what its transient tensors took. */
 export async function timePlan(
   gpu: Gpu,

@@ -42,17 +42,8 @@ export class Arena {
   readonly chunks: readonly Tensor[];
   readonly #buffers: GPUBuffer[] = [];
 
-  /**
-   * Allocates at once. A tensor larger than a chunk is an error: tables are split before they come here.
-   *
-   * @param options `allocate: false` only says what lies where, for plans that are recorded and never run.
-   */
-  constructor(
-    gpu: Gpu,
-    name: string,
-    tensors: readonly Tensor[],
-    options: { allocate?: boolean } = {},
-  ) {
+  /** Allocates at once. A tensor larger than a chunk is an error: tables are split before they come here. */
+  constructor(gpu: Gpu, name: string, tensors: readonly Tensor[]) {
     this.name = name;
     this.tensors = tensors;
     const most = chunkElements(gpu);
@@ -78,7 +69,6 @@ export class Arena {
         dtype,
         owner: tensors[0]?.owner ?? name,
       });
-      if (options.allocate === false) return flat;
       const buffer = gpu.device.createBuffer({
         label: flat.name,
         size: flat.bytes,

@@ -16,7 +16,6 @@ import { routerQueryStatistics } from "../ffn/router/router.ts";
 import { type BatchTensors, recordEvaluation } from "../trunk/network.ts";
 import { NO_TARGET } from "../ops/elementwise/cross_entropy.ts";
 import { countUsage } from "../ops/routing/routing.ts";
-import type { Choices } from "../gpu/question.ts";
 import type { TokenSource } from "../training/sampler.ts";
 import type { Weights } from "../layer/weights.ts";
 
@@ -72,8 +71,6 @@ interface EvaluatorOptions {
   readonly length: number;
   /** Tensors of a batch that others use too; the evaluator makes its own unless given. */
   readonly tensors?: BatchTensors;
-  /** Answers to what operations ask. */
-  readonly tuning?: Choices | undefined;
 }
 
 /** Bits per byte of the text that was predicted. */
@@ -110,11 +107,11 @@ export class Evaluator implements Disposable {
 
   /** Records the plan and allocates what it reads and writes. */
   constructor(gpu: Gpu, options: EvaluatorOptions) {
-    const { config, weights, batch, length, tensors, tuning } = options;
+    const { config, weights, batch, length, tensors } = options;
     this.#gpu = gpu;
     this.batchTokens = batch * length;
     this.#batch = tensors ?? batchTensors(this.batchTokens);
-    this.plan = new Plan(gpu, "evaluate", { tuning });
+    this.plan = new Plan(gpu, "evaluate");
     const context = new LayerContext(this.plan, config, weights, {
       batch,
       length,

@@ -36,8 +36,6 @@ interface WeightsOptions {
   readonly train: boolean;
   /** `mixed` keeps an f16 copy of what matrix products read. */
   readonly precision: "f32" | "mixed";
-  /** False for plans that are recorded and never run: no weight has memory then. */
-  readonly allocate?: boolean;
 }
 
 type Kind = "value" | "gradient" | "m" | "v" | "operand";
@@ -60,13 +58,11 @@ export class Weights {
   readonly groups: readonly OptimizerGroup[];
   readonly #tables = new Map<string, Table>();
   readonly #arenas: Arena[] = [];
-  readonly #allocated: boolean;
 
   /** Allocates everything, zero at first. */
   constructor(gpu: Gpu, specs: readonly WeightSpec[], options: WeightsOptions) {
     this.specs = specs;
     this.precision = options.precision;
-    this.#allocated = options.allocate ?? true;
     const kinds: Kind[] = ["value"];
     if (options.train) kinds.push("gradient", "m", "v");
     if (options.precision === "mixed") kinds.push("operand");
@@ -141,7 +137,7 @@ export class Weights {
   }
 
   #arena(gpu: Gpu, name: string, tensors: readonly Tensor[]): Arena {
-    const arena = new Arena(gpu, name, tensors, { allocate: this.#allocated });
+    const arena = new Arena(gpu, name, tensors);
     this.#arenas.push(arena);
     return arena;
   }

@@ -6,8 +6,6 @@
  */
 
 import { z } from "zod";
-import type { Choices } from "../gpu/question.ts";
-import { choicesSchema } from "./tuning.ts";
 
 /** Tokens of one micro-batch; what a plan's buffers are sized by. */
 const MAXIMUM_MICRO_BATCH_TOKENS = 2 ** 22;
@@ -66,8 +64,6 @@ const fields = z.strictObject({
   log_every: z.int().min(1).max(1e8).default(10).describe("updates between rows of metrics"),
   recompute: z.enum(["none", "experts", "full"]).default("none")
     .describe("what the backward pass computes again rather than keeps"),
-  tuning: choicesSchema.optional()
-    .describe("ways of computing that were measured; the path of a file that tune wrote"),
 });
 
 /** The learning rate over updates. */
@@ -148,8 +144,6 @@ export interface TrainSection {
   readonly log_every: number;
   /** What the backward pass computes again rather than keeps. */
   readonly recompute: "none" | "experts" | "full";
-  /** Which of several ways products and attention are computed in, where it is not for the rules to say. */
-  readonly tuning?: Choices | undefined;
 }
 
 /**

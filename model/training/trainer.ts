@@ -101,11 +101,7 @@ export class Trainer {
   #submitted = 0;
   #read = 0;
 
-  private constructor(
-    gpu: Gpu,
-    options: Pick<TrainerOptions, "config" | "train"> & { readonly allocate?: boolean },
-  ) {
-    const { config, train, allocate = true } = options;
+  private constructor(gpu: Gpu, { config, train }: Pick<TrainerOptions, "config" | "train">) {
     this.gpu = gpu;
     this.config = config;
     this.train = train;
@@ -113,7 +109,6 @@ export class Trainer {
     this.weights = new Weights(gpu, weightSpecs(config), {
       train: true,
       precision: train.precision,
-      allocate,
     });
     const state = (name: string, ...shape: number[]) =>
       new Tensor(name, shape, { owner: "training state" });
@@ -133,7 +128,6 @@ export class Trainer {
       batch: train.micro_batch,
       length: train.sequence_length,
       tensors: this.#batch,
-      tuning: train.tuning,
     });
   }
 
@@ -146,19 +140,6 @@ export class Trainer {
     });
     trainer.#evaluator.use(trainer.plan("evaluate"));
     return trainer;
-  }
-
-  /**
-   * The plans of a training, recorded and not made ready: what is asked of the device, and what a step costs. They cannot be built, for the
-   * weights get no memory.
-   */
-  static record(gpu: Gpu, options: Pick<TrainerOptions, "config" | "train">): readonly Plan[] {
-    const trainer = new Trainer(gpu, { ...options, allocate: false });
-    try {
-      return trainer.#record();
-    } finally {
-      trainer.destroy();
-    }
   }
 
   /** Updates submitted so far: the number of the next one. */
@@ -283,14 +264,6 @@ export class Trainer {
     return plan;
   }
 
-  /** Questions that the tuning answers and this training does not ask: it was measured for another, or on another device. */
-  get unusedChoices(): readonly string[] {
-    const asked = new Set(
-      this.#built!.plans.flatMap(({ plan }) => plan.questions.map(({ question }) => question.id)),
-    );
-    return Object.keys(this.train.tuning ?? {}).filter((id) => !asked.has(id));
-  }
-
   /** Frees the device's memory. */
   destroy(): void {
     this.#built?.destroy();
@@ -317,7 +290,7 @@ export class Trainer {
     const sizes = { batch: train.micro_batch, length: train.sequence_length };
     const tensors = { ...this.#tensors, ...this.#batch };
     const training = (label: PlanName, first: boolean) => {
-      const plan = new Plan(gpu, label, { tuning: train.tuning });
+      const plan = new Plan(gpu, label);
       const context = new LayerContext(plan, config, weights, {
         ...sizes,
         mode: "train",

@@ -22,17 +22,12 @@ const MAXIMUM_CHAIN = 16;
  */
 export type ConfigurationSchema<T> = z.ZodType<T>;
 
-/** Reads what a single value of a configuration stands for, such as a file that it names. Throws an `Error` that says what is wrong. */
-export type ValueReader = (value: unknown) => Promise<unknown>;
-
 /** Options of {@linkcode loadConfiguration}. */
 export interface LoadConfigurationOptions<T> {
   /** What the configuration must be; strict objects find typos. */
   readonly schema: ConfigurationSchema<T>;
   /** Overrides, `model.d_latent=64`, in the order given; later ones win. */
   readonly set?: readonly string[];
-  /** Values that stand for others, by their path: what is read takes their place before the schema looks. A section is what it is. */
-  readonly read?: Readonly<Record<string, ValueReader>>;
 }
 
 /** A configuration that its schema has accepted. */
@@ -50,7 +45,6 @@ export interface LoadedConfiguration<T> {
  *   key by key, lists and single values replaced.
  * - Each of `set` is `path=value`: keys joined by dots, an index for an item of a list, the value in YAML (`64`, `[1, 2]`,
  *   `cosine`).
- * - A value that `read` has a reader for is replaced by what that reads.
  * - The result must satisfy `schema`.
  *
  * @throws {ConfigurationError} With every problem that could be found, each with its file, line and key.
@@ -73,10 +67,7 @@ export async function loadConfiguration<T>(
 ): Promise<LoadedConfiguration<T>> {
   const files: string[] = [];
   const fromFiles = await loadChain(path, files);
-  const tree = await readValues(
-    applyOverrides(fromFiles, options.set ?? []),
-    options.read ?? {},
-  );
+  const tree = applyOverrides(fromFiles, options.set ?? []);
   const value = plainValue(tree);
   const parsed = options.schema.safeParse(value);
   if (!parsed.success) {
@@ -90,30 +81,6 @@ export async function loadConfiguration<T>(
     );
   }
   return { value: parsed.data, files };
-}
-
-/** Replaces single values by what their readers make of them. */
-async function readValues(
-  tree: ConfigTree,
-  readers: Readonly<Record<string, ValueReader>>,
-): Promise<ConfigTree> {
-  const problems: ConfigurationProblem[] = [];
-  for (const [name, read] of Object.entries(readers)) {
-    const path = name.split(".");
-    let here: ConfigTree | undefined = tree;
-    for (const key of path) here = here?.kind === "map" ? here.entries.get(key) : undefined;
-    if (here?.kind !== "scalar") continue;
-    const { place } = here;
-    try {
-      const result = setPath(tree, path, { ...here, value: await read(here.value) });
-      if ("kind" in result) tree = result;
-    } catch (cause) {
-      const message = cause instanceof Error ? cause.message : String(cause);
-      problems.push({ place, path: name, message });
-    }
-  }
-  if (problems.length > 0) throw new ConfigurationError(problems);
-  return tree;
 }
 
 /** A file laid over what it extends. `files` collects the chain and finds cycles. */

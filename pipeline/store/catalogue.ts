@@ -88,8 +88,8 @@ export class Catalogue {
   }
 
   /** Runs statements and gives back nothing. */
-  async run(sql: string, values?: readonly SqlValue[]): Promise<void> {
-    await this.#connection.run(sql, values ? [...values] : undefined);
+  async run(sql: string): Promise<void> {
+    await this.#connection.run(sql);
   }
 
   /** Rows of a query as objects whose values are JSON. */
@@ -268,7 +268,7 @@ export class Catalogue {
   async clear(): Promise<void> {
     const tables = ["runs", "run_nodes", "nodes", "artifacts", "key_components", "metric_values"];
     await this.transaction(async () => {
-      for (const table of [...tables, "objects", "tunings"]) await this.run(`DELETE FROM ${table}`);
+      for (const table of [...tables, "objects"]) await this.run(`DELETE FROM ${table}`);
     });
   }
 

@@ -13,9 +13,6 @@
  * | `objects(sha256, size, mtime, verified_at)` | one file of the object store, as it was when its content was last hashed |
  * | `metrics(run, node, step, name, value, measured)` | view: `metric_values` for each run that made or reused them |
  * | `schema_version(version, applied_at)` | one migration |
- * | `tunings(adapter, runtime, driver, code, question, candidate, seconds, measured_at)` | how long one way of computing something takes on one device; `code` is the digest of what was run |
- *
- * `tunings` is a cache and in no manifest: a catalogue that is rebuilt has lost it, and nothing but the time to measure again.
  *
  * No table has a primary key: DuckDB's indexes refuse to delete and insert the same key in one transaction, and a
  * republished node does just that. Keys are unique because every writer deletes first.
@@ -63,6 +60,7 @@ export const MIGRATIONS: readonly string[] = [
     measured_at TIMESTAMP NOT NULL
   );
   `,
+  "DROP TABLE tunings;",
 ];
 
 /** The version that this program writes. */

@@ -5,7 +5,7 @@ import { UserError } from "../errors.ts";
 import { StoreLock } from "./lock.ts";
 import { verifyStore } from "./maintenance.ts";
 import { type NodeRecord, outputsDigest, type PublishedOutput } from "./records.ts";
-import { SCHEMA_VERSION } from "./schema.ts";
+import { MIGRATIONS, SCHEMA_VERSION } from "./schema.ts";
 import { Store } from "./store.ts";
 
 const OPTIONS = { command: "test", create: true };
@@ -200,6 +200,28 @@ Deno.test("a catalogue of a newer program is refused", async () => {
     const error = await assertRejects(() => Catalogue.open(path), UserError);
     assertStringIncludes(error.message, `schema version ${SCHEMA_VERSION + 1}`);
     assertStringIncludes(error.message, `up to ${SCHEMA_VERSION}`);
+  });
+});
+
+Deno.test("a catalogue of an older program is brought up to date, and keeps its rows", async () => {
+  await withDir(async (dir) => {
+    const path = join(dir, "c.duckdb");
+    {
+      using catalogue = await Catalogue.open(path);
+      // As it was with the table of a command that is no more.
+      await catalogue.run("DELETE FROM schema_version WHERE version > 2");
+      await catalogue.run(MIGRATIONS[1]!);
+      await catalogue.run("INSERT INTO objects VALUES ('a', 1, 2, now())");
+    }
+    using catalogue = await Catalogue.open(path);
+    assert(!catalogue.fresh);
+    assertEquals(await catalogue.rows("SELECT sha256 FROM objects"), [{ sha256: "a" }]);
+    const tables = await catalogue.rows(
+      "FROM information_schema.tables WHERE table_name = 'tunings'",
+    );
+    assertEquals(tables, []);
+    const versions = await catalogue.rows("SELECT max(version) AS v FROM schema_version");
+    assertEquals(versions, [{ v: SCHEMA_VERSION }]);
   });
 });
 

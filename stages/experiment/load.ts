@@ -9,7 +9,6 @@ import { ConfigurationError, loadConfiguration } from "../../pipeline/config/con
 import type { JsonValue } from "../../pipeline/stage.ts";
 import { type ExperimentParts, experimentSchema } from "./config.ts";
 import { experiment, type ExperimentStages } from "./experiment.ts";
-import { VALUE_READERS } from "../tuning_file.ts";
 
 /** What an experiment is made of. */
 export interface LoadExperimentParts extends ExperimentParts {
@@ -33,7 +32,6 @@ export async function loadExperiment(
   const { value } = await loadConfiguration(request.config, {
     schema: experimentSchema(parts),
     set: request.seed === undefined ? request.set : [...request.set, `seed=${request.seed}`],
-    read: VALUE_READERS,
   });
   const configuration = { ...value, data: await prepareData(value.data, request.config, parts) };
   return {

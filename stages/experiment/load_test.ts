@@ -1,10 +1,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import type { TrainSection } from "../../model/training/config.ts";
-import type { Tuning } from "../../model/training/tuning.ts";
 import type { Program } from "../../pipeline/command.ts";
 import { runCommandLine } from "../../pipeline/command_line.ts";
-import { nodeKey } from "../../pipeline/graph/key.ts";
 import { MINIMAL, TEST_STAGES, testParts } from "./config_testing.ts";
 import { loadExperiment } from "./load.ts";
 import { MALFORMED, writeMalformed } from "./malformed_testing.ts";
@@ -96,46 +93,6 @@ Deno.test("what only the disk knows of the data becomes part of the download's p
     });
     const download = nodes.find(({ stage }) => stage.name === "download");
     assertEquals(download?.params, { source: "embedded", fingerprint: "abc" });
-  });
-});
-
-Deno.test("a tuning's choices are part of a training's key, and when they were measured is not", async () => {
-  await inFolder(async (folder) => {
-    const config = join(folder, "a.yaml");
-    const file = join(folder, "tuned.json");
-    await Deno.writeTextFile(config, MINIMAL);
-    const trainKey = async (tuning?: Partial<Tuning>) => {
-      if (tuning !== undefined) {
-        await Deno.writeTextFile(
-          file,
-          JSON.stringify({
-            format: "ethos-tuning",
-            version: 1,
-            measured_on: {},
-            config: "a.yaml",
-            ...tuning,
-          }),
-        );
-      }
-      const set = tuning === undefined ? [] : [`train.tuning=${file}`];
-      const { nodes } = await loadExperiment({ config, set }, parts);
-      const { params } = nodes.find(({ stage }) => stage.name === "train")!;
-      const { tuning: used } = (params as unknown as { train: TrainSection }).train;
-      const code = { digest: "c", files: {}, packages: {} };
-      return { key: nodeKey({ format: 1, stage: "train", params, inputs: {}, code }), used };
-    };
-    const choices = { "product.nn.64x64x64.f32.f32.f32": "64x64" };
-    const none = await trainKey();
-    const first = await trainKey({ choices, measured_on: { date: "2026-01-01" } });
-    const later = await trainKey({
-      choices,
-      measured_on: { date: "2026-02-02" },
-      config: "b.yaml",
-    });
-    const other = await trainKey({ choices: { ...choices, "product.x": "64x64" } });
-    assertEquals([none.used, first.used], [undefined, choices]);
-    assertEquals(later, first);
-    assertEquals(new Set([none.key, first.key, other.key]).size, 3);
   });
 });
 

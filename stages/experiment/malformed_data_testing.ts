@@ -1,5 +1,5 @@
 /**
- * Configurations whose `data` or `tokenizer` section, or whose tuning, the real stages must refuse, and what must be said about each.
+ * Configurations whose `data` or `tokenizer` section the real stages must refuse, and what must be said about each.
  *
  * @module
  */
@@ -10,64 +10,8 @@ import { type Malformed, withLines } from "./malformed_testing.ts";
 const data = (section: string) => MINIMAL.replace(/^data: .*$/m, `data: ${section}`);
 const tokenizer = (section: string) => MINIMAL.replace(/^tokenizer: .*$/m, `tokenizer: ${section}`);
 
-const tuning = (value: string) => MINIMAL.replace("steps: 100", `steps: 100, tuning: ${value}`);
-
-/** Configurations whose `data` or `tokenizer` section, or whose tuning, the real stages must refuse. */
+/** Configurations whose `data` or `tokenizer` section the real stages must refuse. */
 export const MALFORMED_DATA: readonly Malformed[] = [
-  {
-    what: "a tuning that is not there",
-    text: tuning("nowhere/tuned.json"),
-    says: [
-      "bad.yaml:4: train.tuning: nowhere/tuned.json: no such file, seen from ",
-      "; expected the path of a file that `tune --out` wrote",
-    ],
-  },
-  {
-    what: "a number for a tuning",
-    text: tuning("7"),
-    says: [
-      "bad.yaml:4: train.tuning: expected the path of a file that `tune --out` wrote, got 7",
-    ],
-  },
-  {
-    what: "a tuning left empty",
-    text: tuning(""),
-    says: ["train.tuning: expected the path of a file that `tune --out` wrote, got nothing"],
-  },
-  {
-    what: "a folder for a tuning",
-    text: tuning("stages"),
-    says: ["bad.yaml:4: train.tuning: stages: Is a directory"],
-  },
-  {
-    what: "a tuning that is no JSON",
-    text: tuning("configs/tiny.yaml"),
-    says: ["bad.yaml:4: train.tuning: configs/tiny.yaml: no JSON (Unexpected token"],
-  },
-  {
-    what: "a tuning that is some other file",
-    text: tuning("deno.json"),
-    says: ["bad.yaml:4: train.tuning: deno.json: format: missing; expected ethos-tuning"],
-  },
-  {
-    what: "a tuning by --set that is not there",
-    text: MINIMAL,
-    set: ["train.tuning=nowhere.json"],
-    says: ["--set train.tuning=nowhere.json: train.tuning: nowhere.json: no such file"],
-  },
-  {
-    what: "a choice that is no name",
-    text: tuning("{ product.nn.1x2x3.f32.f32.f32: [64, 64] }"),
-    says: [
-      "bad.yaml:4: train.tuning.product.nn.1x2x3.f32.f32.f32: expected text",
-      "got a list of 2",
-    ],
-  },
-  {
-    what: "a factor of tunings",
-    text: withLines("ablations: [{ name: x, path: train.tuning, values: [a.json] }]"),
-    says: ["ablations.0.values.0: a.json gives train.tuning: expected a section", 'got "a.json"'],
-  },
   {
     what: "a source without its section",
     text: data("{ source: files }"),

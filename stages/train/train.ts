@@ -12,7 +12,7 @@ import { modelSchema } from "../../model/config.ts";
 import { tokensPerStep, trainSchema } from "../../model/training/config.ts";
 import { Trainer } from "../../model/training/trainer.ts";
 import { runTraining } from "../../model/training/training.ts";
-import { defineStage, type StageContext, type StageLog } from "../../pipeline/stage.ts";
+import { defineStage, type StageContext } from "../../pipeline/stage.ts";
 import { openDataset, VOCABULARY_FILE } from "../dataset.ts";
 import { gpuProvenance, sharedGpu } from "../shared_gpu.ts";
 
@@ -36,16 +36,6 @@ export const train = defineStage<TrainParams>({
   run: runTrain,
 });
 
-/** A tuning may serve several cells; one that serves none of this training's products was not measured for it. */
-function warnOfUnused(trainer: Trainer, log: StageLog): void {
-  const choices = Object.keys(trainer.train.tuning ?? {}).length;
-  const unused = trainer.unusedChoices.length;
-  if (choices === 0 || unused === 0) return;
-  const message = `train.tuning: ${choices - unused} of its ${choices} choices are used`;
-  if (unused < choices) log.info(`${message}.`);
-  else log.warn(`${message}: it was measured for other sizes, another precision or device.`);
-}
-
 async function runTrain(context: StageContext<TrainParams>): Promise<void> {
   const { params, stateDir, metrics, log, signal } = context;
   const gpu = await sharedGpu();
@@ -54,7 +44,6 @@ async function runTrain(context: StageContext<TrainParams>): Promise<void> {
   const config = { ...params.model, vocab_size: dataset.vocab_size };
   const trainer = await Trainer.create(gpu, { config, train: params.train, seed: params.seed });
   try {
-    warnOfUnused(trainer, log);
     const progress = context.progress(trainer.steps, { unit: "updates" });
     const result = await runTraining(trainer, {
       data: {

@@ -12,7 +12,6 @@ import { loadConfiguration } from "../../../pipeline/config/config.ts";
 import { experimentSchema } from "../../experiment/config.ts";
 import { PARTS } from "../../experiment/parts.ts";
 import { tokenizerSchema, vocabularySize } from "../../tokenize/tokenize.ts";
-import { VALUE_READERS } from "../../tuning_file.ts";
 import { wholeArgument } from "../model/checkpoint_options.ts";
 
 /** The base of an experiment. */
@@ -45,7 +44,6 @@ export async function loadBaseModel(
   const { value } = await loadConfiguration(path, {
     schema: experimentSchema(PARTS),
     set: listArgument(args, "set"),
-    read: VALUE_READERS,
   });
   const vocab_size = vocabulary ?? vocabularySize(tokenizerSchema.parse(value.tokenizer));
   const place = relative(root, resolve(path));
