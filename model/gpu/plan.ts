@@ -8,7 +8,6 @@
 
 import type { Gpu } from "./device.ts";
 import type { Binding, Call } from "./kernel.ts";
-import { answer, type Choices, type Question } from "./question.ts";
 import { type DType, Tensor } from "./tensor.ts";
 
 /** A dispatch with its costs filled in. */
@@ -32,19 +31,6 @@ interface TensorOptions {
   readonly owner?: string;
 }
 
-interface PlanOptions {
-  /** Answers to what operations ask; a rule answers the rest. */
-  readonly tuning?: Choices | undefined;
-}
-
-/** A question, and how often a plan asked it. */
-export interface AskedQuestion {
-  /** What was asked. */
-  readonly question: Question;
-  /** How often. */
-  readonly times: number;
-}
-
 /** A recorded list of operations on one device. */
 export class Plan {
   /** The device that it is recorded for: what it may use decides between variants of kernels. */
@@ -54,32 +40,12 @@ export class Plan {
   readonly #steps: Step[] = [];
   readonly #transient = new Set<Tensor>();
   readonly #kept = new Set<Tensor>();
-  readonly #questions = new Map<string, AskedQuestion>();
-  readonly #tuning: Choices;
   #scope: string[] = [];
 
   /** An empty plan. */
-  constructor(gpu: Gpu, label: string, options: PlanOptions = {}) {
+  constructor(gpu: Gpu, label: string) {
     this.gpu = gpu;
     this.label = label;
-    this.#tuning = options.tuning ?? {};
-  }
-
-  /** What operations asked so far. */
-  get questions(): readonly AskedQuestion[] {
-    return [...this.#questions.values()];
-  }
-
-  /**
-   * Settles how an operation computes something: as the plan's tuning says, else by the rule.
-   *
-   * @returns One of the question's candidates.
-   * @throws {RangeError} If the tuning names one that the device does not offer.
-   */
-  choose(question: Question): string {
-    const asked = this.#questions.get(question.id);
-    this.#questions.set(question.id, { question, times: (asked?.times ?? 0) + 1 });
-    return answer(question, this.#tuning);
   }
 
   /** What was recorded so far. */

@@ -9,7 +9,6 @@ import type { Gpu } from "../gpu/device.ts";
 import { Arena } from "../gpu/memory.ts";
 import { runPlan } from "../gpu/build.ts";
 import { Plan } from "../gpu/plan.ts";
-import type { Choices } from "../gpu/question.ts";
 import { type DType, Tensor } from "../gpu/tensor.ts";
 import { upload } from "../gpu/transfer.ts";
 
@@ -43,9 +42,9 @@ export class Inputs implements Disposable {
 export async function runOnce<Name extends string>(
   gpu: Gpu,
   record: (plan: Plan) => Record<Name, Tensor>,
-  options: { isolate?: boolean; tuning?: Choices } = {},
+  options: { isolate?: boolean } = {},
 ): Promise<Record<Name, Float32Array>> {
-  const plan = new Plan(gpu, "test", { tuning: options.tuning });
+  const plan = new Plan(gpu, "test");
   return await runPlan(plan, record(plan), options) as Record<Name, Float32Array>;
 }
 

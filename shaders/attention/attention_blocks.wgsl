@@ -6,8 +6,8 @@
 //
 // Workgroup memory is pages of 16 rows of 64 numbers. A row holds the numbers of one k, whichever way the operand lies in memory; its vec4 c is at
 // c ^ 2 (k / 4 % 4), so that the invocations that turn a block round write to different banks. A turn of a product takes 16 k; the next turn's
-// numbers are under way from memory meanwhile, as they came (Raw: halves as bits), and go to the other half of the buffer after it: one barrier a turn. With
-// UNROLL 2 a loop's round is two turns, so that the compiler knows which half it reads; with 1 there is half as much text.
+// numbers are under way from memory meanwhile, as they came (Raw: halves as bits), and go to the other half of the buffer after it: one barrier a turn. A
+// loop's round is two turns, so that the compiler knows which half it reads.
 
 alias Raw = {{ RAW }};
 const QK4 = NOPE4 + ROPE4;
@@ -47,10 +47,10 @@ fn value(token: u32, head: u32, d: u32) -> Raw {
   return kv[(token * params.heads + head) * KV4 + NOPE4 + d];
 }
 
-{# Turns of a sum over a width, a multiple of UNROLL: numbers beyond the width are zeros. #}
-{% macro turns(width4) %}{{ (width4 + 4 * UNROLL - 1) // (4 * UNROLL) * UNROLL }}u{% endmacro %}
+{# Turns of a sum over a width, an even number: numbers beyond the width are zeros. #}
+{% macro turns(width4) %}{{ (width4 + 7) // 8 * 2 }}u{% endmacro %}
 {# The page of the buffer that is read in turn `turn + u`; `ahead`, of the one that is written meanwhile. #}
-{% macro half(page, pages, u, ahead) %}{% if UNROLL == 1 %}{{ page }}u + (turn + {{ ahead }}u) % 2u * {{ pages }}u{% else %}{{ page + (u + ahead) % 2 * pages }}u{% endif %}{% endmacro %}
+{% macro half(page, pages, u, ahead) %}{{ page + (u + ahead) % 2 * pages }}u{% endmacro %}
 {# Where own quad i lies: the page and the vec4 in a row of the fourth k/4 % 4. #}
 {% macro own_page(i) %}{{ DOWN * i // 16 }}u{% endmacro %}
 {% macro own_at(i, fourth) %}y{{ fourth }}{% if DOWN * i % 16 %} + {{ DOWN * i % 16 }}u{% endif %}{% endmacro %}
@@ -119,8 +119,8 @@ fn value(token: u32, head: u32, d: u32) -> Raw {
 {% endfor %}{% endfor %}
 {{ put_rows(page ~ "u") }}
     workgroupBarrier();
-    for (var turn = 0u; turn < {{ turns(width4) }}; turn += UNROLL) {
-{% for u in range(UNROLL) %}
+    for (var turn = 0u; turn < {{ turns(width4) }}; turn += 2u) {
+{% for u in range(2) %}
       let more{{ u }} = turn + {{ u + 1 }}u < {{ turns(width4) }};
       if (more{{ u }}) {
 {{ fetch_rows(own, other, "j", "turn + " ~ (u + 1) ~ "u") }}
@@ -139,8 +139,8 @@ fn value(token: u32, head: u32, d: u32) -> Raw {
 {% macro multiply_scores(sum, other, columns, page, after) %}
 {{ put_block(columns, page ~ "u") }}
     workgroupBarrier();
-    for (var turn = 0u; turn < OTHER / 16u; turn += UNROLL) {
-{% for u in range(UNROLL) %}
+    for (var turn = 0u; turn < OTHER / 16u; turn += 2u) {
+{% for u in range(2) %}
       let more{{ u }} = turn + {{ u + 1 }}u < OTHER / 16u;
       if (more{{ u }}) {
 {{ fetch_block(other, columns, "j", "turn + " ~ (u + 1) ~ "u") }}

@@ -21,8 +21,6 @@ import type { DType, Tensor } from "../../gpu/tensor.ts";
 import {
   type AttentionKernel,
   type AttentionOptions,
-  blockedWays,
-  type BlockShape,
   chooseAttention,
   type HeadWidths,
   LANES,
@@ -90,12 +88,10 @@ export function attentionForward(
     storedForward(plan, label, { ...operands, stored, tiles });
     return;
   }
-  const blocks = operands.blocks ?? chooseBlocks(plan, operands);
   const kernel = chooseAttention(capabilities, "forward", {
     widths: sizes,
     dtype,
     length: sizes.length,
-    ...(blocks && { blocks }),
   });
   const reading = (tensor: Tensor) => loading(tensor, kernel.loads);
   record(plan, label, {
@@ -115,40 +111,10 @@ export function attentionForward(
 /** How many scores are stored at a time, where there is room and nothing else is preferred. */
 function storedBy(
   plan: Plan,
-  { sizes, scores, blocks }: { sizes: AttentionSizes } & AttentionOptions,
+  { sizes, scores }: { sizes: AttentionSizes } & AttentionOptions,
   dtype: DType | undefined,
 ): StoredPairs | undefined {
-  return scores === "recomputed" || blocks
-    ? undefined
-    : storedPairs(plan.gpu.capabilities, sizes, dtype);
-}
-
-/** Asks for the shape of the blocks of a forward pass, where it is made of blocks. */
-function chooseBlocks(plan: Plan, operands: AttentionForward): BlockShape | undefined {
-  const { sizes, q, kv, kr, o, log_sum } = operands;
-  const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
-  const ways = blockedWays(plan.gpu.capabilities, "forward", {
-    widths: sizes,
-    dtype: commonType(q, kv, kr),
-    length,
-  });
-  if (ways.length === 0) return undefined;
-  const chosen = plan.choose({
-    id: `attention.${batch}x${length}x${heads}.${d_nope}.${d_rope}.${d_v}.${q.dtype}.${o.dtype}`,
-    candidates: ways.map(({ name }) => name),
-    record(plan, tensor) {
-      const like = (name: string, { shape, dtype }: Tensor) => tensor(name, shape, dtype);
-      attentionForward(plan, "attention", {
-        sizes,
-        q: like("q", q),
-        kv: like("kv", kv),
-        kr: like("kr", kr),
-        o: like("o", o),
-        log_sum: like("log_sum", log_sum),
-      });
-    },
-  });
-  return ways.find(({ name }) => name === chosen)!.blocks;
+  return scores === "recomputed" ? undefined : storedPairs(plan.gpu.capabilities, sizes, dtype);
 }
 
 /**
@@ -160,7 +126,7 @@ export function attentionBackward(
   label: string,
   operands: AttentionBackward & AttentionOptions,
 ): void {
-  const { sizes, q, kv, kr, o, log_sum, d_o, d_q, d_kv, d_kr, blocks } = operands;
+  const { sizes, q, kv, kr, o, log_sum, d_o, d_q, d_kv, d_kr } = operands;
   checkShapes(label, operands);
   const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
   const tokens = batch * length;
@@ -188,7 +154,6 @@ export function attentionBackward(
       widths: sizes,
       dtype,
       length,
-      ...(blocks && { blocks }),
     });
     const reading = (tensor: Tensor) => loading(tensor, kernel.loads);
     record(plan, `${label}.${side}`, {

@@ -49,21 +49,17 @@ export interface HeadWidths {
 type AttentionPass = "forward" | "query" | "key";
 
 /** Shape of the blocks of a blocked kernel. `4 · down · own` is a multiple of 64. */
-export interface BlockShape {
+interface BlockShape {
   /** Invocations along the rows that a workgroup owns, 8 or 16; 16 times as many make a workgroup. */
   readonly down: number;
   /** Fours of owned rows an invocation: a workgroup owns `4 · down · own` rows. */
   readonly own: number;
   /** Rows of the other side in a block, in 64s. */
   readonly other: number;
-  /** Turns of a product in the text of a loop, 1 or 2. */
-  readonly unroll: 1 | 2;
 }
 
-/** Kernels to prefer, for tests and measurements; what a device cannot run is never taken. */
+/** What to prefer, for tests and measurements; what a device cannot run is never taken. */
 export interface AttentionOptions {
-  /** A shape of blocks instead of the chosen one. */
-  readonly blocks?: BlockShape;
   /** Whether scores go to memory, where there is room for them, or are computed as they are needed, backward twice. */
   readonly scores?: "stored" | "recomputed";
 }
@@ -96,16 +92,14 @@ const TILED = {
 /** Workgroup memory that every WebGPU device has. */
 const WORKGROUP_BYTES = 16384;
 
-/** Shapes of blocks, the best first; of the first that fits the rule is made, the others are for a tuning to choose from. */
+/** Shapes of blocks, the best first: the first that fits is taken. */
 const SHAPES: Readonly<Record<AttentionPass, readonly BlockShape[]>> = {
   forward: [
-    { down: 16, own: 2, other: 1, unroll: 2 },
-    { down: 16, own: 1, other: 1, unroll: 2 },
-    { down: 16, own: 2, other: 1, unroll: 1 },
-    { down: 16, own: 1, other: 1, unroll: 1 },
+    { down: 16, own: 2, other: 1 },
+    { down: 16, own: 1, other: 1 },
   ],
-  query: [{ down: 16, own: 1, other: 1, unroll: 2 }],
-  key: [{ down: 16, own: 1, other: 1, unroll: 2 }],
+  query: [{ down: 16, own: 1, other: 1 }],
+  key: [{ down: 16, own: 1, other: 1 }],
 };
 /** Bytes of a page of workgroup memory: 16 rows of 64 numbers. */
 const PAGE_BYTES = 4096;
@@ -120,30 +114,19 @@ const MAX_PADDING = 2;
  *
  * @param options.dtype Type of all operands; undefined when they differ.
  * @param options.length Tokens of a sequence.
- * @throws {RangeError} If heads are too wide for workgroup memory, or `options.blocks` does not fit.
+ * @throws {RangeError} If heads are too wide for workgroup memory.
  */
 export function chooseAttention(
   capabilities: Capabilities,
   pass: AttentionPass,
-  options: AttentionOptions & {
+  options: {
     readonly widths: HeadWidths;
     readonly dtype: DType | undefined;
     readonly length: number;
   },
 ): AttentionKernel {
-  const { widths, dtype, length, blocks: wanted } = options;
+  const { widths, dtype, length } = options;
   const side: Constants = pass === "forward" ? {} : { SIDE: pass };
-  if (wanted) {
-    const kernel = dtype && blocked(capabilities, pass, { widths, dtype, shape: wanted });
-    if (!kernel) {
-      throw new RangeError(
-        `Attention blocks of ${JSON.stringify(wanted)} do not fit the device, the widths ${
-          JSON.stringify(widths)
-        } or the operands' types`,
-      );
-    }
-    return kernel;
-  }
   if (capabilities.software) {
     const rows = directRows(widths);
     return {
@@ -175,8 +158,8 @@ export function chooseAttention(
         loads: 8,
       };
   }
-  const [kernel] = dtype ? fitting(capabilities, pass, { widths, dtype }) : [];
-  if (kernel) return kernel.kernel;
+  const kernel = dtype && firstBlocked(capabilities, pass, { widths, dtype });
+  if (kernel) return kernel;
   const { forward, backward } = TILED;
   return pass === "forward"
     ? {
@@ -193,37 +176,18 @@ export function chooseAttention(
     };
 }
 
-/** The blocked kernels among which a pass may choose, by the name of their shape, the rule's first. None where the rule takes a kernel of another kind. */
-export function blockedWays(
-  capabilities: Capabilities,
-  pass: AttentionPass,
-  options: {
-    readonly widths: HeadWidths;
-    readonly dtype: DType | undefined;
-    readonly length: number;
-  },
-): { readonly name: string; readonly blocks: BlockShape }[] {
-  const { widths, dtype, length } = options;
-  if (capabilities.software || !dtype) return [];
-  if (dtype === "f16" && fitsMatrixUnits(capabilities, widths, length)) return [];
-  return fitting(capabilities, pass, { widths, dtype }).map(({ shape }) => {
-    const { down, own, other, unroll } = shape;
-    return { name: `${4 * down * own}x${64 * other}.u${unroll}`, blocks: shape };
-  });
-}
-
-/** Blocked kernels that the device can run and widths fill, the best first. */
-function fitting(
+/** The best blocked kernel that the device can run, where widths fill its blocks. */
+function firstBlocked(
   capabilities: Capabilities,
   pass: AttentionPass,
   { widths, dtype }: { widths: HeadWidths; dtype: DType },
-): { shape: BlockShape; kernel: AttentionKernel }[] {
-  if (padding(widths, pass) > MAX_PADDING) return [];
-  return SHAPES[pass].flatMap((shape) => {
-    if (sums(widths, pass, shape) > MAX_SUMS) return [];
+): AttentionKernel | undefined {
+  if (padding(widths, pass) > MAX_PADDING) return undefined;
+  for (const shape of SHAPES[pass]) {
+    if (sums(widths, pass, shape) > MAX_SUMS) continue;
     const kernel = blocked(capabilities, pass, { widths, dtype, shape });
-    return kernel ? [{ shape, kernel }] : [];
-  });
+    if (kernel) return kernel;
+  }
 }
 
 /** Tokens that sequences are whole multiples of on matrix units. */
@@ -255,7 +219,7 @@ function blocked(
   pass: AttentionPass,
   options: { widths: HeadWidths; dtype: DType; shape: BlockShape },
 ): AttentionKernel | undefined {
-  const { widths, dtype, shape: { down, own, other, unroll } } = options;
+  const { widths, dtype, shape: { down, own, other } } = options;
   const { keys, values } = columns(widths);
   const rows = 4 * down * own;
   const ownPages = rows / 64;
@@ -281,7 +245,6 @@ function blocked(
     OTHER_QUADS: other,
     OWN_PAGES: ownPages,
     PAGES: pages,
-    UNROLL: unroll,
     BUFFER: memory.first,
     // Numbers in vec4s that an invocation has under way from memory.
     FETCHES: Math.max(own + 16 * other / down, blockColumns * 16 / down),

@@ -11,10 +11,8 @@ import reduceSource from "../../../shaders/gemm/gemm_reduce.wgsl" with { type: "
 import vectorSource from "../../../shaders/gemm/gemm_vector.wgsl" with { type: "text" };
 import { type Binding, type Constants, grid, read, update, write } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
-import type { Question } from "../../gpu/question.ts";
 import { BYTES, roundUp, type Tensor } from "../../gpu/tensor.ts";
-import { gpuKernel, type ProductShape } from "./gemm_kernels.ts";
-import { type ProductWay, productWays, readByFours } from "./gemm_ways.ts";
+import { gpuKernel, type ProductShape, type ProductWay, productWay } from "./gemm_kernels.ts";
 import {
   type Matrix,
   matrix,
@@ -140,41 +138,7 @@ export function gemm(
     }
     return;
   }
-  const ways = productWays(plan.gpu.capabilities, shape);
-  const chosen = plan.choose(question(whole, ways));
-  recordWay(plan, label, whole, ways.find(({ name }) => name === chosen)!);
-}
-
-/** What decides how a product is made, and a product like it between matrices of its own. */
-function question(product: WholeProduct, ways: readonly ProductWay[]): Question {
-  const { a, b, c, layout, epilogue, addend } = product;
-  const { m, n, k } = productSizes("product", product);
-  const shapes = { a: operandShape(a), b: operandShape(b) };
-  const parts = [
-    `product.${layout}.${m}x${n}x${k}`,
-    ...[a, b, c].map(({ tensor }) => tensor.dtype),
-    ...(epilogue === "none" ? [] : [epilogue]),
-    // What is as it mostly is goes without saying.
-    ...(addend && addend.dtype !== c.tensor.dtype ? [addend.dtype] : []),
-    ...readByFours(shapes.a, shapes.b),
-  ];
-  return {
-    id: parts.join("."),
-    candidates: ways.map(({ name }) => name),
-    record(plan, tensor) {
-      const own = (name: string, { rows, columns, tensor: { dtype } }: Matrix, aligned = true) =>
-        matrix(tensor(name, [rows, roundUp(columns, 8) + (aligned ? 0 : 4)], dtype), { columns });
-      const result = own("c", c);
-      gemm(plan, "product", {
-        a: own("a", a, shapes.a.aligned),
-        b: own("b", b, shapes.b.aligned),
-        c: result,
-        layout,
-        epilogue,
-        ...(addend && { addend: tensor("e", result.tensor.shape, addend.dtype) }),
-      });
-    },
-  };
+  recordWay(plan, label, whole, productWay(plan.gpu.capabilities, shape));
 }
 
 /** What every dispatch of a product has, however it is made. */

@@ -73,12 +73,12 @@ export interface ProductShape {
 export const SQUARE_TILE = 128;
 
 /** Parts that a sum of `k` terms may be cut into; 0 where it is too short to be cut. */
-export function mostSplits(k: number): number {
+function mostSplits(k: number): number {
   return Math.min(Math.floor(k / SPLIT_TERMS), MAX_SPLITS);
 }
 
 /** Rounds for each part of the sum, of as many tiles as a GPU works on at a time: what the time goes by. */
-export function roundsOf(kernel: GpuKernel, { m, n }: ProductShape, splits: number): number {
+function roundsOf(kernel: GpuKernel, { m, n }: ProductShape, splits: number): number {
   const tiles = Math.ceil(m / kernel.tile_m) * Math.ceil(n / kernel.tile_n);
   return Math.ceil(tiles * splits / GPU_TILES) / splits;
 }
@@ -86,7 +86,7 @@ export function roundsOf(kernel: GpuKernel, { m, n }: ProductShape, splits: numb
 /**
  * Parts that the sum is cut into: the fewest whose tiles keep a GPU busy to within a few percent, in whole rounds of as many as it works on at a time. 1: none.
  */
-export function splitsOf(kernel: GpuKernel, shape: ProductShape): number {
+function splitsOf(kernel: GpuKernel, shape: ProductShape): number {
   const rounds = (splits: number) => roundsOf(kernel, shape, splits);
   const counts = Array.from({ length: Math.max(1, mostSplits(shape.k)) }, (_, i) => i + 1);
   const least = Math.min(...counts.map(rounds));
@@ -101,7 +101,7 @@ const WIDE = 256;
 /**
  * Whether operands should be transposed by a kernel of their own first, so that both are stored K-major: a product without matrix units is 8 to 20 % faster then.
  */
-export function turnPays({ units, tile_m, tile_n }: GpuKernel, shape: ProductShape): boolean {
+function turnPays({ units, tile_m, tile_n }: GpuKernel, shape: ProductShape): boolean {
   const { m, n, k, layout } = shape;
   return !units && layout !== "tn" && tile_m === 128 && tile_n === 128 && 2 * m * n * k >= LONG &&
     n >= WIDE && (layout === "nn" || m >= WIDE);
@@ -113,24 +113,33 @@ export function gpuKernel(capabilities: Capabilities, shape: ProductShape): GpuK
     tiled(capabilities, shape, tileOf(capabilities, shape));
 }
 
-/** Kernels that can compute a product and waste no more than half of their work on what lies beyond it, the rule's first. */
-export function gpuKernels(capabilities: Capabilities, shape: ProductShape): GpuKernel[] {
-  const rule = gpuKernel(capabilities, shape);
-  const { m, n, k } = shape;
-  const best = areaOf(shape, { tile_m: 64, tile_n: 64 });
-  const fits = (tile: Tile) => areaOf(shape, tile) <= 1.5 * best;
-  const more = rule.units
-    ? [
-      ...(n > NARROW ? [onMatrixUnits(capabilities, shape, NARROW)] : []),
-      // Without the units only where there is little to compute.
-      ...(2 * m * n * k < LONG ? [tiled(capabilities, shape, tileOf(capabilities, shape))] : []),
-    ]
-    : tilesFor(capabilities, shape).filter(fits).map((tile) => tiled(capabilities, shape, tile));
-  const others = more.filter((kernel) => kernel !== undefined)
-    .filter(({ units, tile_m, tile_n }) =>
-      units !== rule.units || tile_m !== rule.tile_m || tile_n !== rule.tile_n
-    );
-  return [rule, ...others];
+/** A way of making a product. */
+export interface ProductWay {
+  readonly kernel: GpuKernel;
+  /** Parts that the sum is cut into. 1: none. */
+  readonly splits: number;
+  /** Whether operands are transposed first, so that both are stored K-major and the kernel is one for `tn`. */
+  readonly turned: boolean;
+}
+
+/** The way that the rule takes for a product. */
+export function productWay(capabilities: Capabilities, shape: ProductShape): ProductWay {
+  const kernel = gpuKernel(capabilities, shape);
+  if (!turnPays(kernel, shape)) return { kernel, splits: splitsOf(kernel, shape), turned: false };
+  const turned = turnedShape(shape);
+  const inner = gpuKernel(capabilities, turned);
+  return { kernel: inner, splits: splitsOf(inner, turned), turned: true };
+}
+
+/** The product of transposed operands: `turn` aligns their rows. */
+function turnedShape(shape: ProductShape): ProductShape {
+  const { layout, a, b } = shape;
+  return {
+    ...shape,
+    layout: "tn",
+    a: { ...a, aligned: true },
+    b: layout === "nt" ? { ...b, aligned: true } : b,
+  };
 }
 
 /** Rows of a workgroup's tile on matrix units. */
@@ -145,7 +154,6 @@ const MATRIX_BYTES = 2 * 2 * 128 * 40 + 4 * 4 * 64;
 function onMatrixUnits(
   capabilities: Capabilities,
   shape: ProductShape,
-  tile_n = shape.n <= NARROW ? NARROW : MATRIX_TILE,
 ): GpuKernel | undefined {
   const { m, n, k, layout, a, b, linear, single, pairs } = shape;
   if (![a, b].every(({ dtype, aligned }) => dtype === "f16" && aligned)) return undefined;
@@ -156,6 +164,7 @@ function onMatrixUnits(
     4 * capabilities.subgroup_max_size > capabilities.max_invocations
   ) return undefined;
   const tile_m = MATRIX_TILE;
+  const tile_n = n <= NARROW ? NARROW : MATRIX_TILE;
   if (pairs !== undefined && (m % tile_m > 0 || n % tile_n > 0 || k % MATRIX_STEP > 0)) {
     return undefined;
   }
