@@ -53,7 +53,7 @@ export interface StageOptions {
 export interface ExperimentRequest {
   /** Path of the configuration, as typed or the program's default. */
   readonly config: string;
-  /** `--set` in order: `model.d_latent=64`. */
+  /** `--set` in order: `model.ffn.d_latent=64`. */
   readonly set: readonly string[];
   /** `--seed`. */
   readonly seed?: number;

@@ -2,7 +2,7 @@
  * The command line of the experiment: the pipeline's commands over this experiment's stages.
  *
  * ```sh
- * deno task reproduce --config configs/tiny.yaml --set model.d_latent=64
+ * deno task reproduce --config configs/tiny.yaml --set model.ffn.d_latent=64
  * ```
  *
  * @module

@@ -7,7 +7,8 @@ import {
 } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { trainingSteps } from "../model/training/config.ts";
-import { denseEquivalent } from "../model/trunk/counts.ts";
+import { denseEquivalent } from "../model/dense_equivalent.ts";
+import type { JsonValue } from "../pipeline/stage.ts";
 import { ConfigurationError } from "../pipeline/config/config.ts";
 import { loadExperiment } from "./experiment/load.ts";
 import { PARTS } from "./experiment/parts.ts";
@@ -27,7 +28,7 @@ const load = (config: string, set: readonly string[] = []) =>
   );
 
 interface TrainParams {
-  readonly model: { readonly kind: string; readonly d_ffn: number; readonly d_latent: number };
+  readonly model: Readonly<Record<string, Readonly<Record<string, JsonValue>>>>;
   readonly train: Parameters<typeof trainingSteps>[0];
 }
 
@@ -83,11 +84,11 @@ Deno.test("the paper's configuration is the paper's", async () => {
   const paramsOf = (cell: string) =>
     train.find(({ labels }) => labels?.cell === cell)?.params as unknown as TrainParams;
   assertEquals(trainingSteps(paramsOf("base").train), Math.ceil(1.6e9 / 32768));
-  assertEquals(paramsOf("d_latent=256").model.d_latent, 256);
+  assertEquals(paramsOf("d_latent=256").model.ffn?.d_latent, 256);
   assertEquals(paramsOf("architecture=dense").model, {
     ...paramsOf("base").model,
-    kind: "dense",
-    d_ffn: 2112,
+    leading_dense: { num_layers: 0, d_ffn: 2112 },
+    ffn: { kind: "dense", d_ffn: 2112 },
   });
 });
 
@@ -115,7 +116,7 @@ Deno.test("the dense cell of tiny matches its active parameters", async () => {
       model: Parameters<typeof denseEquivalent>[0];
     };
   const expected = denseEquivalent({ ...cell("base").model, vocab_size: 512 });
-  assertEquals(cell("architecture=dense").model.d_ffn, expected.d_ffn);
+  assertEquals(cell("architecture=dense").model.ffn, expected.ffn);
 });
 
 Deno.test("local files that aren't there are refused before anything starts; others are part of the key", async () => {

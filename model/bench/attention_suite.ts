@@ -12,8 +12,8 @@ import { timePlan } from "./timing.ts";
 
 /** Forward and backward, with f32 and f16 operands. */
 export function attentionSuite(context: SuiteContext): BenchCase[] {
-  const { config, train } = context;
-  const { num_heads: heads, d_nope, d_rope, d_v } = config;
+  const { architecture, train } = context;
+  const { heads, d_nope, d_rope, d_v } = architecture.attention.heads;
   const sizes = {
     batch: train.micro_batch,
     length: train.sequence_length,

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { isSparse } from "../config.ts";
 import { BYTES } from "../gpu/tensor.ts";
 import { LOGITS_ROWS } from "../trunk/head.ts";
+import { parameterSpecs } from "../trunk/parameters.ts";
 import { ceilingSizes, type Product, timeProduct } from "./ceilings.ts";
 import { type BenchCase, type SuiteContext, tokensAtOnce } from "./suite.ts";
 
@@ -52,38 +52,27 @@ function gemmCase({ gpu, timing }: SuiteContext, name: string, product: Product)
   };
 }
 
-/** The products that take a model's time, one of a kind. */
-function projections({ config, train }: SuiteContext): Projection[] {
-  const { d_model, num_heads, q_lora_rank, kv_lora_rank, d_nope, d_rope, d_v } = config;
+/** The products of a model's matrices with the tokens of a micro-batch, one of each shape. */
+function projections({ architecture, train }: SuiteContext): Projection[] {
+  const { d_model, vocab_size } = architecture.config;
   const rows = tokensAtOnce(train);
-  const list: Projection[] = [
-    { name: "w_dq", rows, inputs: d_model, outputs: q_lora_rank },
-    { name: "w_uq", rows, inputs: q_lora_rank, outputs: num_heads * (d_nope + d_rope) },
-    { name: "w_dkv", rows, inputs: d_model, outputs: kv_lora_rank + d_rope },
-    { name: "w_ukv", rows, inputs: kv_lora_rank, outputs: num_heads * (d_nope + d_v) },
-    { name: "w_o", rows, inputs: num_heads * d_v, outputs: d_model },
-    {
-      name: "head",
-      rows: Math.min(rows, LOGITS_ROWS),
-      inputs: d_model,
-      // The head reads the embedding's rows as columns, and pads none of them here.
-      outputs: Math.ceil(config.vocab_size / 4) * 4,
-    },
-  ];
-  const layers = Array.from({ length: config.num_layers }, (_, i) => isSparse(config, i));
-  if (layers.includes(false)) {
-    list.push(
-      { name: "ffn_up", rows, inputs: d_model, outputs: config.d_ffn },
-      { name: "ffn_down", rows, inputs: config.d_ffn, outputs: d_model },
-    );
+  const byShape = new Map<string, Projection>();
+  for (const { name, shape, role } of parameterSpecs(architecture)) {
+    const [inputs, outputs] = shape;
+    // Tables are read by row, not multiplied with.
+    if (outputs === undefined || role === "embedding" || role === "latent") continue;
+    const key = `${inputs}×${outputs}`;
+    if (!byShape.has(key)) {
+      byShape.set(key, {
+        name: name.slice(name.lastIndexOf(".") + 1),
+        rows,
+        inputs: inputs!,
+        outputs,
+      });
+    }
   }
-  if (layers.includes(true)) {
-    const { routing_heads, d_query, num_experts, d_latent, d_hidden } = config;
-    list.push(
-      { name: "router", rows, inputs: d_model, outputs: routing_heads * d_query },
-      { name: "w_u", rows, inputs: d_model, outputs: d_hidden },
-      { name: "generate", rows: num_experts, inputs: d_latent, outputs: d_hidden },
-    );
-  }
-  return list;
+  // The head reads the rows of its matrix as columns, padded to fours.
+  const outputs = Math.ceil(vocab_size / 4) * 4;
+  const head = { name: "head", rows: Math.min(rows, LOGITS_ROWS), inputs: d_model, outputs };
+  return [...byShape.values(), head];
 }

@@ -37,17 +37,18 @@ export function inferenceSuite(context: SuiteContext): BenchCase[] {
 }
 
 async function measure(
-  { gpu, config, timing, seed }: SuiteContext,
+  { gpu, architecture, timing, seed }: SuiteContext,
   options: { precision: "f32" | "mixed"; prompt: number; chunk: number; decode: boolean },
 ): Promise<Measured> {
   const { precision, prompt, chunk, decode } = options;
   const { warmup, repeats, signal } = timing;
   /** Tokens of one sample of decoding: each is waited for, as the next depends on it. */
   const decoded = gpu.capabilities.software ? 2 : 16;
-  using model = await InferenceModel.untrained(gpu, config, { seed, precision });
+  using model = await InferenceModel.untrained(gpu, architecture, { seed, precision });
   const capacity = prompt + (decode ? decoded * (warmup + repeats) : 0);
   using generator = await Generator.create(model, { capacity, chunk });
-  const [batch] = zipfBatches({ vocabulary: config.vocab_size, tokens: prompt, count: 1, seed });
+  const { vocab_size: vocabulary } = architecture.config;
+  const [batch] = zipfBatches({ vocabulary, tokens: prompt, count: 1, seed });
   const seconds: number[] = [];
   let logits = decode ? await generator.feed(batch!.tokens) : undefined;
   for (let i = 0; i < warmup + repeats; i++) {

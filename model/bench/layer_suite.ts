@@ -1,41 +1,48 @@
 /**
- * One ETHOS layer in every execution: with its router (`layer`), and its experts alone (`experts`), which is what the paper compares.
+ * One layer with experts in every execution: with its router (`layer`), and its experts alone (`experts`), which is what the paper
+ * compares.
  *
  * @module
  */
 
-import { type LayerPart, type LayerTiming, timeLayer } from "./execution_benchmark.ts";
-import type { BenchCase, SuiteContext } from "./suite.ts";
-
-const EXECUTIONS = ["naive", "materialized", "fused"] as const;
+import { type LayerPart, type LayerTiming, timeLayer } from "./layer.ts";
+import { type BenchCase, expertBench, type SuiteContext } from "./suite.ts";
 
 /** The whole layer. */
 export function layerSuite(context: SuiteContext): BenchCase[] {
   return tokenCounts(context).flatMap((tokens) =>
-    EXECUTIONS.flatMap((execution) => cases(context, { part: "layer", execution, tokens }))
+    executionsOf(context).flatMap((execution) =>
+      cases(context, { part: "layer", execution, tokens })
+    )
   );
 }
 
 /** The experts without their router, and the router without them. */
 export function expertsSuite(context: SuiteContext): BenchCase[] {
   return tokenCounts(context).flatMap((tokens) => [
-    ...EXECUTIONS.flatMap((execution) => cases(context, { part: "experts", execution, tokens })),
+    ...executionsOf(context).flatMap((execution) =>
+      cases(context, { part: "experts", execution, tokens })
+    ),
     ...cases(context, { part: "router", execution: "fused", tokens }),
   ]);
 }
 
-/** From less to more than what makes generating every expert pay. */
-function tokenCounts({ gpu, config }: SuiteContext): number[] {
-  if (config.kind === "dense") return [];
+function executionsOf({ architecture }: SuiteContext): readonly string[] {
+  return expertBench(architecture)?.executions ?? [];
+}
+
+/** From fewer to more tokens than those for which generating every expert pays. */
+function tokenCounts({ gpu, architecture }: SuiteContext): number[] {
+  if (expertBench(architecture) === undefined) return [];
   return gpu.capabilities.software ? [32, 128] : [1024, 2048, 8192, 32768];
 }
 
 /** Both passes of one layer; they are measured together, at the first that is asked for. */
 function cases(
   context: SuiteContext,
-  options: { part: LayerPart; execution: (typeof EXECUTIONS)[number]; tokens: number },
+  options: { part: LayerPart; execution: string; tokens: number },
 ): BenchCase[] {
-  const { gpu, config, train, timing } = context;
+  const { gpu, architecture, train, timing } = context;
   const { precision } = train;
   const { part, execution, tokens } = options;
   const suite = part === "layer" ? "layer" : "experts";
@@ -43,7 +50,7 @@ function cases(
   const time = () =>
     both ??= timeLayer(gpu, {
       ...options,
-      config,
+      architecture,
       precision,
       warmup: timing.warmup,
       repetitions: timing.repeats,

@@ -1,297 +1,199 @@
 /**
- * The proof that precisions and runtimes train alike: the same updates of the same model on the same text, way after way.
+ * Trains one model on one text in several ways, and compares: loss curves of runtimes and precisions with each other, and the bits of
+ * one way with itself, a second time and after a resume.
  *
  * @module
  */
 
-import { createHash } from "node:crypto";
-import type { ModelConfig } from "../config.ts";
+import { loadCheckpoint, saveCheckpoint } from "../checkpoint/checkpoint.ts";
 import { type Gpu, openGpu, type Runtime } from "../gpu/device.ts";
-import {
-  batchesOfUpdate,
-  Sampler,
-  type TokenBatch,
-  type TokenSource,
-} from "../training/sampler.ts";
 import { tokensPerStep, type TrainSection } from "../training/config.ts";
-import { compareGradient, type GradientParity, saveGradient } from "./gradient_parity.ts";
-import {
-  compareCurves,
-  type CurveComparison,
-  differentParts,
-  referenceWay,
-} from "./parity_compare.ts";
-import {
-  comparedSteps,
-  type IdentityOptions,
-  measureWay,
-  type Way,
-  wayName,
-  type WayResult,
-} from "./parity_way.ts";
+import { batchesOfUpdate, Sampler, type TokenSource } from "../training/sampler.ts";
+import { METRICS_RING } from "../ops/control.ts";
+import type { Trainer } from "../training/trainer.ts";
+import { weightsDigest } from "../training/weights_digest.ts";
+import type { Architecture } from "../trunk/architecture.ts";
+import { withTrainer } from "./with_trainer.ts";
+
+/** A runtime and a precision. */
+export interface Way {
+  readonly runtime: Runtime;
+  readonly precision: TrainSection["precision"];
+}
+
+/** A way's name: `dawn:mixed`. */
+export function wayName({ runtime, precision }: Way): string {
+  return `${runtime}:${precision}`;
+}
 
 /** Options of {@linkcode measureParity}. */
 export interface ParityOptions {
-  /** Sizes of the model. */
-  readonly config: ModelConfig;
-  /** How it is trained. Its precision gives way to each way's; its schedule stays, whatever `steps` says. */
+  readonly architecture: Architecture;
+  /** How it is trained; each way has its own precision. */
   readonly train: TrainSection;
   /** Chooses weights and the order of the text. */
   readonly seed: number;
-  /** The text, and what to call it. */
-  readonly text: { readonly name: string; readonly source: TokenSource };
-  /** What is held against each other. */
+  readonly text: TokenSource;
+  /** The first is the one that the others are compared with. */
   readonly ways: readonly Way[];
   /** Updates of each way. */
   readonly steps: number;
-  /** Whether a way gives the same bits again. */
-  readonly identity?: IdentityOptions | undefined;
-  /** Whether gradients of the first micro-batch are compared, parameter by parameter. */
-  readonly gradients?: boolean | undefined;
-  /**
-   * Folder for what does not fit a device twice: a checkpoint (12 bytes a parameter) and a gradient (4). The gradient of the f32 way
-   * stays there, so that a later call with the same folder compares others with it.
-   */
+  /** Train each way a second time and compare bits. */
+  readonly twice: boolean;
+  /** Stop each way at half, go on from a checkpoint in a new trainer, and compare bits. */
+  readonly resume: boolean;
+  /** Holds a checkpoint meanwhile, 12 bytes a parameter. */
   readonly folder: string;
   /** Opens a device; {@linkcode openGpu} unless given. */
   open?(runtime: Runtime): Promise<Gpu>;
-  /** Says what is being done. */
-  progress?(line: string): void;
-  /** Told after each way what is known so far, so that it can be kept. */
-  measured?(sofar: ParityResult): void | Promise<void>;
-  /**
-   * What an earlier call with the same training found, and what to call it: it is part of the result, and only those of its ways are
-   * measured again that were stopped or lack what is asked for.
-   */
-  readonly known?: { readonly name: string; readonly result: ParityResult } | undefined;
-  /** Stops between updates. What was measured until then is told first. */
+  /** Told each step of the work. */
+  progress(line: string): void;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What was the same in every way. */
-export interface ParitySetup {
-  /** Sizes of the model. */
-  readonly config: ModelConfig;
-  /** How it was trained, without the precision. */
-  readonly train: Omit<TrainSection, "precision">;
-  /** Chose weights and the order of the text. */
-  readonly seed: number;
-  /** Updates. */
-  readonly steps: number;
-  /** Tokens of an update. */
-  readonly tokens_per_update: number;
-  /** The text. */
-  readonly text: {
-    /** What it is called. */
-    readonly name: string;
-    /** Tokens that there are. */
-    readonly tokens: number;
-    /** Times that the run goes through it. */
-    readonly epochs: number;
-    /** SHA-256 of all tokens and targets that the updates are given, as little-endian u32. */
-    readonly sha256: string;
-  };
+/** A second training compared with the first, bit by bit. */
+export interface SameBits {
+  /** Whether every loss that both have is the same number. */
+  readonly same_losses: boolean;
+  /** Whether all weights and running statistics are the same bits. */
+  readonly same_weights: boolean;
 }
 
-/** What {@linkcode measureParity} found. */
-export interface ParityResult {
-  /** Version of the format. */
-  readonly format: "ethos-parity-1";
-  /** What was the same. */
-  readonly setup: ParitySetup;
-  /** Each way: in the order in which they were measured, and after them those that were known before and not asked for. */
-  readonly ways: readonly WayResult[];
-  /** Each curve held against the first f32 one. */
-  readonly curves: readonly CurveComparison[];
+/** One way, trained. */
+export interface WayResult extends Way {
+  readonly adapter: string;
+  /** Mean cross-entropy of each update, nats; null where it was not finite. */
+  readonly losses: readonly (number | null)[];
+  /** Updates that were skipped because a number was not finite. */
+  readonly skipped: number;
+  readonly tokens_per_second: number;
+  /** Bytes on the device. */
+  readonly peak_bytes: number;
+  /** SHA-256 of weights and running statistics after the last update. */
+  readonly weights_sha256: string;
+  readonly twice?: SameBits;
+  readonly resumed?: SameBits;
+  /** The largest difference from the first way's loss in one update, nats; null where a loss was not finite. Absent for the first. */
+  readonly difference?: { readonly nats: number | null; readonly step: number };
 }
 
 /**
- * Trains the same model on the same text in several ways, one after another: each opens its device, trains, and frees everything before
- * the next begins. A way that is f32 goes first, since others are held against it.
+ * Trains in each way, one after another: each opens its device, trains, and frees everything before the next begins.
  *
- * @throws {RangeError} If there is no text for a sequence, it has tokens outside the vocabulary, a way is named twice, nothing is in
- * f32 to compare gradients with, or what is known is of another training.
- *
- * @example
- * ```ts ignore
- * import { measureParity } from "./parity.ts";
- * import { openTokenFile } from "../text/token_file.ts";
- * using source = openTokenFile("c4.tokens", { vocab_size: config.vocab_size });
- * const { ways, curves } = await measureParity({
- *   config, train, seed: 1, steps: 200, folder: "/tmp/parity", gradients: true,
- *   text: { name: "C4", source },
- *   ways: [{ runtime: "dawn", precision: "f32" }, { runtime: "dawn", precision: "mixed" }],
- *   identity: { steps: 20, twice: true, resume: true },
- *   progress: console.log,
- * });
- * ```
+ * @throws {RangeError} If there is no text for a sequence, or a run of one update is to be stopped at half.
  */
-export async function measureParity(options: ParityOptions): Promise<ParityResult> {
-  const { config, train, seed, steps, identity, text, folder, signal } = options;
-  const { open = (runtime) => openGpu({ runtime }), progress = () => {} } = options;
-  const ways = inOrder(options.ways);
-  if (identity?.resume && comparedSteps(options)! < 2) {
-    throw new RangeError("A run of fewer than 2 updates can't be stopped at half");
-  }
-  await Deno.mkdir(folder, { recursive: true });
-  const sampler = new Sampler(text.source, { length: train.sequence_length, seed });
-  const setup = describe(options, sampler);
-  const batch = sampler.batch(0, train.micro_batch);
-  const reference = `${folder}/gradient-${referenceKey(setup, batch)}.safetensors`;
-  const names = ways.map(wayName);
-  const found = new Map<string, WayResult>();
-  const result = (): ParityResult => {
-    const asked = names.flatMap((name) => found.get(name) ?? []);
-    const all = [...asked, ...[...found.values()].filter(({ way }) => !names.includes(way))];
-    return { format: "ethos-parity-1", setup, ways: all, curves: compareCurves(all) };
-  };
-  if (options.known) {
-    const { name, result: { setup: other, ways } } = options.known;
-    const different = differentParts(setup, other);
-    if (different.length > 0) {
-      throw new RangeError(`${name} is of another training: ${different.join(", ")} differ`);
-    }
-    for (const way of ways) found.set(way.way, way);
-  }
-  const missing = new Set(ways.filter((way) => !isFinished(found.get(wayName(way)), options)));
-  if (options.gradients && missing.size > 0 && !await exists(reference)) {
-    const first = referenceWay(ways);
-    if (!first) {
-      throw new RangeError("None of the ways is f32, so there is no gradient to compare with");
-    }
-    // Measured before, it left its gradient in another folder.
-    if ([...missing].some(({ rounded }) => !rounded)) missing.add(first);
-  }
-  for (const way of ways) {
-    const name = wayName(way);
-    if (!missing.has(way)) {
-      progress(`${name}: measured before, ${found.get(name)!.date}`);
-      continue;
-    }
-    progress(`${name}: opening the device`);
+export async function measureParity(options: ParityOptions): Promise<WayResult[]> {
+  const { steps, resume, signal, open = (runtime) => openGpu({ runtime }) } = options;
+  if (resume && steps < 2) throw new RangeError("A run of 1 update can't be stopped at half");
+  const results: WayResult[] = [];
+  for (const way of options.ways) {
+    signal?.throwIfAborted();
+    options.progress(`${wayName(way)}: opening the device`);
     const gpu = await open(way.runtime);
     try {
-      let gradients: GradientParity | undefined;
-      let rounding: GradientParity | undefined;
-      // What rounding does to a gradient is measured with the reference's.
-      if (options.gradients && !way.rounded) {
-        const ofWay = {
-          config,
-          train: { ...train, precision: way.precision },
-          seed,
-          batch,
-          path: reference,
-          way: name,
-        };
-        progress(`${name}: gradient of the first micro-batch on ${gpu.adapter.description}`);
-        if (await exists(reference)) gradients = await compareGradient(gpu, ofWay);
-        else {
-          await saveGradient(gpu, ofWay);
-          progress(`${name}: gradient of its weights rounded to halves`);
-          rounding = await compareGradient(gpu, { ...ofWay, rounded: true });
-        }
-        const { lowest } = (gradients ?? rounding)!;
-        progress(`${name}: lowest cosine ${lowest.cosine.toFixed(6)}, of ${lowest.name}`);
-      }
-      const measured = await measureWay(gpu, {
-        config,
-        train,
-        precision: way.precision,
-        rounded: way.rounded,
-        seed,
-        sampler,
-        steps,
-        identity,
-        folder,
-        progress,
-        signal,
-      });
-      found.set(name, {
-        ...measured,
-        ...gradients && { gradients },
-        ...rounding && { rounding },
-      });
+      const result = await new WayRun(gpu, way, options).measure();
+      const [first] = results;
+      results.push(first ? { ...result, difference: largestDifference(result, first) } : result);
     } finally {
       gpu.close();
     }
-    await options.measured?.(result());
-    signal?.throwIfAborted();
   }
-  return result();
+  return results;
 }
 
-/** Whether a way was measured to the end, with all that is asked for. */
-function isFinished(way: WayResult | undefined, options: ParityOptions): boolean {
-  const { identity, gradients } = options;
-  const compared = comparedSteps(options);
-  return way !== undefined && !way.stopped &&
-    (compared === undefined || way.identity?.steps === compared) &&
-    (!identity?.twice || way.identity?.twice !== undefined) &&
-    (!identity?.resume || way.identity?.resumed !== undefined) &&
-    (!gradients || way.rounded === true || (way.gradients ?? way.rounding) !== undefined);
+/** The update where two curves are furthest apart, counted from 0. */
+export function largestDifference(
+  one: Pick<WayResult, "losses">,
+  other: Pick<WayResult, "losses">,
+): { nats: number | null; step: number } {
+  let largest = { nats: 0, step: 0 };
+  for (const [step, a] of one.losses.entries()) {
+    const b = other.losses[step];
+    if (typeof a !== "number" || typeof b !== "number") return { nats: null, step };
+    if (Math.abs(a - b) > largest.nats) largest = { nats: Math.abs(a - b), step };
+  }
+  return largest;
 }
 
-/** The first f32 way ahead of the others. */
-function inOrder(ways: readonly Way[]): Way[] {
-  if (ways.length === 0) throw new RangeError("There is no way to measure");
-  const names = ways.map(wayName);
-  const twice = names.find((name, i) => names.indexOf(name) !== i);
-  if (twice !== undefined) throw new RangeError(`The way ${twice} is named twice`);
-  const first = referenceWay(ways);
-  return first ? [first, ...ways.filter((way) => way !== first)] : [...ways];
-}
+class WayRun {
+  readonly #gpu: Gpu;
+  readonly #way: Way;
+  readonly #options: ParityOptions;
+  readonly #sampler: Sampler;
 
-function describe(options: ParityOptions, sampler: Sampler): ParitySetup {
-  const { config, train, seed, steps, text } = options;
-  const { precision: _, ...rest } = train;
-  const hash = createHash("sha256");
-  for (let step = 0; step < steps; step++) {
-    for (const { tokens, targets } of batchesOfUpdate(sampler, step, train)) {
-      for (const ids of [tokens, targets]) {
-        const outside = ids.find((id) => id >= config.vocab_size);
-        if (outside !== undefined) {
-          throw new RangeError(
-            `${text.name} has the token ${outside}, outside the vocabulary of ${config.vocab_size}`,
-          );
-        }
-        hash.update(new Uint8Array(ids.buffer));
+  constructor(gpu: Gpu, way: Way, options: ParityOptions) {
+    this.#gpu = gpu;
+    this.#way = way;
+    this.#options = options;
+    const { text, train, seed } = options;
+    this.#sampler = new Sampler(text, { length: train.sequence_length, seed });
+  }
+
+  async measure(): Promise<WayResult> {
+    const { steps, twice, resume, seed, train, folder } = this.#options;
+    const half = Math.floor(steps / 2);
+    const checkpoint = `${folder}/checkpoint`;
+    const start = performance.now();
+    const first = await this.#withTrainer(seed, async (trainer) => {
+      const losses = await this.#train(trainer, resume ? half : steps, "training");
+      if (resume) await saveCheckpoint(checkpoint, trainer, { step: half, best: null });
+      losses.push(...await this.#train(trainer, steps, "training"));
+      return {
+        losses,
+        skipped: (await trainer.readControl()).skipped,
+        peak_bytes: trainer.memory.total,
+        seconds: (performance.now() - start) / 1000,
+        weights_sha256: await weightsDigest(trainer),
+      };
+    });
+    const compare = async (trainer: Trainer, from: number, what: string): Promise<SameBits> => {
+      const losses = await this.#train(trainer, steps, what);
+      return {
+        same_losses: losses.every((loss, i) => Object.is(loss, first.losses[from + i])),
+        same_weights: await weightsDigest(trainer) === first.weights_sha256,
+      };
+    };
+    const again = twice &&
+      await this.#withTrainer(seed, (trainer) => compare(trainer, 0, "second run"));
+    // Its weights are others at first, so that anything the checkpoint leaves out shows.
+    const resumed = resume && await this.#withTrainer(seed + 1, async (trainer) => {
+      await loadCheckpoint(checkpoint, trainer);
+      return await compare(trainer, half, "resumed run");
+    });
+    await Deno.remove(checkpoint, { recursive: true }).catch(() => {});
+    const { seconds, losses, ...rest } = first;
+    return {
+      ...this.#way,
+      adapter: this.#gpu.adapter.description,
+      losses: losses.map((loss) => Number.isFinite(loss) ? loss : null),
+      ...rest,
+      tokens_per_second: steps * tokensPerStep(train) / seconds,
+      ...again && { twice: again },
+      ...resumed && { resumed },
+    };
+  }
+
+  #withTrainer<T>(seed: number, work: (trainer: Trainer) => Promise<T>): Promise<T> {
+    const { architecture, train } = this.#options;
+    const { precision } = this.#way;
+    return withTrainer(this.#gpu, { architecture, train: { ...train, precision }, seed }, work);
+  }
+
+  /** Trains until so many updates are done, and returns their losses. */
+  async #train(trainer: Trainer, until: number, what: string): Promise<number[]> {
+    const losses: number[] = [];
+    while (trainer.step < until) {
+      const stop = Math.min(until, trainer.step + Math.min(20, METRICS_RING));
+      while (trainer.step < stop) {
+        this.#options.signal?.throwIfAborted();
+        trainer.update(batchesOfUpdate(this.#sampler, trainer.step, trainer.train));
       }
+      for (const { loss } of await trainer.records()) losses.push(loss);
+      const { progress } = this.#options;
+      progress(
+        `${wayName(this.#way)}: ${what}, update ${trainer.step}: loss ${losses.at(-1)!.toFixed(4)}`,
+      );
     }
-  }
-  const sequences = steps * train.gradient_accumulation * train.micro_batch;
-  return {
-    config,
-    train: rest,
-    seed,
-    steps,
-    tokens_per_update: tokensPerStep(train),
-    text: {
-      name: text.name,
-      tokens: text.source.length,
-      epochs: sequences / sampler.sequences,
-      sha256: hash.digest("hex"),
-    },
-  };
-}
-
-/** Names what a gradient follows from. */
-function referenceKey(
-  { config, train, seed }: ParitySetup,
-  { tokens, targets }: TokenBatch,
-): string {
-  return createHash("sha256")
-    .update(JSON.stringify({ config, length: train.sequence_length, seed }))
-    .update(new Uint8Array(tokens.buffer))
-    .update(new Uint8Array(targets.buffer))
-    .digest("hex").slice(0, 16);
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await Deno.stat(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
+    return losses;
   }
 }

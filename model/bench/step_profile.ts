@@ -4,12 +4,11 @@
  * @module
  */
 
-import type { ModelConfig } from "../config.ts";
+import type { Architecture } from "../trunk/architecture.ts";
 import { countFlops } from "../trunk/counts.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { Dispatch } from "../gpu/plan.ts";
 import { profilePlan } from "../gpu/profiler.ts";
-import { chooseExecution } from "../ffn/ethos/ethos.ts";
 import { tokensPerStep, type TrainSection } from "../training/config.ts";
 import type { PlanName, Trainer } from "../training/trainer.ts";
 import { Marks } from "./marks.ts";
@@ -21,8 +20,8 @@ import { withTrainer } from "./with_trainer.ts";
 export const MOST_STEPS = 200;
 
 interface StepOptions {
-  /** Sizes of the model. */
-  readonly config: ModelConfig;
+  /** The model's layers. */
+  readonly architecture: Architecture;
   /** How it is trained. */
   readonly train: TrainSection;
   /** Chooses weights and tokens. */
@@ -117,8 +116,8 @@ async function stepping<T>(
   if (!(options.steps >= 1 && options.steps <= MOST_STEPS)) {
     throw new RangeError(`${options.steps} steps are to be timed; expected 1 to ${MOST_STEPS}`);
   }
-  const { config, train, seed } = options;
-  return await withTrainer(gpu, { config, train, seed }, work);
+  const { architecture, train, seed } = options;
+  return await withTrainer(gpu, { architecture, train, seed }, work);
 }
 
 async function clockSteps(trainer: Trainer, options: StepOptions): Promise<StepTiming> {
@@ -254,13 +253,11 @@ function phases(plan: PlanName): (label: string) => Phase {
 }
 
 /** Three times the forward pass: once forward, and twice as much back. What is computed again does not count. */
-function modelFlops({ config, train }: StepOptions): number {
-  const tokensAtOnce = train.micro_batch * train.sequence_length;
-  const execution = config.kind === "ethos" ? chooseExecution(config, tokensAtOnce) : "fused";
-  const { total } = countFlops(config, {
+function modelFlops({ architecture, train }: StepOptions): number {
+  const { total } = countFlops(architecture, {
     sequenceLength: train.sequence_length,
-    generation: execution === "fused" ? "per_expert" : execution,
-    tokensPerStep: tokensAtOnce,
+    generation: "as_run",
+    tokensPerStep: train.micro_batch * train.sequence_length,
   });
   return 3 * total * tokensPerStep(train);
 }

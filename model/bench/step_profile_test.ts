@@ -1,13 +1,13 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { openTestGpu } from "../gpu/testing.ts";
-import { tinyConfig, tinyTrain } from "../training/trainer_testing.ts";
+import { tinyModel, tinyTrain } from "../training/trainer_testing.ts";
 import { measureCeilings } from "./ceilings.ts";
 import { profileStep, type StepProfile } from "./step_profile.ts";
 import { addUp, foldLabel, rate, toTrace } from "./step_report.ts";
 import { zipfBatches } from "./synthetic_tokens.ts";
 
 const options = {
-  config: tinyConfig(),
+  architecture: tinyModel(),
   train: tinyTrain({ gradient_accumulation: 2, recompute: "full" }),
   seed: 3,
   warmup: 1,

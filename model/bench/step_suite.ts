@@ -4,14 +4,20 @@
  * @module
  */
 
-import { type ModelConfig, subKeys } from "../config.ts";
 import type { TrainSection } from "../training/config.ts";
+import type { Architecture } from "../trunk/architecture.ts";
 import { timeSteps } from "./step_profile.ts";
-import { type BenchCase, type CaseParams, type SuiteContext, type SuiteName } from "./suite.ts";
+import {
+  type BenchCase,
+  type CaseParams,
+  expertBench,
+  type SuiteContext,
+  type SuiteName,
+} from "./suite.ts";
 
 /** A training step of the model in each precision with each way of recomputing. */
 export function stepSuite(context: SuiteContext): BenchCase[] {
-  const { config } = context;
+  const { architecture } = context;
   return (["f32", "mixed"] as const).flatMap((precision) =>
     (["none", "experts", "full"] as const).map((recompute) => {
       const train = { ...context.train, precision, recompute };
@@ -19,7 +25,7 @@ export function stepSuite(context: SuiteContext): BenchCase[] {
       return stepCase(context, "step", {
         id: `step.${precision}.${recompute}.${micro_batch}x${sequence_length}`,
         params: { precision, recompute, micro_batch, sequence_length },
-        config,
+        architecture,
         train,
       });
     })
@@ -28,17 +34,17 @@ export function stepSuite(context: SuiteContext): BenchCase[] {
 
 /** A training step with one size changed and all else as configured; experts in the execution that the configuration says, and fused. */
 export function scalingSuite(context: SuiteContext): BenchCase[] {
-  const { gpu, config, train } = context;
+  const { gpu, architecture, train } = context;
   const { software } = gpu.capabilities;
   const scaled = (
     factor: string,
     value: number,
-    change: { config?: Partial<ModelConfig>; train?: Partial<TrainSection> },
+    change: { architecture?: Architecture; train?: Partial<TrainSection> },
   ) =>
     stepCase(context, "scaling", {
       id: `scaling.${factor}.${value}`,
       params: { factor, value },
-      config: { ...config, ...change.config },
+      architecture: change.architecture ?? architecture,
       train: { ...train, ...change.train },
     });
   const { micro_batch, sequence_length } = train;
@@ -54,42 +60,38 @@ export function scalingSuite(context: SuiteContext): BenchCase[] {
         train: { sequence_length: length, micro_batch: Math.floor(perStep / length) },
       })
     );
-  if (config.kind === "dense") return [...tokens, ...lengths];
-  const executions = [...new Set([config.execution, "fused" as const])];
-  const experts = (software ? [64, 256] : [64 ** 2, 128 ** 2, 256 ** 2, 512 ** 2, 1024 ** 2])
-    .filter((count) => Math.sqrt(count) >= config.top_k)
-    .flatMap((num_experts) =>
-      executions.map((execution) =>
+  const sizes = expertBench(architecture)?.scaling({ software }) ?? {};
+  const experts = Object.entries(sizes).flatMap(([key, values]) =>
+    values.flatMap((value) => {
+      const changed = architecture.withFfn({ [key]: value });
+      // Generating each kept expert and generating every one cost the more alike the fewer experts there are.
+      if (key !== "num_experts") return [scaled(key, value, { architecture: changed })];
+      return (["auto", "fused"] as const).map((execution) =>
         stepCase(context, "scaling", {
-          id: `scaling.num_experts.${num_experts}.${execution}`,
-          params: { factor: "num_experts", value: num_experts, execution },
-          config: { ...config, num_experts, execution },
+          id: `scaling.${key}.${value}.${execution}`,
+          params: { factor: key, value, execution },
+          architecture: changed.withFfn({ execution }),
           train,
         })
-      )
-    );
-  const heads = (software ? [1, 2] : [2, 4, 8, 16]).map((routing_heads) =>
-    scaled("routing_heads", routing_heads, { config: { routing_heads } })
+      );
+    })
   );
-  const kept = (software ? [2, 4] : [4, 8, 16, 32])
-    .filter((top_k) => top_k <= subKeys(config))
-    .map((top_k) => scaled("top_k", top_k, { config: { top_k } }));
-  return [...experts, ...tokens, ...heads, ...kept, ...lengths];
+  return [...experts, ...tokens, ...lengths];
 }
 
 function stepCase(
   { gpu, steps, seed, timing }: SuiteContext,
   suite: SuiteName,
-  what: { id: string; params: CaseParams; config: ModelConfig; train: TrainSection },
+  what: { id: string; params: CaseParams; architecture: Architecture; train: TrainSection },
 ): BenchCase {
-  const { id, params, config, train } = what;
+  const { id, params, architecture, train } = what;
   return {
     id,
     suite,
     params,
     async measure() {
       const { step, tokens, memory } = await timeSteps(gpu, {
-        config,
+        architecture,
         train,
         seed,
         warmup: Math.max(1, timing.warmup),

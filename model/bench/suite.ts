@@ -4,9 +4,10 @@
  * @module
  */
 
-import type { ModelConfig } from "../config.ts";
 import type { Gpu } from "../gpu/device.ts";
+import type { ExpertBench } from "../layer/kind.ts";
 import type { TrainSection } from "../training/config.ts";
+import type { Architecture } from "../trunk/architecture.ts";
 import type { Timing, TimingOptions } from "./timing.ts";
 
 /** Names of the suites, from the smallest thing that is measured to the largest. */
@@ -28,7 +29,7 @@ export type SuiteName = (typeof SUITES)[number];
 export interface SuiteContext {
   readonly gpu: Gpu;
   /** The model whose sizes are measured. */
-  readonly config: ModelConfig;
+  readonly architecture: Architecture;
   /** Its batches and its precision. */
   readonly train: TrainSection;
   /** Repetitions of what takes one plan. */
@@ -106,6 +107,11 @@ export async function measureCase(benchCase: BenchCase): Promise<BenchEntry> {
     ...tokens !== undefined && { tokens_per_second: tokens / median },
     ...peak_bytes !== undefined && { peak_bytes },
   };
+}
+
+/** How the experts of a model are measured; undefined for a model without. */
+export function expertBench(architecture: Architecture): ExpertBench | undefined {
+  return architecture.feedForward(architecture.config.num_layers - 1).bench;
 }
 
 /** Tokens of a micro-batch. */

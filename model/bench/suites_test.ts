@@ -1,14 +1,15 @@
 import { assert, assertEquals } from "@std/assert";
 import { DEVICE_PROFILES, profileGpu } from "../gpu/recording.ts";
 import { openTestGpu } from "../gpu/testing.ts";
-import { tinyConfig, tinyTrain } from "../training/trainer_testing.ts";
+import { tinyModel, tinyTrain } from "../training/trainer_testing.ts";
+import { DENSE } from "../testing.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { measureCase, type SuiteContext, SUITES } from "./suite.ts";
 import { casesOf } from "./suites.ts";
 
 const context = (gpu: Gpu, options: Partial<SuiteContext> = {}): SuiteContext => ({
   gpu,
-  config: tinyConfig(),
+  architecture: tinyModel(),
   train: tinyTrain(),
   timing: { warmup: 1, repeats: 2, minimum: 0.0001 },
   steps: 2,
@@ -18,12 +19,12 @@ const context = (gpu: Gpu, options: Partial<SuiteContext> = {}): SuiteContext =>
 
 Deno.test("every suite's cases have names of their own, on every kind of device", () => {
   for (const profile of DEVICE_PROFILES) {
-    for (const config of [tinyConfig(), tinyConfig({ kind: "dense" })]) {
-      const cases = casesOf(SUITES, context(profileGpu(profile), { config }));
+    for (const architecture of [tinyModel(), tinyModel(DENSE)]) {
+      const cases = casesOf(SUITES, context(profileGpu(profile), { architecture }));
       const ids = cases.map(({ id }) => id);
       assertEquals(new Set(ids).size, ids.length);
       const suites = new Set(cases.map(({ suite }) => suite));
-      assertEquals(suites.has("experts"), config.kind === "ethos");
+      assertEquals(suites.has("experts"), architecture.feedForward(1).bench !== undefined);
       assert(suites.has("copy") && suites.has("scaling"));
     }
   }

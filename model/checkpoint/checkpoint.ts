@@ -16,7 +16,9 @@
 import { createHash } from "node:crypto";
 import { basename, dirname, join } from "@std/path";
 import { z } from "zod";
-import { type ModelConfig, modelSchema } from "../config.ts";
+import { loadArchitecture, type LoadOptions } from "../load.ts";
+import type { Architecture } from "../trunk/architecture.ts";
+import { fromFlatForm } from "./flat_form.ts";
 import { packFields, unpackFields } from "../gpu/transfer.ts";
 import { CONTROL_STATE, type ControlState } from "../ops/control.ts";
 import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
@@ -75,11 +77,11 @@ const stateSchema = z.strictObject({
 
 /** Writes the weights and running statistics of a trainer to one file, readable by any safetensors reader. */
 export async function saveModel(path: string, trainer: Trainer): Promise<WrittenFile> {
-  const { config } = trainer;
-  const values = [...parameterSpecs(config), ...statisticSpecs(config)]
+  const { architecture } = trainer;
+  const values = [...parameterSpecs(architecture), ...statisticSpecs(architecture)]
     .map(({ name, shape }) => ({ kind: "value", name, shape, key: name } as const));
   return await writeSafetensors(path, sources(trainer, values), {
-    metadata: { format: "ethos", config: JSON.stringify(config) },
+    metadata: { format: "ethos", config: JSON.stringify(architecture.config) },
   });
 }
 
@@ -112,7 +114,7 @@ export async function saveCheckpoint(
   await remove(temporary);
   await Deno.mkdir(temporary, { recursive: true });
   const model = await saveModel(join(temporary, MODEL_FILE), trainer);
-  const moments = parameterSpecs(trainer.config).flatMap(({ name, shape }) =>
+  const moments = parameterSpecs(trainer.architecture).flatMap(({ name, shape }) =>
     (["m", "v"] as const).map((kind) => ({ kind, name, shape, key: `${kind}.${name}` }))
   );
   const optimizer = await writeSafetensors(
@@ -140,7 +142,7 @@ export async function loadCheckpoint(
 ): Promise<CheckpointState> {
   const state = await readState(join(directory, STATE_FILE));
   const model = join(directory, MODEL_FILE);
-  assertSameModel(model, await readModelConfig(model), trainer.config);
+  await assertSameModel(model, trainer.architecture);
   await loadTensors(join(directory, MODEL_FILE), trainer, ["value"]);
   await loadTensors(join(directory, OPTIMIZER_FILE), trainer, ["m", "v"]);
   await trainer.resume(state.step, state.control);
@@ -227,42 +229,86 @@ function stateDigest(state: object): string {
   return createHash("sha256").update(JSON.stringify(state)).digest("hex");
 }
 
-/** How experts run changes nothing that is stored. */
-function assertSameModel(path: string, found: ModelConfig, expected: ModelConfig): void {
-  const keys = Object.keys(expected) as (keyof ModelConfig)[];
-  const different = keys.filter((key) => key !== "execution" && found[key] !== expected[key]);
+/**
+ * Checks that a file is of a model with the same stored numbers. Keys that change the run alone may differ.
+ *
+ * @throws {Error} Naming the keys that differ.
+ */
+async function assertSameModel(path: string, expected: Architecture): Promise<void> {
+  const config = await readConfig(path);
+  const kinds = (value: unknown) =>
+    new Map([...flatten(value)].filter(([key]) => key.endsWith(".kind")));
+  let different = differences(kinds(config), kinds(expected.config));
+  if (different.length === 0) {
+    const found = (await parseArchitecture(path, config)).forGeneration();
+    different = differences(
+      flatten(found.config),
+      flatten(expected.forGeneration().config),
+    );
+  }
   if (different.length === 0) return;
-  const list = different.map((key) => `${key} is ${found[key]}, expected ${expected[key]}`);
-  throw new Error(`${path} is of another model: ${list.join("; ")}`);
+  throw new Error(`${path} is of another model: ${different.join("; ")}`);
 }
 
-/** The configuration in a model file's header. */
-export async function readModelConfig(path: string): Promise<ModelConfig> {
+function differences(
+  found: ReadonlyMap<string, unknown>,
+  expected: ReadonlyMap<string, unknown>,
+): string[] {
+  return [...new Set([...expected.keys(), ...found.keys()])]
+    .filter((key) => found.get(key) !== expected.get(key))
+    .map((key) => `${key} is ${found.get(key)}, expected ${expected.get(key)}`);
+}
+
+/** Values by their keys from the top: `ffn.d_latent`. */
+function flatten(value: unknown, at = ""): Map<string, unknown> {
+  if (typeof value !== "object" || value === null) return new Map([[at, value]]);
+  return new Map(
+    Object.entries(value).flatMap(([key, child]) => [
+      ...flatten(child, at === "" ? key : `${at}.${key}`),
+    ]),
+  );
+}
+
+/** The configuration in a model file's header, in today's form, not yet checked. */
+async function readConfig(path: string): Promise<unknown> {
   using file = await SafetensorsFile.open(path);
   const text = file.metadata["config"];
   if (text === undefined) {
     throw new Error(`${path} has no model configuration in its header (__metadata__.config)`);
   }
-  let json: unknown;
   try {
-    json = JSON.parse(text);
+    return fromFlatForm(JSON.parse(text));
   } catch (cause) {
     throw new Error(`${path} has a model configuration that is not JSON: ${text}`, { cause });
   }
-  const { vocab_size, ...model } = Object(json) as Record<string, unknown>;
-  const size = z.int().min(1).safeParse(vocab_size);
-  const parsed = modelSchema.safeParse(model);
-  if (!parsed.success || !size.success) {
-    const why = parsed.success ? `vocab_size is ${vocab_size}` : z.prettifyError(parsed.error);
-    throw new Error(`${path} has a model configuration that is not valid: ${why}`);
+}
+
+async function parseArchitecture(
+  path: string,
+  config: unknown,
+  options: LoadOptions = {},
+): Promise<Architecture> {
+  try {
+    return await loadArchitecture(config, options);
+  } catch (cause) {
+    if (!(cause instanceof z.ZodError || cause instanceof RangeError)) throw cause;
+    const why = cause instanceof z.ZodError ? z.prettifyError(cause) : cause.message;
+    throw new Error(`${path} has a model configuration that is not valid: ${why}`, { cause });
   }
-  return { ...parsed.data, vocab_size: size.data };
+}
+
+/** The layers of the configuration in a model file's header, which may be in the flat form of earlier versions. */
+export async function readArchitecture(
+  path: string,
+  options: LoadOptions = {},
+): Promise<Architecture> {
+  return await parseArchitecture(path, await readConfig(path), options);
 }
 
 /** Something whose weights can be replaced from a file. */
 export interface WeightSink {
   /** The model whose tensors are filled; says which names and shapes a file must have. */
-  readonly config: ModelConfig;
+  readonly architecture: Architecture;
   /** Replaces one tensor by name; `values` are row-major, all of them. */
   writeState(kind: StateKind, name: string, values: Float32Array): void;
 }
@@ -279,8 +325,8 @@ async function loadTensors(
 ): Promise<void> {
   using file = await SafetensorsFile.open(path);
   for (const kind of kinds) {
-    const specs = parameterSpecs(sink.config);
-    const all = kind === "value" ? [...specs, ...statisticSpecs(sink.config)] : specs;
+    const specs = parameterSpecs(sink.architecture);
+    const all = kind === "value" ? [...specs, ...statisticSpecs(sink.architecture)] : specs;
     for (const { name, shape } of all) {
       const key = kind === "value" ? name : `${kind}.${name}`;
       if (!file.tensors.has(key)) throw new Error(`${path} has no tensor ${key}`);

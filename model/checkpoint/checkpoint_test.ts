@@ -7,13 +7,16 @@ import {
   loadCheckpoint,
   loadModel,
   pruneCheckpoints,
-  readModelConfig,
+  readArchitecture,
   saveBestModel,
   saveCheckpoint,
   saveModel,
   verifyCheckpoint,
 } from "./checkpoint.ts";
 import { openTestGpu } from "../gpu/testing.ts";
+import { modelSchema } from "../config.ts";
+import type { ModelConfig } from "../section.ts";
+import { fromFlatForm } from "./flat_form.ts";
 import { encodeSafetensors, parseSafetensors } from "./safetensors.ts";
 import type { Trainer } from "../training/trainer.ts";
 import {
@@ -21,6 +24,7 @@ import {
   batchesOf,
   makeTrainer,
   readAll,
+  tinyModel,
   type TinyOptions,
 } from "../training/trainer_testing.ts";
 
@@ -85,17 +89,42 @@ Deno.test("A model file is safetensors with its configuration, and says how it w
     const trainer = await make();
     const path = join(folder, "model.safetensors");
     await saveModel(path, trainer);
-    assertEquals(await readModelConfig(path), trainer.config);
+    assertEquals((await readArchitecture(path)).config, trainer.config);
     const { tensors } = parseSafetensors(await Deno.readFile(path));
     assertEquals(tensors.get("layers.1.ffn.z")?.shape, [49, 8]);
     // Another execution of the same model reads it.
-    const other = await make({ seed: 7, config: { execution: "naive" } });
+    const other = await make({ seed: 7, model: { ffn: { execution: "naive" } } });
     await loadModel(path, other);
     const value = (all: Map<string, Float32Array>) =>
       new Map([...all].filter(([name]) => name.startsWith("value.")));
     assertSameBits(value(await readAll(other)), value(await readAll(trainer)));
   });
 });
+
+Deno.test("A file with the flat configuration of earlier versions is read", () => {
+  const { vocab_size, d_model, num_layers, leading_dense, attention, ffn } = tinyModel().config;
+  const { kind: _attention, rope_base: _base, ...sizes } = attention;
+  const { kind, ...experts } = ffn;
+  const shared = { vocab_size, d_model, num_layers, d_ffn: 28, ...sizes };
+  const ethos = fromFlatForm({
+    kind,
+    num_dense_layers: leading_dense.num_layers,
+    ...shared,
+    ...experts,
+  });
+  assertEquals(withDefaults(ethos), tinyModel().config);
+  const dense = fromFlatForm({ kind: "dense", num_dense_layers: 1, ...shared, ...experts });
+  assertEquals(
+    withDefaults(dense),
+    tinyModel({ leading_dense: { num_layers: 0 }, ffn: { kind: "dense", d_ffn: 28 } }).config,
+  );
+});
+
+/** A configuration as `modelSchema` completes it. */
+function withDefaults(value: unknown): ModelConfig {
+  const { vocab_size, ...section } = value as ModelConfig;
+  return { ...modelSchema.parse(section), vocab_size };
+}
 
 Deno.test("loadCheckpoint() names what is wrong", async (t) => {
   await scene(async (make, folder) => {
@@ -177,7 +206,7 @@ Deno.test("loadCheckpoint() names what is wrong", async (t) => {
       "an impossible vocabulary",
       "model.safetensors",
       () => rewrite(() => ({ config: JSON.stringify({ ...trainer.config, vocab_size: 0 }) })),
-      "vocab_size is 0",
+      "vocab_size",
     );
     await refuses("half a state", "state.json", () => Deno.truncate(state, 30), "state");
     await refuses(
@@ -204,11 +233,11 @@ Deno.test("loadCheckpoint() names what is wrong", async (t) => {
     await refuses("no state", "state.json", () => Deno.remove(state), "is missing");
 
     await t.step("a checkpoint of another model", async () => {
-      const other = await make({ config: { d_latent: 12, router_batch_norm: false } });
+      const other = await make({ model: { ffn: { d_latent: 12, router_batch_norm: false } } });
       await assertRejects(
         () => loadCheckpoint(path, other),
         Error,
-        "is of another model: router_batch_norm is true, expected false; d_latent is 8, expected 12",
+        "is of another model: ffn.router_batch_norm is true, expected false; ffn.d_latent is 8, expected 12",
       );
     });
     await t.step("nothing, once whole again", async () => {

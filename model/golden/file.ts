@@ -5,11 +5,15 @@
  */
 
 import { z } from "zod";
-import type { ModelConfig } from "../config.ts";
+import { architectureOf } from "../config.ts";
+import type { FfnSection } from "../section.ts";
+import type { Architecture } from "../trunk/architecture.ts";
 import type {
   CaseBase,
+  EthosSection,
   GoldenCase,
   GoldenTensor,
+  MlaSection,
   ModelCase,
   OptimizerCase,
   UnsupportedCase,
@@ -64,9 +68,6 @@ const metadataSchema = z.object({
 /** The `config` of a golden file's metadata. */
 type GoldenMetadata = z.infer<typeof metadataSchema>;
 
-/** Kinds of feed-forward layers that golden files know and this project does not. */
-const OTHER_KINDS = ["peer", "switch", "topk_moe"];
-
 /** Reads keys that a file of its kind must have. */
 function required<Key extends keyof GoldenMetadata>(
   metadata: GoldenMetadata,
@@ -81,34 +82,34 @@ function required<Key extends keyof GoldenMetadata>(
   return metadata as { [K in Key]: NonNullable<GoldenMetadata[K]> };
 }
 
-/**
- * The model's configuration of a golden file's metadata, whose names are shorter: `heads`, `q_rank`, `sub_keys`. What the
- * file leaves out, since its case does not need it, gets the smallest size that there is.
- *
- * @throws {SyntaxError} If the sizes contradict each other.
- */
-function goldenConfig(metadata: GoldenMetadata, file: string): ModelConfig {
-  const { sub_keys = 2, top_k = 1, layers = 1, dense_layers = 0, kind } = metadata;
-  const sparse = kind === "ethos" || kind === "router";
-  if (top_k > sub_keys) {
-    throw new SyntaxError(`${file}: top_k ${top_k} is more than the ${sub_keys} sub_keys`);
-  }
-  if (sparse && dense_layers >= layers) {
-    throw new SyntaxError(`${file}: dense_layers ${dense_layers} leaves none of ${layers} layers`);
-  }
+/** A reader of sections from metadata, for a file of this name. */
+type SectionReader<Section> = (metadata: GoldenMetadata, file: string) => Section;
+
+/** Attention of a file's metadata. */
+function mlaOf(metadata: GoldenMetadata): MlaSection {
   return {
-    kind: sparse ? "ethos" : "dense",
-    vocab_size: metadata.vocab ?? 2,
-    d_model: required(metadata, ["d_model"], file).d_model,
-    num_layers: layers,
-    num_dense_layers: dense_layers,
-    d_ffn: metadata.d_ffn ?? 4,
+    kind: "mla",
     num_heads: metadata.heads ?? 1,
     q_lora_rank: metadata.q_rank ?? 4,
     kv_lora_rank: metadata.kv_rank ?? 4,
     d_nope: metadata.d_nope ?? 4,
     d_rope: metadata.d_rope ?? 8,
     d_v: metadata.d_v ?? 4,
+    rope_base: metadata.rope_theta ?? 10000,
+  };
+}
+
+/** ETHOS of a file's metadata; of the router alone with experts of the smallest size. */
+function ethosOf(metadata: GoldenMetadata, file: string): EthosSection {
+  const { sub_keys = 2, top_k = 1, layers = 1, dense_layers = 0 } = metadata;
+  if (top_k > sub_keys) {
+    throw new SyntaxError(`${file}: top_k ${top_k} is more than the ${sub_keys} sub_keys`);
+  }
+  if (dense_layers >= layers) {
+    throw new SyntaxError(`${file}: dense_layers ${dense_layers} leaves none of ${layers} layers`);
+  }
+  return {
+    kind: "ethos",
     num_experts: sub_keys ** 2,
     routing_heads: metadata.routing_heads ?? 1,
     top_k,
@@ -122,18 +123,60 @@ function goldenConfig(metadata: GoldenMetadata, file: string): ModelConfig {
   };
 }
 
+/** The kinds of feed-forward layers that models in golden files have, by the metadata's `kind`. */
+const FFN_OF: { readonly [Kind in FfnSection["kind"]]?: SectionReader<FfnSection> } = {
+  dense: ({ d_ffn = 4 }) => ({ kind: "dense", d_ffn }),
+  ethos: ethosOf,
+};
+
+/** Kinds that golden files are about besides those that {@linkcode FFN_OF} reads. */
+const OTHER_KINDS = ["peer", "switch", "topk_moe"];
+
+/**
+ * The model of a golden file's metadata, whose names are shorter: `heads`, `q_rank`, `sub_keys`. What the file leaves out, since its
+ * case does not need it, gets the smallest size that there is.
+ */
+function goldenModel(
+  metadata: GoldenMetadata,
+  file: string,
+  sections: { attention?: MlaSection; ffn?: FfnSection } = {},
+): Architecture {
+  const { layers = 1, dense_layers = 0 } = metadata;
+  const { attention = mlaOf(metadata), ffn = { kind: "dense", d_ffn: 4 } } = sections;
+  return architectureOf({
+    vocab_size: metadata.vocab ?? 2,
+    d_model: required(metadata, ["d_model"], file).d_model,
+    num_layers: layers,
+    // Only a dense model may have nothing but leading layers, which are then as its others.
+    leading_dense: { num_layers: Math.min(dense_layers, layers - 1), d_ffn: metadata.d_ffn ?? 4 },
+    attention,
+    ffn,
+    trunk: {
+      norm: "rms",
+      epsilon: metadata.rms_eps ?? 1e-6,
+      positions: "none",
+      max_positions: 1,
+      residual: "sequential",
+      head: "tied",
+    },
+  });
+}
+
 type Shapes = Map<string, readonly number[]>;
 
 /** Shapes of the parameters and statistics under `prefix`, without it. */
-function shapesUnder(config: ModelConfig, prefix: string): { trained: Shapes; statistics: Shapes } {
+function shapesUnder(
+  architecture: Architecture,
+  prefix: string,
+): { trained: Shapes; statistics: Shapes } {
   const under = (specs: readonly { name: string; shape: readonly number[] }[]): Shapes =>
     new Map(
       specs.filter(({ name }) => name.startsWith(prefix))
         .map(({ name, shape }) => [name.slice(prefix.length), shape]),
     );
   return {
-    trained: under(parameterSpecs(config)),
-    statistics: under(statisticSpecs(config)),
+    trained: under(parameterSpecs(architecture)),
+    statistics: under(statisticSpecs(architecture)),
   };
 }
 
@@ -148,19 +191,19 @@ interface Contents {
   readonly results: Shapes;
 }
 
-function mlaContents(config: ModelConfig, batch: number, length: number): Contents {
-  const x = [batch, length, config.d_model];
-  const { trained } = shapesUnder(config, "layers.0.attn.");
+function mlaContents(architecture: Architecture, batch: number, length: number): Contents {
+  const x = [batch, length, architecture.config.d_model];
+  const { trained } = shapesUnder(architecture, "layers.0.attn.");
   return {
     inputs: new Map([["x", x], ["g", x], ...trained]),
     results: new Map([["out.y", x], ["grad.x", x], ...named("grad.", trained)]),
   };
 }
 
-function routerContents(config: ModelConfig, tokens: number): Contents {
-  const { d_model, routing_heads, top_k, d_query, num_experts } = config;
-  const { trained, statistics } = shapesUnder(config, "layers.0.ffn.router.");
-  const x = [tokens, d_model];
+function routerContents(architecture: Architecture, ethos: EthosSection, tokens: number): Contents {
+  const { routing_heads, top_k, d_query, num_experts } = ethos;
+  const { trained, statistics } = shapesUnder(architecture, "layers.0.ffn.router.");
+  const x = [tokens, architecture.config.d_model];
   const kept = [tokens, routing_heads, top_k];
   const scores = [tokens, routing_heads, Math.sqrt(num_experts)];
   const decisions: [string, readonly number[]][] = [
@@ -183,10 +226,10 @@ function routerContents(config: ModelConfig, tokens: number): Contents {
   };
 }
 
-function layerContents(config: ModelConfig, tokens: number): Contents {
-  const { trained, statistics } = shapesUnder(config, "layers.0.ffn.");
-  const x = [tokens, config.d_model];
-  const kept = [tokens, config.routing_heads, config.top_k];
+function layerContents(architecture: Architecture, ethos: EthosSection, tokens: number): Contents {
+  const { trained, statistics } = shapesUnder(architecture, "layers.0.ffn.");
+  const x = [tokens, architecture.config.d_model];
+  const kept = [tokens, ethos.routing_heads, ethos.top_k];
   return {
     inputs: new Map([["x", x], ["g", x], ...trained, ...statistics]),
     results: new Map([
@@ -202,10 +245,10 @@ function layerContents(config: ModelConfig, tokens: number): Contents {
 }
 
 function modelContents(
-  config: ModelConfig,
+  architecture: Architecture,
   { batch, length, steps }: { batch: number; length: number; steps: number },
 ): Contents {
-  const { trained, statistics } = shapesUnder(config, "");
+  const { trained, statistics } = shapesUnder(architecture, "");
   const tokens = [batch, length];
   return {
     inputs: new Map([
@@ -215,7 +258,7 @@ function modelContents(
       ...named("param.", statistics),
     ]),
     results: new Map([
-      ["out.logits", [batch, length, config.vocab_size]],
+      ["out.logits", [batch, length, architecture.config.vocab_size]],
       ["out.losses", [steps]],
       ["out.totals", [steps]],
       ["out.grad_norms", [steps]],
@@ -297,37 +340,44 @@ export function parseGolden(bytes: Uint8Array, file: string): GoldenCase | Unsup
   const parsed = parseSafetensors(bytes, file);
   const metadata = parseMetadata(parsed.metadata["config"], file);
   if (metadata.beam_width !== undefined) return { kind: "unsupported", file, about: "beam router" };
-  if (metadata.kind !== undefined && OTHER_KINDS.includes(metadata.kind)) {
-    return { kind: "unsupported", file, about: metadata.kind };
+  const { kind, vocab } = metadata;
+  const reader = kind !== undefined && Object.hasOwn(FFN_OF, kind)
+    ? FFN_OF[kind as FfnSection["kind"]]
+    : undefined;
+  if (kind !== undefined && !reader && OTHER_KINDS.includes(kind)) {
+    return { kind: "unsupported", file, about: kind };
   }
   const tensors = new Map<string, GoldenTensor>();
   for (const [name, tensor] of parsed.tensors) {
     const whole = !["F16", "BF16", "F32", "F64"].includes(tensor.dtype);
     tensors.set(name, { shape: tensor.shape, data: toFloat64(tensor), whole });
   }
-  const { kind, vocab } = metadata;
   if (kind === undefined && metadata.beta1 !== undefined) {
     return optimizerCase(metadata, tensors, file);
   }
-  if ((kind === "ethos" || kind === "dense") && vocab !== undefined) {
-    return modelCase(metadata, tensors, file);
+  if (reader && vocab !== undefined) {
+    return modelCase(metadata, tensors, { file, ffn: reader(metadata, file) });
   }
   if (kind === undefined && metadata.heads !== undefined) {
     const keys = ["d_model", "q_rank", "kv_rank", "d_nope", "d_rope", "d_v", "B", "L"] as const;
     const { B: batch, L: length } = required(metadata, keys, file);
-    const config = goldenConfig(metadata, file);
-    const base = take(tensors, mlaContents(config, batch, length), file);
-    return { kind: "mla", config, batch, length, ...base };
+    const mla = mlaOf(metadata);
+    const architecture = goldenModel(metadata, file, { attention: mla });
+    const base = take(tensors, mlaContents(architecture, batch, length), file);
+    return { kind: "mla", architecture, mla, batch, length, ...base };
   }
   if (kind === "router" || kind === "ethos") {
     const keys = ["d_model", "sub_keys", "routing_heads", "top_k", "d_query", "T"] as const;
     const { T: tokens } = required(metadata, keys, file);
-    const config = goldenConfig(metadata, file);
+    const ethos = ethosOf(metadata, file);
+    const common = { architecture: goldenModel(metadata, file, { ffn: ethos }), ethos, tokens };
     if (kind === "router") {
-      return { kind, config, tokens, ...take(tensors, routerContents(config, tokens), file) };
+      const contents = routerContents(common.architecture, ethos, tokens);
+      return { kind, ...common, ...take(tensors, contents, file) };
     }
     required(metadata, ["d_latent", "d_hidden", "d_context"], file);
-    return { kind: "layer", config, tokens, ...take(tensors, layerContents(config, tokens), file) };
+    const contents = layerContents(common.architecture, ethos, tokens);
+    return { kind: "layer", ...common, ...take(tensors, contents, file) };
   }
   throw new SyntaxError(
     kind === undefined
@@ -339,7 +389,7 @@ export function parseGolden(bytes: Uint8Array, file: string): GoldenCase | Unsup
 function modelCase(
   metadata: GoldenMetadata,
   tensors: ReadonlyMap<string, GoldenTensor>,
-  file: string,
+  { file, ffn }: { file: string; ffn: FfnSection },
 ): ModelCase {
   const trunk = [
     "layers",
@@ -353,16 +403,16 @@ function modelCase(
   ] as const;
   const run = ["B", "L", "steps", "lr", "clip", "weight_decay"] as const;
   const found = required(metadata, [...trunk, ...run], file);
-  const config = goldenConfig(metadata, file);
+  const architecture = goldenModel(metadata, file, { ffn });
   const sizes = { batch: found.B, length: found.L, steps: found.steps };
   return {
     kind: "model",
-    config,
+    architecture,
     ...sizes,
     learningRate: found.lr,
     clip: found.clip,
     weightDecay: found.weight_decay,
-    ...take(tensors, modelContents(config, sizes), file),
+    ...take(tensors, modelContents(architecture, sizes), file),
   };
 }
 

@@ -1,13 +1,14 @@
 /**
  * Golden vectors: small cases of the whole model, computed elsewhere in float64, that every implementation is compared with.
  *
- * `golden_file.ts` reads a file into a case, an implementation takes a case and returns the result tensors by name, and
- * `golden_compare.ts` judges them, so that the reference and the GPU are judged by the same code.
+ * `file.ts` reads a file into a case, an implementation takes a case and returns the result tensors by name, and
+ * `compare.ts` judges them, so that the reference and the GPU are judged by the same code.
  *
  * @module
  */
 
-import type { ModelConfig } from "../config.ts";
+import type { AttentionSection, FfnSection } from "../section.ts";
+import type { Architecture } from "../trunk/architecture.ts";
 
 /** A tensor of a golden file. */
 export interface GoldenTensor {
@@ -18,6 +19,12 @@ export interface GoldenTensor {
   /** Whether the file holds whole numbers: indices, which must be equal. */
   readonly whole: boolean;
 }
+
+/** The section `model.attention` of latent attention. */
+export type MlaSection = Extract<AttentionSection, { kind: "mla" }>;
+
+/** The section `model.ffn` of ETHOS. */
+export type EthosSection = Extract<FfnSection, { kind: "ethos" }>;
 
 /** What every case has. */
 export interface CaseBase {
@@ -33,8 +40,10 @@ export interface CaseBase {
 export interface MlaCase extends CaseBase {
   /** What the file holds. */
   readonly kind: "mla";
-  /** Sizes, under the names of the model section. */
-  readonly config: ModelConfig;
+  /** A model of one layer whose weights have the file's names after a prefix. */
+  readonly architecture: Architecture;
+  /** Sizes of the attention. */
+  readonly mla: MlaSection;
   /** Sequences of the batch. */
   readonly batch: number;
   /** Tokens of a sequence. */
@@ -48,8 +57,10 @@ export interface MlaCase extends CaseBase {
 export interface RouterCase extends CaseBase {
   /** What the file holds. */
   readonly kind: "router";
-  /** Sizes, under the names of the model section. */
-  readonly config: ModelConfig;
+  /** A model of one layer whose weights have the file's names after a prefix. */
+  readonly architecture: Architecture;
+  /** Sizes of the router, and others. */
+  readonly ethos: EthosSection;
   /** Tokens, T. */
   readonly tokens: number;
 }
@@ -58,8 +69,10 @@ export interface RouterCase extends CaseBase {
 export interface LayerCase extends CaseBase {
   /** What the file holds. */
   readonly kind: "layer";
-  /** Sizes, under the names of the model section. */
-  readonly config: ModelConfig;
+  /** A model of one layer whose weights have the file's names after a prefix. */
+  readonly architecture: Architecture;
+  /** Sizes of the layer. */
+  readonly ethos: EthosSection;
   /** Tokens, T. */
   readonly tokens: number;
 }
@@ -68,8 +81,8 @@ export interface LayerCase extends CaseBase {
 export interface ModelCase extends CaseBase {
   /** What the file holds. */
   readonly kind: "model";
-  /** Sizes, under the names of the model section. */
-  readonly config: ModelConfig;
+  /** The model. */
+  readonly architecture: Architecture;
   /** Sequences of the batch. */
   readonly batch: number;
   /** Tokens of a sequence. */

@@ -140,9 +140,9 @@ Deno.test("compareGolden() tells what is not computed, of another size, and omit
 Deno.test("parseGolden() takes sizes from the file, whatever its name", () => {
   const which = parseGolden(read("tiny_context"), "anything at all");
   assert(which.kind === "model");
-  assertEquals(which.config.num_experts, 64);
-  assertEquals(which.config.d_context, 4);
-  assertEquals(which.config.load_balance_coef, 0.05);
+  const { ffn } = which.architecture.config;
+  assert(ffn.kind === "ethos");
+  assertEquals([ffn.num_experts, ffn.d_context, ffn.load_balance_coef], [64, 4, 0.05]);
   assertEquals([which.batch, which.length, which.steps], [2, 13, 3]);
 });
 

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { architectureOf } from "../config.ts";
+import type { Architecture } from "../trunk/architecture.ts";
 import { parameterSpecs, statisticSpecs, weightSpecs } from "../trunk/parameters.ts";
 import {
   type GoldenImplementation,
@@ -34,7 +36,7 @@ import { LayerContext, type LayerContextOptions } from "../layer/context.ts";
 import { ethosBackward, ethosForward, type Execution } from "../ffn/ethos/ethos.ts";
 import { headLogits } from "../trunk/head.ts";
 import { mlaBackward, mlaForward } from "../attention/mla/mla.ts";
-import { routerBackward, routerForward } from "../ffn/router/router.ts";
+import { routerBackward, routerForward } from "../ffn/product_key/router.ts";
 import { recordForward } from "../trunk/network.ts";
 import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "../ops/control.ts";
 import { recordUpdate } from "../ops/optimizer/optimizer.ts";
@@ -148,11 +150,11 @@ class Bench implements Disposable {
 
   /** Records a plan, runs it once, and reads what `record` returned. */
   async run(
-    options: LayerContextOptions & { config: LayerCase["config"] },
+    options: LayerContextOptions,
     record: (context: LayerContext) => Readonly<Record<string, Tensor>>,
   ): Promise<Map<string, ArrayLike<number>>> {
     const plan = new Plan(this.gpu, "golden");
-    const tensors = record(new LayerContext(plan, options.config, this.weights, options));
+    const tensors = record(new LayerContext(plan, this.weights, options));
     return new Map(Object.entries(await runPlan(plan, tensors)));
   }
 
@@ -180,7 +182,7 @@ function bench(
   options: { prefix: string; precision: Precision },
 ): Bench {
   const { prefix, precision } = options;
-  const specs = weightSpecs(golden.config).filter(({ name }) => name.startsWith(prefix));
+  const specs = weightSpecs(golden.architecture).filter(({ name }) => name.startsWith(prefix));
   const values = (name: string) => input(golden, name.slice(prefix.length)).data;
   return new Bench(gpu, specs, { values, precision });
 }
@@ -197,15 +199,15 @@ async function mla(
   golden: MlaCase,
   precision: Precision,
 ): Promise<GoldenResults> {
-  const { config, batch, length } = golden;
+  const { mla, batch, length } = golden;
   using b = bench(gpu, golden, { prefix: "layers.0.attn.", precision });
-  const shape = [batch * length, config.d_model];
+  const shape = [batch * length, golden.architecture.config.d_model];
   const x = b.tensor("x", shape, input(golden, "x").data, OPERAND[precision]);
   const g = b.tensor("g", shape, input(golden, "g").data);
   const residual = b.tensor("residual", shape);
-  const results = await b.run({ config, batch, length, mode: "train" }, (context) => {
-    const { y, saved } = mlaForward(context, "layers.0.attn", x, residual);
-    return { "out.y": y, "grad.x": mlaBackward(context, "layers.0.attn", g, saved) };
+  const results = await b.run({ batch, length, mode: "train" }, (context) => {
+    const { y, saved } = mlaForward(context, "layers.0.attn", { x, residual, mla });
+    return { "out.y": y, "grad.x": mlaBackward(context, "layers.0.attn", { dy: g, saved, mla }) };
   });
   return new Map([...results, ...named("grad.", await b.gradients("layers.0.attn."))]);
 }
@@ -215,25 +217,21 @@ async function router(
   golden: RouterCase,
   precision: Precision,
 ): Promise<GoldenResults> {
-  const { config, tokens } = golden;
+  const { tokens } = golden;
   const at = "layers.0.ffn.router";
-  const shape = [tokens, config.d_model];
-  const kept = [tokens, config.routing_heads * config.top_k];
+  const shape = [tokens, golden.architecture.config.d_model];
+  const kept = [tokens, golden.ethos.routing_heads * golden.ethos.top_k];
   /** One training pass: of the scores' gradient, or of the load-balance term alone. */
   const train = async (options: { scores: boolean }) => {
     using b = bench(gpu, golden, { prefix: `${at}.`, precision });
     const x = b.tensor("x", shape, input(golden, "x").data, OPERAND[precision]);
     const dscore = b.tensor("g", kept, options.scores ? input(golden, "g").data : undefined);
-    const results = await b.run({
-      config: { ...config, load_balance_coef: options.scores ? 0 : 1 },
-      batch: 1,
-      length: tokens,
-      mode: "train",
-    }, (context) => {
-      const saved = routerForward(context, at, x);
+    const router = { ...golden.ethos, load_balance_coef: options.scores ? 0 : 1 };
+    const results = await b.run({ batch: 1, length: tokens, mode: "train" }, (context) => {
+      const saved = routerForward(context, at, { x, router });
       const dx = context.activation("dx", ...shape);
       context.plan.clear(dx);
-      routerBackward(context, at, saved, { dscore, dx });
+      routerBackward(context, at, { router, saved, dscore, dx });
       const { index, score, balance } = saved.routed;
       return {
         query: saved.query,
@@ -255,9 +253,9 @@ async function router(
   }
   const x = b.tensor("x", shape, input(golden, "x").data, OPERAND[precision]);
   const evaluated = await b.run(
-    { config, batch: 1, length: tokens, mode: "evaluate" },
+    { batch: 1, length: tokens, mode: "evaluate" },
     (context) => {
-      const { query, routed } = routerForward(context, at, x);
+      const { query, routed } = routerForward(context, at, { x, router: golden.ethos });
       return { query, index: routed.index, score: routed.score };
     },
   );
@@ -278,26 +276,33 @@ async function layer(
   { execution, precision }: { execution: Execution; precision: Precision },
 ): Promise<GoldenResults> {
   const { tokens } = golden;
-  const config = { ...golden.config, execution };
+  const ethos = { ...golden.ethos, execution };
   const at = "layers.0.ffn";
   using b = bench(gpu, golden, { prefix: `${at}.`, precision });
-  const shape = [tokens, config.d_model];
+  const shape = [tokens, golden.architecture.config.d_model];
   const x = b.tensor("x", shape, input(golden, "x").data, OPERAND[precision]);
   const g = b.tensor("g", shape, input(golden, "g").data);
   const residual = b.tensor("residual", shape);
-  const results = await b.run({ config, batch: 1, length: tokens, mode: "train" }, (context) => {
-    const { y, index, saved } = ethosForward(context, at, x, residual);
+  const results = await b.run({ batch: 1, length: tokens, mode: "train" }, (context) => {
+    const { y, index, saved } = ethosForward(context, at, { x, residual, ethos });
     return {
       "out.y": y,
       ...(execution === "naive" && { "out.y_naive": y }),
       "out.index": index,
-      "out.score": saved.router.routed.score,
-      "grad.x": ethosBackward(context, at, g, saved),
+      "out.score": saved.kept.score,
+      "grad.x": ethosBackward(context, at, { ethos, dy: g, saved }),
       "out.router.bn.mean": context.vector(`${at}.router.bn.mean`),
       "out.router.bn.var": context.vector(`${at}.router.bn.var`),
     };
   });
   return new Map([...results, ...named("grad.", await b.gradients(`${at}.`))]);
+}
+
+/** The same model with its experts run as told; one without experts as it is. */
+function executing(architecture: Architecture, execution: Execution): Architecture {
+  const { config } = architecture;
+  if (!("execution" in config.ffn)) return architecture;
+  return architectureOf({ ...config, ffn: { ...config.ffn, execution } });
 }
 
 async function model(
@@ -306,7 +311,7 @@ async function model(
   { execution, precision }: { execution: Execution; precision: Precision },
 ): Promise<GoldenResults> {
   const { batch, length, steps, learningRate, clip, weightDecay } = golden;
-  const config = { ...golden.config, execution };
+  const architecture = executing(golden.architecture, execution);
   const parameters = goldenParameters(golden);
   const train = trainSchema.parse({
     sequence_length: length,
@@ -320,10 +325,10 @@ async function model(
   });
   /** What gradients are multiplied by. */
   const scale = precision === "mixed" ? LOSS_SCALE : 1;
-  const trainer = await Trainer.create(gpu, { config, train, seed: 0 });
+  const trainer = await Trainer.create(gpu, { architecture, train, seed: 0 });
   try {
-    const specs = parameterSpecs(config);
-    const state = [...specs, ...statisticSpecs(config)].map(({ name }) => name);
+    const specs = parameterSpecs(architecture);
+    const state = [...specs, ...statisticSpecs(architecture)].map(({ name }) => name);
     const start = async () => {
       for (const name of state) {
         trainer.writeState("value", name, Float32Array.from(parameters.get(name)!));
@@ -366,25 +371,26 @@ async function trainingLogits(
   trainer: Trainer,
   tokens: Uint32Array<ArrayBuffer>,
 ): Promise<Float32Array> {
-  const { gpu, config, train, weights } = trainer;
+  const { gpu, architecture, train, weights } = trainer;
+  const { vocab_size } = architecture.config;
   const plan = new Plan(gpu, "logits");
   const ids = new Tensor("tokens", [tokens.length], { dtype: "u32", owner: "golden" });
   const arena = new Arena(gpu, "tokens", [ids]);
   upload(gpu, ids, tokens);
-  const context = new LayerContext(plan, config, weights, {
+  const context = new LayerContext(plan, weights, {
     batch: train.micro_batch,
     length: train.sequence_length,
     mode: "train",
   });
-  const logits = headLogits(context, recordForward(context, ids).x);
+  const logits = headLogits(context, {
+    architecture,
+    x: recordForward(context, architecture, { tokens: ids }).x,
+  });
   try {
     const { padded } = await runPlan(plan, { padded: logits });
     return Float32Array.from(
-      { length: tokens.length * config.vocab_size },
-      (_, i) => {
-        const row = Math.floor(i / config.vocab_size);
-        return padded[row * logits.width + i % config.vocab_size]!;
-      },
+      { length: tokens.length * vocab_size },
+      (_, i) => padded[Math.floor(i / vocab_size) * logits.width + i % vocab_size]!,
     );
   } finally {
     arena.destroy();

@@ -4,7 +4,6 @@
  * @module
  */
 
-import type { ModelConfig } from "../config.ts";
 import {
   type GoldenCase,
   type GoldenImplementation,
@@ -18,45 +17,34 @@ import {
   type RouterCase,
   tolerances,
 } from "./golden.ts";
-import { attentionBackward, attentionForward, type AttentionName } from "../reference/attention.ts";
-import { ethosBackward, ethosForward, type EthosWeights } from "../reference/ethos.ts";
+import { mla as referenceMla } from "../reference/attention/mla.ts";
+import { ethos } from "../reference/ffn/ethos/ethos.ts";
+import { route, type Routing } from "../reference/ffn/product_key.ts";
 import { matrix, type Weights } from "../reference/matrix.ts";
 import { ReferenceModel, type TokenBatch } from "../reference/model.ts";
-import type { RunningStatistics } from "../reference/norm.ts";
 import { AdamW, clipByGlobalNorm } from "../reference/optimizer.ts";
-import {
-  routerBackward,
-  routerForward,
-  type RouterWeights,
-  type Routing,
-} from "../reference/router.ts";
 
 /** A case's inputs as weights by name. */
-function weights<Name extends string>(golden: GoldenCase): Weights<Name> {
-  return Object.fromEntries(
-    Array.from(golden.inputs, ([name, { data }]) => [name, data]),
-  ) as Weights<Name>;
+function weights(golden: GoldenCase): Weights<string> {
+  return Object.fromEntries(Array.from(golden.inputs, ([name, { data }]) => [name, data]));
 }
 
 /** `values` with a prefix before every name. */
 function* named(
   prefix: string,
-  values: Readonly<Record<string, ArrayLike<number> | undefined>>,
+  values: Readonly<Record<string, ArrayLike<number>>>,
 ): Generator<[string, ArrayLike<number>]> {
-  for (const [name, value] of Object.entries(values)) {
-    if (value !== undefined) yield [prefix + name, value];
-  }
+  for (const [name, value] of Object.entries(values)) yield [prefix + name, value];
 }
 
 function mla(golden: MlaCase): GoldenResults {
-  const { config, batch, length } = golden;
-  const tokens = batch * length;
-  const forward = attentionForward(config, weights<AttentionName>(golden), {
-    x: matrix(tokens, config.d_model, input(golden, "x").data),
+  const { batch, length } = golden;
+  const { d_model } = golden.architecture.config;
+  const forward = referenceMla(golden.mla, weights(golden), {
+    x: matrix(batch * length, d_model, input(golden, "x").data),
     length,
   });
-  const upstream = matrix(tokens, config.d_model, input(golden, "g").data);
-  const backward = attentionBackward(forward, upstream);
+  const backward = forward.backward(matrix(batch * length, d_model, input(golden, "g").data));
   return new Map([
     ["out.y", forward.y.data],
     ["grad.x", backward.x.data],
@@ -64,32 +52,24 @@ function mla(golden: MlaCase): GoldenResults {
   ]);
 }
 
-function runningStatistics(running: RunningStatistics | undefined) {
-  return { "bn.mean": running?.mean, "bn.var": running?.variance };
-}
-
 function decisions({ query, index, total, score }: Routing) {
   return { query: query.data, index, total, score };
 }
 
 function router(golden: RouterCase): GoldenResults {
-  const { config, tokens } = golden;
-  const w: RouterWeights = weights(golden);
-  const x = matrix(tokens, config.d_model, input(golden, "x").data);
+  const { tokens } = golden;
+  const w = weights(golden);
+  const x = matrix(tokens, golden.architecture.config.d_model, input(golden, "x").data);
   const g = input(golden, "g").data;
-  const forward = routerForward(config, w, { x, training: true });
-  const backward = routerBackward(forward, { score: g });
-  const balance = routerBackward(forward, { score: new Float64Array(g.length), balance: 1 });
-  const updated: RouterWeights = {
-    ...w,
-    ...(forward.running &&
-      { "bn.mean": forward.running.mean, "bn.var": forward.running.variance }),
-  };
-  const evaluated = routerForward(config, updated, { x, training: false });
+  const forward = route(golden.ethos, w, { x, training: true });
+  const backward = forward.backward({ score: g });
+  const balance = forward.backward({ score: new Float64Array(g.length), balance: 1 });
+  const updated = { ...w, ...forward.statistics };
+  const evaluated = route(golden.ethos, updated, { x, training: false });
   return new Map([
     ...named("out.", decisions(forward)),
     ...named("out.", { s1: forward.s1.data, s2: forward.s2.data }),
-    ...named("out.", runningStatistics(forward.running)),
+    ...named("out.", forward.statistics),
     ...named("eval.", decisions(evaluated)),
     ["grad.x", backward.x.data],
     ...named("grad.", backward.weights),
@@ -100,26 +80,25 @@ function router(golden: RouterCase): GoldenResults {
 }
 
 function layer(golden: LayerCase): GoldenResults {
-  const { config, tokens } = golden;
-  const w: EthosWeights = weights(golden);
-  const x = matrix(tokens, config.d_model, input(golden, "x").data);
-  const forward = ethosForward(config, w, { x, training: true });
-  const naive = ethosForward(config, w, { x, training: true, execution: "naive" });
-  const upstream = matrix(tokens, config.d_model, input(golden, "g").data);
-  const backward = ethosBackward(forward, upstream);
-  const { index, score, running } = forward.routing;
+  const { tokens } = golden;
+  const { d_model } = golden.architecture.config;
+  const w = weights(golden);
+  const x = matrix(tokens, d_model, input(golden, "x").data);
+  const forward = ethos(golden.ethos, w, { x, training: true });
+  const naive = ethos({ ...golden.ethos, execution: "naive" }, w, { x, training: true });
+  const backward = forward.backward(matrix(tokens, d_model, input(golden, "g").data));
+  const { index, score } = forward.routing;
   return new Map([
     ...named("out.", { y: forward.y.data, y_naive: naive.y.data, index, score }),
-    ...named("out.router.", runningStatistics(running)),
+    ...named("out.", forward.statistics ?? {}),
     ["grad.x", backward.x.data],
     ...named("grad.", backward.weights),
   ]);
 }
 
 function model(golden: ModelCase): GoldenResults {
-  const config: ModelConfig = golden.config;
-  const { learningRate, clip, weightDecay } = golden;
-  const reference = new ReferenceModel(config, goldenParameters(golden), {
+  const { architecture, learningRate, clip, weightDecay } = golden;
+  const reference = new ReferenceModel(architecture, goldenParameters(golden), {
     adamW: { weightDecay },
   });
   const batch: TokenBatch = {

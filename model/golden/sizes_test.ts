@@ -3,7 +3,9 @@ import { assert, assertEquals } from "@std/assert";
 import { compareGolden } from "./compare.ts";
 import { parseGolden } from "./file.ts";
 import { referenceImplementation } from "./reference.ts";
-import { normals, randomTensors, smallConfig, under } from "../reference/testing.ts";
+import { under } from "../reference/layer.ts";
+import { normals, randomTensors, smallModel } from "../reference/testing.ts";
+import type { ModelChanges } from "../testing.ts";
 import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
 import { encodeSafetensors } from "../checkpoint/safetensors.ts";
 
@@ -49,39 +51,42 @@ const sizes = fc.record({
     .map((more) => ({ ...all, ...more }))
 );
 
-/** The same sizes under the model's own names. */
-function modelConfig(from: typeof sizes extends fc.Arbitrary<infer T> ? T : never) {
+/** The same sizes in the model's own form. */
+function modelOf(from: typeof sizes extends fc.Arbitrary<infer T> ? T : never) {
   return {
-    ...smallConfig,
     vocab_size: from.vocab,
     d_model: from.d_model,
     num_layers: from.layers,
-    num_dense_layers: from.dense_layers,
-    d_ffn: from.d_ffn,
-    num_heads: from.heads,
-    q_lora_rank: from.q_rank,
-    kv_lora_rank: from.kv_rank,
-    d_nope: from.d_nope,
-    d_rope: from.d_rope,
-    d_v: from.d_v,
-    num_experts: from.sub_keys ** 2,
-    routing_heads: from.routing_heads,
-    top_k: from.top_k,
-    d_query: from.d_query,
-    d_latent: from.d_latent,
-    d_hidden: from.d_hidden,
-    d_context: from.d_context,
-    load_balance_coef: from.load_balance_coef,
-  };
+    leading_dense: { num_layers: from.dense_layers, d_ffn: from.d_ffn },
+    attention: {
+      num_heads: from.heads,
+      q_lora_rank: from.q_rank,
+      kv_lora_rank: from.kv_rank,
+      d_nope: from.d_nope,
+      d_rope: from.d_rope,
+      d_v: from.d_v,
+    },
+    ffn: {
+      num_experts: from.sub_keys ** 2,
+      routing_heads: from.routing_heads,
+      top_k: from.top_k,
+      d_query: from.d_query,
+      d_latent: from.d_latent,
+      d_hidden: from.d_hidden,
+      d_context: from.d_context,
+      load_balance_coef: from.load_balance_coef,
+    },
+    trunk: { max_positions: 1 },
+  } satisfies ModelChanges;
 }
 
 Deno.test("whole models of any sizes are read, and every tensor is computed", async () => {
   await fc.assert(
     fc.asyncProperty(sizes, async (from) => {
-      const config = modelConfig(from);
-      const trained = parameterSpecs(config);
-      const all = [...trained, ...statisticSpecs(config)];
-      const values = randomTensors(config, from.seed);
+      const model = smallModel(modelOf(from));
+      const trained = parameterSpecs(model);
+      const all = [...trained, ...statisticSpecs(model)];
+      const values = randomTensors(model, from.seed);
       const tokens = (shift: number) =>
         Float64Array.from({ length: from.B * from.L }, (_, i) => (i * 5 + shift) % from.vocab);
       const batch = [from.B, from.L];
@@ -105,7 +110,7 @@ Deno.test("whole models of any sizes are read, and every tensor is computed", as
       );
       const golden = parseGolden(bytes, "generated");
       assert(golden.kind === "model");
-      assertEquals({ ...golden.config }, config);
+      assertEquals(golden.architecture.config, model.config);
       const rows = await compareGolden(referenceImplementation, golden);
       assertEquals(rows.filter(({ note, error }) => note !== undefined || Number.isNaN(error)), []);
       assertEquals(rows.find(({ tensor }) => tensor === "out.losses")?.ok, false);
@@ -117,14 +122,18 @@ Deno.test("whole models of any sizes are read, and every tensor is computed", as
 Deno.test("ETHOS layers of any sizes are read, and every tensor is computed", async () => {
   await fc.assert(
     fc.asyncProperty(sizes, small(7, 2), async (from, T) => {
-      const config = { ...modelConfig(from), num_layers: 1, num_dense_layers: 0 };
+      const model = smallModel({
+        ...modelOf(from),
+        num_layers: 1,
+        leading_dense: { num_layers: 0 },
+      });
       const prefix = "layers.0.ffn.";
       const own = <Spec extends { name: string }>(specs: Spec[]) =>
         specs.filter(({ name }) => name.startsWith(prefix))
           .map((spec) => ({ ...spec, name: spec.name.slice(prefix.length) }));
-      const trained = own(parameterSpecs(config));
-      const statistics = own(statisticSpecs(config));
-      const values = under(randomTensors(config, from.seed), prefix);
+      const trained = own(parameterSpecs(model));
+      const statistics = own(statisticSpecs(model));
+      const values = under(randomTensors(model, from.seed), prefix);
       const x = [T, from.d_model];
       const random = normals(from.seed);
       const kept = [T, from.routing_heads, from.top_k];

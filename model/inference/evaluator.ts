@@ -4,7 +4,6 @@
  * @module
  */
 
-import type { ModelConfig } from "../config.ts";
 import { buildPlans, type BuiltPlan, type BuiltPlans } from "../gpu/build.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Arena } from "../gpu/memory.ts";
@@ -12,10 +11,10 @@ import { Plan } from "../gpu/plan.ts";
 import { Tensor } from "../gpu/tensor.ts";
 import { download, upload } from "../gpu/transfer.ts";
 import { LayerContext } from "../layer/context.ts";
-import { routerQueryStatistics } from "../ffn/router/router.ts";
+import type { Architecture } from "../trunk/architecture.ts";
 import { type BatchTensors, recordEvaluation } from "../trunk/network.ts";
 import { NO_TARGET } from "../ops/elementwise/cross_entropy.ts";
-import { countUsage } from "../ops/routing/routing.ts";
+import { countUsage } from "../ops/routing/usage.ts";
 import type { TokenSource } from "../training/sampler.ts";
 import type { Weights } from "../layer/weights.ts";
 
@@ -25,10 +24,8 @@ export interface LayerUsage {
   readonly layer: number;
   /** Times each expert was kept, `[N]`. */
   readonly counts: Uint32Array;
-  /** Mean over tokens and heads of the norm of the router's normalised queries, in the first batch. */
-  readonly query_norm_mean: number;
-  /** Their standard deviation, biased. */
-  readonly query_norm_std: number;
+  /** Further numbers of the first batch that the layer's kind names, such as the norms of the router's queries. */
+  readonly statistics: Readonly<Record<string, number>>;
 }
 
 /** What an evaluation measured. */
@@ -61,8 +58,8 @@ export interface EvaluationOptions {
 
 /** What an {@linkcode Evaluator} is made for. */
 interface EvaluatorOptions {
-  /** Sizes of the model. */
-  readonly config: ModelConfig;
+  /** The model's layers. */
+  readonly architecture: Architecture;
   /** What is scored: as they are when a batch runs. */
   readonly weights: Weights;
   /** Sequences in a batch. */
@@ -71,6 +68,14 @@ interface EvaluatorOptions {
   readonly length: number;
   /** Tensors of a batch that others use too; the evaluator makes its own unless given. */
   readonly tensors?: BatchTensors;
+}
+
+/** Tensors of one layer with experts. */
+interface LayerTensors {
+  readonly counts: Tensor;
+  /** Of the first elements of `values`. */
+  readonly names: readonly string[];
+  readonly values?: Tensor;
 }
 
 /** Bits per byte of the text that was predicted. */
@@ -100,37 +105,33 @@ export class Evaluator implements Disposable {
   readonly batchTokens: number;
   readonly #gpu: Gpu;
   readonly #batch: BatchTensors;
-  readonly #usage = new Map<number, { counts: Tensor; queries: Tensor }>();
+  readonly #usage = new Map<number, LayerTensors>();
   readonly #arenas: readonly Arena[];
   #built: BuiltPlan | undefined;
   #owned: BuiltPlans | undefined;
 
   /** Records the plan and allocates what it reads and writes. */
   constructor(gpu: Gpu, options: EvaluatorOptions) {
-    const { config, weights, batch, length, tensors } = options;
+    const { architecture, weights, batch, length, tensors } = options;
     this.#gpu = gpu;
     this.batchTokens = batch * length;
     this.#batch = tensors ?? batchTensors(this.batchTokens);
     this.plan = new Plan(gpu, "evaluate");
-    const context = new LayerContext(this.plan, config, weights, {
+    const context = new LayerContext(this.plan, weights, {
       batch,
       length,
       mode: "evaluate",
     });
-    const { index, layers } = recordEvaluation(context, this.#batch);
-    for (const [layer, kept] of index) {
-      const counts = new Tensor(`layers.${layer}.usage`, [config.num_experts], {
+    const { uses } = recordEvaluation(context, architecture, this.#batch);
+    for (const [layer, { experts, index, statistics }] of uses) {
+      const counts = new Tensor(`layers.${layer}.usage`, [experts], {
         dtype: "u32",
         owner: "statistics",
       });
-      const { feedForward } = layers[layer]!.feedForward();
-      if (feedForward.kind !== "ethos") throw new Error(`Layer ${layer} keeps experts it has not`);
-      const { router } = feedForward.saved;
-      const at = `layers.${layer}.ffn.router`;
-      const queries = this.plan.keep(routerQueryStatistics(context, at, router));
-      this.#usage.set(layer, { counts, queries });
+      const { names = [], values } = statistics?.() ?? {};
+      this.#usage.set(layer, { counts, names, ...(values && { values: this.plan.keep(values) }) });
       countUsage(this.plan, `layers.${layer}.usage`, {
-        index: kept,
+        index,
         targets: this.#batch.targets,
         counts,
       });
@@ -214,7 +215,7 @@ export class Evaluator implements Disposable {
     for (const { counts } of this.#usage.values()) {
       upload(gpu, counts, new Uint32Array(counts.size));
     }
-    let queries: Promise<(Float32Array | Uint32Array)[]> | undefined;
+    let statistics: Promise<Readonly<Record<string, number>>[]> | undefined;
     let tokens = 0;
     let bytes = 0;
     let total = 0;
@@ -231,7 +232,7 @@ export class Evaluator implements Disposable {
     for await (const row of rows) {
       signal?.throwIfAborted();
       this.#submit(row);
-      queries ??= Promise.all(this.#usage.values().map((layer) => download(gpu, layer.queries)));
+      statistics ??= Promise.all(this.#usage.values().map((layer) => this.#statistics(layer)));
       const next = { losses: download(gpu, this.#batch.losses), count: row.length - 1 };
       if (byteLength) { for (const token of row.subarray(1)) bytes += byteLength(token); }
       // Should the batch before fail, this one's failure is told by the same error.
@@ -243,16 +244,21 @@ export class Evaluator implements Disposable {
     if (tokens === 0) throw new RangeError("The text has no token to predict");
     const usage: LayerUsage[] = [];
     for (const [layer, { counts }] of this.#usage) {
-      const [mean = NaN, deviation = NaN] = (await queries)?.[usage.length] ?? [];
       usage.push({
         layer,
         counts: await download(gpu, counts) as Uint32Array,
-        query_norm_mean: mean,
-        query_norm_std: deviation,
+        statistics: (await statistics)?.[usage.length] ?? {},
       });
     }
     const nats = total / tokens;
     return { tokens, bytes, total_nats: total, nats, perplexity: Math.exp(nats), usage };
+  }
+
+  /** Reads the numbers that a layer's kind recorded, by their names. */
+  async #statistics({ names, values }: LayerTensors): Promise<Readonly<Record<string, number>>> {
+    if (!values) return {};
+    const read = await download(this.#gpu, values);
+    return Object.fromEntries(names.map((name, i) => [name, read[i] ?? NaN]));
   }
 
   #submit(row: Uint32Array): void {

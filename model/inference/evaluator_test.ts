@@ -3,7 +3,7 @@ import { join } from "@std/path";
 import { bitsPerByte, Evaluator } from "./evaluator.ts";
 import { openTestGpu } from "../gpu/testing.ts";
 import { InferenceModel } from "./model.ts";
-import { noisyTensors, smallConfig, writeModelFile } from "./inference_testing.ts";
+import { noisyTensors, smallModel, writeModelFile } from "./inference_testing.ts";
 import { ReferenceModel } from "../reference/model.ts";
 import { writeSafetensors } from "../checkpoint/safetensors.ts";
 import { expertGini, usageStatistics } from "./usage_statistics.ts";
@@ -17,13 +17,15 @@ const SOURCE = {
   read: (at: number, count: number) => TEXT.subarray(at, at + count),
 };
 
-const config = smallConfig(VOCABULARY);
-const tensors = noisyTensors(config, 5);
+const architecture = smallModel(VOCABULARY);
+/** Of a layer of the small model. */
+const EXPERTS = 49;
+const tensors = noisyTensors(architecture, 5);
 
 /** Losses of the reference, sequence by sequence, of the first predictions. */
 function expected(predictions: number): { nats: number; counts: Map<number, Uint32Array> } {
-  const reference = new ReferenceModel(config, tensors);
-  const counts = new Map([1, 2].map((layer) => [layer, new Uint32Array(config.num_experts)]));
+  const reference = new ReferenceModel(architecture, tensors);
+  const counts = new Map([1, 2].map((layer) => [layer, new Uint32Array(EXPERTS)]));
   let total = 0;
   for (let at = 0; at < predictions; at += LENGTH) {
     const length = Math.min(LENGTH, predictions - at);
@@ -44,11 +46,16 @@ function expected(predictions: number): { nats: number; counts: Map<number, Uint
 Deno.test("Evaluator agrees with the float64 reference, from a split and from a stream", async (t) => {
   const folder = await Deno.makeTempDir();
   const path = join(folder, "model.safetensors");
-  await writeModelFile(path, config, tensors);
+  await writeModelFile(path, architecture, tensors);
   const gpu = await openTestGpu();
   using model = await InferenceModel.open(gpu, path);
   const { weights } = model;
-  using evaluator = await Evaluator.open(gpu, { config, weights, batch: BATCH, length: LENGTH });
+  using evaluator = await Evaluator.open(gpu, {
+    architecture,
+    weights,
+    batch: BATCH,
+    length: LENGTH,
+  });
   const byteLength = (token: number) => token % 3;
 
   for (const tokens of [undefined, 1, 16, 37, 1000]) {
@@ -103,11 +110,11 @@ Deno.test("InferenceModel.open() names what is wrong with a file", async () => {
   const path = join(folder, "model.safetensors");
   try {
     await assertRejects(() => InferenceModel.open(gpu, path), Deno.errors.NotFound);
-    await writeModelFile(path, config, tensors);
+    await writeModelFile(path, architecture, tensors);
     const whole = await Deno.readFile(path);
     await Deno.writeFile(path, whole.subarray(0, whole.length - 4));
     await assertRejects(() => InferenceModel.open(gpu, path), Error, path);
-    await writeSafetensors(path, [], { metadata: { config: JSON.stringify(config) } });
+    await writeSafetensors(path, [], { metadata: { config: JSON.stringify(architecture.config) } });
     await assertRejects(
       () => InferenceModel.open(gpu, path),
       Error,

@@ -4,7 +4,7 @@ import { openTestGpu } from "../gpu/testing.ts";
 import { generateText, type GenerateTextOptions, type GenerationSummary } from "./generate_text.ts";
 import { CapacityError, Generator } from "./generator.ts";
 import { InferenceModel } from "./model.ts";
-import { noisyTensors, smallConfig, writeModelFile } from "./inference_testing.ts";
+import { noisyTensors, smallModel, writeModelFile } from "./inference_testing.ts";
 import { CompactTokenizer } from "../text/compact.ts";
 import { openCl100k } from "../text/tokenizer.ts";
 
@@ -15,11 +15,11 @@ async function withGenerator(work: (generator: Generator) => Promise<void>): Pro
   const folder = await Deno.makeTempDir();
   try {
     const path = join(folder, "model.safetensors");
-    const config = smallConfig(BYTES.vocab_size);
-    const tensors = noisyTensors(config, 5);
+    const architecture = smallModel(BYTES.vocab_size);
+    const tensors = noisyTensors(architecture, 5);
     // Noise repeats the last token; the end of text should be unlikely after itself.
-    tensors.get("embed.weight")!.fill(0, BYTES.endoftext * config.d_model);
-    await writeModelFile(path, config, tensors);
+    tensors.get("embed.weight")!.fill(0, BYTES.endoftext * architecture.config.d_model);
+    await writeModelFile(path, architecture, tensors);
     using model = await InferenceModel.open(await openTestGpu(), path);
     using generator = await Generator.create(model, { capacity: 48, chunk: 16 });
     await work(generator);

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { latentCaches, recordDecoding } from "../trunk/decoding.ts";
+import { decoders, recordDecoding } from "../trunk/decoding.ts";
 import { buildPlans, type BuiltPlans } from "../gpu/build.ts";
 import { Arena } from "../gpu/memory.ts";
 import { Plan } from "../gpu/plan.ts";
@@ -12,7 +12,6 @@ import { roundUp, Tensor } from "../gpu/tensor.ts";
 import { download, upload } from "../gpu/transfer.ts";
 import type { InferenceModel } from "./model.ts";
 import { LayerContext } from "../layer/context.ts";
-import type { LatentCache } from "../attention/mla/decode.ts";
 
 /** Tokens of a prompt that are computed at once: on a GPU attention of many is matrix products. */
 const CHUNK = { software: 64, gpu: 256 };
@@ -52,7 +51,7 @@ export class Generator implements Disposable {
   readonly #model: InferenceModel;
   readonly #chunk: number;
   readonly #inputs: { chunk: Tensor; token: Tensor; position: Tensor; row: Tensor };
-  readonly #caches: readonly LatentCache[];
+  readonly #caches: readonly Tensor[];
   readonly #arenas: readonly Arena[];
   readonly #plans: Readonly<Record<"chunk" | "token", Plan>>;
   readonly #logits: Readonly<Record<"chunk" | "token", Tensor>>;
@@ -60,7 +59,9 @@ export class Generator implements Disposable {
   #position = 0;
 
   private constructor(model: InferenceModel, options: GeneratorOptions) {
-    const { gpu, config, weights } = model;
+    const { gpu, weights } = model;
+    // A key that changes the run alone is about the training's speed; few tokens have one best way.
+    const architecture = model.architecture.forGeneration();
     const { capacity, chunk = CHUNK[gpu.capabilities.software ? "software" : "gpu"] } = options;
     for (const [name, value] of Object.entries({ capacity, chunk })) {
       if (!Number.isInteger(value) || value < 1) {
@@ -79,28 +80,28 @@ export class Generator implements Disposable {
       row: ids("row", 1),
     };
     // The rows that fill up a last chunk go somewhere, too.
-    this.#caches = latentCaches(config, {
+    const layers = decoders(architecture, {
       capacity: roundUp(capacity + this.#chunk - 1, CACHE_STEP),
       dtype: weights.precision === "mixed" ? "f16" : "f32",
     });
-    const cached = this.#caches.flatMap(({ c_kv, kr }) => [c_kv, kr]);
+    this.#caches = layers.flatMap(({ cache }) => cache);
     // An arena a tensor, for a dispatch may not read and write one buffer.
-    this.#arenas = [...Object.values(this.#inputs), ...cached]
+    this.#arenas = [...Object.values(this.#inputs), ...this.#caches]
       .map((tensor) => new Arena(gpu, tensor.name, [tensor]));
 
     const record = (label: string, tokens: Tensor) => {
       const plan = new Plan(gpu, label);
-      // How experts run is about the training's speed; for so few tokens there is one best way.
-      const context = new LayerContext(plan, { ...config, execution: "auto" }, weights, {
+      const context = new LayerContext(plan, weights, {
         batch: 1,
         length: tokens.size,
         mode: "evaluate",
       });
       const { position, row } = this.#inputs;
-      const caches = this.#caches;
       return {
         plan,
-        logits: plan.keep(recordDecoding(context, { tokens, position, row, caches })),
+        logits: plan.keep(
+          recordDecoding(context, architecture, { tokens, position, row, decoders: layers }),
+        ),
       };
     };
     const chunkPlan = record("prefill", this.#inputs.chunk);
@@ -133,7 +134,7 @@ export class Generator implements Disposable {
 
   /** Bytes of the cache. */
   get cacheBytes(): number {
-    return this.#caches.reduce((n, { c_kv, kr }) => n + c_kv.bytes + kr.bytes, 0);
+    return this.#caches.reduce((bytes, tensor) => bytes + tensor.bytes, 0);
   }
 
   /** Bytes of the model, the cache and what a pass needs, together. */
@@ -148,7 +149,7 @@ export class Generator implements Disposable {
     // What lies beyond a token counts as zero times it, and one that overflowed may have left what is no number.
     const { device } = this.#model.gpu;
     const encoder = device.createCommandEncoder({ label: "reset" });
-    for (const tensor of this.#caches.flatMap(({ c_kv, kr }) => [c_kv, kr])) {
+    for (const tensor of this.#caches) {
       encoder.clearBuffer(tensor.memory.buffer, tensor.memory.offset, tensor.bytes);
     }
     device.queue.submit([encoder.finish()]);

@@ -1,12 +1,13 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import type { ModelConfig } from "../config.ts";
+import { DENSE } from "../testing.ts";
+import type { Architecture } from "../trunk/architecture.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { openTestGpu, testRuntime } from "../gpu/testing.ts";
 import { download } from "../gpu/transfer.ts";
 import { CapacityError, Generator } from "./generator.ts";
 import { InferenceModel } from "./model.ts";
-import { noisyTensors, smallConfig, writeModelFile } from "./inference_testing.ts";
+import { noisyTensors, smallModel, writeModelFile } from "./inference_testing.ts";
 import { LayerContext } from "../layer/context.ts";
 import { headLogits } from "../trunk/head.ts";
 import { recordForward } from "../trunk/network.ts";
@@ -20,7 +21,7 @@ const TOKENS = Uint32Array.from({ length: 37 }, (_, i) => (i * i * 7 + 3 * i + 1
 
 /** A model file of this configuration, opened for as long as `work` takes. */
 async function withModel(
-  config: ModelConfig,
+  architecture: Architecture,
   work: (model: InferenceModel, tensors: Map<string, Float64Array>) => Promise<void>,
   options: {
     precision?: "f32" | "mixed";
@@ -31,9 +32,9 @@ async function withModel(
   const folder = await Deno.makeTempDir();
   try {
     const path = join(folder, "model.safetensors");
-    const tensors = noisyTensors(config, 5);
+    const tensors = noisyTensors(architecture, 5);
     options.spoil?.(tensors);
-    await writeModelFile(path, config, tensors);
+    await writeModelFile(path, architecture, tensors);
     using model = await InferenceModel.open(options.gpu ?? await openTestGpu(), path, options);
     await work(model, tensors);
   } finally {
@@ -43,16 +44,17 @@ async function withModel(
 
 /** Logits `[L, V]` of the training's forward pass in evaluation mode. */
 async function forwardLogits(model: InferenceModel): Promise<Float32Array> {
-  const { gpu, config, weights } = model;
+  const { gpu, architecture, weights } = model;
   using inputs = new Inputs(gpu);
   const tokens = inputs.tensor("tokens", [TOKENS.length], { dtype: "u32", values: TOKENS });
   const { logits } = await runOnce(gpu, (plan) => {
-    const context = new LayerContext(plan, config, weights, {
+    const context = new LayerContext(plan, weights, {
       batch: 1,
       length: TOKENS.length,
       mode: "evaluate",
     });
-    return { logits: headLogits(context, recordForward(context, tokens).x) };
+    const { x } = recordForward(context, architecture, { tokens });
+    return { logits: headLogits(context, { architecture, x }) };
   });
   const width = logits.length / TOKENS.length;
   const packed = new Float32Array(TOKENS.length * VOCABULARY);
@@ -77,19 +79,21 @@ async function fedLogits(
   return found;
 }
 
-const CASES: readonly [name: string, config: ModelConfig][] = [
-  ["static generation", smallConfig(VOCABULARY)],
+const CASES: readonly [name: string, architecture: Architecture][] = [
+  ["static generation", smallModel(VOCABULARY)],
   [
     "context-aware generation, no batch norm",
-    smallConfig(VOCABULARY, { d_context: 8, router_batch_norm: false, execution: "naive" }),
+    smallModel(VOCABULARY, {
+      ffn: { d_context: 8, router_batch_norm: false, execution: "naive" },
+    }),
   ],
-  ["a dense model", smallConfig(VOCABULARY, { kind: "dense" })],
+  ["a dense model", smallModel(VOCABULARY, DENSE)],
 ];
 
-for (const [name, config] of CASES) {
+for (const [name, architecture] of CASES) {
   Deno.test(`Generator agrees with the forward pass at every position: ${name}`, async () => {
-    await withModel(config, async (model, tensors) => {
-      const expected = new ReferenceModel(config, tensors)
+    await withModel(architecture, async (model, tensors) => {
+      const expected = new ReferenceModel(architecture, tensors)
         .evaluate({ tokens: TOKENS, targets: TOKENS, length: TOKENS.length }).logits.data;
       const forward = await forwardLogits(model);
       assertNear(forward, expected, { tolerance: 2e-5, what: "the forward pass" });
@@ -110,9 +114,9 @@ for (const [name, config] of CASES) {
 }
 
 Deno.test("Generator computes with f16 weights", async () => {
-  const config = smallConfig(VOCABULARY, { kind: "dense" });
-  await withModel(config, async (model, tensors) => {
-    const expected = new ReferenceModel(config, tensors)
+  const architecture = smallModel(VOCABULARY, DENSE);
+  await withModel(architecture, async (model, tensors) => {
+    const expected = new ReferenceModel(architecture, tensors)
       .evaluate({ tokens: TOKENS, targets: TOKENS, length: TOKENS.length }).logits.data;
     using generator = await Generator.create(model, { capacity: 40 });
     const logits = await generator.feed(TOKENS);
@@ -126,13 +130,13 @@ Deno.test({
   // SwiftShader takes many times as long for a kernel as llvmpipe.
   ignore: testRuntime() === "dawn",
   async fn() {
-    const config = smallConfig(VOCABULARY, { kind: "dense" });
+    const architecture = smallModel(VOCABULARY, DENSE);
     const last = VOCABULARY - 1;
     const prompt = TOKENS.map((token) => token % last);
     const spoil = (tensors: Map<string, Float64Array>) =>
-      tensors.get("embed.weight")!.fill(NaN, last * config.d_model);
-    await withModel(config, async (model, tensors) => {
-      const expected = new ReferenceModel(config, tensors)
+      tensors.get("embed.weight")!.fill(NaN, last * architecture.config.d_model);
+    await withModel(architecture, async (model, tensors) => {
+      const expected = new ReferenceModel(architecture, tensors)
         .evaluate({ tokens: prompt, targets: prompt, length: prompt.length }).logits.data;
       using generator = await Generator.create(model, { capacity: 150, chunk: 50 });
       assert((await generator.feed(Array(100).fill(last))).every(Number.isNaN));
@@ -146,7 +150,7 @@ Deno.test({
 });
 
 Deno.test("Generator refuses what does not fit", async () => {
-  await withModel(smallConfig(VOCABULARY, { kind: "dense" }), async (model) => {
+  await withModel(smallModel(VOCABULARY, DENSE), async (model) => {
     using generator = await Generator.create(model, { capacity: 10, chunk: 4 });
     await generator.feed(TOKENS.subarray(0, 9));
     await assertRejects(
@@ -172,16 +176,19 @@ Deno.test("Generator refuses what does not fit", async () => {
 
 Deno.test("InferenceModel.untrained() has the weights that training begins with", async () => {
   const gpu = await openTestGpu();
-  const config = smallConfig(VOCABULARY);
+  const architecture = smallModel(VOCABULARY);
   const train = trainSchema.parse({
     steps: 1,
     sequence_length: 4,
     micro_batch: 1,
     learning_rate: { warmup_steps: 0 },
   });
-  const trainer = await Trainer.create(gpu, { config, train, seed: 3 });
+  const trainer = await Trainer.create(gpu, { architecture, train, seed: 3 });
   try {
-    using model = await InferenceModel.untrained(gpu, config, { seed: 3, precision: "mixed" });
+    using model = await InferenceModel.untrained(gpu, architecture, {
+      seed: 3,
+      precision: "mixed",
+    });
     for (const { name } of model.weights.specs) {
       const [part] = model.weights.value(name).parts;
       assertEquals(await download(gpu, part!), await trainer.readState("value", name), name);

@@ -4,8 +4,10 @@
  * @module
  */
 
-import { loadModel, readModelConfig, type WeightSink } from "../checkpoint/checkpoint.ts";
-import type { ModelConfig } from "../config.ts";
+import { loadModel, readArchitecture, type WeightSink } from "../checkpoint/checkpoint.ts";
+import type { LoadOptions } from "../load.ts";
+import type { ModelConfig } from "../section.ts";
+import type { Architecture } from "../trunk/architecture.ts";
 import { runPlan } from "../gpu/build.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Plan } from "../gpu/plan.ts";
@@ -14,26 +16,26 @@ import { makeOperands, recordInitialWeights } from "../trunk/initial_weights.ts"
 import { weightSpecs } from "../trunk/parameters.ts";
 import { Weights } from "../layer/weights.ts";
 
-interface InferenceOptions {
+interface InferenceOptions extends LoadOptions {
   /** `mixed` computes with f16 copies of the weights; defaults to `f32`. */
   readonly precision?: "f32" | "mixed";
-  /** Changes the configuration that the file holds, in what does not concern its tensors. */
-  readonly execution?: ModelConfig["execution"];
+  /** Keys of `model.ffn` to change in the configuration that the file holds: those that no tensor depends on. */
+  readonly ffn?: Readonly<Record<string, unknown>>;
 }
 
 /** Weights and running statistics of a model file, on a device. */
 export class InferenceModel implements Disposable {
   /** The device that holds it. */
   readonly gpu: Gpu;
-  /** The configuration of the file. */
-  readonly config: ModelConfig;
+  /** The layers of the file's configuration. */
+  readonly architecture: Architecture;
   /** Without gradients and moments. */
   readonly weights: Weights;
 
-  private constructor(gpu: Gpu, config: ModelConfig, precision: "f32" | "mixed") {
+  private constructor(gpu: Gpu, architecture: Architecture, precision: "f32" | "mixed") {
     this.gpu = gpu;
-    this.config = config;
-    this.weights = new Weights(gpu, weightSpecs(config), { train: false, precision });
+    this.architecture = architecture;
+    this.weights = new Weights(gpu, weightSpecs(architecture), { train: false, precision });
   }
 
   /**
@@ -46,9 +48,9 @@ export class InferenceModel implements Disposable {
     path: string,
     options: InferenceOptions = {},
   ): Promise<InferenceModel> {
-    const stored = await readModelConfig(path);
-    const config = { ...stored, execution: options.execution ?? stored.execution };
-    const model = new InferenceModel(gpu, config, options.precision ?? "f32");
+    const stored = await readArchitecture(path, options);
+    const architecture = options.ffn === undefined ? stored : stored.withFfn(options.ffn);
+    const model = new InferenceModel(gpu, architecture, options.precision ?? "f32");
     try {
       await loadModel(path, model.#sink());
       await makeOperands(gpu, model.weights);
@@ -62,13 +64,13 @@ export class InferenceModel implements Disposable {
   /** A model that has learned nothing: its size is right, its weights are those that training with `seed` begins with. */
   static async untrained(
     gpu: Gpu,
-    config: ModelConfig,
+    architecture: Architecture,
     options: { seed: number; precision?: "f32" | "mixed" },
   ): Promise<InferenceModel> {
-    const model = new InferenceModel(gpu, config, options.precision ?? "f32");
+    const model = new InferenceModel(gpu, architecture, options.precision ?? "f32");
     try {
       const plan = new Plan(gpu, "initialize");
-      recordInitialWeights(plan, model.weights, { config, seed: options.seed });
+      recordInitialWeights(plan, model.weights, { architecture, seed: options.seed });
       await runPlan(plan);
       await makeOperands(gpu, model.weights);
     } catch (error) {
@@ -78,6 +80,11 @@ export class InferenceModel implements Disposable {
     return model;
   }
 
+  /** The configuration of the file. */
+  get config(): ModelConfig {
+    return this.architecture.config;
+  }
+
   /** Frees the device's memory. */
   [Symbol.dispose](): void {
     this.weights.destroy();
@@ -85,7 +92,7 @@ export class InferenceModel implements Disposable {
 
   #sink(): WeightSink {
     return {
-      config: this.config,
+      architecture: this.architecture,
       writeState: (_kind, name, values) => {
         uploadParts(this.gpu, this.weights.value(name).parts, values);
       },

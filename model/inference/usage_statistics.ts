@@ -42,11 +42,13 @@ export function usageStatistics(usage: readonly LayerUsage[]): Record<string, nu
   if (usage.length === 0) return {};
   const mean = (of: (layer: LayerUsage) => number) =>
     usage.reduce((sum, layer) => sum + of(layer), 0) / usage.length;
+  const statistics = new Set(usage.flatMap((layer) => Object.keys(layer.statistics)));
   return {
     expert_usage: mean(({ counts }) => expertUsage(counts)),
     expert_unevenness: mean(({ counts }) => expertUnevenness(counts)),
     expert_gini: mean(({ counts }) => expertGini(counts)),
-    query_norm_mean: mean((layer) => layer.query_norm_mean),
-    query_norm_std: mean((layer) => layer.query_norm_std),
+    ...Object.fromEntries(
+      [...statistics].map((name) => [name, mean((layer) => layer.statistics[name] ?? NaN)]),
+    ),
   };
 }

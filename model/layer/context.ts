@@ -1,14 +1,10 @@
 /**
- * What a layer needs to record itself into a plan.
- *
- * A layer is two functions. `forward` records its operations and returns what the backward pass will read;
- * `backward` records the gradients of its parameters and returns the gradient of its input. Activations are matrices
+ * The plan, the sizes of a batch and the weights by name: a layer records itself with them. Activations are matrices
  * `[T, width]` with `T = batch · length` rows.
  *
  * @module
  */
 
-import type { ModelConfig } from "../config.ts";
 import type { Plan } from "../gpu/plan.ts";
 import type { DType, Tensor } from "../gpu/tensor.ts";
 import type { Epilogue } from "../ops/gemm/gemm.ts";
@@ -35,10 +31,9 @@ export interface LayerContextOptions {
   readonly microBatches?: number;
 }
 
-/** What a layer needs to record itself: the plan, the sizes, and the weights by name. */
+/** Where a layer records itself: the plan, the sizes of the batch, and the weights by name. */
 export class LayerContext {
   readonly plan: Plan;
-  readonly config: ModelConfig;
   readonly weights: Weights;
   readonly batch: number;
   readonly length: number;
@@ -49,9 +44,8 @@ export class LayerContext {
   readonly #accumulate: boolean;
   readonly #written = new Set<string>();
 
-  constructor(plan: Plan, config: ModelConfig, weights: Weights, options: LayerContextOptions) {
+  constructor(plan: Plan, weights: Weights, options: LayerContextOptions) {
     this.plan = plan;
-    this.config = config;
     this.weights = weights;
     this.batch = options.batch;
     this.length = options.length;

@@ -1,7 +1,6 @@
 /** Every kernel, in the variants that each kind of device takes, compiles under naga and under tint. */
 
 import { assert, assertEquals } from "@std/assert";
-import { type ModelConfig, modelSchema } from "../config.ts";
 import { WEBGPU_DEFAULTS } from "../gpu/capabilities.ts";
 import { validateKernels } from "../gpu/dawn_null.ts";
 import { type Gpu, openGpu } from "../gpu/device.ts";
@@ -9,9 +8,10 @@ import { Plan } from "../gpu/plan.ts";
 import { DEVICE_PROFILES, type RecordedKernel, recordKernels } from "../gpu/recording.ts";
 import { type DType, Tensor } from "../gpu/tensor.ts";
 import { initializeNormal } from "./optimizer/initialize.ts";
-import { recordEthosVariants } from "../ffn/ethos/ethos_testing.ts";
+import { ethosSizes, recordEthosVariants } from "../ffn/ethos/ethos_testing.ts";
 import { LayerContext } from "../layer/context.ts";
-import { latentCache, mlaDecode } from "../attention/mla/decode.ts";
+import { changedModel, DENSE, type ModelChanges } from "../testing.ts";
+import { decoders, recordDecoding } from "../trunk/decoding.ts";
 import { recordEvaluation, recordTraining } from "../trunk/network.ts";
 import { attentionBackward, attentionForward } from "./attention/attention.ts";
 import { rope } from "./attention/rope.ts";
@@ -26,7 +26,8 @@ import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "./control.ts";
 import { recordUpdate, sumInto } from "./optimizer/optimizer.ts";
 import { layernormBackward, layernormForward } from "./norm/layernorm.ts";
 import { rmsnormBackward, rmsnormForward } from "./norm/rmsnorm.ts";
-import { countUsage, queryStatistics } from "./routing/routing.ts";
+import { queryStatistics } from "./routing/routing.ts";
+import { countUsage } from "./routing/usage.ts";
 import { swigluBackward, swigluForward } from "./elementwise/swiglu.ts";
 import { weightSpecs } from "../trunk/parameters.ts";
 import { Weights } from "../layer/weights.ts";
@@ -254,7 +255,7 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
     const large = { ...sizes, num_experts: 128 ** 2, top_k: 16, d_hidden: 1024 };
     const paper = { ...sizes, num_experts: 64, top_k: 4, d_latent: 128, d_hidden: 512 };
     return [{ ...sizes, num_experts: 64, top_k: 4 }, many, large, paper].flatMap((section) =>
-      recordEthosVariants(gpu, { ...modelSchema.parse(section), vocab_size: 10 })
+      recordEthosVariants(gpu, ethosSizes(section))
     );
   },
   query_statistics(gpu) {
@@ -302,44 +303,56 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
 };
 
 /** A small model with every kind of layer. */
-const SMALL: ModelConfig = {
-  ...modelSchema.parse({
-    d_model: 32,
-    num_layers: 2,
-    num_dense_layers: 1,
-    d_ffn: 40,
+const SMALL: ModelChanges = {
+  vocab_size: 101,
+  d_model: 32,
+  num_layers: 2,
+  leading_dense: { num_layers: 1, d_ffn: 40 },
+  attention: {
+    kind: "mla",
     num_heads: 2,
     q_lora_rank: 16,
     kv_lora_rank: 12,
     d_nope: 8,
     d_rope: 8,
     d_v: 8,
+  },
+  ffn: {
+    kind: "ethos",
     num_experts: 64,
     routing_heads: 2,
     top_k: 4,
     d_query: 16,
     d_latent: 8,
     d_hidden: 24,
-  }),
-  vocab_size: 101,
+  },
 };
 
 /** Models that between them take every path: each execution with each of these. */
-const NETWORKS: readonly (readonly [Partial<ModelConfig>, "f32" | "mixed"])[] = [
+const NETWORKS: readonly (readonly [ModelChanges, "f32" | "mixed"])[] = [
   ...(["materialized", "fused", "naive"] as const).flatMap((execution) => [
-    [{ execution, load_balance_coef: 0.1 }, "f32"] as const,
-    [{ execution, d_context: 4 }, "mixed"] as const,
-    [{ execution, d_context: 4, router_batch_norm: false }, "f32"] as const,
-    [{ execution, load_balance_coef: 0.1, router_batch_norm: false }, "mixed"] as const,
+    [{ ffn: { execution, load_balance_coef: 0.1 } }, "f32"] as const,
+    [{ ffn: { execution, d_context: 4 } }, "mixed"] as const,
+    [{ ffn: { execution, d_context: 4, router_batch_norm: false } }, "f32"] as const,
+    [
+      { ffn: { execution, load_balance_coef: 0.1, router_batch_norm: false } },
+      "mixed",
+    ] as const,
   ]),
-  [{ kind: "dense" }, "f32"],
-  [{ kind: "dense" }, "mixed"],
+  ...(["f32", "mixed"] as const).flatMap((precision) => [
+    [DENSE, precision] as const,
+    // The other choice of every option of the trunk.
+    [{
+      ...DENSE,
+      trunk: { norm: "layer", positions: "learned", residual: "parallel", head: "own" },
+    }, precision] as const,
+  ]),
 ];
 
 /** Training, evaluation and decoding of a whole model. */
-function network(gpu: Gpu, options: Partial<ModelConfig>, precision: "f32" | "mixed"): Plan[] {
-  const config = { ...SMALL, ...options };
-  const weights = new Weights(gpu, weightSpecs(config), { train: true, precision });
+function network(gpu: Gpu, changes: ModelChanges, precision: "f32" | "mixed"): Plan[] {
+  const architecture = changedModel(SMALL, changes);
+  const weights = new Weights(gpu, weightSpecs(architecture), { train: true, precision });
   const sizes = { batch: 2, length: 16 };
   const tensors = {
     tokens: t("tokens", [32], "u32"),
@@ -355,36 +368,38 @@ function network(gpu: Gpu, options: Partial<ModelConfig>, precision: "f32" | "mi
     return made;
   };
   for (const first of [true, false]) {
-    const context = new LayerContext(plan("train"), config, weights, {
+    const context = new LayerContext(plan("train"), weights, {
       ...sizes,
       mode: "train",
       accumulate: !first,
       microBatches: 2,
     });
-    recordTraining(context, tensors, { first });
+    recordTraining(context, architecture, { ...tensors, first });
   }
   const evaluation = plan("evaluate");
-  const { index } = recordEvaluation(
-    new LayerContext(evaluation, config, weights, { ...sizes, mode: "evaluate" }),
+  const { uses } = recordEvaluation(
+    new LayerContext(evaluation, weights, { ...sizes, mode: "evaluate" }),
+    architecture,
     tensors,
   );
-  for (const kept of index.values()) {
-    const counts = t("counts", [config.num_experts], "u32");
-    countUsage(evaluation, "usage", { index: kept, targets: tensors.targets, counts });
+  for (const { experts, index, statistics } of uses.values()) {
+    const counts = t("counts", [experts], "u32");
+    countUsage(evaluation, "usage", { index, targets: tensors.targets, counts });
+    statistics?.();
   }
   // Few tokens, and enough for products.
   for (const length of [4, 64]) {
-    const decoding = new LayerContext(plan("decode"), config, weights, {
+    const context = new LayerContext(plan("decode"), weights, {
       batch: 1,
       length,
       mode: "evaluate",
     });
-    const dtype = decoding.operandType;
-    mlaDecode(decoding, "layers.0.attn", {
-      x: t("x", [length, config.d_model], dtype),
-      residual: t("residual", [length, config.d_model]),
-      cache: latentCache("layers.0.attn", config, { capacity: 300, dtype }),
+    const dtype = context.operandType;
+    recordDecoding(context, architecture, {
+      tokens: t("tokens", [length], "u32"),
       position: t("position", [1], "u32"),
+      row: t("row", [1], "u32"),
+      decoders: decoders(architecture, { capacity: 300, dtype }),
     });
   }
   weights.destroy();

@@ -1,12 +1,16 @@
 import fc from "fast-check";
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
-import type { ModelConfig } from "../config.ts";
+import { DENSE, type ModelChanges } from "../testing.ts";
+import type { Architecture } from "../trunk/architecture.ts";
 import { parameterSpecs } from "../trunk/parameters.ts";
-import { attentionBackward, attentionForward, type AttentionName } from "./attention.ts";
-import { ethosBackward, ethosForward, type EthosWeights } from "./ethos.ts";
-import { expertsBackward, expertsForward, type ExpertWeights } from "./experts.ts";
+import { mla } from "./attention/mla.ts";
+import { dense } from "./ffn/dense.ts";
+import { ethos } from "./ffn/ethos/ethos.ts";
+import { experts } from "./ffn/ethos/experts.ts";
+import { route } from "./ffn/product_key.ts";
+import { under } from "./layer.ts";
 import { crossEntropy } from "./loss.ts";
-import { dot, matrix, type Weights } from "./matrix.ts";
+import { dot, matrix } from "./matrix.ts";
 import { ReferenceModel } from "./model.ts";
 import {
   batchNormBackward,
@@ -18,14 +22,19 @@ import {
 } from "./norm.ts";
 import { addPositions, positionsBackward } from "./positions.ts";
 import { rotate } from "./rotary.ts";
-import { routerBackward, routerForward, type RouterWeights } from "./router.ts";
-import { swigluBackward, swigluForward, type SwigluName } from "./swiglu.ts";
-import { assertGradients, normals, randomTensors, smallConfig, under } from "./testing.ts";
+import {
+  assertGradients,
+  normals,
+  randomTensors,
+  smallAttention,
+  smallEthos,
+  smallModel,
+} from "./testing.ts";
 
 /** The trained ones among a layer's tensors. */
-function trained(config: ModelConfig, prefix: string, tensors: Map<string, Float64Array>) {
-  const names = new Set(parameterSpecs(config).map(({ name }) => name));
-  return under(new Map([...tensors].filter(([name]) => names.has(name))), prefix);
+function trained(model: Architecture, prefix: string, tensors: Map<string, Float64Array>) {
+  const names = new Set(parameterSpecs(model).map(({ name }) => name));
+  return under([...tensors].filter(([name]) => names.has(name)), prefix);
 }
 
 const small = (max: number, min = 1) => fc.integer({ min, max });
@@ -128,13 +137,13 @@ for (const training of [true, false]) {
 Deno.test("gradients of SwiGLU", () => {
   fc.assert(
     fc.property(small(4), small(6), small(7), small(1000), (tokens, d_model, d_ffn, seed) => {
-      const config = { ...smallConfig, d_model, d_ffn };
-      const weights = under(randomTensors(config, seed), "layers.0.ffn.") as Weights<SwigluName>;
+      const model = smallModel({ d_model, leading_dense: { d_ffn } });
+      const weights = under(randomTensors(model, seed), "layers.0.ffn.");
       const random = normals(seed + 1);
       const x = random(tokens * d_model);
       const g = random(tokens * d_model);
-      const forward = () => swigluForward(config, weights, matrix(tokens, d_model, x));
-      const backward = swigluBackward(forward(), matrix(tokens, d_model, g));
+      const forward = () => dense({ d_ffn }, weights, { x: matrix(tokens, d_model, x) });
+      const backward = forward().backward(matrix(tokens, d_model, g));
       assertGradients(() => dot(forward().y.data, g), { x, ...weights }, {
         x: backward.x.data,
         ...backward.weights,
@@ -146,7 +155,6 @@ Deno.test("gradients of SwiGLU", () => {
 
 Deno.test("gradients of attention", () => {
   const sizes = fc.record({
-    d_model: small(7),
     num_heads: small(3),
     // A latent of one or two numbers may fall next to zero, where the norm bends too sharply for differences.
     q_lora_rank: small(5, 3),
@@ -154,20 +162,20 @@ Deno.test("gradients of attention", () => {
     d_nope: small(4),
     d_rope: small(3).map((half) => 2 * half),
     d_v: small(5),
+    rope_base: fc.constantFrom(10000, 3),
   });
+  const counts = fc.record({ d_model: small(7), batch: small(3), length: small(6) });
   fc.assert(
-    fc.property(sizes, small(3), small(6), small(1000), (sizes, batch, length, seed) => {
-      const config = { ...smallConfig, ...sizes };
-      const weights = under(randomTensors(config, seed), "layers.0.attn.") as Weights<
-        AttentionName
-      >;
+    fc.property(sizes, counts, small(1000), (sizes, { d_model, batch, length }, seed) => {
+      const model = smallModel({ d_model, attention: sizes });
+      const weights = under(randomTensors(model, seed), "layers.0.attn.");
       const random = normals(seed + 1);
       const count = batch * length;
-      const x = random(count * config.d_model);
-      const g = random(count * config.d_model);
-      const forward = () =>
-        attentionForward(config, weights, { x: matrix(count, config.d_model, x), length });
-      const backward = attentionBackward(forward(), matrix(count, config.d_model, g));
+      const x = random(count * d_model);
+      const g = random(count * d_model);
+      const section = { ...smallAttention, ...sizes };
+      const forward = () => mla(section, weights, { x: matrix(count, d_model, x), length });
+      const backward = forward().backward(matrix(count, d_model, g));
       assertGradients(() => dot(forward().y.data, g), { x, ...weights }, {
         x: backward.x.data,
         ...backward.weights,
@@ -183,32 +191,33 @@ for (const router_batch_norm of [true, false]) {
       training ? "training" : "evaluation"
     }`;
     Deno.test(`gradients of the router ${name}`, () => {
-      const config = { ...smallConfig, router_batch_norm };
+      const model = smallModel({ ffn: { router_batch_norm } });
+      const { d_model } = model.config;
+      const section = { ...smallEthos, router_batch_norm };
       const prefix = "layers.1.ffn.router.";
-      const tensors = randomTensors(config, 5);
-      const weights = under(tensors, prefix) as RouterWeights;
+      const tensors = randomTensors(model, 5);
+      const weights = under(tensors, prefix);
       const random = normals(6);
       const tokens = 7;
-      const x = random(tokens * config.d_model);
-      const input = { x: matrix(tokens, config.d_model, x), training };
-      const first = routerForward(config, weights, input);
+      const x = random(tokens * d_model);
+      const input = { x: matrix(tokens, d_model, x), training };
+      const first = route(section, weights, input);
       const g = random(first.score.length);
       const coefficient = 0.7;
-      const forward = () => routerForward(config, weights, { ...input, selection: first.index });
-      const backward = routerBackward(first, { score: g, balance: coefficient });
+      const forward = () => route(section, weights, { ...input, selection: first.index });
+      const backward = first.backward({ score: g, balance: coefficient });
       assertGradients(
         () => dot(forward().score, g) + coefficient * forward().balance,
-        { x, ...trained(config, prefix, tensors) },
+        { x, ...trained(model, prefix, tensors) },
         { x: backward.x.data, ...backward.weights },
       );
-      const bias = Math.max(...backward.weights.b_q.map(Math.abs));
+      const bias = Math.max(...backward.weights["b_q"]!.map(Math.abs));
       assertEquals(bias === 0, router_batch_norm && training);
     });
   }
 }
 
 const expertSizes = fc.record({
-  d_model: small(6),
   num_experts: small(4).map((keys) => keys ** 2),
   d_latent: small(5),
   d_hidden: small(6),
@@ -218,29 +227,28 @@ const expertSizes = fc.record({
 Deno.test("gradients of the experts, reordered and naive", () => {
   const property = fc.property(
     expertSizes,
-    small(4),
-    small(5),
+    fc.record({ d_model: small(6), tokens: small(4), count: small(5) }),
     small(1000),
-    (sizes, tokens, count, seed) => {
-      const config = { ...smallConfig, ...sizes };
-      const all = under(randomTensors(config, seed), "layers.1.ffn.");
+    (sizes, { d_model, tokens, count }, seed) => {
+      const model = smallModel({ d_model, ffn: sizes });
+      const all = under(randomTensors(model, seed), "layers.1.ffn.");
       const weights = Object.fromEntries(
         Object.entries(all).filter(([name]) => !name.startsWith("router.")),
-      ) as ExpertWeights;
+      );
       const random = normals(seed + 1);
-      const x = random(tokens * config.d_model);
-      const g = random(tokens * config.d_model);
+      const x = random(tokens * d_model);
+      const g = random(tokens * d_model);
       const score = random(tokens * count).map(Math.abs);
       // Few experts and several slots: some tokens keep an expert twice.
       const index = Int32Array.from(
         random(tokens * count),
-        (v) => Math.floor(Math.abs(v * 1e4)) % config.num_experts,
+        (v) => Math.floor(Math.abs(v * 1e4)) % sizes.num_experts,
       );
-      const input = { x: matrix(tokens, config.d_model, x), kept: { index, score } };
+      const input = { x: matrix(tokens, d_model, x), kept: { index, score } };
       const results = (["reordered", "naive"] as const).map((execution) => {
-        const forward = () => expertsForward(config, weights, { ...input, execution });
+        const forward = () => experts(sizes, weights, { ...input, execution });
         const first = forward();
-        const backward = expertsBackward(first, matrix(tokens, config.d_model, g));
+        const backward = first.backward(matrix(tokens, d_model, g));
         const gradients = { x: backward.x.data, score: backward.score, ...backward.weights };
         assertGradients(() => dot(forward().y.data, g), { x, score, ...weights }, gradients);
         return { y: first.y.data, ...gradients };
@@ -256,25 +264,28 @@ Deno.test("gradients of the experts, reordered and naive", () => {
 
 for (const d_context of [0, 3]) {
   Deno.test(`gradients of the ETHOS layer, d_context ${d_context}`, () => {
-    const config = { ...smallConfig, d_context, load_balance_coef: 0.3 };
+    const ffn = { d_context, load_balance_coef: 0.3 };
+    const model = smallModel({ ffn });
+    const section = { ...smallEthos, ...ffn };
+    const { d_model } = model.config;
     const prefix = "layers.1.ffn.";
-    const tensors = randomTensors(config, 8);
-    const weights = under(tensors, prefix) as EthosWeights;
+    const tensors = randomTensors(model, 8);
+    const weights = under(tensors, prefix);
     const random = normals(9);
     const tokens = 5;
-    const x = random(tokens * config.d_model);
-    const g = random(tokens * config.d_model);
-    const input = { x: matrix(tokens, config.d_model, x), training: true };
-    const first = ethosForward(config, weights, input);
-    const backward = ethosBackward(first, matrix(tokens, config.d_model, g));
+    const x = random(tokens * d_model);
+    const g = random(tokens * d_model);
+    const input = { x: matrix(tokens, d_model, x), training: true };
+    const first = ethos(section, weights, input);
+    const backward = first.backward(matrix(tokens, d_model, g));
     const value = () => {
-      const { y, auxiliary } = ethosForward(config, weights, {
+      const { y, auxiliary } = ethos(section, weights, {
         ...input,
         selection: first.routing.index,
       });
       return dot(y.data, g) + auxiliary;
     };
-    assertGradients(value, { x, ...trained(config, prefix, tensors) }, {
+    assertGradients(value, { x, ...trained(model, prefix, tensors) }, {
       x: backward.x.data,
       ...backward.weights,
     });
@@ -294,26 +305,40 @@ Deno.test("gradients of the cross-entropy", () => {
   );
 });
 
-const variants: [string, Partial<ModelConfig>][] = [
+const allOptions = {
+  norm: "layer",
+  epsilon: 1e-4,
+  positions: "learned",
+  residual: "parallel",
+  head: "own",
+};
+
+const variants: [string, ModelChanges][] = [
   ["ethos", { num_layers: 3 }],
-  ["context-aware with load balance", { d_context: 3, load_balance_coef: 0.4 }],
-  ["naive, without batch norm", { execution: "naive", router_batch_norm: false }],
-  ["dense", { kind: "dense" }],
+  ["context-aware with load balance", { ffn: { d_context: 3, load_balance_coef: 0.4 } }],
+  ["naive, without batch norm", { ffn: { execution: "naive", router_batch_norm: false } }],
+  ["dense", DENSE],
+  ["layer norm", { trunk: { norm: "layer", epsilon: 1e-3 } }],
+  ["learned positions", { trunk: { positions: "learned" } }],
+  ["parallel residual", { trunk: { residual: "parallel" } }],
+  ["a head of its own", { trunk: { head: "own" } }],
+  ["every option of the trunk, ethos", { trunk: allOptions }],
+  ["every option of the trunk, dense", { ...DENSE, trunk: allOptions }],
 ];
 
-for (const [name, change] of variants) {
+for (const [name, changes] of variants) {
   Deno.test(`gradients of the whole model, ${name}`, () => {
-    const config = { ...smallConfig, ...change };
-    const model = new ReferenceModel(config, randomTensors(config, 11));
+    const architecture = smallModel(changes);
+    const model = new ReferenceModel(architecture, randomTensors(architecture, 11));
     const batch = {
       tokens: [1, 5, 2, 9, 1, 0, 10, 3],
       targets: [5, 2, 9, 4, 0, 10, 3, 3],
       length: 4,
     };
     const { gradients, routings } = model.gradients(batch);
-    assertEquals(gradients.size, parameterSpecs(config).length);
+    assertEquals(gradients.size, parameterSpecs(architecture).length);
     const selections = new Map(Array.from(routings, ([layer, { index }]) => [layer, index]));
-    assert(config.kind === "dense" || selections.size > 0);
+    assert(changes.ffn === DENSE.ffn || selections.size > 0);
     assertGradients(
       () => model.loss(batch, { selections }).total,
       Object.fromEntries(model.parameters),

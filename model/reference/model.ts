@@ -1,38 +1,16 @@
 /**
- * The whole network in float64: loss, gradients of every parameter, training steps, evaluation.
- *
- * ```
- * x = E[token];   x += MLA(rmsnorm(x));   x += FFN(rmsnorm(x));   logits = rmsnorm(x) Eᵀ
- * ```
+ * A whole model in float64: loss, gradients of every parameter, training steps, evaluation.
  *
  * @module
  */
 
-import { isSparse, type ModelConfig } from "../config.ts";
-import { parameterSpecs, size, statisticSpecs } from "../trunk/parameters.ts";
-import {
-  type Attention,
-  attentionBackward,
-  attentionForward,
-  type AttentionName,
-} from "./attention.ts";
-import { type Ethos, ethosBackward, ethosForward, type EthosWeights } from "./ethos.ts";
-import type { ExpertExecution } from "./experts.ts";
+import { size } from "../layer/parameter.ts";
+import type { Architecture } from "../trunk/architecture.ts";
+import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
 import { crossEntropy } from "./loss.ts";
-import {
-  add,
-  addScaled,
-  matmul,
-  type Matrix,
-  matrix,
-  row,
-  transpose,
-  type Weights,
-} from "./matrix.ts";
-import { type RmsNorm, rmsNormBackward, rmsNormForward } from "./norm.ts";
+import { addScaled, type Matrix } from "./matrix.ts";
+import { networkForward, type NetworkPass } from "./network.ts";
 import { AdamW, type AdamWOptions, clipByGlobalNorm } from "./optimizer.ts";
-import type { Routing } from "./router.ts";
-import { type Swiglu, swigluBackward, swigluForward, type SwigluName } from "./swiglu.ts";
 
 /** A micro-batch: sequences of `length` tokens one after another, and for each token the one that follows. */
 export interface TokenBatch {
@@ -56,15 +34,15 @@ export interface ForwardOptions {
 export interface Losses {
   /** Mean of `−log p(next token)`, in nats. */
   readonly crossEntropy: number;
-  /** What is minimised: the cross-entropy and the layers' load-balance terms. */
+  /** The minimised sum: the cross-entropy and the layers' auxiliary terms. */
   readonly total: number;
   /** Tokens × vocabulary. */
   readonly logits: Matrix;
-  /** What each ETHOS layer's router decided, by layer. */
-  readonly routings: ReadonlyMap<number, Routing>;
+  /** Experts that the tokens kept, by layer, of the layers with some. */
+  readonly routings: ReadonlyMap<number, { readonly index: Int32Array }>;
 }
 
-/** What a training step reports. */
+/** The report of a training step. */
 export interface StepResult {
   /** Mean over the micro-batches. */
   readonly crossEntropy: number;
@@ -78,41 +56,24 @@ export interface StepResult {
   readonly logits: Matrix;
 }
 
-/** What one layer's forward pass saves. */
-interface Block {
-  readonly attentionNorm: RmsNorm;
-  readonly attention: Attention;
-  readonly ffnNorm: RmsNorm;
-  readonly ffn: { kind: "dense"; saved: Swiglu } | { kind: "ethos"; saved: Ethos };
-}
-
-/** What the whole forward pass saves. */
-interface Pass {
-  readonly blocks: readonly Block[];
-  readonly finalNorm: RmsNorm;
-  readonly logits: Matrix;
-  readonly auxiliary: number;
-}
-
 /**
  * A model and its optimiser.
  *
  * @example
  * ```ts ignore
  * import { ReferenceModel } from "./model.ts";
- * const model = new ReferenceModel(config, parameters);
+ * const model = new ReferenceModel(architecture, parameters);
  * const { crossEntropy } = model.trainStep([{ tokens, targets, length: 16 }], { learningRate: 1e-3 });
  * ```
  */
 export class ReferenceModel {
-  /** The configuration. */
-  readonly config: ModelConfig;
+  /** The model's layers and their sizes. */
+  readonly architecture: Architecture;
   /** Trained parameters by name; changed in place by {@linkcode trainStep}. */
   readonly parameters: ReadonlyMap<string, Float64Array>;
   /** Running statistics by name; changed in place by {@linkcode trainStep}. */
   readonly statistics: ReadonlyMap<string, Float64Array>;
   #optimizer: AdamW;
-  #execution: ExpertExecution;
 
   /**
    * A model of these tensors, its optimiser before the first update.
@@ -121,13 +82,13 @@ export class ReferenceModel {
    * @throws {Error} If a parameter is missing, of the wrong size, or unknown.
    */
   constructor(
-    config: ModelConfig,
+    architecture: Architecture,
     tensors: ReadonlyMap<string, Float64Array>,
     options: { adamW?: Partial<AdamWOptions> } = {},
   ) {
-    this.config = config;
-    const specs = parameterSpecs(config);
-    const statistics = statisticSpecs(config);
+    this.architecture = architecture;
+    const specs = parameterSpecs(architecture);
+    const statistics = statisticSpecs(architecture);
     const known = new Set([...specs, ...statistics].map(({ name }) => name));
     for (const name of tensors.keys()) {
       if (!known.has(name)) throw new Error(`The configuration has no parameter ${name}`);
@@ -150,13 +111,11 @@ export class ReferenceModel {
     );
     const decaying = specs.filter(({ decay }) => decay).map(({ name }) => name);
     this.#optimizer = new AdamW(new Set(decaying), options.adamW);
-    this.#execution = config.execution === "naive" ? "naive" : "reordered";
   }
 
   /** Losses of a micro-batch; nothing changes. @throws {RangeError} If the batch does not fit the model. */
   loss(batch: TokenBatch, options: ForwardOptions = {}): Losses {
-    const pass = this.#forward(batch, options);
-    return this.#losses(pass, batch);
+    return lossesOf(this.#forward(batch, options), batch).losses;
   }
 
   /** Losses with the running statistics, as in deployment; nothing changes. */
@@ -169,8 +128,7 @@ export class ReferenceModel {
     batch: TokenBatch,
     options: ForwardOptions = {},
   ): Losses & { gradients: Map<string, Float64Array> } {
-    const pass = this.#forward(batch, options);
-    return { ...this.#losses(pass, batch), gradients: this.#backward(pass, batch) };
+    return this.#gradients(this.#forward(batch, options), batch);
   }
 
   /**
@@ -190,12 +148,17 @@ export class ReferenceModel {
     let total = 0;
     let logits: Matrix | undefined;
     for (const batch of microBatches) {
-      const result = this.gradients(batch);
+      const pass = this.#forward(batch, {});
+      const result = this.#gradients(pass, batch);
       crossEntropy += result.crossEntropy * share;
       total += result.total * share;
       logits = result.logits;
       for (const [name, gradient] of result.gradients) addScaled(sum.get(name)!, share, gradient);
-      this.#moveStatistics(result.routings);
+      pass.feedForwards.forEach(({ statistics = {} }, i) => {
+        for (const [name, value] of Object.entries(statistics)) {
+          this.statistics.get(`layers.${i}.ffn.${name}`)!.set(value);
+        }
+      });
     }
     if (logits === undefined) {
       throw new RangeError("A training step needs at least one micro-batch");
@@ -205,128 +168,35 @@ export class ReferenceModel {
     return { crossEntropy, total, gradientNorm: norm, gradients: sum, logits };
   }
 
-  #moveStatistics(routings: ReadonlyMap<number, Routing>): void {
-    for (const [layer, { running }] of routings) {
-      if (running === undefined) continue;
-      this.statistics.get(`layers.${layer}.ffn.router.bn.mean`)!.set(running.mean);
-      this.statistics.get(`layers.${layer}.ffn.router.bn.var`)!.set(running.variance);
-    }
-  }
-
-  /** The tensors whose names start with `prefix`, without it. */
-  #weights<Name extends string>(prefix: string): Weights<Name> {
-    const found = [...this.parameters, ...this.statistics]
-      .filter(([name]) => name.startsWith(prefix))
-      .map(([name, value]) => [name.slice(prefix.length), value]);
-    return Object.fromEntries(found) as Weights<Name>;
-  }
-
-  /** The embedding, which is also the output head, vocabulary × d_model. */
-  #embedding(): Matrix {
-    const { vocab_size, d_model } = this.config;
-    return matrix(vocab_size, d_model, this.parameters.get("embed.weight")!);
-  }
-
-  #forward(batch: TokenBatch, options: ForwardOptions): Pass {
-    const { config } = this;
-    const { tokens, length } = batch;
-    if (!(tokens.length > 0 && tokens.length % length === 0)) {
-      throw new RangeError(`${tokens.length} tokens are not whole sequences of ${length}`);
-    }
-    const embedding = this.#embedding();
-    let x = matrix(tokens.length, config.d_model);
-    for (let t = 0; t < tokens.length; t++) {
-      const token = tokens[t]!;
-      if (!(Number.isInteger(token) && token >= 0 && token < config.vocab_size)) {
-        throw new RangeError(
-          `Token ${token} is not in the vocabulary of ${config.vocab_size} tokens`,
-        );
-      }
-      row(x, t).set(row(embedding, token));
-    }
-    const blocks: Block[] = [];
-    let auxiliary = 0;
-    for (let i = 0; i < config.num_layers; i++) {
-      const norms = this.#weights<"attn_norm.weight" | "ffn_norm.weight">(`layers.${i}.`);
-      const attentionNorm = rmsNormForward(x, norms["attn_norm.weight"]);
-      const attention = attentionForward(
-        config,
-        this.#weights<AttentionName>(`layers.${i}.attn.`),
-        { x: attentionNorm.y, length },
-      );
-      x = add(x, attention.y);
-      const ffnNorm = rmsNormForward(x, norms["ffn_norm.weight"]);
-      const ffn = this.#feedForward(i, ffnNorm.y, options);
-      x = add(x, ffn.saved.y);
-      if (ffn.kind === "ethos") auxiliary += ffn.saved.auxiliary;
-      blocks.push({ attentionNorm, attention, ffnNorm, ffn });
-    }
-    const finalNorm = rmsNormForward(x, this.parameters.get("final_norm.weight")!);
-    const logits = matmul(finalNorm.y, transpose(embedding));
-    return { blocks, finalNorm, logits, auxiliary };
-  }
-
-  #feedForward(layer: number, x: Matrix, options: ForwardOptions): Block["ffn"] {
-    const prefix = `layers.${layer}.ffn.`;
-    if (!isSparse(this.config, layer)) {
-      const saved = swigluForward(this.config, this.#weights<SwigluName>(prefix), x);
-      return { kind: "dense", saved };
-    }
-    const selection = options.selections?.get(layer);
-    const weights: EthosWeights = this.#weights(prefix);
-    const saved = ethosForward(this.config, weights, {
-      x,
-      training: options.training ?? true,
-      execution: this.#execution,
-      ...(selection && { selection }),
+  #forward(batch: TokenBatch, options: ForwardOptions): NetworkPass {
+    const tensors = new Map([...this.parameters, ...this.statistics]);
+    return networkForward(this.architecture.config, tensors, {
+      training: true,
+      ...batch,
+      ...options,
     });
-    return { kind: "ethos", saved };
   }
 
-  #losses(pass: Pass, batch: TokenBatch): Losses {
-    const { loss } = crossEntropy(pass.logits, batch.targets);
-    const routings = new Map<number, Routing>();
-    pass.blocks.forEach(({ ffn }, i) => {
-      if (ffn.kind === "ethos") routings.set(i, ffn.saved.routing);
-    });
-    return { crossEntropy: loss, total: loss + pass.auxiliary, logits: pass.logits, routings };
+  #gradients(
+    pass: NetworkPass,
+    batch: TokenBatch,
+  ): Losses & { gradients: Map<string, Float64Array> } {
+    const { losses, gradient } = lossesOf(pass, batch);
+    return { ...losses, gradients: pass.backward(gradient) };
   }
+}
 
-  #backward(pass: Pass, batch: TokenBatch): Map<string, Float64Array> {
-    const embedding = this.#embedding();
-    const gradients = new Map<string, Float64Array>();
-    const put = (prefix: string, weights: object) => {
-      for (const [name, value] of Object.entries(weights)) gradients.set(prefix + name, value);
-    };
-
-    const { gradient: gLogits } = crossEntropy(pass.logits, batch.targets);
-    const gEmbedding = matmul(transpose(gLogits), pass.finalNorm.y);
-    const final = rmsNormBackward(pass.finalNorm, matmul(gLogits, embedding));
-    put("final_norm.", { weight: final.gain });
-
-    let gx = final.x;
-    for (let i = pass.blocks.length - 1; i >= 0; i--) {
-      const { attentionNorm, attention, ffnNorm, ffn } = pass.blocks[i]!;
-      const outer = ffn.kind === "ethos"
-        ? ethosBackward(ffn.saved, gx)
-        : swigluBackward(ffn.saved, gx);
-      put(`layers.${i}.ffn.`, outer.weights);
-      const second = rmsNormBackward(ffnNorm, outer.x);
-      put(`layers.${i}.ffn_norm.`, { weight: second.gain });
-      gx = add(gx, second.x);
-
-      const inner = attentionBackward(attention, gx);
-      put(`layers.${i}.attn.`, inner.weights);
-      const first = rmsNormBackward(attentionNorm, inner.x);
-      put(`layers.${i}.attn_norm.`, { weight: first.gain });
-      gx = add(gx, first.x);
-    }
-
-    // The embedding is read at both ends: as the output head above, and by token here.
-    for (let t = 0; t < gx.rows; t++) {
-      addScaled(row(gEmbedding, batch.tokens[t]!), 1, row(gx, t));
-    }
-    put("embed.", { weight: gEmbedding.data });
-    return gradients;
-  }
+/** Losses of a pass, and the gradient of its logits. */
+function lossesOf(
+  { logits, feedForwards }: NetworkPass,
+  { targets }: TokenBatch,
+): { losses: Losses; gradient: Matrix } {
+  const { loss, gradient } = crossEntropy(logits, targets);
+  const routings = new Map<number, { readonly index: Int32Array }>();
+  let total = loss;
+  feedForwards.forEach(({ routing, auxiliary = 0 }, i) => {
+    if (routing) routings.set(i, routing);
+    total += auxiliary;
+  });
+  return { losses: { crossEntropy: loss, total, logits, routings }, gradient };
 }

@@ -2,7 +2,8 @@ import { assert, assertAlmostEquals, assertEquals, assertLess, assertThrows } fr
 import { parameterSpecs } from "../trunk/parameters.ts";
 import { ReferenceModel } from "./model.ts";
 import { AdamW, clipByGlobalNorm } from "./optimizer.ts";
-import { randomTensors, smallConfig } from "./testing.ts";
+import { DENSE, type ModelChanges } from "../testing.ts";
+import { randomTensors, smallModel } from "./testing.ts";
 
 const batch = {
   tokens: [1, 5, 2, 9, 1, 0, 10, 3],
@@ -11,9 +12,9 @@ const batch = {
 };
 const other = { ...batch, tokens: batch.targets, targets: batch.tokens };
 
-function model(change: Partial<typeof smallConfig> = {}) {
-  const config = { ...smallConfig, ...change };
-  return new ReferenceModel(config, randomTensors(config, 21));
+function model(changes: ModelChanges = {}) {
+  const architecture = smallModel(changes);
+  return new ReferenceModel(architecture, randomTensors(architecture, 21));
 }
 
 Deno.test("ReferenceModel learns a batch", () => {
@@ -26,10 +27,10 @@ Deno.test("ReferenceModel learns a batch", () => {
 
 Deno.test("ReferenceModel looks at no later token", () => {
   const changed = { ...batch, tokens: batch.tokens.with(3, 0) };
-  const dense = model({ kind: "dense" });
+  const dense = model(DENSE);
   const a = dense.loss(batch).logits.data;
   const b = dense.loss(changed).logits.data;
-  const { vocab_size } = smallConfig;
+  const { vocab_size } = dense.architecture.config;
   assertEquals(a.slice(0, 3 * vocab_size), b.slice(0, 3 * vocab_size));
   assert(a[3 * vocab_size] !== b[3 * vocab_size]);
   assertEquals(a.slice(4 * vocab_size), b.slice(4 * vocab_size));
@@ -75,14 +76,15 @@ Deno.test("ReferenceModel leaves what does not decay and has no gradient alone",
 });
 
 Deno.test("ReferenceModel refuses tensors that don't fit", () => {
-  const tensors = randomTensors(smallConfig, 1);
+  const small = smallModel();
+  const tensors = randomTensors(small, 1);
   const without = new Map(tensors);
   without.delete("layers.1.ffn.z");
-  assertThrows(() => new ReferenceModel(smallConfig, without), Error, "layers.1.ffn.z is missing");
+  assertThrows(() => new ReferenceModel(small, without), Error, "layers.1.ffn.z is missing");
   const short = new Map(tensors).set("layers.1.ffn.z", new Float64Array(3));
-  assertThrows(() => new ReferenceModel(smallConfig, short), Error, "[25, 4] has 3 numbers");
+  assertThrows(() => new ReferenceModel(small, short), Error, "[25, 4] has 3 numbers");
   const more = new Map(tensors).set("layers.7.ffn.z", new Float64Array(3));
-  assertThrows(() => new ReferenceModel(smallConfig, more), Error, "no parameter layers.7.ffn.z");
+  assertThrows(() => new ReferenceModel(small, more), Error, "no parameter layers.7.ffn.z");
 });
 
 Deno.test("ReferenceModel refuses batches that don't fit", () => {
@@ -107,7 +109,7 @@ Deno.test("AdamW decays what it is told to", () => {
   const parameters = new Map([["w", Float64Array.of(2)], ["gain", Float64Array.of(2)]]);
   const zero = new Map([["w", new Float64Array(1)], ["gain", new Float64Array(1)]]);
   const decaying = new Set(
-    parameterSpecs(smallConfig).filter(({ decay }) => decay).map(({ name }) => name),
+    parameterSpecs(smallModel()).filter(({ decay }) => decay).map(({ name }) => name),
   );
   assert(decaying.has("layers.1.ffn.router.k1") && !decaying.has("final_norm.weight"));
   new AdamW(new Set(["w"]), { weightDecay: 0.5 }).step(parameters, zero, { learningRate: 0.1 });

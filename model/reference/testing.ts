@@ -1,28 +1,33 @@
 /**
- * What the tests of the reference share: random numbers from a seed, and central differences.
+ * Shared by the tests of the reference: random numbers from a seed, and central differences.
  *
  * @module
  */
 
 import { assert } from "@std/assert";
-import type { ModelConfig } from "../config.ts";
-import { parameterSpecs, size, statisticSpecs } from "../trunk/parameters.ts";
+import { architectureOf } from "../config.ts";
+import { size } from "../layer/parameter.ts";
+import type { ModelConfig } from "../section.ts";
+import type { ModelChanges } from "../testing.ts";
+import type { Architecture } from "../trunk/architecture.ts";
+import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
 import { dot } from "./matrix.ts";
 
-/** A small model of odd counts; widths are as odd as the mathematics allows. */
-export const smallConfig: ModelConfig = {
-  kind: "ethos",
-  vocab_size: 11,
-  d_model: 6,
-  num_layers: 2,
-  num_dense_layers: 1,
-  d_ffn: 5,
+/** Sizes of attention in {@linkcode smallModel}. */
+export const smallAttention = {
+  kind: "mla",
   num_heads: 3,
   q_lora_rank: 5,
   kv_lora_rank: 3,
   d_nope: 3,
   d_rope: 4,
   d_v: 5,
+  rope_base: 10000,
+} as const;
+
+/** Sizes of the experts in {@linkcode smallModel}. */
+export const smallEthos = {
+  kind: "ethos",
   num_experts: 25,
   routing_heads: 3,
   top_k: 3,
@@ -33,7 +38,37 @@ export const smallConfig: ModelConfig = {
   d_hidden: 7,
   d_context: 0,
   execution: "auto",
+} as const;
+
+const smallConfig: ModelConfig = {
+  vocab_size: 11,
+  d_model: 6,
+  num_layers: 2,
+  leading_dense: { num_layers: 1, d_ffn: 5 },
+  attention: smallAttention,
+  ffn: smallEthos,
+  trunk: {
+    norm: "rms",
+    epsilon: 1e-6,
+    positions: "none",
+    max_positions: 6,
+    residual: "sequential",
+    head: "tied",
+  },
 };
+
+/** A small model of odd counts, with changes of single keys; widths are as odd as the mathematics allows. */
+export function smallModel(changes: ModelChanges = {}): Architecture {
+  const { attention, ffn, leading_dense, trunk, ...sizes } = changes;
+  return architectureOf({
+    ...smallConfig,
+    ...sizes,
+    leading_dense: { ...smallConfig.leading_dense, ...leading_dense },
+    attention: { ...smallAttention, ...attention },
+    ffn: ffn?.["kind"] === undefined ? { ...smallEthos, ...ffn } : ffn,
+    trunk: { ...smallConfig.trunk, ...trunk },
+  } as ModelConfig);
+}
 
 /** Normal numbers from a seed. */
 export function normals(seed: number): (count: number, std?: number) => Float64Array {
@@ -50,26 +85,18 @@ export function normals(seed: number): (count: number, std?: number) => Float64A
 }
 
 /** Every parameter and running statistic, spread so that no term hides behind another. */
-export function randomTensors(config: ModelConfig, seed: number): Map<string, Float64Array> {
+export function randomTensors(
+  architecture: Architecture,
+  seed: number,
+): Map<string, Float64Array> {
   const random = normals(seed);
   const tensors = new Map<string, Float64Array>();
-  for (const spec of [...parameterSpecs(config), ...statisticSpecs(config)]) {
+  for (const spec of [...parameterSpecs(architecture), ...statisticSpecs(architecture)]) {
     const fanIn = spec.shape.length === 2 ? spec.shape[0]! : 1;
     const values = random(size(spec), spec.shape.length === 2 ? 1 / Math.sqrt(fanIn) : 0.2);
     tensors.set(spec.name, spec.init.kind === "ones" ? values.map((v) => 1.2 + v / 2) : values);
   }
   return tensors;
-}
-
-/** The tensors whose names start with `prefix`, without it. */
-export function under(
-  tensors: ReadonlyMap<string, Float64Array>,
-  prefix: string,
-): Record<string, Float64Array> {
-  return Object.fromEntries(
-    Array.from(tensors).filter(([name]) => name.startsWith(prefix))
-      .map(([name, value]) => [name.slice(prefix.length), value]),
-  );
 }
 
 const STEP = 2e-5;

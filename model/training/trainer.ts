@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { ModelConfig } from "../config.ts";
+import type { ModelConfig } from "../section.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Arena, type MemoryLine } from "../gpu/memory.ts";
 import { buildPlans, type BuiltPlan, type BuiltPlans, runPlan } from "../gpu/build.ts";
@@ -37,6 +37,7 @@ import {
   SCHEDULE,
 } from "../ops/control.ts";
 import { recordUpdate } from "../ops/optimizer/optimizer.ts";
+import type { Architecture } from "../trunk/architecture.ts";
 import { weightSpecs } from "../trunk/parameters.ts";
 import type { TokenBatch, TokenSource } from "./sampler.ts";
 import { learningRate } from "./schedule.ts";
@@ -67,8 +68,8 @@ export interface StepRecord {
 
 /** Options of {@linkcode Trainer.create}. */
 export interface TrainerOptions {
-  /** Sizes of the model. */
-  readonly config: ModelConfig;
+  /** The model's layers. */
+  readonly architecture: Architecture;
   /** How it is trained; sizes of the batch are allocated for. */
   readonly train: TrainSection;
   /** Chooses the initial weights. */
@@ -84,8 +85,8 @@ export type StateKind = "value" | "m" | "v";
 export class Trainer {
   /** The device that it trains on. */
   readonly gpu: Gpu;
-  /** Sizes of the model. */
-  readonly config: ModelConfig;
+  /** The model's layers. */
+  readonly architecture: Architecture;
   /** How it is trained. */
   readonly train: TrainSection;
   /** Values, gradients and moments on the device. */
@@ -95,18 +96,22 @@ export class Trainer {
   readonly #tensors: Record<"control" | "schedule" | "loss" | "metrics", Tensor>;
   readonly #batch: Record<"tokens" | "targets" | "losses", Tensor>;
   readonly #evaluator: Evaluator;
+  #auxiliary = false;
   readonly #arenas: readonly Arena[];
   #built: BuiltPlans | undefined;
   /** Updates submitted, and updates whose records were read. */
   #submitted = 0;
   #read = 0;
 
-  private constructor(gpu: Gpu, { config, train }: Pick<TrainerOptions, "config" | "train">) {
+  private constructor(
+    gpu: Gpu,
+    { architecture, train }: Pick<TrainerOptions, "architecture" | "train">,
+  ) {
     this.gpu = gpu;
-    this.config = config;
+    this.architecture = architecture;
     this.train = train;
     this.steps = trainingSteps(train);
-    this.weights = new Weights(gpu, weightSpecs(config), {
+    this.weights = new Weights(gpu, weightSpecs(architecture), {
       train: true,
       precision: train.precision,
     });
@@ -123,7 +128,7 @@ export class Trainer {
     this.#arenas = [...Object.values(this.#tensors), ...Object.values(this.#batch)]
       .map((tensor) => new Arena(gpu, tensor.name, [tensor]));
     this.#evaluator = new Evaluator(gpu, {
-      config,
+      architecture,
       weights: this.weights,
       batch: train.micro_batch,
       length: train.sequence_length,
@@ -140,6 +145,16 @@ export class Trainer {
     });
     trainer.#evaluator.use(trainer.plan("evaluate"));
     return trainer;
+  }
+
+  /** Sizes of the model. */
+  get config(): ModelConfig {
+    return this.architecture.config;
+  }
+
+  /** Whether the loss has a further term than the cross-entropy. */
+  get auxiliary(): boolean {
+    return this.#auxiliary;
   }
 
   /** Updates submitted so far: the number of the next one. */
@@ -286,18 +301,23 @@ export class Trainer {
   }
 
   #record(): Plan[] {
-    const { gpu, config, train, weights } = this;
+    const { gpu, architecture, train, weights } = this;
     const sizes = { batch: train.micro_batch, length: train.sequence_length };
     const tensors = { ...this.#tensors, ...this.#batch };
     const training = (label: PlanName, first: boolean) => {
       const plan = new Plan(gpu, label);
-      const context = new LayerContext(plan, config, weights, {
+      const context = new LayerContext(plan, weights, {
         ...sizes,
         mode: "train",
         accumulate: !first,
         microBatches: train.gradient_accumulation,
       });
-      recordTraining(context, tensors, { first, recompute: train.recompute });
+      const { auxiliaries } = recordTraining(context, architecture, {
+        ...tensors,
+        first,
+        recompute: train.recompute,
+      });
+      this.#auxiliary = auxiliaries.length > 0;
       return plan;
     };
     const plans = [training("first", true)];
@@ -315,9 +335,9 @@ export class Trainer {
   }
 
   async #initialize(seed: number): Promise<void> {
-    const { gpu, config, weights } = this;
+    const { gpu, architecture, weights } = this;
     const plan = new Plan(gpu, "initialize");
-    recordInitialWeights(plan, weights, { config, seed });
+    recordInitialWeights(plan, weights, { architecture, seed });
     await runPlan(plan);
     const loss_scale = this.train.precision === "mixed" ? this.train.loss_scale.initial : 1;
     upload(gpu, this.#tensors.control, packFields(CONTROL, { loss_scale }));

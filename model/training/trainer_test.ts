@@ -1,8 +1,10 @@
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
-import type { ModelConfig } from "../config.ts";
+import type { EthosSection } from "../ffn/ethos/schema.ts";
+import { DENSE, type ModelChanges } from "../testing.ts";
 import { WEBGPU_DEFAULTS } from "../gpu/capabilities.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { openTestGpu } from "../gpu/testing.ts";
+import type { Routing } from "../reference/ffn/product_key.ts";
 import { parameterSpecs } from "../trunk/parameters.ts";
 import {
   assertSameBits,
@@ -41,15 +43,15 @@ const trained = (gpu: Gpu, options: TinyOptions) =>
 
 const MODELS: readonly [string, TinyOptions][] = [
   ["static experts with a load-balance term", {
-    config: { execution: "materialized", load_balance_coef: 0.1 },
+    model: { ffn: { execution: "materialized", load_balance_coef: 0.1 } },
   }],
-  ["context-aware experts, fused", { config: { execution: "fused", d_context: 4 } }],
+  ["context-aware experts, fused", { model: { ffn: { execution: "fused", d_context: 4 } } }],
   ["naive experts without batch norm, balanced", {
-    config: { execution: "naive", router_batch_norm: false, load_balance_coef: 0.1 },
+    model: { ffn: { execution: "naive", router_batch_norm: false, load_balance_coef: 0.1 } },
   }],
-  ["a dense model", { config: { kind: "dense" } }],
+  ["a dense model", { model: DENSE }],
   ["two micro-batches an update", {
-    config: { load_balance_coef: 0.1 },
+    model: { ffn: { load_balance_coef: 0.1 } },
     train: { gradient_accumulation: 2 },
   }],
 ];
@@ -64,15 +66,15 @@ Deno.test("Trainer trains like the reference on lesser devices", async (t) => {
   await t.step("WebGPU's default limits and features", async () => {
     await withTrainer(
       await openTestGpu(WEBGPU_DEFAULTS),
-      { config: { d_context: 4 } },
+      { model: { ffn: { d_context: 4 } } },
       assertTrainsLikeReference,
     );
   });
   await t.step("tables in parts, logits in chunks", async () => {
     const gpu = await openTestGpu({ max_binding_bytes: 8192 });
     // 102 rows of the embedding would fit a binding: a table's parts are multiples of four.
-    const config = { vocab_size: 262, num_experts: 289, d_latent: 12 };
-    await withTrainer(gpu, { config }, async (trainer) => {
+    const model = { vocab_size: 262, ffn: { num_experts: 289, d_latent: 12 } };
+    await withTrainer(gpu, { model }, async (trainer) => {
       assert(trainer.weights.value("embed.weight").parts.length > 2);
       assert(trainer.weights.value("layers.1.ffn.z").parts.length > 1);
       await assertTrainsLikeReference(trainer);
@@ -82,7 +84,7 @@ Deno.test("Trainer trains like the reference on lesser devices", async (t) => {
 
 Deno.test("Trainer gives the same bits in every run, with memory that is not shared, and recomputing", async () => {
   const gpu = await openTestGpu();
-  const options = { config: { load_balance_coef: 0.1, d_context: 4 } };
+  const options = { model: { ffn: { load_balance_coef: 0.1, d_context: 4 } } };
   const first = await trained(gpu, options);
   assertSameBits(await trained(gpu, options), first);
   assertSameBits(await trained(gpu, { ...options, isolate: true }), first);
@@ -116,27 +118,29 @@ Deno.test("Two micro-batches are not one batch of their size", async () => {
 });
 
 /** Gradients of the first update, by parameter. */
-const firstGradients = (gpu: Gpu, config: Partial<ModelConfig>, precision: "f32" | "mixed") =>
+const firstGradients = (gpu: Gpu, model: ModelChanges, precision: "f32" | "mixed") =>
   withTrainer(gpu, {
-    config,
+    model,
     train: { precision, loss_scale: { initial: 1024 } },
   }, async (trainer) => {
     trainer.update(batchesOf(trainer, 0));
     const gradients = await readGradients(trainer);
-    for (const { name, held } of parameterSpecs(trainer.config)) if (held) gradients.delete(name);
+    for (const { name, held } of parameterSpecs(trainer.architecture)) {
+      if (held) gradients.delete(name);
+    }
     const [record] = await trainer.records();
     assertEquals(record?.loss_scale, precision === "mixed" ? 1024 : 1);
     return { gradients, record: record! };
   });
 
 Deno.test("Mixed precision keeps the direction of every gradient, f16 native and packed", async (t) => {
-  for (const config of [{ d_context: 4 }, { kind: "dense" }] satisfies Partial<ModelConfig>[]) {
-    const exact = await firstGradients(await openTestGpu(), config, "f32");
+  for (const model of [{ ffn: { d_context: 4 } }, DENSE] satisfies ModelChanges[]) {
+    const exact = await firstGradients(await openTestGpu(), model, "f32");
     const rounded: Map<string, Float32Array>[] = [];
     for (const f16 of [true, false]) {
-      await t.step(`${JSON.stringify(config)}, f16 ${f16}`, async () => {
+      await t.step(`${JSON.stringify(model)}, f16 ${f16}`, async () => {
         const gpu = await openTestGpu(f16 ? undefined : { f16 });
-        const mixed = await firstGradients(gpu, config, "mixed");
+        const mixed = await firstGradients(gpu, model, "mixed");
         rounded.push(mixed.gradients);
         assert(Math.abs(mixed.record.loss / exact.record.loss - 1) < 1e-3);
         assert(Math.abs(mixed.record.grad_norm / exact.record.grad_norm - 1) < 1e-2);
@@ -205,7 +209,8 @@ Deno.test("Trainer.evaluate() measures what the reference does, whatever the bat
     assertEquals(result.tokens, 59);
     const reference = await referenceOf(trainer);
     let nats = 0;
-    const counts = new Uint32Array(trainer.config.num_experts);
+    const ethos = trainer.config.ffn as EthosSection;
+    const counts = new Uint32Array(ethos.num_experts);
     const norms: number[] = [];
     // Sequences of 13, then the 7 predictions that are left: the rows after them do not matter.
     for (let at = 0; at < 59; at += 13) {
@@ -217,10 +222,10 @@ Deno.test("Trainer.evaluate() measures what the reference does, whatever the bat
         length: count,
       });
       nats += losses.crossEntropy * count;
-      const { index, query } = losses.routings.get(1)!;
+      const { index, query } = losses.routings.get(1) as Routing;
       for (const expert of index) counts[expert]! += 1;
       // Of the first batch, two sequences.
-      const width = trainer.config.d_query;
+      const width = ethos.d_query;
       for (let i = 0; at < 26 && i < query.data.length; i += width) {
         norms.push(Math.hypot(...query.data.subarray(i, i + width)));
       }
@@ -232,8 +237,8 @@ Deno.test("Trainer.evaluate() measures what the reference does, whatever the bat
     assertEquals(usage!.counts, counts);
     const mean = norms.reduce((a, b) => a + b) / norms.length;
     const variance = norms.reduce((sum, n) => sum + (n - mean) ** 2, 0) / norms.length;
-    assert(Math.abs(usage!.query_norm_mean / mean - 1) < 1e-5);
-    assert(Math.abs(usage!.query_norm_std / Math.sqrt(variance) - 1) < 1e-4);
+    assert(Math.abs(usage!.statistics["query_norm_mean"]! / mean - 1) < 1e-5);
+    assert(Math.abs(usage!.statistics["query_norm_std"]! / Math.sqrt(variance) - 1) < 1e-4);
     assertEquals(await trainer.evaluate(source), result);
     const part = await trainer.evaluate(source, { tokens: 20 });
     assertEquals(part.tokens, 20);

@@ -5,7 +5,8 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { type ModelConfig, modelSchema } from "../config.ts";
+import { changedModel, type ModelChanges } from "../testing.ts";
+import type { Architecture } from "../trunk/architecture.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { noise, relativeError } from "../ops/testing.ts";
 import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
@@ -15,30 +16,31 @@ import { trainSchema, type TrainSection } from "./config.ts";
 import { type StateKind, Trainer, type TrainerOptions } from "./trainer.ts";
 
 /** A model with every kind of layer, at sizes as odd as kernels allow. */
-export function tinyConfig(options: Partial<ModelConfig> = {}): ModelConfig {
-  const { vocab_size = 61, ...section } = options;
-  return {
-    ...modelSchema.parse({
-      d_model: 20,
-      num_layers: 2,
-      num_dense_layers: 1,
-      d_ffn: 28,
+export function tinyModel(changes: ModelChanges = {}): Architecture {
+  return changedModel({
+    vocab_size: 61,
+    d_model: 20,
+    num_layers: 2,
+    leading_dense: { num_layers: 1, d_ffn: 28 },
+    attention: {
+      kind: "mla",
       num_heads: 2,
       q_lora_rank: 12,
       kv_lora_rank: 8,
       d_nope: 8,
       d_rope: 8,
       d_v: 12,
+    },
+    ffn: {
+      kind: "ethos",
       num_experts: 49,
       routing_heads: 2,
       top_k: 3,
       d_query: 16,
       d_latent: 8,
       d_hidden: 12,
-      ...section,
-    }),
-    vocab_size,
-  };
+    },
+  }, changes);
 }
 
 /** How it is trained: 2 sequences of 13 tokens, with a rate at which three updates change it visibly. */
@@ -55,16 +57,16 @@ export function tinyTrain(options: Record<string, unknown> = {}): TrainSection {
 }
 
 /** Options of {@linkcode makeTrainer}. */
-export interface TinyOptions extends Partial<Omit<TrainerOptions, "config" | "train">> {
-  readonly config?: Partial<ModelConfig>;
+export interface TinyOptions extends Partial<Omit<TrainerOptions, "architecture" | "train">> {
+  readonly model?: ModelChanges;
   readonly train?: Record<string, unknown>;
 }
 
 /** A trainer of the tiny model. Free it with `destroy()`. */
 export async function makeTrainer(gpu: Gpu, options: TinyOptions = {}): Promise<Trainer> {
-  const { config, train, seed = 5, ...rest } = options;
+  const { model, train, seed = 5, ...rest } = options;
   return await Trainer.create(gpu, {
-    config: tinyConfig(config),
+    architecture: tinyModel(model),
     train: tinyTrain(train),
     seed,
     ...rest,
@@ -102,13 +104,15 @@ async function readMany(
 }
 
 /** Names of a trainer's parameters and running statistics. */
-function valueNames({ config }: Trainer): string[] {
-  return [...parameterSpecs(config), ...statisticSpecs(config)].map(({ name }) => name);
+function valueNames({ architecture }: Trainer): string[] {
+  return [...parameterSpecs(architecture), ...statisticSpecs(architecture)].map(({ name }) => name);
 }
 
 /** Every number of a trainer's state, by `kind.name`. */
 export function readAll(trainer: Trainer): Promise<Map<string, Float32Array>> {
-  const moments = parameterSpecs(trainer.config).flatMap(({ name }) => [`m.${name}`, `v.${name}`]);
+  const moments = parameterSpecs(trainer.architecture).flatMap((
+    { name },
+  ) => [`m.${name}`, `v.${name}`]);
   const keys = [...valueNames(trainer).map((name) => `value.${name}`), ...moments];
   return readMany(keys, (key) => {
     const dot = key.indexOf(".");
@@ -118,7 +122,7 @@ export function readAll(trainer: Trainer): Promise<Map<string, Float32Array>> {
 
 /** Gradients of the last update, by parameter. */
 export function readGradients(trainer: Trainer): Promise<Map<string, Float32Array>> {
-  const names = parameterSpecs(trainer.config).map(({ name }) => name);
+  const names = parameterSpecs(trainer.architecture).map(({ name }) => name);
   return readMany(names, (name) => trainer.readGradient(name));
 }
 
@@ -137,18 +141,20 @@ export function assertSameBits(
 
 /** The float64 model that has a trainer's present weights. */
 export async function referenceOf(trainer: Trainer): Promise<ReferenceModel> {
-  const { config, train } = trainer;
+  const { architecture, train } = trainer;
   const values = await readMany(valueNames(trainer), (name) => trainer.readState("value", name));
   const tensors = new Map(
     Array.from(values, ([name, value]) => [name, Float64Array.from(value)]),
   );
   const { beta1, beta2, epsilon, weight_decay: weightDecay } = train;
-  return new ReferenceModel(config, tensors, { adamW: { beta1, beta2, epsilon, weightDecay } });
+  return new ReferenceModel(architecture, tensors, {
+    adamW: { beta1, beta2, epsilon, weightDecay },
+  });
 }
 
 /** Trains a fresh trainer and the reference side by side to the end, and asserts that they agree all along. */
 export async function assertTrainsLikeReference(trainer: Trainer): Promise<void> {
-  const { config, train } = trainer;
+  const { architecture, train } = trainer;
   const reference = await referenceOf(trainer);
   for (let step = 0; step < trainer.steps; step++) {
     const batches = batchesOf(trainer, step);
@@ -165,7 +171,7 @@ export async function assertTrainsLikeReference(trainer: Trainer): Promise<void>
     near(record.loss + record.balance, expected.total, "Total");
     near(record.grad_norm, expected.gradientNorm, "Norm");
     const gradients = await readGradients(trainer);
-    for (const { name, held } of parameterSpecs(config)) {
+    for (const { name, held } of parameterSpecs(architecture)) {
       const gradient = gradients.get(name)!;
       if (held) assert(gradient.every((g) => g === 0), `${name} is held`);
       else {

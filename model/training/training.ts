@@ -227,7 +227,7 @@ class Run {
         hooks.write(step, {
           tokens: step * tokensPerStep(train),
           loss: record.loss,
-          ...(this.#trainer.config.load_balance_coef > 0 ? { balance: record.balance } : {}),
+          ...(this.#trainer.auxiliary ? { balance: record.balance } : {}),
           lr: record.lr,
           grad_norm: record.grad_norm,
           loss_scale: record.loss_scale,

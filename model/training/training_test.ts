@@ -6,7 +6,7 @@ import {
   checkpointPath,
   listCheckpoints,
   loadModel,
-  readModelConfig,
+  readArchitecture,
   shareCheckpoint,
   verifyCheckpoint,
 } from "../checkpoint/checkpoint.ts";
@@ -34,7 +34,7 @@ const data: TrainingData = {
 };
 
 const OPTIONS: TinyOptions = {
-  config: { load_balance_coef: 0.05 },
+  model: { ffn: { load_balance_coef: 0.05 } },
   train: {
     steps: 10,
     evaluate_every: 4,
@@ -296,7 +296,7 @@ Deno.test("A run leaves its last checkpoints and its best model", async () => {
     await run(folder, { table }, async (trainer, result) => {
       assertEquals((await listCheckpoints(folder)).map(({ step }) => step), [9, 10]);
       assertEquals(result.lastPath, join(folder, "step-000000010"));
-      assertEquals(await readModelConfig(result.bestPath), trainer.config);
+      assertEquals((await readArchitecture(result.bestPath)).config, trainer.config);
       const validation = table.rows.flatMap(([step, row]) =>
         row["validation_nats"] === undefined ? [] : [[step, row["validation_nats"]] as const]
       );

@@ -14,7 +14,12 @@ import type { Trainer } from "./trainer.ts";
  */
 export async function weightsDigest(trainer: Trainer): Promise<string> {
   const hash = createHash("sha256");
-  for (const { name } of [...parameterSpecs(trainer.config), ...statisticSpecs(trainer.config)]) {
+  for (
+    const { name } of [
+      ...parameterSpecs(trainer.architecture),
+      ...statisticSpecs(trainer.architecture),
+    ]
+  ) {
     const values = await trainer.readState("value", name);
     hash.update(name);
     hash.update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));

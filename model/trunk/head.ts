@@ -1,5 +1,6 @@
 /**
- * The output head, tied to the embedding: final norm, logits and cross-entropy in chunks of tokens, and their gradients.
+ * The output head, tied to the embedding or of its own: final norm, logits and cross-entropy in chunks of tokens, and their
+ * gradients.
  *
  * The logits of a whole batch would take gigabytes at the paper's vocabulary. A chunk's are made, turned into their own
  * gradient in place, and used up before the next chunk's are made. Where there is a gradient they are of the operands' type, as two
@@ -12,8 +13,9 @@ import { BYTES, roundUp, type Tensor } from "../gpu/tensor.ts";
 import { crossEntropy } from "../ops/elementwise/cross_entropy.ts";
 import { gemm } from "../ops/gemm/gemm.ts";
 import { matrix } from "../ops/gemm/matrix.ts";
-import { rmsnormBackward, rmsnormForward } from "../ops/norm/rmsnorm.ts";
 import type { LayerContext } from "../layer/context.ts";
+import type { Architecture } from "./architecture.ts";
+import { recordNorm } from "./norm.ts";
 
 /** Logits in memory at once, in bytes. */
 const LOGITS_BYTES = 2 ** 30;
@@ -24,6 +26,7 @@ const TILE = 128;
 
 /** Options of {@linkcode headLoss}. */
 export interface HeadOptions {
+  readonly architecture: Architecture;
   /** Residual stream after the last layer `[T, D]`, f32. */
   readonly x: Tensor;
   /** Next tokens `[T]`, u32. */
@@ -41,10 +44,12 @@ export interface HeadOptions {
  */
 export function headLoss(context: LayerContext, options: HeadOptions): Tensor | undefined {
   const { plan } = context;
-  const { x, targets, losses, gradient } = options;
-  const { normalised, scale } = finalNorm(context, x);
+  const { architecture, x, targets, losses, gradient } = options;
+  const norm = recordNorm(context, "final_norm", { architecture, x });
+  const normalised = norm.y;
+  const matrixName = headMatrix(architecture);
   const dnormalised = gradient ? context.activation("head.dx", ...x.shape) : undefined;
-  const vocabulary = context.config.vocab_size;
+  const vocabulary = architecture.config.vocab_size;
   const width = roundUp(vocabulary, 8);
   const bytes = width * BYTES[gradient ? context.operandType : "f32"];
   const chunk = Math.min(x.rows, chunkRows(context, bytes));
@@ -54,7 +59,7 @@ export function headLoss(context: LayerContext, options: HeadOptions): Tensor | 
       ? context.operand("head.logits", rows, width)
       : context.activation("head.logits", rows, width);
     const input = matrix(normalised, { rows, start: first * x.width });
-    logitsOf(context, input, logits);
+    logitsOf(context, matrixName, { x: input, logits });
     crossEntropy(plan, "head.loss", { logits, targets, losses }, {
       vocabulary,
       rows,
@@ -63,8 +68,8 @@ export function headLoss(context: LayerContext, options: HeadOptions): Tensor | 
     });
     if (!dnormalised) continue;
     const output = matrix(dnormalised, { rows, start: first * x.width });
-    const parts = context.weightParts("embed.weight");
-    const targetsOfGradient = context.gradientParts("embed.weight");
+    const parts = context.weightParts(matrixName);
+    const targetsOfGradient = context.gradientParts(matrixName);
     let column = 0;
     parts.forEach((part, i) => {
       const dlogits = matrix(logits, { columns: part.rows, stride: width, start: column });
@@ -81,14 +86,7 @@ export function headLoss(context: LayerContext, options: HeadOptions): Tensor | 
   }
   if (!dnormalised) return undefined;
   const dx = context.activation("head.dresidual", ...x.shape);
-  rmsnormBackward(plan, "final_norm", {
-    x,
-    gain: context.vector("final_norm.weight"),
-    scale,
-    dy: dnormalised,
-    dx,
-    dgain: context.gradient("final_norm.weight"),
-  });
+  norm.backward(dnormalised, dx, "none");
   return dx;
 }
 
@@ -104,32 +102,33 @@ function chunkRows({ plan }: LayerContext, bytes: number): number {
  *
  * @returns `[rows, V rounded up to 4]` f32, zero beyond the vocabulary.
  */
-export function headLogits(context: LayerContext, x: Tensor): Tensor {
-  const { normalised } = finalNorm(context, x);
+export function headLogits(
+  context: LayerContext,
+  options: { readonly architecture: Architecture; readonly x: Tensor },
+): Tensor {
+  const { architecture, x } = options;
+  const { y: normalised } = recordNorm(context, "final_norm", { architecture, x });
   const logits = context.activation(
     "head.logits",
     x.rows,
-    roundUp(context.config.vocab_size, 4),
+    roundUp(architecture.config.vocab_size, 4),
   );
-  logitsOf(context, matrix(normalised), logits);
+  logitsOf(context, headMatrix(architecture), { x: matrix(normalised), logits });
   return logits;
 }
 
-function finalNorm(context: LayerContext, x: Tensor): { normalised: Tensor; scale: Tensor } {
-  const normalised = context.operand("head.x", ...x.shape);
-  const scale = context.activation("head.scale", x.rows);
-  rmsnormForward(context.plan, "final_norm", {
-    x,
-    gain: context.vector("final_norm.weight"),
-    y: normalised,
-    scale,
-  });
-  return { normalised, scale };
+/** The head's matrix `[V, D]`, as the embedding is stored. */
+function headMatrix({ config }: Architecture): string {
+  return config.trunk.head === "tied" ? "embed.weight" : "head.weight";
 }
 
-function logitsOf(context: LayerContext, x: ReturnType<typeof matrix>, logits: Tensor): void {
+function logitsOf(
+  context: LayerContext,
+  name: string,
+  { x, logits }: { readonly x: ReturnType<typeof matrix>; readonly logits: Tensor },
+): void {
   let column = 0;
-  for (const part of context.weightParts("embed.weight")) {
+  for (const part of context.weightParts(name)) {
     gemm(context.plan, "head.logits", {
       a: x,
       b: part,

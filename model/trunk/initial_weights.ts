@@ -4,13 +4,13 @@
  * @module
  */
 
-import type { ModelConfig } from "../config.ts";
 import { runPlan } from "../gpu/build.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Plan } from "../gpu/plan.ts";
 import { upload } from "../gpu/transfer.ts";
 import { castInto } from "../ops/elementwise/cast.ts";
 import { initializeNormal } from "../ops/optimizer/initialize.ts";
+import type { Architecture } from "./architecture.ts";
 import { parameterSpecs, statisticSpecs } from "./parameters.ts";
 import type { Weights } from "../layer/weights.ts";
 
@@ -21,10 +21,10 @@ import type { Weights } from "../layer/weights.ts";
 export function recordInitialWeights(
   plan: Plan,
   weights: Weights,
-  options: { config: ModelConfig; seed: number },
+  options: { architecture: Architecture; seed: number },
 ): void {
-  const { config, seed } = options;
-  for (const { name, init } of [...parameterSpecs(config), ...statisticSpecs(config)]) {
+  const { architecture, seed } = options;
+  for (const { name, init } of [...parameterSpecs(architecture), ...statisticSpecs(architecture)]) {
     const { parts } = weights.value(name);
     if (init.kind === "normal") {
       initializeNormal(plan, name, parts, { seed, deviation: init.std });

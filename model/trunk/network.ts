@@ -4,19 +4,18 @@
  * @module
  */
 
-import { isSparse } from "../config.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import type { LayerContext } from "../layer/context.ts";
-import { ethosBackward, ethosForward, type EthosSaved } from "../ffn/ethos/ethos.ts";
-import { headLoss } from "./head.ts";
-import { mlaBackward, mlaForward, type MlaSaved } from "../attention/mla/mla.ts";
-import { swigluLayerBackward, swigluLayerForward, type SwigluSaved } from "../ffn/dense/swiglu.ts";
+import type { ExpertUse, FeedForwardPass, Pass } from "../layer/kind.ts";
 import { embeddingBackward, embeddingForward } from "../ops/elementwise/embedding.ts";
+import { addPositions, positionsBackward } from "../ops/elementwise/positions.ts";
 import { sumInto } from "../ops/optimizer/optimizer.ts";
-import { rmsnormBackward, rmsnormForward } from "../ops/norm/rmsnorm.ts";
 import { sortByKey } from "../ops/routing/sort.ts";
+import type { Architecture } from "./architecture.ts";
+import { headLoss } from "./head.ts";
+import { type NormPass, recordNorm } from "./norm.ts";
 
-/** What a micro-batch reads and writes. */
+/** Tensors of a micro-batch. */
 export interface BatchTensors {
   /** `[T]` u32. */
   readonly tokens: Tensor;
@@ -26,221 +25,246 @@ export interface BatchTensors {
   readonly losses: Tensor;
 }
 
-/** What a training micro-batch needs besides. */
+/** Tensors of a training micro-batch. */
 export interface TrainingTensors extends BatchTensors {
-  /** `control[0]` is the loss scale. */
+  /** The loss scale comes first. */
   readonly control: Tensor;
   /** `[4]`: mean cross-entropy and load-balance term of the update so far. */
   readonly loss: Tensor;
 }
 
-/** What the backward pass computes again instead of keeping: nothing, the feed-forwards, or whole layers. */
+/** The part of the forward pass that the backward pass computes again instead of keeping it. */
 export type Recompute = "none" | "experts" | "full";
 
-/** The attention half of a layer. */
-interface AttentionHalf {
-  /** Residual stream before and after it, `[T, D]`. */
-  readonly x: Tensor;
-  readonly y: Tensor;
-  /** `1 / rms` of the norm. */
-  readonly scale: Tensor;
-  readonly saved: MlaSaved;
+/** A recorded half of a layer: its norm, and the attention or feed-forward behind it. */
+interface Half<P extends Pass> {
+  readonly norm: NormPass;
+  readonly pass: P;
 }
 
-/** The feed-forward half of a layer. */
-interface FeedForwardHalf {
-  readonly x: Tensor;
-  readonly y: Tensor;
-  readonly scale: Tensor;
-  readonly feedForward:
-    | { readonly kind: "dense"; readonly saved: SwigluSaved }
-    | { readonly kind: "ethos"; readonly saved: EthosSaved };
-  /** Kept experts, and the load-balance term, of a sparse layer. */
-  readonly index?: Tensor;
-  readonly balance?: Tensor;
-}
-
-/** How the backward pass gets at what the forward pass of one layer made. */
+/** Gives the halves of a layer to the backward pass, kept or recorded again. */
 interface LayerSaved {
-  attention(): AttentionHalf;
-  feedForward(): FeedForwardHalf;
+  attention(): Half<Pass>;
+  feedForward(): Half<FeedForwardPass>;
 }
 
-/** What the forward pass of the layers gives. */
+/** A recorded forward pass of the layers. */
 export interface Forward {
   /** Residual stream after the last layer `[T, D]`, f32. */
   readonly x: Tensor;
   readonly layers: readonly LayerSaved[];
-  /** Kept experts of each sparse layer, `[T, H·k]` u32, by layer number. */
-  readonly index: ReadonlyMap<number, Tensor>;
-  /** Load-balance term of each sparse layer, one element each, when the configuration has one. */
-  readonly balances: readonly Tensor[];
+  /** Use of the experts of each layer that has some, by layer number. */
+  readonly uses: ReadonlyMap<number, ExpertUse>;
+  /** Further terms of the loss, one element each. */
+  readonly auxiliaries: readonly Tensor[];
 }
 
 /** Records embedding and layers. */
 export function recordForward(
   context: LayerContext,
-  tokens: Tensor,
-  recompute: Recompute = "none",
+  architecture: Architecture,
+  inputs: { readonly tokens: Tensor; readonly recompute?: Recompute },
 ): Forward {
-  const { plan, config } = context;
-  let x = context.activation("embed", context.tokens, config.d_model);
-  embeddingForward(plan, "embed", {
-    tokens,
-    parts: context.weights.value("embed.weight").parts,
-    x,
-  });
+  const { num_layers } = architecture.config;
+  const { tokens, recompute = "none" } = inputs;
+  let x = recordEmbedding(context, architecture, { tokens });
   const layers: LayerSaved[] = [];
-  const index = new Map<number, Tensor>();
-  const balances: Tensor[] = [];
-  for (let i = 0; i < config.num_layers; i++) {
-    const attention = recordAttention(context, i, x);
-    const feedForward = recordFeedForward(context, i, attention.y);
-    if (feedForward.index) index.set(i, feedForward.index);
-    if (feedForward.balance) balances.push(feedForward.balance);
-    layers.push(savedOf(context, i, { attention, feedForward, recompute }));
-    x = feedForward.y;
+  const uses = new Map<number, ExpertUse>();
+  const auxiliaries: Tensor[] = [];
+  for (let i = 0; i < num_layers; i++) {
+    const layer = new LayerRecorder(context, architecture, { i, x });
+    const attention = layer.attention();
+    const feedForward = layer.feedForward(attention.pass.y);
+    const { use, auxiliary, y } = feedForward.pass;
+    if (use) uses.set(i, use);
+    if (auxiliary) auxiliaries.push(auxiliary);
+    layers.push(savedOf(layer, { attention, feedForward, recompute }));
+    x = y;
   }
-  return { x, layers, index, balances };
+  return { x, layers, uses, auxiliaries };
 }
 
-/** Hands out what was kept, or records it again. The plan frees what nobody asks for. */
-function savedOf(
+/**
+ * Records the residual stream before the first layer, f32 `[T, D]`: the embedding, and learned positions where there are some.
+ *
+ * @param inputs `position` is u32 `[1]`, the position of the first token of a sequence; 0 unless given.
+ * @throws {RangeError} If a sequence is longer than the learned positions.
+ */
+export function recordEmbedding(
   context: LayerContext,
-  i: number,
-  layer: { attention: AttentionHalf; feedForward: FeedForwardHalf; recompute: Recompute },
+  { config }: Architecture,
+  inputs: { readonly tokens: Tensor; readonly position?: Tensor },
+): Tensor {
+  const { plan, length } = context;
+  const { tokens, ...start } = inputs;
+  const x = context.activation("embed", tokens.size, config.d_model);
+  const { parts } = context.weights.value("embed.weight");
+  embeddingForward(plan, "embed", { tokens, parts, x });
+  if (config.trunk.positions === "learned") {
+    const table = context.vector("position.weight");
+    addPositions(plan, "position", { x, table, length, ...start });
+  }
+  return x;
+}
+
+/** Records the halves of one layer, once or again. */
+class LayerRecorder {
+  readonly context: LayerContext;
+  readonly #architecture: Architecture;
+  readonly #i: number;
+  readonly #x: Tensor;
+
+  constructor(
+    context: LayerContext,
+    architecture: Architecture,
+    { i, x }: { readonly i: number; readonly x: Tensor },
+  ) {
+    this.context = context;
+    this.#architecture = architecture;
+    this.#i = i;
+    this.#x = x;
+  }
+
+  attention(): Half<Pass> {
+    const { context } = this;
+    const architecture = this.#architecture;
+    const at = `layers.${this.#i}`;
+    const residual = this.#x;
+    const norm = recordNorm(context, `${at}.attn_norm`, { architecture, x: residual });
+    const input = { x: norm.y, residual };
+    return { norm, pass: architecture.attention.forward(context, `${at}.attn`, input) };
+  }
+
+  /** @param residual The residual stream after attention. */
+  feedForward(residual: Tensor): Half<FeedForwardPass> {
+    const { context } = this;
+    const architecture = this.#architecture;
+    const at = `layers.${this.#i}`;
+    const x = architecture.config.trunk.residual === "parallel" ? this.#x : residual;
+    const norm = recordNorm(context, `${at}.ffn_norm`, { architecture, x });
+    const input = { x: norm.y, residual };
+    return { norm, pass: architecture.feedForward(this.#i).forward(context, `${at}.ffn`, input) };
+  }
+}
+
+/** Hands out the halves that were kept, or records them again. The plan frees those that nobody asks for. */
+function savedOf(
+  layer: LayerRecorder,
+  halves: {
+    readonly attention: Half<Pass>;
+    readonly feedForward: Half<FeedForwardPass>;
+    readonly recompute: Recompute;
+  },
 ): LayerSaved {
-  const { attention, feedForward, recompute } = layer;
-  let again: AttentionHalf | undefined;
+  const { attention, feedForward, recompute } = halves;
+  let again: Half<Pass> | undefined;
   const attentionHalf = () => {
     if (recompute !== "full") return attention;
-    return again ??= context.recompute(() => recordAttention(context, i, attention.x));
+    return again ??= layer.context.recompute(() => layer.attention());
   };
   return {
     attention: attentionHalf,
     feedForward() {
       if (recompute === "none") return feedForward;
-      const { y } = attentionHalf();
-      return context.recompute(() => recordFeedForward(context, i, y));
+      const { y } = attentionHalf().pass;
+      return layer.context.recompute(() => layer.feedForward(y));
     },
   };
 }
 
 /** Records the losses of a batch, without gradients. Running statistics are used, not updated. */
-export function recordEvaluation(context: LayerContext, tensors: BatchTensors): Forward {
-  const forward = recordForward(context, tensors.tokens);
-  headLoss(context, { x: forward.x, targets: tensors.targets, losses: tensors.losses });
+export function recordEvaluation(
+  context: LayerContext,
+  architecture: Architecture,
+  tensors: BatchTensors,
+): Forward {
+  const { tokens, targets, losses } = tensors;
+  const forward = recordForward(context, architecture, { tokens });
+  headLoss(context, { architecture, x: forward.x, targets, losses });
   return forward;
 }
 
 /**
  * Records forward and backward of one micro-batch.
  *
- * The gradient is that of the mean cross-entropy over the tokens of all micro-batches of the update, plus the mean of their load-balance
+ * The gradient is that of the mean cross-entropy over the tokens of all micro-batches of the update, plus the mean of their auxiliary
  * terms, times the loss scale.
  */
 export function recordTraining(
   context: LayerContext,
-  tensors: TrainingTensors,
-  options: { first: boolean; recompute?: Recompute },
+  architecture: Architecture,
+  options: TrainingTensors & { readonly first: boolean; readonly recompute?: Recompute },
 ): Forward {
-  const { plan, config } = context;
-  const { loss, control, losses } = tensors;
-  const { share } = context;
-  if (options.first) plan.clear(loss);
-  const forward = recordForward(context, tensors.tokens, options.recompute);
-  for (const balance of forward.balances) {
-    sumInto(plan, "balance", { x: balance, total: loss }, { slot: 1, scale: share, add: true });
+  const { plan, share } = context;
+  const { tokens, targets, loss, control, losses, first, recompute = "none" } = options;
+  if (first) plan.clear(loss);
+  const forward = recordForward(context, architecture, { tokens, recompute });
+  for (const auxiliary of forward.auxiliaries) {
+    sumInto(plan, "balance", { x: auxiliary, total: loss }, { slot: 1, scale: share, add: true });
   }
   const scale = share / context.tokens;
   const dx = headLoss(context, {
+    architecture,
     x: forward.x,
-    targets: tensors.targets,
+    targets,
     losses,
     gradient: { scale, control },
   })!;
   sumInto(plan, "loss", { x: losses, total: loss }, { slot: 0, scale, add: true });
-  for (let i = config.num_layers - 1; i >= 0; i--) {
-    recordLayerBackward(context, i, forward.layers[i]!, { dx, control });
+  for (const layer of forward.layers.toReversed()) {
+    recordLayerBackward(architecture, layer, { dx, loss_scale: control });
   }
-  const sorted = sortByKey(plan, "embed.sort", {
-    keys: tensors.tokens,
-    bound: config.vocab_size,
-  });
-  embeddingBackward(plan, "embed.backward", {
-    sorted,
-    dx,
-    parts: context.gradientParts("embed.weight").map((target) => target.tensor),
-  });
+  recordEmbeddingBackward(context, architecture, { tokens, dx });
   return forward;
 }
 
-function recordAttention(context: LayerContext, i: number, x: Tensor): AttentionHalf {
-  const at = `layers.${i}`;
-  const input = norm(context, `${at}.attn_norm`, x);
-  const { y, saved } = mlaForward(context, `${at}.attn`, input.y, x);
-  return { x, y, scale: input.scale, saved };
-}
-
-function recordFeedForward(context: LayerContext, i: number, x: Tensor): FeedForwardHalf {
-  const at = `layers.${i}`;
-  const input = norm(context, `${at}.ffn_norm`, x);
-  const { scale } = input;
-  if (isSparse(context.config, i)) {
-    const { y, saved, index, balance } = ethosForward(context, `${at}.ffn`, input.y, x);
-    const feedForward = { kind: "ethos", saved } as const;
-    return { x, y, scale, feedForward, index, ...(balance && { balance }) };
+/** Records the gradients of the embeddings. */
+function recordEmbeddingBackward(
+  context: LayerContext,
+  { config }: Architecture,
+  { tokens, dx }: { readonly tokens: Tensor; readonly dx: Tensor },
+): void {
+  const { plan } = context;
+  const sorted = sortByKey(plan, "embed.sort", { keys: tokens, bound: config.vocab_size });
+  const targets = context.gradientParts("embed.weight");
+  for (const { tensor, epilogue } of targets) {
+    // The rows of tokens are added; without a tied head nothing has written the others.
+    if (epilogue === "none") plan.clear(tensor);
   }
-  const { y, saved } = swigluLayerForward(context, `${at}.ffn`, { x: input.y, residual: x });
-  return { x, y, scale, feedForward: { kind: "dense", saved } };
+  embeddingBackward(plan, "embed.backward", {
+    sorted,
+    dx,
+    parts: targets.map(({ tensor }) => tensor),
+  });
+  if (config.trunk.positions === "learned") {
+    const { tensor: d_table, epilogue } = context.gradient("position.weight");
+    positionsBackward(plan, "position.backward", {
+      dx,
+      d_table,
+      length: context.length,
+      epilogue,
+    });
+  }
 }
 
 /** Turns the gradient of a layer's output into that of its input, in place. */
 function recordLayerBackward(
-  context: LayerContext,
-  i: number,
+  { config }: Architecture,
   layer: LayerSaved,
-  options: { dx: Tensor; control: Tensor },
+  options: { readonly dx: Tensor; readonly loss_scale: Tensor },
 ): void {
-  const at = `layers.${i}`;
-  const { dx, control } = options;
+  const { dx, ...rest } = options;
   const second = layer.feedForward();
-  const { feedForward } = second;
-  const dfeedForward = feedForward.kind === "ethos"
-    ? ethosBackward(context, `${at}.ffn`, dx, feedForward.saved, { loss_scale: control })
-    : swigluLayerBackward(context, `${at}.ffn`, { dy: dx, saved: feedForward.saved });
-  normBackward(context, `${at}.ffn_norm`, { ...second, dy: dfeedForward, dx });
+  const dsecond = second.pass.backward(dx, rest);
+  if (config.trunk.residual === "parallel") {
+    // Attention's output has the gradient of the layer's; only then may the norms add theirs.
+    const first = layer.attention();
+    const dfirst = first.pass.backward(dx, rest);
+    second.norm.backward(dsecond, dx, "accumulate");
+    first.norm.backward(dfirst, dx, "accumulate");
+    return;
+  }
+  second.norm.backward(dsecond, dx, "accumulate");
   const first = layer.attention();
-  const dattention = mlaBackward(context, `${at}.attn`, dx, first.saved);
-  normBackward(context, `${at}.attn_norm`, { ...first, dy: dattention, dx });
-}
-
-/** Records the norm before a layer's half: its operand, and `1 / rms` of each row. */
-export function norm(
-  context: LayerContext,
-  name: string,
-  x: Tensor,
-): { y: Tensor; scale: Tensor } {
-  const y = context.operand(`${name}.y`, ...x.shape);
-  const scale = context.activation(`${name}.scale`, x.rows);
-  rmsnormForward(context.plan, name, { x, gain: context.vector(`${name}.weight`), y, scale });
-  return { y, scale };
-}
-
-/** Adds the gradient through a norm to that of the residual stream. */
-function normBackward(
-  context: LayerContext,
-  name: string,
-  tensors: { x: Tensor; scale: Tensor; dy: Tensor; dx: Tensor },
-): void {
-  const { x, scale, dy, dx } = tensors;
-  rmsnormBackward(context.plan, name, {
-    x,
-    scale,
-    dy,
-    dx,
-    gain: context.vector(`${name}.weight`),
-    epilogue: "accumulate",
-    dgain: context.gradient(`${name}.weight`),
-  });
+  first.norm.backward(first.pass.backward(dx, rest), dx, "accumulate");
 }

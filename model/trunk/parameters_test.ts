@@ -1,11 +1,18 @@
 import { assert, assertEquals } from "@std/assert";
-import { type ModelConfig, modelSchema } from "../config.ts";
+import { changedModel, type ModelChanges } from "../testing.ts";
+import type { Architecture } from "./architecture.ts";
 import { parameterSpecs, statisticSpecs } from "./parameters.ts";
 
-const paper: ModelConfig = { ...modelSchema.parse({}), vocab_size: 100277 };
+/** The paper's model with changes. */
+const model = (changes: ModelChanges = {}) =>
+  changedModel(
+    { vocab_size: 100277, attention: { kind: "mla" }, ffn: { kind: "ethos" } },
+    changes,
+  );
+const paper = model();
 
-function find(config: ModelConfig, name: string) {
-  return parameterSpecs(config).find((spec) => spec.name === name);
+function find(architecture: Architecture, name: string) {
+  return parameterSpecs(architecture).find((spec) => spec.name === name);
 }
 
 Deno.test("parameterSpecs() has the specification's names, once each", () => {
@@ -58,14 +65,14 @@ Deno.test("parameterSpecs() starts weights as the specification says", () => {
 });
 
 Deno.test("parameterSpecs() decays matrices and nothing else", () => {
-  for (const { name, shape, decay } of parameterSpecs({ ...paper, d_context: 32 })) {
+  for (const { name, shape, decay } of parameterSpecs(model({ ffn: { d_context: 32 } }))) {
     assertEquals(decay, shape.length === 2, name);
   }
 });
 
 Deno.test("parameterSpecs() follows router_batch_norm and d_context", () => {
   assert(find(paper, "layers.2.ffn.router.b_q")?.held);
-  const plain = { ...paper, router_batch_norm: false, d_context: 32 };
+  const plain = model({ ffn: { router_batch_norm: false, d_context: 32 } });
   assertEquals(find(plain, "layers.2.ffn.router.b_q")?.held, false);
   assertEquals(find(plain, "layers.2.ffn.router.bn.gamma"), undefined);
   assertEquals(find(plain, "layers.2.ffn.w_c")?.shape, [1024, 32]);
@@ -79,4 +86,19 @@ Deno.test("parameterSpecs() follows router_batch_norm and d_context", () => {
     shape: [4096],
     init: { kind: "ones" },
   });
+});
+
+Deno.test("parameterSpecs() follows the options of the trunk", () => {
+  const changed = model({
+    trunk: { norm: "layer", positions: "learned", max_positions: 300, head: "own" },
+  });
+  assertEquals(find(changed, "layers.2.ffn_norm.bias")?.shape, [1024]);
+  assertEquals(find(changed, "final_norm.bias")?.init, { kind: "zeros" });
+  assertEquals(find(changed, "position.weight")?.shape, [300, 1024]);
+  assertEquals(find(changed, "head.weight")?.shape, [100277, 1024]);
+  for (const name of ["final_norm.bias", "position.weight", "head.weight"]) {
+    assertEquals(find(paper, name), undefined);
+  }
+  // A latent's norm is the attention's own.
+  assertEquals(find(changed, "layers.2.attn.q_norm.bias"), undefined);
 });

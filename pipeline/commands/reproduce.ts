@@ -45,7 +45,7 @@ export const reproduce: Command = {
   summary: "Run everything that is not there yet, and copy the results",
   examples: [
     ["reproduce", "the default configuration"],
-    ["reproduce --set model.d_latent=64", "with another value"],
+    ["reproduce --set model.ffn.d_latent=64", "with another value"],
     ["reproduce --seed 100", "with fresh randomness"],
     ["reproduce --only train --dry-run", "what would run up to training, and why"],
     ["reproduce --force report", "draw the report again"],

@@ -24,7 +24,7 @@ export const status: Command = {
   summary: "Show which nodes are cached, which would run, and why",
   examples: [
     ["status", "of the default configuration"],
-    ["status --set model.d_latent=64", "what a changed value would cost"],
+    ["status --set model.ffn.d_latent=64", "what a changed value would cost"],
   ],
   options: { ...EXPERIMENT_OPTIONS, ...ALL_OPTION },
   async run(args, context) {

@@ -26,7 +26,7 @@ export type ConfigurationSchema<T> = z.ZodType<T>;
 export interface LoadConfigurationOptions<T> {
   /** What the configuration must be; strict objects find typos. */
   readonly schema: ConfigurationSchema<T>;
-  /** Overrides, `model.d_latent=64`, in the order given; later ones win. */
+  /** Overrides, `model.ffn.d_latent=64`, in the order given; later ones win. */
   readonly set?: readonly string[];
 }
 
@@ -42,9 +42,9 @@ export interface LoadedConfiguration<T> {
  * Loads the YAML file at `path`.
  *
  * - `extends: other.yaml` at the top names a file, relative to the one that says so, over which this one is laid: maps are merged
- *   key by key, lists and single values replaced.
+ *   key by key, lists, single values and maps of another `kind` replaced.
  * - Each of `set` is `path=value`: keys joined by dots, an index for an item of a list, the value in YAML (`64`, `[1, 2]`,
- *   `cosine`).
+ *   `cosine`). A `kind` is set before the other keys.
  * - The result must satisfy `schema`.
  *
  * @throws {ConfigurationError} With every problem that could be found, each with its file, line and key.
@@ -124,7 +124,8 @@ function isUnreadable(error: ConfigurationError, path: string): boolean {
 /** Lays `--set` items over the files. */
 function applyOverrides(tree: ConfigTree, items: readonly string[]): ConfigTree {
   const problems: ConfigurationProblem[] = [];
-  for (const item of items) {
+  const setsKind = (item: string) => /^[^=]*\.kind\s*=/.test(item);
+  for (const item of items.toSorted((a, b) => Number(setsKind(b)) - Number(setsKind(a)))) {
     const place = `--set ${item}`;
     const refuse = (path: string, message: string) => problems.push({ place, path, message });
     const split = item.indexOf("=");
@@ -135,7 +136,7 @@ function applyOverrides(tree: ConfigTree, items: readonly string[]): ConfigTree 
     }
     const path = name.split(".");
     if (path.some((step) => step.trim() === "")) {
-      refuse(name, "expected keys joined by dots before the =, such as model.d_latent=64");
+      refuse(name, "expected keys joined by dots before the =, such as model.ffn.d_latent=64");
       continue;
     }
     try {

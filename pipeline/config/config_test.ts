@@ -87,6 +87,48 @@ Deno.test("overrides are YAML, later ones win, and an index reaches into a list"
   });
 });
 
+Deno.test("another kind of section takes the place of the one below it", async () => {
+  const layer = z.discriminatedUnion("kind", [
+    z.strictObject({ kind: z.literal("wide"), width: z.int() }),
+    z.strictObject({ kind: z.literal("deep"), depth: z.int() }),
+  ]);
+  const files = {
+    "base.yaml": "layer: { kind: wide, width: 3 }\n",
+    "same.yaml": "extends: base.yaml\nlayer: { kind: wide }\n",
+    "other.yaml": "extends: base.yaml\nlayer: { kind: deep, depth: 2 }\n",
+  };
+  await inFolder(files, async (folder) => {
+    const load = async (file: string, ...set: string[]) => {
+      const schema = z.strictObject({ layer });
+      return (await loadConfiguration(join(folder, file), { schema, set })).value.layer;
+    };
+    assertEquals(await load("same.yaml"), { kind: "wide", width: 3 });
+    assertEquals(await load("other.yaml"), { kind: "deep", depth: 2 });
+    assertEquals(await load("base.yaml", "layer.kind=wide"), { kind: "wide", width: 3 });
+    // The kind counts first, wherever it stands.
+    const deep = await load("base.yaml", "layer.depth=5", "layer.kind=deep");
+    assertEquals(deep, { kind: "deep", depth: 5 });
+  });
+});
+
+Deno.test("a key that a section has deeper is found before one that is spelled alike", () => {
+  const schema = z.strictObject({
+    top: z.strictObject({
+      kept: z.int().optional(),
+      gone: z.custom((value) => value === undefined).optional().meta({ deprecated: true }),
+      inner: z.strictObject({ keep: z.int().optional() }).optional(),
+    }),
+  });
+  const explained = (key: string) => {
+    const value = { top: { [key]: 1 } };
+    const { error } = schema.safeParse(value);
+    return explainIssues(error!.issues, { schema, value })[0]!.message;
+  };
+  assertEquals(explained("keep"), "unknown key here; did you mean top.inner.keep?");
+  assertEquals(explained("kepp"), "unknown key; did you mean kept?");
+  assertEquals(explained("gonne"), "unknown key; expected one of inner, kept");
+});
+
 Deno.test("all bad overrides are told at once", async () => {
   await inFolder({ "a.yaml": "name: x\n" }, async (folder) => {
     const error = await assertRejects(

@@ -6,9 +6,9 @@
 
 /** One thing that is wrong, and where. */
 export interface ConfigurationProblem {
-  /** `configs/tiny.yaml:12` or `--set model.d_latent=x`. */
+  /** `configs/tiny.yaml:12` or `--set model.ffn.d_latent=x`. */
   readonly place: string;
-  /** Keys from the top of the configuration, `model.d_latent`; empty for the file as a whole. */
+  /** Keys from the top of the configuration, `model.ffn.d_latent`; empty for the file as a whole. */
   readonly path: string;
   /** What is wrong and what was expected. */
   readonly message: string;
@@ -16,7 +16,7 @@ export interface ConfigurationProblem {
 
 /**
  * A configuration that can't be used. The message lists every problem, one a line:
- * `configs/tiny.yaml:12: model.d_latnt: unknown key; did you mean d_latent?`.
+ * `configs/tiny.yaml:12: model.ffn.d_latnt: unknown key; did you mean d_latent?`.
  *
  * @example
  * ```ts

@@ -13,6 +13,8 @@ import type { PathStep } from "./tree.ts";
 interface Shape {
   readonly type?: string | readonly string[];
   readonly description?: string;
+  /** True of a key that only says where it went. */
+  readonly deprecated?: boolean;
   readonly enum?: readonly unknown[];
   readonly const?: unknown;
   readonly minimum?: number;
@@ -121,13 +123,16 @@ function explainUnknownKey(
   shapes: readonly Shape[],
   root: Shape,
 ): string {
-  const known = [...new Set(shapes.flatMap((shape) => Object.keys(shape.properties ?? {})))];
-  const near = nearest(key, known);
+  const known = [...new Set(shapes.flatMap((shape) => propertiesOf(shape).map(([name]) => name)))];
+  const here = path.join(".");
+  const elsewhere = sectionsWith(key, root).filter((section) => section !== here);
+  const inside = elsewhere.filter((section) => here !== "" && section.startsWith(`${here}.`));
+  const near = inside.length > 0 ? undefined : nearest(key, known);
   if (near !== undefined) return `unknown key; did you mean ${near}?`;
-  const elsewhere = sectionsWith(key, root).filter((section) => section !== path.join("."));
-  if (elsewhere.length > 0) {
+  const places = inside.length > 0 ? inside : elsewhere;
+  if (places.length > 0) {
     return `unknown key here; did you mean ${
-      elsewhere.map((section) => section === "" ? key : `${section}.${key}`).join(" or ")
+      places.map((section) => section === "" ? key : `${section}.${key}`).join(" or ")
     }?`;
   }
   return known.length > 0
@@ -135,12 +140,17 @@ function explainUnknownKey(
     : "unknown key; none is expected here";
 }
 
+/** Keys that a shape has. */
+function propertiesOf({ properties = {} }: Shape): [string, Shape][] {
+  return Object.entries(properties).filter(([, { deprecated }]) => deprecated !== true);
+}
+
 /** Sections of the schema that have the key, as paths. */
 function sectionsWith(key: string, root: Shape): string[] {
   const found = new Set<string>();
   const walk = (shape: Shape, path: string) => {
     for (const branch of branchesOf(shape)) {
-      for (const [name, child] of Object.entries(branch.properties ?? {})) {
+      for (const [name, child] of propertiesOf(branch)) {
         if (name === key) found.add(path);
         walk(child, path === "" ? name : `${path}.${name}`);
       }

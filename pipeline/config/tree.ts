@@ -18,7 +18,8 @@ export type PathStep = string | number;
 export type ConfigMap = Extract<ConfigTree, { kind: "map" }>;
 
 /**
- * `over` laid over `base`: maps are merged key by key, everything else is replaced whole.
+ * `over` laid over `base`: maps are merged key by key, everything else is replaced whole. So is a map whose `kind` is another:
+ * its kind says which other keys it has.
  *
  * @example
  * ```ts
@@ -31,12 +32,20 @@ export type ConfigMap = Extract<ConfigTree, { kind: "map" }>;
  */
 export function mergeTrees(base: ConfigTree, over: ConfigTree): ConfigTree {
   if (base.kind !== "map" || over.kind !== "map") return over;
-  const entries = new Map(base.entries);
+  const kind = over.entries.get("kind");
+  const entries = kind === undefined ? new Map(base.entries) : entriesFor(base, kind);
   for (const [key, value] of over.entries) {
     const below = entries.get(key);
     entries.set(key, below === undefined ? value : mergeTrees(below, value));
   }
   return { kind: "map", place: over.place, entries };
+}
+
+/** Entries of a map that hold for a `kind`: none, when the map is of another one. */
+function entriesFor(map: ConfigMap, kind: ConfigTree): Map<string, ConfigTree> {
+  const before = map.entries.get("kind");
+  const other = before !== undefined && plainValue(before) !== plainValue(kind);
+  return new Map(other ? [] : map.entries);
 }
 
 /** The tree as plain objects, arrays and scalars. */
@@ -77,7 +86,8 @@ export interface SetRefusal {
 }
 
 /**
- * Puts `value` at `path`, making maps on the way where there are none. An index reaches into a list that is there.
+ * Puts `value` at `path`, making maps on the way where there are none. An index reaches into a list that is there. Another
+ * `kind` clears the map that it is put into.
  *
  * @returns The new tree, or why the path leads nowhere.
  */
@@ -98,7 +108,8 @@ export function setPath(
     if (here.kind === "map") {
       const child = walk(here.entries.get(key), depth + 1);
       if (!("kind" in child)) return child;
-      return { ...here, entries: new Map(here.entries).set(key, child) };
+      const entries = key === "kind" ? entriesFor(here, child) : new Map(here.entries);
+      return { ...here, entries: entries.set(key, child) };
     }
     if (here.kind === "list") {
       const count = here.items.length;

@@ -6,6 +6,9 @@
  * with it. A dynamic import of a local module doesn't count either, since it runs for some nodes only: the stage names
  * the module for those nodes (`Stage.modules`). A dynamic import of a package counts.
  *
+ * A `registry.ts` that imports local modules dynamically is a table of them: a line more would change no node that is there, so
+ * it doesn't count itself, only what it imports statically.
+ *
  * @module
  */
 
@@ -212,12 +215,15 @@ function reach(
       continue;
     }
     const name = moduleName(specifier, root);
-    if (module.local !== undefined) {
+    const dependencies = module.dependencies ?? [];
+    const isRegistry = /(^|\/)registry\.ts$/.test(name) && dependencies.some(isLazy);
+    if (module.local !== undefined && !isRegistry) {
       reached.files.set(name, { path: module.local, importer: next.importer });
     }
-    for (const { code, isDynamic } of module.dependencies ?? []) {
+    for (const dependency of dependencies) {
+      const { code } = dependency;
       if (code?.specifier === undefined) continue;
-      if (isDynamic && code.specifier.startsWith("file:")) {
+      if (isLazy(dependency)) {
         reached.dynamicImports.push({ from: name, to: moduleName(code.specifier, root) });
         if (!followDynamic) continue;
       }
@@ -225,6 +231,11 @@ function reach(
     }
   }
   return reached;
+}
+
+/** Whether it is a dynamic import of a local module. */
+function isLazy({ code, isDynamic }: Dependency): boolean {
+  return isDynamic === true && code?.specifier?.startsWith("file:") === true;
 }
 
 async function hashSource(path: string, importer: string): Promise<string> {

@@ -1,5 +1,5 @@
 import { assertEquals, assertNotEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { join } from "@std/path";
+import { dirname, join } from "@std/path";
 import { moduleUrl, readCode, readDynamicImports } from "./code.ts";
 import { UserError } from "../errors.ts";
 import { buildGraph } from "./graph.ts";
@@ -9,7 +9,10 @@ import { runOnGpuNode } from "../testing.ts";
 
 async function project(files: Record<string, string>): Promise<string> {
   const dir = await Deno.realPath(await Deno.makeTempDir({ prefix: "code_" }));
-  for (const [name, text] of Object.entries(files)) await Deno.writeTextFile(join(dir, name), text);
+  for (const [name, text] of Object.entries(files)) {
+    await Deno.mkdir(dirname(join(dir, name)), { recursive: true });
+    await Deno.writeTextFile(join(dir, name), text);
+  }
   return dir;
 }
 
@@ -56,6 +59,21 @@ Deno.test("readCode() finds what runs: text and workers, but no types and no loc
   const after = await readCode(roots, { root: dir });
   assertNotEquals(after.get("stage")!.digest, before.get("stage")!.digest);
   assertEquals(after.get("other"), before.get("other"));
+  await Deno.remove(dir, { recursive: true });
+});
+
+Deno.test("readCode() leaves out a registry, but not what it imports statically", async () => {
+  const dir = await project({
+    ...FILES,
+    "stage.ts": 'import "./registry.ts"; import "./more/registry.ts";',
+    "registry.ts": 'import "./helper.ts"; export const all = { lazy: () => import("./lazy.ts") };',
+    "more/registry.ts": 'export * from "../other.ts";',
+  });
+  const roots = new Map([["stage", [moduleUrl(join(dir, "stage.ts"))]]]);
+  const code = await readCode(roots, { root: dir });
+  // Without a dynamic import a module of this name is like any other.
+  const files = ["helper.ts", "more/registry.ts", "other.ts", "stage.ts"];
+  assertEquals(Object.keys(code.get("stage")!.files), files);
   await Deno.remove(dir, { recursive: true });
 });
 

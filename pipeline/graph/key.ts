@@ -101,7 +101,7 @@ export function nodeKey(components: KeyComponents): string {
 }
 
 /**
- * The parts of a key as flat rows, as table `key_components` holds them: `params.model.d_latent` → `64`,
+ * The parts of a key as flat rows, as table `key_components` holds them: `params.model.ffn.d_latent` → `64`,
  * `code.model/router.ts` → digest, `package.zod@4.6.7` → integrity, `inputs.tokens[0]` → `tokenize <digest>`.
  */
 export function flattenComponents(components: KeyComponents): Map<string, string> {
@@ -135,7 +135,7 @@ function flattenJson(path: string, value: JsonValue, rows: Map<string, string>):
 
 /**
  * Says in words what differs between the parts of two keys, the most telling first:
- * `params.model.d_latent 64 → 128`, `code: model/router.ts changed`, `package: zod 4.6.6 → 4.6.7`,
+ * `params.model.ffn.d_latent 64 → 128`, `code: model/router.ts changed`, `package: zod 4.6.6 → 4.6.7`,
  * `input tokens[0]: tokenize changed`.
  */
 export function explainDifference(before: KeyComponents, after: KeyComponents): string[] {

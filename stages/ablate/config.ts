@@ -34,15 +34,17 @@ export const seedList = z.array(z.int().min(0).max(2 ** 31 - 1)).min(1).max(64)
 const variant = z.strictObject({
   value: factorValue.describe("what the variant is called"),
   set: z.record(z.string(), factorValue).default({})
-    .describe("keys that it changes, such as model.d_context: 64"),
+    .describe("keys that it changes, such as model.ffn.d_context: 64"),
   equal_active_parameters: z.boolean().default(false)
-    .describe("a dense model with as many active parameters as the base: sets kind and d_ffn"),
+    .describe(
+      "a dense model with as many active parameters as the base: sets model.ffn and model.leading_dense",
+    ),
 });
 
 const factorFields = z.strictObject({
   name: slug.describe("name of the factor"),
   title: z.string().min(1).max(200).optional().describe("how figures call it"),
-  path: z.string().min(1).max(200).optional().describe("the key that changes, model.d_latent"),
+  path: z.string().min(1).max(200).optional().describe("the key that changes, model.ffn.d_latent"),
   values: z.array(factorValue).min(1).max(64).optional().describe("the values of that key"),
   variants: z.array(variant).min(1).max(64).optional()
     .describe("instead of path and values: named changes of several keys"),

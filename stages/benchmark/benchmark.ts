@@ -6,10 +6,10 @@
 
 import { z } from "zod";
 import { MOST_STEPS } from "../../model/bench/step_profile.ts";
-import { measureCase } from "../../model/bench/suite.ts";
+import { expertBench, measureCase } from "../../model/bench/suite.ts";
 import { casesOf } from "../../model/bench/suites.ts";
-import { modelSchema } from "../../model/config.ts";
-import { timeExecution } from "../../model/bench/execution_benchmark.ts";
+import { timeExecution } from "../../model/bench/layer.ts";
+import { acceptedModel, kindModules, loadArchitecture } from "../../model/load.ts";
 import { trainSchema } from "../../model/training/config.ts";
 import { defineStage, type StageContext } from "../../pipeline/stage.ts";
 import { benchmarkSchema } from "./config.ts";
@@ -18,7 +18,7 @@ import { openDataset } from "../dataset.ts";
 import { gpuProvenance, sharedGpu } from "../shared_gpu.ts";
 
 const paramsSchema = z.strictObject({
-  model: modelSchema,
+  model: acceptedModel,
   train: trainSchema,
   benchmark: benchmarkSchema,
   seed: z.int().min(0),
@@ -32,6 +32,7 @@ export const benchmark = defineStage<BenchmarkParams>({
   name: "benchmark",
   description: "Time naive and reordered execution of the experts",
   module: import.meta.url,
+  modules: ({ params }) => kindModules(params.model),
   params: paramsSchema as z.ZodType<BenchmarkParams>,
   outputs: { benchmark: "json" },
   resource: "gpu",
@@ -41,9 +42,13 @@ export const benchmark = defineStage<BenchmarkParams>({
 async function runBenchmark(context: StageContext<BenchmarkParams>): Promise<void> {
   const { model, train, benchmark, seed } = context.params;
   using dataset = await openDataset(context);
-  const config = { ...model, vocab_size: dataset.vocab_size };
+  const architecture = await loadArchitecture(
+    { ...model, vocab_size: dataset.vocab_size },
+    { onLoad: context.assertInKey },
+  );
   const tokens = train.micro_batch * train.sequence_length;
-  const executions = model.kind === "ethos" ? benchmark.executions : [];
+  const offered = expertBench(architecture)?.executions ?? [];
+  const executions = benchmark.executions.filter((execution) => offered.includes(execution));
   const result: BenchmarkResult = {
     scope: "layer",
     executions,
@@ -56,7 +61,7 @@ async function runBenchmark(context: StageContext<BenchmarkParams>): Promise<voi
   context.provenance?.(gpuProvenance(gpu));
   const cases = casesOf(benchmark.suites, {
     gpu,
-    config,
+    architecture,
     train,
     timing: {
       warmup: benchmark.warmup_steps,
@@ -71,7 +76,7 @@ async function runBenchmark(context: StageContext<BenchmarkParams>): Promise<voi
   const progress = context.progress(executions.length + cases.length, { unit: "measurements" });
   for (const [i, execution] of executions.entries()) {
     const timing = await timeExecution(gpu, {
-      config,
+      architecture,
       execution,
       tokens,
       precision: train.precision,

@@ -11,7 +11,7 @@ Deno.test("benchmark measures executions and suites, and publishes what it measu
   try {
     const dataset = await writeDataset(join(dir, "dataset"));
     const params = SMALL_TRAINING as { readonly model: Readonly<Record<string, JsonValue>> };
-    const measure = (changes: Record<string, string>, section: Record<string, JsonValue>) =>
+    const measure = (changes: Record<string, JsonValue>, section: Record<string, JsonValue>) =>
       runStage(benchmark, {
         params: {
           ...params,
@@ -33,7 +33,7 @@ Deno.test("benchmark measures executions and suites, and publishes what it measu
     assert(run.metrics.every(({ measured }) => measured), "no clock is part of a digest");
     assertEquals(run.progress.at(-1)?.done, 1 + cases.length);
 
-    const dense = await measure({ kind: "dense" }, {});
+    const dense = await measure({ ffn: { kind: "dense", d_ffn: 16 } }, {});
     assertEquals((dense.json.benchmark as unknown as BenchmarkResult).cases, []);
     assertEquals(dense.metrics, []);
   } finally {

@@ -8,13 +8,17 @@ import { z } from "zod";
 import { MODEL_FILE } from "../../model/checkpoint/checkpoint.ts";
 import { Evaluator } from "../../model/inference/evaluator.ts";
 import { InferenceModel } from "../../model/inference/model.ts";
+import { kindModules } from "../../model/load.ts";
 import { defineStage, type JsonValue, type StageContext } from "../../pipeline/stage.ts";
 import { openDataset } from "../dataset.ts";
 import { evaluateSchema, type EvaluateSection } from "./config.ts";
 import { describeEvaluation } from "./evaluation.ts";
 import { gpuProvenance, sharedGpu } from "../shared_gpu.ts";
 
-/** What the stage reads of the parameters of a `train` node. */
+/** The `model` section of a `train` node. */
+const modelledSchema = z.object({ model: z.unknown() });
+
+/** What the stage reads besides of the parameters of a `train` node. */
 const trainedSchema = z.object({
   train: z.object({
     sequence_length: z.int().min(1),
@@ -27,6 +31,8 @@ export const evaluate = defineStage<EvaluateSection>({
   name: "evaluate",
   description: "Measure a model on held-out text: nats, bits per byte, use of its experts",
   module: import.meta.url,
+  modules: ({ inputs }) =>
+    (inputs.train ?? []).flatMap(({ params }) => kindModules(modelledSchema.parse(params).model)),
   params: evaluateSchema as z.ZodType<EvaluateSection>,
   outputs: { evaluation: "json" },
   resource: "gpu",
@@ -43,8 +49,11 @@ async function runEvaluate(context: StageContext<EvaluateSection>): Promise<void
   using dataset = await openDataset(context);
   // The precision of the training, so that the numbers are those that training saw.
   const path = trained.file("checkpoint", `last/${MODEL_FILE}`);
-  using model = await InferenceModel.open(gpu, path, { precision: train.precision });
-  const { config, weights } = model;
+  using model = await InferenceModel.open(gpu, path, {
+    precision: train.precision,
+    onLoad: context.assertInKey,
+  });
+  const { architecture, config, weights } = model;
   if (config.vocab_size !== dataset.vocab_size) {
     throw new Error(
       `${trained.name} has a vocabulary of ${config.vocab_size} tokens, its dataset one of ${dataset.vocab_size}`,
@@ -52,7 +61,7 @@ async function runEvaluate(context: StageContext<EvaluateSection>): Promise<void
   }
   const split = dataset.split(params.split);
   using evaluator = await Evaluator.open(gpu, {
-    config,
+    architecture,
     weights,
     batch: params.micro_batch,
     length: train.sequence_length,

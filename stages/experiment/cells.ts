@@ -6,13 +6,13 @@
  */
 
 import canonicalize from "canonicalize";
-import { modelSchema, type ModelSection } from "../../model/config.ts";
+import { z } from "zod";
+import { architectureOf, modelSchema } from "../../model/config.ts";
+import type { ModelSection } from "../../model/section.ts";
 import { trainSchema, type TrainSection } from "../../model/training/config.ts";
 import { explainIssues } from "../../pipeline/config/explain.ts";
 import type { Factor, FactorValue } from "../ablate/config.ts";
 
-/** Pairs of a token and a kept expert in one micro-batch; indices and offsets stay below 2³¹ bytes. */
-const MAXIMUM_ASSIGNMENTS = 2 ** 28;
 /** Cells of one experiment. */
 export const MAXIMUM_CELLS = 512;
 
@@ -89,24 +89,27 @@ export function variantsOf(factor: Factor): Variant[] {
   }));
 }
 
+/** The sections of a cell as a variant changes them. */
+const cellSchema = z.strictObject({ model: modelSchema, train: trainSchema });
+
 /** Rules that tie the model to the training. */
 export function checkSections({ model, train }: CellSections): CellProblem[] {
-  const problems: CellProblem[] = [];
-  const tokens = train.sequence_length * train.micro_batch;
-  if (model.kind === "ethos" && model.router_batch_norm && tokens < 2) {
+  const { trunk, num_layers } = model;
+  const { sequence_length, micro_batch } = train;
+  // No rule depends on the vocabulary, which only the tokenizer knows.
+  const architecture = architectureOf({ ...model, vocab_size: 1 });
+  const tokens = sequence_length * micro_batch;
+  const ofLayers = [0, num_layers - 1].flatMap((i) => architecture.feedForward(i).problems(tokens));
+  const problems = [...new Set(ofLayers)].map((message): CellProblem => ({
+    path: ["train", "micro_batch"],
+    message,
+  }));
+  if (trunk.positions === "learned" && sequence_length > trunk.max_positions) {
     problems.push({
       path: ["train", "sequence_length"],
       message:
-        "1 token in a micro-batch has no variance for the router's batch norm; at least 2 tokens " +
-        "(sequence_length · micro_batch), or model.router_batch_norm: false",
-    });
-  }
-  const assignments = tokens * model.routing_heads * model.top_k;
-  if (model.kind === "ethos" && assignments > MAXIMUM_ASSIGNMENTS) {
-    problems.push({
-      path: ["train", "micro_batch"],
-      message: `${tokens} tokens with ${model.routing_heads} · ${model.top_k} experts each are ` +
-        `${assignments} assignments at once; at most ${MAXIMUM_ASSIGNMENTS}: lower it and raise gradient_accumulation`,
+        `${sequence_length} is more than the ${trunk.max_positions} positions that are learned; ` +
+        "lower it or raise model.trunk.max_positions",
     });
   }
   return problems;
@@ -122,44 +125,42 @@ export function applyVariant(
     model: base.model,
     train: base.train,
   });
-  for (const [path, value] of Object.entries(variant.set)) {
+  // A kind comes first: it says which other keys its section has.
+  const isKind = (path: string) => Number(path.endsWith(".kind"));
+  const changes = Object.entries(variant.set).toSorted(([a], [b]) => isKind(b) - isKind(a));
+  for (const [path, value] of changes) {
     const steps = path.split(".");
     if ((steps[0] !== "model" && steps[0] !== "train") || steps.length < 2) {
       return [{
         path: steps,
-        message: "a factor changes keys of model or train, such as model.d_latent",
+        message: "a factor changes keys of model or train, such as model.ffn.d_latent",
       }];
     }
+    const last = steps.pop()!;
     let here: Record<string, unknown> = sections;
-    for (const step of steps.slice(0, -1)) {
+    for (const step of steps) {
       const next = Object.hasOwn(here, step) ? here[step] : undefined;
       if (typeof next !== "object" || next === null) {
-        return [{ path: steps, message: `unknown key; there is no section ${step}` }];
+        return [{ path: path.split("."), message: `unknown key; there is no section ${step}` }];
       }
       here = next as Record<string, unknown>;
     }
-    here[steps.at(-1) ?? ""] = value;
+    if (last === "kind" && here[last] !== value) {
+      for (const key of Object.keys(here)) delete here[key];
+    }
+    here[last] = value;
   }
-  const model = modelSchema.safeParse(sections.model);
-  const train = trainSchema.safeParse(sections.train);
-  if (!model.success || !train.success) {
-    const explain = (key: "model" | "train", schema: typeof modelSchema | typeof trainSchema) =>
-      explainIssues(schema.safeParse(sections[key]).error?.issues ?? [], {
-        schema,
-        value: sections[key],
-      }).map(({ path, message }) => ({ path: [key, ...path], message }));
-    return [...explain("model", modelSchema), ...explain("train", trainSchema)];
+  const parsed = cellSchema.safeParse(sections);
+  if (!parsed.success) {
+    return explainIssues(parsed.error.issues, { schema: cellSchema, value: sections });
   }
-  const result: { model: ModelSection; train: TrainSection } = {
-    model: model.data,
-    train: train.data,
-  };
+  const result = { ...parsed.data };
   if (variant.equal_active_parameters) {
     try {
       result.model = tools.denseEquivalent(result.model);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
-      return [{ path: ["model", "d_ffn"], message: error.message }];
+      return [{ path: ["model", "ffn", "d_ffn"], message: error.message }];
     }
   }
   const problems = checkSections(result);

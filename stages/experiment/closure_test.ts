@@ -1,8 +1,13 @@
 /** What the key of each real stage covers: an edit runs again what it may change, and nothing else. */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { join } from "@std/path";
-import { type CodeClosure, readDynamicImports } from "../../pipeline/graph/code.ts";
+import {
+  type CodeClosure,
+  moduleUrl,
+  readCode,
+  readDynamicImports,
+} from "../../pipeline/graph/code.ts";
 import { buildGraph, type Graph, type GraphNode } from "../../pipeline/graph/graph.ts";
 import { nodeKey } from "../../pipeline/graph/key.ts";
 import { codeRoots, Planner, readNodeCode } from "../../pipeline/run/plan.ts";
@@ -19,11 +24,15 @@ import { MINIMAL_CONFIG, ROOT } from "../reproduce_testing.ts";
 type Code = ReadonlyMap<GraphNode, CodeClosure>;
 
 const STAGES = Object.values(PARTS.stages);
-const { nodes, results } = await loadExperiment(
-  { config: join(ROOT, MINIMAL_CONFIG), set: [] },
-  PARTS,
-);
-const graph = buildGraph(nodes, results);
+
+/** The graph of the minimal experiment with other values. */
+async function graphOf(...set: string[]): Promise<Graph> {
+  const request = { config: join(ROOT, MINIMAL_CONFIG), set };
+  const { nodes, results } = await loadExperiment(request, PARTS);
+  return buildGraph(nodes, results);
+}
+
+const graph = await graphOf();
 const code: Code = await readNodeCode(graph, ROOT);
 
 /** Files in the code of all nodes of a stage. */
@@ -39,6 +48,8 @@ function stagesWith(pattern: RegExp): string[] {
 }
 
 const GPU = ["benchmark", "evaluate", "train"];
+/** Stages that load the kinds of a model; the report only counts. */
+const KINDS = [...GPU, "report"].sort();
 
 Deno.test("each stage's closure holds what it runs, and no other stage's code", () => {
   const cases: [RegExp, string[]][] = [
@@ -46,8 +57,8 @@ Deno.test("each stage's closure holds what it runs, and no other stage's code", 
     [/^stages\/download\/sources\/(c4|hub|embedded|files)\.ts$/, ["download"]],
     [/^stages\/tokenize\/worker\.ts$/, ["tokenize"]],
     [/^stages\/ablate\/statistics\.ts$/, ["ablate", "report"]],
-    [/^shaders\//, GPU],
-    [/^model\/(gpu|ops|layer|attention|ffn)\//, GPU],
+    [/^shaders\//, KINDS],
+    [/^model\/(gpu|ops|layer|attention|ffn)\//, KINDS],
     [/^model\/training\/training\.ts$/, ["train"]],
     // The benchmark times whole steps and the generation of text.
     [/^model\/training\/(trainer|sampler|schedule)\.ts$/, ["benchmark", "train"]],
@@ -83,6 +94,15 @@ Deno.test("only a registry imports local modules dynamically, so that every node
   const roots = graph.nodes.flatMap(codeRoots);
   const dynamic = await readDynamicImports(roots, { root: ROOT });
   assertEquals(dynamic.filter(({ from }) => !from.endsWith("/registry.ts")), []);
+  // No key covers a registry, so it holds nothing but its table.
+  const registries = new Set(dynamic.map(({ from }) => from));
+  assertEquals([...registries].sort(), ["model/attention/registry.ts", "model/ffn/registry.ts"]);
+  const table =
+    /^\s*export const [A-Z]+ = \{(\s*\w+: \{\s*module: import\.meta\.resolve\((".*?")\),\s*load: \(\) => import\(\2\),?\s*\},)+\s*\} as const;\s*$/;
+  for (const file of registries) {
+    const text = await Deno.readTextFile(join(ROOT, file));
+    assertMatch(text.replaceAll(/\/\*[^]*?\*\//g, ""), table, file);
+  }
   // The module graph doesn't show an import of an expression, which no registry needs.
   const hidden: string[] = [];
   for (const file of new Set(STAGES.flatMap(({ name }) => filesOf(name)))) {
@@ -150,7 +170,9 @@ Deno.test("an edit of a file makes stale what depends on it, and the plan names 
       "stages/ablate/ablate.ts": { stale: ["ablate"], waiting: ["report"] },
       "stages/evaluate/evaluate.ts": { stale: ["evaluate"], waiting: ["ablate", "report"] },
       "model/training/training.ts": { stale: ["train"], waiting: ["ablate", "evaluate", "report"] },
-      "shaders/gemm/gemm_tiled.wgsl": { stale: GPU, waiting: ["ablate", "report"] },
+      "shaders/gemm/gemm_tiled.wgsl": { stale: KINDS, waiting: ["ablate"] },
+      // The leading layers of the minimal model are dense.
+      "model/ffn/dense/swiglu.ts": { stale: KINDS, waiting: ["ablate"] },
       "stages/tokenize/worker.ts": {
         stale: ["tokenize"],
         waiting: ["ablate", ...GPU, "report"].sort(),
@@ -161,6 +183,73 @@ Deno.test("an edit of a file makes stale what depends on it, and the plan names 
     };
     for (const [path, expected] of Object.entries(cases)) {
       await t.step(path, async () => assertEquals(await plan(path), expected));
+    }
+  } finally {
+    await store.close();
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
+/** Copies the modules and texts below a folder. */
+async function copyCode(from: string, to: string): Promise<void> {
+  await Deno.mkdir(to, { recursive: true });
+  for await (const { name, isDirectory } of Deno.readDir(from)) {
+    if (isDirectory) await copyCode(join(from, name), join(to, name));
+    else if (/\.(ts|wgsl|json|js|css)$/.test(name)) {
+      await Deno.copyFile(join(from, name), join(to, name));
+    }
+  }
+}
+
+Deno.test("an edit of a kind's code or shader makes stale only the nodes that run it", async (t) => {
+  const dense = "{value: dense, equal_active_parameters: true}";
+  const graph = await graphOf(
+    "model.leading_dense.num_layers=0",
+    `ablations=[{name: architecture, variants: [{value: ethos}, ${dense}]}]`,
+  );
+  const dir = await Deno.realPath(await Deno.makeTempDir());
+  const copy = join(dir, "project");
+  for (const folder of ["model", "pipeline", "shaders", "stages", "types"]) {
+    await copyCode(join(ROOT, folder), join(copy, folder));
+  }
+  for (const file of ["deno.json", "deno.lock"]) {
+    await Deno.copyFile(join(ROOT, file), join(copy, file));
+  }
+  await Deno.symlink(join(ROOT, "node_modules"), join(copy, "node_modules"), { type: "dir" });
+  const moved = (url: string) => url.replace(moduleUrl(ROOT), moduleUrl(copy));
+  const read = () =>
+    readCode(new Map(graph.nodes.map((node) => [node, codeRoots(node).map(moved)])), {
+      root: copy,
+    });
+  const code = await read();
+  assertEquals(code, await readNodeCode(graph, ROOT));
+  const store = await Store.open(join(dir, "store"), { command: "test", create: true });
+  try {
+    await publishAll(graph, store, code);
+    const ethos = ["train[base,seed=1]", "evaluate[base,seed=1]", "benchmark"];
+    const other = ["train[architecture=dense,seed=1]", "evaluate[architecture=dense,seed=1]"];
+    // The report counts the paper's model, which has both.
+    const cases: Record<string, readonly string[]> = {
+      "shaders/experts/experts_fused.wgsl": [...ethos, "report"],
+      "shaders/routing/routing_softmax_backward.wgsl": [...ethos, "report"],
+      "model/ffn/ethos/kind.ts": [...ethos, "report"],
+      "model/ffn/product_key/router.ts": [...ethos, "report"],
+      "shaders/elementwise/swiglu_forward.wgsl": [...other, "report"],
+      "model/ffn/dense/kind.ts": [...other, "report"],
+      "shaders/attention/latent_attention.wgsl": [...ethos, ...other, "report"],
+      "model/attention/mla/mla.ts": [...ethos, ...other, "report"],
+      "model/ffn/registry.ts": [],
+    };
+    for (const [path, expected] of Object.entries(cases)) {
+      await t.step(path, async () => {
+        const text = await Deno.readTextFile(join(copy, path));
+        await Deno.writeTextFile(join(copy, path), `${text}\n// An edit.\n`);
+        const planned = await new Planner(store, await read()).plan(graph);
+        await Deno.writeTextFile(join(copy, path), text);
+        const stale = planned.filter(({ state }) => state === "stale");
+        assertEquals(stale.map(({ node }) => node.name).sort(), expected.toSorted());
+        for (const { reasons } of stale) assertEquals(reasons[0], `code: ${path} changed`);
+      });
     }
   } finally {
     await store.close();

@@ -8,7 +8,8 @@
  */
 
 import { z } from "zod";
-import { modelSchema, type ModelSection } from "../../model/config.ts";
+import { modelSchema } from "../../model/config.ts";
+import type { ModelSection } from "../../model/section.ts";
 import { trainSchema, type TrainSection } from "../../model/training/config.ts";
 import type { JsonValue } from "../../pipeline/stage.ts";
 import { type Factor, factorSchema, seedList, slug } from "../ablate/config.ts";
@@ -77,7 +78,7 @@ const folder = z.string().min(1).max(200).refine(
  * const schema = experimentSchema({
  *   data: z.strictObject({}),
  *   tokenizer: z.strictObject({}),
- *   denseEquivalent: (model) => ({ ...model, kind: "dense" }),
+ *   denseEquivalent: (model) => ({ ...model, ffn: { kind: "dense", d_ffn: 64 } }),
  * });
  * const { seeds } = schema.parse({
  *   name: "mine",
@@ -151,7 +152,7 @@ function checkFactor(plan: CellPlan, index: number, tools: CellTools): CellProbl
     const list = factor.variants === undefined ? "values" : "variants";
     for (const { path, message } of result) {
       // A wrong key is wrong for every value: say it once, at the key.
-      const wrongKey = /^unknown key|^a factor changes/.test(message);
+      const wrongKey = /^unknown key|^the key is now|^a factor changes/.test(message);
       if (wrongKey && list === "values" && position > 0) continue;
       problems.push({
         path: wrongKey && list === "values"

@@ -32,7 +32,7 @@ Deno.test("every problem is listed, each on its line", async () => {
   const file = await Deno.makeTempFile({ suffix: ".yaml" });
   await Deno.writeTextFile(
     file,
-    withLines("model:", "  d_latnt: 64", "  num_experts: 1000", "seed: x"),
+    withLines("model:", "  ffn: { kind: ethos, d_latnt: 64, num_experts: 1000 }", "seed: x"),
   );
   const error = await assertRejects(
     () => loadConfiguration(file, { schema }),
@@ -40,8 +40,8 @@ Deno.test("every problem is listed, each on its line", async () => {
   );
   await Deno.remove(file);
   assertEquals(error.problems.map(({ path }) => path).sort(), [
-    "model.d_latnt",
-    "model.num_experts",
+    "model.ffn.d_latnt",
+    "model.ffn.num_experts",
     "seed",
   ]);
   assertEquals(error.message.split("\n").length, 3);
@@ -52,11 +52,17 @@ Deno.test("a minimal configuration gets the paper's defaults", async () => {
   await Deno.writeTextFile(file, MINIMAL);
   const { value } = await loadConfiguration(file, {
     schema,
-    set: ["model.d_latent=64", "seeds=[4, 5]", "train.learning_rate.schedule=cosine"],
+    set: [
+      "model.ffn.kind=ethos",
+      "model.ffn.d_latent=64",
+      "seeds=[4, 5]",
+      "train.learning_rate.schedule=cosine",
+    ],
   });
   await Deno.remove(file);
-  assertEquals(value.model.num_experts, 262144);
-  assertEquals(value.model.d_latent, 64);
+  const { ffn, attention } = value.model;
+  assertEquals("num_experts" in ffn && [ffn.num_experts, ffn.d_latent], [262144, 64]);
+  assertEquals([attention.kind, attention.num_heads], ["mla", 16]);
   assertEquals(value.seeds, [4, 5]);
   assertEquals(value.train.learning_rate.schedule, "cosine");
   assertEquals(value.train.clip_norm, 1);

@@ -9,7 +9,7 @@ const minimal = {
   name: "test",
   data: { source: "embedded" },
   tokenizer: { vocabulary: "compact" },
-  model: { d_latent: 16, top_k: 4 },
+  model: { ffn: { kind: "ethos", d_latent: 16, top_k: 4 } },
   train: { sequence_length: 64, steps: 100, learning_rate: { warmup_steps: 10 } },
 };
 
@@ -17,18 +17,18 @@ function build(changes: Record<string, unknown>) {
   const configuration = experimentSchema(testParts).parse({ ...minimal, ...changes });
   const { nodes, results } = experiment(configuration, {
     stages: TEST_STAGES,
-    denseEquivalent: (model) => ({ ...model, kind: "dense", d_ffn: 256 }),
+    denseEquivalent: (model) => ({ ...model, ffn: { kind: "dense", d_ffn: 256 } }),
   });
   const named = (name: string) => nodes.filter((node) => node.stage.name === name);
   const one = (name: string) => named(name)[0] as NodeSpec;
   return { nodes, results, named, one };
 }
 
-const modelOf = (node: NodeSpec | undefined) =>
-  (node?.params as { model: Record<string, JsonValue> }).model;
+const ffnOf = (node: NodeSpec | undefined) =>
+  (node?.params as { model: { ffn: Record<string, JsonValue> } }).model.ffn;
 
-const d_latent = { name: "d_latent", path: "model.d_latent", values: [8, 16, 32] };
-const top_k = { name: "top_k", path: "model.top_k", values: [2, 4] };
+const d_latent = { name: "d_latent", path: "model.ffn.d_latent", values: [8, 16, 32] };
+const top_k = { name: "top_k", path: "model.ffn.top_k", values: [2, 4] };
 
 Deno.test("without ablations there is one model a seed", () => {
   const { nodes, named, one, results } = build({ seeds: [1, 2] });
@@ -90,13 +90,13 @@ Deno.test("one factor at a time: the base is shared, other cells have their own 
     value: 32,
     factors: { d_latent: 32 },
   });
-  assertEquals(modelOf(named("train")[5]).d_latent, 32);
-  assertEquals(modelOf(named("train")[5]).top_k, 4);
+  assertEquals(ffnOf(named("train")[5]).d_latent, 32);
+  assertEquals(ffnOf(named("train")[5]).top_k, 4);
   const { factors } = one("ablate").params as { factors: JsonValue };
   assertEquals(factors, [
     {
       name: "d_latent",
-      title: "model.d_latent",
+      title: "model.ffn.d_latent",
       values: [
         { value: 8, cell: "d_latent=8" },
         { value: 16, cell: "base" },
@@ -105,7 +105,7 @@ Deno.test("one factor at a time: the base is shared, other cells have their own 
     },
     {
       name: "top_k",
-      title: "model.top_k",
+      title: "model.ffn.top_k",
       values: [{ value: 2, cell: "top_k=2" }, { value: 4, cell: "base" }],
     },
   ]);
@@ -115,7 +115,7 @@ Deno.test("the base's own value joins a factor that leaves it out", () => {
   const { one } = build({
     ablations: [
       { ...d_latent, values: [32, 8] },
-      { name: "context", variants: [{ value: "aware", set: { "model.d_context": 16 } }] },
+      { name: "context", variants: [{ value: "aware", set: { "model.ffn.d_context": 16 } }] },
     ],
   });
   const { factors } = one("ablate").params as { factors: { values: { value: JsonValue }[] }[] };
@@ -133,7 +133,7 @@ Deno.test("variants change several keys, and one matches a dense model's paramet
       variants: [
         { value: "ethos" },
         { value: "dense", equal_active_parameters: true },
-        { value: "short", set: { "train.steps": 50, "model.router_batch_norm": false } },
+        { value: "short", set: { "train.steps": 50, "model.ffn.router_batch_norm": false } },
       ],
     }],
   });
@@ -142,17 +142,30 @@ Deno.test("variants change several keys, and one matches a dense model's paramet
     "architecture=dense,seed=1",
     "architecture=short,seed=1",
   ]);
-  assertEquals([modelOf(named("train")[1]).kind, modelOf(named("train")[1]).d_ffn], ["dense", 256]);
-  assertEquals(modelOf(named("train")[2]).router_batch_norm, false);
+  assertEquals(ffnOf(named("train")[1]), { kind: "dense", d_ffn: 256 });
+  assertEquals(ffnOf(named("train")[2]).router_batch_norm, false);
   assertEquals((named("train")[2]?.params as { train: { steps: number } }).train.steps, 50);
+});
+
+Deno.test("a variant of another kind has that kind's keys, and the base's other sections", () => {
+  const { named } = build({
+    seeds: [1],
+    model: { num_layers: 5, ffn: { kind: "ethos", d_latent: 16 } },
+    ablations: [{
+      name: "architecture",
+      variants: [{ value: "dense", set: { "model.ffn.d_ffn": 64, "model.ffn.kind": "dense" } }],
+    }],
+  });
+  const [base, dense] = named("train").map(({ params }) => (params as { model: object }).model);
+  assertEquals(dense, { ...base, ffn: { kind: "dense", d_ffn: 64 } });
 });
 
 Deno.test("two factors that come to the same cell share it", () => {
   const { named } = build({
     seeds: [1, 2],
     ablations: [
-      { name: "a", path: "model.d_latent", values: [8], seeds: [1] },
-      { name: "b", variants: [{ value: "narrow", set: { "model.d_latent": 8 } }], seeds: [2] },
+      { name: "a", path: "model.ffn.d_latent", values: [8], seeds: [1] },
+      { name: "b", variants: [{ value: "narrow", set: { "model.ffn.d_latent": 8 } }], seeds: [2] },
     ],
   });
   assertEquals(named("train").map(({ label }) => label), [

@@ -31,23 +31,73 @@ const bomb = (levels: number) =>
     (_, i) => `l${i}: &l${i} [${i === 0 ? "1" : Array(10).fill(`*l${i - 1}`).join(", ")}]`,
   ).join("\n");
 
+/** Keys that the section `model` had when it was flat, with the place that each has now. */
+const MOVED: Readonly<Record<string, string>> = {
+  kind: "model.ffn.kind",
+  num_dense_layers: "model.leading_dense.num_layers",
+  d_ffn: "model.leading_dense.d_ffn, or model.ffn.d_ffn of a dense model",
+  num_heads: "model.attention.num_heads",
+  q_lora_rank: "model.attention.q_lora_rank",
+  kv_lora_rank: "model.attention.kv_lora_rank",
+  d_nope: "model.attention.d_nope",
+  d_rope: "model.attention.d_rope",
+  d_v: "model.attention.d_v",
+  num_experts: "model.ffn.num_experts",
+  routing_heads: "model.ffn.routing_heads",
+  top_k: "model.ffn.top_k",
+  d_query: "model.ffn.d_query",
+  d_latent: "model.ffn.d_latent",
+  d_hidden: "model.ffn.d_hidden",
+  d_context: "model.ffn.d_context",
+  execution: "model.ffn.execution",
+  router_batch_norm: "model.ffn.router_batch_norm",
+  load_balance_coef: "model.ffn.load_balance_coef",
+};
+
+/** Each of these keys in a file, with `--set` and as the path of a factor. */
+function movedKeys(): Malformed[] {
+  return Object.entries(MOVED).flatMap(([key, place]) => {
+    const answer = ["kind", "num_dense_layers", "d_ffn"].includes(key)
+      ? `the key is now ${place}`
+      : `unknown key here; did you mean ${place}?`;
+    return [
+      {
+        what: `the former key model.${key}`,
+        text: withLines("model:", `  ${key}: 8`),
+        says: [`bad.yaml:6: model.${key}: ${answer}`],
+      },
+      {
+        what: `the former key model.${key} in --set`,
+        text: MINIMAL,
+        set: [`model.${key}=8`],
+        says: [`--set model.${key}=8: model.${key}: ${answer}`],
+      },
+      {
+        what: `the former key model.${key} in an ablation`,
+        text: withLines("ablations:", `  - { name: x, path: model.${key}, values: [8, 16] }`),
+        says: [`bad.yaml:6: ablations.0.path: 8 gives model.${key}: ${answer}`],
+      },
+    ];
+  });
+}
+
 /** Every malformed configuration. */
 export const MALFORMED: readonly Malformed[] = [
   // Types.
   {
     what: "text for a whole number",
-    text: withLines("model:", "  d_latent: abc"),
-    says: ['bad.yaml:6: model.d_latent: expected a whole number from 4 to 65536, got "abc"'],
+    text: withLines("model:", "  ffn:", "    kind: ethos", "    d_latent: abc"),
+    says: ['bad.yaml:8: model.ffn.d_latent: expected a whole number from 4 to 65536, got "abc"'],
   },
   {
     what: "a quoted number",
-    text: withLines('model: { d_latent: "64" }'),
-    says: ["model.d_latent: expected a whole number", "remove the quotes"],
+    text: withLines('model: { ffn: { kind: ethos, d_latent: "64" } }'),
+    says: ["model.ffn.d_latent: expected a whole number", "remove the quotes"],
   },
   {
     what: "a number with underscores",
-    text: withLines("model: { num_experts: 65_536 }"),
-    says: ["model.num_experts", "write 65536"],
+    text: withLines("model: { ffn: { kind: ethos, num_experts: 65_536 } }"),
+    says: ["model.ffn.num_experts", "write 65536"],
   },
   {
     what: "a per cent",
@@ -57,13 +107,13 @@ export const MALFORMED: readonly Malformed[] = [
   },
   {
     what: "a fraction for a whole number",
-    text: withLines("model: { top_k: 2.5 }"),
-    says: ["model.top_k: expected a whole number from 1 to 64, got 2.5"],
+    text: withLines("model: { ffn: { kind: ethos, top_k: 2.5 } }"),
+    says: ["model.ffn.top_k: expected a whole number from 1 to 64, got 2.5"],
   },
   {
     what: "yes for true",
-    text: withLines("model: { router_batch_norm: yes }"),
-    says: ['model.router_batch_norm: expected true or false, got "yes"', "write true"],
+    text: withLines("model: { ffn: { kind: ethos, router_batch_norm: yes } }"),
+    says: ['model.ffn.router_batch_norm: expected true or false, got "yes"', "write true"],
   },
   {
     what: "a list for a number",
@@ -93,12 +143,12 @@ export const MALFORMED: readonly Malformed[] = [
   // Keys.
   {
     what: "a typo",
-    text: withLines("model:", "  d_model: 64", "  d_latnt: 64"),
-    says: ["bad.yaml:7: model.d_latnt: unknown key; did you mean d_latent?"],
+    text: withLines("model:", "  ffn: { kind: ethos,", "    d_latnt: 64 }"),
+    says: ["bad.yaml:7: model.ffn.d_latnt: unknown key; did you mean d_latent?"],
   },
   {
     what: "a typo in a section's name",
-    text: withLines("modle: { d_latent: 64 }"),
+    text: withLines("modle: { d_model: 64 }"),
     says: ["bad.yaml:5: modle: unknown key; did you mean model?"],
   },
   {
@@ -109,7 +159,7 @@ export const MALFORMED: readonly Malformed[] = [
   {
     what: "a key in the wrong section",
     text: withLines("d_latent: 64"),
-    says: ["d_latent: unknown key here; did you mean model.d_latent?"],
+    says: ["d_latent: unknown key here; did you mean model.ffn.d_latent?"],
   },
   {
     what: "a key of another source",
@@ -145,8 +195,8 @@ export const MALFORMED: readonly Malformed[] = [
   // Words.
   {
     what: "a typo in a choice",
-    text: withLines("model: { kind: etos }"),
-    says: ['model.kind: expected one of ethos, dense, got "etos"', "did you mean ethos?"],
+    text: withLines("model: { ffn: { kind: etos } }"),
+    says: ['model.ffn.kind: expected dense or ethos, got "etos"', "did you mean ethos?"],
   },
   {
     what: "a source that doesn't exist",
@@ -167,8 +217,8 @@ export const MALFORMED: readonly Malformed[] = [
   // Impossible sizes.
   {
     what: "experts that are no square",
-    text: withLines("model: { num_experts: 1000 }"),
-    says: ["bad.yaml:5: model.num_experts: 1000 is not a perfect square; 961 and 1024 are"],
+    text: withLines("model: { ffn: { kind: ethos, num_experts: 1000 } }"),
+    says: ["bad.yaml:5: model.ffn.num_experts: 1000 is not a perfect square; 961 and 1024 are"],
   },
   {
     what: "a width that is no multiple of 4",
@@ -177,18 +227,20 @@ export const MALFORMED: readonly Malformed[] = [
   },
   {
     what: "more experts kept than sub-keys",
-    text: withLines("model: { num_experts: 16, top_k: 8 }"),
-    says: ["model.top_k: 8 is more than the 4 sub-keys of an axis", "at most 4"],
+    text: withLines("model: { ffn: { kind: ethos, num_experts: 16, top_k: 8 } }"),
+    says: ["model.ffn.top_k: 8 is more than the 4 sub-keys of an axis", "at most 4"],
   },
   {
     what: "no layer left for experts",
-    text: withLines("model: { num_layers: 2, num_dense_layers: 2 }"),
-    says: ["model.num_dense_layers: 2 leaves none of the 2 layers for experts; at most 1"],
+    text: withLines("model: { num_layers: 2, leading_dense: { num_layers: 2 } }"),
+    says: [
+      "model.leading_dense.num_layers: 2 leaves none of the 2 layers for model.ffn; at most 1",
+    ],
   },
   {
     what: "one token under batch norm",
     text: MINIMAL.replace("sequence_length: 64", "sequence_length: 1, micro_batch: 1"),
-    says: ["train.sequence_length: 1 token in a micro-batch has no variance", "at least 2 tokens"],
+    says: ["train.micro_batch: 1 token in a micro-batch has no variance", "at least 2 tokens"],
   },
   {
     what: "a micro-batch beyond any memory",
@@ -215,8 +267,8 @@ export const MALFORMED: readonly Malformed[] = [
   // Numbers out of range.
   {
     what: "NaN",
-    text: withLines("model: { load_balance_coef: .nan }"),
-    says: ["model.load_balance_coef: expected a number from 0 to 1000, got NaN"],
+    text: withLines("model: { ffn: { kind: ethos, load_balance_coef: .nan } }"),
+    says: ["model.ffn.load_balance_coef: expected a number from 0 to 1000, got NaN"],
   },
   {
     what: "infinity",
@@ -225,8 +277,8 @@ export const MALFORMED: readonly Malformed[] = [
   },
   {
     what: "a negative size",
-    text: withLines("model: { d_hidden: -32 }"),
-    says: ["model.d_hidden: expected a whole number from 4 to 65536, got -32"],
+    text: withLines("model: { ffn: { kind: ethos, d_hidden: -32 } }"),
+    says: ["model.ffn.d_hidden: expected a whole number from 4 to 65536, got -32"],
   },
   {
     what: "zero",
@@ -254,21 +306,23 @@ export const MALFORMED: readonly Malformed[] = [
     text: withLines(
       "ablations:",
       "  - name: d_latent",
-      "    path: model.d_latent",
+      "    path: model.ffn.d_latent",
       "    values: [64, 66]",
     ),
-    says: ["bad.yaml:8: ablations.0.values.1: 66 gives model.d_latent: 66 is not a multiple of 4"],
+    says: [
+      "bad.yaml:8: ablations.0.values.1: 66 gives model.ffn.d_latent: 66 is not a multiple of 4",
+    ],
   },
   {
     what: "a path that names no key",
     text: withLines(
       "ablations:",
       "  - name: d_latent",
-      "    path: model.d_latnt",
+      "    path: model.ffn.d_latnt",
       "    values: [64, 68]",
     ),
     says: [
-      "bad.yaml:7: ablations.0.path: 64 gives model.d_latnt: unknown key; did you mean d_latent?",
+      "bad.yaml:7: ablations.0.path: 64 gives model.ffn.d_latnt: unknown key; did you mean d_latent?",
     ],
   },
   {
@@ -278,20 +332,20 @@ export const MALFORMED: readonly Malformed[] = [
   },
   {
     what: "a factor without values",
-    text: withLines("ablations: [{ name: x, path: model.d_latent }]"),
-    says: ["ablations.0.values: missing; expected a list of values for model.d_latent"],
+    text: withLines("ablations: [{ name: x, path: model.ffn.d_latent }]"),
+    says: ["ablations.0.values: missing; expected a list of values for model.ffn.d_latent"],
   },
   {
     what: "a seed that the base lacks",
-    text: withLines("ablations: [{ name: x, path: model.d_latent, values: [64], seeds: [9] }]"),
+    text: withLines("ablations: [{ name: x, path: model.ffn.d_latent, values: [64], seeds: [9] }]"),
     says: ["ablations.0.seeds: the base has no run with seed 9", "1, 2, 3"],
   },
   {
     what: "two factors of one name",
     text: withLines(
       "ablations:",
-      "  - { name: x, path: model.d_latent, values: [64] }",
-      "  - { name: x, path: model.top_k, values: [4] }",
+      "  - { name: x, path: model.ffn.d_latent, values: [64] }",
+      "  - { name: x, path: model.ffn.top_k, values: [4] }",
     ),
     says: ["bad.yaml:7: ablations.1.name: two factors are named x"],
   },
@@ -299,13 +353,32 @@ export const MALFORMED: readonly Malformed[] = [
     what: "a combination that is impossible",
     text: withLines(
       "combine: grid",
-      "model: { num_experts: 1024 }",
+      "model: { ffn: { kind: ethos, num_experts: 1024 } }",
       "ablations:",
-      "  - { name: n, path: model.num_experts, values: [256, 1024] }",
-      "  - { name: k, path: model.top_k, values: [16, 32] }",
+      "  - { name: n, path: model.ffn.num_experts, values: [256, 1024] }",
+      "  - { name: k, path: model.ffn.top_k, values: [16, 32] }",
     ),
-    says: ["ablations: n=256,k=32 gives model.top_k: 32 is more than the 16 sub-keys"],
+    says: ["ablations: n=256,k=32 gives model.ffn.top_k: 32 is more than the 16 sub-keys"],
   },
+  {
+    what: "a kind that is not there",
+    text: withLines("model: { attention: { num_heads: 4 } }"),
+    says: ["model.attention.kind: missing; expected mla"],
+  },
+  {
+    what: "a key of another kind",
+    text: withLines("model: { ffn: { kind: dense, top_k: 4 } }"),
+    says: ["model.ffn.top_k: unknown key; expected one of d_ffn, kind"],
+  },
+  {
+    what: "sequences longer than learned positions",
+    text: withLines("model: { trunk: { positions: learned, max_positions: 32 } }"),
+    says: [
+      "train.sequence_length: 64 is more than the 32 positions that are learned",
+      "raise model.trunk.max_positions",
+    ],
+  },
+  ...movedKeys(),
   // Files.
   { what: "a missing file", path: "nope/missing.yaml", says: ["missing.yaml: no such file"] },
   {
@@ -365,12 +438,12 @@ export const MALFORMED: readonly Malformed[] = [
   },
   {
     what: "tabs",
-    text: "name: test\nmodel:\n\td_latent: 64\n",
+    text: "name: test\nmodel:\n\td_model: 64\n",
     says: ["bad.yaml:3", "model", "a tab is used to indent; YAML takes spaces only"],
   },
   {
     what: "a key given twice",
-    text: withLines("seed: 1", "model: { d_latent: 64 }", "seed: 2"),
+    text: withLines("seed: 1", "model: { d_model: 64 }", "seed: 2"),
     says: ["bad.yaml:7: seed: given twice, first at ", "bad.yaml:5; keep one"],
   },
   {
@@ -413,15 +486,15 @@ export const MALFORMED: readonly Malformed[] = [
   {
     what: "a problem in the file that is extended",
     text: "extends: other.yaml\n",
-    files: { "other.yaml": withLines("model: { d_latnt: 3 }") },
-    says: ["other.yaml:5: model.d_latnt: unknown key; did you mean d_latent?"],
+    files: { "other.yaml": withLines("model: { ffn: { kind: ethos, d_latnt: 3 } }") },
+    says: ["other.yaml:5: model.ffn.d_latnt: unknown key; did you mean d_latent?"],
   },
   // --set.
   {
     what: "--set with a typo",
     text: MINIMAL,
-    set: ["model.d_latnt=64"],
-    says: ["--set model.d_latnt=64: model.d_latnt: unknown key; did you mean d_latent?"],
+    set: ["model.ffn.kind=ethos", "model.ffn.d_latnt=64"],
+    says: ["--set model.ffn.d_latnt=64: model.ffn.d_latnt: unknown key; did you mean d_latent?"],
   },
   {
     what: "--set with a wrong type",
@@ -432,14 +505,16 @@ export const MALFORMED: readonly Malformed[] = [
   {
     what: "--set without a value",
     text: MINIMAL,
-    set: ["model.d_latent"],
-    says: ["--set model.d_latent: model.d_latent: no value; write model.d_latent=VALUE"],
+    set: ["model.ffn.d_latent"],
+    says: [
+      "--set model.ffn.d_latent: model.ffn.d_latent: no value; write model.ffn.d_latent=VALUE",
+    ],
   },
   {
     what: "--set with an empty value",
     text: MINIMAL,
-    set: ["model.d_latent="],
-    says: ["--set model.d_latent=: model.d_latent: no value"],
+    set: ["model.ffn.d_latent="],
+    says: ["--set model.ffn.d_latent=: model.ffn.d_latent: no value"],
   },
   {
     what: "--set without a key",
@@ -468,8 +543,8 @@ export const MALFORMED: readonly Malformed[] = [
   {
     what: "--set of a section",
     text: MINIMAL,
-    set: ["model={d_latent: 64}"],
-    says: ["--set model={d_latent: 64}: model: a section can't be set whole"],
+    set: ["model={d_model: 64}"],
+    says: ["--set model={d_model: 64}: model: a section can't be set whole"],
   },
   {
     what: "--set of __proto__",

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { denseEquivalent } from "../../model/trunk/counts.ts";
+import { denseEquivalent } from "../../model/dense_equivalent.ts";
 import { ablate } from "../ablate/ablate.ts";
 import { benchmark } from "../benchmark/benchmark.ts";
 import { dataSchema, download } from "../download/download.ts";

@@ -4,8 +4,11 @@
  * @module
  */
 
-import { type ModelConfig, modelSchema } from "../../model/config.ts";
+import { ethosSchema, type EthosSection } from "../../model/ffn/ethos/schema.ts";
+import { loadArchitecture, type LoadOptions } from "../../model/load.ts";
+import type { ModelConfig } from "../../model/section.ts";
 import { tokensPerStep, trainSchema } from "../../model/training/config.ts";
+import type { Architecture } from "../../model/trunk/architecture.ts";
 import type { JsonValue } from "../../pipeline/stage.ts";
 import { type Arithmetic, arithmetic } from "./theory/arithmetic.ts";
 import {
@@ -19,10 +22,15 @@ import {
 
 /** The base that ran. */
 export interface RunFacts {
-  readonly config: ModelConfig;
+  readonly architecture: Architecture;
   readonly sequenceLength: number;
   readonly tokensPerStep: number;
   readonly arithmetic: Arithmetic;
+}
+
+/** The sizes of a model's ETHOS layers, where it has any. */
+export function ethosSizes({ ffn }: ModelConfig): EthosSection | undefined {
+  return ethosSchema.safeParse(ffn).data;
 }
 
 /**
@@ -30,19 +38,22 @@ export interface RunFacts {
  *
  * @throws {Error} When the model's parameters are not those of a model.
  */
-export function runFacts(data: ReportData): RunFacts | undefined {
+export async function runFacts(
+  data: ReportData,
+  options: LoadOptions,
+): Promise<RunFacts | undefined> {
   const [base] = baseModels(data);
   if (base === undefined || !isObject(base.params)) return undefined;
   const vocabulary = vocabularySize(data, base.summary);
-  const model = modelSchema.safeParse(base.params.model);
+  const model = objectField(base.params, "model");
   const train = trainSchema.safeParse(base.params.train);
-  if (vocabulary === undefined || !model.success || !train.success) return undefined;
-  const config = { ...model.data, vocab_size: vocabulary };
+  if (vocabulary === undefined || model === undefined || !train.success) return undefined;
+  const architecture = await loadArchitecture({ ...model, vocab_size: vocabulary }, options);
   const sizes = {
     sequenceLength: train.data.sequence_length,
     tokensPerStep: tokensPerStep(train.data),
   };
-  return { config, ...sizes, arithmetic: arithmetic(config, sizes) };
+  return { architecture, ...sizes, arithmetic: arithmetic(architecture, sizes) };
 }
 
 function vocabularySize(data: ReportData, summary: JsonObject): number | undefined {

@@ -9,6 +9,8 @@
  */
 
 import { join as joinPath } from "@std/path";
+import { z } from "zod";
+import { kindModules, type LoadOptions } from "../../model/load.ts";
 import { defineStage } from "../../pipeline/stage.ts";
 import { readInputs, type ReportData } from "./data.ts";
 import { md, type Report } from "./document.ts";
@@ -24,21 +26,31 @@ import { speedSections } from "./sections/speed.ts";
 import { cacheSection, memorySection, modelSection, parametersSection } from "./sections/theory.ts";
 import { trainingSection, usageSection } from "./sections/training.ts";
 import { reportSchema, type ReportSection } from "./config.ts";
+import { loadPaper, PAPER_MODULES } from "./theory/arithmetic.ts";
 import { PAPER_REFERENCE } from "./theory/paper.ts";
+
+/** The \`model\` section of a \`train\` node. */
+const modelledSchema = z.object({ model: z.unknown() });
 
 /** The stage. */
 export const report = defineStage<ReportSection>({
   name: "report",
   description: "Draws figures and tables and writes report.html and report.md",
   module: import.meta.url,
+  modules: ({ inputs }) => [
+    ...PAPER_MODULES,
+    ...(inputs.train ?? []).flatMap(({ params }) =>
+      kindModules(modelledSchema.parse(params).model)
+    ),
+  ],
   params: reportSchema,
   outputs: { report: "directory" },
   readsMeasured: true,
-  async run({ params, inputs, output, progress, log, signal }) {
+  async run({ params, inputs, output, progress, assertInKey, log, signal }) {
     const data = await readInputs(inputs);
     signal.throwIfAborted();
     const bar = progress(1, { unit: "report" });
-    const { files, figures } = await composeReport(data, params);
+    const { files, figures } = await composeReport(data, params, { onLoad: assertInKey });
     signal.throwIfAborted();
     const folder = output("report");
     await Deno.mkdir(joinPath(folder, "figures"), { recursive: true });
@@ -64,11 +76,13 @@ export interface ComposedReport {
 export async function composeReport(
   data: ReportData,
   params: ReportSection,
+  options: LoadOptions = {},
 ): Promise<ComposedReport> {
   const figures = new FigureList({ pngScale: params.png_scale });
   const context: SectionContext = {
     data,
-    facts: runFacts(data),
+    facts: await runFacts(data, options),
+    paper: await loadPaper(options),
     figures,
     gpuHourPrice: params.gpu_hour_price,
   };

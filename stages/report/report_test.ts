@@ -138,6 +138,20 @@ Deno.test("what the full budget would take follows from the measured speed", asy
   assert(!(await compose(untrained)).text("report.md").includes("full budget"));
 });
 
+Deno.test("a model without experts has a report, with diagrams of what it is", async () => {
+  const { files, text } = await compose(madeUpInputs({ ffn: { kind: "dense", d_ffn: 96 } }));
+  const markdown = text("report.md");
+  assert(!/NaN|Infinity|undefined/.test(markdown));
+  assertEquals(
+    cells(markdown, "model")[1],
+    "width 64, 3 layers (1 dense), dense feed-forwards (d\\_ffn 96)",
+  );
+  assertEquals(cells(markdown, "latent codes of one layer")[3], "0");
+  const diagrams = [...files.keys()].filter((path) => /diagram_.*svg/.test(path));
+  assertEquals(diagrams, ["figures/diagram_architecture.svg"]);
+  assert(text(diagrams[0]!).includes("2 × SwiGLU layer"));
+});
+
 Deno.test("the report names what made the model", async () => {
   const markdown = (await compose(madeUpInputs())).text("report.md");
   assertEquals(cells(markdown, "runtime")[1], "made-up runtime, Deno 9.9.9");
@@ -261,7 +275,7 @@ Deno.test("the stage writes what was composed", async () => {
       stateDir: folder,
       metrics: { write() {}, measure() {}, rewind() {}, flush() {} },
       progress: () => ({ update() {} }),
-      assertInKey() {},
+      assertInKey: (module) => assert(report.modules!({ params, inputs }).includes(module), module),
       log: { info() {}, warn() {} },
       signal: new AbortController().signal,
     };

@@ -46,20 +46,25 @@ const PROVENANCE = {
 const MODEL = {
   d_model: 64,
   num_layers: 3,
-  num_dense_layers: 1,
-  d_ffn: 128,
-  num_heads: 4,
-  q_lora_rank: 48,
-  kv_lora_rank: 32,
-  d_nope: 16,
-  d_rope: 8,
-  d_v: 16,
-  num_experts: 1024,
-  routing_heads: 2,
-  top_k: 4,
-  d_query: 32,
-  d_latent: 16,
-  d_hidden: 32,
+  leading_dense: { num_layers: 1, d_ffn: 128 },
+  attention: {
+    kind: "mla",
+    num_heads: 4,
+    q_lora_rank: 48,
+    kv_lora_rank: 32,
+    d_nope: 16,
+    d_rope: 8,
+    d_v: 16,
+  },
+  ffn: {
+    kind: "ethos",
+    num_experts: 1024,
+    routing_heads: 2,
+    top_k: 4,
+    d_query: 32,
+    d_latent: 16,
+    d_hidden: 32,
+  },
 };
 const TRAIN = {
   sequence_length: 64,
@@ -106,6 +111,8 @@ export interface MadeUpOptions {
   readonly seeds?: readonly number[];
   /** `compact`, unless given. */
   readonly vocabulary?: string;
+  /** Section `model.ffn` of every model; experts, unless given. */
+  readonly ffn?: JsonValue;
 }
 
 /** Inputs of a whole run. */
@@ -113,6 +120,7 @@ export function madeUpInputs(
   options: MadeUpOptions = {},
 ): Readonly<Record<string, readonly NodeOutput[]>> {
   const { text = "made-up text", seeds = [1, 2, 3], vocabulary = "compact" } = options;
+  const { ffn = MODEL.ffn } = options;
   const cells = [
     { name: "base", base: true, factors: { d_latent: 16, heads: 2 } },
     { name: "d_latent=8", base: false, factors: { d_latent: 8 } },
@@ -179,7 +187,7 @@ export function madeUpInputs(
       madeUpNode("train", {
         name: `train[${run.cell},seed=${run.seed}]`,
         labels: labelsOf(run),
-        params: { model: MODEL, train: TRAIN, seed: run.seed },
+        params: { model: { ...MODEL, ffn }, train: TRAIN, seed: run.seed },
         json: { summary: { steps: STEPS, tokens: STEPS * 512 } },
         metrics: trainingRows(run.seed),
       })

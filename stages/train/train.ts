@@ -8,7 +8,7 @@ import { join } from "@std/path";
 import { z } from "zod";
 import { MODEL_FILE, shareCheckpoint } from "../../model/checkpoint/checkpoint.ts";
 import { countFlops, countParameters } from "../../model/trunk/counts.ts";
-import { modelSchema } from "../../model/config.ts";
+import { acceptedModel, kindModules, loadArchitecture } from "../../model/load.ts";
 import { tokensPerStep, trainSchema } from "../../model/training/config.ts";
 import { Trainer } from "../../model/training/trainer.ts";
 import { runTraining } from "../../model/training/training.ts";
@@ -17,7 +17,7 @@ import { openDataset, VOCABULARY_FILE } from "../dataset.ts";
 import { gpuProvenance, sharedGpu } from "../shared_gpu.ts";
 
 const paramsSchema = z.strictObject({
-  model: modelSchema,
+  model: acceptedModel,
   train: trainSchema,
   seed: z.int().min(0).max(2 ** 31),
 });
@@ -30,6 +30,7 @@ export const train = defineStage<TrainParams>({
   name: "train",
   description: "Train a model on the tokens; resumes from its last checkpoint",
   module: import.meta.url,
+  modules: ({ params }) => kindModules(params.model),
   params: paramsSchema as z.ZodType<TrainParams>,
   outputs: { checkpoint: "directory", summary: "json" },
   resource: "gpu",
@@ -41,8 +42,10 @@ async function runTrain(context: StageContext<TrainParams>): Promise<void> {
   const gpu = await sharedGpu();
   context.provenance?.(gpuProvenance(gpu));
   using dataset = await openDataset(context);
+  const { train, seed } = params;
   const config = { ...params.model, vocab_size: dataset.vocab_size };
-  const trainer = await Trainer.create(gpu, { config, train: params.train, seed: params.seed });
+  const architecture = await loadArchitecture(config, { onLoad: context.assertInKey });
+  const trainer = await Trainer.create(gpu, { architecture, train, seed });
   try {
     const progress = context.progress(trainer.steps, { unit: "updates" });
     const result = await runTraining(trainer, {
@@ -51,7 +54,7 @@ async function runTrain(context: StageContext<TrainParams>): Promise<void> {
         validation: dataset.split("validation"),
         byteLength: dataset.byteLength,
       },
-      seed: params.seed,
+      seed,
       folder: join(stateDir, "checkpoints"),
       signal,
       hooks: {
@@ -70,16 +73,16 @@ async function runTrain(context: StageContext<TrainParams>): Promise<void> {
     await shareCheckpoint(result.lastPath, join(output, "last"));
     await shareCheckpoint(result.bestPath, join(output, "best", MODEL_FILE));
     await Deno.writeTextFile(join(output, VOCABULARY_FILE), dataset.vocabulary);
-    const { byRole, ...counts } = countParameters(config);
+    const { byRole, ...counts } = countParameters(architecture);
     context.json("summary", {
-      config: { ...config },
+      config: JSON.parse(JSON.stringify(architecture.config)),
       steps: result.step,
-      tokens: result.step * tokensPerStep(params.train),
+      tokens: result.step * tokensPerStep(train),
       skipped: result.skipped,
       last: result.last,
       best: result.best,
       parameters: { ...counts, byRole: { ...byRole } },
-      flops_per_token: countFlops(config, { sequenceLength: params.train.sequence_length }).total,
+      flops_per_token: countFlops(architecture, { sequenceLength: train.sequence_length }).total,
     });
   } finally {
     trainer.destroy();

@@ -12,7 +12,6 @@
  * @module
  */
 
-import type { ModelConfig } from "../../config.ts";
 import { type DType, Tensor } from "../../gpu/tensor.ts";
 import { gemm } from "../../ops/gemm/gemm.ts";
 import { matrix } from "../../ops/gemm/matrix.ts";
@@ -20,6 +19,8 @@ import { appendRows, headProduct, latentAttention } from "../../ops/attention/la
 import { rmsnormForward } from "../../ops/norm/rmsnorm.ts";
 import { rope } from "../../ops/attention/rope.ts";
 import type { LayerContext } from "../../layer/context.ts";
+import type { LayerInput } from "../../layer/kind.ts";
+import type { MlaSection } from "./schema.ts";
 
 /** What a layer remembers of the tokens so far. */
 export interface LatentCache {
@@ -37,17 +38,18 @@ export interface LatentCache {
  */
 export function latentCache(
   name: string,
-  config: Pick<ModelConfig, "kv_lora_rank" | "d_rope">,
+  mla: Pick<MlaSection, "kv_lora_rank" | "d_rope">,
   options: { capacity: number; dtype: DType },
 ): LatentCache {
   const { capacity, dtype } = options;
   const tensor = (part: string, width: number) =>
     new Tensor(`${name}.cache.${part}`, [capacity, width], { dtype, owner: "cache" });
-  return { c_kv: tensor("c_kv", config.kv_lora_rank), kr: tensor("kr", config.d_rope) };
+  return { c_kv: tensor("c_kv", mla.kv_lora_rank), kr: tensor("kr", mla.d_rope) };
 }
 
-/** What {@linkcode mlaDecode} reads beside its input. */
-export interface MlaDecodeOptions {
+/** Inputs of {@linkcode mlaDecode}. */
+export interface MlaDecodeInput extends LayerInput {
+  readonly mla: MlaSection;
   /** The layer's cache; its capacity is the context's limit. */
   readonly cache: LatentCache;
   /** A u32 tensor of one element: the position of the first new token. Position + tokens must not exceed the capacity. */
@@ -60,25 +62,28 @@ export interface MlaDecodeOptions {
  *
  * Rows that only fill up a chunk are harmless: what they leave in the cache lies beyond the real tokens and is overwritten by the next.
  *
- * @param x `[tokens, D]`, normalised, in the operands' type.
- * @param residual `[tokens, D]`, f32.
  * @returns `residual + attention(x)`, a new f32 tensor.
  */
 export function mlaDecode(
   context: LayerContext,
   prefix: string,
-  inputs: { x: Tensor; residual: Tensor } & MlaDecodeOptions,
+  inputs: MlaDecodeInput,
 ): Tensor {
-  const { plan, tokens, config } = context;
-  const { x, residual, cache, position } = inputs;
+  const { plan, tokens } = context;
+  const { x, residual, mla, cache, position } = inputs;
   if (context.batch !== 1) {
     throw new RangeError(
       `${prefix}: generation takes one sequence at a time, got ${context.batch}`,
     );
   }
-  const { num_heads: heads, d_nope, d_rope, d_v, q_lora_rank, kv_lora_rank } = config;
+  const { num_heads: heads, d_nope, d_rope, d_v, q_lora_rank, kv_lora_rank } = mla;
   const weight = (name: string) => context.weight(`${prefix}.${name}`);
-  const rotation = { length: tokens, position, positions: cache.kr.rows };
+  const rotation = {
+    length: tokens,
+    position,
+    positions: cache.kr.rows,
+    angles: { base: mla.rope_base },
+  };
   return plan.scope(prefix, () => {
     const down_q = context.operand("down_q", tokens, q_lora_rank);
     gemm(plan, "w_dq", { a: x, b: weight("w_dq"), c: down_q });
@@ -143,7 +148,7 @@ export function mlaDecode(
       w: { tensor: w_ukv, columns: d_v, step, start: d_nope },
       y: o,
     });
-    const y = context.activation("y", tokens, config.d_model);
+    const y = context.activation("y", tokens, residual.width);
     gemm(plan, "w_o", { a: o, b: weight("w_o"), c: y, epilogue: "add", addend: residual });
     return y;
   });

@@ -1,5 +1,4 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { type ModelConfig, modelSchema } from "../../config.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { type DType, roundUp } from "../../gpu/tensor.ts";
 import { openTestGpu, testRuntime } from "../../gpu/testing.ts";
@@ -9,28 +8,30 @@ import { Plan } from "../../gpu/plan.ts";
 import { download, upload } from "../../gpu/transfer.ts";
 import { matrix, turn } from "../../ops/gemm/matrix.ts";
 import { assertNear, Inputs, noise } from "../../ops/testing.ts";
-import { attentionForward, type AttentionName } from "../../reference/attention.ts";
+import { mla as reference } from "../../reference/attention/mla.ts";
 import { matrix as referenceMatrix } from "../../reference/matrix.ts";
 import { Weights } from "../../layer/weights.ts";
 import { LayerContext } from "../../layer/context.ts";
 import { latentCache, mlaDecode } from "./decode.ts";
+import { mlaSchema, type MlaSection } from "./schema.ts";
 
 /** An attention: its sizes, and its weights of noise. */
 interface Model {
-  readonly config: ModelConfig;
-  readonly shapes: Readonly<Record<AttentionName, number[]>>;
-  readonly values: Readonly<Record<AttentionName, Float64Array>>;
+  readonly config: MlaSection & { readonly d_model: number };
+  readonly shapes: Readonly<Record<string, number[]>>;
+  readonly values: Readonly<Record<string, Float64Array>>;
 }
 
-function attentionOf(d_rope: number): Model {
-  const sizes = {
-    d_model: 24,
+function attentionOf(d_rope: number, rope_base = 10000): Model {
+  const section = {
+    kind: "mla",
     num_heads: 3,
     q_lora_rank: 20,
     kv_lora_rank: 12,
     d_nope: 12,
     d_rope,
     d_v: 20,
+    rope_base,
   };
   const shapes = {
     w_dq: [24, 20],
@@ -51,8 +52,8 @@ function attentionOf(d_rope: number): Model {
           : noise(size, i).map((v) => Math.fround(v * 2.5 / Math.sqrt(shape[0]!))),
       ];
     }),
-  ) as Record<AttentionName, Float64Array>;
-  return { config: { ...modelSchema.parse(sizes), vocab_size: 7 }, shapes, values };
+  );
+  return { config: { ...mlaSchema.parse(section), d_model: 24 }, shapes, values };
 }
 
 const MODEL = attentionOf(8);
@@ -68,7 +69,7 @@ function makeWeights(gpu: Gpu, precision: "f32" | "mixed", { shapes, values }: M
   const weights = new Weights(gpu, specs, { train: false, precision });
   for (const { name } of specs) {
     for (const table of [weights.value(name), weights.operand(name)]) {
-      upload(gpu, table.parts[0]!, values[name.slice("attn.".length) as AttentionName]);
+      upload(gpu, table.parts[0]!, values[name.slice("attn.".length)]!);
     }
   }
   return weights;
@@ -114,14 +115,20 @@ async function decode(
   const recorded = [...new Set(chunks)].map((tokens) => {
     const plan = new Plan(gpu, `decode ${tokens}`);
     poison(plan, inputs, [tokens * config.num_heads, roundUp(capacity, 8)], dtype);
-    const context = new LayerContext(plan, config, weights, {
+    const context = new LayerContext(plan, weights, {
       batch: 1,
       length: tokens,
       mode: "evaluate",
     });
     const chunk = inputs.tensor("x", [tokens, D], { dtype });
     const residual = inputs.tensor("residual", [tokens, D]);
-    const y = plan.keep(mlaDecode(context, "attn", { x: chunk, residual, cache, position }));
+    const y = plan.keep(mlaDecode(context, "attn", {
+      x: chunk,
+      residual,
+      mla: config,
+      cache,
+      position,
+    }));
     kernels?.set(
       tokens,
       plan.steps.flatMap((step) => step.kind === "dispatch" ? [step.call.name] : []),
@@ -150,7 +157,7 @@ async function decode(
 function expected(x: Float64Array, { config, values }: Model = MODEL): Float64Array {
   const length = x.length / config.d_model;
   const input = referenceMatrix(length, config.d_model, x);
-  return attentionForward(config, values, { x: input, length }).y.data;
+  return reference(config, values, { x: input, length }).y.data;
 }
 
 Deno.test("Decoding with the latent cache agrees with attention over the whole sequence", async (t) => {
@@ -182,19 +189,25 @@ Deno.test("Decoding with the latent cache agrees with attention over the whole s
     assertNear(y, expected(x, model), { tolerance: 1e-2, what: "y with f16 operands" });
   });
 
+  await t.step("with another rotary base", async () => {
+    const model = attentionOf(8, 100);
+    const y = await decode(gpu, x, { chunks, capacity: 149, model });
+    assertNear(y, expected(x, model), { tolerance: 1e-5, what: "y" });
+  });
+
   await t.step("refuses several sequences", () => {
     const weights = makeWeights(gpu, "f32", MODEL);
     const cache = latentCache("attn", config, { capacity: 8, dtype: "f32" });
     using inputs = new Inputs(gpu);
     const x = inputs.tensor("x", [6, 24]);
     const position = inputs.tensor("position", [1], { dtype: "u32" });
-    const context = new LayerContext(new Plan(gpu, "test"), config, weights, {
+    const context = new LayerContext(new Plan(gpu, "test"), weights, {
       batch: 2,
       length: 3,
       mode: "evaluate",
     });
     assertThrows(
-      () => mlaDecode(context, "attn", { x, residual: x, cache, position }),
+      () => mlaDecode(context, "attn", { x, residual: x, mla: config, cache, position }),
       RangeError,
       "one sequence at a time, got 2",
     );

@@ -22,6 +22,8 @@ import { matrix } from "../../ops/gemm/matrix.ts";
 import { rmsnormBackward, rmsnormForward } from "../../ops/norm/rmsnorm.ts";
 import { rope } from "../../ops/attention/rope.ts";
 import type { LayerContext } from "../../layer/context.ts";
+import type { LayerInput } from "../../layer/kind.ts";
+import type { MlaSection } from "./schema.ts";
 
 /** What {@linkcode mlaForward} keeps for {@linkcode mlaBackward}. */
 export interface MlaSaved {
@@ -52,17 +54,20 @@ export interface MlaSaved {
 }
 
 /** Sizes of the attention that a context records. */
-function sizesOf(context: LayerContext): AttentionSizes & { q_rank: number; kv_rank: number } {
-  const { config, batch, length } = context;
+function sizesOf(
+  { batch, length }: LayerContext,
+  mla: MlaSection,
+): AttentionSizes & { q_rank: number; kv_rank: number } {
+  const { num_heads, d_nope, d_rope, d_v, q_lora_rank, kv_lora_rank } = mla;
   return {
     batch,
     length,
-    heads: config.num_heads,
-    d_nope: config.d_nope,
-    d_rope: config.d_rope,
-    d_v: config.d_v,
-    q_rank: config.q_lora_rank,
-    kv_rank: config.kv_lora_rank,
+    heads: num_heads,
+    d_nope,
+    d_rope,
+    d_v,
+    q_rank: q_lora_rank,
+    kv_rank: kv_lora_rank,
   };
 }
 
@@ -70,18 +75,16 @@ function sizesOf(context: LayerContext): AttentionSizes & { q_rank: number; kv_r
  * Records the forward pass.
  *
  * @param prefix Of the parameters' names: `layers.3.attn`.
- * @param x `[T, D]`, normalised, in the operands' type.
- * @param residual `[T, D]`, f32.
  * @returns `y = residual + attention(x)` in a new f32 tensor, and what the backward pass reads.
  */
 export function mlaForward(
   context: LayerContext,
   prefix: string,
-  x: Tensor,
-  residual: Tensor,
+  inputs: LayerInput & { readonly mla: MlaSection },
 ): { y: Tensor; saved: MlaSaved } {
   const { plan, tokens } = context;
-  const sizes = sizesOf(context);
+  const { x, residual, mla } = inputs;
+  const sizes = sizesOf(context, mla);
   const { heads, d_nope, d_rope, d_v, q_rank, kv_rank, length } = sizes;
   const weight = (name: string) => context.weight(`${prefix}.${name}`);
   return plan.scope(prefix, () => {
@@ -93,10 +96,12 @@ export function mlaForward(
     rmsnormForward(plan, "q_norm", { x: down_q, gain: q_gain, y: c_q, scale: scale_q });
     const q = context.operand("q", tokens, heads * (d_nope + d_rope));
     gemm(plan, "w_uq", { a: c_q, b: weight("w_uq"), c: q });
+    const angles = { base: mla.rope_base };
     rope(plan, "q_rope", {
       x: matrix(q, { columns: d_rope, start: d_nope }),
       groups: { count: heads, step: d_nope + d_rope },
       length,
+      angles,
     });
 
     const down_kv = context.operand("down_kv", tokens, kv_rank + d_rope);
@@ -114,6 +119,7 @@ export function mlaForward(
       x: matrix(down_kv, { columns: d_rope, start: kv_rank }),
       y: matrix(kr),
       length,
+      angles,
     });
     const kv = context.operand("kv", tokens, heads * (d_nope + d_v));
     gemm(plan, "w_ukv", { a: c_kv, b: weight("w_ukv"), c: kv });
@@ -121,7 +127,7 @@ export function mlaForward(
     const o = context.operand("o", tokens, heads * d_v);
     const log_sum = context.activation("log_sum", heads, tokens);
     attentionForward(plan, "attention", { sizes, q, kv, kr, o, log_sum });
-    const y = context.activation("y", tokens, context.config.d_model);
+    const y = context.activation("y", tokens, residual.width);
     gemm(plan, "w_o", { a: o, b: weight("w_o"), c: y, epilogue: "add", addend: residual });
     return {
       y,
@@ -133,17 +139,17 @@ export function mlaForward(
 /**
  * Records the backward pass, with the gradients of all parameters.
  *
- * @param dy `[T, D]`: gradient of the residual stream, f32. It reaches `residual` unchanged, which is the caller's to add.
+ * @param inputs `dy` `[T, D]`: gradient of the residual stream, f32. It reaches `residual` unchanged, which is the caller's to add.
  * @returns Gradient of `x`, `[T, D]`, f32.
  */
 export function mlaBackward(
   context: LayerContext,
   prefix: string,
-  dy: Tensor,
-  saved: MlaSaved,
+  inputs: { readonly dy: Tensor; readonly saved: MlaSaved; readonly mla: MlaSection },
 ): Tensor {
   const { plan, tokens } = context;
-  const sizes = sizesOf(context);
+  const { dy, saved, mla } = inputs;
+  const sizes = sizesOf(context, mla);
   const { heads, d_nope, d_rope, d_v, q_rank, kv_rank, length } = sizes;
   const weight = (name: string) => context.weight(`${prefix}.${name}`);
   /** Gradient of a matrix, from what it was multiplied with and the gradient of the product. */
@@ -162,10 +168,12 @@ export function mlaBackward(
     const d_kr = context.activation("d_kr", tokens, heads * d_rope);
     attentionBackward(plan, "attention", { ...saved, sizes, d_o, d_q, d_kv, d_kr });
 
+    const angles = { base: mla.rope_base };
     rope(plan, "q_rope", {
       x: matrix(d_q, { columns: d_rope, start: d_nope }),
       groups: { count: heads, step: d_nope + d_rope },
       length,
+      angles,
       inverse: true,
     });
     weightGradient("w_uq", saved.c_q, d_q);
@@ -181,7 +189,7 @@ export function mlaBackward(
       dgain: context.gradient(`${prefix}.q_norm.weight`),
     });
     weightGradient("w_dq", saved.x, d_down_q);
-    const dx = context.activation("dx", tokens, context.config.d_model);
+    const dx = context.activation("dx", tokens, dy.width);
     gemm(plan, "dx_q", { a: d_down_q, b: weight("w_dq"), c: dx, layout: "nt" });
 
     weightGradient("w_ukv", saved.c_kv, d_kv);
@@ -201,6 +209,7 @@ export function mlaBackward(
       groups: { count: heads, step: d_rope },
       y: matrix(d_down_kv, { columns: d_rope, start: kv_rank }),
       length,
+      angles,
       inverse: true,
     });
     weightGradient("w_dkv", saved.x, d_down_kv);

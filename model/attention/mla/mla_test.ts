@@ -1,39 +1,38 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { type ModelConfig, modelSchema } from "../../config.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { openTestGpu } from "../../gpu/testing.ts";
 import { upload } from "../../gpu/transfer.ts";
 import { assertNear, Inputs, noise, runOnce } from "../../ops/testing.ts";
-import {
-  attentionBackward,
-  attentionForward,
-  type AttentionName,
-} from "../../reference/attention.ts";
+import { mla as reference } from "../../reference/attention/mla.ts";
 import { matrix } from "../../reference/matrix.ts";
 import { parseSafetensors, toFloat64 } from "../../checkpoint/safetensors.ts";
 import { Weights, type WeightSpec } from "../../layer/weights.ts";
 import { LayerContext } from "../../layer/context.ts";
 import { mlaBackward, mlaForward } from "./mla.ts";
+import { mlaSchema, type MlaSection } from "./schema.ts";
+
+type Name = "w_dq" | "q_norm.weight" | "w_uq" | "w_dkv" | "kv_norm.weight" | "w_ukv" | "w_o";
 
 /** An attention with all its inputs. */
 interface Case {
-  config: ModelConfig;
+  config: Config;
   batch: number;
   length: number;
   x: Float64Array;
   /** Gradient of the result. */
   g: Float64Array;
-  weights: Record<AttentionName, Float64Array>;
+  weights: Record<Name, Float64Array>;
 }
 
-type Sizes = Pick<
-  ModelConfig,
-  "d_model" | "num_heads" | "q_lora_rank" | "kv_lora_rank" | "d_nope" | "d_rope" | "d_v"
->;
+interface Config extends MlaSection {
+  readonly d_model: number;
+}
+
+type Sizes = Omit<Config, "kind" | "rope_base"> & Partial<Config>;
 
 /** Shapes of the weights. */
-function shapes(sizes: Sizes): Record<AttentionName, number[]> {
+function shapes(sizes: Sizes): Record<Name, number[]> {
   const { d_model, num_heads, q_lora_rank, kv_lora_rank, d_nope, d_rope, d_v } = sizes;
   return {
     w_dq: [d_model, q_lora_rank],
@@ -46,8 +45,8 @@ function shapes(sizes: Sizes): Record<AttentionName, number[]> {
   };
 }
 
-function configOf(sizes: Sizes): ModelConfig {
-  return { ...modelSchema.parse(sizes), vocab_size: 7 };
+function configOf({ d_model, ...section }: Sizes): Config {
+  return { ...mlaSchema.parse({ kind: "mla", ...section }), d_model };
 }
 
 /** A case of noise, with weights of such a size that attention is neither flat nor one-hot. */
@@ -65,11 +64,11 @@ function randomCase(sizes: Sizes, counts: { batch: number; length: number }): Ca
     ...counts,
     x: noise(tokens * sizes.d_model, 20),
     g: noise(tokens * sizes.d_model, 21),
-    weights: weights as Record<AttentionName, Float64Array>,
+    weights: weights as Record<Name, Float64Array>,
   };
 }
 
-const NAMES = Object.keys(shapes({} as Sizes)) as AttentionName[];
+const NAMES = Object.keys(shapes({} as Sizes)) as Name[];
 
 /** Runs a case on the GPU: the result without the residual, and every gradient. */
 async function run(
@@ -97,14 +96,14 @@ async function run(
   const residual = inputs.tensor("residual", shape, { values: c.x.map((v) => v / 8) });
   const g = inputs.tensor("g", shape, { values: c.g });
   const out = await runOnce(gpu, (plan) => {
-    const context = new LayerContext(plan, c.config, weights, {
+    const context = new LayerContext(plan, weights, {
       batch: c.batch,
       length: c.length,
       mode: "train",
       accumulate,
     });
-    const { y, saved } = mlaForward(context, "attn", x, residual);
-    const dx = mlaBackward(context, "attn", g, saved);
+    const { y, saved } = mlaForward(context, "attn", { x, residual, mla: c.config });
+    const dx = mlaBackward(context, "attn", { dy: g, saved, mla: c.config });
     const gradients = Object.fromEntries(
       NAMES.map((name) => [name, weights.gradient(`attn.${name}`).parts[0]!]),
     );
@@ -123,12 +122,12 @@ async function check(
   const { outputs = 1e-5, gradients = 3e-5 } = options;
   const actual = await run(gpu, c, options);
   const x = matrix(c.batch * c.length, c.config.d_model, c.x);
-  const saved = attentionForward(c.config, c.weights, { x, length: c.length });
-  const expected = attentionBackward(saved, matrix(x.rows, x.columns, c.g));
-  assertNear(actual.y, saved.y.data, { tolerance: outputs, what: "y" });
+  const forward = reference(c.config, c.weights, { x, length: c.length });
+  const expected = forward.backward(matrix(x.rows, x.columns, c.g));
+  assertNear(actual.y, forward.y.data, { tolerance: outputs, what: "y" });
   assertNear(actual.x, expected.x.data, { tolerance: gradients, what: "gradient of x" });
   for (const name of NAMES) {
-    assertNear((actual as Record<string, Float32Array>)[name]!, expected.weights[name], {
+    assertNear((actual as Record<string, Float32Array>)[name]!, expected.weights[name]!, {
       tolerance: gradients,
       what: `gradient of ${name}`,
     });
@@ -169,7 +168,7 @@ async function golden() {
     length: sizes.L,
     x: values("x"),
     g: values("g"),
-    weights: weights as Record<AttentionName, Float64Array>,
+    weights: weights as Record<Name, Float64Array>,
   };
   return { c, values };
 }
@@ -207,6 +206,10 @@ for (const software of [true, false]) {
       await check(gpu, rotary(12));
       if (software) await check(gpu, rotary(20));
       await check(gpu, rotary(20), { precision: "mixed", outputs: 1e-2, gradients: 2e-2 });
+    });
+
+    await t.step("another rotary base", async () => {
+      await check(gpu, randomCase({ ...SIZES, rope_base: 100 }, { batch: 2, length: 35 }));
     });
 
     await t.step("f16 operands", async () => {

@@ -12,7 +12,6 @@
  * @module
  */
 
-import type { ModelConfig } from "../../config.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { cast } from "../../ops/elementwise/cast.ts";
 import type { Generator } from "../../ops/experts/experts.ts";
@@ -26,39 +25,44 @@ import { gemm } from "../../ops/gemm/gemm.ts";
 import { matrix } from "../../ops/gemm/matrix.ts";
 import { sortByKey } from "../../ops/routing/sort.ts";
 import type { LayerContext } from "../../layer/context.ts";
-import { routerBackward, routerForward, type RouterSaved } from "../router/router.ts";
+import type { KeptExperts, LayerInput } from "../../layer/kind.ts";
+import type { EthosSection } from "./schema.ts";
+import { routerBackward, routerForward, type RouterSaved } from "../product_key/router.ts";
 
 /** How experts are executed. */
-export type Execution = Exclude<ModelConfig["execution"], "auto">;
+export type Execution = Exclude<EthosSection["execution"], "auto">;
 
-/** Options of both passes. */
-export interface EthosOptions {
+/** Inputs of {@linkcode ethosForward}. */
+export interface EthosInput extends LayerInput {
+  readonly ethos: EthosSection;
+  /** The kept experts, when another plan ran the router: it is then part of neither pass. */
+  readonly kept?: KeptExperts;
   /** Bytes that the fused and the naive execution may take for what they form at a time; defaults to 16 and 256 MiB. */
   readonly workspace_bytes?: number;
 }
 
-/** Options of {@linkcode ethosForward}. */
-export interface EthosForwardOptions extends EthosOptions {
-  /** What the router gave, when another plan ran it: it is then part of neither pass. */
-  readonly router?: RouterSaved;
-}
-
-/** Options of {@linkcode ethosBackward}. */
-export interface EthosBackwardOptions extends EthosOptions {
-  /** f32, of which the first number counts: what `dy` is scaled by, so that the load-balance gradient is scaled alike. */
+/** Inputs of {@linkcode ethosBackward}. */
+export interface EthosGradientInput {
+  readonly ethos: EthosSection;
+  /** f32 `[T, D]`. */
+  readonly dy: Tensor;
+  readonly saved: EthosSaved;
+  /** f32, of which the first number counts: the factor in `dy`, by which the load-balance gradient is scaled alike. */
   readonly loss_scale?: Tensor;
+  /** As in {@linkcode EthosInput}. */
+  readonly workspace_bytes?: number;
 }
 
-/** What {@linkcode ethosBackward} reads. */
+/** The tensors of the forward pass that {@linkcode ethosBackward} reads. */
 export interface EthosSaved {
   /** How the experts were executed. */
   readonly execution: Execution;
   /** The layer's input, `[T, D]`. */
   readonly x: Tensor;
-  /** What the router kept. */
-  readonly router: RouterSaved;
-  /** Whether the router is part of the pass. */
-  readonly routes: boolean;
+  /** The kept experts. */
+  readonly kept: KeptExperts;
+  /** The router's own tensors, where it is part of the pass. */
+  readonly router?: RouterSaved;
   /** What the tokens bring to the generator; not in the naive execution. */
   readonly generator?: Generator;
   /** `x W_c`, `[T, d_context]`, when context-aware. */
@@ -80,46 +84,47 @@ export interface EthosResult {
 }
 
 /**
- * The execution for a pass: what the configuration says, or with `auto` materialised when the tokens keep more experts than there are, `T·H·k > N`,
- * and fused otherwise.
+ * The execution for a pass: the configured one, or with `auto` materialised when the tokens keep more experts than there are,
+ * `T·H·k > N`, and fused otherwise.
  *
  * @example
  * ```ts
- * import { modelSchema } from "../../config.ts";
  * import { chooseExecution } from "./ethos.ts";
- * console.assert(chooseExecution(modelSchema.parse({}), 2048) === "fused");
- * console.assert(chooseExecution(modelSchema.parse({}), 2049) === "materialized");
+ * import { ethosSchema } from "./schema.ts";
+ * const ethos = ethosSchema.parse({ kind: "ethos" });
+ * console.assert(chooseExecution(ethos, 2048) === "fused");
+ * console.assert(chooseExecution(ethos, 2049) === "materialized");
  * ```
  */
 export function chooseExecution(
-  config: Pick<ModelConfig, "execution" | "num_experts" | "routing_heads" | "top_k">,
+  ethos: Pick<EthosSection, "execution" | "num_experts" | "routing_heads" | "top_k">,
   tokens: number,
 ): Execution {
-  if (config.execution !== "auto") return config.execution;
-  const assignments = tokens * config.routing_heads * config.top_k;
-  return assignments > config.num_experts ? "materialized" : "fused";
+  if (ethos.execution !== "auto") return ethos.execution;
+  const assignments = tokens * ethos.routing_heads * ethos.top_k;
+  return assignments > ethos.num_experts ? "materialized" : "fused";
 }
 
 /**
  * Records the layer.
  *
  * @param prefix Of the weights' names: `layers.3.ffn`.
- * @param x `[T, D]`, normalised, in the operands' type.
- * @param residual f32 `[T, D]`, what the experts' output is added to.
  */
 export function ethosForward(
   context: LayerContext,
   prefix: string,
-  x: Tensor,
-  residual: Tensor,
-  options: EthosForwardOptions = {},
+  input: EthosInput,
 ): EthosResult {
-  const { plan, config, tokens } = context;
-  const { d_hidden, d_context, d_latent } = config;
-  const execution = chooseExecution(config, tokens);
-  const { router = routerForward(context, `${prefix}.router`, x), ...limits } = options;
-  const { index, score, balance } = router.routed;
-  const y = context.activation(`${prefix}.y`, tokens, config.d_model);
+  const { plan, tokens } = context;
+  const { x, residual, ethos, kept: given, ...limits } = input;
+  const { d_hidden, d_context, d_latent } = ethos;
+  const execution = chooseExecution(ethos, tokens);
+  const router = given
+    ? undefined
+    : routerForward(context, `${prefix}.router`, { x, router: ethos });
+  const kept = given ?? router!.routed;
+  const balance = router?.routed.balance;
+  const y = context.activation(`${prefix}.y`, tokens, residual.width);
   const w1 = context.weight(`${prefix}.w1`);
   const z = context.weightParts(`${prefix}.z`);
 
@@ -130,11 +135,10 @@ export function ethosForward(
   }
   const common = {
     y,
-    index,
+    index: kept.index,
     ...(balance && { balance: balance.value }),
   };
-  const routes = options.router === undefined;
-  const saved = { execution, x, router, routes, ...(code && { code }) };
+  const saved = { execution, x, kept, ...(router && { router }), ...(code && { code }) };
   if (execution === "naive") {
     plan.copy(residual, y);
     expertsNaive(plan, prefix, {
@@ -144,7 +148,7 @@ export function ethosForward(
       w_v: context.weight(`${prefix}.w_v`),
       x,
       ...(code && { code }),
-      kept: { index, score },
+      kept,
       dtype: context.operandType,
       y,
       ...limits,
@@ -170,7 +174,7 @@ export function ethosForward(
   const execute = execution === "fused" ? expertsFused : expertsMaterialized;
   const acc = execute(plan, prefix, {
     generator,
-    kept: { index, score },
+    kept,
     dtype: context.operandType,
   });
   gemm(plan, `${prefix}.y`, {
@@ -186,24 +190,20 @@ export function ethosForward(
 /**
  * Records the layer's gradients, of its parameters and of `x`; the residual's is `dy` itself.
  *
- * @param dy f32 `[T, D]`.
  * @returns The gradient of `x`, f32 `[T, D]`.
  */
 export function ethosBackward(
   context: LayerContext,
   prefix: string,
-  dy: Tensor,
-  saved: EthosSaved,
-  options: EthosBackwardOptions = {},
+  input: EthosGradientInput,
 ): Tensor {
-  const { plan, config, tokens } = context;
-  const { d_hidden, d_latent, d_context } = config;
-  const { x, router, generator, acc, code } = saved;
-  const { loss_scale, ...limits } = options;
-  const { routed } = router;
+  const { plan, tokens } = context;
+  const { ethos, dy, saved, loss_scale, ...limits } = input;
+  const { d_hidden, d_latent, d_context } = ethos;
+  const { x, kept, router, generator, acc, code } = saved;
   const dtype = context.operandType;
-  const dx = context.activation(`${prefix}.dx`, tokens, config.d_model);
-  const dscore = context.activation(`${prefix}.dscore`, ...routed.score.shape);
+  const dx = context.activation(`${prefix}.dx`, tokens, dy.width);
+  const dscore = context.activation(`${prefix}.dscore`, ...kept.score.shape);
   const dyOperand = cast(plan, `${prefix}.dy`, dy, dtype);
   const w1 = context.gradient(`${prefix}.w1`);
   const gradients = { z: context.gradientParts(`${prefix}.z`), w1 };
@@ -222,7 +222,7 @@ export function ethosBackward(
       ...weight,
       x,
       ...(code && { code }),
-      kept: routed,
+      kept,
       dtype,
       dy,
       dx,
@@ -242,13 +242,13 @@ export function ethosBackward(
     const dacc = context.operand(`${prefix}.dacc`, tokens, d_hidden);
     gemm(plan, `${prefix}.dacc`, { a: dyOperand, b: weight.w_v, c: dacc, layout: "nt" });
     const sorted = sortByKey(plan, `${prefix}.sort`, {
-      keys: routed.index,
-      bound: config.num_experts,
+      keys: kept.index,
+      bound: ethos.num_experts,
     });
-    const input = { generator, kept: routed, sorted, dacc, dscore, dtype, gradients };
+    const shared = { generator, kept, sorted, dacc, dscore, dtype, gradients };
     const dtokens = saved.execution === "fused"
-      ? expertsFusedBackward(plan, prefix, { ...input, ...limits })
-      : expertsMaterializedBackward(plan, prefix, input);
+      ? expertsFusedBackward(plan, prefix, { ...shared, ...limits })
+      : expertsMaterializedBackward(plan, prefix, shared);
     const stride = dtokens.width;
     const dxp = matrix(dtokens, { columns: d_hidden });
     gemm(plan, `${prefix}.dw_u`, {
@@ -295,8 +295,10 @@ export function ethosBackward(
       epilogue: "accumulate",
     });
   }
-  if (saved.routes) {
-    routerBackward(context, `${prefix}.router`, router, {
+  if (router) {
+    routerBackward(context, `${prefix}.router`, {
+      router: ethos,
+      saved: router,
       dscore,
       dx,
       ...(loss_scale && { loss_scale }),

@@ -1,14 +1,21 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { type ModelConfig, modelSchema } from "../../config.ts";
 import type { Capabilities } from "../../gpu/capabilities.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { openTestGpu } from "../../gpu/testing.ts";
 import { relativeError } from "../../ops/testing.ts";
 import { parseSafetensors, toFloat64 } from "../../checkpoint/safetensors.ts";
 import { chooseExecution, type Execution } from "./ethos.ts";
-import { ethosSpecs, randomCase, referenceEthos, type Results, runEthos } from "./ethos_testing.ts";
-import type { Values } from "./ethos_testing.ts";
+import {
+  type EthosSizes,
+  ethosSizes,
+  ethosSpecs,
+  randomCase,
+  referenceEthos,
+  type Results,
+  runEthos,
+  type Values,
+} from "./ethos_testing.ts";
 
 const EXECUTIONS: readonly Execution[] = ["materialized", "fused", "naive"];
 
@@ -17,13 +24,10 @@ async function golden(name: string) {
   const url = new URL(`../../golden/testdata/${name}.safetensors`, import.meta.url);
   const { tensors, metadata } = parseSafetensors(await Deno.readFile(url), name);
   const sizes = JSON.parse(metadata["config"]!);
-  const config: ModelConfig = {
-    ...modelSchema.parse({}),
-    vocab_size: 10,
-    ...Object.fromEntries(
-      ["d_model", "routing_heads", "top_k", "d_query", "d_latent", "d_hidden", "d_context"]
-        .map((key) => [key, sizes[key]]),
-    ),
+  const { d_model, routing_heads, top_k, d_query, d_latent, d_hidden, d_context } = sizes;
+  const config: EthosSizes = {
+    ...ethosSizes(),
+    ...{ d_model, routing_heads, top_k, d_query, d_latent, d_hidden, d_context },
     num_experts: sizes.sub_keys ** 2,
   };
   const values: Record<string, Float64Array> = {};
@@ -51,19 +55,14 @@ function near(actual: Results, expected: Results, names: Iterable<string>, most:
   }
 }
 
-const gradients = (config: ModelConfig) => [
+const gradients = (config: EthosSizes) => [
   "grad.x",
   ...ethosSpecs(config).filter((s) => s.trained && s.name !== "router.b_q").map((s) =>
     `grad.${s.name}`
   ),
 ];
 
-function configuration(options: Partial<ModelConfig>): ModelConfig {
-  const { vocab_size = 10, ...section } = options;
-  return { ...modelSchema.parse(section), vocab_size };
-}
-
-const SMALL = configuration({
+const SMALL = ethosSizes({
   num_experts: 49,
   d_model: 20,
   routing_heads: 2,
@@ -103,7 +102,7 @@ for (const [device, restrict] of DEVICES) {
 /** Runs a case and compares with float64, on the GPU's own choice of experts, which must be optimal. */
 async function checkReference(
   gpu: Gpu,
-  config: ModelConfig,
+  config: EthosSizes,
   options: { tokens: number; seed: number; tolerance?: Tolerance } & Parameters<typeof runEthos>[3],
 ) {
   const { tokens, seed, tolerance = F32, ...rest } = options;
@@ -361,7 +360,7 @@ Deno.test("ETHOS in evaluation normalises by the running statistics and leaves t
 });
 
 Deno.test("chooseExecution() materialises once the tokens keep more experts than there are", () => {
-  const config = configuration({});
+  const config = ethosSizes();
   assertEquals(chooseExecution(config, 2048), "fused");
   assertEquals(chooseExecution(config, 2049), "materialized");
   assertEquals(chooseExecution({ ...config, execution: "naive" }, 1), "naive");

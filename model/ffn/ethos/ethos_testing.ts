@@ -4,7 +4,6 @@
  * @module
  */
 
-import { type ModelConfig, subKeys } from "../../config.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { buildPlans } from "../../gpu/build.ts";
 import { Plan } from "../../gpu/plan.ts";
@@ -12,21 +11,30 @@ import { type DType, Tensor } from "../../gpu/tensor.ts";
 import { download, downloadParts, packFields, uploadParts } from "../../gpu/transfer.ts";
 import { CONTROL } from "../../ops/control.ts";
 import { Inputs, noise } from "../../ops/testing.ts";
-import {
-  ethosBackward as referenceBackward,
-  ethosForward as referenceForward,
-} from "../../reference/ethos.ts";
+import { ethos as referenceLayer } from "../../reference/ffn/ethos/ethos.ts";
 import { matrix } from "../../reference/matrix.ts";
 import { type Table, Weights, type WeightSpec } from "../../layer/weights.ts";
 import { LayerContext } from "../../layer/context.ts";
-import { ethosBackward, ethosForward, type EthosOptions } from "./ethos.ts";
-import { routerQueryStatistics } from "../router/router.ts";
+import { subKeys } from "../product_key/schema.ts";
+import { routerQueryStatistics } from "../product_key/router.ts";
+import { ethosBackward, ethosForward } from "./ethos.ts";
+import { ethosSchema, type EthosSection } from "./schema.ts";
+
+/** Sizes of a layer. */
+export interface EthosSizes extends EthosSection {
+  readonly d_model: number;
+}
+
+/** Sizes of a layer, checked; the paper's where they are not given. */
+export function ethosSizes({ d_model, ...section }: Partial<EthosSizes> = {}): EthosSizes {
+  return { ...ethosSchema.parse({ kind: "ethos", ...section }), d_model: d_model ?? 1024 };
+}
 
 /** Values by name, as in the specification without a prefix. */
 export type Values = Readonly<Record<string, Float64Array>>;
 
 /** The layer's parameters and running statistics, without a prefix. */
-export function ethosSpecs(config: ModelConfig): WeightSpec[] {
+export function ethosSpecs(config: EthosSizes): WeightSpec[] {
   const width = config.routing_heads * config.d_query;
   const keys = subKeys(config);
   const { d_model, d_latent, d_hidden, d_context } = config;
@@ -60,7 +68,7 @@ export function ethosSpecs(config: ModelConfig): WeightSpec[] {
 }
 
 /** Random weights, input and upstream gradient for `tokens` tokens, of f32 values. */
-export function randomCase(config: ModelConfig, tokens: number, seed: number): Values {
+export function randomCase(config: EthosSizes, tokens: number, seed: number): Values {
   const values: Record<string, Float64Array> = {};
   for (const [i, { name, shape }] of ethosSpecs(config).entries()) {
     const numbers = noise(shape.reduce((a, b) => a * b, 1), seed + i);
@@ -81,7 +89,9 @@ export function randomCase(config: ModelConfig, tokens: number, seed: number): V
 export type Results = Readonly<Record<string, Float32Array | Uint32Array | Float64Array>>;
 
 /** How {@linkcode runEthos} runs. */
-export interface RunOptions extends EthosOptions {
+export interface RunOptions {
+  /** Bytes that the fused and the naive execution may take for what they form at a time. */
+  readonly workspace_bytes?: number;
   readonly precision?: "f32" | "mixed";
   readonly isolate?: boolean;
   readonly mode?: "train" | "evaluate";
@@ -98,7 +108,7 @@ export interface RunOptions extends EthosOptions {
 /** Runs the layer once, forward and (in training) backward. `memory` in the result: bytes of the transient tensors. */
 export async function runEthos(
   gpu: Gpu,
-  config: ModelConfig,
+  config: EthosSizes,
   values: Values,
   options: RunOptions = {},
 ): Promise<{ results: Results; memory: number; parts: number }> {
@@ -132,22 +142,30 @@ export async function runEthos(
   const plan = new Plan(gpu, "ethos");
   const kept: Record<string, Tensor> = {};
   for (let pass = 0; pass < passes; pass++) {
-    const context = new LayerContext(plan, config, weights, {
+    const context = new LayerContext(plan, weights, {
       batch: 1,
       length: shape[0]!,
       mode,
       accumulate: pass > 0,
       ...(options.microBatches !== undefined && { microBatches: options.microBatches }),
     });
-    const { y, saved, index, balance } = ethosForward(context, "layer", x, residual, limits);
+    const { y, saved, index, balance } = ethosForward(context, "layer", {
+      x,
+      residual,
+      ethos: config,
+      ...limits,
+    });
     Object.assign(kept, {
       y,
       index,
-      score: saved.router.routed.score,
+      score: saved.kept.score,
       ...(balance && { balance }),
     });
     if (mode === "train") {
-      kept["grad.x"] = ethosBackward(context, "layer", dy, saved, {
+      kept["grad.x"] = ethosBackward(context, "layer", {
+        ethos: config,
+        dy,
+        saved,
         ...limits,
         loss_scale: scale,
       });
@@ -172,18 +190,18 @@ export async function runEthos(
 
 /** The same in float64, keeping the experts that the GPU kept, so that a near tie is not a difference. */
 export function referenceEthos(
-  config: ModelConfig,
+  config: EthosSizes,
   values: Values,
   options: { selection?: ArrayLike<number>; training?: boolean } = {},
 ): Results {
   const tokens = values["x"]!.length / config.d_model;
   const x = matrix(tokens, config.d_model, values["x"]!);
-  const forward = referenceForward(config, values, {
+  const forward = referenceLayer(config, values, {
     x,
     training: options.training ?? true,
     ...(options.selection && { selection: Int32Array.from(options.selection) }),
   });
-  const backward = referenceBackward(forward, matrix(tokens, config.d_model, values["g"]!));
+  const backward = forward.backward(matrix(tokens, config.d_model, values["g"]!));
   return {
     y: forward.y.data,
     score: forward.routing.score,
@@ -191,13 +209,13 @@ export function referenceEthos(
     balance: Float64Array.of(forward.auxiliary),
     "grad.x": backward.x.data,
     ...Object.fromEntries(
-      Object.entries(backward.weights).map(([name, value]) => [`grad.${name}`, value!]),
+      Object.entries(backward.weights).map(([name, value]) => [`grad.${name}`, value]),
     ),
   };
 }
 
 /** Weights that exist by name only, for plans that are recorded and never run; the latent codes in two parts. */
-function namedWeights(config: ModelConfig, precision: "f32" | "mixed"): Weights {
+function namedWeights(config: EthosSizes, precision: "f32" | "mixed"): Weights {
   const table = (name: string, dtype: DType): Table => {
     const spec = ethosSpecs(config).find((spec) => name.endsWith(`.${spec.name}`));
     if (!spec) throw new Error(`No ${name}`);
@@ -220,7 +238,7 @@ function namedWeights(config: ModelConfig, precision: "f32" | "mixed"): Weights 
 }
 
 /** Records every variant of the layer for a device: executions, precisions, context, batch norm, load balance. */
-export function recordEthosVariants(gpu: Gpu, config: ModelConfig): Plan[] {
+export function recordEthosVariants(gpu: Gpu, config: EthosSizes): Plan[] {
   const plans: Plan[] = [];
   for (const execution of ["materialized", "fused", "naive"] as const) {
     for (const precision of ["f32", "mixed"] as const) {
@@ -234,19 +252,24 @@ export function recordEthosVariants(gpu: Gpu, config: ModelConfig): Plan[] {
           router_batch_norm: !extra,
         };
         for (const mode of ["train", "evaluate"] as const) {
-          const context = new LayerContext(plan, sizes, namedWeights(sizes, precision), {
+          const context = new LayerContext(plan, namedWeights(sizes, precision), {
             batch: 2,
             length: 8,
             mode,
           });
           const x = new Tensor("x", [16, config.d_model], { dtype: context.operandType });
           const residual = new Tensor("residual", [16, config.d_model]);
-          const { saved } = ethosForward(context, "layer", x, residual);
-          routerQueryStatistics(context, "router", saved.router);
+          const { saved } = ethosForward(context, "layer", { x, residual, ethos: sizes });
+          routerQueryStatistics(context, "router", { router: sizes, saved: saved.router! });
           if (mode === "evaluate") continue;
           const dy = new Tensor("dy", [16, config.d_model]);
           for (const scale of [undefined, new Tensor("control", [CONTROL.length])]) {
-            ethosBackward(context, "layer", dy, saved, scale ? { loss_scale: scale } : {});
+            ethosBackward(context, "layer", {
+              ethos: sizes,
+              dy,
+              saved,
+              ...(scale && { loss_scale: scale }),
+            });
           }
         }
         plans.push(plan);

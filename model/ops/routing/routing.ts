@@ -407,29 +407,6 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
 }
 
 /**
- * Records `counts[expert] += 1` for every expert that a predicting token keeps. `counts` is u32 `[N]`; clear it when counting starts.
- *
- * @param input `index` `[T, H·k]`; `targets` `[T]`: tokens with the target 0xffffffff pad a batch and are not counted.
- */
-export function countUsage(
-  plan: Plan,
-  label: string,
-  input: { index: Tensor; targets: Tensor; counts: Tensor },
-): void {
-  const { index, targets, counts } = input;
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
-  plan.dispatch({
-    label,
-    name: "routing_counts",
-    source: countsSource,
-    constants: { WORKGROUP: workgroup, SUB_KEYS: false },
-    params: { n: index.size, kept: index.width },
-    bindings: { index: readScalar(index), targets: readScalar(targets), counts: atomic(counts) },
-    workgroups: grid(Math.ceil(index.size / workgroup)),
-  });
-}
-
-/**
  * Records mean and standard deviation (biased) over tokens and heads of the norm of a head's query.
  *
  * @param input `query` `[T, H·d_query]`.

@@ -3,8 +3,9 @@ import fc from "fast-check";
 import type { Capabilities } from "../../gpu/capabilities.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { openTestGpu } from "../../gpu/testing.ts";
-import { chooseExperts } from "../../reference/router.ts";
-import { countUsage, route, routeBackward, type RoutingSizes } from "./routing.ts";
+import { chooseExperts } from "../../reference/ffn/product_key.ts";
+import { route, routeBackward, type RoutingSizes } from "./routing.ts";
+import { countUsage } from "./usage.ts";
 import { subgroupSize } from "../subgroup.ts";
 import { assertNear, Inputs, noise, runOnce } from "../testing.ts";
 

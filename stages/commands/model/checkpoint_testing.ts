@@ -7,7 +7,7 @@
 import { join } from "@std/path";
 import {
   noisyTensors,
-  smallConfig,
+  smallModel,
   writeModelFile,
 } from "../../../model/inference/inference_testing.ts";
 import { ShardWriter } from "../../../model/text/shard.ts";
@@ -81,20 +81,25 @@ export const SMALL_TRAINING: JsonValue = {
   model: {
     d_model: 16,
     num_layers: 2,
-    num_dense_layers: 1,
-    d_ffn: 16,
-    num_heads: 2,
-    q_lora_rank: 8,
-    kv_lora_rank: 8,
-    d_nope: 4,
-    d_rope: 8,
-    d_v: 4,
-    num_experts: 64,
-    routing_heads: 2,
-    top_k: 2,
-    d_query: 8,
-    d_latent: 8,
-    d_hidden: 8,
+    leading_dense: { num_layers: 1, d_ffn: 16 },
+    attention: {
+      kind: "mla",
+      num_heads: 2,
+      q_lora_rank: 8,
+      kv_lora_rank: 8,
+      d_nope: 4,
+      d_rope: 8,
+      d_v: 4,
+    },
+    ffn: {
+      kind: "ethos",
+      num_experts: 64,
+      routing_heads: 2,
+      top_k: 2,
+      d_query: 8,
+      d_latent: 8,
+      d_hidden: 8,
+    },
   },
   train: {
     sequence_length: 16,
@@ -164,11 +169,11 @@ export async function writeStore(storeDir: string): Promise<{ key: string }> {
       params: {},
       inputs: {},
     });
-    const config = smallConfig(257);
+    const architecture = smallModel(257);
     const files = [];
     for (const [which, seed] of [["last", 5], ["best", 6]] as const) {
       const file = join(folder, `${which}.safetensors`);
-      await writeModelFile(file, config, noisyTensors(config, seed));
+      await writeModelFile(file, architecture, noisyTensors(architecture, seed));
       files.push({ path: `${which}/model.safetensors`, file });
     }
     const vocabulary = join(folder, VOCABULARY_FILE);

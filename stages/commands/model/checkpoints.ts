@@ -6,8 +6,8 @@
 
 import { basename, dirname, join, resolve } from "@std/path";
 import { z } from "zod";
-import { MODEL_FILE, readModelConfig } from "../../../model/checkpoint/checkpoint.ts";
-import type { ModelConfig } from "../../../model/config.ts";
+import { MODEL_FILE, readArchitecture } from "../../../model/checkpoint/checkpoint.ts";
+import type { ModelConfig } from "../../../model/section.ts";
 import { openTokenizer, type Tokenizer } from "../../../model/text/tokenizer.ts";
 import { UserError } from "../../../pipeline/errors.ts";
 import { ObjectStore } from "../../../pipeline/store/objects.ts";
@@ -111,7 +111,7 @@ export async function openCheckpoint(
   let config: ModelConfig;
   let tokenizer: Tokenizer;
   try {
-    config = await readModelConfig(files.model);
+    ({ config } = await readArchitecture(files.model));
     tokenizer = await openTokenizer(JSON.parse(await Deno.readTextFile(files.vocabulary)));
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);

@@ -85,8 +85,9 @@ export async function evaluateCheckpoint(
 
   const gpu = await options.gpu();
   using model = await InferenceModel.open(gpu, checkpoint.model, { precision: options.precision });
-  const { config, weights } = model;
-  using evaluator = await Evaluator.open(gpu, { config, weights, batch: micro_batch, length });
+  const { architecture, weights } = model;
+  const batch = micro_batch;
+  using evaluator = await Evaluator.open(gpu, { architecture, weights, batch, length });
   const scoring = {
     byteLength: byteLengths(checkpoint.tokenizer),
     ...(options.tokens === undefined ? {} : { tokens: options.tokens }),

@@ -5,7 +5,9 @@
  */
 
 import { isAbsolute, relative, resolve } from "@std/path";
-import type { ModelConfig } from "../../../model/config.ts";
+import { architectureOf } from "../../../model/config.ts";
+import type { ModelConfig } from "../../../model/section.ts";
+import type { Architecture } from "../../../model/trunk/architecture.ts";
 import type { TrainSection } from "../../../model/training/config.ts";
 import { type Arguments, listArgument, stringArgument } from "../../../pipeline/command.ts";
 import { loadConfiguration } from "../../../pipeline/config/config.ts";
@@ -22,6 +24,8 @@ export interface BaseModel {
   readonly path: string;
   /** Sizes of the model, with the vocabulary that its tokenizer has. */
   readonly config: ModelConfig;
+  /** Its layers. */
+  readonly architecture: Architecture;
   /** How it is trained. */
   readonly train: TrainSection;
 }
@@ -46,11 +50,13 @@ export async function loadBaseModel(
     set: listArgument(args, "set"),
   });
   const vocab_size = vocabulary ?? vocabularySize(tokenizerSchema.parse(value.tokenizer));
+  const config = { ...value.model, vocab_size };
   const place = relative(root, resolve(path));
   return {
     name: value.name,
     path: place.startsWith("..") ? path : place,
-    config: { ...value.model, vocab_size },
+    config,
+    architecture: architectureOf(config),
     train: value.train,
   };
 }

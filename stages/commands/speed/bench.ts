@@ -131,7 +131,7 @@ export function chooseCases(
   const { gpu, model, suites, only, warmup, repeats, steps, seed } = options;
   const context: SuiteContext = {
     gpu,
-    config: model.config,
+    architecture: model.architecture,
     train: model.train,
     timing: { warmup, repeats, minimum: gpu.capabilities.software ? 0.005 : 0.1 },
     steps,
@@ -146,7 +146,7 @@ export function chooseCases(
     only.length === 0
       ? `${
         suites.join(" and ")
-      } have nothing to measure in ${model.path}, a ${model.config.kind} model.`
+      } have nothing to measure in ${model.path}, whose feed-forwards are ${model.config.ffn.kind}.`
       : `--only ${only.join(" --only ")} matches none of ${cases.length} cases; --list shows them.`,
   );
 }

@@ -11,8 +11,10 @@ import { fromFileUrl, join } from "@std/path";
 import type { BenchEntry } from "../../../model/bench/suite.ts";
 import { withFolder } from "../../../model/checkpoint/folder_testing.ts";
 import { openTestGpu } from "../../../model/gpu/testing.ts";
-import { tinyConfig, tinyTrain } from "../../../model/training/trainer_testing.ts";
+import type { ModelChanges } from "../../../model/testing.ts";
+import { tinyModel, tinyTrain } from "../../../model/training/trainer_testing.ts";
 import { UserError } from "../../../pipeline/errors.ts";
+import type { BaseModel } from "./base_model.ts";
 import {
   bench,
   type BenchOptions,
@@ -27,11 +29,17 @@ import { runTask } from "./task_testing.ts";
 
 const ROOT = fromFileUrl(new URL("../../..", import.meta.url));
 
+function baseModel(name: string, changes: ModelChanges = {}): BaseModel {
+  const architecture = tinyModel(changes);
+  const { config } = architecture;
+  return { name, path: `${name}.yaml`, config, architecture, train: tinyTrain() };
+}
+
 async function measure(options: Partial<BenchOptions>) {
   const lines: string[] = [];
   const result = await bench({
     gpu: await openTestGpu(),
-    model: { name: "tiny", path: "tiny.yaml", config: tinyConfig(), train: tinyTrain() },
+    model: baseModel("tiny"),
     root: ROOT,
     suites: ["experts"],
     only: [],
@@ -68,9 +76,8 @@ Deno.test("bench() measures what it is asked for, and holds executions against e
 });
 
 Deno.test("bench() notes a case that fails and goes on", async () => {
-  const config = { ...tinyConfig(), d_v: 6 };
   const { result, lines } = await measure({
-    model: { name: "odd", path: "odd.yaml", config, train: tinyTrain() },
+    model: baseModel("odd", { attention: { d_v: 6 } }),
     suites: ["copy", "attention"],
     only: ["attention.forward", "1MiB.buffer"],
   });

@@ -4,76 +4,95 @@
  * @module
  */
 
-import type { ModelConfig } from "../../../model/config.ts";
+import type { Architecture } from "../../../model/trunk/architecture.ts";
+import { ethosSizes } from "../facts.ts";
+import { type Box, diagram } from "./diagram.ts";
 import type { Diagram } from "./figure.ts";
-import { diagram } from "./diagram.ts";
 
-/** Draws the network with the sizes of a configuration. */
-export function architectureDiagram(config: ModelConfig): Diagram {
-  const sparse = config.num_layers - config.num_dense_layers;
-  const count = (n: number) => n.toLocaleString("en-US");
-  const layers = (n: number) => n === 1 ? "1 layer" : `${n} layers`;
+const count = (n: number) => n.toLocaleString("en-US");
+const layers = (n: number) => n === 1 ? "1 layer" : `${n} layers`;
+
+/** Draws the network with the sizes of a model. */
+export function architectureDiagram(architecture: Architecture): Diagram {
+  const { config } = architecture;
+  const { num_layers: leading, d_ffn } = config.leading_dense;
+  const rest = config.num_layers - leading;
+  const { name, words, notes } = describeFeedForward(architecture);
+  const head = config.trunk.head === "tied" ? "tied embedding" : "own matrix";
+  const boxes: Box[] = [
+    {
+      id: "tokens",
+      label: "tokens",
+      notes: [`vocabulary ${count(config.vocab_size)}`],
+      kind: "data",
+    },
+    { id: "embed", label: "embedding", notes: [`width ${config.d_model}`], kind: "stored" },
+  ];
+  if (leading > 0) {
+    boxes.push(attentionBox(architecture, "dense"), {
+      id: "dense",
+      label: "+ SwiGLU",
+      notes: [`hidden ${count(d_ffn)}`],
+      kind: "compute",
+      group: "dense",
+    });
+  }
+  boxes.push(
+    attentionBox(architecture, "rest"),
+    { id: "rest", label: `+ ${name}`, notes, kind: "compute", group: "rest" },
+    { id: "head", label: "logits", notes: [head], kind: "data" },
+  );
   return diagram({
     name: "diagram_architecture",
     title: "The network",
-    alt:
-      `Tokens are embedded, pass ${
-        layers(config.num_dense_layers)
-      } of attention and a dense feed-forward, then ${layers(sparse)} ` +
-      `of attention and generated experts, and the tied embedding turns the last state into logits.`,
+    alt: `Tokens are embedded, pass ` +
+      (leading > 0 ? `${layers(leading)} of attention and a dense feed-forward, then ` : "") +
+      `${
+        layers(rest)
+      } of attention and ${words}, and the ${head} turns the last state into logits.`,
     direction: "right",
     groups: {
-      dense: `${config.num_dense_layers} × dense layer`,
-      sparse: `${sparse} × ETHOS layer`,
+      ...leading > 0 && { dense: `${leading} × dense layer` },
+      rest: `${rest} × ${name} layer`,
     },
-    boxes: [
-      {
-        id: "tokens",
-        label: "tokens",
-        notes: [`vocabulary ${count(config.vocab_size)}`],
-        kind: "data",
-      },
-      { id: "embed", label: "embedding", notes: [`width ${config.d_model}`], kind: "stored" },
-      {
-        id: "attention1",
-        label: "+ MLA",
-        notes: [`${config.num_heads} heads`, `latent ${config.kv_lora_rank}`],
-        kind: "compute",
-        group: "dense",
-      },
-      {
-        id: "dense",
-        label: "+ SwiGLU",
-        notes: [`hidden ${count(config.d_ffn)}`],
-        kind: "compute",
-        group: "dense",
-      },
-      {
-        id: "attention2",
-        label: "+ MLA",
-        notes: [`${config.num_heads} heads`, `latent ${config.kv_lora_rank}`],
-        kind: "compute",
-        group: "sparse",
-      },
-      {
-        id: "experts",
-        label: "+ ETHOS",
-        notes: [
-          `${config.routing_heads} × ${config.top_k} of`,
-          `${count(config.num_experts)} experts`,
-        ],
-        kind: "compute",
-        group: "sparse",
-      },
-      { id: "head", label: "logits", notes: ["tied embedding"], kind: "data" },
-    ],
-    arrows: [
-      { from: "tokens", to: "embed" },
-      { from: "embed", to: "attention1" },
-      { from: "attention1", to: "dense" },
-      { from: "dense", to: "attention2" },
-      { from: "attention2", to: "experts" },
-      { from: "experts", to: "head" },
-    ],
+    boxes,
+    arrows: boxes.slice(1).map(({ id }, i) => ({ from: boxes[i]!.id, to: id })),
   });
+}
+
+function attentionBox({ config, attention }: Architecture, group: string): Box {
+  const section = config.attention;
+  return {
+    id: `attention_${group}`,
+    label: `+ ${section.kind.toUpperCase()}`,
+    notes: [
+      `${attention.heads.heads} heads`,
+      ..."kv_lora_rank" in section ? [`latent ${section.kv_lora_rank}`] : [],
+    ],
+    kind: "compute",
+    group,
+  };
+}
+
+/** The feed-forward after the leading layers: its name, and what is said of it in a sentence and in a box. */
+function describeFeedForward(architecture: Architecture) {
+  const { config } = architecture;
+  const { bench } = architecture.feedForward(config.num_layers - 1);
+  const ethos = ethosSizes(config);
+  if (ethos !== undefined) {
+    return {
+      name: "ETHOS",
+      words: "generated experts",
+      notes: [`${ethos.routing_heads} × ${ethos.top_k} of`, `${count(ethos.num_experts)} experts`],
+    };
+  }
+  if (bench !== undefined) {
+    const { kind } = config.ffn;
+    return { name: kind.toUpperCase(), words: "experts", notes: [`${bench.kept} experts a token`] };
+  }
+  return {
+    name: "SwiGLU",
+    words: "a dense feed-forward",
+    notes: "d_ffn" in config.ffn ? [`hidden ${count(config.ffn.d_ffn)}`] : [],
+  };
 }

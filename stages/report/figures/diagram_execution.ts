@@ -4,14 +4,14 @@
  * @module
  */
 
-import type { ModelConfig } from "../../../model/config.ts";
+import type { EthosSection } from "../../../model/ffn/ethos/schema.ts";
 import type { Diagram } from "./figure.ts";
 import { diagram } from "./diagram.ts";
 
-/** Draws both orders with the sizes of a configuration. */
-export function executionDiagram(config: ModelConfig): Diagram {
-  const { d_model, d_latent, d_hidden } = config;
-  const kept = config.routing_heads * config.top_k;
+/** Draws both orders with the sizes of a layer. */
+export function executionDiagram(ethos: EthosSection, d_model: number): Diagram {
+  const { d_latent, d_hidden } = ethos;
+  const kept = ethos.routing_heads * ethos.top_k;
   return diagram({
     name: "diagram_execution",
     title: "Generating experts: naive and reordered execution",

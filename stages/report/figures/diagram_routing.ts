@@ -4,15 +4,15 @@
  * @module
  */
 
-import { type ModelConfig, subKeys } from "../../../model/config.ts";
+import { type ProductKeySection, subKeys } from "../../../model/ffn/product_key/schema.ts";
 import type { Diagram } from "./figure.ts";
 import { diagram } from "./diagram.ts";
 
-/** Draws the router with the sizes of a configuration. */
-export function routingDiagram(config: ModelConfig): Diagram {
-  const keys = subKeys(config);
-  const k = config.top_k;
-  const half = config.d_query / 2;
+/** Draws the router with the sizes of a layer. */
+export function routingDiagram(router: ProductKeySection, d_model: number): Diagram {
+  const keys = subKeys(router);
+  const k = router.top_k;
+  const half = router.d_query / 2;
   return diagram({
     name: "diagram_routing",
     title: "Product-key routing, one head",
@@ -23,14 +23,14 @@ export function routingDiagram(config: ModelConfig): Diagram {
       } sums the best ${k} name the experts, and a softmax over them gives the scores.`,
     direction: "down",
     boxes: [
-      { id: "x", label: "token x", notes: [`width ${config.d_model}`], kind: "data" },
+      { id: "x", label: "token x", notes: [`width ${d_model}`], kind: "data" },
       { id: "k1", label: "row sub-keys K1", notes: [`${keys} × ${half}`], kind: "stored" },
       {
         id: "query",
-        label: config.router_batch_norm ? "query, batch norm" : "query",
+        label: router.router_batch_norm ? "query, batch norm" : "query",
         notes: [
-          config.router_batch_norm ? "q = BN(x Wq + b)" : "q = x Wq + b",
-          `width ${config.d_query}`,
+          router.router_batch_norm ? "q = BN(x Wq + b)" : "q = x Wq + b",
+          `width ${router.d_query}`,
         ],
         kind: "compute",
       },

@@ -6,7 +6,6 @@
 
 import { bytesText, compact } from "../figures/series.ts";
 import { evaluateFit, fitLog } from "../theory/fit.ts";
-import { paperArithmetic } from "../theory/arithmetic.ts";
 import { PAPER } from "../theory/paper.ts";
 import { baseModels, curve, numberField, type TrainedModel } from "../data.ts";
 import { type Block, md, type Section } from "../document.ts";
@@ -37,7 +36,8 @@ export function budgetSections(context: SectionContext): Section[] {
   const adapter = adapterOf(models) ?? "an adapter that was not recorded";
   const runtime = provenanceText(models, "runtime");
   const size = facts.arithmetic.stored;
-  const share = paperArithmetic().stored / size;
+  const paperSize = context.paper.arithmetic.stored;
+  const share = paperSize / size;
   const same = share > 0.67 && share < 1.5;
   const blocks: Block[] = [
     md`Training ran at ${whole(speed.median)} tokens a second on ${adapter}${
@@ -60,7 +60,7 @@ export function budgetSections(context: SectionContext): Section[] {
       same
         ? "The model has the paper's size."
         : `This run's model has ${compact(size)} stored parameters, not the paper's ${
-          compact(paperArithmetic().stored)
+          compact(paperSize)
         }, so its row is no forecast for the paper's model.`
     } The time is proportional to the tokens: evaluations, checkpoints, and whatever interrupts a long run come on top, and it takes for granted that the speed stays as it is while the use of the experts changes.${
       context.gpuHourPrice === undefined

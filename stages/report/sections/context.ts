@@ -8,6 +8,7 @@ import type { Figure } from "../figures/figure.ts";
 import { type RenderedFigure, renderFigure } from "../figures/render.ts";
 import type { ReportData } from "../data.ts";
 import type { FigureBlock, Prose } from "../document.ts";
+import type { Paper } from "../theory/arithmetic.ts";
 import { type Provenanced, provenanceLine, type RunFacts } from "../facts.ts";
 
 /** Numbers figures in the order in which they appear, draws them and keeps their files. */
@@ -58,6 +59,8 @@ export interface SectionContext {
   readonly data: ReportData;
   /** Sizes of the base; absent when nothing was trained. */
   readonly facts: RunFacts | undefined;
+  /** The paper's model. */
+  readonly paper: Paper;
   readonly figures: FigureList;
   /** US dollars that an hour of the GPU is assumed to cost. */
   readonly gpuHourPrice?: number | undefined;

@@ -29,6 +29,7 @@ export function paperLawAt(tokens: number): number {
 export function equalTokensBlocks(context: SectionContext): Block[] {
   const { data, facts } = context;
   if (facts === undefined || !comparesWithPaper(context)) return [];
+  const { vocab_size } = facts.architecture.config;
   const models = baseModels(data);
   const [first] = models;
   if (first === undefined) return [];
@@ -63,8 +64,8 @@ export function equalTokensBlocks(context: SectionContext): Block[] {
       String(PAPER.fit.r2)
     }. It says little about its first hundreds of steps: at step 1 it gives ${
       fixed(PAPER.fit.a, 2)
-    } nats, where a model that knows nothing needs ln ${whole(facts.config.vocab_size)} = ${
-      fixed(Math.log(facts.config.vocab_size), 2)
+    } nats, where a model that knows nothing needs ln ${whole(vocab_size)} = ${
+      fixed(Math.log(vocab_size), 2)
     }. So the last rows are those to read, and only as to whether both are in the same region: text, learning rate and the passes over the text may differ, too.`,
   ];
 }

@@ -5,6 +5,7 @@
  */
 
 import { basename } from "@std/path";
+import type { ModelConfig } from "../../../model/section.ts";
 import type { JsonValue } from "../../../pipeline/stage.ts";
 import { bytesText, compact } from "../figures/series.ts";
 import { summarize, type Summary } from "../../ablate/statistics.ts";
@@ -23,6 +24,7 @@ import {
 import { md, type Prose, type Section } from "../document.ts";
 import {
   adapterOf,
+  ethosSizes,
   fixed,
   provenanceText,
   splitFacts,
@@ -76,6 +78,22 @@ export function lead(context: SectionContext): Prose {
 /** Stored parameters of the paper's configuration. */
 const PAPER_SIZE = 743_979_008;
 
+/** Sizes of a model in words. */
+function modelText(config: ModelConfig): string {
+  const { d_model, num_layers, leading_dense } = config;
+  const { kind, ...ffn } = config.ffn;
+  const ethos = ethosSizes(config);
+  const sizes = ethos === undefined
+    ? `${kind} feed-forwards (${
+      Object.entries(ffn).map(([key, value]) => `${key} ${value}`).join(", ")
+    })`
+    : `${
+      whole(ethos.num_experts)
+    } experts a layer, ${ethos.routing_heads} heads × top ${ethos.top_k}, ` +
+      `latent ${ethos.d_latent}, hidden ${ethos.d_hidden}`;
+  return `width ${d_model}, ${num_layers} layers (${leading_dense.num_layers} dense), ${sizes}`;
+}
+
 /** The section. */
 export function runSection(context: SectionContext): Section {
   const { data, facts } = context;
@@ -91,17 +109,10 @@ export function runSection(context: SectionContext): Section {
     ["held-out split", splitText(validation)],
   ];
   if (facts) {
-    const { config } = facts;
+    const { config } = facts.architecture;
     rows.push(
       ["vocabulary", `${vocabularyName(data)}${whole(config.vocab_size)} tokens`],
-      [
-        "model",
-        `width ${config.d_model}, ${config.num_layers} layers (${config.num_dense_layers} dense), ` +
-        `${
-          whole(config.num_experts)
-        } experts a layer, ${config.routing_heads} heads × top ${config.top_k}, ` +
-        `latent ${config.d_latent}, hidden ${config.d_hidden}`,
-      ],
+      ["model", modelText(config)],
       [
         "parameters",
         `${compact(facts.arithmetic.stored)} stored, ${

@@ -7,8 +7,8 @@
  * @module
  */
 
-import { type ModelConfig, subKeys } from "../../../model/config.ts";
-import { layerParameters, routerParameters } from "./memory.ts";
+import { subKeys } from "../../../model/ffn/product_key/schema.ts";
+import { layerParameters, type LayerSizes, routerParameters } from "./memory.ts";
 
 /** One architecture's layer. */
 export interface LayerArchitecture {
@@ -33,15 +33,23 @@ export interface LayerArchitecture {
 /** Experts of the classical mixtures in the comparison. */
 const CLASSICAL_EXPERTS = 16;
 
-/** Layers of the architectures at the sizes of a configuration. */
-export function compareArchitectures(config: ModelConfig): readonly LayerArchitecture[] {
-  const { d_model: D, d_ffn: F, num_experts: N, d_latent, d_hidden } = config;
-  const kept = config.routing_heads * config.top_k;
+/** Sizes that the comparison reads. */
+interface ComparedSizes extends LayerSizes {
+  /** Experts of a layer, N. */
+  readonly num_experts: number;
+  /** Experts kept per head, k. */
+  readonly top_k: number;
+}
+
+/** Layers of the architectures at some sizes. */
+export function compareArchitectures(sizes: ComparedSizes): readonly LayerArchitecture[] {
+  const { d_model: D, d_ffn: F, num_experts: N, d_latent, d_hidden } = sizes;
+  const kept = sizes.routing_heads * sizes.top_k;
   const dense = 3 * D * F;
   const gate = D * CLASSICAL_EXPERTS;
-  const router = routerParameters(config, N);
-  const routing = 2 * D * config.routing_heads * config.d_query +
-    2 * config.routing_heads * subKeys(config) * config.d_query;
+  const router = routerParameters(sizes, N);
+  const routing = 2 * D * sizes.routing_heads * sizes.d_query +
+    2 * sizes.routing_heads * subKeys(sizes) * sizes.d_query;
   const generator = d_latent * d_hidden + 2 * D * d_hidden;
   return [
     {
@@ -80,7 +88,7 @@ export function compareArchitectures(config: ModelConfig): readonly LayerArchite
       routing: "product keys",
       experts: N,
       kept,
-      stored: layerParameters("PEER", N, config),
+      stored: layerParameters("PEER", N, sizes),
       active: router + kept * 2 * D,
       flops: routing + kept * 4 * D,
     },
@@ -90,7 +98,7 @@ export function compareArchitectures(config: ModelConfig): readonly LayerArchite
       routing: "product keys",
       experts: N,
       kept,
-      stored: layerParameters("ETHOS", N, config),
+      stored: layerParameters("ETHOS", N, sizes),
       active: router + generator + kept * d_latent,
       flops: routing + 4 * D * d_hidden + kept * (2 * d_latent * d_hidden + 4 * d_hidden),
     },

@@ -4,14 +4,50 @@
  * @module
  */
 
-import { type ModelConfig, modelSchema } from "../../../model/config.ts";
-import { countFlops, countParameters, sparseLayers } from "../../../model/trunk/counts.ts";
+import { z } from "zod";
+import { ethosSchema } from "../../../model/ffn/ethos/schema.ts";
+import { size } from "../../../model/layer/parameter.ts";
+import { kindModules, loadArchitecture, type LoadOptions } from "../../../model/load.ts";
+import type { Architecture } from "../../../model/trunk/architecture.ts";
+import { countFlops, countParameters } from "../../../model/trunk/counts.ts";
+import { trunkFields } from "../../../model/trunk/schema.ts";
 import { PAPER } from "./paper.ts";
 
-/** The paper's configuration, with the vocabulary of `cl100k_base`. */
-export const PAPER_CONFIG: ModelConfig = { ...modelSchema.parse({}), vocab_size: 100277 };
+/** The paper's configuration, with the vocabulary of `cl100k_base`: defaults are the paper's values. */
+const PAPER_MODEL = {
+  ...z.object(trunkFields).parse({}),
+  attention: { kind: "mla" },
+  ffn: ethosSchema.parse({ kind: "ethos" }),
+  vocab_size: 100277,
+};
 
-/** Tokens of the paper's sequences and steps. */
+/** Sizes of the paper's layers. */
+export const PAPER_SIZES = {
+  ...PAPER_MODEL.ffn,
+  d_model: PAPER_MODEL.d_model,
+  d_ffn: PAPER_MODEL.leading_dense.d_ffn,
+};
+
+/** Modules that {@linkcode loadPaper} loads. */
+export const PAPER_MODULES = kindModules(PAPER_MODEL);
+
+/** The paper's model. */
+export interface Paper {
+  readonly architecture: Architecture;
+  readonly arithmetic: Arithmetic;
+}
+
+/** Loads the kinds of the paper's model and counts it. */
+export async function loadPaper(options: LoadOptions = {}): Promise<Paper> {
+  const architecture = await loadArchitecture(PAPER_MODEL, options);
+  const { tokensPerStep } = PAPER;
+  return {
+    architecture,
+    arithmetic: arithmetic(architecture, { sequenceLength: PAPER_SEQUENCE, tokensPerStep }),
+  };
+}
+
+/** Tokens of the paper's sequences. */
 const PAPER_SEQUENCE = 4096;
 
 /** One quantity. */
@@ -54,37 +90,34 @@ export interface Arithmetic {
 
 /** Computes one configuration's quantities. */
 export function arithmetic(
-  config: ModelConfig,
+  architecture: Architecture,
   options: { sequenceLength: number; tokensPerStep: number },
 ): Arithmetic {
-  const counts = countParameters(config);
-  const flops = countFlops(config, options).total;
-  const sparse = sparseLayers(config);
+  const counts = countParameters(architecture);
+  const flops = countFlops(architecture, options).total;
+  const layer = architecture.feedForward(architecture.config.num_layers - 1);
+  const ofRole = (wanted: string) =>
+    layer.parameters("ffn").filter(({ role }) => role === wanted)
+      .reduce((sum, spec) => sum + size(spec), 0);
   return {
     stored: counts.stored,
     active: counts.active,
     theoretical: counts.theoretical,
-    attention: counts.byRole.attention,
-    storedExperts: sparse > 0 ? config.num_experts * 2 * config.d_model : 0,
-    latentCodes: sparse > 0 ? config.num_experts * config.d_latent : 0,
+    attention: counts.byRole.attention ?? 0,
+    storedExperts: layer.bench === undefined ? 0 : layer.counts.theoretical - ofRole("router"),
+    latentCodes: ofRole("latent"),
     flops,
-    flopsShared: countFlops(config, { ...options, generation: "materialized" }).total,
+    flopsShared: countFlops(architecture, { ...options, generation: "materialized" }).total,
     gain: 2 * counts.theoretical / flops,
   };
 }
 
-/** The paper's configuration. */
-export function paperArithmetic(): Arithmetic {
-  return arithmetic(PAPER_CONFIG, {
-    sequenceLength: PAPER_SEQUENCE,
-    tokensPerStep: PAPER.tokensPerStep,
-  });
-}
-
 /** Table 1: parameters and operations. */
-export function tableOne(ran: Arithmetic | undefined): readonly Quantity[] {
-  const paper = paperArithmetic();
-  const all16 = 16 * paper.storedExperts + PAPER_CONFIG.vocab_size * PAPER_CONFIG.d_model;
+export function tableOne(
+  paper: Arithmetic,
+  ran: Arithmetic | undefined,
+): readonly Quantity[] {
+  const all16 = 16 * paper.storedExperts + PAPER_MODEL.vocab_size * PAPER_MODEL.d_model;
   return [
     {
       name: "stored parameters",
@@ -145,8 +178,10 @@ export function tableOne(ran: Arithmetic | undefined): readonly Quantity[] {
 }
 
 /** Sections 5.3 and 5.4: where the parameters are. */
-export function memoryArithmetic(ran: Arithmetic | undefined): readonly Quantity[] {
-  const paper = paperArithmetic();
+export function memoryArithmetic(
+  paper: Arithmetic,
+  ran: Arithmetic | undefined,
+): readonly Quantity[] {
   return [
     {
       name: "experts of one layer, stored as u and v",

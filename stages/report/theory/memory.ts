@@ -27,7 +27,7 @@ export interface LayerSizes {
   readonly routing_heads: number;
 }
 
-/** Kinds of layer that section 7.1 compares. */
+/** Layers that section 7.1 compares. */
 export const LAYER_KINDS = ["traditional", "PEER", "ETHOS"] as const;
 
 /** One of {@linkcode LAYER_KINDS}. */

@@ -1,6 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { compareArchitectures } from "./architectures.ts";
-import { memoryArithmetic, PAPER_CONFIG, paperArithmetic, tableOne } from "./arithmetic.ts";
+import { loadPaper, memoryArithmetic, PAPER_SIZES, tableOne } from "./arithmetic.ts";
 import {
   anyCached,
   cachedExperts,
@@ -12,10 +12,12 @@ import {
   storedExpert,
 } from "./cache.ts";
 import { layerParameters, routerParameters } from "./memory.ts";
-import { parameterSpecs, size } from "../../../model/trunk/parameters.ts";
+import { size } from "../../../model/layer/parameter.ts";
+import { parameterSpecs } from "../../../model/trunk/parameters.ts";
+
+const { architecture, arithmetic: paper } = await loadPaper();
 
 Deno.test("the paper's configuration comes to the specification's figures", () => {
-  const paper = paperArithmetic();
   assertEquals(paper.stored, 743_979_008);
   assertEquals(paper.active, 274_446_336);
   assertEquals(paper.storedExperts, 536_870_912);
@@ -31,36 +33,36 @@ Deno.test("the paper's configuration comes to the specification's figures", () =
 Deno.test("8.7 B is what experts in all sixteen layers and the embedding come to", () => {
   const all = 16 * 536_870_912 + 100_277 * 1024;
   assertAlmostEquals(all / 1e9, 8.7, 0.01);
-  assert(tableOne(undefined).some(({ note }) => note.includes("8.69 B")));
-  assert(paperArithmetic().theoretical < 8e9);
+  assert(tableOne(paper, undefined).some(({ note }) => note.includes("8.69 B")));
+  assert(paper.theoretical < 8e9);
 });
 
 Deno.test("tables leave out what did not run", () => {
-  for (const quantity of [...tableOne(undefined), ...memoryArithmetic(undefined)]) {
+  for (const quantity of [...tableOne(paper, undefined), ...memoryArithmetic(paper, undefined)]) {
     assertEquals(quantity.ran, undefined);
   }
 });
 
 Deno.test("one layer's formula agrees with the model's own list of parameters", () => {
-  const sparse = parameterSpecs(PAPER_CONFIG).filter(({ name }) =>
+  const sparse = parameterSpecs(architecture).filter(({ name }) =>
     name.startsWith("layers.2.ffn.")
   );
   const sum = (specs: typeof sparse) => specs.reduce((total, spec) => total + size(spec), 0);
-  assertEquals(sum(sparse), layerParameters("ETHOS", PAPER_CONFIG.num_experts, PAPER_CONFIG));
+  assertEquals(sum(sparse), layerParameters("ETHOS", PAPER_SIZES.num_experts, PAPER_SIZES));
   assertEquals(
     sum(sparse.filter(({ role }) => role === "router")),
-    routerParameters(PAPER_CONFIG, PAPER_CONFIG.num_experts),
+    routerParameters(PAPER_SIZES, PAPER_SIZES.num_experts),
   );
   assertEquals(
-    layerParameters("PEER", PAPER_CONFIG.num_experts, PAPER_CONFIG) -
-      routerParameters(PAPER_CONFIG, PAPER_CONFIG.num_experts),
+    layerParameters("PEER", PAPER_SIZES.num_experts, PAPER_SIZES) -
+      routerParameters(PAPER_SIZES, PAPER_SIZES.num_experts),
     536_870_912,
   );
-  assertEquals(layerParameters("traditional", 2, PAPER_CONFIG), 2 * (2 * 1024 * 4096 + 1024));
+  assertEquals(layerParameters("traditional", 2, PAPER_SIZES), 2 * (2 * 1024 * 4096 + 1024));
 });
 
 Deno.test("Table 2 stores less than a mixture and uses less than what is stored", () => {
-  const rows = compareArchitectures(PAPER_CONFIG);
+  const rows = compareArchitectures(PAPER_SIZES);
   for (const row of rows) assert(row.active <= row.stored, row.name);
   const by = (name: string) => rows.find((r) => r.name === name)!;
   assert(by("ETHOS").stored < by("PEER").stored / 10);

@@ -1,8 +1,9 @@
 import fc from "fast-check";
 import { assertEquals, assertThrows } from "@std/assert";
-import { matrix } from "./matrix.ts";
-import { chooseExperts, routerForward, type RouterWeights, topK } from "./router.ts";
-import { normals, randomTensors, smallConfig, under } from "./testing.ts";
+import { under } from "../layer.ts";
+import { matrix } from "../matrix.ts";
+import { normals, randomTensors, smallEthos, smallModel } from "../testing.ts";
+import { chooseExperts, route, topK } from "./product_key.ts";
 
 /** All `K²` sums, sorted. */
 function exhaustive(s1: number[], s2: number[], k: number): number[] {
@@ -36,41 +37,42 @@ Deno.test("chooseExperts() finds the best of all pairs, ties to the lower number
 });
 
 function layer(router_batch_norm: boolean, tokens: number) {
-  const config = { ...smallConfig, router_batch_norm };
-  const weights = under(randomTensors(config, 3), "layers.1.ffn.router.") as RouterWeights;
-  const x = matrix(tokens, config.d_model, normals(4)(tokens * config.d_model));
-  return { config, weights, x };
+  const model = smallModel({ ffn: { router_batch_norm } });
+  const { d_model } = model.config;
+  const weights = under(randomTensors(model, 3), "layers.1.ffn.router.");
+  const x = matrix(tokens, d_model, normals(4)(tokens * d_model));
+  return { section: { ...smallEthos, router_batch_norm }, weights, x };
 }
 
-Deno.test("routerForward() ignores the query's bias under batch norm, in training alone", () => {
-  const { config, weights, x } = layer(true, 9);
-  const moved = { ...weights, b_q: weights.b_q.map((v) => v + 0.5) };
+Deno.test("route() ignores the query's bias under batch norm, in training alone", () => {
+  const { section, weights, x } = layer(true, 9);
+  const moved = { ...weights, b_q: weights["b_q"]!.map((v) => v + 0.5) };
   for (const training of [true, false]) {
-    const a = routerForward(config, weights, { x, training }).score;
-    const b = routerForward(config, moved, { x, training }).score;
+    const a = route(section, weights, { x, training }).score;
+    const b = route(section, moved, { x, training }).score;
     const difference = Math.max(...a.map((v, i) => Math.abs(v - b[i]!)));
     assertEquals(difference < 1e-12, training);
   }
 });
 
-Deno.test("routerForward() in training needs two tokens for batch norm's variance", () => {
-  const { config, weights, x } = layer(true, 1);
+Deno.test("route() in training needs two tokens for batch norm's variance", () => {
+  const { section, weights, x } = layer(true, 1);
   assertThrows(
-    () => routerForward(config, weights, { x, training: true }),
+    () => route(section, weights, { x, training: true }),
     RangeError,
     "over 1 token: the unbiased variance needs at least 2",
   );
-  assertEquals(routerForward(config, weights, { x, training: false }).index.length, 9);
+  assertEquals(route(section, weights, { x, training: false }).index.length, 9);
   const plain = layer(false, 1);
-  const routing = routerForward(plain.config, plain.weights, { x, training: true });
-  assertEquals(routing.running, undefined);
+  const routing = route(plain.section, plain.weights, { x, training: true });
+  assertEquals(routing.statistics, {});
 });
 
-Deno.test("routerForward() names a missing weight of batch norm", () => {
-  const { config, weights, x } = layer(true, 3);
+Deno.test("route() names a missing weight of batch norm", () => {
+  const { section, weights, x } = layer(true, 3);
   const { "bn.var": _, ...incomplete } = weights;
   assertThrows(
-    () => routerForward(config, incomplete, { x, training: true }),
+    () => route(section, incomplete, { x, training: true }),
     Error,
     "needs bn.var",
   );
@@ -78,14 +80,14 @@ Deno.test("routerForward() names a missing weight of batch norm", () => {
 
 Deno.test("load balance is 2 for even use and even probabilities", () => {
   // Without sub-keys every probability is 1/K, whatever was kept: K · Σ f/K = 1 on each axis.
-  const { config, weights, x } = layer(true, 5);
+  const { section, weights, x } = layer(true, 5);
   const flat = {
     ...weights,
-    k1: new Float64Array(weights.k1.length),
-    k2: new Float64Array(weights.k2.length),
+    k1: new Float64Array(weights["k1"]!.length),
+    k2: new Float64Array(weights["k2"]!.length),
   };
-  const { balance, index } = routerForward(config, flat, { x, training: true });
+  const { balance, index } = route(section, flat, { x, training: true });
   assertEquals(Math.abs(balance - 2) < 1e-12, true);
   // All sums tie: the lowest experts win.
-  assertEquals([...index.subarray(0, config.top_k)], [0, 1, 2]);
+  assertEquals([...index.subarray(0, section.top_k)], [0, 1, 2]);
 });

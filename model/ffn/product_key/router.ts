@@ -11,7 +11,6 @@
  * @module
  */
 
-import { subKeys } from "../../config.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import {
   addBias,
@@ -24,6 +23,16 @@ import { cast } from "../../ops/elementwise/cast.ts";
 import { gemm } from "../../ops/gemm/gemm.ts";
 import { queryStatistics, route, routeBackward, type Routed } from "../../ops/routing/routing.ts";
 import type { LayerContext } from "../../layer/context.ts";
+import {
+  ones,
+  type ParameterSpec,
+  type StatisticSpec,
+  vector,
+  weight,
+  zeros,
+} from "../../layer/parameter.ts";
+import type { TrunkSizes } from "../../layer/kind.ts";
+import { type ProductKeySection, subKeys } from "./schema.ts";
 
 /** What {@linkcode routerForward} returns, and {@linkcode routerBackward} reads. */
 export interface RouterSaved {
@@ -39,18 +48,59 @@ export interface RouterSaved {
   readonly routed: Routed;
 }
 
-function routing(context: LayerContext, prefix: string) {
-  const { config, tokens } = context;
+/** Parameters of a router under the prefix `at`. */
+export function routerParameters(
+  section: ProductKeySection,
+  { d_model }: TrunkSizes,
+  at: string,
+): ParameterSpec[] {
+  const { routing_heads, d_query, router_batch_norm } = section;
+  const width = routing_heads * d_query;
+  const keys = [subKeys(section), d_query / 2];
+  const role = "router";
+  const std = 1 / Math.sqrt(d_query / 2);
+  return [
+    weight(`${at}.w_q`, [d_model, width], { role }),
+    { ...vector(`${at}.b_q`, width, { role, init: zeros }), held: router_batch_norm },
+    ...(router_batch_norm
+      ? [
+        vector(`${at}.bn.gamma`, width, { role, init: ones }),
+        vector(`${at}.bn.beta`, width, { role, init: zeros }),
+      ]
+      : []),
+    weight(`${at}.k1`, keys, { role, std }),
+    weight(`${at}.k2`, keys, { role, std }),
+  ];
+}
+
+/** Running statistics of a router under the prefix `at`; none without batch norm. */
+export function routerStatistics(section: ProductKeySection, at: string): StatisticSpec[] {
+  if (!section.router_batch_norm) return [];
+  const shape = [section.routing_heads * section.d_query];
+  return [
+    { name: `${at}.bn.mean`, shape, init: zeros },
+    { name: `${at}.bn.var`, shape, init: ones },
+  ];
+}
+
+/** Operations of a token: queries, and scores of the sub-keys of both axes. */
+export function routerFlops(section: ProductKeySection, { d_model }: TrunkSizes): number {
+  const { routing_heads, d_query } = section;
+  return 2 * d_model * routing_heads * d_query +
+    2 * routing_heads * 2 * (d_query / 2) * subKeys(section);
+}
+
+function routing(context: LayerContext, prefix: string, section: ProductKeySection) {
   return {
     sizes: {
-      tokens,
-      heads: config.routing_heads,
-      top_k: config.top_k,
-      sub_keys: subKeys(config),
-      d_query: config.d_query,
+      tokens: context.tokens,
+      heads: section.routing_heads,
+      top_k: section.top_k,
+      sub_keys: subKeys(section),
+      d_query: section.d_query,
     },
     sub_keys: [context.weight(`${prefix}.k1`), context.weight(`${prefix}.k2`)] as const,
-    balance: config.load_balance_coef,
+    balance: section.load_balance_coef,
   };
 }
 
@@ -58,17 +108,22 @@ function routing(context: LayerContext, prefix: string) {
  * Records the router.
  *
  * @param prefix Of the weights' names: `layers.3.ffn.router`.
- * @param x `[T, D]`, normalised, in the operands' type.
+ * @param inputs `x` `[T, D]`, normalised, in the operands' type; `router`, the sizes.
  */
-export function routerForward(context: LayerContext, prefix: string, x: Tensor): RouterSaved {
-  const { plan, config, tokens } = context;
-  const width = config.routing_heads * config.d_query;
+export function routerForward(
+  context: LayerContext,
+  prefix: string,
+  inputs: { readonly x: Tensor; readonly router: ProductKeySection },
+): RouterSaved {
+  const { plan, tokens } = context;
+  const { x, router } = inputs;
+  const width = router.routing_heads * router.d_query;
   const raw = context.operand(`${prefix}.raw`, tokens, width);
   gemm(plan, `${prefix}.raw`, { a: x, b: context.weight(`${prefix}.w_q`), c: raw });
   const query = context.operand(`${prefix}.query`, tokens, width);
   const bias = context.vector(`${prefix}.b_q`);
   let statistics: BatchStatistics | undefined;
-  if (config.router_batch_norm) {
+  if (router.router_batch_norm) {
     statistics = batchNorm(plan, `${prefix}.bn`, {
       x: raw,
       y: query,
@@ -83,7 +138,7 @@ export function routerForward(context: LayerContext, prefix: string, x: Tensor):
       updateRunning: !context.recomputing,
     });
   } else addBias(plan, `${prefix}.bias`, { x: raw, bias, y: query });
-  const { balance, ...rest } = routing(context, prefix);
+  const { balance, ...rest } = routing(context, prefix, router);
   const routed = route(plan, prefix, {
     ...rest,
     query,
@@ -102,13 +157,19 @@ export function routerForward(context: LayerContext, prefix: string, x: Tensor):
 export function routerBackward(
   context: LayerContext,
   prefix: string,
-  saved: RouterSaved,
-  options: { dscore: Tensor; dx: Tensor; loss_scale?: Tensor },
+  options: {
+    router: ProductKeySection;
+    saved: RouterSaved;
+    dscore: Tensor;
+    dx: Tensor;
+    loss_scale?: Tensor;
+  },
 ): void {
-  const { plan, config } = context;
+  const { plan } = context;
+  const { router, saved } = options;
   const { query, raw, statistics, routed } = saved;
   const dquery = context.operand(`${prefix}.dquery`, ...query.shape);
-  const { balance, ...rest } = routing(context, prefix);
+  const { balance, ...rest } = routing(context, prefix, router);
   routeBackward(plan, prefix, {
     ...rest,
     query,
@@ -120,7 +181,7 @@ export function routerBackward(
     ...(options.loss_scale && { loss_scale: options.loss_scale }),
   });
   let draw: Tensor;
-  if (config.router_batch_norm) {
+  if (router.router_batch_norm) {
     if (!statistics) throw new Error(`${prefix}: the forward pass did not normalise`);
     draw = context.operand(`${prefix}.draw`, ...query.shape);
     batchNormBackward(plan, `${prefix}.bn`, {
@@ -162,8 +223,8 @@ export function routerBackward(
 export function routerQueryStatistics(
   context: LayerContext,
   prefix: string,
-  saved: RouterSaved,
+  options: { router: ProductKeySection; saved: RouterSaved },
 ): Tensor {
-  const { d_query } = context.config;
-  return queryStatistics(context.plan, `${prefix}.query_norm`, { query: saved.query, d_query });
+  const { router: { d_query }, saved: { query } } = options;
+  return queryStatistics(context.plan, `${prefix}.query_norm`, { query, d_query });
 }

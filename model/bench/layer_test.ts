@@ -1,18 +1,25 @@
 import { assert, assertEquals } from "@std/assert";
-import { modelSchema } from "../config.ts";
+import { changedModel } from "../testing.ts";
 import { median } from "./timing.ts";
-import { timeExecution, timeLayer } from "./execution_benchmark.ts";
+import { timeExecution, timeLayer } from "./layer.ts";
 import { openTestGpu } from "../gpu/testing.ts";
 
-const model = modelSchema.parse({
+const architecture = changedModel({
+  vocab_size: 100,
   d_model: 64,
-  num_experts: 64,
-  routing_heads: 2,
-  top_k: 4,
-  d_query: 16,
-  d_latent: 8,
-  d_hidden: 16,
-});
+  num_layers: 1,
+  leading_dense: { num_layers: 0 },
+  attention: { kind: "mla" },
+  ffn: {
+    kind: "ethos",
+    num_experts: 64,
+    routing_heads: 2,
+    top_k: 4,
+    d_query: 16,
+    d_latent: 8,
+    d_hidden: 16,
+  },
+}, {});
 
 Deno.test("median() of odd and even counts", () => {
   assertEquals(median([3, 1, 2]), 2);
@@ -25,7 +32,7 @@ Deno.test("timeExecution() times every execution in every precision, and sees na
     const peaks = new Map<string, number>();
     for (const execution of ["naive", "materialized", "fused"] as const) {
       const timing = await timeExecution(gpu, {
-        config: { ...model, vocab_size: 100 },
+        architecture,
         execution,
         tokens: 64,
         precision,
@@ -43,7 +50,7 @@ Deno.test("timeLayer() times the experts and the router apart, which take less m
   const gpu = await openTestGpu();
   const time = (part: "layer" | "experts" | "router") =>
     timeLayer(gpu, {
-      config: { ...model, vocab_size: 100 },
+      architecture,
       execution: "fused",
       tokens: 64,
       precision: "mixed",

@@ -1,5 +1,4 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { type ModelConfig, modelSchema } from "../../config.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { runPlan } from "../../gpu/build.ts";
 import { Plan } from "../../gpu/plan.ts";
@@ -12,6 +11,7 @@ import { parseSafetensors, toFloat64 } from "../../checkpoint/safetensors.ts";
 import { Weights, type WeightSpec } from "../../layer/weights.ts";
 import { LayerContext } from "../../layer/context.ts";
 import { routerBackward, routerForward, routerQueryStatistics } from "./router.ts";
+import type { ProductKeySection } from "./schema.ts";
 
 const FILE = new URL("../../golden/testdata/router.safetensors", import.meta.url);
 
@@ -24,19 +24,14 @@ async function golden(): Promise<(name: string) => Float64Array> {
   };
 }
 
-function configuration(options: Partial<ModelConfig> = {}): ModelConfig {
-  return {
-    ...modelSchema.parse({
-      num_experts: 121,
-      d_model: 48,
-      routing_heads: 3,
-      top_k: 5,
-      d_query: 16,
-    }),
-    vocab_size: 10,
-    ...options,
-  };
-}
+const SIZES: ProductKeySection = {
+  num_experts: 121,
+  routing_heads: 3,
+  top_k: 5,
+  d_query: 16,
+  router_batch_norm: true,
+  load_balance_coef: 0,
+};
 
 function specs(): WeightSpec[] {
   const vector = (name: string, trained = true) => (
@@ -62,7 +57,7 @@ const TRAINED = ["w_q", "k1", "k2", "bn.gamma", "bn.beta"];
 /** Runs the router once, forward and (in training) backward, on the golden input. */
 async function run(gpu: Gpu, options: {
   mode?: "train" | "evaluate";
-  config?: Partial<ModelConfig>;
+  sizes?: Partial<ProductKeySection>;
   precision?: "f32" | "mixed";
   dscore?: Float64Array;
   loss_scale?: number;
@@ -90,16 +85,19 @@ async function run(gpu: Gpu, options: {
     values: packFields(CONTROL, { loss_scale: options.loss_scale ?? 1 }),
   });
   const plan = new Plan(gpu, "router");
-  const context = new LayerContext(plan, configuration(options.config), weights, {
+  const context = new LayerContext(plan, weights, {
     batch: 1,
     length: 37,
     mode,
   });
-  const saved = routerForward(context, "router", x);
-  const norms = routerQueryStatistics(context, "router", saved);
+  const router = { ...SIZES, ...options.sizes };
+  const saved = routerForward(context, "router", { x, router });
+  const norms = routerQueryStatistics(context, "router", { router, saved });
   const dx = plan.tensor("dx", [37, 48]);
   plan.clear(dx);
-  if (mode === "train") routerBackward(context, "router", saved, { dscore, dx, loss_scale });
+  if (mode === "train") {
+    routerBackward(context, "router", { router, saved, dscore, dx, loss_scale });
+  }
   const { index, score, balance } = saved.routed;
   const outputs: Record<string, Tensor> = {
     index,
@@ -159,7 +157,7 @@ for (const software of [true, false]) {
     });
     await t.step("load balance, with a loss scale", async () => {
       const out = await run(gpu, {
-        config: { load_balance_coef: 0.5 },
+        sizes: { load_balance_coef: 0.5 },
         dscore: new Float64Array(37 * 15),
         loss_scale: 1024,
       });
@@ -185,7 +183,7 @@ Deno.test("Router in mixed precision stays close, with f16 native and packed", a
 Deno.test("Router refuses a single token in training", async () => {
   const gpu = await openTestGpu();
   const weights = new Weights(gpu, specs(), { train: true, precision: "f32" });
-  const context = new LayerContext(new Plan(gpu, "router"), configuration(), weights, {
+  const context = new LayerContext(new Plan(gpu, "router"), weights, {
     batch: 1,
     length: 1,
     mode: "train",
@@ -193,7 +191,7 @@ Deno.test("Router refuses a single token in training", async () => {
   const x = context.plan.tensor("x", [1, 48]);
   context.plan.clear(x);
   await assertRejects(
-    () => Promise.resolve().then(() => routerForward(context, "router", x)),
+    () => Promise.resolve().then(() => routerForward(context, "router", { x, router: SIZES })),
     RangeError,
     "at least 2 tokens",
   );

@@ -14,8 +14,9 @@
  * @module
  */
 
-import type { ModelConfig } from "../config.ts";
-import { gelu, geluDerivative } from "./activation.ts";
+import type { FfnSection } from "../../../section.ts";
+import { gelu, geluDerivative } from "../../activation.ts";
+import { need } from "../../layer.ts";
 import {
   add,
   addScaled,
@@ -28,22 +29,13 @@ import {
   transpose,
   type Weights,
   zip,
-} from "./matrix.ts";
+} from "../../matrix.ts";
 
 /** Sizes that the experts read. */
-export type ExpertSizes = Pick<
-  ModelConfig,
-  "d_model" | "num_experts" | "d_latent" | "d_hidden" | "d_context"
+type ExpertSizes = Pick<
+  Extract<FfnSection, { kind: "ethos" }>,
+  "num_experts" | "d_latent" | "d_hidden" | "d_context"
 >;
-
-/** Names of the experts' weights, after `layers.N.ffn.`. */
-export type ExpertName = "z" | "w1" | "w_u" | "w_v" | "w_c";
-
-/** Weights of the experts; `w_c` is there when `d_context` is not 0. */
-export type ExpertWeights = Weights<Exclude<ExpertName, "w_c">> & Partial<Weights<"w_c">>;
-
-/** The order of execution. */
-export type ExpertExecution = "reordered" | "naive";
 
 /** Which experts each token keeps, M a token: every routing head's after one another. */
 export interface KeptExperts {
@@ -53,56 +45,55 @@ export interface KeptExperts {
   readonly score: Float64Array;
 }
 
-/** What {@linkcode expertsForward} returns; the input of {@linkcode expertsBackward}. */
-export interface Experts {
+/** A forward pass of {@linkcode experts}. */
+export interface ExpertsPass {
   /** Output, tokens × d_model. */
   readonly y: Matrix;
+  /** Gradients of the input, of the scores (tokens × M) and of every weight. */
+  backward(
+    gradient: Matrix,
+  ): { readonly x: Matrix; readonly score: Float64Array; readonly weights: Weights<string> };
+}
+
+/** Tensors of the forward pass that the backward pass reads. */
+interface Saved {
   /** Input, tokens × d_model. */
   readonly x: Matrix;
-  /** Sizes of the layer. */
-  readonly sizes: ExpertSizes;
-  /** Weights of the experts. */
-  readonly weights: ExpertWeights;
+  /** The weights as matrices. */
+  readonly w: ReturnType<typeof matrices>;
   /** Which experts ran, and their scores. */
   readonly kept: KeptExperts;
-  /** The order in which they ran. */
-  readonly execution: ExpertExecution;
-  /** What the hypernetwork reads for each kept expert, tokens·M × (d_latent + d_context). */
-  readonly code: Matrix;
-  /** Before the hypernetwork's activation, tokens·M × d_hidden. */
-  readonly preactivation: Matrix;
   /** The hidden vectors, tokens·M × d_hidden. */
   readonly hidden: Matrix;
-  /** What the expert's own activation is applied to, tokens × M. */
+  /** Inputs of the experts' own activation, tokens × M. */
   readonly projection: Float64Array;
 }
 
-function matrices(sizes: ExpertSizes, weights: ExpertWeights) {
-  const { d_model, num_experts, d_latent, d_hidden, d_context } = sizes;
-  if (d_context > 0 && weights.w_c === undefined) {
-    throw new Error(`Context-aware generation of width ${d_context} needs w_c`);
-  }
+function matrices(sizes: ExpertSizes, weights: Weights<string>, d_model: number) {
+  const { num_experts, d_latent, d_hidden, d_context } = sizes;
+  const named = need(weights, ["z", "w1", "w_u", "w_v"]);
+  const w_c = d_context > 0 ? need(weights, ["w_c"]).w_c : new Float64Array(0);
   return {
-    z: matrix(num_experts, d_latent, weights.z),
-    w1: matrix(d_latent + d_context, d_hidden, weights.w1),
-    w_u: matrix(d_model, d_hidden, weights.w_u),
-    w_v: matrix(d_hidden, d_model, weights.w_v),
-    w_c: matrix(d_model, d_context, weights.w_c ?? new Float64Array(0)),
+    z: matrix(num_experts, d_latent, named.z),
+    w1: matrix(d_latent + d_context, d_hidden, named.w1),
+    w_u: matrix(d_model, d_hidden, named.w_u),
+    w_v: matrix(d_hidden, d_model, named.w_v),
+    w_c: matrix(d_model, d_context, w_c),
   };
 }
 
 /**
  * The sum of the kept experts' outputs.
  *
- * @param x tokens × d_model, the normalised input of the layer.
+ * @param input `x`, tokens × d_model: the normalised input of the layer.
  */
-export function expertsForward(
+export function experts(
   sizes: ExpertSizes,
-  weights: ExpertWeights,
-  input: { x: Matrix; kept: KeptExperts; execution?: ExpertExecution },
-): Experts {
-  const { x, kept, execution = "reordered" } = input;
-  const w = matrices(sizes, weights);
+  weights: Weights<string>,
+  input: { x: Matrix; kept: KeptExperts; execution: "reordered" | "naive" },
+): ExpertsPass {
+  const { x, kept, execution } = input;
+  const w = matrices(sizes, weights, x.columns);
   const count = kept.index.length / x.rows;
 
   const context = matmul(x, w.w_c);
@@ -118,7 +109,7 @@ export function expertsForward(
   const activation = (i: number) => gelu(projection[i]!) * kept.score[i]!;
   let y: Matrix;
   if (execution === "naive") {
-    y = matrix(x.rows, sizes.d_model);
+    y = matrix(x.rows, x.columns);
     const u = matmul(hidden, transpose(w.w_u));
     const v = matmul(hidden, w.w_v);
     for (let i = 0; i < kept.index.length; i++) {
@@ -136,10 +127,35 @@ export function expertsForward(
     }
     y = matmul(sum, w.w_v);
   }
-  return { y, x, sizes, weights, kept, execution, code, preactivation, hidden, projection };
+
+  const saved: Saved = { x, w, kept, hidden, projection };
+  const backward: ExpertsPass["backward"] = (gradient) => {
+    const outer = (execution === "naive" ? naiveBackward : reorderedBackward)(saved, gradient);
+    const gPre = zip(outer.hidden, preactivation, (g, value) => g * geluDerivative(value));
+    const gCode = matmul(gPre, transpose(w.w1));
+    const gZ = matrix(sizes.num_experts, sizes.d_latent);
+    const gContext = matrix(x.rows, sizes.d_context);
+    kept.index.forEach((expert, i) => {
+      const g = row(gCode, i);
+      addScaled(row(gZ, expert), 1, g.subarray(0, sizes.d_latent));
+      addScaled(row(gContext, Math.floor(i / count)), 1, g.subarray(sizes.d_latent));
+    });
+    return {
+      x: add(outer.x, matmul(gContext, transpose(w.w_c))),
+      score: outer.score,
+      weights: {
+        z: gZ.data,
+        w1: matmul(transpose(code), gPre).data,
+        w_u: outer.w_u.data,
+        w_v: outer.w_v.data,
+        ...(sizes.d_context > 0 && { w_c: matmul(transpose(x), gContext).data }),
+      },
+    };
+  };
+  return { y, backward };
 }
 
-/** What either execution's backward pass hands to the hypernetwork's. */
+/** Gradients that either execution hands to the hypernetwork. */
 interface OuterGradients {
   readonly x: Matrix;
   readonly score: Float64Array;
@@ -149,9 +165,8 @@ interface OuterGradients {
 }
 
 /** Backward through `acc W_v`, the activations and `x W_u`. */
-function reorderedBackward(saved: Experts, gradient: Matrix): OuterGradients {
-  const { x, kept, hidden, projection } = saved;
-  const w = matrices(saved.sizes, saved.weights);
+function reorderedBackward(saved: Saved, gradient: Matrix): OuterGradients {
+  const { x, w, kept, hidden, projection } = saved;
   const count = kept.index.length / x.rows;
   const projected = matmul(x, w.w_u);
   const gSum = matmul(gradient, transpose(w.w_v));
@@ -183,9 +198,8 @@ function reorderedBackward(saved: Experts, gradient: Matrix): OuterGradients {
 }
 
 /** Backward through `u` and `v` of every kept expert. */
-function naiveBackward(saved: Experts, gradient: Matrix): OuterGradients {
-  const { x, kept, hidden, projection } = saved;
-  const w = matrices(saved.sizes, saved.weights);
+function naiveBackward(saved: Saved, gradient: Matrix): OuterGradients {
+  const { x, w, kept, hidden, projection } = saved;
   const count = kept.index.length / x.rows;
   const u = matmul(hidden, transpose(w.w_u));
   const v = matmul(hidden, w.w_v);
@@ -210,39 +224,5 @@ function naiveBackward(saved: Experts, gradient: Matrix): OuterGradients {
     hidden: add(matmul(gU, w.w_u), matmul(gV, transpose(w.w_v))),
     w_u: matmul(transpose(gU), hidden),
     w_v: matmul(transpose(hidden), gV),
-  };
-}
-
-/** Gradients of the input, of the scores (tokens × M) and of every weight. */
-export function expertsBackward(
-  saved: Experts,
-  gradient: Matrix,
-): { x: Matrix; score: Float64Array; weights: ExpertWeights } {
-  const { x, sizes, kept, code } = saved;
-  const w = matrices(sizes, saved.weights);
-  const outer = saved.execution === "naive"
-    ? naiveBackward(saved, gradient)
-    : reorderedBackward(saved, gradient);
-
-  const gPre = zip(outer.hidden, saved.preactivation, (g, value) => g * geluDerivative(value));
-  const gCode = matmul(gPre, transpose(w.w1));
-  const gZ = matrix(sizes.num_experts, sizes.d_latent);
-  const gContext = matrix(x.rows, sizes.d_context);
-  const count = kept.index.length / x.rows;
-  kept.index.forEach((expert, i) => {
-    const g = row(gCode, i);
-    addScaled(row(gZ, expert), 1, g.subarray(0, sizes.d_latent));
-    addScaled(row(gContext, Math.floor(i / count)), 1, g.subarray(sizes.d_latent));
-  });
-  return {
-    x: add(outer.x, matmul(gContext, transpose(w.w_c))),
-    score: outer.score,
-    weights: {
-      z: gZ.data,
-      w1: matmul(transpose(code), gPre).data,
-      w_u: outer.w_u.data,
-      w_v: outer.w_v.data,
-      ...(sizes.d_context > 0 && { w_c: matmul(transpose(x), gContext).data }),
-    },
   };
 }

@@ -1,0 +1,11 @@
+/**
+ * The kinds of feed-forward layers. A kind is loaded when a model names it, so that a node's key covers the kinds that it runs.
+ *
+ * @module
+ */
+
+/** By the name that `model.ffn.kind` gives. */
+export const FFN = {
+  dense: { module: import.meta.resolve("./dense/kind.ts"), load: () => import("./dense/kind.ts") },
+  ethos: { module: import.meta.resolve("./ethos/kind.ts"), load: () => import("./ethos/kind.ts") },
+} as const;

@@ -1,0 +1,18 @@
+/**
+ * The kinds of feed-forward layers in float64.
+ *
+ * @module
+ */
+
+import type { FfnSection } from "../../section.ts";
+import type { FeedForwardKind } from "../layer.ts";
+import { dense } from "./dense.ts";
+import { ethos } from "./ethos/ethos.ts";
+
+/** By the name that `model.ffn.kind` gives. */
+export const FFN: {
+  readonly [Name in FfnSection["kind"]]: FeedForwardKind<Extract<FfnSection, { kind: Name }>>;
+} = {
+  dense,
+  ethos,
+};
