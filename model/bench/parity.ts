@@ -8,7 +8,8 @@
 import { loadCheckpoint, saveCheckpoint } from "../checkpoint/checkpoint.ts";
 import { type Gpu, openGpu, type Runtime } from "../gpu/device.ts";
 import { tokensPerStep, type TrainSection } from "../training/config.ts";
-import { batchesOfUpdate, Sampler, type TokenSource } from "../training/sampler.ts";
+import type { TokenSource } from "../text/token_source.ts";
+import { batchesOfUpdate, Sampler } from "../training/sampler.ts";
 import { METRICS_RING } from "../ops/control.ts";
 import type { Trainer } from "../training/trainer.ts";
 import { weightsDigest } from "../training/weights_digest.ts";

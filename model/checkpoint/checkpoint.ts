@@ -28,7 +28,6 @@ import {
   writeSafetensors,
   type WrittenFile,
 } from "./safetensors.ts";
-import type { StateKind, Trainer } from "../training/trainer.ts";
 
 /** Name of the weights' file. */
 export const MODEL_FILE = "model.safetensors";
@@ -76,7 +75,7 @@ const stateSchema = z.strictObject({
 });
 
 /** Writes the weights and running statistics of a trainer to one file, readable by any safetensors reader. */
-export async function saveModel(path: string, trainer: Trainer): Promise<WrittenFile> {
+export async function saveModel(path: string, trainer: TrainingState): Promise<WrittenFile> {
   const { architecture } = trainer;
   const values = [...parameterSpecs(architecture), ...statisticSpecs(architecture)]
     .map(({ name, shape }) => ({ kind: "value", name, shape, key: name } as const));
@@ -93,7 +92,7 @@ export function bestModelPath(folder: string, step: number): string {
 /** Writes the model as the best of the checkpoints in `folder`, atomically. */
 export async function saveBestModel(
   folder: string,
-  trainer: Trainer,
+  trainer: TrainingState,
   measured: { step: number; nats: number },
 ): Promise<BestModel> {
   const path = bestModelPath(folder, measured.step);
@@ -107,7 +106,7 @@ export async function saveBestModel(
 /** Writes a whole checkpoint as `directory`, atomically. */
 export async function saveCheckpoint(
   directory: string,
-  trainer: Trainer,
+  trainer: TrainingState,
   state: Pick<CheckpointState, "step" | "best">,
 ): Promise<void> {
   const temporary = `${directory}.partial`;
@@ -138,7 +137,7 @@ export async function saveCheckpoint(
 /** Puts a trainer where a checkpoint left off. Throws when the checkpoint is of another model, naming the difference. */
 export async function loadCheckpoint(
   directory: string,
-  trainer: Trainer,
+  trainer: TrainingState,
 ): Promise<CheckpointState> {
   const state = await readState(join(directory, STATE_FILE));
   const model = join(directory, MODEL_FILE);
@@ -305,6 +304,19 @@ export async function readArchitecture(
   return await parseArchitecture(path, await readConfig(path), options);
 }
 
+/** The numbers of a training that a checkpoint holds: weights and the optimiser's two moments. */
+export type StateKind = "value" | "m" | "v";
+
+/** A training that can be saved and put where a checkpoint left off. */
+export interface TrainingState extends WeightSink {
+  /** Reads a tensor of its state. */
+  readState(kind: StateKind, name: string): Promise<Float32Array>;
+  /** The loss scale and the counters on the device. */
+  readControl(): Promise<ControlState>;
+  /** Goes on at update `step`. */
+  resume(step: number, control: ControlState): Promise<void>;
+}
+
 /** Something whose weights can be replaced from a file. */
 export interface WeightSink {
   /** The model whose tensors are filled; says which names and shapes a file must have. */
@@ -432,7 +444,7 @@ interface Stored {
 const READ_AHEAD = 64 * 2 ** 20;
 
 /** Tensors of the trainer, read back ahead of the writer: a read that is waited for alone takes longer than its bytes do. */
-function sources(trainer: Trainer, tensors: readonly Stored[]): TensorSource[] {
+function sources(trainer: TrainingState, tensors: readonly Stored[]): TensorSource[] {
   const reads = new Map<number, Promise<Float32Array>>();
   const bytes = ({ shape }: Stored) => 4 * shape.reduce((a, b) => a * b, 1);
   let next = 0;

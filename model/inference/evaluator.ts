@@ -15,7 +15,7 @@ import type { Architecture } from "../trunk/architecture.ts";
 import { type BatchTensors, recordEvaluation } from "../trunk/network.ts";
 import { NO_TARGET } from "../ops/elementwise/cross_entropy.ts";
 import { countUsage } from "../ops/routing/usage.ts";
-import type { TokenSource } from "../training/sampler.ts";
+import type { TokenSource } from "../text/token_source.ts";
 import type { Weights } from "../layer/weights.ts";
 
 /** How the experts of one layer were used. */

@@ -16,7 +16,7 @@ import {
   joinBytes,
   type Tokenizer,
 } from "./cl100k.ts";
-import type { Vocabulary } from "./tokenizer.ts";
+import type { Vocabulary } from "./vocabulary.ts";
 
 /** Smallest compact vocabulary: the bytes and `<|endoftext|>`. */
 export const COMPACT_MINIMUM = 257;

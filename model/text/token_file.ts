@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { TokenSource } from "../training/sampler.ts";
+import type { TokenSource } from "./token_source.ts";
 import { TokenSplit, tokenWidth } from "./shard.ts";
 
 /** What shards begin with. */

@@ -21,6 +21,9 @@ import {
   type Tokenizer,
 } from "./cl100k.ts";
 import { CompactTokenizer } from "./compact.ts";
+import type { Vocabulary } from "./vocabulary.ts";
+
+export type { Vocabulary } from "./vocabulary.ts";
 
 export {
   CL100K_ENDOFTEXT,
@@ -50,11 +53,6 @@ const compactSchema = z.strictObject({
 });
 
 const vocabularySchema = z.discriminatedUnion("vocabulary", [cl100kSchema, compactSchema]);
-
-/** What `vocabulary.json` holds; `tokens` are the `cl100k_base` ids behind the compact ids 256, 257, …. */
-export type Vocabulary =
-  & { format: "ethos-vocabulary"; version: 1; vocab_size: number; endoftext: number }
-  & ({ vocabulary: "cl100k_base" } | { vocabulary: "compact"; tokens: number[] });
 
 /** The vocabulary of `cl100k_base`. */
 export const CL100K_VOCABULARY: Vocabulary = Object.freeze({

@@ -4,13 +4,7 @@
  * @module
  */
 
-/** A long row of tokens that can be read from anywhere. */
-export interface TokenSource {
-  /** Number of tokens. */
-  readonly length: number;
-  /** Tokens `offset` to `offset + count`. */
-  read(offset: number, count: number): Uint32Array;
-}
+import type { TokenSource } from "../text/token_source.ts";
 
 /** A batch of sequences: `targets[i]` follows `tokens[i]`. */
 export interface TokenBatch {

@@ -39,7 +39,9 @@ import {
 import { recordUpdate } from "../ops/optimizer/optimizer.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import { weightSpecs } from "../trunk/parameters.ts";
-import type { TokenBatch, TokenSource } from "./sampler.ts";
+import type { StateKind, TrainingState } from "../checkpoint/checkpoint.ts";
+import type { TokenSource } from "../text/token_source.ts";
+import type { TokenBatch } from "./sampler.ts";
 import { learningRate } from "./schedule.ts";
 import { trainingSteps, type TrainSection } from "./config.ts";
 import { Weights } from "../layer/weights.ts";
@@ -78,11 +80,8 @@ export interface TrainerOptions {
   readonly isolate?: boolean;
 }
 
-/** Which numbers of a trainer a checkpoint holds. */
-export type StateKind = "value" | "m" | "v";
-
 /** A model under training. */
-export class Trainer {
+export class Trainer implements TrainingState {
   /** The device that it trains on. */
   readonly gpu: Gpu;
   /** The model's layers. */

@@ -11,9 +11,11 @@ import type { Gpu } from "../gpu/device.ts";
 import { noise, relativeError } from "../ops/testing.ts";
 import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
 import { ReferenceModel } from "../reference/model.ts";
-import type { TokenBatch, TokenSource } from "./sampler.ts";
+import type { TokenSource } from "../text/token_source.ts";
+import type { TokenBatch } from "./sampler.ts";
 import { trainSchema, type TrainSection } from "./config.ts";
-import { type StateKind, Trainer, type TrainerOptions } from "./trainer.ts";
+import type { StateKind } from "../checkpoint/checkpoint.ts";
+import { Trainer, type TrainerOptions } from "./trainer.ts";
 
 /** A model with every kind of layer, at sizes as odd as kernels allow. */
 export function tinyModel(changes: ModelChanges = {}): Architecture {

@@ -17,7 +17,8 @@ import {
   verifyCheckpoint,
 } from "../checkpoint/checkpoint.ts";
 import { bitsPerByte } from "../inference/evaluator.ts";
-import { batchesOfUpdate, Sampler, type TokenSource } from "./sampler.ts";
+import type { TokenSource } from "../text/token_source.ts";
+import { batchesOfUpdate, Sampler } from "./sampler.ts";
 import { tokensPerStep } from "./config.ts";
 import type { StepRecord, Trainer } from "./trainer.ts";
 import { usageStatistics } from "../inference/usage_statistics.ts";

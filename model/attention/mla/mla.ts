@@ -11,11 +11,8 @@
  */
 
 import type { Tensor } from "../../gpu/tensor.ts";
-import {
-  attentionBackward,
-  attentionForward,
-  type AttentionSizes,
-} from "../../ops/attention/attention.ts";
+import { attentionBackward, attentionForward } from "../../ops/attention/attention.ts";
+import type { AttentionSizes } from "../../ops/attention/attention_operands.ts";
 import { cast } from "../../ops/elementwise/cast.ts";
 import { gemm } from "../../ops/gemm/gemm.ts";
 import { matrix } from "../../ops/gemm/matrix.ts";

@@ -22,51 +22,13 @@ import {
   type AttentionKernel,
   type AttentionOptions,
   chooseAttention,
-  type HeadWidths,
   LANES,
 } from "./attention_kernels.ts";
+import type { AttentionBackward, AttentionForward, AttentionSizes } from "./attention_operands.ts";
 import { type StoredPairs, storedPairs } from "./attention_pairs.ts";
 import { storedBackward } from "./attention_stored.ts";
 import { storedForward } from "./attention_stored_forward.ts";
 import { scoreTiles } from "./attention_tiled_scores.ts";
-
-/** Sizes of an attention. Widths are per head and multiples of 4, counts are free. */
-export interface AttentionSizes extends HeadWidths {
-  /** Sequences; tokens `T = batch · length`. */
-  readonly batch: number;
-  /** Tokens of a sequence; any count. */
-  readonly length: number;
-  /** Heads. */
-  readonly heads: number;
-}
-
-/** What the forward pass reads and writes; f32 or f16 unless said otherwise. */
-export interface AttentionForward {
-  /** Counts and widths. */
-  readonly sizes: AttentionSizes;
-  /** Rotated queries `[T, heads·(nope+rope)]`. */
-  readonly q: Tensor;
-  /** Keys and values `[T, heads·(nope+v)]`, per head `[k_n | v]`. */
-  readonly kv: Tensor;
-  /** Rotated keys `[T, rope]`, shared by the heads. */
-  readonly kr: Tensor;
-  /** Result `[T, heads·v]`. */
-  readonly o: Tensor;
-  /** Result `[heads, T]`, f32: the logarithm of each row's sum of exponentials. */
-  readonly log_sum: Tensor;
-}
-
-/** What the backward pass reads beyond the forward pass's operands, and what it writes. */
-export interface AttentionBackward extends AttentionForward {
-  /** Gradient of `o`. */
-  readonly d_o: Tensor;
-  /** Gradient of `q`. */
-  readonly d_q: Tensor;
-  /** Gradient of `kv`. */
-  readonly d_kv: Tensor;
-  /** `[T, heads·rope]`: each head's share of the gradient of `kr`; they are still to be summed. */
-  readonly d_kr: Tensor;
-}
 
 /** Tokens of a sequence from which on the forward pass is faster with its scores in memory. */
 const STORED_LENGTH = 1024;

@@ -11,7 +11,7 @@ import keysSource from "../../../shaders/attention/attention_keys.wgsl" with { t
 import { grid, read, write } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import { BYTES, type Tensor } from "../../gpu/tensor.ts";
-import type { AttentionSizes } from "./attention.ts";
+import type { AttentionSizes } from "./attention_operands.ts";
 
 /** Tokens of a sequence from on which operands of products without matrix units are worth transposing. */
 const TURNED_LENGTH = 256;

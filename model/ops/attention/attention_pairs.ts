@@ -6,7 +6,7 @@
 
 import type { Capabilities } from "../../gpu/capabilities.ts";
 import { BYTES, type DType, roundUp, type Tensor } from "../../gpu/tensor.ts";
-import type { AttentionSizes } from "./attention.ts";
+import type { AttentionSizes } from "./attention_operands.ts";
 import type { PairedMatrix, PairedRows } from "../gemm/gemm_paired.ts";
 import { matrix } from "../gemm/matrix.ts";
 

@@ -17,7 +17,7 @@ import tilesSource from "../../../shaders/attention/attention_tiles.wgsl" with {
 import { f32, grid, readBits, readScalar, writeBits } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import type { AttentionBackward } from "./attention.ts";
+import type { AttentionBackward } from "./attention_operands.ts";
 import { partKeys, turnedPays, wholeKeys } from "./attention_keys.ts";
 import { fitsMatrixUnits } from "./attention_kernels.ts";
 import { type Part, partsOf, places, squaresShape, type StoredPairs } from "./attention_pairs.ts";

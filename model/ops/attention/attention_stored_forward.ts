@@ -13,7 +13,7 @@
 
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import type { AttentionForward } from "./attention.ts";
+import type { AttentionForward } from "./attention_operands.ts";
 import { wholeKeys } from "./attention_keys.ts";
 import { partsOf, places, squaresShape, type StoredPairs } from "./attention_pairs.ts";
 import { sharesByTiles, WHOLE_ROWS } from "./attention_tiled_scores.ts";

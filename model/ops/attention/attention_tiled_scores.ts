@@ -27,7 +27,7 @@ import {
 } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import { BYTES, type DType, type Tensor } from "../../gpu/tensor.ts";
-import type { AttentionSizes } from "./attention.ts";
+import type { AttentionSizes } from "./attention_operands.ts";
 import { turnedPays } from "./attention_keys.ts";
 import { type Part, places } from "./attention_pairs.ts";
 import { type GpuKernel, gpuKernel, SQUARE_TILE } from "../gemm/gemm_kernels.ts";

@@ -12,6 +12,7 @@ import mergeSource from "../../../shaders/attention/latent_merge.wgsl" with { ty
 import productSource from "../../../shaders/attention/head_product.wgsl" with { type: "text" };
 import { f32, grid, read, readScalar, update, write, writeScalar } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
+import type { LatentAttention } from "./attention_operands.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { latentProducts, productTokens } from "./latent_products.ts";
 
@@ -105,28 +106,6 @@ export function headProduct(plan: Plan, label: string, operands: HeadProduct): v
     workgroups: grid(Math.ceil(y.size / 4 / LANES)),
     flops: 2 * y.size * k,
   });
-}
-
-/** Operands of {@linkcode latentAttention}. */
-export interface LatentAttention {
-  /** Heads. */
-  readonly heads: number;
-  /** Width of queries without rotary position. */
-  readonly d_nope: number;
-  /** Width of queries and keys with rotary position. */
-  readonly d_rope: number;
-  /** Queries in the latent space `[tokens, heads·kv_rank]`. */
-  readonly ql: Tensor;
-  /** Rotated queries `[tokens, heads·(nope+rope)]`; only the rotated columns are read. */
-  readonly q: Tensor;
-  /** Normalised latents `[capacity, kv_rank]`; what lies beyond the tokens has to be finite. */
-  readonly c_kv: Tensor;
-  /** Rotated keys `[capacity, rope]`. */
-  readonly kr: Tensor;
-  /** A u32: position of the first token. Both caches already hold the tokens' own rows. */
-  readonly position: Tensor;
-  /** Weighted sums of latents `[tokens, heads·kv_rank]`. */
-  readonly y: Tensor;
 }
 
 /**

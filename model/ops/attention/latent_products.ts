@@ -19,7 +19,7 @@ import { f32, grid, read, readScalar, write } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import { BYTES, roundUp } from "../../gpu/tensor.ts";
 import { gemm } from "../gemm/gemm.ts";
-import type { LatentAttention } from "./latent_attention.ts";
+import type { LatentAttention } from "./attention_operands.ts";
 import { matrix } from "../gemm/matrix.ts";
 
 /** Rows, a head of a token each, from which on products are worth it: those of a tile. */

@@ -14,7 +14,7 @@ import {
 import { type Gpu, NoDawnError, NoGpuError, openGpu } from "../../../model/gpu/device.ts";
 import { TokenSplit } from "../../../model/text/shard.ts";
 import { openTokenFile } from "../../../model/text/token_file.ts";
-import type { TokenSource } from "../../../model/training/sampler.ts";
+import type { TokenSource } from "../../../model/text/token_source.ts";
 import { architectureOf } from "../../../model/config.ts";
 import { messageOf, UserError } from "../../../pipeline/errors.ts";
 import { formatTable } from "../../../pipeline/terminal/table.ts";

@@ -12,7 +12,7 @@ import { statfs } from "node:fs/promises";
 import { basename, join } from "@std/path";
 import { listFiles } from "@huggingface/hub";
 import type { JsonValue, StageContext } from "../../../pipeline/stage.ts";
-import type { C4Section } from "../download.ts";
+import type { C4Section } from "./c4_section.ts";
 import {
   type DocumentLimits,
   gunzipBytes,

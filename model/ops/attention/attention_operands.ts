@@ -1,0 +1,68 @@
+/**
+ * Sizes and operands of attention.
+ *
+ * @module
+ */
+
+import type { Tensor } from "../../gpu/tensor.ts";
+import type { HeadWidths } from "./attention_kernels.ts";
+
+/** Sizes of an attention. Widths are per head and multiples of 4, counts are free. */
+export interface AttentionSizes extends HeadWidths {
+  /** Sequences; tokens `T = batch · length`. */
+  readonly batch: number;
+  /** Tokens of a sequence; any count. */
+  readonly length: number;
+  /** Heads. */
+  readonly heads: number;
+}
+
+/** Operands of the forward pass; f32 or f16 unless said otherwise. */
+export interface AttentionForward {
+  /** Counts and widths. */
+  readonly sizes: AttentionSizes;
+  /** Rotated queries `[T, heads·(nope+rope)]`. */
+  readonly q: Tensor;
+  /** Keys and values `[T, heads·(nope+v)]`, per head `[k_n | v]`. */
+  readonly kv: Tensor;
+  /** Rotated keys `[T, rope]`, shared by the heads. */
+  readonly kr: Tensor;
+  /** Result `[T, heads·v]`. */
+  readonly o: Tensor;
+  /** Result `[heads, T]`, f32: the logarithm of each row's sum of exponentials. */
+  readonly log_sum: Tensor;
+}
+
+/** Operands of the backward pass. */
+export interface AttentionBackward extends AttentionForward {
+  /** Gradient of `o`. */
+  readonly d_o: Tensor;
+  /** Gradient of `q`. */
+  readonly d_q: Tensor;
+  /** Gradient of `kv`. */
+  readonly d_kv: Tensor;
+  /** `[T, heads·rope]`: each head's share of the gradient of `kr`; they are still to be summed. */
+  readonly d_kr: Tensor;
+}
+
+/** Operands of attention in the latent space, for decoding. */
+export interface LatentAttention {
+  /** Heads. */
+  readonly heads: number;
+  /** Width of queries without rotary position. */
+  readonly d_nope: number;
+  /** Width of queries and keys with rotary position. */
+  readonly d_rope: number;
+  /** Queries in the latent space `[tokens, heads·kv_rank]`. */
+  readonly ql: Tensor;
+  /** Rotated queries `[tokens, heads·(nope+rope)]`; only the rotated columns are read. */
+  readonly q: Tensor;
+  /** Normalised latents `[capacity, kv_rank]`; what lies beyond the tokens has to be finite. */
+  readonly c_kv: Tensor;
+  /** Rotated keys `[capacity, rope]`. */
+  readonly kr: Tensor;
+  /** A u32: position of the first token. Both caches already hold the tokens' own rows. */
+  readonly position: Tensor;
+  /** Weighted sums of latents `[tokens, heads·kv_rank]`. */
+  readonly y: Tensor;
+}

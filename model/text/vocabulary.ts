@@ -1,0 +1,4 @@
+/** The contents of `vocabulary.json`; `tokens` are the `cl100k_base` ids behind the compact ids 256, 257, …. */
+export type Vocabulary =
+  & { format: "ethos-vocabulary"; version: 1; vocab_size: number; endoftext: number }
+  & ({ vocabulary: "cl100k_base" } | { vocabulary: "compact"; tokens: number[] });
