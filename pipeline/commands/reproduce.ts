@@ -78,7 +78,7 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
   return await context.withStore({ create: true }, async (store) => {
     const [{ runPipeline }, { createDisplay }, { interruptible }] = await Promise.all([
       import("../run/run.ts"),
-      import("../run/progress.ts"),
+      import("../terminal/progress.ts"),
       import("../run/interrupt.ts"),
     ]);
     const display = await createDisplay();

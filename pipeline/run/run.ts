@@ -9,10 +9,11 @@ import { EXIT, explain, isDiskError, UserError } from "../errors.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
 import { digestJson } from "../graph/key.ts";
 import { Planner, readNodeCode } from "./plan.ts";
-import type { Display } from "./progress.ts";
+import type { Display } from "../terminal/progress.ts";
 import type { RunNode, RunRecord, RunState } from "../store/records.ts";
 import { copyResult } from "./results.ts";
 import { revisionOf } from "./revision.ts";
+import { inline } from "../executors/inline.ts";
 import { runGraph, type ScheduleResult } from "./scheduler.ts";
 import type { JsonValue } from "../stage.ts";
 import type { Store } from "../store/store.ts";
@@ -81,6 +82,7 @@ export async function runPipeline(options: RunOptions): Promise<RunSummary> {
   await note(store, base);
   const problems: string[] = [];
   const schedule = await runGraph({
+    executor: inline,
     graph,
     store,
     root,

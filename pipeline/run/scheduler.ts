@@ -5,12 +5,12 @@
  * @module
  */
 
-import { attempt } from "./attempt.ts";
+import type { Executor } from "../executors/executor.ts";
 import { explain, isDiskError, UserError } from "../errors.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
 import type { KeyComponents } from "../graph/key.ts";
 import type { PlannedNode, Planner } from "./plan.ts";
-import { type Display, formatSeconds } from "./progress.ts";
+import { type Display, formatSeconds } from "../terminal/progress.ts";
 import type { NodeRecord, NodeState, RunNode } from "../store/records.ts";
 import type { JsonValue, Resource } from "../stage.ts";
 import type { Store } from "../store/store.ts";
@@ -29,6 +29,8 @@ export interface SchedulerOptions {
   readonly force: ReadonlySet<GraphNode>;
   /** Name of the run. */
   readonly run: string;
+  /** Runs a node that is due. */
+  readonly executor: Executor;
   /** How many `cpu` nodes run at a time. */
   readonly jobs: number;
   /** Shows progress. */
@@ -241,12 +243,12 @@ class Scheduler {
   }
 
   async #execute({ entry, key, components, inputs }: Job): Promise<void> {
-    const { store, root, run, display, signal, host } = this.#options;
+    const { executor, store, root, run, display, signal, host } = this.#options;
     const { node } = entry;
     const start = performance.now();
     display.line(`${node.name}: runs (${entry.reason})`);
     try {
-      const record = await attempt({
+      const record = await executor({
         node,
         key,
         components,

@@ -1,5 +1,5 @@
 /**
- * One attempt at running a node: what its stage is given, and how what it wrote is published.
+ * The executor of this process: it gives a stage its context and publishes the outputs that the stage wrote.
  *
  * @module
  */
@@ -9,12 +9,12 @@ import type { Publication } from "../store/catalogue.ts";
 import { moduleName } from "../graph/code.ts";
 import { UserError } from "../errors.ts";
 import { listFiles, remove } from "../store/files.ts";
-import type { GraphNode } from "../graph/graph.ts";
-import { type KeyComponents, toJson } from "../graph/key.ts";
+import { toJson } from "../graph/key.ts";
 import { encodeMetrics, MetricTable } from "../store/metrics.ts";
 import { PublishedNode } from "../store/node_output.ts";
 import type { ObjectOrigin, ObjectRef, ObjectStat } from "../store/objects.ts";
-import type { Display, DisplayBar } from "./progress.ts";
+import type { DisplayBar } from "../terminal/progress.ts";
+import type { Executor, Job } from "./executor.ts";
 import {
   type MetricsRef,
   type NodeRecord,
@@ -23,46 +23,26 @@ import {
   type TreeEntry,
 } from "../store/records.ts";
 import type { JsonValue, MetricRow, NodeOutput, StageContext } from "../stage.ts";
-import type { Store } from "../store/store.ts";
-
-/** What an attempt needs to know. */
-export interface AttemptOptions {
-  readonly node: GraphNode;
-  readonly key: string;
-  readonly components: KeyComponents;
-  /** Records of the nodes that it reads. */
-  readonly inputs: ReadonlyMap<GraphNode, NodeRecord>;
-  readonly store: Store;
-  /** The project root. */
-  readonly root: string;
-  readonly run: string;
-  readonly display: Display;
-  readonly signal: AbortSignal;
-  /** Goes into the provenance: host, versions. */
-  readonly host: Readonly<Record<string, JsonValue>>;
-}
 
 /** Metrics file in a state folder. */
 const METRICS = "metrics.csv";
 /** The stage's own folder in a state folder. */
 const FILES = "files";
 
-/**
- * Runs a node's stage and publishes what it wrote. When it throws, nothing is published and the state folder stays.
- */
-export async function attempt(options: AttemptOptions): Promise<NodeRecord> {
-  const work = new Attempt(options);
+/** Runs a node in this process. */
+export const inline: Executor = async (job) => {
+  const work = new Attempt(job);
   try {
     await work.resume();
-    await options.node.stage.run(work.context());
+    await job.node.stage.run(work.context());
     return await work.publish();
   } finally {
     await work.tidy();
   }
-}
+};
 
 class Attempt {
-  readonly #options: AttemptOptions;
+  readonly #options: Job;
   readonly #started = new Date();
   readonly #dir: string;
   readonly #state: string;
@@ -73,7 +53,7 @@ class Attempt {
   readonly #bars: DisplayBar[] = [];
   readonly #objects: (ObjectRef & ObjectStat)[] = [];
 
-  constructor(options: AttemptOptions) {
+  constructor(options: Job) {
     this.#options = options;
     this.#dir = join(options.store.temporary, crypto.randomUUID());
     this.#state = options.store.stateDir(options.key);

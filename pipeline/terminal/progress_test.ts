@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { explain, systemCode, UserError } from "../errors.ts";
 import { barLine, createDisplay, formatSeconds, PlainDisplay } from "./progress.ts";
 import { formatBytes } from "../store/files.ts";
-import { suggestion } from "../terminal/suggest.ts";
+import { suggestion } from "./suggest.ts";
 
 Deno.test("a plain display speaks every few seconds, with an ETA from this attempt's own rate", () => {
   const lines: string[] = [];
