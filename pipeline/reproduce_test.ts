@@ -1,6 +1,13 @@
 /** The engine end to end: a toy project in a folder of its own, run as a user runs it. */
 
-import { assert, assertEquals, assertLess, assertMatch, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertLess,
+  assertMatch,
+  assertNotEquals,
+  assertStringIncludes,
+} from "@std/assert";
 import { ALL, all, fileExists, states, type Summary, ToyProject } from "./testing.ts";
 
 interface Plan {
@@ -121,10 +128,16 @@ Deno.test("reproduce: runs, then is cached, and explains itself", async (t) => {
     }>("diff", "previous", "latest");
     assertEquals(diff.configuration, [{ path: "seed", before: 1, after: 3 }]);
     assert(diff.metrics.some((m) => m.node === "train[rate=0.1]" && m.metric === "loss"));
-    assert(!diff.metrics.some((m) => m.metric === "seconds"));
+    assert(!diff.metrics.some((m) => m.metric === "seconds" || m.node === "numbers"));
+    const timed = await toy.json<typeof diff>("diff", "previous", "latest", "--measured");
+    assert(timed.metrics.some((m) => m.metric === "seconds"));
+    assert(timed.metrics.some((m) => m.metric === "times[writing].seconds"));
 
     const query = "SELECT count(*) AS n FROM metrics WHERE run = (SELECT max(run) FROM runs)";
     assertEquals(await toy.json("sql", query), [{ n: String(3 * 20 * 3) }]);
+    const rows = "SELECT DISTINCT row->>'of' AS of, (row->'seconds')::DOUBLE > 0 AS timed FROM " +
+      "(SELECT unnest(value::JSON[]) AS row FROM artifacts WHERE kind = 'measured')";
+    assertEquals(await toy.json("sql", rows), [{ of: "writing", timed: true }]);
     const bad = await toy.run("sql", "SELECT * FROM metrix");
     assertEquals(bad.code, 2);
     assertStringIncludes(bad.stderr, "metrix");
@@ -341,6 +354,71 @@ Deno.test("the report is written again when what it shows was measured anew", as
   const summary = await toy.json<Summary>("reproduce", "--force", "train[rate=0.2]");
   const { state, reason } = summary.nodes.at(-1)!;
   assertEquals([state, reason], ["done", "measured: train[rate=0.2] was measured anew"]);
+});
+
+Deno.test("a measured output changes no digest, and runs again only what reads measured values", async () => {
+  await using toy = await ToyProject.create();
+  const numbers = async () => {
+    const rows = await toy.json<{ digest: string; value: string }[]>(
+      "sql",
+      "SELECT digest, value FROM nodes JOIN artifacts USING (key) WHERE output = 'times'",
+    );
+    assertEquals(rows.length, 1);
+    return rows[0]!;
+  };
+  const again = ["reproduce", "--force", "numbers"] as const;
+  assertEquals((await toy.run("reproduce")).code, 0);
+  const first = await numbers();
+  assertEquals(states(await toy.json<Summary>(...again)), { ...all("cached"), numbers: "done" });
+  const second = await numbers();
+  assertEquals(second.digest, first.digest);
+  assertNotEquals(second.value, first.value);
+
+  const file = toy.path("train.ts");
+  const source = await Deno.readTextFile(file);
+  const reads = source.replace("outputs:", "readsMeasured: true,\n  outputs:")
+    .replace(
+      `json("summary", {`,
+      `log.info(JSON.stringify(inputs["data"]![0]!.measured("times")));\n    json("summary", {`,
+    );
+  await Deno.writeTextFile(file, reads);
+  const { code, stderr } = await toy.run("reproduce");
+  assertEquals(code, 0, stderr);
+  assertStringIncludes(stderr, `train[rate=0.1]: ${JSON.stringify(JSON.parse(second.value))}`);
+  assertEquals(states(await toy.json<Summary>("reproduce")), all("cached"));
+  const summary = await toy.json<Summary>(...again);
+  assertEquals(states(summary), { ...all("done"), report: "cached" });
+  assertEquals(summary.nodes[1]!.reason, "measured: numbers was measured anew");
+});
+
+Deno.test("an output is published in the way of its kind", async () => {
+  await using toy = await ToyProject.create();
+  const file = toy.path("numbers.ts");
+  const source = await Deno.readTextFile(file);
+  const cases: [string, string, string][] = [
+    [
+      `measured("times"`,
+      `json("times"`,
+      "`times` is a measured output, not a json one; use measured().",
+    ],
+    [
+      `json("about"`,
+      `measured("about"`,
+      "`about` is a json output, not a measured one; use json().",
+    ],
+    [
+      `output("numbers")`,
+      `output("times")`,
+      "`times` is a measured output; give it with measured().",
+    ],
+    [`measured("times"`, `void ("times"`, "ended without writing its output `times`"],
+  ];
+  for (const [right, wrong, message] of cases) {
+    await Deno.writeTextFile(file, source.replace(right, wrong));
+    const { code, stderr } = await toy.run("reproduce", "--only", "numbers");
+    assertEquals(code, 1);
+    assertStringIncludes(stderr, message);
+  }
 });
 
 async function hasState(toy: ToyProject): Promise<boolean> {

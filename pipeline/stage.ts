@@ -12,8 +12,9 @@ export type Resource = "cpu" | "gpu";
 
 /**
  * How an output is published: `json` is a row in the catalogue, `file` one object, `directory` a tree of objects.
+ * `measured` is JSON too, of numbers that a clock or an allocator said: it is stored and reported, but part of no digest.
  */
-export type OutputKind = "json" | "file" | "directory";
+export type OutputKind = "json" | "measured" | "file" | "directory";
 
 /** What the engine needs of a schema; every Zod schema is one. */
 export interface ParamsSchema<Params> {
@@ -92,8 +93,10 @@ export interface StageContext<Params> {
   readonly node: { readonly name: string; readonly key: string; readonly run: string };
   /** Path at which to write a declared `file` or `directory` output; created, empty and private until the node is published. */
   output(name: string): string;
-  /** Publishes a declared `json` output. */
+  /** Publishes a declared `json` output: a function of the node's key. */
   json(name: string, value: JsonValue): void;
+  /** Publishes a declared `measured` output: seconds, tokens/s, bytes. */
+  measured(name: string, value: JsonValue): void;
   /** A folder that survives a kill: a later attempt at the same key finds it as it was left. Removed once the node is published. */
   readonly stateDir: string;
   /** Rows of the `metrics` table. */
@@ -128,6 +131,8 @@ export interface NodeOutput {
   readonly labels: Readonly<Record<string, JsonValue>>;
   /** The value of a `json` output. */
   json(name: string): JsonValue;
+  /** The value of a `measured` output; a stage that asks for one declares `readsMeasured`. */
+  measured(name: string): JsonValue;
   /** Path of a `file` output, or of one file (`inside`) of a `directory` output, in the object store; read-only. */
   file(name: string, inside?: string): string;
   /** Files of a `directory` output, with `/` between folders, sorted. */

@@ -185,7 +185,9 @@ export async function contents(sandbox: Sandbox): Promise<Map<string, string>> {
     for (const [name, output] of Object.entries(outputs)) {
       if (output.kind === "json") found.set(`${node} ${name}`, JSON.stringify(output.value));
       else if (output.kind === "file") found.set(`${node} ${name}`, output.sha256);
-      else for (const file of output.files) found.set(`${node} ${name}/${file.path}`, file.sha256);
+      else if (output.kind === "directory") {
+        for (const file of output.files) found.set(`${node} ${name}/${file.path}`, file.sha256);
+      }
     }
   }
   // The catalogue must say what the manifests say.

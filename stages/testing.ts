@@ -13,6 +13,8 @@ export interface StageRun {
   readonly output: NodeOutput;
   /** Its `json` outputs. */
   readonly json: Readonly<Record<string, JsonValue>>;
+  /** Its `measured` outputs. */
+  readonly measured: Readonly<Record<string, JsonValue>>;
   /** Its metrics. */
   readonly metrics: readonly MetricRow[];
   /** Lines that it logged: `info: …` and `warn: …`. */
@@ -54,6 +56,7 @@ export async function runStage<Params>(
     if (kind === "directory") await Deno.mkdir(join(outputs, name));
   }
   const json: Record<string, JsonValue> = {};
+  const measured: Record<string, JsonValue> = {};
   let metrics: MetricRow[] = [];
   const log: string[] = [];
   const progress: { done: number; total: number; remark?: string }[] = [];
@@ -84,6 +87,10 @@ export async function runStage<Params>(
       // Through text, as the catalogue does.
       json[name] = JSON.parse(JSON.stringify(value));
     },
+    measured(name, value) {
+      declared(name, ["measured"]);
+      measured[name] = JSON.parse(JSON.stringify(value));
+    },
     stateDir,
     metrics: {
       write: record(false),
@@ -107,13 +114,14 @@ export async function runStage<Params>(
     signal: options.signal ?? new AbortController().signal,
   });
   for (const [name, kind] of Object.entries(stage.outputs)) {
-    if (kind === "json" && !(name in json)) {
+    if (kind === "json" && !(name in json) || kind === "measured" && !(name in measured)) {
       throw new Error(`${stage.name} did not publish its output ${name}`);
     }
   }
   const rows = metrics.toSorted((a, b) => a.step - b.step || (a.name < b.name ? -1 : 1));
   return {
     json,
+    measured,
     metrics: rows,
     log,
     progress,
@@ -124,6 +132,7 @@ export async function runStage<Params>(
       params: options.params,
       labels: options.labels ?? {},
       json: (name) => json[name] ?? null,
+      measured: (name) => measured[name] ?? null,
       file: (name, inside) => join(outputs, name, ...(inside ? [inside] : [])),
       files: (name) => listFiles(join(outputs, name)),
       metrics: () => Promise.resolve(rows),

@@ -24,6 +24,7 @@ interface NodeChange {
 interface MetricChange {
   readonly node: string;
   readonly metric: string;
+  /** Null for a number of a `measured` output. */
   readonly step: number | null;
   readonly before: number | null;
   readonly after: number | null;
@@ -49,6 +50,7 @@ export const diff: Command = {
       const configuration = await compareConfigurations(store, before, after);
       const nodes = await compareNodes(store, before, after);
       const metrics = await compareMetrics(store, before, after, args["measured"] === true);
+      if (args["measured"] === true) metrics.push(...await compareMeasured(store, before, after));
       if (context.json) {
         const all = { before, after, configuration, nodes, metrics };
         return context.print(JSON.stringify(all));
@@ -115,6 +117,55 @@ async function compareMetrics(
     [before, after, measured],
   );
   return rows.map((row) => ({ ...row, step: row.step === null ? null : Number(row.step) }));
+}
+
+/** Numbers of `measured` outputs that differ, those that a run lacks too. */
+async function compareMeasured(
+  store: Store,
+  before: string,
+  after: string,
+): Promise<MetricChange[]> {
+  const rows = await store.catalogue.rows<
+    { run: string; node: string; name: string; value: string }
+  >(
+    `SELECT run, r.node, a.output AS name, a.value
+     FROM run_nodes r JOIN artifacts a USING (key)
+     WHERE run IN ($1, $2) AND a.kind = 'measured' AND r.state IN ('cached', 'done')
+     ORDER BY r.node, name`,
+    [before, after],
+  );
+  const changes = new Map<string, MetricChange>();
+  for (const { run, node, name, value } of rows) {
+    const numbers = new Map<string, number>();
+    flattenNumbers(name, JSON.parse(value), numbers);
+    for (const [metric, number] of numbers) {
+      const id = JSON.stringify([node, metric]);
+      const change = changes.get(id) ?? { node, metric, step: null, before: null, after: null };
+      changes.set(id, {
+        ...change,
+        ...run === before && { before: number },
+        ...run === after && { after: number },
+      });
+    }
+  }
+  return [...changes.values()].filter((change) => change.before !== change.after);
+}
+
+/** Numbers by path. A row of a list is named by the texts in it, `timings[fused].peak_bytes`, or by its position. */
+function flattenNumbers(path: string, value: JsonValue, to: Map<string, number>): void {
+  if (typeof value === "number") to.set(path, value);
+  if (typeof value !== "object" || value === null) return;
+  const seen = new Set<string>();
+  for (const [key, item] of Object.entries(value)) {
+    if (!Array.isArray(value)) {
+      flattenNumbers(`${path}.${key}`, item, to);
+      continue;
+    }
+    const texts = Object.values(item ?? {}).filter((field) => typeof field === "string").join(" ");
+    const name = texts === "" || seen.has(texts) ? key : texts;
+    seen.add(name);
+    flattenNumbers(`${path}[${name}]`, item, to);
+  }
 }
 
 async function show(

@@ -17,6 +17,10 @@ export const sql: Command = {
       `sql "SELECT step, value FROM metrics WHERE node = 'train' AND name = 'loss' ORDER BY step"`,
       "a curve",
     ],
+    [
+      `sql "SELECT node, unnest(value::JSON[]) AS row FROM artifacts JOIN nodes USING (key) WHERE kind = 'measured'"`,
+      "what was measured, apart from curves, a JSON object a row",
+    ],
     ['sql "SHOW TABLES"', "what there is"],
   ],
   positionals: { query: { type: "string", describe: "A query in DuckDB's SQL" } },

@@ -104,7 +104,8 @@ function shorten(value: string): string {
 
 function describe(output: PublishedOutput): string {
   switch (output.kind) {
-    case "json": {
+    case "json":
+    case "measured": {
       const text = JSON.stringify(output.value);
       return text.length > 100 ? `${text.slice(0, 100)}…` : text;
     }

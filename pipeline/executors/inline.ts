@@ -16,13 +16,15 @@ import type { ObjectOrigin, ObjectRef, ObjectStat } from "../store/objects.ts";
 import type { DisplayBar } from "../terminal/progress.ts";
 import type { Executor, Job } from "./executor.ts";
 import {
+  measuredDigest,
+  measuredOutput,
   type MetricsRef,
   type NodeRecord,
   outputsDigest,
   type PublishedOutput,
   type TreeEntry,
 } from "../store/records.ts";
-import type { JsonValue, MetricRow, NodeOutput, StageContext } from "../stage.ts";
+import type { JsonValue, MetricRow, NodeOutput, OutputKind, StageContext } from "../stage.ts";
 
 /** Metrics file in a state folder. */
 const METRICS = "metrics.csv";
@@ -81,7 +83,8 @@ class Attempt {
       inputs: published,
       node: { name: node.name, key, run },
       output: (name) => this.#output(name),
-      json: (name, value) => this.#json(name, value),
+      json: (name, value) => this.#keep(name, value, "json"),
+      measured: (name, value) => this.#keep(name, value, "measured"),
       // Made when asked for: most nodes have nothing to keep.
       get stateDir() {
         Deno.mkdirSync(files, { recursive: true });
@@ -114,7 +117,7 @@ class Attempt {
     );
   }
 
-  #declared(name: string): string {
+  #declared(name: string): OutputKind {
     const { node } = this.#options;
     const kind = node.stage.outputs[name];
     if (kind === undefined) {
@@ -128,7 +131,9 @@ class Attempt {
 
   #output(name: string): string {
     const kind = this.#declared(name);
-    if (kind === "json") throw new Error(`Output \`${name}\` is JSON; give it with json().`);
+    if (kind === "json" || kind === "measured") {
+      throw new Error(`Output \`${name}\` is a ${kind} output; give it with ${kind}().`);
+    }
     let path = this.#paths.get(name);
     if (path === undefined) {
       path = join(this.#dir, name);
@@ -142,9 +147,12 @@ class Attempt {
     return path;
   }
 
-  #json(name: string, value: JsonValue): void {
+  #keep(name: string, value: JsonValue, given: "json" | "measured"): void {
     const kind = this.#declared(name);
-    if (kind !== "json") throw new Error(`Output \`${name}\` is a ${kind}; write to output().`);
+    if (kind !== given) {
+      const way = kind === "file" || kind === "directory" ? "write to output()" : `use ${kind}()`;
+      throw new Error(`Output \`${name}\` is a ${kind} output, not a ${given} one; ${way}.`);
+    }
     this.#values.set(name, toJson(value, `output ${name} of ${this.#options.node.name}`));
   }
 
@@ -159,7 +167,7 @@ class Attempt {
     const measured = await this.#publishMetrics("measured", measuredRows);
     const finished = new Date();
     const readings = Object.fromEntries(
-      [...inputs].map(([input, record]) => [input.name, record.measured?.sha256 ?? ""]),
+      [...inputs].map(([input, record]) => [input.name, measuredDigest(record)]),
     );
     const record: NodeRecord = {
       format: 1,
@@ -197,10 +205,10 @@ class Attempt {
   async #publish(name: string): Promise<PublishedOutput> {
     const { node, key } = this.#options;
     const kind = this.#declared(name);
-    if (kind === "json") {
+    if (kind === "json" || kind === "measured") {
       const value = this.#values.get(name);
       if (value === undefined) throw this.#missing(name);
-      return { kind, value };
+      return kind === "json" ? { kind, value } : measuredOutput(value);
     }
     const path = this.#paths.get(name);
     if (path === undefined) throw this.#missing(name);

@@ -212,7 +212,7 @@ function checkResult(result: ResultSpec, node: GraphNode): GraphResult {
         `${suggestion(result.output, known)} It has ${known.join(", ") || "none"}.`,
     );
   }
-  if (kind === "json") {
+  if (kind === "json" || kind === "measured") {
     throw new UserError(
       `Output \`${result.output}\` of \`${node.name}\` is JSON; only a file or a directory can be a result.`,
     );

@@ -54,14 +54,19 @@ Deno.test("buildGraph() refuses parameters that the stage refuses, and says wher
 });
 
 Deno.test("buildGraph() refuses results that are not there, with a suggestion", () => {
-  const node: NodeSpec = { stage: stage("r", { report: "directory", info: "json" }), params: {} };
+  const node: NodeSpec = {
+    stage: stage("r", { report: "directory", info: "json", times: "measured" }),
+    params: {},
+  };
   const unknown = assertThrows(
     () => buildGraph([node], [{ node, output: "reprot", to: "x" }]),
     UserError,
   );
   assertStringIncludes(unknown.message, "no output `reprot`. Did you mean `report`?");
-  const json = assertThrows(() => buildGraph([], [{ node, output: "info", to: "x" }]), UserError);
-  assertStringIncludes(json.message, "is JSON");
+  for (const output of ["info", "times"]) {
+    const error = assertThrows(() => buildGraph([], [{ node, output, to: "x" }]), UserError);
+    assertStringIncludes(error.message, "is JSON");
+  }
 });
 
 Deno.test("Graph.select() takes stages and nodes, and suggests", () => {

@@ -11,7 +11,7 @@ import { type CodeClosure, readCode } from "../graph/code.ts";
 import { statOrUndefined } from "../store/files.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
 import { digestJson, explainDifference, type KeyComponents, nodeKey } from "../graph/key.ts";
-import type { NodeRecord } from "../store/records.ts";
+import { measuredDigest, type NodeRecord } from "../store/records.ts";
 import type { JsonValue } from "../stage.ts";
 import type { Store } from "../store/store.ts";
 
@@ -193,8 +193,6 @@ function measuredAnew(
 ): string[] {
   if (!node.stage.readsMeasured) return [];
   return [...inputs]
-    .filter(([input, now]) =>
-      (record.readings?.[input.name] ?? "") !== (now.measured?.sha256 ?? "")
-    )
+    .filter(([input, now]) => (record.readings?.[input.name] ?? "") !== measuredDigest(now))
     .map(([input]) => input.name);
 }

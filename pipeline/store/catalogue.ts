@@ -312,6 +312,7 @@ function artifactRows({ record: { key, outputs } }: Publication): ArtifactRow[] 
     const { kind } = published;
     switch (published.kind) {
       case "json":
+      case "measured":
         return [{ key, output, kind, value: JSON.stringify(published.value) }];
       case "file":
         return [{ key, output, kind, sha256: published.sha256, size: published.size }];

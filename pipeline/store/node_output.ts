@@ -51,6 +51,10 @@ export class PublishedNode implements NodeOutput {
     return this.#output(name, "json").value;
   }
 
+  measured(name: string): JsonValue {
+    return this.#output(name, "measured").value;
+  }
+
   file(name: string, inside?: string): string {
     if (inside === undefined) {
       return this.#store.objects.path(this.#output(name, "file").sha256);

@@ -20,8 +20,19 @@ export interface TreeEntry extends ObjectRef {
 /** What a node published under one name. */
 export type PublishedOutput =
   | { readonly kind: "json"; readonly value: JsonValue }
+  | MeasuredOutput
   | ({ readonly kind: "file" } & ObjectRef)
   | { readonly kind: "directory"; readonly files: readonly TreeEntry[] };
+
+/** A `measured` output. */
+export interface MeasuredOutput {
+  /** Which kind of output it is. */
+  readonly kind: "measured";
+  /** What was measured. */
+  readonly value: JsonValue;
+  /** Digest of the value. The record's own digest leaves the value out. */
+  readonly sha256: string;
+}
 
 /** A metrics file (see `metrics.ts`) in the object store. */
 export interface MetricsRef extends ObjectRef {
@@ -51,9 +62,9 @@ export interface NodeRecord {
   readonly metrics?: MetricsRef;
   /** Metrics that a clock or an allocator said; part of no digest. */
   readonly measured?: MetricsRef;
-  /** Digest of outputs and metrics. */
+  /** Digest of outputs and metrics, without anything measured. */
   readonly digest: string;
-  /** For a stage that reads measured values: the measured metrics that it read (SHA-256), by node. */
+  /** For a stage that reads measured values: the {@linkcode measuredDigest} of each node that it read. */
   readonly readings?: Readonly<Record<string, string>>;
   /** Who, when, on what. */
   readonly provenance: Readonly<Record<string, JsonValue>> & {
@@ -112,12 +123,30 @@ export interface RunRecord {
   readonly nodes: readonly RunNode[];
 }
 
-/** Digest of what a node published. */
+/** Digest of what a node published as a function of its key: nothing measured is part of it. */
 export function outputsDigest(
   outputs: Readonly<Record<string, PublishedOutput>>,
   metrics: MetricsRef | undefined,
 ): string {
-  return digestJson({ outputs: outputs as unknown as JsonValue, metrics: metrics?.sha256 ?? null });
+  const kept = Object.entries(outputs).filter(([, { kind }]) => kind !== "measured");
+  return digestJson({
+    outputs: Object.fromEntries(kept) as unknown as JsonValue,
+    metrics: metrics?.sha256 ?? null,
+  });
+}
+
+/** Publishes a value as a `measured` output. */
+export function measuredOutput(value: JsonValue): MeasuredOutput {
+  return { kind: "measured", value, sha256: digestJson(value) };
+}
+
+/** Digest of all that was measured of a node, outputs and metrics; empty when nothing was. */
+export function measuredDigest({ outputs, measured }: NodeRecord): string {
+  const digests = Object.entries(outputs).flatMap(([name, output]) =>
+    output.kind === "measured" ? [[name, output.sha256]] : []
+  );
+  if (digests.length === 0) return measured?.sha256 ?? "";
+  return digestJson({ outputs: digests, metrics: measured?.sha256 ?? null });
 }
 
 /** All objects that a record refers to. */
@@ -200,8 +229,12 @@ export class Records {
 function parseNode(text: string, key: string): NodeRecord | undefined {
   const record = parse<NodeRecord>(text);
   if (record?.format !== 1 || record.key !== key) return undefined;
-  // A manifest that was damaged in a way that is still JSON is caught by its own digest.
-  return outputsDigest(record.outputs, record.metrics) === record.digest ? record : undefined;
+  // A manifest that was damaged in a way that is still JSON is caught by its own digests.
+  if (outputsDigest(record.outputs, record.metrics) !== record.digest) return undefined;
+  const sound = Object.values(record.outputs).every((output) =>
+    output.kind !== "measured" || digestJson(output.value) === output.sha256
+  );
+  return sound ? record : undefined;
 }
 
 function parse<T>(text: string): T | undefined {

@@ -7,7 +7,7 @@
  * | `runs(run, state, command, config_path, configuration, started_at, finished_at, host)` | one `reproduce` or `sweep`; `state` is running, done, failed, interrupted or killed |
  * | `run_nodes(run, position, node, stage, key, state, reason, seconds, error)` | one node in one run; `state` is cached, done, failed, blocked or interrupted |
  * | `nodes(key, node, stage, resource, params, labels, digest, run, started_at, finished_at, seconds, provenance)` | one published result; `run` is the run that made it |
- * | `artifacts(key, output, kind, path, sha256, size, value)` | one `json` output (`value`), one `file`, or one file (`path`) of a `directory` |
+ * | `artifacts(key, output, kind, path, sha256, size, value)` | one `json` or `measured` output (`value`), one `file`, or one file (`path`) of a `directory` |
  * | `key_components(key, component, value)` | one thing that a key is a function of: `params.…`, `code.…`, `package.…`, `inputs.…` |
  * | `metric_values(key, step, name, value, measured)` | one number at one step |
  * | `objects(sha256, size, mtime, verified_at)` | one file of the object store, as it was when its content was last hashed |

@@ -4,7 +4,13 @@ import { Catalogue, queryReadOnly } from "./catalogue.ts";
 import { UserError } from "../errors.ts";
 import { StoreLock } from "./lock.ts";
 import { verifyStore } from "./maintenance.ts";
-import { type NodeRecord, outputsDigest, type PublishedOutput } from "./records.ts";
+import {
+  measuredDigest,
+  measuredOutput,
+  type NodeRecord,
+  outputsDigest,
+  type PublishedOutput,
+} from "./records.ts";
 import { MIGRATIONS, SCHEMA_VERSION } from "./schema.ts";
 import { Store } from "./store.ts";
 
@@ -164,6 +170,36 @@ Deno.test("verifyStore() finds a changed byte, a missing object and a torn manif
     await publish(store, KEY, "hello");
     assert(await store.lookUp(KEY));
     assertEquals((await verifyStore(store)).damaged, []);
+    await store.close();
+  });
+});
+
+Deno.test("what was measured is part of no digest but its own", async () => {
+  await withDir(async (dir) => {
+    const store = await Store.open(dir, OPTIONS);
+    const bare = await publish(store, KEY, "hello");
+    assertEquals(measuredDigest(bare), "");
+    const times = (seconds: number): NodeRecord => ({
+      ...bare,
+      outputs: { ...bare.outputs, times: measuredOutput([{ seconds }]) },
+    });
+    const [one, two] = [times(1), times(2)];
+    for (const { outputs } of [one, two]) {
+      assertEquals(outputsDigest(outputs, bare.metrics), bare.digest);
+    }
+    const csv = { sha256: "0".repeat(64), size: 1, rows: 1 };
+    const digests = [one, two, { ...one, measured: csv }, { ...bare, measured: csv }].map(
+      measuredDigest,
+    );
+    assertEquals(new Set(digests).size, 4);
+    assertEquals(digests.at(-1), csv.sha256);
+
+    await store.records.writeNode(one);
+    assertEquals(await store.records.readNode(KEY), one);
+    const manifest = join(dir, "nodes", KEY.slice(0, 2), `${KEY}.json`);
+    const text = await Deno.readTextFile(manifest);
+    await Deno.writeTextFile(manifest, text.replace('"seconds":1}]', '"seconds":7}]'));
+    assertEquals(await store.records.readNode(KEY), undefined);
     await store.close();
   });
 });

@@ -34,6 +34,7 @@ function node(stage: string, json: JsonValue, metrics: readonly MetricRow[] = []
     labels: {},
     provenance: {},
     json: () => json,
+    measured: unused,
     file: unused,
     files: unused,
     metrics: () => Promise.resolve(metrics),
@@ -52,6 +53,7 @@ function contextOf(inputs: StageContext<AblateParams>["inputs"]) {
     node: { name: "ablate", key: "", run: "" },
     output: () => "",
     json: (name, value) => void (published[name] = value),
+    measured: () => {},
     stateDir: "",
     metrics: {
       write: (_step, values) => void Object.assign(written, values),

@@ -272,6 +272,7 @@ Deno.test("the stage writes what was composed", async () => {
       node: { name: "report", key: "0", run: "made-up-run" },
       output: (name) => join(folder, name),
       json: () => {},
+      measured: () => {},
       stateDir: folder,
       metrics: { write() {}, measure() {}, rewind() {}, flush() {} },
       progress: () => ({ update() {} }),

@@ -97,6 +97,9 @@ export function madeUpNode(
       if (value === undefined) throw new Error(`${name} has no output ${output}`);
       return value;
     },
+    measured(output) {
+      throw new Error(`${name} has no output ${output}`);
+    },
     file: (output) => `/nowhere/${output}`,
     files: () => [],
     metrics: () => Promise.resolve(metrics),

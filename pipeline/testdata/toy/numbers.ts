@@ -8,10 +8,12 @@ export const numbers: Stage<{ count: number; seed: number }> = {
   description: "Writes numbers.",
   module: import.meta.url,
   params: z.strictObject({ count: z.int().positive(), seed: z.int() }),
-  outputs: { numbers: "file", about: "json" },
-  async run({ params, output, json }) {
+  outputs: { numbers: "file", about: "json", times: "measured" },
+  async run({ params, output, json, measured }) {
+    const start = performance.now();
     const values = Array.from({ length: params.count }, (_, i) => mix(i + params.seed));
     await Deno.writeTextFile(output("numbers"), values.join("\n"));
     json("about", { count: params.count });
+    measured("times", [{ of: "writing", seconds: (performance.now() - start) / 1000 }]);
   },
 };

@@ -69,6 +69,7 @@ export async function writeDataset(folder: string): Promise<NodeOutput> {
     params: {},
     labels: {},
     json: () => null,
+    measured: () => null,
     file: (name, inside) => join(folder, name, inside ?? ""),
     files: () => files.toSorted(),
     metrics: () => Promise.resolve([]),
