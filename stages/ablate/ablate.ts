@@ -2,16 +2,15 @@
  * `ablate`: what each value of each factor does to held-out loss, speed and memory.
  *
  * `ablation.json` holds what is a function of the runs' keys: per cell a summary over seeds of every number that an
- * evaluation reports, per factor and value the paired difference to the base. What a clock or an allocator said of the
- * same cells goes to measured metrics, named as {@linkcode measuredName} says, so that the JSON is the same bits from run
- * to run.
+ * evaluation reports, per factor and value the paired difference to the base. `measured` holds what a clock or an
+ * allocator said of the same cells, so that `ablation` is the same bits from run to run.
  *
  * @module
  */
 
 import { z } from "zod";
-import { defineStage, type JsonValue, type NodeOutput } from "../../pipeline/stage.ts";
-import { measuredName, type MeasuredQuantity } from "./measured.ts";
+import { defineStage, type NodeOutput } from "../../pipeline/stage.ts";
+import { type Ablation, factorValue, type MeasuredRow } from "./result.ts";
 import {
   CONFIDENCE,
   median,
@@ -20,9 +19,6 @@ import {
   summarize,
   type Summary,
 } from "./statistics.ts";
-
-/** A value as it is named: in a grid, all values of a combination together. */
-const factorValue = z.union([z.number(), z.boolean(), z.string()]);
 
 const ablateParams = z.strictObject({
   cells: z.array(z.strictObject({
@@ -42,42 +38,6 @@ const ablateParams = z.strictObject({
 /** Parameters of the stage: the cells and which input is which run. */
 export type AblateParams = z.infer<typeof ablateParams>;
 
-/** A cell's results over its seeds. */
-export interface AblationCell {
-  readonly name: string;
-  readonly base: boolean;
-  readonly factors: Readonly<Record<string, string | number | boolean>>;
-  readonly seeds: readonly number[];
-  /** By what is measured on held-out text: `nats`, `perplexity`, `bits_per_byte`, and every other number of `evaluation.json`. */
-  readonly metrics: Readonly<Record<string, Summary>>;
-}
-
-/** A value of a factor, and how it compares with the base. */
-export interface AblationValue {
-  readonly value: string | number | boolean;
-  /** Name of the cell. */
-  readonly cell: string;
-  readonly base: boolean;
-  /** Cell minus base, by metric, over the seeds that both have; null for the base itself. */
-  readonly difference: Readonly<Record<string, PairedSummary>> | null;
-}
-
-/** One factor. */
-export interface AblationFactor {
-  readonly name: string;
-  readonly title: string;
-  readonly values: readonly AblationValue[];
-}
-
-/** What `ablation.json` holds. */
-export interface Ablation {
-  readonly confidence: number;
-  /** Name of the base cell. */
-  readonly base: string;
-  readonly cells: readonly AblationCell[];
-  readonly factors: readonly AblationFactor[];
-}
-
 /** One run's numbers: the evaluation of one cell with one seed. */
 export interface AblationRun {
   readonly cell: string;
@@ -91,30 +51,25 @@ export const ablate = defineStage<AblateParams>({
   description: "Compares every cell with the base: means, 95 % intervals, paired differences",
   module: import.meta.url,
   params: ablateParams,
-  outputs: { ablation: "json" },
+  outputs: { ablation: "json", measured: "measured" },
   readsMeasured: true,
-  async run({ params, inputs, json, metrics, log }) {
+  async run({ params, inputs, json, measured, log }) {
     const evaluations = requireInputs(inputs.evaluate, "evaluate", params.runs.length);
     const trained = requireInputs(inputs.train, "train", params.runs.length);
     const runs = params.runs.map((run, index) => ({
       ...run,
       metrics: numbersOf(evaluations[index] as NodeOutput),
     }));
-    json("ablation", compare(params, runs) as unknown as JsonValue);
+    json("ablation", compare(params, runs));
 
-    for (const { name } of params.cells) {
-      const nodes = trained.filter((_, index) => params.runs[index]?.cell === name);
-      const measured: Record<string, number> = {};
-      for (const [quantity, values] of await measuredOf(nodes)) {
-        const summary = summarize(values);
-        for (const statistic of ["n", "mean", "sd", "low", "high"] as const) {
-          const value = summary[statistic];
-          if (value !== null) measured[measuredName(name, quantity, statistic)] = value;
-        }
-      }
-      if (Object.keys(measured).length > 0) metrics.measure(0, measured);
-      else log.warn(`No speed or memory was measured for ${name}`);
+    const rows: MeasuredRow[] = [];
+    for (const { name: cell } of params.cells) {
+      const nodes = trained.filter((_, index) => params.runs[index]?.cell === cell);
+      const found = await measuredOf(nodes);
+      rows.push(...found.map(({ quantity, values }) => ({ cell, quantity, ...summarize(values) })));
+      if (found.length === 0) log.warn(`No speed or memory was measured for ${cell}`);
     }
+    measured("measured", rows);
   },
 });
 
@@ -213,23 +168,21 @@ function numbersOf(node: NodeOutput): Record<string, number> {
  */
 async function measuredOf(
   nodes: readonly NodeOutput[],
-): Promise<Map<MeasuredQuantity, number[]>> {
-  const found = new Map<MeasuredQuantity, number[]>();
-  const add = (quantity: MeasuredQuantity, value: number) => {
-    const list = found.get(quantity);
-    if (list === undefined) found.set(quantity, [value]);
-    else list.push(value);
+): Promise<{ quantity: MeasuredRow["quantity"]; values: number[] }[]> {
+  const runs = await Promise.all(nodes.map((node) => node.metrics()));
+  const reduced = (
+    quantity: MeasuredRow["quantity"],
+    reduce: (values: readonly number[]) => number,
+  ) => {
+    const values = runs.map((rows) =>
+      rows.flatMap(({ name, value }) => name === quantity && Number.isFinite(value) ? [value] : [])
+    );
+    return { quantity, values: values.filter(({ length }) => length > 0).map(reduce) };
   };
-  for (const node of nodes) {
-    const rows = (await node.metrics()).filter(({ value }) => Number.isFinite(value));
-    const valuesOf = (quantity: MeasuredQuantity) =>
-      rows.filter(({ name }) => name === quantity).map(({ value }) => value);
-    const speed = valuesOf("tokens_per_second");
-    const memory = valuesOf("memory_bytes");
-    if (speed.length > 0) add("tokens_per_second", median(speed));
-    if (memory.length > 0) add("memory_bytes", Math.max(...memory));
-  }
-  return found;
+  return [
+    reduced("tokens_per_second", median),
+    reduced("memory_bytes", (values) => Math.max(...values)),
+  ].filter(({ values }) => values.length > 0);
 }
 
 function requireInputs(

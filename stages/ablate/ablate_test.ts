@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import type { JsonValue, MetricRow, NodeOutput, StageContext } from "../../pipeline/stage.ts";
-import { ablate, type AblateParams, type Ablation } from "./ablate.ts";
-import { measuredName, parseMeasuredName } from "./measured.ts";
+import { ablate, type AblateParams } from "./ablate.ts";
+import { ablationSchema, measuredSchema } from "./result.ts";
 
 const params: AblateParams = {
   cells: [
@@ -41,11 +41,14 @@ function node(stage: string, json: JsonValue, metrics: readonly MetricRow[] = []
   };
 }
 
+function unwritten(): void {
+  throw new Error("ablate writes no metrics");
+}
+
 /** A stage's context that keeps what is published. */
 function contextOf(inputs: StageContext<AblateParams>["inputs"]) {
   const published: Record<string, JsonValue> = {};
-  const measured: Record<string, number> = {};
-  const written: Record<string, number> = {};
+  const measured: Record<string, JsonValue> = {};
   const warnings: string[] = [];
   const context: StageContext<AblateParams> = {
     params,
@@ -53,11 +56,11 @@ function contextOf(inputs: StageContext<AblateParams>["inputs"]) {
     node: { name: "ablate", key: "", run: "" },
     output: () => "",
     json: (name, value) => void (published[name] = value),
-    measured: () => {},
+    measured: (name, value) => void (measured[name] = value),
     stateDir: "",
     metrics: {
-      write: (_step, values) => void Object.assign(written, values),
-      measure: (_step, values) => void Object.assign(measured, values),
+      write: unwritten,
+      measure: unwritten,
       rewind: () => {},
       flush: () => {},
     },
@@ -66,7 +69,7 @@ function contextOf(inputs: StageContext<AblateParams>["inputs"]) {
     log: { info: () => {}, warn: (message) => void warnings.push(message) },
     signal: new AbortController().signal,
   };
-  return { context, published, measured, written, warnings };
+  return { context, published, measured, warnings };
 }
 
 const evaluations = [2.0, 2.2, 2.4, 2.7, 2.1].map((nats) =>
@@ -88,7 +91,8 @@ const trained = [
 Deno.test("cells are summarised and compared with the base by seed", async () => {
   const { context, published } = contextOf({ train: trained, evaluate: evaluations });
   await ablate.run(context);
-  const ablation = published.ablation as unknown as Ablation;
+  const ablation = ablationSchema.parse(published.ablation);
+  assertEquals<unknown>(published.ablation, ablation, "the schema knows every field");
   assertEquals([ablation.base, ablation.confidence], ["base", 0.95]);
   assertEquals(ablation.cells.map(({ name, seeds }) => [name, seeds]), [
     ["base", [1, 2, 3]],
@@ -111,21 +115,21 @@ Deno.test("cells are summarised and compared with the base by seed", async () =>
   assertAlmostEquals(difference?.p ?? NaN, 1 - 2 * Math.atan(2) / Math.PI, 1e-9);
 });
 
-Deno.test("what was measured goes to measured metrics and not into the JSON", async () => {
+Deno.test("what was measured is an output of its own, and not in the JSON", async () => {
   const first = contextOf({ train: trained, evaluate: evaluations });
   await ablate.run(first.context);
-  assertEquals(first.written, {});
-  assertEquals(first.measured["base/tokens_per_second.n"], 3);
-  assertAlmostEquals(first.measured["base/tokens_per_second.mean"] ?? NaN, (101 + 111 + 121) / 3);
-  assertEquals(first.measured["base/memory_bytes.mean"], 4000);
-  assertEquals(first.measured["d_latent=8/tokens_per_second.mean"], 57.5);
-  assert(Object.keys(first.measured).every((name) => parseMeasuredName(name) !== undefined));
-  assertEquals(parseMeasuredName("d_latent=8/memory_bytes.sd"), {
-    cell: "d_latent=8",
-    quantity: "memory_bytes",
-    statistic: "sd",
-  });
-  assertEquals(parseMeasuredName("loss"), undefined);
+  const rows = measuredSchema.parse(first.measured.measured);
+  assertEquals<unknown>(first.measured.measured, rows, "the schema knows every field");
+  assertEquals(rows.map(({ cell, quantity, n }) => [cell, quantity, n]), [
+    ["base", "tokens_per_second", 3],
+    ["base", "memory_bytes", 3],
+    ["d_latent=8", "tokens_per_second", 2],
+    ["d_latent=8", "memory_bytes", 2],
+  ]);
+  const [speed, memory, narrowSpeed] = rows;
+  assertAlmostEquals(speed!.mean, (101 + 111 + 121) / 3);
+  assert(speed!.low! < speed!.mean && speed!.mean < speed!.high! && speed!.sd! > 0);
+  assertEquals([memory!.mean, narrowSpeed!.mean], [4000, 57.5]);
 
   const slower = [speeds(9), speeds(8), speeds(7), speeds(6), speeds(5)];
   const second = contextOf({ train: slower, evaluate: evaluations });
@@ -134,7 +138,7 @@ Deno.test("what was measured goes to measured metrics and not into the JSON", as
 
   const none = contextOf({ train: trained.map(() => node("train", {})), evaluate: evaluations });
   await ablate.run(none.context);
-  assertEquals([none.measured, none.warnings.length], [{}, 2]);
+  assertEquals([none.measured.measured, none.warnings.length], [[], 2]);
 });
 
 Deno.test("inputs that don't fit the runs are an error", async () => {
@@ -149,14 +153,4 @@ Deno.test("inputs that don't fit the runs are an error", async () => {
     evaluate: evaluations.map(() => node("evaluate", {})),
   });
   await assertRejects(() => ablate.run(empty.context), Error, "has no finite nats");
-});
-
-Deno.test("the cell of a grid has a metric's name without a comma, and comes back whole", () => {
-  const name = measuredName("d_latent=8,top_k=4", "memory_bytes", "high");
-  assertEquals(name, "d_latent=8&top_k=4/memory_bytes.high");
-  assertEquals(parseMeasuredName(name), {
-    cell: "d_latent=8,top_k=4",
-    quantity: "memory_bytes",
-    statistic: "high",
-  });
 });

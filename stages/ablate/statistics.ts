@@ -5,27 +5,30 @@
  */
 
 import jstat from "jstat";
+import { z } from "zod";
 
 /** Confidence of every interval. */
 export const CONFIDENCE = 0.95;
 
+/** What a sample says of a mean. A single observation has neither a deviation nor an interval. */
+export const summarySchema = z.object({
+  n: z.int().min(1).describe("observations"),
+  mean: z.number(),
+  sd: z.number().nullable().describe("sample standard deviation, of n − 1"),
+  low: z.number().nullable().describe("lower end of the 95 % interval of the mean"),
+  high: z.number().nullable().describe("upper end of the 95 % interval of the mean"),
+});
+
 /** What a sample says of a mean. */
-export interface Summary {
-  /** Observations. */
-  readonly n: number;
-  readonly mean: number;
-  /** Sample standard deviation (n − 1); null for a single observation. */
-  readonly sd: number | null;
-  /** Ends of the 95 % interval of the mean; null for a single observation. */
-  readonly low: number | null;
-  readonly high: number | null;
-}
+export type Summary = z.infer<typeof summarySchema>;
+
+/** A summary of differences, with the chance of one as large if there were none. */
+export const pairedSummarySchema = summarySchema.extend({
+  p: z.number().nullable().describe("two-sided, of the paired t-test; null for a single pair"),
+});
 
 /** A {@linkcode Summary} of differences, with the chance of one as large if there were none. */
-export interface PairedSummary extends Summary {
-  /** Two-sided p-value of the paired t-test; null for a single pair. */
-  readonly p: number | null;
-}
+export type PairedSummary = z.infer<typeof pairedSummarySchema>;
 
 /**
  * Mean, standard deviation and 95 % t-interval.

@@ -6,14 +6,14 @@
 
 import { z } from "zod";
 import { MOST_STEPS } from "../../model/bench/step_profile.ts";
-import { expertBench, measureCase } from "../../model/bench/suite.ts";
+import { type BenchEntry, expertBench, measureCase } from "../../model/bench/suite.ts";
 import { casesOf } from "../../model/bench/suites.ts";
 import { timeExecution } from "../../model/bench/layer.ts";
 import { acceptedModel, kindModules, loadArchitecture } from "../../model/load.ts";
 import { trainSchema } from "../../model/training/config.ts";
 import { defineStage, type StageContext } from "../../pipeline/stage.ts";
 import { benchmarkSchema } from "./config.ts";
-import { benchmarkMetric, type BenchmarkResult, caseMetrics, QUANTITIES } from "./result.ts";
+import type { BenchmarkResult, TimingRow } from "./result.ts";
 import { openDataset } from "../dataset.ts";
 import { gpuProvenance, sharedGpu } from "../shared_gpu.ts";
 
@@ -27,14 +27,14 @@ const paramsSchema = z.strictObject({
 /** Parameters of the stage. */
 export type BenchmarkParams = z.infer<typeof paramsSchema>;
 
-/** The `benchmark` stage: what was timed as JSON, the times as measured metrics. */
+/** The `benchmark` stage: what was timed, and apart from it the times. */
 export const benchmark = defineStage<BenchmarkParams>({
   name: "benchmark",
   description: "Time naive and reordered execution of the experts",
   module: import.meta.url,
   modules: ({ params }) => kindModules(params.model),
   params: paramsSchema as z.ZodType<BenchmarkParams>,
-  outputs: { benchmark: "json" },
+  outputs: { benchmark: "json", timings: "measured" },
   resource: "gpu",
   run: runBenchmark,
 });
@@ -56,7 +56,11 @@ async function runBenchmark(context: StageContext<BenchmarkParams>): Promise<voi
     repetitions: benchmark.steps,
     cases: [],
   };
-  if (executions.length + benchmark.suites.length === 0) return context.json("benchmark", result);
+  const timings: TimingRow[] = [];
+  if (executions.length + benchmark.suites.length === 0) {
+    context.json("benchmark", result);
+    return context.measured("timings", timings);
+  }
   const gpu = await sharedGpu();
   context.provenance?.(gpuProvenance(gpu));
   const cases = casesOf(benchmark.suites, {
@@ -84,14 +88,18 @@ async function runBenchmark(context: StageContext<BenchmarkParams>): Promise<voi
       repetitions: benchmark.steps,
       signal: context.signal,
     });
-    for (const quantity of QUANTITIES) {
-      context.metrics.measure(tokens, { [benchmarkMetric(execution, quantity)]: timing[quantity] });
-    }
+    timings.push({ execution, tokens, ...timing });
     progress.update(i + 1, execution);
   }
   for (const [i, each] of cases.entries()) {
     context.signal.throwIfAborted();
-    context.metrics.measure(0, caseMetrics(await measureCase(each)));
+    timings.push(caseRow(await measureCase(each)));
     progress.update(executions.length + i + 1, each.id);
   }
+  context.measured("timings", timings);
+}
+
+/** A case as it is published: its parameters are a function of the configuration. */
+function caseRow({ params: _, repeats: __, ...row }: BenchEntry): TimingRow {
+  return row;
 }

@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { benchmark } from "./benchmark.ts";
-import { benchmarkPoints, type BenchmarkResult, caseMeasurements } from "./result.ts";
+import { benchmarkResultSchema, executionTimings, timingsSchema } from "./result.ts";
 import { SMALL_TRAINING, writeDataset } from "../commands/model/checkpoint_testing.ts";
 import type { JsonValue } from "../../pipeline/stage.ts";
 import { runStage } from "../testing.ts";
@@ -22,21 +22,37 @@ Deno.test("benchmark measures executions and suites, and publishes what it measu
         dir: join(dir, "run"),
       });
     const run = await measure({}, { executions: ["fused"], suites: ["copy", "inference"] });
-    const result = run.json.benchmark as unknown as BenchmarkResult;
-    assertEquals(benchmarkPoints(run.metrics).map(({ execution }) => execution), ["fused"]);
-    const cases = caseMeasurements(result.cases, run.metrics);
+    const result = benchmarkResultSchema.parse(run.json.benchmark);
+    const timings = timingsSchema.parse(run.measured.timings);
+    const [fused, ...others] = executionTimings(timings);
+    assertEquals([fused!.execution, fused!.tokens, others], ["fused", result.tokens[0], []]);
+    assert(fused!.forward_seconds > 0 && fused!.forward_backward_seconds > 0);
+    assert(fused!.peak_bytes > 0);
+    const cases = timings.filter((row) => "suite" in row);
+    assertEquals(cases.map(({ id, suite }) => ({ id, suite })), result.cases);
     assertEquals(new Set(cases.map(({ suite }) => suite)), new Set(["copy", "inference"]));
     for (const { id, median, min, max, peak_bytes, gb_per_second, suite } of cases) {
-      assert(median! > 0 && min! <= median! && median! <= max!, id);
+      assert(median > 0 && min <= median && median <= max, id);
       assert((suite === "copy" ? gb_per_second : peak_bytes)! > 0, id);
     }
-    assert(run.metrics.every(({ measured }) => measured), "no clock is part of a digest");
+    assertEquals(run.metrics, []);
     assertEquals(run.progress.at(-1)?.done, 1 + cases.length);
 
     const dense = await measure({ ffn: { kind: "dense", d_ffn: 16 } }, {});
-    assertEquals((dense.json.benchmark as unknown as BenchmarkResult).cases, []);
-    assertEquals(dense.metrics, []);
+    assertEquals(benchmarkResultSchema.parse(dense.json.benchmark).cases, []);
+    assertEquals(dense.measured.timings, []);
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
+});
+
+Deno.test("executions come slowest first, each by ascending tokens, whatever order they were timed in", () => {
+  const timing = { forward_seconds: 1, forward_backward_seconds: 2, peak_bytes: 3 };
+  const rows = timingsSchema.parse([
+    { execution: "fused", tokens: 8, ...timing },
+    { id: "copy.4MiB.buffer", suite: "copy", median: 1, min: 1, max: 1, gb_per_second: 1 },
+    { execution: "naive", tokens: 16, ...timing },
+    { execution: "naive", tokens: 8, ...timing },
+  ]);
+  assertEquals(executionTimings(rows), [rows[3], rows[2], rows[0]]);
 });

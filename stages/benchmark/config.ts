@@ -7,11 +7,11 @@
 
 import { z } from "zod";
 import { SUITES } from "../../model/bench/suite.ts";
+import { EXECUTIONS } from "./result.ts";
 
 /** Schema of the `benchmark` section. */
 export const benchmarkSchema = z.strictObject({
-  executions: z.array(z.enum(["naive", "materialized", "fused"])).min(1).max(3)
-    .default(["naive", "materialized", "fused"])
+  executions: z.array(z.enum(EXECUTIONS)).min(1).max(3).default([...EXECUTIONS])
     .refine((list) => new Set(list).size === list.length, { error: "an execution is listed twice" })
     .describe("ways to run the experts that are timed on the base model"),
   suites: z.array(z.enum(SUITES)).max(SUITES.length).default([])

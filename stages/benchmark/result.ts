@@ -1,14 +1,11 @@
 /**
- * What the `benchmark` stage publishes, and how the report reads it.
- *
- * What was timed is JSON (`benchmark`), a function of the configuration. What a clock or an allocator said is rows of
- * measured metrics named `<execution>.<quantity>`, with the **tokens** of the step in the place of a step.
+ * What `benchmark` publishes: schemas for those who read it.
  *
  * @module
  */
 
-import type { BenchEntry, SuiteName } from "../../model/bench/suite.ts";
-import type { MetricRow } from "../../pipeline/stage.ts";
+import { z } from "zod";
+import { SUITES } from "../../model/bench/suite.ts";
 
 /** Ways to run the experts, slowest first. */
 export const EXECUTIONS = ["naive", "materialized", "fused"] as const;
@@ -16,110 +13,54 @@ export const EXECUTIONS = ["naive", "materialized", "fused"] as const;
 /** One of {@linkcode EXECUTIONS}. */
 export type Execution = (typeof EXECUTIONS)[number];
 
-/** What is measured for each execution. */
-export const QUANTITIES = [
-  /** Seconds of one forward pass, median over repetitions. */
-  "forward_seconds",
-  /** Seconds of one forward and backward pass, median over repetitions. */
-  "forward_backward_seconds",
-  /** Largest device memory of the pass, bytes. */
-  "peak_bytes",
-] as const;
+/** The `benchmark` output: what was timed. */
+export const benchmarkResultSchema = z.object({
+  scope: z.enum(["layer", "model"]).describe("one expert layer, or a whole step"),
+  executions: z.array(z.enum(EXECUTIONS)),
+  tokens: z.array(z.int()).describe("tokens of a step, ascending"),
+  repetitions: z.int().describe("repetitions that a median is over"),
+  cases: z.array(z.object({ id: z.string(), suite: z.enum(SUITES) }))
+    .describe("what the suites measured, in their order"),
+});
 
-/** One of {@linkcode QUANTITIES}. */
-export type Quantity = (typeof QUANTITIES)[number];
+/** The `benchmark` output. */
+export type BenchmarkResult = z.infer<typeof benchmarkResultSchema>;
 
-/** The stage's JSON output. */
-export type BenchmarkResult = {
-  /** What was timed: `layer` for one expert layer, `model` for a whole step. */
-  readonly scope: "layer" | "model";
-  /** Executions that were timed. */
-  readonly executions: readonly Execution[];
-  /** Tokens of a step, ascending. */
-  readonly tokens: readonly number[];
-  /** Repetitions that the median is over. */
-  readonly repetitions: number;
-  /** What the suites measured, in their order; each has metrics {@linkcode CASE_QUANTITIES} at step 0. */
-  readonly cases: readonly { readonly id: string; readonly suite: SuiteName }[];
-};
+const executionTiming = z.object({
+  execution: z.enum(EXECUTIONS),
+  tokens: z.int().describe("tokens of the step"),
+  forward_seconds: z.number(),
+  forward_backward_seconds: z.number(),
+  peak_bytes: z.number().describe("largest device memory of both passes"),
+});
 
-/** What a case of a suite may have been measured for: fields of a {@linkcode BenchEntry}. */
-export const CASE_QUANTITIES = [
-  "median",
-  "min",
-  "max",
-  "tflop_per_second",
-  "gb_per_second",
-  "tokens_per_second",
-  "peak_bytes",
-] as const satisfies readonly (keyof BenchEntry)[];
+const caseTiming = z.object({
+  id: z.string(),
+  suite: z.enum(SUITES),
+  median: z.number().describe("seconds of one run"),
+  min: z.number(),
+  max: z.number(),
+  tflop_per_second: z.number().exactOptional(),
+  gb_per_second: z.number().exactOptional(),
+  tokens_per_second: z.number().exactOptional(),
+  peak_bytes: z.number().exactOptional(),
+});
 
-/** Measurements of one case; what it was not measured for is absent. */
-export type CaseMeasurement =
-  & Readonly<Partial<Record<(typeof CASE_QUANTITIES)[number], number>>>
-  & BenchmarkResult["cases"][number];
+/** The `timings` output: a row for each execution, and one for each case of a suite. */
+export const timingsSchema = z.array(z.union([executionTiming, caseTiming]));
 
-/** The metrics of a case that was measured: `copy.4MiB.buffer.median` and so on. */
-export function caseMetrics(entry: BenchEntry): Record<string, number> {
-  return Object.fromEntries(
-    CASE_QUANTITIES.flatMap((quantity) => {
-      const value = entry[quantity];
-      return value === undefined ? [] : [[`${entry.id}.${quantity}`, value]];
-    }),
+/** One execution at one count of tokens; seconds are medians over the repetitions. */
+export type ExecutionTiming = z.infer<typeof executionTiming>;
+
+/** One case of a suite; a rate that it does not have is absent. */
+export type CaseTiming = z.infer<typeof caseTiming>;
+
+/** One row of the `timings` output. */
+export type TimingRow = ExecutionTiming | CaseTiming;
+
+/** The executions among the rows, slowest first, each by ascending tokens. */
+export function executionTimings(rows: readonly TimingRow[]): ExecutionTiming[] {
+  return rows.filter((row) => "execution" in row).sort((a, b) =>
+    EXECUTIONS.indexOf(a.execution) - EXECUTIONS.indexOf(b.execution) || a.tokens - b.tokens
   );
-}
-
-/** Brings cases and their metrics together again. */
-export function caseMeasurements(
-  cases: BenchmarkResult["cases"],
-  rows: readonly MetricRow[],
-): CaseMeasurement[] {
-  const values = new Map(rows.map(({ name, value }) => [name, value]));
-  return cases.map((each) => ({
-    ...each,
-    ...Object.fromEntries(CASE_QUANTITIES.flatMap((quantity) => {
-      const value = values.get(`${each.id}.${quantity}`);
-      return value === undefined ? [] : [[quantity, value]];
-    })),
-  }));
-}
-
-/** One execution at one count of tokens; a quantity that was not measured is absent. */
-export interface BenchmarkPoint extends Readonly<Partial<Record<Quantity, number>>> {
-  /** Which way. */
-  readonly execution: Execution;
-  /** Tokens of the step. */
-  readonly tokens: number;
-}
-
-/** Name of a metric: `naive.peak_bytes`. */
-export function benchmarkMetric(execution: Execution, quantity: Quantity): string {
-  return `${execution}.${quantity}`;
-}
-
-/**
- * Collects a benchmark's metric rows, ordered by execution and tokens. Rows of other names are passed over.
- *
- * @example
- * ```ts
- * import { benchmarkPoints } from "./result.ts";
- * const points = benchmarkPoints([
- *   { step: 1024, name: "fused.forward_seconds", value: 0.5, measured: true },
- * ]);
- * console.assert(points[0]?.forward_seconds === 0.5);
- * ```
- */
-export function benchmarkPoints(rows: readonly MetricRow[]): readonly BenchmarkPoint[] {
-  return EXECUTIONS.flatMap((execution) => {
-    const byTokens = new Map<number, Partial<Record<Quantity, number>>>();
-    for (const quantity of QUANTITIES) {
-      const name = benchmarkMetric(execution, quantity);
-      for (const row of rows) {
-        if (row.name !== name) continue;
-        byTokens.set(row.step, { ...byTokens.get(row.step), [quantity]: row.value });
-      }
-    }
-    return [...byTokens].sort(([a], [b]) => a - b)
-      .map(([tokens, values]) => ({ execution, tokens, ...values }));
-  });
 }

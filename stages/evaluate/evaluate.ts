@@ -9,7 +9,7 @@ import { MODEL_FILE } from "../../model/checkpoint/checkpoint.ts";
 import { Evaluator } from "../../model/inference/evaluator.ts";
 import { InferenceModel } from "../../model/inference/model.ts";
 import { kindModules } from "../../model/load.ts";
-import { defineStage, type JsonValue, type StageContext } from "../../pipeline/stage.ts";
+import { defineStage, type StageContext } from "../../pipeline/stage.ts";
 import { openDataset } from "../dataset.ts";
 import { evaluateSchema, type EvaluateSection } from "./config.ts";
 import { describeEvaluation } from "./evaluation.ts";
@@ -33,7 +33,7 @@ export const evaluate = defineStage<EvaluateSection>({
   module: import.meta.url,
   modules: ({ inputs }) =>
     (inputs.train ?? []).flatMap(({ params }) => kindModules(modelledSchema.parse(params).model)),
-  params: evaluateSchema as z.ZodType<EvaluateSection>,
+  params: evaluateSchema,
   outputs: { evaluation: "json" },
   resource: "gpu",
   run: runEvaluate,
@@ -77,10 +77,7 @@ async function runEvaluate(context: StageContext<EvaluateSection>): Promise<void
   });
   const seconds = (performance.now() - start) / 1000;
   const { layers, ...numbers } = describeEvaluation(result);
-  context.json(
-    "evaluation",
-    { split: params.split, ...numbers, layers } as unknown as JsonValue,
-  );
+  context.json("evaluation", { split: params.split, ...numbers, layers });
   metrics.write(0, numbers);
   metrics.measure(0, { tokens_per_second: result.tokens / seconds });
 }

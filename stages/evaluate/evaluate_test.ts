@@ -4,7 +4,8 @@ import { TokenSplit } from "../../model/text/shard.ts";
 import type { NodeOutput } from "../../pipeline/stage.ts";
 import { SMALL_TRAINING, writeDataset } from "../commands/model/checkpoint_testing.ts";
 import { evaluate } from "./evaluate.ts";
-import { type Evaluation, routingHistogram } from "./evaluation.ts";
+import { routingHistogram } from "./evaluation.ts";
+import { evaluationSchema } from "./result.ts";
 import { runStage } from "../testing.ts";
 import { train } from "../train/train.ts";
 
@@ -25,7 +26,7 @@ Deno.test("evaluate measures what training measured, and publishes the use of ex
 
   await t.step("the same bits as the last evaluation of the training", async () => {
     const run = await measure({ tokens: 500, micro_batch: 4 });
-    const evaluation = run.json.evaluation as unknown as Evaluation & { split: string };
+    const evaluation = evaluationSchema.parse(run.json.evaluation);
     const { last } = trained.json.summary as unknown as {
       last: { nats: number; bits_per_byte: number };
     };
@@ -53,14 +54,14 @@ Deno.test("evaluate measures what training measured, and publishes the use of ex
   });
 
   await t.step("other batches, another split, all of it", async () => {
-    const whole = (await measure({ micro_batch: 3 })).json.evaluation as unknown as Evaluation;
+    const whole = evaluationSchema.parse((await measure({ micro_batch: 3 })).json.evaluation);
     using split = TokenSplit.open([dataset.file("tokens", "validation/00000.tokens")]);
     assertEquals(whole.tokens, split.length - 1);
     assertEquals(whole.bytes, split.length - 2);
     const seen = await measure({ split: "train", tokens: 200, micro_batch: 8 });
-    assertEquals((seen.json.evaluation as unknown as { split: string }).split, "train");
+    assertEquals(evaluationSchema.parse(seen.json.evaluation).split, "train");
     const again = await measure({ split: "train", tokens: 200, micro_batch: 1 });
-    const nats = (run: typeof seen) => (run.json.evaluation as unknown as Evaluation).nats;
+    const nats = (run: typeof seen) => evaluationSchema.parse(run.json.evaluation).nats;
     assertAlmostEquals(nats(seen), nats(again), 1e-5);
   });
 

@@ -11,38 +11,7 @@ import {
   expertUsage,
   usageStatistics,
 } from "../../model/inference/usage_statistics.ts";
-
-/** How the experts of a layer were used. */
-export interface LayerEvaluation {
-  readonly layer: number;
-  /** Share of experts that were kept at least once, 0 to 1. */
-  readonly expert_usage: number;
-  /** Divergence of their use from an even one, nats. */
-  readonly expert_unevenness: number;
-  /** Gini coefficient of how often each was kept: 0 is even. */
-  readonly expert_gini: number;
-  /** How often experts were kept, the most used first; see {@linkcode routingHistogram}. */
-  readonly routing_histogram: readonly number[];
-}
-
-/** A model measured on a text. */
-export interface Evaluation {
-  /** Predictions, the tokens between documents among them. */
-  readonly tokens: number;
-  /** UTF-8 bytes of the text that they spell. */
-  readonly bytes: number;
-  /** Mean cross-entropy of a token. */
-  readonly nats: number;
-  readonly perplexity: number;
-  /** Left out when the tokens spell no text. */
-  readonly bits_per_byte?: number;
-  /** Means over the layers; left out for a model without experts. */
-  readonly expert_usage?: number;
-  readonly expert_unevenness?: number;
-  readonly expert_gini?: number;
-  /** Layers with experts. */
-  readonly layers: readonly LayerEvaluation[];
-}
+import type { Evaluation } from "./result.ts";
 
 /** Entries of a histogram at most. */
 const HISTOGRAM_ENTRIES = 4096;

@@ -37,7 +37,7 @@ export function testStage(name: string): Stage<JsonValue> {
     name,
     description: `Stands for ${name}`,
     module: import.meta.url,
-    params: z.json() as z.ZodType<JsonValue>,
+    params: z.json(),
     outputs: { [name]: "directory" },
     run: ({ output }) => Deno.writeTextFile(`${output(name)}/file.txt`, name),
   });

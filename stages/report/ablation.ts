@@ -5,43 +5,8 @@
  * @module
  */
 
-import { z } from "zod";
-import type { JsonValue, MetricRow } from "../../pipeline/stage.ts";
-import { parseMeasuredName } from "../ablate/measured.ts";
-
-const summary = z.object({
-  n: z.int().min(1),
-  mean: z.number(),
-  low: z.number().nullable(),
-  high: z.number().nullable(),
-});
-const paired = summary.extend({ p: z.number().nullable() });
-const label = z.union([z.string(), z.number(), z.boolean()]);
-
-const ablationSchema = z.object({
-  base: z.string(),
-  cells: z.array(z.object({
-    name: z.string(),
-    seeds: z.array(z.int()),
-    metrics: z.record(z.string(), summary),
-  })),
-  factors: z.array(z.object({
-    name: z.string(),
-    title: z.string(),
-    values: z.array(z.object({
-      value: label,
-      cell: z.string(),
-      base: z.boolean(),
-      difference: z.record(z.string(), paired).nullable(),
-    })),
-  })),
-});
-
-/** A mean with its 95 % interval; a single run has none. */
-export type Interval = z.infer<typeof summary>;
-
-/** A paired difference to the base. */
-export type Difference = z.infer<typeof paired>;
+import type { Ablation, MeasuredRow } from "../ablate/result.ts";
+import type { PairedSummary, Summary } from "../ablate/statistics.ts";
 
 /** One value of a factor. */
 export interface FactorResult {
@@ -50,9 +15,9 @@ export interface FactorResult {
   readonly base: boolean;
   readonly seeds: readonly number[];
   /** Held-out nats a token. */
-  readonly nats: Interval;
+  readonly nats: Summary;
   /** Cell minus base; absent for the base itself, or when no seed is shared. */
-  readonly difference: Difference | undefined;
+  readonly difference: PairedSummary | undefined;
   /** Mean over seeds. */
   readonly tokensPerSecond: number | undefined;
   readonly memoryBytes: number | undefined;
@@ -65,28 +30,13 @@ export interface FactorResults {
   readonly values: readonly FactorResult[];
 }
 
-/**
- * Reads the output and the measured metrics of an `ablate` node.
- *
- * @throws {Error} When the output has another shape, naming the path.
- */
-export function readAblation(
-  value: JsonValue,
-  metrics: readonly MetricRow[],
+/** Brings the outputs of an `ablate` node together. */
+export function factorResults(
+  { cells, factors }: Ablation,
+  measured: readonly MeasuredRow[],
 ): readonly FactorResults[] {
-  const parsed = ablationSchema.safeParse(value);
-  if (!parsed.success) {
-    const [first] = parsed.error.issues;
-    throw new Error(
-      `The ablation output is malformed at ${first?.path.join(".")}: ${first?.message}`,
-    );
-  }
-  const { cells, factors } = parsed.data;
-  const measured = new Map<string, number>();
-  for (const row of metrics) {
-    const name = parseMeasuredName(row.name);
-    if (name?.statistic === "mean") measured.set(`${name.cell}/${name.quantity}`, row.value);
-  }
+  const meanOf = (cell: string, quantity: MeasuredRow["quantity"]) =>
+    measured.find((row) => row.cell === cell && row.quantity === quantity)?.mean;
   return factors.map(({ name, title, values }) => ({
     name,
     title,
@@ -100,8 +50,8 @@ export function readAblation(
         seeds: cell.seeds,
         nats,
         difference: v.difference?.nats,
-        tokensPerSecond: measured.get(`${v.cell}/tokens_per_second`),
-        memoryBytes: measured.get(`${v.cell}/memory_bytes`),
+        tokensPerSecond: meanOf(v.cell, "tokens_per_second"),
+        memoryBytes: meanOf(v.cell, "memory_bytes"),
       }];
     }),
   })).filter(({ values }) => values.length > 0);

@@ -5,7 +5,23 @@
  * @module
  */
 
-import type { JsonValue, MetricRow, NodeOutput } from "../../pipeline/stage.ts";
+import { z } from "zod";
+import type { JsonValue, NodeOutput } from "../../pipeline/stage.ts";
+import {
+  type Ablation,
+  ablationSchema,
+  type MeasuredRow,
+  measuredSchema,
+} from "../ablate/result.ts";
+import {
+  type BenchmarkResult,
+  benchmarkResultSchema,
+  type TimingRow,
+  timingsSchema,
+} from "../benchmark/result.ts";
+import { type DatasetResult, datasetSchema } from "../dataset_result.ts";
+import { type Evaluation, evaluationSchema } from "../evaluate/result.ts";
+import { parseOutput } from "../parse_output.ts";
 
 /** A value at a step. */
 export interface StepValue {
@@ -37,33 +53,32 @@ export interface TrainedModel {
 /** A JSON object. */
 export type JsonObject = Readonly<Record<string, JsonValue>>;
 
-/** An `evaluate` node with the labels of the model that it read. */
-export interface Evaluation {
+/** One published JSON with where it comes from. */
+export interface Published<Result = JsonObject> {
   readonly name: string;
-  readonly base: boolean;
-  readonly seed: number | undefined;
   readonly key: string;
-  readonly result: JsonObject;
+  readonly result: Result;
   readonly provenance: Readonly<Record<string, JsonValue>>;
 }
 
-/** One published JSON with where it comes from. */
-export interface Published {
-  readonly name: string;
-  readonly key: string;
-  readonly result: JsonObject;
-  readonly metrics: readonly MetricRow[];
-  readonly provenance: Readonly<Record<string, JsonValue>>;
+/** An `evaluate` node with the labels of the model that it read. */
+export interface EvaluatedModel extends Published<Evaluation> {
+  readonly base: boolean;
+  readonly seed: number | undefined;
 }
 
 /** Everything that the report is drawn from. */
 export interface ReportData {
   readonly source: Published | undefined;
-  readonly dataset: Published | undefined;
+  readonly dataset: Published<DatasetResult> | undefined;
   readonly models: readonly TrainedModel[];
-  readonly evaluations: readonly Evaluation[];
-  readonly ablation: Published | undefined;
-  readonly benchmark: Published | undefined;
+  readonly evaluations: readonly EvaluatedModel[];
+  readonly ablation:
+    | Published<Ablation> & { readonly measured: readonly MeasuredRow[] }
+    | undefined;
+  readonly benchmark:
+    | Published<BenchmarkResult> & { readonly timings: readonly TimingRow[] }
+    | undefined;
 }
 
 /** Reads the inputs of the report's node. */
@@ -72,20 +87,27 @@ export async function readInputs(
 ): Promise<ReportData> {
   const models: TrainedModel[] = [];
   for (const node of inputs.train ?? []) models.push(await readModel(node));
+  const [source] = inputs.download ?? [];
+  const [dataset] = inputs.dataset ?? [];
+  const [ablate] = inputs.ablate ?? [];
+  const [benchmark] = inputs.benchmark ?? [];
   return {
-    source: await published(inputs.download?.[0], "source"),
-    dataset: await published(inputs.dataset?.[0], "dataset"),
+    source: source && published(source, "source", z.record(z.string(), z.json())),
+    dataset: dataset && published(dataset, "dataset", datasetSchema),
     models,
     evaluations: (inputs.evaluate ?? []).map((node) => ({
-      name: node.name,
-      key: node.key,
+      ...published(node, "evaluation", evaluationSchema),
       base: isBase(node.labels),
       seed: seedOf(node.labels),
-      result: requireObject(node.json("evaluation"), `evaluation of ${node.name}`),
-      provenance: node.provenance,
     })),
-    ablation: await published(inputs.ablate?.[0], "ablation"),
-    benchmark: await published(inputs.benchmark?.[0], "benchmark"),
+    ablation: ablate && {
+      ...published(ablate, "ablation", ablationSchema),
+      measured: measured(ablate, "measured", measuredSchema),
+    },
+    benchmark: benchmark && {
+      ...published(benchmark, "benchmark", benchmarkResultSchema),
+      timings: measured(benchmark, "timings", timingsSchema),
+    },
   };
 }
 
@@ -96,7 +118,7 @@ export function baseModels(data: ReportData): readonly TrainedModel[] {
 }
 
 /** Evaluations of the base, one a seed. */
-export function baseEvaluations(data: ReportData): readonly Evaluation[] {
+export function baseEvaluations(data: ReportData): readonly EvaluatedModel[] {
   const bases = data.evaluations.filter((e) => e.base);
   return bases.length > 0 ? bases : data.evaluations.slice(0, 1);
 }
@@ -130,14 +152,18 @@ function requireObject(value: JsonValue, what: string): JsonObject {
   return value;
 }
 
-async function published(
-  node: NodeOutput | undefined,
+function published<Result>(
+  node: NodeOutput,
   output: string,
-): Promise<Published | undefined> {
-  if (node === undefined) return undefined;
+  schema: z.ZodType<Result>,
+): Published<Result> {
   const { name, key, provenance } = node;
-  const result = requireObject(node.json(output), `${output} of ${name}`);
-  return { name, key, provenance, result, metrics: await node.metrics() };
+  const result = parseOutput(node.json(output), { schema, what: `${output} of ${name}` });
+  return { name, key, provenance, result };
+}
+
+function measured<Value>(node: NodeOutput, output: string, schema: z.ZodType<Value>): Value {
+  return parseOutput(node.measured(output), { schema, what: `${output} of ${node.name}` });
 }
 
 async function readModel(node: NodeOutput): Promise<TrainedModel> {

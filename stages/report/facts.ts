@@ -57,38 +57,8 @@ export async function runFacts(
 }
 
 function vocabularySize(data: ReportData, summary: JsonObject): number | undefined {
-  const dataset = data.dataset?.result;
-  const places = [summary, objectField(summary, "config"), objectField(summary, "model"), dataset];
-  for (const place of places) {
-    const size = numberField(place, "vocab_size") ?? numberField(place, "vocabulary_size");
-    if (size !== undefined) return size;
-  }
-  return numberField(objectField(dataset, "vocabulary"), "size");
-}
-
-/** What is known of one split of the data. */
-export interface SplitFacts {
-  readonly documents: number | undefined;
-  readonly tokens: number | undefined;
-  readonly bytes: number | undefined;
-  /** Entropy of the unigram distribution of its tokens, nats a token. */
-  readonly unigramNats: number | undefined;
-}
-
-/** A split of the dataset; absent when nothing is known of it. */
-export function splitFacts(
-  data: ReportData,
-  split: "train" | "validation",
-): SplitFacts | undefined {
-  const dataset = data.dataset?.result;
-  const facts = objectField(objectField(dataset, "splits"), split) ?? objectField(dataset, split);
-  if (facts === undefined) return undefined;
-  return {
-    documents: numberField(facts, "documents"),
-    tokens: numberField(facts, "tokens"),
-    bytes: numberField(facts, "bytes"),
-    unigramNats: numberField(facts, "unigram_entropy_nats"),
-  };
+  return numberField(objectField(summary, "config"), "vocab_size") ??
+    data.dataset?.result.vocab_size;
 }
 
 /** What a node's provenance is read from. */
@@ -129,11 +99,6 @@ export function adapterOf(nodes: readonly Provenanced[]): string | undefined {
 
 function text(value: JsonValue | undefined): string | undefined {
   return typeof value === "string" && value !== "" ? value : undefined;
-}
-
-/** Vocabulary of the dataset: `compact`, or the paper's `cl100k_base`. */
-export function vocabularyOf(data: ReportData): string | undefined {
-  return text(data.dataset?.result.vocabulary);
 }
 
 /** A text that the first of these nodes recorded about itself: its runtime, commit or configuration. */

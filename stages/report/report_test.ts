@@ -250,16 +250,35 @@ Deno.test("figures say where they come from", async () => {
   assert(markdown.includes("Computed from formulas; no run is involved."));
 });
 
-Deno.test("a malformed ablation is named", async () => {
-  const inputs = {
-    ...madeUpInputs({ seeds: [1] }),
-    ablate: [madeUpNode("ablate", { json: { ablation: { base: "x", cells: 3, factors: [] } } })],
+Deno.test("a malformed output is named, with the place", async () => {
+  const inputs = madeUpInputs({ seeds: [1] });
+  const [ablate] = inputs.ablate!;
+  const cells = { confidence: 0.95, base: "x", cells: 3, factors: [] };
+  const row = {
+    cell: "base",
+    quantity: "loudness",
+    n: 1,
+    mean: 1,
+    sd: null,
+    low: null,
+    high: null,
   };
-  await assertRejects(() => compose(inputs), Error, "malformed at cells");
+  const cases = [
+    [{ json: { ablation: cells } }, "The output ablation of ablate is malformed at cells"],
+    [
+      { json: { ablation: ablate!.json("ablation") }, measured: { measured: [row] } },
+      "The output measured of ablate is malformed at 0.quantity",
+    ],
+  ] as const;
+  for (const [options, message] of cases) {
+    const changed = { ...inputs, ablate: [madeUpNode("ablate", options)] };
+    await assertRejects(() => compose(changed), Error, message);
+  }
 });
 
 Deno.test("an output of the wrong kind is named", () => {
-  assertThrows(() => madeUpNode("train", {}).json("summary"), Error, "no output summary");
+  const node = madeUpNode("train", { json: { summary: {} } });
+  assertThrows(() => node.measured("summary"), Error, "no output summary");
 });
 
 Deno.test("the stage writes what was composed", async () => {

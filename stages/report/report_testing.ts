@@ -6,10 +6,10 @@
  */
 
 import type { JsonValue, MetricRow, NodeOutput } from "../../pipeline/stage.ts";
-import { type Ablation, compare } from "../ablate/ablate.ts";
-import { measuredName } from "../ablate/measured.ts";
-import type { BenchEntry } from "../../model/bench/suite.ts";
-import { benchmarkMetric, caseMetrics, EXECUTIONS } from "../benchmark/result.ts";
+import { compare } from "../ablate/ablate.ts";
+import { type CaseTiming, EXECUTIONS } from "../benchmark/result.ts";
+import type { DatasetResult } from "../dataset_result.ts";
+import { summarize } from "../ablate/statistics.ts";
 
 /** Coefficients of the made-up training curve, `A − B ln x`. */
 export const MADE_UP_CURVE = { a: 6.2, b: 0.31 } as const;
@@ -17,19 +17,16 @@ export const MADE_UP_CURVE = { a: 6.2, b: 0.31 } as const;
 const STEPS = 120;
 
 /** Cases of the benchmark's suites. */
-export const MADE_UP_CASES: readonly BenchEntry[] = [
-  { id: "copy.4MiB.buffer", suite: "copy", gb_per_second: 43.2 },
-  { id: "gemm.square.128x128x128.nn.f16", suite: "gemm", tflop_per_second: 0.125 },
-  { id: "step.mixed.full.8x64", suite: "step", tokens_per_second: 4567, peak_bytes: 3 * 2 ** 20 },
-].map((entry) => ({
-  ...entry,
-  suite: entry.suite as BenchEntry["suite"],
-  params: {},
-  median: 0.0123,
-  min: 0.011,
-  max: 0.02,
-  repeats: 5,
-}));
+const MADE_UP_CASES: readonly CaseTiming[] = [
+  { id: "copy.4MiB.buffer", suite: "copy" as const, gb_per_second: 43.2 },
+  { id: "gemm.square.128x128x128.nn.f16", suite: "gemm" as const, tflop_per_second: 0.125 },
+  {
+    id: "step.mixed.full.8x64",
+    suite: "step" as const,
+    tokens_per_second: 4567,
+    peak_bytes: 3 * 2 ** 20,
+  },
+].map((entry) => ({ ...entry, median: 0.0123, min: 0.011, max: 0.02 }));
 const PROVENANCE = {
   run: "made-up-run",
   started_at: "2025-01-02T03:04:05Z",
@@ -79,27 +76,28 @@ export function madeUpNode(
   options: {
     name?: string;
     json?: Readonly<Record<string, JsonValue>>;
+    measured?: Readonly<Record<string, JsonValue>>;
     metrics?: readonly MetricRow[];
     labels?: Readonly<Record<string, JsonValue>>;
     params?: JsonValue;
     provenance?: Readonly<Record<string, JsonValue>>;
   },
 ): NodeOutput {
-  const { name = stage, json = {}, metrics = [], labels = {}, params = {} } = options;
+  const { name = stage, json = {}, measured = {}, metrics = [], labels = {}, params = {} } =
+    options;
+  const valueOf = (values: Readonly<Record<string, JsonValue>>, output: string) => {
+    const value = values[output];
+    if (value === undefined) throw new Error(`${name} has no output ${output}`);
+    return value;
+  };
   return {
     name,
     stage,
     key: `${stage}0123456789abcdef0123456789abcdef`,
     params,
     labels,
-    json(output) {
-      const value = json[output];
-      if (value === undefined) throw new Error(`${name} has no output ${output}`);
-      return value;
-    },
-    measured(output) {
-      throw new Error(`${name} has no output ${output}`);
-    },
+    json: (output) => valueOf(json, output),
+    measured: (output) => valueOf(measured, output),
     file: (output) => `/nowhere/${output}`,
     files: () => [],
     metrics: () => Promise.resolve(metrics),
@@ -113,7 +111,7 @@ export interface MadeUpOptions {
   readonly text?: string;
   readonly seeds?: readonly number[];
   /** `compact`, unless given. */
-  readonly vocabulary?: string;
+  readonly vocabulary?: DatasetResult["vocabulary"];
   /** Section `model.ffn` of every model; experts, unless given. */
   readonly ffn?: JsonValue;
 }
@@ -137,7 +135,7 @@ export function madeUpInputs(
       metrics: { nats: 4.6 + 0.03 * c + 0.02 * wave(seed + 7 * c), perplexity: 99 },
     }))
   );
-  const ablation: Ablation = compare({
+  const ablation = compare({
     cells,
     factors: [
       {
@@ -166,24 +164,7 @@ export function madeUpInputs(
     download: [madeUpNode("download", { json: { source: { source: text } } })],
     dataset: [madeUpNode("tokenize", {
       json: {
-        dataset: {
-          vocabulary,
-          vocab_size: 512,
-          splits: {
-            train: {
-              documents: 900,
-              tokens: 1_000_000,
-              bytes: 2_300_000,
-              unigram_entropy_nats: 5.5,
-            },
-            validation: {
-              documents: 100,
-              tokens: 90_000,
-              bytes: 200_000,
-              unigram_entropy_nats: 5.5,
-            },
-          },
-        },
+        dataset: dataset(vocabulary),
       },
     })],
     train: runs.map((run) =>
@@ -204,10 +185,12 @@ export function madeUpInputs(
     ),
     ablate: [madeUpNode("ablate", {
       json: { ablation: JSON.parse(JSON.stringify(ablation)) },
-      metrics: cells.flatMap(({ name }, c) => [
-        measured(0, measuredName(name, "tokens_per_second", "mean"), 4000 - 100 * c),
-        measured(0, measuredName(name, "memory_bytes", "mean"), 5e7 + 1e6 * c),
-      ]),
+      measured: {
+        measured: cells.flatMap(({ name: cell }, c) => [
+          { cell, quantity: "tokens_per_second", ...summarize([4000 - 100 * c]) },
+          { cell, quantity: "memory_bytes", ...summarize([5e7 + 1e6 * c]) },
+        ]),
+      },
     })],
     benchmark: [madeUpNode("benchmark", {
       json: {
@@ -219,21 +202,20 @@ export function madeUpInputs(
           cases: MADE_UP_CASES.map(({ id, suite }) => ({ id, suite })),
         },
       },
-      metrics: [256, 512].flatMap((tokens) =>
-        EXECUTIONS.flatMap((execution, i) => [
-          measured(tokens, benchmarkMetric(execution, "forward_seconds"), tokens * 1e-4 / (i + 1)),
-          measured(
-            tokens,
-            benchmarkMetric(execution, "forward_backward_seconds"),
-            tokens * 3e-4 / (i + 1),
+      measured: {
+        timings: [
+          ...[256, 512].flatMap((tokens) =>
+            EXECUTIONS.map((execution, i) => ({
+              execution,
+              tokens,
+              forward_seconds: tokens * 1e-4 / (i + 1),
+              forward_backward_seconds: tokens * 3e-4 / (i + 1),
+              peak_bytes: tokens * 2e5 / (3 * i + 1),
+            }))
           ),
-          measured(tokens, benchmarkMetric(execution, "peak_bytes"), tokens * 2e5 / (3 * i + 1)),
-        ])
-      ).concat(
-        MADE_UP_CASES.flatMap((entry) =>
-          Object.entries(caseMetrics(entry)).map(([name, value]) => measured(0, name, value))
-        ),
-      ),
+          ...MADE_UP_CASES,
+        ],
+      },
     })],
   };
 }
@@ -259,6 +241,27 @@ function trainingRows(seed: number): MetricRow[] {
     );
   }
   return rows;
+}
+
+function dataset(vocabulary: DatasetResult["vocabulary"]): DatasetResult {
+  const split = (documents: number, tokens: number, bytes: number) => ({
+    documents,
+    tokens,
+    bytes,
+    unigram_entropy_nats: 5.5,
+    shards: [{ file: "00000.tokens", documents, tokens, bytes }],
+  });
+  return {
+    vocabulary,
+    vocab_size: 512,
+    endoftext: 511,
+    vocabulary_digest: "0".repeat(64),
+    validation_fraction: 0.1,
+    documents: 1000,
+    duplicates: 0,
+    empty: 0,
+    splits: { train: split(900, 1_000_000, 2_300_000), validation: split(100, 90_000, 200_000) },
+  };
 }
 
 function evaluation(nats: number): JsonValue {

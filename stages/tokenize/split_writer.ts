@@ -6,6 +6,7 @@
 
 import { join } from "@std/path";
 import { ShardWriter } from "../../model/text/shard.ts";
+import type { SplitCounts } from "../dataset_result.ts";
 
 /** How to write a split. */
 export interface SplitOptions {
@@ -22,33 +23,12 @@ export interface SplitOptions {
   readonly max_tokens: number;
 }
 
-/** What one shard has. */
-interface ShardCounts {
-  readonly file: string;
-  tokens: number;
-  bytes: number;
-  documents: number;
-}
-
-/** What a split has, as `dataset.json` says it. */
-export interface SplitCounts {
-  readonly tokens: number;
-  /** UTF-8 bytes of the text; `<|endoftext|>` has none. */
-  readonly bytes: number;
-  readonly documents: number;
-  /** Entropy of the split's own distribution of tokens: the loss of the best model that sees no context. */
-  readonly unigram_entropy_nats: number;
-  readonly shards: readonly { file: string; tokens: number; bytes: number; documents: number }[];
-  // An object for JSON.
-  readonly [key: string]: number | readonly Record<string, string | number>[];
-}
-
 /** Writes one split as shards. */
 export class SplitWriter {
   readonly #folder: string;
   readonly #options: SplitOptions;
   readonly #counts: Float64Array;
-  readonly #shards: ShardCounts[] = [];
+  readonly #shards: SplitCounts["shards"] = [];
   readonly #end: Uint32Array;
   #writer: ShardWriter | undefined;
   #full = false;

@@ -14,12 +14,7 @@
 
 import { z } from "zod";
 import { join } from "@std/path";
-import {
-  defineStage,
-  type JsonValue,
-  type NodeOutput,
-  type StageContext,
-} from "../../pipeline/stage.ts";
+import { defineStage, type NodeOutput, type StageContext } from "../../pipeline/stage.ts";
 import { chooseCompact, COMPACT_MINIMUM, CompactTokenizer } from "../../model/text/compact.ts";
 import {
   CL100K_ORDINARY,
@@ -31,6 +26,7 @@ import {
   vocabularyDigest,
 } from "../../model/text/tokenizer.ts";
 import { HELD_OUT, lineBatches, readBytes } from "../download/sources/document.ts";
+import type { DatasetResult } from "../dataset_result.ts";
 import { HashSet } from "./hash_set.ts";
 import { Spill } from "./token_spill.ts";
 import { SplitWriter } from "./split_writer.ts";
@@ -140,7 +136,7 @@ export async function runTokenize(
   const { vocabulary, writers } = params.vocabulary === "compact"
     ? await writeCompact(context, documents, open)
     : await writeCl100k(documents, await open(CL100K_VOCABULARY));
-  const splits: Record<SplitName, JsonValue> = {
+  const splits = {
     train: writers.train.close(),
     validation: writers.validation.close(),
   };
@@ -148,7 +144,7 @@ export async function runTokenize(
     if (writers[name].documents === 0) throw new Error(emptySplit(name, params, dropped.documents));
   }
   await Deno.writeTextFile(join(folder, "vocabulary.json"), formatVocabulary(vocabulary));
-  context.json("dataset", {
+  const result: DatasetResult = {
     vocabulary: vocabulary.vocabulary,
     vocab_size: vocabulary.vocab_size,
     endoftext: vocabulary.endoftext,
@@ -161,7 +157,8 @@ export async function runTokenize(
     duplicates: dropped.duplicates,
     empty: dropped.empty,
     splits,
-  });
+  };
+  context.json("dataset", result);
   context.log.info(
     `${writers.train.tokens} tokens to train on, ${writers.validation.tokens} to validate; ${dropped.duplicates} duplicates dropped`,
   );

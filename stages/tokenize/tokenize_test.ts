@@ -7,6 +7,7 @@ import { TokenSplit } from "../../model/text/shard.ts";
 import { openTokenizer, vocabularyDigest } from "../../model/text/tokenizer.ts";
 import { HashSet } from "./hash_set.ts";
 import { Spill } from "./token_spill.ts";
+import { type DatasetResult, datasetSchema } from "../dataset_result.ts";
 import { download } from "../download/download.ts";
 import { entropy } from "./split_writer.ts";
 import { runStage, type StageRun } from "../testing.ts";
@@ -17,24 +18,6 @@ import {
   tokenizerSchema,
   vocabularySize,
 } from "./tokenize.ts";
-
-interface Dataset {
-  vocab_size: number;
-  endoftext: number;
-  documents: number;
-  duplicates: number;
-  empty: number;
-  splits: Record<
-    "train" | "validation",
-    {
-      tokens: number;
-      bytes: number;
-      documents: number;
-      unigram_entropy_nats: number;
-      shards: { file: string; tokens: number; bytes: number }[];
-    }
-  >;
-}
 
 /** Documents in `dir/documents`, one file a list of lines. */
 async function documentsOf(dir: string, files: readonly string[][]): Promise<NodeOutput> {
@@ -63,13 +46,13 @@ async function run(
   documents: NodeOutput,
   params: JsonValue,
   options: { dir: string; workers?: number },
-): Promise<StageRun & { dataset: Dataset }> {
+): Promise<StageRun & { dataset: DatasetResult }> {
   const result = await runStage(
     tokenize,
     { params, inputs: { download: [documents] }, dir: options.dir },
     (context) => runTokenize(context, { workers: options.workers ?? 2 }),
   );
-  return { ...result, dataset: result.json.dataset as unknown as Dataset };
+  return { ...result, dataset: datasetSchema.parse(result.json.dataset) };
 }
 
 async function inFolder(test: (dir: string) => Promise<void>): Promise<void> {

@@ -264,7 +264,7 @@ async function vocabularyOf(model: string): Promise<string> {
 async function readParams(path: string): Promise<JsonValue | undefined> {
   if (!(await statOf(path))?.isFile) return undefined;
   const node: unknown = JSON.parse(await Deno.readTextFile(path));
-  return z.object({ params: z.json() }).safeParse(node).data?.params as JsonValue | undefined;
+  return z.object({ params: z.json() }).safeParse(node).data?.params;
 }
 
 async function statOf(path: string): Promise<Deno.FileInfo | undefined> {

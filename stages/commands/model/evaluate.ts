@@ -23,7 +23,8 @@ import {
   trainedLength,
 } from "./checkpoints.ts";
 import { byteLengths } from "../../dataset.ts";
-import { describeEvaluation, type Evaluation } from "../../evaluate/evaluation.ts";
+import { describeEvaluation } from "../../evaluate/evaluation.ts";
+import type { Evaluation } from "../../evaluate/result.ts";
 import { gpuProvenance } from "../../shared_gpu.ts";
 import { findFiles, readFiles } from "../../download/sources/files.ts";
 

@@ -4,12 +4,7 @@
  * @module
  */
 
-import {
-  type BenchmarkPoint,
-  type Execution,
-  EXECUTIONS,
-  type Quantity,
-} from "../../benchmark/result.ts";
+import { type Execution, EXECUTIONS, type ExecutionTiming } from "../../benchmark/result.ts";
 import type { Chart, ChartSpec, Row } from "./figure.ts";
 import { COLOR } from "./style.ts";
 
@@ -19,6 +14,9 @@ export const EXECUTION_TITLES: Readonly<Record<Execution, string>> = {
   materialized: "generated once a step",
   fused: "reordered, fused",
 };
+
+/** What is measured of an execution. */
+type Quantity = Exclude<keyof ExecutionTiming, "execution" | "tokens">;
 
 const PANELS: readonly (readonly [quantity: Quantity, title: string, unit: number])[] = [
   ["forward_seconds", "Forward, ms", 1e3],
@@ -31,7 +29,7 @@ const PANELS: readonly (readonly [quantity: Quantity, title: string, unit: numbe
  *
  * @returns Nothing when there is no such count.
  */
-export function executionFigure(points: readonly BenchmarkPoint[]): Chart | undefined {
+export function executionFigure(points: readonly ExecutionTiming[]): Chart | undefined {
   const executions = EXECUTIONS.filter((e) => points.some((p) => p.execution === e));
   const shared = [...new Set(points.map((p) => p.tokens))].sort((a, b) => b - a)
     .find((t) => executions.every((e) => points.some((p) => p.execution === e && p.tokens === t)));
@@ -40,7 +38,6 @@ export function executionFigure(points: readonly BenchmarkPoint[]): Chart | unde
   for (const point of points) {
     for (const [quantity, , unit] of PANELS) {
       const value = point[quantity];
-      if (value === undefined) continue;
       rows.push({
         execution: EXECUTION_TITLES[point.execution],
         tokens: point.tokens,

@@ -4,16 +4,9 @@
  * @module
  */
 
+import type { Evaluation } from "../../evaluate/result.ts";
 import type { Chart, Row } from "./figure.ts";
 import { COLOR, PANEL_HEIGHT, PANEL_WIDTH, SERIES } from "./style.ts";
-
-/** Use of one layer's experts. */
-export interface LayerUsage {
-  /** Number of the layer. */
-  readonly layer: number;
-  /** How often each expert was chosen, in any order. */
-  readonly counts: readonly number[];
-}
 
 /** Points of each curve. */
 const POINTS = 100;
@@ -23,11 +16,10 @@ const POINTS = 100;
  *
  * @returns Nothing when no layer has counts.
  */
-export function routingDistribution(layers: readonly LayerUsage[]): Chart | undefined {
+export function routingDistribution(layers: Evaluation["layers"]): Chart | undefined {
   const rows: Row[] = [];
-  const used = layers.filter((l) => l.counts.some((c) => c > 0));
-  for (const { layer, counts } of used) {
-    const sorted = [...counts].sort((a, b) => b - a);
+  const used = layers.filter((l) => l.routing_histogram.some((count) => count > 0));
+  for (const { layer, routing_histogram: sorted } of used) {
     const total = sorted.reduce((s, c) => s + c, 0);
     const points = Math.min(POINTS, sorted.length);
     let sum = 0;

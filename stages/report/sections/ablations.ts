@@ -6,7 +6,7 @@
 
 import { ablationFigure } from "../figures/ablation.ts";
 import { bytesText } from "../figures/series.ts";
-import { type FactorResults, readAblation } from "../ablation.ts";
+import { type FactorResults, factorResults } from "../ablation.ts";
 import { type Block, md, type Section } from "../document.ts";
 import { fixed, whole } from "../facts.ts";
 import type { SectionContext } from "./context.ts";
@@ -17,7 +17,7 @@ export async function ablationSection(context: SectionContext): Promise<Section>
   const blocks: Block[] = [];
   const factors = data.ablation === undefined
     ? []
-    : readAblation(data.ablation.result, data.ablation.metrics);
+    : factorResults(data.ablation.result, data.ablation.measured);
   if (factors.length === 0) {
     blocks.push(md`This run has no ablation.`);
   } else {

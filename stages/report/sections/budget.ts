@@ -9,7 +9,7 @@ import { evaluateFit, fitLog } from "../theory/fit.ts";
 import { PAPER } from "../theory/paper.ts";
 import { baseModels, curve, numberField, type TrainedModel } from "../data.ts";
 import { type Block, md, type Section } from "../document.ts";
-import { adapterOf, fixed, provenanceText, splitFacts, whole } from "../facts.ts";
+import { adapterOf, fixed, provenanceText, whole } from "../facts.ts";
 import type { SectionContext } from "./context.ts";
 import { comparesWithPaper } from "./equal_tokens.ts";
 
@@ -109,7 +109,7 @@ function timeTable(context: SectionContext, rate: number, name: string): Block {
 
 /** How much more text it takes. */
 function textNeeded(context: SectionContext): string {
-  const unique = splitFacts(context.data, "train")?.tokens;
+  const unique = context.data.dataset?.result.splits.train.tokens;
   if (unique === undefined || unique <= 0 || unique >= PAPER.tokens) return "";
   return ` It also takes text: this run's ${compact(unique)} different tokens would be read ${
     whole(PAPER.tokens / unique)

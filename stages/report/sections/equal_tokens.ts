@@ -8,7 +8,7 @@ import { evaluateFit } from "../theory/fit.ts";
 import { PAPER } from "../theory/paper.ts";
 import { baseModels, curve, type StepValue, type TrainedModel } from "../data.ts";
 import { type Block, md } from "../document.ts";
-import { fixed, vocabularyOf, whole } from "../facts.ts";
+import { fixed, whole } from "../facts.ts";
 import { compact } from "../figures/series.ts";
 import type { SectionContext } from "./context.ts";
 
@@ -17,7 +17,7 @@ const ROWS = 9;
 
 /** Whether nats a token mean the same as in the paper: they are those of its vocabulary. */
 export function comparesWithPaper(context: SectionContext): boolean {
-  return vocabularyOf(context.data) === PAPER.vocabulary;
+  return context.data.dataset?.result.vocabulary === PAPER.vocabulary;
 }
 
 /** What the paper's law gives where its training had seen as many tokens; `tokens` are those of at least one of its steps. */

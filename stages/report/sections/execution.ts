@@ -4,11 +4,10 @@
  * @module
  */
 
-import { benchmarkPoints } from "../../benchmark/result.ts";
+import { executionTimings } from "../../benchmark/result.ts";
 import { EXECUTION_TITLES, executionFigure } from "../figures/execution.ts";
 import { bytesText } from "../figures/series.ts";
 import { PAPER } from "../theory/paper.ts";
-import { numberField } from "../data.ts";
 import { type Block, md, type Section } from "../document.ts";
 import { adapterOf, fixed, whole } from "../facts.ts";
 import type { SectionContext } from "./context.ts";
@@ -16,20 +15,17 @@ import type { SectionContext } from "./context.ts";
 /** The section. */
 export async function executionSection(context: SectionContext): Promise<Section> {
   const { benchmark } = context.data;
-  const points = benchmark === undefined ? [] : benchmarkPoints(benchmark.metrics);
+  const points = executionTimings(benchmark?.timings ?? []);
   const figure = executionFigure(points);
   const blocks: Block[] = [];
   if (benchmark === undefined || figure === undefined) {
     blocks.push(md`Execution was not benchmarked in this run.`);
     return { id: "execution", title: "Execution: naive and reordered", blocks };
   }
-  const repetitions = numberField(benchmark.result, "repetitions");
   const scope = benchmark.result.scope === "layer" ? "one expert layer" : "the whole model";
   const adapter = adapterOf([benchmark]) ?? "an adapter that was not recorded";
   blocks.push(
-    md`The same numbers computed three ways: *naive* forms both vectors of every kept expert in memory; *reordered* projects the token once and applies each expert in the hidden width, generating it inside the kernel (the paper's Algorithm 1); *generated once a step* computes every expert of the layer in one matrix product. Timed on ${scope} on ${adapter}, median of ${
-      repetitions === undefined ? "an unrecorded number of" : repetitions
-    } repetitions.`,
+    md`The same numbers computed three ways: *naive* forms both vectors of every kept expert in memory; *reordered* projects the token once and applies each expert in the hidden width, generating it inside the kernel (the paper's Algorithm 1); *generated once a step* computes every expert of the layer in one matrix product. Timed on ${scope} on ${adapter}, median of ${benchmark.result.repetitions} repetitions.`,
     await context.figures.add(figure, {
       from: [benchmark],
       caption: md`Shorter is better. Memory is what the plan allocates, largest at any moment.`,
@@ -37,10 +33,9 @@ export async function executionSection(context: SectionContext): Promise<Section
   );
   const naive = (tokens: number) =>
     points.find((p) => p.execution === "naive" && p.tokens === tokens);
-  const ratio = (base: number | undefined, value: number | undefined) =>
-    base === undefined || value === undefined || value === 0 ? "" : `${fixed(base / value, 1)} ×`;
-  const seconds = (value: number | undefined) =>
-    value === undefined ? "" : `${Number((1e3 * value).toPrecision(3))} ms`;
+  const ratio = (base: number | undefined, value: number) =>
+    base === undefined || value === 0 ? "" : `${fixed(base / value, 1)} ×`;
+  const seconds = (value: number) => `${Number((1e3 * value).toPrecision(3))} ms`;
   blocks.push(
     {
       kind: "table",
@@ -64,7 +59,7 @@ export async function executionSection(context: SectionContext): Promise<Section
           ratio(base?.forward_seconds, p.forward_seconds),
           seconds(p.forward_backward_seconds),
           ratio(base?.forward_backward_seconds, p.forward_backward_seconds),
-          p.peak_bytes === undefined ? "" : bytesText(p.peak_bytes),
+          bytesText(p.peak_bytes),
           ratio(base?.peak_bytes, p.peak_bytes),
         ];
       }),

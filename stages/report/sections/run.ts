@@ -7,6 +7,7 @@
 import { basename } from "@std/path";
 import type { ModelConfig } from "../../../model/section.ts";
 import type { JsonValue } from "../../../pipeline/stage.ts";
+import type { SplitCounts } from "../../dataset_result.ts";
 import { bytesText, compact } from "../figures/series.ts";
 import { summarize, type Summary } from "../../ablate/statistics.ts";
 import { PAPER } from "../theory/paper.ts";
@@ -22,21 +23,12 @@ import {
   type TrainedModel,
 } from "../data.ts";
 import { md, type Prose, type Section } from "../document.ts";
-import {
-  adapterOf,
-  ethosSizes,
-  fixed,
-  provenanceText,
-  splitFacts,
-  vocabularyOf,
-  whole,
-  withInterval,
-} from "../facts.ts";
+import { adapterOf, ethosSizes, fixed, provenanceText, whole, withInterval } from "../facts.ts";
 import type { SectionContext } from "./context.ts";
 
 /** Held-out loss of the base over its seeds; absent without evaluations. */
 export function baseLoss(data: ReportData): Summary | undefined {
-  const nats = baseEvaluations(data).flatMap((e) => numberField(e.result, "nats") ?? []);
+  const nats = baseEvaluations(data).map(({ result }) => result.nats);
   return nats.length > 0 ? summarize(nats) : undefined;
 }
 
@@ -44,7 +36,7 @@ export function baseLoss(data: ReportData): Summary | undefined {
 export function lead(context: SectionContext): Prose {
   const loss = baseLoss(context.data);
   const { facts } = context;
-  const unigram = splitFacts(context.data, "validation")?.unigramNats;
+  const unigram = context.data.dataset?.result.splits.validation.unigram_entropy_nats;
   if (facts === undefined || loss === undefined) {
     return md`This run has no trained and evaluated base model, so what follows is the paper's arithmetic and theory only.`;
   }
@@ -98,8 +90,7 @@ function modelText(config: ModelConfig): string {
 export function runSection(context: SectionContext): Section {
   const { data, facts } = context;
   const models = baseModels(data);
-  const train = splitFacts(data, "train");
-  const validation = splitFacts(data, "validation");
+  const { train, validation } = data.dataset?.result.splits ?? {};
   const source = data.source?.result;
   const seeds = models.flatMap((m) => m.seed ?? []);
   const adapter = adapterOf(models);
@@ -148,11 +139,11 @@ export function runSection(context: SectionContext): Section {
   if (Number.isFinite(memory)) rows.push(["largest device memory", bytesText(memory)]);
   const losses = baseEvaluations(data).map((e) => [
     e.seed === undefined ? e.name : String(e.seed),
-    ...["nats", "perplexity", "bits_per_byte"].map((key) => {
-      const value = numberField(e.result, key);
+    ...(["nats", "perplexity", "bits_per_byte"] as const).map((key) => {
+      const value = e.result[key];
       return value === undefined ? "" : fixed(value, 3);
     }),
-    whole(numberField(e.result, "tokens")),
+    whole(e.result.tokens),
   ]);
   return {
     id: "run",
@@ -174,7 +165,7 @@ export function runSection(context: SectionContext): Section {
 }
 
 function vocabularyName(data: ReportData): string {
-  const name = vocabularyOf(data);
+  const name = data.dataset?.result.vocabulary;
   return name === undefined ? "" : `${name}, `;
 }
 
@@ -224,12 +215,8 @@ function fileNames(files: JsonValue | undefined): string[] {
   );
 }
 
-function splitText(split: ReturnType<typeof splitFacts>): string {
+function splitText(split: SplitCounts | undefined): string {
   if (split === undefined) return "not recorded";
-  const parts = [
-    split.documents === undefined ? "" : `${whole(split.documents)} documents`,
-    split.tokens === undefined ? "" : `${whole(split.tokens)} tokens`,
-    split.bytes === undefined ? "" : `${whole(split.bytes)} bytes of UTF-8`,
-  ];
-  return parts.filter((p) => p !== "").join(", ") || "not recorded";
+  const { documents, tokens, bytes } = split;
+  return `${whole(documents)} documents, ${whole(tokens)} tokens, ${whole(bytes)} bytes of UTF-8`;
 }

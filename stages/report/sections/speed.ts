@@ -5,10 +5,8 @@
  */
 
 import { type SuiteName, SUITES } from "../../../model/bench/suite.ts";
-import { type CaseMeasurement, caseMeasurements } from "../../benchmark/result.ts";
+import type { CaseTiming } from "../../benchmark/result.ts";
 import { bytesText } from "../figures/series.ts";
-import type { JsonValue } from "../../../pipeline/stage.ts";
-import { isObject } from "../data.ts";
 import { type Block, md, type Section } from "../document.ts";
 import { adapterOf } from "../facts.ts";
 import type { SectionContext } from "./context.ts";
@@ -29,8 +27,7 @@ const TITLES: Readonly<Record<SuiteName, string>> = {
 export function speedSections(context: SectionContext): Section[] {
   const { benchmark } = context.data;
   if (benchmark === undefined) return [];
-  const measured = caseMeasurements(casesIn(benchmark.result.cases), benchmark.metrics)
-    .filter(({ median }) => median !== undefined);
+  const measured = benchmark.timings.filter((row) => "suite" in row);
   if (measured.length === 0) return [];
   const adapter = adapterOf([benchmark]) ?? "an adapter that was not recorded";
   const blocks: Block[] = [
@@ -43,7 +40,7 @@ export function speedSections(context: SectionContext): Section[] {
   return [{ id: "speed", title: "Speed", blocks }];
 }
 
-function table(suite: SuiteName, rows: readonly CaseMeasurement[]): Block {
+function table(suite: SuiteName, rows: readonly CaseTiming[]): Block {
   const digits = (value: number | undefined, unit: string, scale = 1) =>
     value === undefined ? "" : `${Number((scale * value).toPrecision(3))} ${unit}`;
   return {
@@ -61,15 +58,4 @@ function table(suite: SuiteName, rows: readonly CaseMeasurement[]): Block {
     ]),
     numbersFrom: 1,
   };
-}
-
-/** The cases that the stage published; an older benchmark has none. */
-function casesIn(value: JsonValue | undefined): { id: string; suite: SuiteName }[] {
-  if (!Array.isArray(value)) return [];
-  return value.flatMap((each) => {
-    if (!isObject(each)) return [];
-    const { id, suite } = each;
-    const known = SUITES.find((name) => name === suite);
-    return typeof id === "string" && known !== undefined ? [{ id, suite: known }] : [];
-  });
 }

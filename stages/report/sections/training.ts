@@ -5,12 +5,12 @@
  */
 
 import { expertUsage } from "../figures/expert_usage.ts";
-import { type LayerUsage, routingDistribution } from "../figures/routing_distribution.ts";
+import { routingDistribution } from "../figures/routing_distribution.ts";
 import { trainingCurve } from "../figures/training_curve.ts";
 import { evaluateFit } from "../theory/fit.ts";
 import { PAPER } from "../theory/paper.ts";
-import type { JsonValue } from "../../../pipeline/stage.ts";
-import { baseEvaluations, baseModels, curve, isObject, numberField } from "../data.ts";
+import type { Evaluation } from "../../evaluate/result.ts";
+import { baseEvaluations, baseModels, curve } from "../data.ts";
 import { type Block, join, md, type Section } from "../document.ts";
 import { fixed, whole } from "../facts.ts";
 import type { SectionContext } from "./context.ts";
@@ -95,8 +95,7 @@ export async function usageSection(context: SectionContext): Promise<Section> {
   const models = baseModels(data);
   const usage = expertUsage(models);
   const [evaluation] = baseEvaluations(data);
-  const layers = evaluation === undefined ? [] : layerUsage(evaluation.result.layers);
-  const distribution = routingDistribution(layers);
+  const distribution = routingDistribution(evaluation?.result.layers ?? []);
   const blocks: Block[] = [];
   if (usage) {
     blocks.push(
@@ -112,7 +111,7 @@ export async function usageSection(context: SectionContext): Promise<Section> {
       await figures.add(distribution, {
         from: [evaluation],
         caption: md`Counts of the final evaluation over ${
-          whole(numberField(evaluation.result, "tokens"))
+          whole(evaluation.result.tokens)
         } held-out tokens${evaluation.seed === undefined ? "" : `, seed ${evaluation.seed}`}.`,
       }),
     );
@@ -137,30 +136,11 @@ export async function usageSection(context: SectionContext): Promise<Section> {
   return { id: "experts", title: "How experts are used", blocks };
 }
 
-function layerObjects(value: JsonValue | undefined) {
-  return Array.isArray(value) ? (value as readonly JsonValue[]).filter(isObject) : [];
-}
-
-function layerUsage(value: JsonValue | undefined): readonly LayerUsage[] {
-  return layerObjects(value).flatMap((layer, i) => {
-    const counts = layer.routing_histogram;
-    if (!Array.isArray(counts)) return [];
-    const numbers = (counts as readonly JsonValue[]).filter((c) => typeof c === "number");
-    return [{ layer: numberField(layer, "layer") ?? i, counts: numbers }];
-  });
-}
-
-function layerRows(value: JsonValue | undefined): string[][] {
-  return layerObjects(value).flatMap((layer, i) => {
-    const used = numberField(layer, "expert_usage");
-    const uneven = numberField(layer, "expert_unevenness");
-    const gini = numberField(layer, "expert_gini");
-    if (used === undefined && uneven === undefined) return [];
-    return [[
-      String(numberField(layer, "layer") ?? i),
-      used === undefined ? "" : fixed(100 * used, 1),
-      uneven === undefined ? "" : fixed(uneven, 3),
-      gini === undefined ? "" : fixed(gini, 3),
-    ]];
-  });
+function layerRows(layers: Evaluation["layers"]): string[][] {
+  return layers.map(({ layer, expert_usage, expert_unevenness, expert_gini }) => [
+    String(layer),
+    fixed(100 * expert_usage, 1),
+    fixed(expert_unevenness, 3),
+    fixed(expert_gini, 3),
+  ]);
 }
