@@ -33,7 +33,7 @@ export const CONTROL = [
   "correction2",
 ] as const;
 
-/** What the host sets before an update. */
+/** Values that the host sets before an update. */
 export const SCHEDULE = ["lr"] as const;
 
 /** Terms of the loss of an update. */

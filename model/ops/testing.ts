@@ -1,5 +1,5 @@
 /**
- * What tests of operations share: inputs on the GPU, one run of a plan, comparison with float64.
+ * Helpers for tests of operations: inputs on the GPU, one run of a plan, comparison with float64.
  *
  * @module
  */
@@ -67,7 +67,7 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
   let magnitude = 0;
   for (let i = 0; i < expected.length; i++) {
     const d = Math.abs(actual[i]! - expected[i]!);
-    // What is no number must not pass.
+    // NaN must not pass.
     if (Number.isNaN(d)) return NaN;
     difference = Math.max(difference, d);
     magnitude = Math.max(magnitude, Math.abs(expected[i]!));

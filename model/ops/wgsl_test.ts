@@ -442,8 +442,8 @@ for (const profile of DEVICE_PROFILES) {
   const { name, runtime, capabilities } = profile;
   Deno.test(`Every shader is part of a kernel for ${name} (${runtime})`, () => {
     const names = kernels.filter((k) => k.profile === profile).map(({ name }) => name);
-    // What is for other kinds: processors that play GPU, real ones, those with subgroups or matrix units. Blocks need more workgroup memory than every
-    // device has.
+    // Kernels for other kinds of devices: software adapters, GPUs, those with subgroups or matrix units. Blocks need more workgroup memory than
+    // WebGPU guarantees.
     const other = capabilities.software
       ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles|keys|key_gradient|merge)$|^gemm_(reduce|steps|tile|vector)$|^latent_softmax$/
       : capabilities === WEBGPU_DEFAULTS

@@ -58,7 +58,7 @@ interface BlockShape {
   readonly other: number;
 }
 
-/** What to prefer, for tests and measurements; what a device cannot run is never taken. */
+/** Preferences of tests and measurements; a device never takes a kernel that it cannot run. */
 export interface AttentionOptions {
   /** Whether scores go to memory, where there is room for them, or are computed as they are needed, backward twice. */
   readonly scores?: "stored" | "recomputed";

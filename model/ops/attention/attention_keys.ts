@@ -24,7 +24,7 @@ export function turnedPays(length: number): boolean {
   return length % 8 === 0 && length >= TURNED_LENGTH;
 }
 
-/** What a call that moves whole keys has in common. */
+/** The common part of the calls that move whole keys. */
 function move({ batch, length, heads, d_nope, d_rope, d_v }: AttentionSizes, keys: Tensor) {
   return {
     constants: { NOPE4: d_nope / 4, ROPE4: d_rope / 4, V4: d_v / 4, EACH },

@@ -41,7 +41,7 @@ export interface AttentionBackward extends AttentionForward {
   readonly d_q: Tensor;
   /** Gradient of `kv`. */
   readonly d_kv: Tensor;
-  /** `[T, heads·rope]`: each head's share of the gradient of `kr`; they are still to be summed. */
+  /** `[T, heads·rope]`: each head's part of the gradient of `kr`, still to be summed. */
   readonly d_kr: Tensor;
 }
 

@@ -66,7 +66,7 @@ export function storedBackward(
   partKeys(plan, label, { sizes, d_keys, d_kv, d_kr });
 }
 
-/** What the products of a part read and write. */
+/** The operands of a part's products. */
 interface StoredTensors extends AttentionBackward {
   readonly delta: Tensor;
   /** Whole keys `[T, heads·(nope+rope)]`. */
@@ -75,11 +75,11 @@ interface StoredTensors extends AttentionBackward {
   readonly d_keys: Tensor;
   /** Transposes, where they are worth it. */
   readonly turned: Readonly<Record<"q" | "keys" | "kv" | "d_o", Tensor>> | undefined;
-  /** Shares of a part `[pairs, length, width]`: `S`. */
+  /** Probabilities of a part `[pairs, length, width]`: `S`. */
   readonly shares: Tensor;
   /** Gradients of its scores: `G`. */
   readonly slopes: Tensor;
-  /** Rows of the blocks on the diagonal of the shares that are whole, where it is not those of a tile. */
+  /** Rows of the blocks on the diagonal of the probabilities that are whole, where it is not those of a tile. */
   readonly whole?: number;
 }
 

@@ -5,8 +5,8 @@
  * S = exp(scale·K Qᵀ − maxima)    O = (S ∘ factors)ᵀ V
  * ```
  *
- * A tile of keys has maxima of its own, one a query, since the tiles of a row are computed at the same time; what makes shares of its exponentials is known when
- * all are there, and the second product multiplies by it.
+ * A tile of keys has maxima of its own, one a query, since the tiles of a row are computed at the same time. The factors that turn its
+ * exponentials into probabilities are known when all tiles are there, and the second product multiplies by them.
  *
  * @module
  */

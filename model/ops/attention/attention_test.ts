@@ -84,7 +84,7 @@ function reference(sizes: AttentionSizes, { q, kv, kr, d_o }: Values) {
   return out;
 }
 
-/** Leaves what is no number in two buffers of the size of all scores, which the tensors of that size get that come later. */
+/** Leaves NaN in two buffers of the size of all scores, which later tensors of that size get. */
 function poison(
   plan: Plan,
   inputs: Inputs,
@@ -111,7 +111,7 @@ async function check(
   const input = (name: keyof Values, width: number) =>
     inputs.tensor(name, [tokens, width], { values: values[name], dtype });
   const output = (name: string, width: number, type: DType = dtype) =>
-    // What no invocation writes must not pass for a zero.
+    // An element that no invocation writes must not pass for a zero.
     inputs.tensor(name, [tokens, width], {
       values: new Float64Array(tokens * width).fill(7),
       dtype: type,
@@ -161,7 +161,7 @@ const TILED = [
 const BLOCKED = TILED.map((name) => name.replace("tiled", "blocked"));
 /** Those of a backward pass. */
 const backward = (kernels: string[]) => kernels.slice(kernels.indexOf("attention_delta"));
-/** The kernels of a backward pass whose scores are stored in so many parts: in tiles of operands turned by a kernel, or as products. */
+/** The kernels of a backward pass whose scores are stored in so many parts: in tiles of operands that a kernel transposed, or as products. */
 const stored = (parts: number, turned?: string) => [
   "attention_delta",
   "attention_keys",

@@ -1,6 +1,6 @@
 /**
- * Scores of causal attention that go to memory, computed through tiles without matrix units: shares forward, shares and the gradients of the scores
- * backward.
+ * Scores of causal attention that go to memory, computed through tiles without matrix units: probabilities forward, probabilities and
+ * score gradients backward.
  *
  * @module
  */
@@ -33,7 +33,7 @@ import { type Part, places } from "./attention_pairs.ts";
 import { type GpuKernel, gpuKernel, SQUARE_TILE } from "../gemm/gemm_kernels.ts";
 import { type PairedMatrix, placePaired, tilesBelow } from "../gemm/gemm_paired.ts";
 
-/** Rows of the blocks on the diagonal of these shares which hold zeros beyond it: two tiles. */
+/** Rows of the blocks on the diagonal of these probabilities which hold zeros beyond it: two tiles. */
 export const WHOLE_ROWS = 2 * SQUARE_TILE;
 /** Tiles that a workgroup computes one after the other, where a step has the 16 terms that leave room for the next tile's. */
 const CHAIN = 2;
@@ -74,7 +74,7 @@ interface TurnedTensors {
   readonly log_sum: Tensor;
 }
 
-/** Records a part's shares and slopes, squares whose rows are queries, of `turned` values `[heads·(nope+v), T]` and gradients `[heads·v, T]`. */
+/** Records a part's probabilities and score gradients, squares whose rows are queries, of transposed values `[heads·(nope+v), T]` and gradients `[heads·v, T]`. */
 export function slopesByTiles(
   plan: Plan,
   label: string,
@@ -96,7 +96,7 @@ export function slopesByTiles(
     a: place.turned(turned.q, qk),
     b: place.turned(turned.keys, qk),
     terms: qk + d_v,
-    // Shares are written and read again, slopes written.
+    // Probabilities are written and read again, score gradients written.
     squares: 3,
   });
   plan.dispatch({
@@ -126,8 +126,8 @@ export function slopesByTiles(
 }
 
 /**
- * Records a part's exponentials, a square whose rows are keys, and the logarithms of its rows' sums `[heads, T]`. Leaves in `maxima` the factors that make shares
- * of the exponentials.
+ * Records a part's exponentials, a square whose rows are keys, and the logarithms of its rows' sums `[heads, T]`. Leaves in `maxima` the factors that turn
+ * the exponentials into probabilities.
  */
 export function sharesByTiles(
   plan: Plan,
@@ -186,7 +186,7 @@ export function sharesByTiles(
   });
 }
 
-/** What both calls have in common: `terms` products for each score, of which `squares` read or write squares of them. */
+/** The common part of both calls: `terms` products for each score; `squares` squares of scores are read or written. */
 function scoresCall(
   part: Part,
   { sizes, tiles, shares, log_sum }: TurnedTensors,

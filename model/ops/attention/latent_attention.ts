@@ -1,5 +1,5 @@
 /**
- * What attention over a latent cache consists of: appending to the cache, products per head, and the attention itself.
+ * The parts of attention over a latent cache: appending to the cache, products per head, and the attention itself.
  *
  * @module
  */

@@ -5,9 +5,8 @@
  * S = QL c_kvᵀ + QR krᵀ    P = softmax(S / √(nope+rope), causal)    Y = P c_kv
  * ```
  *
- * Products take all positions of the cache, since one recorded plan serves every position of the tokens. What a token does not see counts as
- * zero times what lies there: zeros, as WebGPU clears its buffers, or rows that an earlier sequence or the filling of a chunk left, which
- * are finite.
+ * Products take all positions of the cache, since one recorded plan serves every position of the tokens. A position that a token does not
+ * see counts as zero times its row, which is finite: zeros, as WebGPU clears its buffers, or left by an earlier sequence or the filling of a chunk.
  *
  * @module
  */
@@ -24,7 +23,7 @@ import { matrix } from "../gemm/matrix.ts";
 
 /** Rows, a head of a token each, from which on products are worth it: those of a tile. */
 const MIN_ROWS = 128;
-/** Bytes of scores and shares at most, together. */
+/** Bytes of scores and probabilities at most, together. */
 const STORED_BYTES = 256 << 20;
 /** Invocations that share a row of the softmax. */
 const LANES = 256;

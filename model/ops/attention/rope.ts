@@ -62,7 +62,7 @@ interface Rope {
 }
 
 /**
- * Records `y = R(x)` in the half-split form: pair `i` is columns `i` and `i + rope/2`, turned by `p · frequencyᵢ` at
+ * Records `y = R(x)` in the half-split form: pair `i` is columns `i` and `i + rope/2`, rotated by `p · frequencyᵢ` at
  * position `p`.
  */
 export function rope(plan: Plan, label: string, operands: Rope): void {

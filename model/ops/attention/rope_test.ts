@@ -97,7 +97,7 @@ async function checkInPlace(
 ) {
   using inputs = new Inputs(gpu);
   const [rows, heads, nope, length, first] = [7, 3, 8, 3, 5];
-  // What lies between the heads has to stay as well.
+  // The elements between the heads must stay as well.
   const step = roundUp(nope + width, 4) + 4;
   const values = noise(rows * heads * step, width);
   const q = inputs.tensor("q", [rows, heads * step], { values, dtype });

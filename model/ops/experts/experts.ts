@@ -1,5 +1,5 @@
 /**
- * What every execution of the experts is made of: tables of expert rows, products with the tokens, sums over the kept experts.
+ * The parts of every execution of the experts: tables of expert rows, products with the tokens, sums over the kept experts.
  *
  * Names, for a token `t` and its `j`-th kept expert `i` (an *assignment*; every head's kept experts one after another, M a token):
  *
@@ -38,7 +38,7 @@ export interface Generator {
   readonly w1: Tensor;
   /** `[T, d_hidden]`: `xp`; context-aware `[T, 2·d_hidden]`: `xp`, then `c W1c`. */
   readonly tokens: Tensor;
-  /** Whether `tokens` holds the context's share. */
+  /** Whether `tokens` holds the context's part. */
   readonly context: boolean;
 }
 
@@ -114,7 +114,7 @@ function tableParams(table: ExpertRows) {
 /**
  * Records `p = h · x` for each assignment whose row the table has, and `q = h · g` when `g` and `q` are given.
  *
- * @param input `x` `[T, ≥ width]`; `context` says where in its rows the context's share begins; `p`, `q` f32 `[T, M]`.
+ * @param input `x` `[T, ≥ width]`; `context` says where in its rows the context's part begins; `p`, `q` f32 `[T, M]`.
  */
 export function project(
   plan: Plan,
@@ -217,7 +217,7 @@ export function scoreGradient(
   });
 }
 
-/** What {@linkcode combine} sums over a token's kept experts. */
+/** The terms that {@linkcode combine} sums over a token's kept experts. */
 type Combination =
   /** `a h` or `dp h`. */
   | { readonly kind: "weighted"; readonly by: "a" | "dp"; readonly entries: Tensor }
@@ -229,7 +229,7 @@ type Combination =
 /**
  * Records the sum of a token's kept experts' rows, of those that the table has.
  *
- * @param input `out` `[T, width]`; `initial`: overwrite it rather than add to it. `context`: where the context's share begins in
+ * @param input `out` `[T, width]`; `initial`: overwrite it rather than add to it. `context`: where the context's part begins in
  * the rows of `x`.
  */
 export function combine(

@@ -35,10 +35,10 @@ export function canApplyExperts(capabilities: Capabilities, width: number): bool
 
 /**
  * Records `acc_t = Σ a h` over the kept experts of each token that the table has, or with `backward` the gradients, from `p = h · xp` on:
- * `out` becomes `Σ dp h` and, context-aware, the gradient of the context's share beside it.
+ * `out` becomes `Σ dp h` and, context-aware, the gradient of the context's part beside it.
  *
  * @param input `table` `[count, width]`: rows of experts from `first` on; `all`: no other table has any. `x` `[T, ≥ width]`; with
- * `context` its rows hold the context's share after `xp`. `out` `[T, width]`, context-aware and backward `[T, 2·width]`; `initial`: overwrite it rather
+ * `context` its rows hold the context's part after `xp`. `out` `[T, width]`, context-aware and backward `[T, 2·width]`; `initial`: overwrite it rather
  * than add to it. `backward`: `g` = `dacc`, `entries` f32 `[T, M, 4]` (a, dp, ds, p) and `dscore` f32 `[T, M]`, written.
  */
 export function applyExperts(

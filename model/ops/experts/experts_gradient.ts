@@ -42,7 +42,7 @@ export class W1Gradient {
 }
 
 /**
- * Records the gradients of a range's latent codes and their share of that of `W1`:
+ * Records the gradients of a range's latent codes and their part of that of `W1`:
  *
  * ```
  * dH_i = Σ of a · dacc_t + dp · xp_t over the assignments of expert i

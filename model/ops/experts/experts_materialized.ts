@@ -27,7 +27,7 @@ import { gemm } from "../gemm/gemm.ts";
 import { matrix } from "../gemm/matrix.ts";
 import type { Sorted } from "../routing/sort.ts";
 
-/** Records `h` (context-aware: the codes' share of what `gelu` is applied to) of a range of experts. */
+/** Records `h` (context-aware: the codes' part of the argument of `gelu`) of a range of experts. */
 export function generate(
   plan: Plan,
   label: string,
@@ -102,7 +102,7 @@ export function expertsMaterialized(
   return acc.finish();
 }
 
-/** What the backward passes of both reordered executions read and write. */
+/** The operands of the backward passes of both reordered executions. */
 export interface ReorderedGradients {
   /** As given forward. */
   readonly generator: Generator;
@@ -172,7 +172,7 @@ export function expertsMaterializedBackward(
   return out.finish();
 }
 
-/** What {@linkcode applyExperts} does backward, in passes over the rows for each sum, where subgroups don't hold them. */
+/** Does the work of {@linkcode applyExperts} backward in a pass over the rows for each sum, where subgroups don't hold them. */
 function splitGradients(
   plan: Plan,
   label: string,

@@ -70,7 +70,7 @@ function chunksOf(plan: Plan, input: NaiveInput): Chunk[] {
   return chunks;
 }
 
-/** What is formed for the assignments of a chunk, a row each. */
+/** The tensors formed for the assignments of a chunk, a row each. */
 interface Formed {
   readonly start: number;
   readonly rows: number;
@@ -148,7 +148,7 @@ export function expertsNaive(plan: Plan, label: string, input: NaiveInput & { y:
   }
 }
 
-/** What {@linkcode expertsNaiveBackward} reads and writes. */
+/** The operands of {@linkcode expertsNaiveBackward}. */
 interface NaiveGradients extends NaiveInput {
   /** f32 `[T, D]`. */
   readonly dy: Tensor;

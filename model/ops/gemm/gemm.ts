@@ -23,7 +23,7 @@ import {
   turn,
 } from "./matrix.ts";
 
-/** What happens to the product before it is stored. */
+/** An operation on the product before it is stored. */
 export type Epilogue =
   | "none"
   /** `C = P + E`. */
@@ -141,7 +141,7 @@ export function gemm(
   recordWay(plan, label, whole, productWay(plan.gpu.capabilities, shape));
 }
 
-/** What every dispatch of a product has, however it is made. */
+/** The part that all dispatches of a product have in common. */
 function dispatchOf({ a, b, c, layout, epilogue, addend }: WholeProduct, label: string) {
   const { m, n, k } = productSizes(label, { a, b, c, layout });
   const inPlace = epilogue === "accumulate" || epilogue === "gelu_backward";

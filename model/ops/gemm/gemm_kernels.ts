@@ -37,7 +37,7 @@ export interface GpuKernel {
   readonly lanes_b: 4 | 8;
   /** Whether it runs on matrix units, which take whole steps. */
   readonly units: boolean;
-  /** What to dispatch. */
+  /** The kernel to dispatch. */
   readonly kernel: {
     readonly name: string;
     readonly source: string;
@@ -45,7 +45,7 @@ export interface GpuKernel {
   };
 }
 
-/** What is multiplied. */
+/** The shape of a product. */
 export interface ProductShape {
   /** Rows of the result. */
   readonly m: number;

@@ -37,11 +37,11 @@ export interface PairedRows {
   readonly head: number;
 }
 
-/** What attention's backward pass does to scores before they are stored. */
+/** Attention's backward pass does this to scores before it stores them. */
 type ScoreEpilogue =
-  /** `C = exp(scale·P − log_sum)` where the column is no later than the row, else 0: a head's shares. */
+  /** `C = exp(scale·P − log_sum)` where the column is no later than the row, else 0: a head's probabilities. */
   | { readonly kind: "shares"; readonly log_sum: PairedRows; readonly scale: number }
-  /** `C = scale·S ∘ (P − delta)`, where S are the shares: the gradients of the scores. */
+  /** `C = scale·S ∘ (P − delta)`, where S are the probabilities: the score gradients. */
   | {
     readonly kind: "slopes";
     readonly shares: Tensor;
@@ -56,8 +56,8 @@ interface PairedProduct extends Operands {
   /** How many pairs there are. */
   readonly pairs: { readonly sequences: number; readonly heads: number };
   /**
-   * What is computed: `below` the tiles of a square result on its diagonal and below it; `until` the terms up to the last row of a result's tile; `from`
-   * the terms from its first row on.
+   * `below` computes the tiles of a square result on its diagonal and below it; `until` the terms up to the last row of a result's tile; `from` the
+   * terms from its first row on.
    */
   readonly causal: "below" | "until" | "from";
   readonly epilogue?: ScoreEpilogue;
@@ -91,7 +91,7 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
     linear: epilogue === undefined,
     single: c.tensor.dtype === "f32",
     pairs,
-    // What the other products read of a square ends with a tile of theirs, which is no larger.
+    // The other products read a square up to the end of a tile of theirs, which is no larger.
     square: causal === "below",
     ...(product.whole && { whole: product.whole }),
   };
@@ -104,7 +104,7 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
   const { bindings, params } = placePaired({ ...product, rows }, chosen);
   const down = Math.ceil(m / tile_m);
   const tiles = causal === "below" ? tilesBelow(down) : down * Math.ceil(n / tile_n);
-  /** Numbers of a square of shares on and below its diagonal. */
+  /** Numbers of a square of probabilities on and below its diagonal. */
   const half = m * (m + 1) / 2;
   const square = causal === "below" ? c : a;
   const bytes = [a, b, c].reduce(

@@ -172,7 +172,7 @@ for (const software of [true, false]) {
         for (const layout of LAYOUTS) {
           await check(gpu, { ...c, layout, dtype: "f16" }, 2e-3, 49);
         }
-        // Both operands turned, by fours.
+        // Both operands transposed, by fours.
         await check(gpu, { ...c, layout: "nt", dtype: "f32", k: 70, m: 1029 }, 2e-6, 49);
       });
       // SwiftShader takes seconds for each kernel.

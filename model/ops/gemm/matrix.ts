@@ -82,7 +82,7 @@ export interface OperandShape {
   readonly aligned: boolean;
 }
 
-/** What a kernel's choice asks of an operand. */
+/** The properties of an operand that decide which kernel is chosen. */
 export function operandShape({ tensor, stride, start }: Matrix): OperandShape {
   return { dtype: tensor.dtype, aligned: stride % 8 === 0 && start % 8 === 0 };
 }

@@ -35,7 +35,7 @@ interface BatchNormWeights {
   readonly running_variance: Tensor;
 }
 
-/** What the batch was normalised by, f32 `[F]` each. */
+/** The statistics that normalised the batch, f32 `[F]` each. */
 export interface BatchStatistics {
   /** Of `x`, without the bias. */
   readonly mean: Tensor;

@@ -40,7 +40,7 @@ for (const software of [true, false]) {
           inputs.tensor(name, [columns], { values });
         const many = (name: string, values: Float64Array, seven = false) =>
           inputs.tensor(name, [rows, columns], {
-            // What no invocation writes must not pass for a zero.
+            // An element that no invocation writes must not pass for a zero.
             values: seven ? values.map(() => 7) : values,
             dtype,
           });

@@ -69,7 +69,7 @@ export function layernormForward(plan: Plan, label: string, operands: LayernormF
 
 /** Operands of {@linkcode layernormBackward}. */
 export interface LayernormBackward {
-  /** What the forward pass read, `[rows, n]`. */
+  /** The input of the forward pass, `[rows, n]`. */
   readonly x: Matrix | Tensor;
   /** `[n]`, f32. */
   readonly gain: Tensor;

@@ -58,11 +58,11 @@ export function rmsnormForward(plan: Plan, label: string, operands: RmsnormForwa
 }
 
 interface RmsnormBackward {
-  /** What the forward pass read, `[rows, n]`. */
+  /** The input of the forward pass, `[rows, n]`. */
   readonly x: Matrix | Tensor;
   /** `[n]`, f32. */
   readonly gain: Tensor;
-  /** What the forward pass saved, `[rows]`. */
+  /** The forward pass saved it, `[rows]`. */
   readonly scale: Tensor;
   /** Gradient of `y`, `[rows, n]`. */
   readonly dy: Matrix | Tensor;

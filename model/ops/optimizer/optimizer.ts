@@ -61,7 +61,7 @@ export interface LossScaleOptions {
   /** Applied updates after which the scale grows. */
   readonly growth_interval: number;
   readonly growth_factor: number;
-  /** What the scale is multiplied by after a non-finite step. */
+  /** Factor of the scale after a non-finite step. */
   readonly backoff_factor: number;
   readonly minimum: number;
 }

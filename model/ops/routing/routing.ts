@@ -69,7 +69,7 @@ interface Balance {
   readonly value: Tensor;
   /** How often each sub-key was kept, u32 `[2, K]`. */
   readonly counts: Tensor;
-  /** Per axis and row: the softmax's maximum and inverse sum, `Σ f p`, the share of the loss. f32 `[2, T·H, 4]`. */
+  /** Per axis and row: the softmax's maximum and inverse sum, `Σ f p`, the row's part of the loss. f32 `[2, T·H, 4]`. */
   readonly statistics: Tensor;
 }
 
@@ -277,9 +277,9 @@ export function route(
   return { index, score, balance: { value, counts, statistics } };
 }
 
-/** What {@linkcode routeBackward} reads and writes. */
+/** The operands of {@linkcode routeBackward}. */
 interface RoutingGradients extends RoutingInput {
-  /** What the forward pass gave. */
+  /** The result of the forward pass. */
   readonly routed: Routed;
   /** Gradient of the scores, f32 `[T, H·k]`. */
   readonly dscore: Tensor;
@@ -290,7 +290,7 @@ interface RoutingGradients extends RoutingInput {
     { tensor: Tensor; epilogue: "none" | "accumulate" },
     { tensor: Tensor; epilogue: "none" | "accumulate" },
   ];
-  /** What the load-balance gradient is multiplied by: the coefficient given forward, and a share of it. */
+  /** Factor of the load-balance gradient: the coefficient given forward, or a part of it. */
   readonly balance?: number;
   /** The {@linkcode CONTROL} tensor: its loss scale multiplies the load-balance gradient. */
   readonly loss_scale?: Tensor;
@@ -338,7 +338,7 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
       bytes: input.dquery.bytes + dtotal.bytes + routed.index.bytes,
     });
   }
-  // The balance's share is too small for halves.
+  // The balance's gradient is too small for halves.
   const dtype = balance ? "f32" : input.query.dtype;
   const most = Math.min(ROWS, Math.floor(ROW_BYTES / (4 * router.stride + 8 * top_k)));
   const software = plan.gpu.capabilities.software || most < 1;

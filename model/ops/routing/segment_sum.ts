@@ -10,11 +10,11 @@ import type { Plan } from "../../gpu/plan.ts";
 import type { Matrix } from "../gemm/matrix.ts";
 import type { Sorted } from "./sort.ts";
 
-/** What is summed. */
+/** The entries that are summed. */
 interface Entries {
   /** WGSL that defines `fn entry(at: u32, segment: u32, column: u32) -> vec4f`, `at` an element of `order`, `column` in vec4s. */
   readonly wgsl: string;
-  /** What it reads; at most four. */
+  /** The tensors that it reads; at most four. */
   readonly bindings: Readonly<Record<string, Binding>>;
   /** Its parameters. */
   readonly params?: Readonly<Record<string, number>>;

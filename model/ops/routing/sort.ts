@@ -17,7 +17,7 @@ import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { subgroupSize } from "../subgroup.ts";
 
-/** What {@linkcode sortByKey} gives. */
+/** The result of {@linkcode sortByKey}. */
 export interface Sorted {
   /** Positions in `keys`, sorted by key; equal keys keep their order. u32 `[n]`. */
   readonly order: Tensor;
