@@ -1,10 +1,10 @@
 /**
- * What an adapter is called.
+ * The name of an adapter.
  *
  * @module
  */
 
-/** What WebGPU says of an adapter. */
+/** The names that WebGPU gives an adapter. */
 type AdapterNames = Pick<
   GPUAdapterInfo,
   "vendor" | "architecture" | "device" | "description"

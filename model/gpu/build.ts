@@ -24,7 +24,7 @@ type Encodable =
 
 /** A plan with memory, pipelines and bind groups. */
 export class BuiltPlan {
-  /** What was recorded. */
+  /** The recorded plan. */
   readonly plan: Plan;
   readonly #steps: readonly Encodable[];
   readonly #uniforms: GPUBuffer | undefined;

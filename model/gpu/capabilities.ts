@@ -1,5 +1,5 @@
 /**
- * What a device lets a kernel do, and the lines with which a kernel asks a WGSL compiler for it.
+ * The capabilities that a device gives a kernel, and the lines with which a kernel asks a WGSL compiler for it.
  *
  * An operation decides by {@linkcode Capabilities}, never by the name of a runtime or an adapter.
  *
@@ -23,7 +23,7 @@ export interface SubgroupMatrixConfig {
   readonly k: number;
 }
 
-/** What kernels may use. Sizes are in bytes. */
+/** The capabilities that kernels may use. Sizes are in bytes. */
 export interface Capabilities {
   /** `f16` in shaders and buffers; without it kernels unpack pairs of halves from `u32`. */
   readonly f16: boolean;
@@ -122,7 +122,7 @@ export function restrictCapabilities(
   };
 }
 
-/** What a kernel needs beyond plain WGSL. */
+/** The features that a kernel needs beyond plain WGSL. */
 interface KernelNeeds {
   /** The type `f16`. */
   readonly f16?: boolean;

@@ -10,7 +10,7 @@
 
 /** A kernel as the compiler gets it. */
 export interface KernelSource {
-  /** What messages call it. */
+  /** Its name in messages. */
   readonly label: string;
   /** WGSL, with the lines that {@linkcode preamble} gives for `dawn`. */
   readonly source: string;
@@ -18,7 +18,7 @@ export interface KernelSource {
   readonly pipeline?: boolean;
 }
 
-/** What the compiler said of one kernel. */
+/** The compiler's messages about one kernel. */
 interface Finding {
   /** The kernel's label. */
   readonly label: string;

@@ -23,7 +23,7 @@ const MOST = 20;
 /** Milliseconds from which on a timer is precise enough; below, the event loop turns. */
 const TIMER = 2;
 
-/** What pacing needs to know of time. */
+/** The clock that paces the polling. */
 interface Clock {
   /** Calls back on the next turn of the event loop. */
   readonly immediate: (callback: () => void) => unknown;

@@ -46,7 +46,7 @@ export interface Gpu {
   readonly runtime: Runtime;
   /** Who the adapter says it is. */
   readonly adapter: AdapterFacts;
-  /** What kernels may use. */
+  /** The capabilities that kernels may use. */
   readonly capabilities: Capabilities;
   /**
    * Throws the first error that the device reported on the side, if any. Cheap: call it before every submission.
@@ -83,12 +83,12 @@ interface OpenGpuOptions {
   readonly icd?: string;
 }
 
-/** What went wrong on a device. */
+/** The kinds of a device's errors. */
 type GpuErrorKind = "validation" | "out-of-memory" | "internal" | "lost" | "closed";
 
 /** An error that a device reported. */
 export class GpuError extends Error {
-  /** What went wrong. */
+  /** The kind of the error. */
   readonly kind: GpuErrorKind;
 
   /** Makes an error of a kind. */
@@ -101,7 +101,7 @@ export class GpuError extends Error {
 
 /** No adapter answered. The message says how to get one. */
 export class NoGpuError extends Error {
-  /** What was tried, without the advice. */
+  /** Names the attempts, without the advice. */
   readonly remark: string;
 
   /** Makes the error for a runtime, with a remark on what was tried. */
@@ -332,7 +332,7 @@ async function loadDawn(): Promise<GPU> {
   return instance;
 }
 
-/** What Dawn and recent browsers say of an adapter beyond Deno's types. */
+/** The facts that Dawn and recent browsers give of an adapter beyond Deno's types. */
 interface AdapterInfo extends GPUAdapterInfo {
   readonly subgroupMatrixConfigs?: Iterable<{
     readonly componentType: string;

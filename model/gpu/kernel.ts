@@ -21,7 +21,7 @@ import type { Tensor } from "./tensor.ts";
 
 /** How a kernel uses a tensor. */
 export interface Binding {
-  /** What is bound. */
+  /** The tensor that is bound. */
   readonly tensor: Tensor;
   /** `write` means that every element that is later read gets written; `update` reads and writes. */
   readonly access: "read" | "write" | "update";
@@ -90,7 +90,7 @@ export type Constants = Readonly<Record<string, number | boolean | string | read
 
 /** One call of a kernel. */
 export interface Call {
-  /** What the profiler and the memory report show: `layers.3.attn.scores`. */
+  /** The name that the profiler and the memory report show: `layers.3.attn.scores`. */
   readonly label: string;
   /** The kernel's file name without its ending, for messages. */
   readonly name: string;

@@ -12,7 +12,7 @@ const STORAGE = () => GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBuff
 
 /** A line of the memory report. */
 export interface MemoryLine {
-  /** What the memory is for: `weights`, `gradients`, `activations` … */
+  /** The purpose of the memory: `weights`, `gradients`, `activations` … */
   readonly owner: string;
   /** Bytes allocated. */
   readonly bytes: number;
@@ -97,7 +97,7 @@ export class Pool {
   readonly #buffers: readonly GPUBuffer[];
   /** Bytes allocated: the peak of the transient tensors. */
   readonly bytes: number;
-  /** What lived at the moment of the highest demand, by owner, largest first. */
+  /** The memory in use at the moment of the highest demand, by owner, largest first. */
   readonly peak: readonly MemoryLine[];
 
   constructor(buffers: readonly GPUBuffer[], peak: readonly MemoryLine[]) {
@@ -189,7 +189,7 @@ function spansOf(plans: readonly Plan[], options: { isolate?: boolean }): Span[]
   return [...spans.values()];
 }
 
-/** What lives when the most bytes do. */
+/** The tensors that live when the most bytes do. */
 function highestDemand(spans: readonly Span[]): Tensor[] {
   const changes = new Map<number, number>();
   for (const { bytes, first, last } of spans) {

@@ -18,7 +18,7 @@ export interface Dispatch extends Call {
   readonly bytes: number;
 }
 
-/** What a plan does, in order. */
+/** A step of a plan. */
 export type Step =
   | { readonly kind: "dispatch"; readonly call: Dispatch }
   | { readonly kind: "clear"; readonly tensor: Tensor }
@@ -48,7 +48,7 @@ export class Plan {
     this.label = label;
   }
 
-  /** What was recorded so far. */
+  /** The steps recorded so far. */
   get steps(): readonly Step[] {
     return this.#steps;
   }

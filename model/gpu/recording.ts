@@ -146,7 +146,7 @@ export function recordKernels(
   return [...kernels.values()];
 }
 
-/** What a call's text depends on. */
+/** A key of everything that a call's text depends on. */
 function renderedFrom(call: Call): string {
   return JSON.stringify([
     call.source,

@@ -40,7 +40,7 @@ export class Tensor {
   readonly shape: readonly number[];
   /** Type of its elements. */
   readonly dtype: DType;
-  /** What the memory report counts it under: `weights`, `gradients`, `activations` … */
+  /** The memory report counts it under this name: `weights`, `gradients`, `activations` … */
   readonly owner: string;
   /** The tensor whose memory this one is a range of; itself unless it is a view. */
   readonly base: Tensor;
