@@ -13,13 +13,13 @@ import type {
   GoldenTolerance,
 } from "./golden.ts";
 
-/** What one tensor is measured by. */
+/** A measure of one tensor's error, and its tolerance. */
 type Criterion = Pick<Comparison, "measure" | "tolerance">;
 
 /** Below this magnitude a tensor is all but zero, and its error is taken as it is. */
 const NEGLIGIBLE = 1e-6;
 
-/** What a tensor must satisfy: the tolerances, and the exceptions that the mathematics asks for. */
+/** The tolerances that a tensor must keep, with the exceptions that the mathematics asks for. */
 function criteria(golden: GoldenCase, name: string, tolerance: GoldenTolerance): Criterion[] {
   const { choices } = tolerance;
   if (golden.expected.get(name)?.whole) {
@@ -133,8 +133,8 @@ function run(
 }
 
 /**
- * Runs a case and compares every result in the file. What the implementation declares to omit is marked so; what it merely
- * does not return is a miss.
+ * Runs a case and compares every result in the file. A result that the implementation declares to omit is marked so; any
+ * other that it does not return is a miss.
  */
 export async function compareGolden(
   implementation: GoldenImplementation,

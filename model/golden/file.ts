@@ -133,8 +133,8 @@ const FFN_OF: { readonly [Kind in FfnSection["kind"]]?: SectionReader<FfnSection
 const OTHER_KINDS = ["peer", "switch", "topk_moe"];
 
 /**
- * The model of a golden file's metadata, whose names are shorter: `heads`, `q_rank`, `sub_keys`. What the file leaves out, since its
- * case does not need it, gets the smallest size that there is.
+ * The model of a golden file's metadata, whose names are shorter: `heads`, `q_rank`, `sub_keys`. A size that the file
+ * leaves out, since its case does not need it, becomes the smallest that there is.
  */
 function goldenModel(
   metadata: GoldenMetadata,

@@ -26,7 +26,7 @@ export type MlaSection = Extract<AttentionSection, { kind: "mla" }>;
 /** The section `model.ffn` of ETHOS. */
 export type EthosSection = Extract<FfnSection, { kind: "ethos" }>;
 
-/** What every case has. */
+/** The properties of every case. */
 export interface CaseBase {
   /** Name of the file. */
   readonly file: string;
@@ -38,7 +38,7 @@ export interface CaseBase {
 
 /** Attention alone: `out.y` and `grad.*` of `sum(y ⊙ g)`; weights without prefix. */
 export interface MlaCase extends CaseBase {
-  /** What the file holds. */
+  /** The kind of case. */
   readonly kind: "mla";
   /** A model of one layer whose weights have the file's names after a prefix. */
   readonly architecture: Architecture;
@@ -55,7 +55,7 @@ export interface MlaCase extends CaseBase {
  * load-balance term, and `eval.*` with the running statistics that the pass left.
  */
 export interface RouterCase extends CaseBase {
-  /** What the file holds. */
+  /** The kind of case. */
   readonly kind: "router";
   /** A model of one layer whose weights have the file's names after a prefix. */
   readonly architecture: Architecture;
@@ -67,7 +67,7 @@ export interface RouterCase extends CaseBase {
 
 /** The ETHOS feed-forward layer in training mode: `out.*` (`out.y_naive` by naive execution) and `grad.*` of `sum(y ⊙ g)`. */
 export interface LayerCase extends CaseBase {
-  /** What the file holds. */
+  /** The kind of case. */
   readonly kind: "layer";
   /** A model of one layer whose weights have the file's names after a prefix. */
   readonly architecture: Architecture;
@@ -79,7 +79,7 @@ export interface LayerCase extends CaseBase {
 
 /** Training steps of a whole model on one batch: `out.*`, first `grad.*`, and `after.*` the last update. */
 export interface ModelCase extends CaseBase {
-  /** What the file holds. */
+  /** The kind of case. */
   readonly kind: "model";
   /** The model. */
   readonly architecture: Architecture;
@@ -99,7 +99,7 @@ export interface ModelCase extends CaseBase {
 
 /** AdamW alone: `after.*` each step, `m.*` and `v.*` after the last, `out.grad_norms`. */
 export interface OptimizerCase extends CaseBase {
-  /** What the file holds. */
+  /** The kind of case. */
   readonly kind: "optimizer";
   /** Updates. */
   readonly steps: number;
@@ -119,16 +119,16 @@ export interface OptimizerCase extends CaseBase {
   readonly decaying: ReadonlySet<string>;
 }
 
-/** What a golden file holds. */
+/** The case of a golden file. */
 export type GoldenCase = MlaCase | RouterCase | LayerCase | ModelCase | OptimizerCase;
 
 /** A well-formed golden file about something that this project does not implement. */
 export interface UnsupportedCase {
-  /** What the file holds. */
+  /** The kind of case. */
   readonly kind: "unsupported";
   /** Name of the file. */
   readonly file: string;
-  /** What it is about. */
+  /** Its subject. */
   readonly about: string;
 }
 
@@ -169,7 +169,7 @@ export interface GoldenImplementation {
   readonly name: string;
   /** How far it may be off. */
   readonly tolerance: GoldenTolerance;
-  /** What it is to be asked for; everything unless given. */
+  /** The kinds of cases that it runs; all unless given. */
   readonly kinds?: ReadonlySet<GoldenCase["kind"]>;
   /** Results of {@linkcode MlaCase}. */
   mla(golden: MlaCase): GoldenResults | Promise<GoldenResults>;
@@ -189,7 +189,7 @@ export interface GoldenImplementation {
 export interface Comparison {
   /** The tensor's name in the file. */
   readonly tensor: string;
-  /** `equal` counts the numbers that differ, `share` gives their part of all; `relative norm` is the length of the difference over the length of what is expected. */
+  /** `equal` counts the numbers that differ, `share` gives their fraction; `relative norm` is the norm of the difference over the norm of the expected tensor. */
   readonly measure: "relative" | "relative norm" | "absolute" | "mean absolute" | "equal" | "share";
   /** NaN where nothing could be measured. */
   readonly error: number;
@@ -199,7 +199,7 @@ export interface Comparison {
   readonly ok: boolean;
   /** True where the implementation declares that it has no counterpart; `note` says why. */
   readonly omitted?: boolean;
-  /** Why there is no number, when there is none. */
+  /** Why `error` is NaN. */
   readonly note?: string;
 }
 

@@ -47,14 +47,14 @@ import { Weights, type WeightSpec } from "../layer/weights.ts";
 /** Loss scale in mixed precision: no gradient of these files overflows. */
 const LOSS_SCALE = 1024;
 
-/** What leaves no kernel: scores of sub-keys and sums of kept pairs. */
+/** Results that never leave a kernel: scores of sub-keys and sums of kept pairs. */
 const INSIDE = /^(out|eval)\.(s1|s2|total)$/;
 
 /**
  * The GPU, for comparing with golden files.
  *
- * Experts run as `execution` says. What does not depend on it is computed by the `materialized` implementation alone, which is the one
- * named plainly `gpu`.
+ * Experts run as `execution` says. The implementation `materialized`, plainly named `gpu`, alone computes the cases that do not
+ * depend on it.
  *
  * @example
  * ```ts ignore
@@ -103,7 +103,7 @@ export function gpuImplementations(gpu: Gpu): GoldenImplementation[] {
   );
 }
 
-/** What matrix products read: f32, or halves of f32 weights. */
+/** The operands of matrix products: f32, or halves of f32 weights. */
 type Precision = "f32" | "mixed";
 
 /** The type of a layer's input. */

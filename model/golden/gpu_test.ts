@@ -16,7 +16,7 @@ function golden(file: string): GoldenCase {
   return parsed;
 }
 
-/** What never leaves a kernel, or is in the naive execution's table. */
+/** Results that never leave a kernel, or are in the naive execution's table. */
 function omissions({ kind }: GoldenCase, implementation: string): string[] {
   if (kind === "router") return ["eval.total", "out.s1", "out.s2", "out.total"];
   return kind === "layer" && !implementation.includes("naive") ? ["out.y_naive"] : [];

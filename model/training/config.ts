@@ -74,9 +74,9 @@ interface LearningRateSection {
   readonly peak: number;
   /** Updates of linear warm-up. */
   readonly warmup_steps: number;
-  /** What follows the warm-up. */
+  /** The schedule after the warm-up. */
   readonly schedule: "constant" | "cosine";
-  /** Share of the peak at which a cosine ends, 0 to 1. */
+  /** Fraction of the peak at which a cosine ends, 0 to 1. */
   readonly final_fraction: number;
 }
 
@@ -86,9 +86,9 @@ interface LossScaleSection {
   readonly initial: number;
   /** Finite steps in a row after which the scale grows. */
   readonly growth_interval: number;
-  /** What the scale is multiplied by when it grows. */
+  /** Factor of the scale when it grows. */
   readonly growth_factor: number;
-  /** What the scale is multiplied by after a non-finite step. */
+  /** Factor of the scale after a non-finite step. */
   readonly backoff_factor: number;
   /** The scale never falls below. */
   readonly minimum: number;
@@ -142,7 +142,7 @@ export interface TrainSection {
   readonly best_of: "evaluations" | "checkpoints";
   /** Updates between rows of metrics. */
   readonly log_every: number;
-  /** What the backward pass computes again rather than keeps. */
+  /** The activations that the backward pass computes again rather than keeps. */
   readonly recompute: "none" | "experts" | "full";
 }
 

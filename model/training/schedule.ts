@@ -12,9 +12,9 @@ interface LearningRateSchedule {
   readonly peak: number;
   /** Updates of the warm-up. */
   readonly warmup: number;
-  /** What follows: `cosine` ends at `final_fraction` of the peak with the last update. */
+  /** The rate after the warm-up: `cosine` ends at `final_fraction` of the peak with the last update. */
   readonly after: "constant" | "cosine";
-  /** Where the cosine ends, as a share of the peak; the paper's configuration has 0.1. */
+  /** Where the cosine ends, as a fraction of the peak; the paper's configuration has 0.1. */
   readonly final_fraction: number;
   /** Updates of the whole run; read by `cosine` alone. */
   readonly total: number;

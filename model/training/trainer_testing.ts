@@ -1,5 +1,5 @@
 /**
- * What tests of training share: a tiny model, its data, and the same model in float64.
+ * Helpers for tests of training: a tiny model, its data, and the same model in float64.
  *
  * @module
  */

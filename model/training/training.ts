@@ -23,17 +23,17 @@ import { tokensPerStep } from "./config.ts";
 import type { StepRecord, Trainer } from "./trainer.ts";
 import { usageStatistics } from "../inference/usage_statistics.ts";
 
-/** What a run reads. */
+/** The data that a run reads. */
 export interface TrainingData {
-  /** What is learned from. */
+  /** Tokens to train on. */
   readonly train: TokenSource;
-  /** What evaluations during training score. */
+  /** Tokens that evaluations during training score. */
   readonly validation: TokenSource;
   /** UTF-8 bytes that a token stands for; 0 for the one between documents. */
   byteLength(token: number): number;
 }
 
-/** What a run tells while it goes on. Steps are counted in updates done. */
+/** Callbacks through which a run reports its progress. A step is the number of updates done. */
 export interface TrainingHooks {
   /** A resumed run repeats the steps after `step`: rows beyond it are void. */
   rewind(step: number): void;
@@ -52,7 +52,7 @@ export interface TrainingHooks {
 }
 
 interface TrainingOptions {
-  /** What it learns from, and what it is measured on. */
+  /** Tokens to train and to evaluate on. */
   readonly data: TrainingData;
   /** Chooses the order of the data. */
   readonly seed: number;
@@ -185,7 +185,7 @@ class Run {
     hooks.info(`resumed after update ${state.step} of ${this.#trainer.steps}`);
   }
 
-  /** The last checkpoint that is as it was written. What comes after it is removed: it would count as newer than what follows. */
+  /** The last checkpoint that is as it was written. Removes later ones, which would count as newer than those that the run writes next. */
   async #lastWhole(): Promise<string | undefined> {
     const { folder, hooks } = this.#options;
     const checkpoints = await listCheckpoints(folder);
