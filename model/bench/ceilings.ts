@@ -1,5 +1,5 @@
 /**
- * What the device gives at best, measured: the roof that kernels are held against.
+ * The device's best measured rates: the roof that kernels are held against.
  *
  * @module
  */
@@ -20,7 +20,7 @@ export interface Ceilings {
   readonly bytes_per_second: number;
   /** Floating-point operations a second of the fastest matrix product. */
   readonly flops_per_second: number;
-  /** What was measured, for people: `copy of 1024 MiB`, `4096³ nn, f16`. */
+  /** A description of the measurement: `copy of 1024 MiB`, `4096³ nn, f16`. */
   readonly copy: string;
   /** Likewise. */
   readonly product: string;

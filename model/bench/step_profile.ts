@@ -33,7 +33,7 @@ interface StepOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What a step is doing. */
+/** A phase of a step. */
 export type Phase = "forward" | "head" | "backward" | "recompute" | "update";
 
 /** The phases in the order of a step. */
@@ -66,7 +66,7 @@ interface StepTiming {
   readonly host: Timing;
   /** Seconds from a step's first dispatch to the end of its last when the device never waits; absent without timestamps. */
   readonly busy?: Timing;
-  /** Share of a step in which the device waits for the host, 0 to 1; absent without timestamps. */
+  /** Fraction of a step in which the device waits for the host, 0 to 1; absent without timestamps. */
   readonly waiting?: number;
   /** Loss of the first and the last update, nats: whether it learned at all. */
   readonly losses: readonly [number, number];
@@ -76,7 +76,7 @@ interface StepTiming {
   readonly memory: Trainer["memory"];
 }
 
-/** What a step is made of. */
+/** The dispatches of a step, and their sums. */
 export interface StepProfile extends StepTiming {
   /** Whether the device has timestamps, so that the dispatches have times. */
   readonly timed: boolean;
@@ -252,7 +252,7 @@ function phases(plan: PlanName): (label: string) => Phase {
   };
 }
 
-/** Three times the forward pass: once forward, and twice as much back. What is computed again does not count. */
+/** Three times the forward pass: once forward, and twice as much back. Recomputation does not count. */
 function modelFlops({ architecture, train }: StepOptions): number {
   const { total } = countFlops(architecture, {
     sequenceLength: train.sequence_length,

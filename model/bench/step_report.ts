@@ -19,7 +19,7 @@ interface StepLine {
 
 /** A line held against the device's roofs. */
 export interface RatedLine extends StepLine {
-  /** Share of the seconds of all lines, 0 to 1. */
+  /** Fraction of the seconds of all lines, 0 to 1. */
   readonly share?: number;
   /** Floating-point operations a second. */
   readonly flops_per_second?: number;
@@ -31,7 +31,7 @@ export interface RatedLine extends StepLine {
   readonly bound?: "compute" | "memory";
 }
 
-/** What dispatches are added up by: kernel, label without the number of a layer, or phase of the step. */
+/** The key by which dispatches are added up: kernel, label without the number of a layer, or phase of the step. */
 export type GroupBy = "kernel" | "label" | "phase";
 
 /**

@@ -1,5 +1,5 @@
 /**
- * What a suite of benchmarks is: a list of cases, each of which can be measured by itself.
+ * A suite of benchmarks: a list of cases, each of which can be measured by itself.
  *
  * @module
  */
@@ -25,7 +25,7 @@ export const SUITES = [
 /** One of {@linkcode SUITES}. */
 export type SuiteName = (typeof SUITES)[number];
 
-/** What is measured on, and how often. */
+/** The device and the sizes of a measurement, and its repetitions. */
 export interface SuiteContext {
   readonly gpu: Gpu;
   /** The model whose sizes are measured. */
@@ -40,10 +40,10 @@ export interface SuiteContext {
   readonly seed: number;
 }
 
-/** What a case was measured with: the same parameters are the same case. */
+/** The parameters of a case: the same parameters are the same case. */
 export type CaseParams = Readonly<Record<string, string | number>>;
 
-/** What measuring a case gave. */
+/** The measurements of a case. */
 export interface Measured {
   /** Seconds of one run. */
   readonly timing: Timing;
@@ -63,7 +63,7 @@ export interface BenchCase {
   readonly id: string;
   readonly suite: SuiteName;
   readonly params: CaseParams;
-  /** Measures it. What it allocates is freed. */
+  /** Measures it, and frees its allocations. */
   measure(): Promise<Measured>;
 }
 

@@ -34,7 +34,7 @@ export const MODEL_FILE = "model.safetensors";
 const OPTIMIZER_FILE = "optimizer.safetensors";
 const STATE_FILE = "state.json";
 
-/** What a checkpoint holds besides tensors. */
+/** The state that a checkpoint holds besides tensors. */
 interface CheckpointState {
   /** Version of the format. */
   readonly format: "ethos-checkpoint-2";
@@ -44,7 +44,7 @@ interface CheckpointState {
   readonly control: ControlState;
   /** The best model so far; null before the first evaluation. */
   readonly best: BestModel | null;
-  /** What the checkpoint's files are, by name. */
+  /** The checkpoint's files, by name. */
   readonly files: {
     /** Weights and running statistics. */
     readonly "model.safetensors": WrittenFile;
@@ -188,7 +188,7 @@ async function verifyFile(path: string, written: WrittenFile): Promise<void> {
 /** A file that is not what was written. */
 class DamagedFileError extends Error {}
 
-/** What the system says, with the file that it says it of. */
+/** The system's error, with the file that it concerns. */
 function explainRead(path: string, error: unknown): Error {
   if (error instanceof DamagedFileError) return error;
   const what = error instanceof Deno.errors.NotFound

@@ -294,7 +294,7 @@ Deno.test("pruneCheckpoints() keeps the best models that checkpoints name, and t
     const kept = () => [...Deno.readDirSync(join(folder, "best"))].map(({ name }) => name);
     await pruneCheckpoints(folder, 2);
     assertEquals(kept(), ["step-000000004.safetensors"]);
-    // What a damaged checkpoint names is not known.
+    // Nobody knows which model a damaged checkpoint names.
     await best(9);
     await Deno.writeTextFile(join(checkpointPath(folder, 6), "state.json"), "{");
     await pruneCheckpoints(folder, 2);

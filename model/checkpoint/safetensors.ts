@@ -181,7 +181,7 @@ export class SafetensorsFile implements Disposable {
     return this.#header.metadata;
   }
 
-  /** What the header says of a tensor. @throws {RangeError} If there is none of that name. */
+  /** The header's entry for a tensor. @throws {RangeError} If there is none of that name. */
   info(name: string): TensorInfo {
     const info = this.#header.tensors.get(name);
     if (info === undefined) throw new RangeError(`${this.#path} has no tensor ${name}`);
@@ -298,13 +298,13 @@ async function* pieces(source: TensorSource): AsyncGenerator<Uint8Array> {
   if (total !== expected) throw wrongLength(source, expected, total);
 }
 
-/** What to write besides the tensors. */
+/** Options of {@linkcode writeSafetensors}. */
 interface WriteOptions {
   /** Goes into the header's `__metadata__`. */
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
-/** What {@linkcode writeSafetensors} wrote: enough to tell later whether it is still that. */
+/** The file that {@linkcode writeSafetensors} wrote: enough to tell later whether it has changed. */
 export interface WrittenFile {
   /** Length of the file. */
   readonly bytes: number;

@@ -24,7 +24,7 @@ export const elementBytes = {
   F64: 8,
 } as const;
 
-/** What the header says of one tensor. */
+/** The header's entry for one tensor. */
 export interface TensorInfo {
   /** Type of an element. */
   readonly dtype: Dtype;
@@ -44,7 +44,7 @@ export interface Header {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** What other readers accept, and far more than any model needs. */
+/** The limit of other readers, far more than any model needs. */
 const MAX_HEADER = 100_000_000;
 /** Bytes before the header: its length. */
 export const PREFIX = 8;

@@ -28,7 +28,7 @@ export interface LayerUsage {
   readonly statistics: Readonly<Record<string, number>>;
 }
 
-/** What an evaluation measured. */
+/** The result of an evaluation. */
 export interface EvaluationResult {
   /** Predictions made. */
   readonly tokens: number;
@@ -56,11 +56,11 @@ export interface EvaluationOptions {
   readonly signal?: AbortSignal;
 }
 
-/** What an {@linkcode Evaluator} is made for. */
+/** Options of an {@linkcode Evaluator}. */
 interface EvaluatorOptions {
   /** The model's layers. */
   readonly architecture: Architecture;
-  /** What is scored: as they are when a batch runs. */
+  /** The weights to score, as they are when a batch runs. */
   readonly weights: Weights;
   /** Sequences in a batch. */
   readonly batch: number;

@@ -24,16 +24,16 @@ export interface GenerateTextOptions {
 /** Why generation ended: the model ended the document, enough was made, or the context is full. */
 type FinishReason = "endoftext" | "max_tokens" | "context";
 
-/** What {@linkcode generateText} returns at its end. */
+/** The summary that {@linkcode generateText} returns. */
 export interface GenerationSummary {
   /** Tokens of the prompt, with the one that begins a document. */
   readonly prompt_tokens: number;
   /** Tokens generated, without `<|endoftext|>`. */
   readonly tokens: number;
   readonly finish: FinishReason;
-  /** What reading the prompt took. */
+  /** Seconds of reading the prompt. */
   readonly prefill_seconds: number;
-  /** What the tokens after the first took, and how many passes that were. */
+  /** Seconds of the tokens after the first, and the number of their passes. */
   readonly decode_seconds: number;
   readonly decode_passes: number;
 }

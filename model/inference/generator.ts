@@ -146,7 +146,7 @@ export class Generator implements Disposable {
   /** Forgets the sequence. */
   reset(): void {
     this.#position = 0;
-    // What lies beyond a token counts as zero times it, and one that overflowed may have left what is no number.
+    // A row beyond a token counts as zero times itself, and a token that overflowed may have left NaN there.
     const { device } = this.#model.gpu;
     const encoder = device.createCommandEncoder({ label: "reset" });
     for (const tensor of this.#caches) {

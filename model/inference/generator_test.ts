@@ -142,7 +142,7 @@ Deno.test({
       assert((await generator.feed(Array(100).fill(last))).every(Number.isNaN));
       generator.reset();
       const logits = await generator.feed(prompt);
-      // The head is the embedding, so the spoilt token's own logit stays no number.
+      // The head is the embedding, so the spoilt token's own logit stays NaN.
       const wanted = expected.subarray((prompt.length - 1) * VOCABULARY).subarray(0, last);
       assertNear(logits.subarray(0, last), wanted, { tolerance: 2e-5, what: "logits" });
     }, { gpu: await openTestGpu({ software: false }), spoil });

@@ -123,7 +123,7 @@ function candidatesOf(logits: Float32Array, options: SamplingOptions): Candidate
   }
   if (top_p === 1) return candidates;
   const total = candidates.reduce((sum, { weight }) => sum + weight, 0);
-  // All tokens below this share come to less than 1 − p together, so p is reached before any of them.
+  // All tokens below this weight come to less than 1 − p together, so p is reached before any of them.
   const least = (1 - top_p) * total / candidates.length;
   const sorted = candidates.filter(({ weight }) => weight >= least).sort(byWeight);
   let sum = 0;

@@ -41,7 +41,7 @@ Deno.test("Sampling leaves out what top_k and top_p exclude", () => {
   // Of two equally likely tokens the first stays.
   assertEquals(used({ top_k: 1 }), [1]);
   assertEquals(used({ top_k: 100 }), [0, 1, 2, 3, 4, 5]);
-  // The shares are 0.40, 0.40, 0.15, 0.05, …
+  // The probabilities are 0.40, 0.40, 0.15, 0.05, …
   assertEquals(used({ top_p: 0.5 }), [1, 4]);
   assertEquals(used({ top_p: 0.9 }), [1, 2, 4]);
   assertEquals(used({ top_p: 0.01 }), [1]);

@@ -6,7 +6,7 @@
 
 import type { LayerUsage } from "./evaluator.ts";
 
-/** Share of experts that were kept at least once, 0 to 1. */
+/** Fraction of experts that were kept at least once, 0 to 1. */
 export function expertUsage(counts: Uint32Array): number {
   let used = 0;
   for (const count of counts) if (count > 0) used++;

@@ -30,7 +30,7 @@ export interface Kind<Section, Layer> {
   create(section: Section, trunk: TrunkSizes): Layer;
 }
 
-/** What a layer reads: activations are matrices `[T, D]`. */
+/** The input of a layer: activations are matrices `[T, D]`. */
 export interface LayerInput {
   /** The normalised input, in the operands' type. */
   readonly x: Tensor;
@@ -59,7 +59,7 @@ interface Parameterised {
 /** Operations of one token's forward pass by what they are spent on; a multiplication and an addition count as two. */
 export type Flops = Readonly<Record<string, number>>;
 
-/** What decoding keeps of the tokens so far, and its step. */
+/** The cache of the tokens so far, and the step of decoding. */
 export interface Decoder {
   /** The cache, `[capacity, …]` each, without memory. It needs no clearing, but holds finite numbers only. */
   readonly cache: readonly Tensor[];
@@ -154,7 +154,7 @@ export interface FeedForward extends Parameterised {
   readonly counts: { readonly active: number; readonly theoretical: number };
   /** Operations of a token. @throws {RangeError} If the generation needs `tokensPerStep` and it is missing. */
   flops(options: FeedForwardFlopOptions): Flops;
-  /** What keeps the layer from training on so many tokens at once; empty when nothing does. */
+  /** The reasons why the layer cannot train on so many tokens at once; empty when it can. */
   problems(tokens: number): readonly string[];
   /** Of a layer with experts. */
   readonly bench?: ExpertBench;

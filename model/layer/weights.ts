@@ -9,7 +9,7 @@ import { Arena, chunkElements, type MemoryLine } from "../gpu/memory.ts";
 import { Tensor } from "../gpu/tensor.ts";
 import type { OptimizerGroup } from "../ops/optimizer/optimizer.ts";
 
-/** What is needed to allocate a parameter; `model/trunk/parameters.ts` lists a model's. */
+/** The specification by which a parameter is allocated; `model/trunk/parameters.ts` lists a model's. */
 export interface WeightSpec {
   /** The specification's name: `layers.3.ffn.w1`. */
   readonly name: string;
@@ -106,7 +106,7 @@ export class Weights {
     return this.#table(name, "value");
   }
 
-  /** What matrix products read: the f16 copy in mixed precision, the values otherwise. */
+  /** The operand of matrix products: the f16 copy in mixed precision, the values otherwise. */
   operand(name: string): Table {
     return this.#table(name, this.precision === "mixed" ? "operand" : "value");
   }

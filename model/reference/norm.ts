@@ -18,7 +18,7 @@ import {
 const BATCH_EPSILON = 1e-5;
 const BATCH_MOMENTUM = 0.1;
 
-/** What {@linkcode rmsNormForward} returns; the input of {@linkcode rmsNormBackward}. */
+/** The result of {@linkcode rmsNormForward}; the input of {@linkcode rmsNormBackward}. */
 export interface RmsNorm {
   /** Output, shaped as the input. */
   readonly y: Matrix;
@@ -67,7 +67,7 @@ export function rmsNormBackward(
   return { x: gx, gain: gGain };
 }
 
-/** What {@linkcode layerNormForward} returns; the input of {@linkcode layerNormBackward}. */
+/** The result of {@linkcode layerNormForward}; the input of {@linkcode layerNormBackward}. */
 export interface LayerNorm {
   /** Output, shaped as the input. */
   readonly y: Matrix;
@@ -133,7 +133,7 @@ export interface RunningStatistics {
 /** Names of a batch norm's trained parameters and running statistics. */
 export type BatchNormName = "bn.gamma" | "bn.beta" | "bn.mean" | "bn.var";
 
-/** What {@linkcode batchNormForward} returns; the input of {@linkcode batchNormBackward}. */
+/** The result of {@linkcode batchNormForward}; the input of {@linkcode batchNormBackward}. */
 export interface BatchNorm {
   /** Output, shaped as the input. */
   readonly y: Matrix;

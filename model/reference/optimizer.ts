@@ -15,7 +15,7 @@ export interface AdamWOptions {
   readonly beta2: number;
   /** Added to the root of the second moment. */
   readonly epsilon: number;
-  /** Share of a decaying parameter that a rate of 1 would take away. */
+  /** Fraction of a decaying parameter that a rate of 1 would take away. */
   readonly weightDecay: number;
 }
 

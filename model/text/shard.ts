@@ -26,7 +26,7 @@ export const HEADER_BYTES = 64;
 /** Tokens that a writer keeps before it writes. */
 const BUFFER_TOKENS = 1 << 16;
 
-/** What a shard's header says. */
+/** A shard's header. */
 interface ShardHeader {
   /** Bytes a token. */
   readonly width: 2 | 4;
@@ -116,7 +116,7 @@ export class ShardWriter implements Disposable {
 export class ShardReader implements Disposable {
   /** Path that it was opened by. */
   readonly path: string;
-  /** What its header says. */
+  /** Its header. */
   readonly header: ShardHeader;
   readonly #file: Deno.FsFile;
 

@@ -7,7 +7,7 @@
 import type { TokenSource } from "./token_source.ts";
 import { TokenSplit, tokenWidth } from "./shard.ts";
 
-/** What shards begin with. */
+/** The first bytes of every shard. */
 const SHARD_MAGIC = "ETHOSTOK";
 
 /** An open file of tokens. */

@@ -22,7 +22,7 @@ import type { LayerContext } from "../../layer/context.ts";
 import type { LayerInput } from "../../layer/kind.ts";
 import type { MlaSection } from "./schema.ts";
 
-/** What a layer remembers of the tokens so far. */
+/** A layer's cache of the tokens so far. */
 export interface LatentCache {
   /** Normalised latents `[capacity, kv_rank]`. */
   readonly c_kv: Tensor;

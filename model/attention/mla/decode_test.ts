@@ -75,7 +75,7 @@ function makeWeights(gpu: Gpu, precision: "f32" | "mixed", { shapes, values }: M
   return weights;
 }
 
-/** Leaves what is no number in buffers of the size of the scores and shares, as far as they fit a binding; those get that memory later. */
+/** Leaves NaN in buffers of the size of the scores and probabilities, as far as they fit a binding; those get that memory later. */
 function poison(plan: Plan, inputs: Inputs, [most, width]: [number, number], dtype: DType) {
   const { max_binding_bytes } = plan.gpu.capabilities;
   const rows = Math.min(most, 8 * Math.floor(max_binding_bytes / (32 * width)));
@@ -106,7 +106,7 @@ async function decode(
   const weights = makeWeights(gpu, precision, model);
   const cache = latentCache("attn", config, { capacity, dtype });
   const arena = new Arena(gpu, "cache", [cache.c_kv, cache.kr]);
-  // What an earlier sequence may have left must not matter.
+  // Rows that an earlier sequence may have left must not matter.
   for (const tensor of [cache.c_kv, cache.kr]) {
     upload(gpu, tensor, noise(tensor.size, 9).map((v) => 1000 * v));
   }

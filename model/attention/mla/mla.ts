@@ -22,7 +22,7 @@ import type { LayerContext } from "../../layer/context.ts";
 import type { LayerInput } from "../../layer/kind.ts";
 import type { MlaSection } from "./schema.ts";
 
-/** What {@linkcode mlaForward} keeps for {@linkcode mlaBackward}. */
+/** The tensors that {@linkcode mlaForward} keeps for {@linkcode mlaBackward}. */
 export interface MlaSaved {
   /** The normalised input. */
   readonly x: Tensor;

@@ -10,7 +10,7 @@ import { gemm } from "../../ops/gemm/gemm.ts";
 import { swigluBackward, swigluForward } from "../../ops/elementwise/swiglu.ts";
 import type { LayerContext } from "../../layer/context.ts";
 
-/** What the backward pass reads. */
+/** The tensors that the backward pass reads. */
 export interface SwigluSaved {
   readonly x: Tensor;
   readonly gate: Tensor;

@@ -63,7 +63,7 @@ export interface EthosSaved {
   readonly kept: KeptExperts;
   /** The router's own tensors, where it is part of the pass. */
   readonly router?: RouterSaved;
-  /** What the tokens bring to the generator; not in the naive execution. */
+  /** The generator's operands that come from the tokens; not in the naive execution. */
   readonly generator?: Generator;
   /** `x W_c`, `[T, d_context]`, when context-aware. */
   readonly code?: Tensor;
@@ -71,11 +71,11 @@ export interface EthosSaved {
   readonly acc?: Tensor;
 }
 
-/** What {@linkcode ethosForward} returns. */
+/** The result of {@linkcode ethosForward}. */
 export interface EthosResult {
   /** `residual + experts`, f32 `[T, D]`. */
   readonly y: Tensor;
-  /** What the backward pass reads. */
+  /** The tensors that the backward pass reads. */
   readonly saved: EthosSaved;
   /** Kept experts, u32 `[T, H·k]`. */
   readonly index: Tensor;

@@ -1,5 +1,5 @@
 /**
- * What tests of the ETHOS layer share: its weights, one run of it on the GPU, and the same in float64.
+ * Helpers for tests of the ETHOS layer: its weights, one run of it on the GPU, and the same in float64.
  *
  * @module
  */
@@ -85,7 +85,7 @@ export function randomCase(config: EthosSizes, tokens: number, seed: number): Va
   return values;
 }
 
-/** What a run gives: `y`, `index`, `score`, `grad.*`, `bn.mean`, `bn.var`, perhaps `balance`. */
+/** The results of a run: `y`, `index`, `score`, `grad.*`, `bn.mean`, `bn.var`, perhaps `balance`. */
 export type Results = Readonly<Record<string, Float32Array | Uint32Array | Float64Array>>;
 
 /** How {@linkcode runEthos} runs. */
@@ -99,7 +99,7 @@ export interface RunOptions {
   readonly loss_scale?: number;
   /** Micro-batches in the update, of which this is one. */
   readonly microBatches?: number;
-  /** What the layer's output is added to; zero by default. */
+  /** The residual stream, to which the layer adds its output; zero by default. */
   readonly residual?: Float64Array;
   /** Runs of the backward pass, each adding to the gradients of the one before. */
   readonly passes?: number;

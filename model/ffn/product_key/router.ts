@@ -34,15 +34,15 @@ import {
 import type { TrunkSizes } from "../../layer/kind.ts";
 import { type ProductKeySection, subKeys } from "./schema.ts";
 
-/** What {@linkcode routerForward} returns, and {@linkcode routerBackward} reads. */
+/** The tensors that {@linkcode routerForward} returns and {@linkcode routerBackward} reads. */
 export interface RouterSaved {
   /** The layer's input, `[T, D]`. */
   readonly x: Tensor;
   /** `x W_q` without the bias, `[T, H·d_query]`; only with batch norm. */
   readonly raw: Tensor;
-  /** What the scores are made of, `[T, H·d_query]`. */
+  /** The queries, normalised where there is batch norm, `[T, H·d_query]`. */
   readonly query: Tensor;
-  /** What the queries were normalised by; undefined without batch norm. */
+  /** The statistics that normalised the queries; undefined without batch norm. */
   readonly statistics: BatchStatistics | undefined;
   /** The kept experts. */
   readonly routed: Routed;
