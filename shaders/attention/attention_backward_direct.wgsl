@@ -3,7 +3,7 @@
 // With s = q·k · scale, p = exp(s − log_sum), ds = p (d_o·v − delta) scale:
 // SIDE "query": d_q = Σ over keys of ds · k.   SIDE "key": d_k = Σ over queries of ds · q, d_v = Σ over queries of p · d_o.
 //
-// q, d_q [T, heads·(NOPE+ROPE)], kv, d_kv [T, heads·(NOPE+V)], kr [T, ROPE], d_kr [T, heads·ROPE] (a head's share of the shared key's
+// q, d_q [T, heads·(NOPE+ROPE)], kv, d_kv [T, heads·(NOPE+V)], kr [T, ROPE], d_kr [T, heads·ROPE] (a head's part of the shared key's
 // gradient), d_o [T, heads·V], log_sum, delta [heads, T]; T = batch · length. Widths NOPE4, ROPE4, V4 are in vec4s.
 //
 // An invocation owns ROWS rows (of queries or of keys), LANES apart, with their gradients in registers, and streams the other side's rows,

@@ -3,8 +3,8 @@
 //
 // A workgroup of four subgroups owns 64 rows of a head, a subgroup 16 of them: queries with the gradient of o (SIDE "query") or keys with their values
 // (SIDE "key"), as matrices in registers, and so are their gradients. The other side comes in tiles of 32 rows, the next from memory while one
-// is used. Of a tile, both products over a width (scores, and gradients of their shares) leave the units through workgroup memory; two invocations
-// take a row, 16 numbers each, and give back the shares p and the gradients of the scores as f16. Bound by workgroup memory.
+// is used. Of a tile, both products over a width (scores, and gradients of the probabilities) leave the units through workgroup memory; two invocations
+// take a row, 16 numbers each, and give back the probabilities p and the score gradients as f16. Bound by workgroup memory.
 
 // Widths in fours, in which results are written.
 const QK4 = NOPE4 + ROPE4;

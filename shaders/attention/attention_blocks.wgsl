@@ -1,4 +1,4 @@
-// What the blocked attention kernels share: products of blocks through workgroup memory, as in gemm_tiled.wgsl.
+// The common part of the blocked attention kernels: products of blocks through workgroup memory, as in gemm_tiled.wgsl.
 //
 // 16 · DOWN invocations own OWN = 4 · DOWN · OWN_QUADS rows of one side (queries or keys) and meet the rows of the other side in blocks of
 // OTHER = 64 · OTHER_QUADS. Invocation (x, y) has own rows 4 (y + DOWN i) to + 3 and columns 4 (x + 16 c) to + 3 of every product: scores

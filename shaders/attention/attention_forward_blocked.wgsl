@@ -1,6 +1,6 @@
 // Causal attention by products of blocks; bindings, layouts and result as in attention_forward_direct.wgsl, blocks as in attention_blocks.wgsl.
 //
-// A workgroup owns OWN query rows of a head, with its share of o in registers. For each block of OTHER keys it computes the scores, takes the maximum
+// A workgroup owns OWN query rows of a head, with its part of o in registers. For each block of OTHER keys it computes the scores, takes the maximum
 // of each row across the 16 invocations that share it, rescales, writes the exponentials to workgroup memory and adds their product with the values.
 // Each invocation sums the exponentials of its own columns; the 16 sums are added at the end, in order. Blocks beyond the diagonal are left out,
 // those on it masked. Bound by products: three vec4 from workgroup memory

@@ -1,6 +1,6 @@
 // Causal attention on matrix units; bindings, layouts and result as in attention_forward_direct.wgsl, operands f16 read as bits, whole blocks of rows; tiles as in attention_tiles.wgsl.
 //
-// A workgroup of four subgroups owns 128 query rows of a head, a subgroup 32 of them: their queries and their share of o are matrices in registers. Keys and values
+// A workgroup of four subgroups owns 128 query rows of a head, a subgroup 32 of them: their queries and their part of o are matrices in registers. Keys and values
 // come in tiles of 32 rows, the next from memory while one is used. Scores leave the units through workgroup memory, where each invocation
 // takes a whole row of 32: the maximum, the exponentials and their sum are its own. The exponentials go back as f16.
 //
@@ -99,7 +99,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     shares[lane * STRIDE_P + {{ n }}u] = vec4<f16>(x{{ n }});
 {% endfor %}
     sum = sum * keep + dot(total, vec4f(1.0));
-    // A barrier, too: the shares are complete.
+    // A barrier, too: the probabilities are complete.
     if (workgroupUniformLoad(&raised).x == j && j > 0u) {
 {% for h in range(wide // 2) %}
 {{ store_o_strip(h) }}

@@ -1,5 +1,5 @@
-// Makes of what attention_shares_tiled.wgsl says of each tile of TILE keys what holds for whole rows:
-// log_sum = log Σ exp(score)    and, in place of the maxima, factors = exp(maximum of the tile − log_sum), with which a tile's exponentials are shares of the row.
+// Merges the maxima and sums that attention_shares_tiled.wgsl gives for each tile of TILE keys into those of whole rows:
+// log_sum = log Σ exp(score)    and, in place of the maxima, factors = exp(maximum of the tile − log_sum), which turn a tile's exponentials into probabilities.
 //
 // maxima, sums [pairs, tiles, queries], log_sum [heads, T]. An invocation takes four queries. The product with the values takes 256 queries at once: the tile
 // beyond the diagonal in that gets zeros. Bound by memory.

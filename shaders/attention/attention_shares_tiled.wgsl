@@ -1,13 +1,13 @@
 // Exponentials of causal attention's scores through tiles, forward: for keys j and queries i ≥ j
 // shares[j][i] = exp(scale · k_j q_i − maxima of the tile)    and zeros for later keys of a tile on the diagonal.
 //
-// q, keys [heads·(NOPE+ROPE), tokens]: turned, so that both operands are K-major, rows `lda` and `ldb` loads apart. shares: a square for each pair whose rows are keys and
+// q, keys [heads·(NOPE+ROPE), tokens]: transposed, so that both operands are K-major, rows `lda` and `ldb` loads apart. shares: a square for each pair whose rows are keys and
 // whose columns are queries, as the product with the values takes it; rows `ldc` vec4s apart. maxima, sums [pairs, tiles of keys, queries]: of each tile, the
 // largest score of a query and the sum of its exponentials, which attention_merge.wgsl makes those of the whole row. Steps as in gemm_steps.wgsl, tiles and
 // pairs as in gemm_tile.wgsl ("below", keys and queries exchanged). WIDTH: terms of the sum, a multiple of 2·STEP.
 //
 // A workgroup computes CHAIN tiles one after the other, and fetches the first step of the next one during the last of its own. The product with the values takes 256
-// queries at once: what is beyond the diagonal in that, a tile beside every other tile on it, becomes zero.
+// queries at once, so the part beyond the diagonal in it, a tile beside every other tile on it, becomes zero.
 
 const LOWEST = -3.0e38f;
 

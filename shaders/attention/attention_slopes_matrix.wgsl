@@ -1,4 +1,4 @@
-// Shares of causal attention and the gradients of its scores on matrix units, for the products of attention_stored.ts: for queries i and keys j ≤ i
+// Probabilities and score gradients of causal attention on matrix units, for the products of attention_stored.ts: for queries i and keys j ≤ i
 // shares = exp(scale · q kᵀ − log_sum)    slopes = scale · shares ∘ (d_o vᵀ − delta)    and zeros for later keys of a block on the diagonal.
 //
 // q [T, heads·(NOPE+ROPE)], kv [T, heads·(NOPE+V)], kr [T, ROPE], d_o [T, heads·V]: f16, read as bits; tiles as in attention_tiles.wgsl. log_sum, delta [heads, T]. shares, slopes: a square of

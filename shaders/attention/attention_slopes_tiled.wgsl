@@ -1,13 +1,13 @@
-// Shares of causal attention and the gradients of its scores through tiles, for the products of attention_stored.ts: for queries i and keys j ≤ i
+// Probabilities and score gradients of causal attention through tiles, for the products of attention_stored.ts: for queries i and keys j ≤ i
 // shares = exp(scale · q kᵀ − log_sum)    slopes = scale · shares ∘ (d_o vᵀ − delta)    and zeros for later keys of a tile on the diagonal.
 //
-// q, keys [heads·(NOPE+ROPE), tokens], kv [heads·(NOPE+V), tokens], d_o [heads·V, tokens]: turned, so that every operand is K-major, their rows `lda` and `ldb` loads apart.
+// q, keys [heads·(NOPE+ROPE), tokens], kv [heads·(NOPE+V), tokens], d_o [heads·V, tokens]: transposed, so that every operand is K-major, their rows `lda` and `ldb` loads apart.
 // log_sum, delta [heads, T]. shares, slopes: squares of length × length for each pair, rows `ldc` vec4s apart. Steps as in gemm_steps.wgsl, tiles and pairs as
 // in gemm_tile.wgsl ("below"). WIDTH, VALUES: terms of the two sums, multiples of 2·STEP.
 //
-// A workgroup computes CHAIN tiles one after the other, of each two products with one set of sums: the shares go to memory between them and are read again at the
-// end, since registers hold no second set. What comes next is fetched during the last step of each product. Products over these squares take 256 rows at once: what
-// is beyond the diagonal in that, a tile of shares beside every other tile on it, becomes zero.
+// A workgroup computes CHAIN tiles one after the other, of each two products with one set of sums: the probabilities go to memory between them and are read again at the
+// end, since registers hold no second set. The next operands are fetched during the last step of each product. Products over these squares take 256 rows
+// at once, so the part beyond the diagonal in them, a tile of probabilities beside every other tile on it, becomes zero.
 
 {# Where the operands of a tile's two products begin. #}
 {% macro aim_scores(place) %}

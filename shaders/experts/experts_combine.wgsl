@@ -2,7 +2,7 @@
 //
 // KIND "weighted": out_t = Σ_j e_j · h_j, e_j component COMPONENT of the assignment's entry (0: a, 1: dp)
 //      "plain":    out_t = Σ_j h_j
-//      "context":  out_t = Σ_j (a_j · g_t + dp_j · x_t) ⊙ gelu'(table_j + c_t), the gradient of the context's share
+//      "context":  out_t = Σ_j (a_j · g_t + dp_j · x_t) ⊙ gelu'(table_j + c_t), the gradient of the context's part
 //
 // table: rows h (stride ldh, offset h_start) of experts first … first + count − 1, or with DIRECT one for each assignment from token params.start on.
 // entries f32 [T, per, 4] (a, dp, ds, p); x [T, ·] (stride ldx), c at offset c_start in its rows; g [T, ·] (stride ldg);

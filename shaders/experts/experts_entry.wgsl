@@ -1,5 +1,5 @@
-// What an assignment adds to the gradient of its expert's h: a · dacc_t + dp · xp_t; context-aware to that of the codes' share of
-// what gelu is applied to, so times gelu'(P_i + c_t). Part of segment_sum.wgsl.
+// An assignment's term of the gradient of its expert's h: a · dacc_t + dp · xp_t; context-aware, of the gradient of the codes' part of
+// gelu's argument, so times gelu'(P_i + c_t). Part of segment_sum.wgsl.
 // entries f32 [T · per, 4] (a, dp, ds, p); g [T, ·] (stride ldg); x [T, ·] (stride ldx), c at offset c_start in its rows; preactivation [count, width].
 
 {% if CONTEXT %}

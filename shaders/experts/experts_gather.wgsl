@@ -1,4 +1,4 @@
-// What the hypernetwork reads for each assignment: rows [z_i ; code_t].
+// Gathers the hypernetwork's input for each assignment: rows [z_i ; code_t].
 //
 // z [count, d_latent]: experts first … first + count − 1, others are left to other dispatches; index u32 [T · per];
 // CONTEXT: code [T, d_context]; out [n, d_latent + d_context] for assignments start … start + n − 1. params in vec4s.

@@ -1,10 +1,10 @@
-// What happens to a vec4 of a product before it is stored at entry `at` of C. Shared by the GEMM kernels; params as there.
+// The operation on a vec4 of a product before it is stored at entry `at` of C. Shared by the GEMM kernels; params as there.
 //
-// What it reads is asked for apart, `beside` for a vec4 and `beside_row` for a row: kernels load that for several results before they store the first one, since
+// Its operands are loaded apart, `beside` for a vec4 and `beside_row` for a row: kernels load them for several results before they store the first one, since
 // no load overtakes a store.
 //
 // Attention's backward pass has two epilogues of its own, for rows of queries and columns of keys (model/ops/attention/attention_stored.ts): "shares" gives
-// C = exp(scale·P − log_sum), zero for later keys, and "slopes" C = scale·E ∘ (P − delta), where E are the shares.
+// C = exp(scale·P − log_sum), zero for later keys, and "slopes" C = scale·E ∘ (P − delta), where E are the probabilities.
 {% if EPILOGUE == "gelu" or EPILOGUE == "gelu_backward" %}
 {{ GELU }}
 {% endif %}

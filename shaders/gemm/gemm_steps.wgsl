@@ -1,4 +1,4 @@
-// Tiles of a product in workgroup memory, what the kernels that multiply without matrix units share.
+// Tiles of a product in workgroup memory: the common part of the kernels that multiply without matrix units.
 //
 // A workgroup computes a TILE_M × TILE_N block, each invocation FRAGMENT_M × FRAGMENT_N numbers, in steps of STEP terms. Both operands are kept K-major
 // (a row of a tile holds numbers of one k), whatever the LAYOUT, so the inner loop is the same: FRAGMENT_M · FRAGMENT_N products for FRAGMENT_M + FRAGMENT_N

@@ -1,4 +1,4 @@
-// What one update does, decided on the GPU so that no step waits for the host: the global norm, whether all of it is finite, the clip,
+// Decides an update on the GPU, so that no step waits for the host: the global norm, whether all of it is finite, the clip,
 // the loss scale, bias corrections. One invocation.
 //
 // partials: [count] sums of squares of the (scaled) gradients. loss, schedule, control and the ring metrics: see ops/control.ts.

@@ -1,7 +1,7 @@
 // Load balance of one axis, row by row: Σ_j f_j p_j with p the softmax of the row's scores, f_j the fraction of all kept experts that have sub-key j.
 //
 // s f32 [rows, stride] of one chunk; counts u32 [2, keys]; statistics f32 [2, all_rows, 4] from row params.first_row on: maximum, 1/Σ exp, Σ f p, and
-// the row's share of the loss, weight · Σ f p. An invocation does a row. Bound by reading s twice.
+// the row's part of the loss, weight · Σ f p. An invocation does a row. Bound by reading s twice.
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {

@@ -14,7 +14,7 @@ const LOWEST = -3.4028234e38;
 
 struct Best { value: u32, key: u32 }
 
-// What comes after everything.
+// Sorts after every other entry.
 const NONE = Best(0u, 0xffffffffu);
 
 // A number as a whole number that compares as it does; never 0.

@@ -1,6 +1,6 @@
 // Sums of sorted segments: out[s] = Σ over positions i in [begin[s], begin[s + 1]) of entry(order[i], s), for s = first … first + count − 1.
 //
-// What an entry is, the operation says: ENTRY is WGSL that defines entry(at, segment, column4) -> vec4f.
+// The operation defines an entry: ENTRY is WGSL that defines entry(at, segment, column4) -> vec4f.
 // order, keys u32 [n] sorted; begin u32 [·]; partial f32 [chunks, width]; out [count, width] (stride ldo, offset o_start); params in vec4s.
 //
 // Segments are used unevenly, so the sorted list is cut into chunks of params.chunk positions. STAGE "partial" sums every chunk that lies wholly in one

@@ -290,7 +290,7 @@ interface RoutingGradients extends RoutingInput {
     { tensor: Tensor; epilogue: "none" | "accumulate" },
     { tensor: Tensor; epilogue: "none" | "accumulate" },
   ];
-  /** Factor of the load-balance gradient: the coefficient given forward, or a part of it. */
+  /** Factor of the load-balance gradient: the coefficient given forward over the micro-batches of the update. */
   readonly balance?: number;
   /** The {@linkcode CONTROL} tensor: its loss scale multiplies the load-balance gradient. */
   readonly loss_scale?: Tensor;
