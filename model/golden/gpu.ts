@@ -323,7 +323,7 @@ async function model(
     precision,
     loss_scale: { initial: LOSS_SCALE },
   });
-  /** What gradients are multiplied by. */
+  /** Factor of the gradients. */
   const scale = precision === "mixed" ? LOSS_SCALE : 1;
   const trainer = await Trainer.create(gpu, { architecture, train, seed: 0 });
   try {

@@ -2,7 +2,7 @@
  * The output head, tied to the embedding or of its own: final norm, logits and cross-entropy in chunks of tokens, and their
  * gradients.
  *
- * The logits of a whole batch would take gigabytes at the paper's vocabulary. A chunk's are made, turned into their own
+ * The logits of a whole batch would take gigabytes at the paper's vocabulary. A chunk's are made, replaced by their own
  * gradient in place, and used up before the next chunk's are made. Where there is a gradient they are of the operands' type, as two
  * products read it; losses that are only evaluated come from f32.
  *

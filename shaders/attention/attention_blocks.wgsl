@@ -63,7 +63,7 @@ fn value(token: u32, head: u32, d: u32) -> Raw {
       fetched{{ OWN_QUADS + i }} = {{ other }}(first + min({{ j }} + lane / 4u + {{ 4 * DOWN * i }}u, params.length - 1u), head, 4u * ({{ turn }}) + lane % 4u);
 {% endfor %}
 {% endmacro %}
-{# Puts what fetch_rows loaded into pages from `page` on, turned round. #}
+{# Puts the rows that fetch_rows loaded into pages from `page` on, transposed. #}
 {% macro put_rows(page) %}
 {% for i in range(OWN_QUADS) %}
       {

@@ -20,7 +20,7 @@ const LOWEST = -3.0e38f;
 {{ aim_operand("q", "b", "params.b_start + sequence * params.b_sequence + head * params.b_head", place ~ ".x * TILE_N") }}
       }
 {% endmacro %}
-{# What the DOWN invocations of a column exchange takes the last rows of the buffers: with 16 terms a step those of the second one, while the next tile's first step is in the first. #}
+{# The values that the DOWN invocations of a column exchange take the last rows of the buffers: with 16 terms a step those of the second one, while the next tile's first step is in the first. #}
 {% set skipped = 2 * STEP - TILE_M // FRAGMENT_M %}
 {% macro own_row(side) %}tile_{{ side }}[({{ skipped }}u + y) / STEP][({{ skipped }}u + y) % STEP]{% endmacro %}
 {% macro row_of(side, t) %}tile_{{ side }}[{{ (skipped + t) // STEP }}][{{ (skipped + t) % STEP }}]{% endmacro %}

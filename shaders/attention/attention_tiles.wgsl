@@ -1,4 +1,4 @@
-{# What the attention kernels on matrix units share: heads' widths, and tiles of TILE keys with their values, which come from memory while others are used. A workgroup is
+{# The common part of the attention kernels on matrix units: heads' widths, and tiles of TILE keys with their values, which come from memory while others are used. A workgroup is
    four subgroups; kv and kr are f16, read as bits; `first` is a sequence's first token. #}
 const M = 16u;
 // Widths in eights of halves.

@@ -27,9 +27,9 @@ var<workgroup> tile_b: array<array<array<vec4f, TILE_N / 4u>, STEP>, 2>;
 {# Operands have a name, that of their binding, and a side: "a" or "b". #}
 {% set of_a = {"turned": turned_a, "load": load_a, "loads": loads_a, "type": TYPE_A, "tile": TILE_M, "size": "params.m"} %}
 {% set of_b = {"turned": turned_b, "load": load_b, "loads": loads_b, "type": TYPE_B, "tile": TILE_N, "size": "params.n"} %}
-{# What was loaded as vec4s of f32, the p-th of it. #}
+{# The p-th vec4 of f32 of a load. #}
 {% macro wide(type, value, p) %}{% if type == "vec4u" %}vec4f(unpack2x16float({{ value }}[{{ 2 * p }}]), unpack2x16float({{ value }}[{{ 2 * p + 1 }}])){% elif type == "vec2u" %}vec4f(unpack2x16float({{ value }}.x), unpack2x16float({{ value }}.y)){% else %}{{ value }}{% endif %}{% endmacro %}
-{# What an invocation keeps of an operand: where it reads, and what it read. #}
+{# An invocation's variables for an operand: its place, and the numbers that it read. #}
 {% macro declare_operand(name, side) %}
 {% set of = of_a if side == "a" else of_b %}
 {% for i in range(of.loads) %}
@@ -68,7 +68,7 @@ var<workgroup> tile_b: array<array<array<vec4f, TILE_N / 4u>, STEP>, 2>;
 {% endif %}
 {% endfor %}
 {% endmacro %}
-{# Puts what was fetched into a tile, times the vec4s named so where there are factors. Numbers of one row of an operand that is turned go to as many rows of its tile. #}
+{# Puts what was fetched into a tile, times the vec4s named so where there are factors. Numbers of one row of a transposed operand go to as many rows of its tile. #}
 {% macro put_operand(name, side, buffer, factor) %}
 {% set of = of_a if side == "a" else of_b %}
 {% for i in range(of.loads) %}
