@@ -1,5 +1,5 @@
 /**
- * Reads what `tokenize` published.
+ * Reads a dataset that `tokenize` published.
  *
  * @module
  */

@@ -32,7 +32,7 @@ interface TrainParams {
   readonly train: Parameters<typeof trainingSteps>[0];
 }
 
-/** Models and runs of every configuration: what its head promises should not grow unseen. */
+/** Models and runs of every configuration: its head states them, so they should not grow unseen. */
 const CONFIGURATIONS: readonly [file: string, cells: number, runs: number][] = [
   ["tiny.yaml", 11, 31],
   ["small.yaml", 11, 31],

@@ -1,6 +1,6 @@
 /**
- * The real experiment, run as a user runs it, with what goes wrong in practice. `deno task fault-check` runs all of it; without
- * `ETHOS_TEST_FAULTS=all` what takes a training each is left out.
+ * The real experiment, run as a user runs it, with the faults of practice. `deno task fault-check` runs all of it; without
+ * `ETHOS_TEST_FAULTS=all` the tests that each take a training are left out.
  */
 
 import { assert, assertEquals, assertLess, assertStringIncludes } from "@std/assert";

@@ -117,7 +117,7 @@ export class Sandbox implements AsyncDisposable {
     return this.start(command, ...args).ended;
   }
 
-  /** Runs a command with `--json` and gives back what it printed. */
+  /** Runs a command with `--json` and returns its output. */
   async json<T>(command: string, ...args: string[]): Promise<T> {
     const { stdout, stderr } = await this.run(command, ...args, "--json");
     try {
@@ -190,7 +190,7 @@ export async function contents(sandbox: Sandbox): Promise<Map<string, string>> {
       }
     }
   }
-  // The catalogue must say what the manifests say.
+  // The catalogue must agree with the manifests.
   const sql = "SELECT node, name, step, value FROM metrics WHERE NOT measured " +
     "AND run = (SELECT max(run) FROM runs) ORDER BY ALL";
   for (const row of await sandbox.json<{ node: string; name: string }[]>("sql", sql)) {

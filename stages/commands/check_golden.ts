@@ -1,5 +1,5 @@
 /**
- * `check-golden DIR`: compares every golden file of a folder with what the project computes.
+ * `check-golden DIR`: compares every golden file of a folder with the project's results.
  *
  * @module
  */

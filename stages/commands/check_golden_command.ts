@@ -16,7 +16,7 @@ import {
 import { UserError } from "../../pipeline/errors.ts";
 import { GPU_OPTION, useGpu } from "./gpu_option.ts";
 
-/** Compares every golden file of a folder with what the project computes. */
+/** Compares every golden file of a folder with the project's results. */
 export const checkGoldenCommand: Command = {
   name: "check-golden [dir]",
   summary: "Compare a folder of golden vectors with what the project computes",

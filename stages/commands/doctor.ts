@@ -1,5 +1,5 @@
 /**
- * `doctor`: what this machine has and lacks for the experiment. Opens a device and computes on it, asks DuckDB a question,
+ * `doctor`: the parts of the experiment that this machine has and lacks. Opens a device and computes on it, asks DuckDB a question,
  * and looks at the disk; it needs no network and changes nothing.
  *
  * @module
@@ -64,7 +64,7 @@ export interface Diagnosis {
 const NEEDED_BYTES = 2 * 2 ** 30;
 
 /**
- * Examines the machine, writes what it found, and returns the exit code: 0 when the experiment can run, 1 when something
+ * Examines the machine, writes its findings, and returns the exit code: 0 when the experiment can run, 1 when something
  * that it needs is missing.
  *
  * @example
@@ -83,7 +83,7 @@ export async function doctor(options: DoctorOptions = {}): Promise<number> {
   return diagnosis.ok ? 0 : 1;
 }
 
-/** Examines the machine: what {@linkcode doctor} writes. */
+/** Examines the machine; {@linkcode doctor} writes the result. */
 export async function diagnose(folder: string, gpu: Runtime = "deno"): Promise<Diagnosis> {
   const devices: DeviceDiagnosis[] = [];
   const checks = [
@@ -308,7 +308,7 @@ Options:
 Exit code: 0 when the experiment can run, 1 when something that it needs is missing.
 `;
 
-/** Runs a command line. Not on the pipeline's, whose packages may be what is missing. */
+/** Runs a command line. Not through the pipeline, whose packages may be missing. */
 async function runDoctor(args: string[]): Promise<number> {
   const say = (to: typeof Deno.stdout, text: string) =>
     to.writeSync(new TextEncoder().encode(text));

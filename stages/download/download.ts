@@ -61,7 +61,7 @@ export type DataSection = z.infer<typeof dataSchema>;
 
 /**
  * Fetches text and publishes it as `documents/*.gz`, one `{text, url?, timestamp?}` a line, with `source.json`: counts,
- * revision and hashes. Where the source says what is held out, that is in `documents/validation/*.gz`.
+ * revision and hashes. Documents that the source holds out are in `documents/validation/*.gz`.
  */
 export const download = defineStage<DataSection>({
   name: "download",

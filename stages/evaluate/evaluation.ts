@@ -16,7 +16,7 @@ import type { Evaluation } from "./result.ts";
 /** Entries of a histogram at most. */
 const HISTOGRAM_ENTRIES = 4096;
 
-/** Puts what was measured into the words of `evaluation.json`. */
+/** Writes the measurements as `evaluation.json`. */
 export function describeEvaluation(result: EvaluationResult): Evaluation {
   const { tokens, bytes, nats, perplexity, usage } = result;
   return {
@@ -37,7 +37,7 @@ export function describeEvaluation(result: EvaluationResult): Evaluation {
 }
 
 /**
- * Counts in descending order. Of more than 4096 experts, groups of equal size are summed up by their mean, so that the share of choices
+ * Counts in descending order. Of more than 4096 experts, groups of equal size are summed up by their mean, so that the fraction of choices
  * that the most used experts take stays exact at the groups' borders.
  *
  * @example

@@ -176,7 +176,7 @@ export function expandCells(plan: CellPlan, tools: CellTools): Cells {
   return plan.combine === "grid" ? gridCells(plan, tools) : oneAtATime(plan, tools);
 }
 
-/** Collects cells by what they come to. */
+/** Collects cells and merges equal ones. */
 class CellTable {
   readonly #plan: CellPlan;
   readonly #byKey = new Map<string, Mutable<Cell>>();

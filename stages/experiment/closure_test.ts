@@ -121,7 +121,7 @@ function edited(code: Code, path: string): Code {
   }));
 }
 
-/** Publishes every node of a graph without running it: the plan asks only what was published. */
+/** Publishes every node of a graph without running it: the plan looks only at published nodes. */
 async function publishAll(graph: Graph, store: Store, code: Code): Promise<void> {
   const planner = new Planner(store, code);
   const records = new Map<GraphNode, NodeRecord>();

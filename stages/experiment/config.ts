@@ -28,11 +28,11 @@ import {
 import { evaluateSchema, type EvaluateSection } from "../evaluate/config.ts";
 import { reportSchema, type ReportSection } from "../report/config.ts";
 
-/** Sections that other modules own, and what they know. */
+/** Sections and knowledge that other modules own. */
 export interface ExperimentParts {
-  /** Schema of the `data` section: what `download` reads. */
+  /** Schema of the `data` section, which `download` reads. */
   readonly data: z.ZodType;
-  /** Schema of the `tokenizer` section: what `tokenize` reads. */
+  /** Schema of the `tokenizer` section, which `tokenize` reads. */
   readonly tokenizer: z.ZodType;
   /** The dense model with as many active parameters, for the vocabulary that a `tokenizer` section gives. */
   denseEquivalent(model: ModelSection, tokenizer: JsonValue): ModelSection;

@@ -28,7 +28,7 @@ export type StageName =
   | "benchmark"
   | "report";
 
-/** The nodes of an experiment, each after what it reads. */
+/** The nodes of an experiment, each after its inputs. */
 export interface Experiment {
   readonly nodes: readonly NodeSpec[];
   readonly results: readonly ResultSpec[];

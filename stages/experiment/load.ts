@@ -1,5 +1,5 @@
 /**
- * From what the command line was asked to the experiment's nodes.
+ * Makes the experiment's nodes from the command line.
  *
  * @module
  */

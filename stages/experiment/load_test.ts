@@ -8,7 +8,7 @@ import { MALFORMED, writeMalformed } from "./malformed_testing.ts";
 
 const parts = { ...testParts, stages: TEST_STAGES };
 
-/** Runs a command line in this process and catches what it prints. */
+/** Runs a command line in this process and catches its output. */
 async function commandLine(args: readonly string[], root: string) {
   const program: Program = {
     name: "test",

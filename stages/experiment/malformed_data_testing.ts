@@ -1,5 +1,5 @@
 /**
- * Configurations whose `data` or `tokenizer` section the real stages must refuse, and what must be said about each.
+ * Configurations whose `data` or `tokenizer` section the real stages must refuse, and the message for each.
  *
  * @module
  */

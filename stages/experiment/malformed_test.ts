@@ -9,7 +9,7 @@ import { MALFORMED, type Malformed, writeMalformed } from "./malformed_testing.t
 import { PARTS } from "./parts.ts";
 import { ROOT } from "../reproduce_testing.ts";
 
-/** Runs a command line in this process, with what it wrote to standard error. */
+/** Runs a command line in this process and keeps its standard error. */
 async function commandLine(args: readonly string[]): Promise<{ code: number; stderr: string }> {
   const { writeSync } = Deno.stderr;
   let stderr = "";

@@ -1,5 +1,5 @@
 /**
- * Configurations that must be refused, and what must be said about each; read by the tests of the schema and of the command
+ * Configurations that must be refused, and the message for each; read by the tests of the schema and of the command
  * line.
  *
  * @module
@@ -8,7 +8,7 @@
 import { join } from "@std/path";
 import { MINIMAL } from "./config_testing.ts";
 
-/** A configuration that must be refused, and what the message must say. */
+/** A configuration that must be refused, and its message. */
 export interface Malformed {
   readonly what: string;
   /** The whole file; a path is given as is when `path` is set. */

@@ -1,5 +1,5 @@
 /**
- * The real parts of the experiment: every stage, and what the configuration's schema needs of them.
+ * The real parts of the experiment: every stage, and the parts of them that the configuration's schema needs.
  *
  * @module
  */

@@ -29,7 +29,7 @@ export interface StepValue {
   readonly value: number;
 }
 
-/** A trained model: its labels, what it says of itself, and its curves. */
+/** A trained model: its labels, its own description, and its curves. */
 export interface TrainedModel {
   /** Node name, `train[d_latent=64,seed=2]`. */
   readonly name: string;

@@ -57,7 +57,7 @@ export interface Report {
   readonly title: string;
   readonly lead: Prose;
   readonly sections: readonly Section[];
-  /** Last lines: what made it. */
+  /** Last lines: its origin. */
   readonly colophon: Prose;
 }
 

@@ -1,5 +1,5 @@
 /**
- * `report`: figures, tables and words from what a run published, as one page and as Markdown.
+ * `report`: a run's figures, tables and words, as one page and as Markdown.
  *
  * Writes `report.html` (self-contained), `report.md`, and `figures/` with each figure as SVG, PNG, its data and its
  * specification. Inputs by name, each optional: `download`, `dataset`, `train` (one a model), `evaluate`, `ablate`,

@@ -70,7 +70,7 @@ const TRAIN = {
   learning_rate: { warmup_steps: 20 },
 };
 
-/** A node that published what is given. */
+/** A node that published the given outputs. */
 export function madeUpNode(
   stage: string,
   options: {

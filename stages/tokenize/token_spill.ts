@@ -23,7 +23,7 @@ export class Spill implements Disposable {
   readonly #buffer = new Uint32Array(BLOCK);
   #buffered = 0;
 
-  /** @param path File to create; what an earlier run left there is of no use. */
+  /** @param path File to create; it replaces an earlier run's. */
   constructor(path: string) {
     this.#path = path;
     this.#file = openSync(path, "w+");

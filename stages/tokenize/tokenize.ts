@@ -164,7 +164,7 @@ export async function runTokenize(
   );
 }
 
-/** Splits without duplicates and empty texts, in the order of the files. Counts what it saw and dropped. */
+/** Splits without duplicates and empty texts, in the order of the files. Counts the documents seen and dropped. */
 async function* readTokenized(
   context: StageContext<TokenizerSection>,
   input: NodeOutput,

@@ -45,7 +45,7 @@ for (const workers of new Set(sizes)) {
   Deno.bench(
     `${workers} workers, 2 MB`,
     { group: "workers", baseline: workers === 1, n: 5, warmup: 1 },
-    // Deno.bench awaits only what is declared async.
+    // Deno.bench awaits only functions declared async.
     async () => await tokenizeAll(pool),
   );
 }

@@ -59,7 +59,7 @@ export interface FindOptions {
  *
  * @param name A `*.safetensors` file or a folder with one (`vocabulary.json` beside it or one folder up), the name of a node
  * (`train[base,seed=1]`), or the first eight or more digits of a node's key.
- * @throws {UserError} If there is none, naming what was looked for.
+ * @throws {UserError} If there is none, naming the files looked for.
  */
 export async function findCheckpoint(name: string, options: FindOptions): Promise<CheckpointFiles> {
   const path = resolve(name);
@@ -210,7 +210,7 @@ export function trainedLength({ params }: CheckpointFiles): number | undefined {
   return parsed.data?.train.sequence_length;
 }
 
-/** Key of what a node of this name published last. */
+/** Key of the last published node of this name. */
 async function latestKey(name: string, records: Records): Promise<string | undefined> {
   for (const run of (await records.readRuns()).reverse()) {
     const node = run.nodes.find(({ node, state }) =>

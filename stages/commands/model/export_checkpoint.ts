@@ -18,7 +18,7 @@ export interface ExportedCheckpoint {
 }
 
 /**
- * Copies the checkpoint of a node: models, vocabulary, what training needs to go on, and `node.json`, which says where it comes from.
+ * Copies the checkpoint of a node: models, vocabulary, the state to resume training, and `node.json`, which names the node.
  * The folder appears whole or not at all.
  *
  * @throws {UserError} If there is no such node, or the folder is there already.

@@ -109,7 +109,7 @@ Deno.test("The tasks generate and evaluate run with the permissions that they na
     const task = async (...args: string[]) => {
       const { code, stdout, stderr } = await runTask(
         [...args, "--checkpoint", NODE, "--store", storeDir, "--json"],
-        // The flag is what counts.
+        // The flag counts.
         { env: { ETHOS_GPU: "none" } },
       );
       assertEquals(code, 0, stdout + stderr);

@@ -1,5 +1,5 @@
 /**
- * `bench`: measures the kernels, layers, training and inference of a configuration, and compares with what was measured before.
+ * `bench`: measures the kernels, layers, training and inference of a configuration, and compares with an earlier run.
  *
  * @module
  */
@@ -61,10 +61,10 @@ export interface ExecutionRatio {
   readonly memory: number;
 }
 
-/** An entry held against what the same run measured at best. */
+/** An entry against the best rates of the same run. */
 export interface RatedEntry extends BenchEntry {
   /**
-   * Share of the nearer roof, 0 to 1: the fastest copy for bytes, the fastest square product of the same operands for operations.
+   * Fraction of the nearer roof, 0 to 1: the fastest copy for bytes, the fastest square product of the same operands for operations.
    * Absent where neither was measured.
    */
   readonly of_ceiling?: number;
@@ -292,7 +292,7 @@ const savedSchema = z.object({
 /** What an earlier run saved, as far as it is compared. */
 export type SavedBench = z.infer<typeof savedSchema>;
 
-/** Reads what an earlier run saved. @throws {UserError} If the file is not there or holds something else. */
+/** Reads an earlier run's file. @throws {UserError} If the file is not there or holds something else. */
 export async function readSavedBench(path: string): Promise<SavedBench> {
   let text: string;
   try {

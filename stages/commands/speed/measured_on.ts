@@ -27,7 +27,7 @@ export interface MeasuredOn {
   readonly date: string;
 }
 
-/** Finds out what a measurement is made on; `root` is the folder of the project. */
+/** Finds out the circumstances of a measurement; `root` is the folder of the project. */
 export async function measuredOn(gpu: Gpu, root: string): Promise<MeasuredOn> {
   const [driver, revision] = await Promise.all([
     gpu.adapter.driver ?? nvidiaDriver(),

@@ -34,7 +34,7 @@ export interface ProfileOptions {
   readonly steps: number;
   /** Opens the device, once the rest is known to be right. */
   gpu(): Promise<Gpu>;
-  /** Says what is being done. */
+  /** Reports progress. */
   progress(line: string): void;
   readonly signal?: AbortSignal;
 }
@@ -47,7 +47,7 @@ export interface ProfileResult {
   readonly train: BaseModel["train"];
   readonly ceilings: Ceilings;
   readonly tokens_per_second: number;
-  /** Share of the measured peak that the model's own operations reach, without what is computed again. */
+  /** Fraction of the measured peak that the model's own operations reach, without recomputation. */
   readonly mfu: number;
   /** Likewise with every operation that runs. */
   readonly hfu: number;

@@ -18,12 +18,12 @@ export function showBytes(bytes: number): string {
   return `${threeDigits(bytes / 1024 ** power)} ${units[power - 1]}`;
 }
 
-/** A share of 0 to 1 in per cent. */
+/** A fraction of 0 to 1 in per cent. */
 export function showShare(share: number): string {
   return `${(100 * share).toFixed(1)} %`;
 }
 
-/** Three significant digits, and all of what is in front of the point. */
+/** Three significant digits, and all digits before the point. */
 export function threeDigits(value: number): string {
   if (value === 0) return "0";
   const digits = 2 - Math.floor(Math.log10(Math.abs(value)));

@@ -1,5 +1,5 @@
 /**
- * Writing what a command measured to a file.
+ * Writes a command's measurements to a file.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { UserError } from "../../../pipeline/errors.ts";
 import { statOrUndefined, writeAtomic } from "../../../pipeline/store/files.ts";
 
 /**
- * Writes a value as JSON. A file that is there is replaced as a whole, so that what it held is not lost before the new is there.
+ * Writes a value as JSON. A file that is there is replaced as a whole, so that its content is not lost before the new one is there.
  *
  * @throws {UserError} If the file cannot be written.
  */
@@ -33,7 +33,7 @@ export async function writeResult(
 }
 
 /**
- * Finds out whether a file can be written before minutes go into what is to be in it.
+ * Finds out whether a file can be written before minutes go into its content.
  *
  * @throws {UserError} If its folder is not there, or it is a folder itself.
  */

@@ -46,7 +46,7 @@ interface Shard {
  * Fetches shards into the output `documents`.
  *
  * @returns What `source.json` says.
- * @throws {Error} of one line, if the hub can't give what is asked for.
+ * @throws {Error} of one line, if the hub can't serve the section.
  */
 export async function downloadC4(
   context: StageContext<unknown>,

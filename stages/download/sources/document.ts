@@ -159,7 +159,7 @@ export async function* readBytes(
 /**
  * Unpacks a gzip stream.
  *
- * @throws {Error} with `name`, if the stream is damaged or cut off; what `chunks` throws is passed on as it is.
+ * @throws {Error} with `name`, if the stream is damaged or cut off; errors of `chunks` pass unchanged.
  */
 export async function* gunzipBytes(
   chunks: AsyncIterable<Uint8Array>,
@@ -282,7 +282,7 @@ export function* parseLines(
       );
     }
     yield {
-      // Lone surrogates have no UTF-8; what is written must be what is hashed and counted.
+      // Lone surrogates have no UTF-8; the text written must be the text hashed and counted.
       text: text.toWellFormed(),
       ...(typeof record.url === "string" ? { url: record.url } : {}),
       ...(typeof record.timestamp === "string" ? { timestamp: record.timestamp } : {}),

@@ -17,7 +17,7 @@ import { dirname, fromFileUrl, join } from "@std/path";
 import { cutText } from "./cut.ts";
 import type { TextDocument } from "./document.ts";
 
-/** One package and what is read of it. */
+/** One package and the files read from it. */
 export interface EmbeddedPackage {
   readonly name: string;
   readonly version: string;

@@ -1,5 +1,5 @@
 /**
- * Requests to the Hugging Face hub that survive what networks do.
+ * Requests to the Hugging Face hub that survive network faults.
  *
  * Time-outs, stalls, cut connections, 408, 429 and 5xx are tried again, after an exponential pause with jitter or what
  * `Retry-After` asks for; a body goes on where it broke off. Everything else ends in one line.
@@ -52,7 +52,7 @@ export class Hub {
   readonly #warn: (message: string) => void;
 
   /**
-   * Reads the environment for what `options` leave out.
+   * Reads the environment for options that are left out.
    *
    * @throws {Error} if the hub is off, or the endpoint or the token can't be right.
    */
@@ -161,7 +161,7 @@ export class Hub {
     if (!response.body) throw new TransientError("the answer has no body");
     for await (const chunk of response.body) {
       guard.touch();
-      // A server that does not know ranges begins again; what is there already is passed over.
+      // A server that does not know ranges begins again; the bytes already there are skipped.
       const passed = Math.min(skip, chunk.length);
       skip -= passed;
       if (passed < chunk.length) yield chunk.subarray(passed);

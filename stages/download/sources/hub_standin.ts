@@ -14,7 +14,7 @@ export interface Fault {
   readonly on: "tree" | "resolve";
   /**
    * `status`: an answer with `status` and `retry_after`; `truncate`: the connection breaks after `bytes`; `stall`: silence
-   * after `bytes`; `redirect`: to the stand-in's second host; `ignore_range`: the whole file whatever was asked for.
+   * after `bytes`; `redirect`: to the stand-in's second host; `ignore_range`: the whole file, whatever the range.
    */
   readonly kind: "status" | "truncate" | "stall" | "redirect" | "ignore_range";
   readonly status?: number;
@@ -162,7 +162,7 @@ export class HubStandin implements AsyncDisposable {
           await stopped;
           controller.close();
         } else {
-          // Lets what was sent leave before the connection breaks.
+          // Lets the bytes sent leave before the connection breaks.
           await new Promise((resolve) => setTimeout(resolve, 20));
           controller.error(new Error("broken on demand"));
         }

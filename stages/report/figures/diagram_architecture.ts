@@ -74,7 +74,7 @@ function attentionBox({ config, attention }: Architecture, group: string): Box {
   };
 }
 
-/** The feed-forward after the leading layers: its name, and what is said of it in a sentence and in a box. */
+/** The feed-forward after the leading layers: its name, its sentence and its text in a box. */
 function describeFeedForward(architecture: Architecture) {
   const { config } = architecture;
   const { bench } = architecture.feedForward(config.num_layers - 1);

@@ -32,7 +32,7 @@ const RASTERIZER_FILE = packageFile("@resvg/resvg-wasm/index_bg.wasm");
 const VEGA_LITE_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json";
 
 /**
- * The table as CSV. Numbers are written in full, so that the file says exactly what was drawn.
+ * The table as CSV. Numbers are written in full, so that the file has exactly the numbers drawn.
  *
  * @throws {Error} When the table is empty, or a row's columns differ from the first row's.
  */

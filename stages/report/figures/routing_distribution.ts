@@ -1,5 +1,5 @@
 /**
- * How evenly experts are used: per layer, the share of all choices that the most used fraction of experts takes.
+ * How evenly experts are used: per layer, the fraction of all choices that the most used experts take.
  *
  * @module
  */

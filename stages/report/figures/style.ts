@@ -10,7 +10,7 @@
 import type { Config } from "vega-lite";
 import { FONT_FAMILY } from "./fonts.ts";
 
-/** Colours by what they mean. */
+/** Colours by meaning. */
 export const COLOR = {
   ink: "#1f2933",
   muted: "#5b6770",

@@ -1,5 +1,5 @@
 /**
- * "The full budget": what the paper's 4 B tokens would take at the speed that was measured.
+ * "The full budget": the time of the paper's 4 B tokens at the measured speed.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import { comparesWithPaper } from "./equal_tokens.ts";
 
 /** How fast the base trained. */
 interface Throughput {
-  /** Tokens a second: median, and the tenth and ninetieth percentile, over what was logged. */
+  /** Tokens a second as logged: median, tenth and ninetieth percentile. */
   readonly median: number;
   readonly low: number;
   readonly high: number;

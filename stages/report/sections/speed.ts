@@ -1,5 +1,5 @@
 /**
- * "Speed": what the suites of the benchmark measured, kernel by kernel.
+ * "Speed": the measurements of the benchmark's suites, kernel by kernel.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Table 1 and the arithmetic of sections 5.3 and 5.4, computed from a configuration, beside what the paper states.
+ * Table 1 and the arithmetic of sections 5.3 and 5.4, computed from a configuration, beside the paper's figures.
  *
  * @module
  */
@@ -60,7 +60,7 @@ export interface Quantity {
   readonly paper: number | undefined;
   /** Computed for the paper's configuration. */
   readonly computed: number;
-  /** Computed for what ran. */
+  /** Computed for the configuration that ran. */
   readonly ran: number | undefined;
   /** Why they differ. */
   readonly note: string;

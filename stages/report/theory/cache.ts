@@ -1,5 +1,5 @@
 /**
- * Section 3: what the size of an expert does to caching, bandwidth and speed.
+ * Section 3: the effect of an expert's size on caching, bandwidth and speed.
  *
  * A model of one level of cache (L2) over device memory. Experts of `s` bytes, `N` of them, are read whole. It is
  * **ours**: the paper draws these four curves, and its lead author's earlier manuscript ("Novel Scaling Laws for MoE

@@ -18,7 +18,7 @@ export const PAPER = {
   theoretical: 8.7e9,
   /** README: "~20× fewer FLOPs" than a dense model of the theoretical size. */
   flopsGain: 20,
-  /** Section 5: what the paper calls 536 MB and 33 MB, one layer of PEER and of ETHOS; they are counts of parameters. */
+  /** Section 5: one layer of PEER and of ETHOS. The paper says 536 MB and 33 MB; they are counts of parameters. */
   peerLayer: 536e6,
   latentLayer: 33e6,
   /** Section 7.1: memory against PEER. */
