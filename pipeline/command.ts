@@ -13,7 +13,7 @@ export type { Arguments, OptionSpec } from "yargs";
 
 /** A program with stages: what `runCommandLine` is given. */
 export interface Program {
-  /** What users type before a command: `deno task`. */
+  /** Users type it before a command: `deno task`. */
   readonly name: string;
   /** One sentence for `--help`. */
   readonly description: string;
@@ -33,7 +33,7 @@ export interface Program {
   readonly shell?: {
     /** A name: `ethos`. */
     readonly name: string;
-    /** What the name stands for: `deno run -A /home/me/ethos/stages/main.ts`. */
+    /** The command that the name stands for: `deno run -A /home/me/ethos/stages/main.ts`. */
     readonly run: string;
   };
 }
@@ -49,7 +49,7 @@ export interface StageOptions {
   use(args: Arguments): Promise<void>;
 }
 
-/** What the user asked for. */
+/** The configuration and options that the user gave. */
 export interface ExperimentRequest {
   /** Path of the configuration, as typed or the program's default. */
   readonly config: string;
@@ -59,7 +59,7 @@ export interface ExperimentRequest {
   readonly seed?: number;
 }
 
-/** What a configuration asks for. */
+/** The nodes that a configuration asks for. */
 export interface Experiment {
   /** Target nodes; what they read is found from them. */
   readonly nodes: readonly NodeSpec[];
@@ -89,11 +89,11 @@ export interface Command {
   run(args: Arguments, context: CommandContext): Promise<number | void>;
 }
 
-/** What a command is given. */
+/** The program, the store and the options that a command works with. */
 export interface CommandContext {
-  /** What `runCommandLine` was given. */
+  /** The program that `runCommandLine` runs. */
   readonly program: Program;
-  /** What the user typed, for logs and locks. */
+  /** The command line that the user typed, for logs and locks. */
   readonly command: string;
   /** Absolute path of the store. */
   readonly storeDir: string;

@@ -126,7 +126,7 @@ function describe(
     .strict()
     .epilogue(`Every command explains itself: ${program.name} reproduce --help`)
     .fail((message, error) => {
-      // What the parser itself throws is the user's mistake; all else is passed on.
+      // A `YError` is the user's mistake; other errors are not.
       if (error && error.name !== "YError") throw error;
       throw new UserError(
         improve(message ?? error?.message ?? "Bad arguments.", {
@@ -236,7 +236,7 @@ function makeContext(
       try {
         result = await work(store);
       } catch (error) {
-        // What went wrong first is what the user has to hear.
+        // The user has to see the first error, not one from closing.
         await store.close().catch(() => {});
         throw error;
       }

@@ -29,7 +29,7 @@ export const EXIT = {
 export class UserError extends Error {
   /** `UserError`. */
   override readonly name: string = "UserError";
-  /** What the program ends with. */
+  /** The program exits with this code. */
   readonly exitCode: number;
 
   /** Makes an error with exit code 2 unless another is given. */
@@ -81,7 +81,7 @@ export function explain(error: unknown, doing?: string): string {
   return `${system}${doing === undefined ? "" : ` while ${doing}`}${where}.`;
 }
 
-/** What an error says, without its full stop: for a sentence that goes on. */
+/** Returns an error's message without its full stop, for a sentence that goes on. */
 export function messageOf(error: unknown): string {
   return (error instanceof Error ? error.message : String(error)).replace(/\.$/, "");
 }

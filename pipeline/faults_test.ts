@@ -1,10 +1,10 @@
-/** What may go wrong at any moment: a kill, a full disk, a folder that can't be written. */
+/** Faults that come at any moment: a kill, a full disk, a folder that can't be written. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { all, fileExists, states, type Summary, ToyProject } from "./testing.ts";
 
-/** What a store holds, but for what was measured: digests of all nodes, and the results. */
+/** The digests of all nodes and the results: all of a store but measured values. */
 async function contents(toy: ToyProject): Promise<unknown> {
   const nodes = await toy.json("sql", "SELECT node, key, digest FROM nodes ORDER BY ALL");
   return { nodes, report: await Deno.readTextFile(toy.path("results", "report.md")) };

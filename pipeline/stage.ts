@@ -1,5 +1,5 @@
 /**
- * What a stage is, and what it is given when it runs.
+ * A stage, and the context that it runs in.
  *
  * A stage is a declaration: which parameters it reads, what it publishes, and a function. It knows nothing of other
  * stages; an experiment wires nodes together (`pipeline/graph/graph.ts`).
@@ -16,7 +16,7 @@ export type Resource = "cpu" | "gpu";
  */
 export type OutputKind = "json" | "measured" | "file" | "directory";
 
-/** What the engine needs of a schema; every Zod schema is one. */
+/** A schema as the engine uses it; every Zod schema is one. */
 export interface ParamsSchema<Params> {
   /** The validated value; throws when it isn't valid. */
   parse(value: unknown): Params;
@@ -62,7 +62,7 @@ export interface Stage<Params = unknown> {
   modules?(node: ModulesNode<Params>): readonly string[];
   /** Validates the parameters; only what the schema keeps is part of the key. */
   readonly params: ParamsSchema<Params>;
-  /** What it publishes, by name: `checkpoint: "directory"`. */
+  /** The kinds of its outputs, by name: `checkpoint: "directory"`. */
   readonly outputs: Readonly<Record<string, OutputKind>>;
   /** Defaults to `cpu`. */
   readonly resource?: Resource;
@@ -83,7 +83,7 @@ export interface ModulesNode<Params> {
   readonly inputs: Readonly<Record<string, readonly { readonly params: JsonValue }[]>>;
 }
 
-/** What a stage is given. */
+/** A running stage's parameters, inputs and means to publish. */
 export interface StageContext<Params> {
   /** Validated parameters. */
   readonly params: Params;
@@ -117,7 +117,7 @@ export interface StageContext<Params> {
   readonly signal: AbortSignal;
 }
 
-/** What another node published. */
+/** A node's outputs, as another node reads them. */
 export interface NodeOutput {
   /** Node name, `train[d_latent=64,seed=2]`. */
   readonly name: string;
@@ -181,7 +181,7 @@ export interface StageLog {
   warn(message: string): void;
 }
 
-/** What JSON can hold. */
+/** A value that JSON can hold. */
 export type JsonValue =
   | string
   | number
@@ -200,7 +200,7 @@ export interface NodeSpec {
   /** The stage. */
   // deno-lint-ignore no-explicit-any -- nodes of different stages share one list
   readonly stage: Stage<any>;
-  /** What tells this node from others of its stage; empty for the only one: `d_latent=64,seed=2`. */
+  /** Tells this node from others of its stage, `d_latent=64,seed=2`; empty for the only one. */
   readonly label?: string;
   /** Labels that downstream stages read. */
   readonly labels?: Readonly<Record<string, JsonValue>>;

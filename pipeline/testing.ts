@@ -21,7 +21,7 @@ export interface Ended {
   readonly stderr: string;
 }
 
-/** What a command printed, as text. */
+/** Decodes the output of a command. */
 export function endedAs({ code, stdout, stderr }: Deno.CommandOutput): Ended {
   const decoder = new TextDecoder();
   return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
@@ -135,7 +135,7 @@ export async function modulesThatRan(folder: string, root: string): Promise<stri
   return [...ran].sort();
 }
 
-/** What `reproduce --json` prints. */
+/** The JSON that `reproduce --json` prints. */
 export interface Summary {
   readonly run: string;
   readonly state: string;

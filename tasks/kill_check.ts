@@ -92,7 +92,7 @@ async function patiently(running: Running) {
   }
 }
 
-/** What the killed process said last: the node, and how far it had come. */
+/** Returns the killed process's last line: the node, and how far it had come. */
 function lastWords(stderr: string): string {
   return stderr.trim().split("\n").at(-1)?.slice(0, 60) || "start-up";
 }
@@ -138,7 +138,7 @@ async function killOne(
   return { aim: what, seconds, during: lastWords(stderr) };
 }
 
-/** What is wrong with an experiment that was disturbed and has ended. */
+/** Lists the problems of an experiment that was disturbed and has ended. */
 async function examine(
   sandbox: Sandbox,
   expected: { readonly from: Sandbox; readonly contents: Map<string, string> },
@@ -220,7 +220,7 @@ const done: Kill[] = [];
 const wrong: string[] = [];
 for (let experiment = 1; done.length < kills; experiment++) {
   await using sandbox = await Sandbox.create(values.config);
-  // What is left to do after the kills so far, roughly, so that a draw is rarely beyond the end.
+  // Roughly the share of work left after the kills so far, so that a draw is rarely beyond the end.
   let left = 1;
   for (let i = 0; i < KILLS_AN_EXPERIMENT && done.length < kills; i++) {
     const at = draw() * left;

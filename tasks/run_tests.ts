@@ -10,7 +10,7 @@
 import { setPriority } from "node:os";
 import { findSwiftShader } from "../model/gpu/testing.ts";
 
-/** What the tests may do, and no more. */
+/** The only permissions that the tests get. */
 const PERMISSIONS = [
   "--allow-read",
   "--allow-write",
@@ -29,8 +29,8 @@ const DAWN_LIMIT = 600_000;
 /** Files that are tested on Dawn at the same time, at most: SwiftShader compiles on one core. */
 const DAWN_FILES = 4;
 /**
- * What glibc does with memory there: keeps what is freed, in one pool. SwiftShader's compiler takes and frees megabytes with every kernel, and
- * asking the system for them anew takes a sixth to a fifth of the tests' time.
+ * Makes glibc keep freed memory, in one pool. SwiftShader's compiler takes and frees megabytes with every kernel.
+ * Asking the system for them anew takes a sixth to a fifth of the tests' time.
  */
 const GLIBC_TUNABLES = [
   "arena_max=1",
@@ -46,7 +46,7 @@ interface Tally {
   failed: number;
 }
 
-/** What one run may take. */
+/** Options of one run. */
 interface RunOptions {
   readonly env?: Record<string, string>;
   /** Milliseconds after which the process is ended; 30 minutes unless given. */
@@ -60,7 +60,7 @@ interface RunOptions {
 /**
  * Runs `deno test`, showing what it writes unless `show` does, and adds to the tally.
  *
- * @returns Whether it came to an end by itself. What did not is in no tally.
+ * @returns Whether it ended by itself; otherwise no tally holds it.
  */
 async function run(
   tally: Tally,
@@ -178,7 +178,7 @@ if (all || Deno.args.includes("--dawn")) {
     console.log("\nSwiftShader is not installed: the GPU tests ran on Deno's WebGPU alone.");
     if (!all) tally.failed++;
   } else {
-    // What comes from Dawn is shown after all that comes from Deno.
+    // Dawn's output is shown after all of Deno's.
     let shown = onDeno.then(() => console.log(`\nThe GPU tests once more, on Dawn with ${icd}:`));
     const told = await runOnDawn(tally, icd, (written) => {
       shown = shown.then(() => write(written));

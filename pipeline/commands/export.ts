@@ -7,7 +7,7 @@
 import type { Command } from "../command.ts";
 import { explain, systemCode, UserError } from "../errors.ts";
 
-/** What is exported, in an order that doesn't depend on when rows were written. */
+/** Exported tables, each with an order that doesn't depend on when rows were written. */
 const TABLES: Readonly<Record<string, string>> = {
   metrics: "run, node, step, name",
   runs: "run",

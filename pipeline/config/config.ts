@@ -24,7 +24,7 @@ export type ConfigurationSchema<T> = z.ZodType<T>;
 
 /** Options of {@linkcode loadConfiguration}. */
 export interface LoadConfigurationOptions<T> {
-  /** What the configuration must be; strict objects find typos. */
+  /** Checks the configuration; strict objects find typos. */
   readonly schema: ConfigurationSchema<T>;
   /** Overrides, `model.ffn.d_latent=64`, in the order given; later ones win. */
   readonly set?: readonly string[];
@@ -32,7 +32,7 @@ export interface LoadConfigurationOptions<T> {
 
 /** A configuration that its schema has accepted. */
 export interface LoadedConfiguration<T> {
-  /** What the schema made of it, defaults filled in. */
+  /** The value that the schema returned, defaults filled in. */
   readonly value: T;
   /** Files it was read from: the one asked for, then what it extends. */
   readonly files: readonly string[];

@@ -1,5 +1,5 @@
 /**
- * What is wrong with a configuration, one line a problem.
+ * An error that lists the problems of a configuration, one a line.
  *
  * @module
  */
@@ -10,7 +10,7 @@ export interface ConfigurationProblem {
   readonly place: string;
   /** Keys from the top of the configuration, `model.ffn.d_latent`; empty for the file as a whole. */
   readonly path: string;
-  /** What is wrong and what was expected. */
+  /** Says what is wrong and what was expected. */
   readonly message: string;
 }
 

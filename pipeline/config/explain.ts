@@ -1,6 +1,6 @@
 /**
- * What a schema's complaint means to the person who wrote the configuration: which key, what was expected, what was
- * given, and what was probably meant.
+ * Explains a schema's complaint to the person who wrote the configuration: names the key, the expected value, the given
+ * value, and the value that was probably meant.
  *
  * @module
  */
@@ -171,7 +171,7 @@ function mismatch(shapes: readonly Shape[], got: unknown): string {
   return `${sentence}${about === undefined ? "" : ` (${about})`}${remark}`;
 }
 
-/** What was probably meant. */
+/** Suggests the value that was probably meant. */
 function remarkOn(shapes: readonly Shape[], got: unknown): string {
   if (typeof got !== "string") return "";
   const words = shapes.flatMap((shape) => [
@@ -195,7 +195,7 @@ function remarkOn(shapes: readonly Shape[], got: unknown): string {
   return "";
 }
 
-/** What a shape allows, in words. */
+/** Says in words which values a shape allows. */
 function expectation(shape: Shape): string {
   if (shape.enum !== undefined) return `one of ${shape.enum.map(String).join(", ")}`;
   if (shape.const !== undefined) return String(shape.const);

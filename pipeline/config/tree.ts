@@ -81,7 +81,7 @@ export function placeOf(tree: ConfigTree, path: readonly PropertyKey[]): string 
 export interface SetRefusal {
   /** How much of the path names something that is there. */
   readonly path: readonly string[];
-  /** What was met there. */
+  /** Says what was found there. */
   readonly message: string;
 }
 

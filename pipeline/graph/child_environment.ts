@@ -5,11 +5,11 @@
  */
 
 /**
- * What a started program finds in its environment: this process's variables and `more`, without what the dynamic linker
- * reads. With one of those Deno starts a program only when every program is allowed, and `LD_LIBRARY_PATH` is common on GPU
- * nodes. Without permission to read the environment it is inherited whole.
+ * Makes the environment of a program to start: this process's variables and `more`, without those that the dynamic
+ * linker reads. If one of those is set, Deno starts a program only when every program is allowed, and GPU nodes often
+ * set `LD_LIBRARY_PATH`. Without permission to read the environment, the program inherits it whole.
  *
- * @returns What `Deno.Command` takes.
+ * @returns Options for `Deno.Command`.
  *
  * @example
  * ```ts

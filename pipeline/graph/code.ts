@@ -179,7 +179,7 @@ async function closureOf(roots: CodeRoots, context: ClosureContext): Promise<Cod
   return { digest, files, packages };
 }
 
-/** What the module graph reaches from some modules. */
+/** Files, packages and dynamic imports that some modules reach. */
 interface Reached {
   /** Path and importer of each file, by its name in {@linkcode CodeClosure.files}. */
   readonly files: Map<string, { readonly path: string; readonly importer: string }>;

@@ -12,7 +12,7 @@ export interface NodeLine {
   readonly stage: string;
   /** Where it stands. */
   readonly state: string;
-  /** What else is said of it; empty for nothing. */
+  /** A remark on it; may be empty. */
   readonly note: string;
 }
 

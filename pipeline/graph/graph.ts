@@ -18,11 +18,11 @@ export interface GraphNode {
   readonly stage: Stage<any>;
   /** Labels for readers. */
   readonly labels: Readonly<Record<string, JsonValue>>;
-  /** What the stage's schema kept, as plain JSON; part of the key. */
+  /** The parameters that the stage's schema kept, as plain JSON; part of the key. */
   readonly params: JsonValue;
-  /** What the stage's schema gave back, as the stage gets it. */
+  /** The value that the stage's schema returned; the stage gets it. */
   readonly parsed: unknown;
-  /** What it reads, by the names that the experiment gave. */
+  /** The nodes that it reads, by the names that the experiment gave. */
   readonly inputs: Readonly<Record<string, readonly GraphNode[]>>;
   /** Inputs without their names, each once. */
   readonly dependencies: readonly GraphNode[];
@@ -42,7 +42,7 @@ export interface GraphResult {
 export class Graph {
   /** All nodes, each after what it depends on. */
   readonly nodes: readonly GraphNode[];
-  /** What is copied for people to look at. */
+  /** Outputs that are copied for people to look at. */
   readonly results: readonly GraphResult[];
   readonly #byName: ReadonlyMap<string, GraphNode>;
   #dependents: Map<GraphNode, GraphNode[]> | undefined;

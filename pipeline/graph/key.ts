@@ -11,7 +11,7 @@ import type { CodeClosure } from "./code.ts";
 import { UserError } from "../errors.ts";
 import type { JsonValue } from "../stage.ts";
 
-/** What one input contributes to a key. */
+/** The part of a key that comes from one input. */
 export interface InputComponent {
   /** Name of the node that is read. */
   readonly node: string;
@@ -25,9 +25,9 @@ export interface KeyComponents {
   readonly format: 1;
   /** Name of the stage. */
   readonly stage: string;
-  /** What the stage's schema kept. */
+  /** The parameters that the stage's schema kept. */
   readonly params: JsonValue;
-  /** What it reads, by name. */
+  /** The nodes that it reads, by name. */
   readonly inputs: Readonly<Record<string, readonly InputComponent[]>>;
   /** Source files and locked packages. */
   readonly code: CodeClosure;

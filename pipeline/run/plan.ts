@@ -1,5 +1,5 @@
 /**
- * What would run, and why.
+ * Finds which nodes would run, and why.
  *
  * A node's key holds digests of what its inputs published, so it is known only once they are. A node that has nothing
  * new but inputs that have to run first is `waiting`: when they publish what they published before, it is cached.
@@ -27,7 +27,7 @@ export interface PlannedNode {
   readonly components?: KeyComponents;
   /** Why it isn't cached, the most telling first. */
   readonly reasons: readonly string[];
-  /** What is published, when it is cached. */
+  /** The published record of a cached node. */
   readonly record?: NodeRecord;
 }
 
@@ -57,7 +57,7 @@ export class Planner {
     this.#code = code;
   }
 
-  /** What a node is a function of, given the records of its inputs. */
+  /** Collects all that a node is a function of, given the records of its inputs. */
   components(node: GraphNode, inputs: ReadonlyMap<GraphNode, NodeRecord>): KeyComponents {
     return {
       format: 1,
@@ -114,7 +114,7 @@ export class Planner {
     return { state: "stale", reasons: [...reasons, ...unfinished] };
   }
 
-  /** What the node published last, whatever its key was then. */
+  /** Returns the record that the node published last, whatever its key was then. */
   async previous(name: string): Promise<NodeRecord | undefined> {
     this.#latest ??= this.#readLatest();
     const key = (await this.#latest).get(name);
@@ -132,7 +132,7 @@ export class Planner {
     return new Map(rows.map((row) => [row.node, row.key]));
   }
 
-  /** What can be said of a node before its inputs are published: whether it runs whatever they turn out to be. */
+  /** Judges a node whose inputs are not published yet: does it run whatever they publish? */
   async #await(
     node: GraphNode,
     missing: readonly GraphNode[],

@@ -1,9 +1,9 @@
 /**
- * Copies of what an experiment calls its results, in a folder that people look at.
+ * Copies the results of an experiment to a folder that people look at.
  *
- * Each file is written whole under another name and renamed; files that are the same already are not touched. What a
- * copy has no part in (a README beside the report) stays as it is; a file that an earlier copy wrote, that nobody has
- * changed since and that is no longer part of the output, is removed.
+ * Each file is written whole under another name and renamed. Files that are the same already are not touched. Other
+ * files (a README beside the report) stay. A file that is no longer part of the output is removed if an earlier copy
+ * wrote it and nobody has changed it since.
  *
  * @module
  */
@@ -16,7 +16,7 @@ import type { ObjectRef } from "../store/objects.ts";
 import type { NodeRecord } from "../store/records.ts";
 import type { Store } from "../store/store.ts";
 
-/** What copying did. */
+/** The folder and the files of a copy. */
 export interface CopiedResults {
   /** Where the results are. */
   readonly folder: string;

@@ -53,7 +53,7 @@ async function bundleRevision(path: string): Promise<Revision | undefined> {
   }
 }
 
-/** What git says; nothing where there is no git, no repository, or no permission to ask. */
+/** Returns git's output, or nothing without git, a repository, or permission to run it. */
 async function git(root: string, ...args: string[]): Promise<string | undefined> {
   try {
     const { success, stdout } = await new Deno.Command("git", {

@@ -18,15 +18,15 @@ import { runGraph, type ScheduleResult } from "./scheduler.ts";
 import type { JsonValue } from "../stage.ts";
 import type { Store } from "../store/store.ts";
 
-/** What a run needs. */
+/** A graph to run, the store to publish to, and how. */
 export interface RunOptions {
-  /** What to run. */
+  /** The nodes to run. */
   readonly graph: Graph;
-  /** Where to. */
+  /** The store that nodes publish to. */
   readonly store: Store;
   /** The project root. */
   readonly root: string;
-  /** What the user typed. */
+  /** The command line that the user typed. */
   readonly command: string;
   /** Where the configuration came from. */
   readonly configPath: string;
@@ -42,7 +42,7 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
 }
 
-/** What became of a run. */
+/** The outcome of a run. */
 export interface RunSummary {
   /** Its name. */
   readonly run: string;
@@ -50,15 +50,15 @@ export interface RunSummary {
   readonly state: RunState;
   /** How long it took. */
   readonly seconds: number;
-  /** What became of each node. */
+  /** How each node ended. */
   readonly nodes: readonly RunNode[];
   /** Folders that results were copied to. */
   readonly results: readonly string[];
   /** Files in those folders themselves, not in folders inside: what a reader opens first. */
   readonly files: readonly string[];
-  /** What went wrong besides nodes: a full disk, a results folder that can't be written. */
+  /** Problems that are not a node's: a full disk, a results folder that can't be written. */
   readonly problems: readonly string[];
-  /** What the program ends with. */
+  /** The program exits with this code. */
   readonly exitCode: number;
 }
 
@@ -184,7 +184,7 @@ function nameConfig(path: string, root: string): string {
   return below.startsWith("..") ? basename(path) : below;
 }
 
-/** What is said of the machine in the provenance of all that a run makes. */
+/** Describes the machine, for the provenance of all that a run publishes. */
 export function hostFacts(): Record<string, JsonValue> {
   return {
     os: Deno.build.os,

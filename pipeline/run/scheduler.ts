@@ -15,11 +15,11 @@ import type { NodeRecord, NodeState, RunNode } from "../store/records.ts";
 import type { JsonValue, Resource } from "../stage.ts";
 import type { Store } from "../store/store.ts";
 
-/** What the scheduler needs. */
+/** A graph to run, the store to publish to, and how. */
 export interface SchedulerOptions {
-  /** What to run. */
+  /** The nodes to run. */
   readonly graph: Graph;
-  /** Where to. */
+  /** The store that nodes publish to. */
   readonly store: Store;
   /** The project root. */
   readonly root: string;
@@ -41,11 +41,11 @@ export interface SchedulerOptions {
   readonly host: Readonly<Record<string, JsonValue>>;
 }
 
-/** What became of a graph. */
+/** How the nodes of a graph ended. */
 export interface ScheduleResult {
   /** In the graph's order. */
   readonly nodes: readonly RunNode[];
-  /** What is published now. */
+  /** The published records. */
   readonly records: ReadonlyMap<GraphNode, NodeRecord>;
   /** Why no further nodes were started, such as a full disk. */
   readonly stopped?: string;
@@ -53,9 +53,9 @@ export interface ScheduleResult {
 
 interface Entry {
   readonly node: GraphNode;
-  /** What has to settle first. */
+  /** Entries that have to settle first. */
   readonly waiting: Set<Entry>;
-  /** What waits for this. */
+  /** Entries that wait for this one. */
   waiters: Set<Entry>;
   state?: NodeState;
   key?: string;

@@ -1,5 +1,5 @@
 /**
- * What the engine itself costs: a project of 1,000 trivial nodes, run and then found cached. Each figure is one whole
+ * Times the engine itself: it runs a project of 1,000 trivial nodes, then finds them cached. Each figure is one whole
  * process, from start to exit.
  *
  *     deno run -A pipeline/run/scheduler_bench.ts

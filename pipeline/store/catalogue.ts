@@ -36,7 +36,7 @@ export interface QueryResult {
   readonly rows: readonly (readonly JsonValue[])[];
 }
 
-/** What can be bound to a `?` or `$name` of a query. */
+/** A value that can be bound to a `?` or `$name` of a query. */
 export type SqlValue = string | number | boolean | null;
 
 /** An open catalogue. */
@@ -390,7 +390,7 @@ async function read(connection: DuckDBConnection, sql: string): Promise<QueryRes
   return { columns: reader.deduplicatedColumnNames(), rows };
 }
 
-/** What DuckDB says of a query is for whoever typed it. */
+/** Turns DuckDB's errors into errors for the user who typed the query. */
 async function told<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();

@@ -9,7 +9,7 @@ import { hashFile, remove, statOrUndefined } from "./files.ts";
 import { type NodeRecord, objectsOf } from "./records.ts";
 import type { Damage, Store } from "./store.ts";
 
-/** What `verify` found. */
+/** The objects that `verify` read, and the damage that it found. */
 export interface Verification {
   readonly objects: number;
   readonly bytes: number;
@@ -72,7 +72,7 @@ async function readAll(store: Store): Promise<{ records: NodeRecord[]; unreadabl
   return { records, unreadable };
 }
 
-/** What `gc` removed, or would. */
+/** The runs, nodes and objects that `gc` removed, or would. */
 export interface Garbage {
   readonly runs: readonly string[];
   readonly nodes: readonly { readonly node: string; readonly key: string }[];

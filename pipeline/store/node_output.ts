@@ -1,5 +1,5 @@
 /**
- * What a stage sees of the nodes that it reads.
+ * Gives a stage the outputs of the nodes that it reads.
  *
  * @module
  */

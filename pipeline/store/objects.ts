@@ -30,7 +30,7 @@ export interface ObjectOrigin {
   readonly path?: string;
 }
 
-/** What is known of an object on disk without reading it. */
+/** An object's file as the disk describes it, without reading it. */
 export interface ObjectStat {
   /** Bytes. */
   readonly size: number;

@@ -17,7 +17,7 @@ export interface TreeEntry extends ObjectRef {
   readonly path: string;
 }
 
-/** What a node published under one name. */
+/** One output of a node. */
 export type PublishedOutput =
   | { readonly kind: "json"; readonly value: JsonValue }
   | MeasuredOutput
@@ -54,9 +54,9 @@ export interface NodeRecord {
   readonly resource: Resource;
   /** Labels of the node that made it. */
   readonly labels: Readonly<Record<string, JsonValue>>;
-  /** What the key is a function of. */
+  /** The key is a function of these. */
   readonly components: KeyComponents;
-  /** What it published, by name. */
+  /** Its outputs, by name. */
   readonly outputs: Readonly<Record<string, PublishedOutput>>;
   /** Metrics that are a function of the key. */
   readonly metrics?: MetricsRef;
@@ -92,7 +92,7 @@ export interface RunNode {
   readonly reason?: string;
   /** How long it ran. */
   readonly seconds?: number;
-  /** What went wrong. */
+  /** Why it failed. */
   readonly error?: string;
 }
 
@@ -107,7 +107,7 @@ export interface RunRecord {
   readonly run: string;
   /** Where it has come to. */
   readonly state: RunState;
-  /** What the user typed. */
+  /** The command line that the user typed. */
   readonly command: string;
   /** Where the configuration came from. */
   readonly config_path: string;
@@ -119,7 +119,7 @@ export interface RunRecord {
   readonly finished_at?: string;
   /** The machine. */
   readonly host: Readonly<Record<string, JsonValue>>;
-  /** What became of its nodes; empty until it has ended. */
+  /** How its nodes ended; empty until the run has ended. */
   readonly nodes: readonly RunNode[];
 }
 

@@ -38,7 +38,7 @@ const BATCH_MILLISECONDS = 250;
 export interface Damage {
   /** Name of the object. */
   readonly sha256: string;
-  /** What is wrong with it. */
+  /** The object is not there, or its bytes are others. */
   readonly problem: "missing" | "changed";
 }
 
@@ -55,7 +55,7 @@ export class Store {
   readonly #lock: StoreLock | undefined;
   /** Keys that the catalogue has. */
   readonly #known: Set<string>;
-  /** What objects looked like when their content was last known to be right. */
+  /** How the disk described objects when their content was last known to be right. */
   readonly #stats: Map<string, ObjectStat>;
   /** Objects whose bytes this process has read and found right. */
   readonly #hashed = new Set<string>();
@@ -84,10 +84,10 @@ export class Store {
   }
 
   /**
-   * Opens a store, taking its lock. What a killed process left behind is tidied; a catalogue that is missing or
-   * broken is rebuilt from the manifests.
+   * Opens a store and takes its lock. Removes the leftovers of a killed process. Rebuilds a missing or broken
+   * catalogue from the manifests.
    *
-   * @param options.command What the user typed, for the message to whoever comes second.
+   * @param options.command The command line that the user typed, for the message to whoever comes second.
    * @param options.create Makes the store when it is not there; otherwise an absent store is an empty one in memory.
    * @param options.look Only reads: a store that another process works in is looked at by what it has published so far.
    * @param options.warn Told what was mended, and who works in the store that is looked at.
@@ -221,7 +221,7 @@ export class Store {
     return join(this.dir, "tmp");
   }
 
-  /** What an unfinished node keeps. */
+  /** Returns the folder where an unfinished node keeps its state. */
   stateDir(key: string): string {
     return join(this.dir, "state", key);
   }
@@ -372,7 +372,7 @@ export class Store {
     return { nodes, runs: runs.length };
   }
 
-  /** What the catalogue is told of a record that was read from its manifest; objects are entered once hashed. */
+  /** Makes the catalogue's entry of a record that was read from its manifest; objects are entered once hashed. */
   async #publicationOf(record: NodeRecord): Promise<Publication> {
     const objects: (ObjectRef & ObjectStat)[] = [];
     for (const { sha256 } of objectsOf(record)) {

@@ -1,5 +1,5 @@
 /**
- * What a user sees while nodes run: bars with an ETA on a terminal, plain lines every few seconds elsewhere. Both go to
+ * Shows progress while nodes run: bars with an ETA on a terminal, plain lines every few seconds elsewhere. Both go to
  * standard error; standard output is for results.
  *
  * @module
@@ -89,7 +89,7 @@ function isDumb(): boolean {
   return state === "granted" && Deno.env.get("TERM") === "dumb";
 }
 
-/** What a bar says besides its count. */
+/** The words and the ETA of a bar. */
 interface BarPayload {
   readonly node: string;
   readonly unit: string;
@@ -98,8 +98,8 @@ interface BarPayload {
 }
 
 /**
- * One line of at most `width` columns. What doesn't fit is left out, the least important first: the count, the remark, the bar
- * itself, the rest of the name.
+ * Makes one line of at most `width` columns. Drops parts until the line fits: the count, the remark, the ETA, the bar,
+ * the rest of the name.
  */
 export function barLine(
   bar: BarPayload & { readonly done: number; readonly total: number },

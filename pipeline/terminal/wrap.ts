@@ -1,5 +1,5 @@
 /**
- * Lines that fit the terminal. What goes to a file or a pipe is never broken.
+ * Breaks lines to fit the terminal, but never those that go to a file or a pipe.
  *
  * @module
  */
@@ -16,8 +16,8 @@ export function columnsOf(stream: { isTerminal(): boolean }): number | undefined
 }
 
 /**
- * Breaks lines at spaces so that none is longer than `columns`. What goes on below a line is indented by `hang` more than the
- * line itself. A word that is too long stays whole.
+ * Breaks lines at spaces so that none is longer than `columns`. The rest of a line goes below it, indented by `hang`
+ * more. A word that is too long stays whole.
  *
  * ```ts
  * import { wrapText } from "./wrap.ts";

@@ -79,7 +79,7 @@ export async function writeArchive(
   const { out, name, mtime, compression, x86 = false } = options;
   const entries = await listFolder(folder);
   const pack = createPack();
-  // What fails here must end the other side too, which waits for more.
+  // A failure here must end the other side too, which waits for more.
   const packed = packEntries(pack, entries, { folder, name, mtime }).catch((error) => {
     pack.destroy(error);
     throw error;

@@ -9,7 +9,7 @@ const CONFIG = "configs/testing/minimal.yaml";
 /** Variables that say where Vulkan's drivers are. */
 const VULKAN = ["VK_ICD_FILENAMES", "VK_DRIVER_FILES", "VK_ADD_DRIVER_FILES", "XDG_RUNTIME_DIR"];
 
-/** What {@linkcode checkBundle} saw. */
+/** The outcome of {@linkcode checkBundle}. */
 export interface Checked {
   /** Whether the network was taken away: Linux, and root or user namespaces. */
   readonly isolated: boolean;

@@ -1,4 +1,4 @@
-/** What a bundle says of itself: `bundle.json`, and `SHA256SUMS` over every file. */
+/** Describes a bundle: `bundle.json`, and `SHA256SUMS` over every file. */
 
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";

@@ -8,7 +8,7 @@ import { findTarget, hostTarget, type Target } from "./targets.ts";
 /** How the archive is compressed. */
 export type Compression = "xz" | "gzip";
 
-/** What a bundle is made of, and where it goes. */
+/** The parts of a bundle, and where it goes. */
 export interface BundleOptions {
   readonly target: Target;
   /** Absolute path of the archive. */

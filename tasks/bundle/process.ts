@@ -9,7 +9,7 @@ export interface RunOptions {
   readonly clearEnv?: boolean;
 }
 
-/** What a program left. */
+/** The exit code and output of a program. */
 export interface Finished {
   readonly success: boolean;
   readonly code: number;
@@ -39,9 +39,9 @@ export async function run(program: string, options: RunOptions): Promise<Finishe
 }
 
 /**
- * What a program wrote.
+ * Runs a program and returns its standard output.
  *
- * @throws {Error} with what it wrote to standard error when it failed.
+ * @throws {Error} with its standard error when it failed.
  */
 export async function read(program: string, options: RunOptions): Promise<string> {
   const { success, code, stdout, stderr } = await run(program, options);

@@ -27,7 +27,7 @@ const COMMAND = /^((?:[A-Z_]+=[\w.,:\/=-]+ )*)deno (run|test) ((?:[\w.,:\/=@-]+ 
 
 /**
  * Writes `run.sh` for those tasks that are one `deno run` or `deno test` of modules that are in the bundle. Permissions
- * are the tasks'. What is checked with types can't be, so tests run without.
+ * are the tasks'. Types can't be checked in a bundle, so tests run without.
  *
  * @param files Paths in the bundle.
  */

@@ -8,7 +8,7 @@ import { read, run } from "./process.ts";
 /** Names that a bundle adds at its top, where the project must have none. */
 const RESERVED = ["bin", "bundle.json", "data", "include", "run.sh", "SHA256SUMS"];
 
-/** What a bundle with `--slim` is without. */
+/** A bundle with `--slim` leaves these out. */
 const SLIM =
   /_(?:test|bench)\.ts$|(?:^|\/)testdata\/|^(?:notebooks|results|tasks(?!\/measure)|\.ci)\//;
 
@@ -65,7 +65,7 @@ export async function copyTree(
   }
 }
 
-/** What `--data` names, in the bundle's `data/`. */
+/** The files that `--data` names, in the bundle's `data/`. */
 export interface Data {
   /** Where each file is, by its path in the bundle. */
   readonly files: ReadonlyMap<string, string>;

@@ -1,2 +1,2 @@
-/** What the toy's training says that it computed on; chosen on the command line. */
+/** The toy's training names this adapter; the command line chooses it. */
 export const adapter = { name: "abacus" };
