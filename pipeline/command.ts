@@ -1,5 +1,5 @@
 /**
- * The seam between the engine and a program: what a program tells the command line, and what a command is.
+ * Types between the engine and a program: the program, its commands, and the experiment that it loads.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import type { Store } from "./store/store.ts";
 
 export type { Arguments, OptionSpec } from "yargs";
 
-/** A program with stages: what `runCommandLine` is given. */
+/** A program with stages; `runCommandLine` runs it. */
 export interface Program {
   /** Users type it before a command: `deno task`. */
   readonly name: string;
@@ -19,7 +19,7 @@ export interface Program {
   readonly description: string;
   /** Folder of `deno.json` and `deno.lock`; relative paths of results and the store are seen from here. */
   readonly root: string;
-  /** Configuration for when there is no `--config`. */
+  /** The configuration without `--config`. */
   readonly defaultConfig: string;
   /** Where everything is kept when neither `--store` nor `ETHOS_STORE` says so; `.ethos` unless given. */
   readonly storeDir?: string;
@@ -29,7 +29,7 @@ export interface Program {
   readonly commands?: readonly Command[];
   /** Options of the engine's commands that run stages, beside their own. */
   readonly stageOptions?: StageOptions;
-  /** Gives the program a name in a shell, so that the shell can complete its commands; without it none is offered. */
+  /** Gives the program a name in a shell, so that the shell can complete its commands. */
   readonly shell?: {
     /** A name: `ethos`. */
     readonly name: string;
@@ -39,13 +39,13 @@ export interface Program {
 }
 
 /**
- * Options by which a user says how a program's stages do their work, such as the device that they compute on. They are part
- * of no key: a stage tells in its provenance what it used.
+ * Options that tell stages how to work, such as the device to compute on. No key includes them; a stage names in its
+ * provenance what it used.
  */
 export interface StageOptions {
   /** Options, without `--`. */
   readonly options: Readonly<Record<string, OptionSpec>>;
-  /** Takes what was given. Called before anything is read or started; a `UserError` refuses the command. */
+  /** Takes the options before anything is read or started; a `UserError` refuses the command. */
   use(args: Arguments): Promise<void>;
 }
 
@@ -61,7 +61,7 @@ export interface ExperimentRequest {
 
 /** The nodes that a configuration asks for. */
 export interface Experiment {
-  /** Target nodes; what they read is found from them. */
+  /** Target nodes; the engine finds the nodes that they read. */
   readonly nodes: readonly NodeSpec[];
   /** Outputs to copy for people to look at. */
   readonly results?: readonly ResultSpec[];
@@ -85,7 +85,7 @@ export interface Command {
   readonly options?: Readonly<Record<string, OptionSpec>>;
   /** Whether it runs stages, and so takes the program's `stageOptions`. */
   readonly runsStages?: boolean;
-  /** Does it. Gives back an exit code (0 when nothing); a `UserError` is printed as one line. Import what is heavy in here. */
+  /** Runs the command and returns an exit code (default 0). A `UserError` prints as one line. Import heavy modules here. */
   run(args: Arguments, context: CommandContext): Promise<number | void>;
 }
 
@@ -97,17 +97,17 @@ export interface CommandContext {
   readonly command: string;
   /** Absolute path of the store. */
   readonly storeDir: string;
-  /** Whether `--json` was given: print one JSON value and nothing else. */
+  /** True with `--json`: print only one JSON value. */
   readonly json: boolean;
-  /** Writes a line to standard output. With `hang`, what doesn't fit a terminal goes on below, indented so far. */
+  /** Writes a line to standard output. With `hang`, the part that doesn't fit a terminal goes below, indented. */
   print(line: string, options?: { hang: number }): void;
   /** Writes a line to standard error. */
   warn(line: string): void;
   /** Loads the experiment that `--config`, `--set` and `--seed` name (see `EXPERIMENT_OPTIONS`), checked. */
   experiment(args: Arguments): Promise<LoadedExperiment>;
   /**
-   * Opens the store for as long as `work` takes. Without `create`, an absent store is an empty one in memory. With `look`,
-   * for work that only reads, a store that another process holds is what that has published so far.
+   * Opens the store while `work` runs. Without `create`, an absent store is an empty one in memory. With `look`, `work`
+   * only reads, and sees what another process has published if that holds the store.
    */
   withStore<T>(
     options: { create: boolean; look?: boolean },

@@ -14,7 +14,7 @@ import { suggestion } from "./terminal/suggest.ts";
 import { columnsOf, wrapText } from "./terminal/wrap.ts";
 
 /**
- * Runs one command line to its end and gives back the exit code: 0 for done, 1 for failed work, 2 for arguments, a
+ * Runs one command line to its end and returns the exit code: 0 for done, 1 for failed work, 2 for arguments, a
  * configuration or a store that can't be used (nothing was started), 130 for interrupted.
  *
  * ```ts no-eval
@@ -44,7 +44,7 @@ export async function runCommandLine(args: readonly string[], program: Program):
     await parser.parseAsync(args);
     return code ?? EXIT.ok;
   } catch (error) {
-    // A mistake in the program shows its trace; a user's mistake, and what the system says, is one line.
+    // A mistake in the program shows its trace. A user's mistake or a system error is one line.
     const message = error instanceof Error && isOurs(error)
       ? explain(error)
       : error instanceof Error
@@ -70,7 +70,7 @@ function withStageOptions(command: Command, { stageOptions }: Program): Command 
   };
 }
 
-/** Prints a shell function that runs the program, and what completes its commands. */
+/** Prints a shell function that runs the program, and a script that completes its commands. */
 function completion(shell: NonNullable<Program["shell"]>, parser: () => Argv): Command {
   return {
     name: "completion",
@@ -170,7 +170,7 @@ function refuseRepeated(command: Command, parsed: Arguments): void {
   }
 }
 
-/** Turns what the parser says into a sentence with a suggestion. */
+/** Turns the parser's message into a sentence with a suggestion. */
 function improve(
   message: string,
   known: {

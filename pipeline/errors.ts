@@ -44,7 +44,7 @@ export function systemCode(error: unknown): string | undefined {
   for (let e: unknown = error; e instanceof Error; e = e.cause) {
     const code = (e as Error & { code?: unknown }).code;
     if (typeof code === "string" && /^E[A-Z0-9]+$/.test(code)) return code;
-    // DuckDB passes on what the C library said, without the code.
+    // DuckDB passes on the C library's message without the code.
     if (/No space left on device/i.test(e.message)) return "ENOSPC";
     if (/Read-only file system/i.test(e.message)) return "EROFS";
     if (/Permission denied/i.test(e.message)) return "EACCES";
@@ -63,7 +63,7 @@ const SYSTEM: Readonly<Record<string, string>> = {
 };
 
 /**
- * One line that says what went wrong; `doing` says at what ("publishing `train`").
+ * Describes an error in one line; `doing` names the work that failed ("publishing `train`").
  *
  * ```ts
  * import { explain } from "./errors.ts";

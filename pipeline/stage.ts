@@ -20,7 +20,7 @@ export type OutputKind = "json" | "measured" | "file" | "directory";
 export interface ParamsSchema<Params> {
   /** The validated value; throws when it isn't valid. */
   parse(value: unknown): Params;
-  /** The validated value, or what is wrong with it and where. */
+  /** The validated value, or the problems and their places. */
   safeParse(value: unknown):
     | { readonly success: true; readonly data: Params; readonly error?: undefined }
     | {
@@ -91,7 +91,7 @@ export interface StageContext<Params> {
   readonly inputs: Readonly<Record<string, readonly NodeOutput[]>>;
   /** The node's name, `train[d_latent=64,seed=2]`, its key and the run that it is part of. */
   readonly node: { readonly name: string; readonly key: string; readonly run: string };
-  /** Path at which to write a declared `file` or `directory` output; created, empty and private until the node is published. */
+  /** Path of a declared `file` or `directory` output to write; new, empty and private until the node is published. */
   output(name: string): string;
   /** Publishes a declared `json` output: a function of the node's key. */
   json(name: string, value: JsonValue): void;
@@ -103,7 +103,7 @@ export interface StageContext<Params> {
   readonly metrics: MetricSink;
   /** Progress towards a known total, drawn as a bar with an ETA on a terminal and as plain lines elsewhere. */
   progress(total: number, options?: { unit?: string }): Progress;
-  /** Adds to what `NodeOutput.provenance` says of this node: adapter, driver. The engine always gives it. */
+  /** Adds values to this node's `NodeOutput.provenance`: adapter, driver. The engine always gives it. */
   provenance?(values: Readonly<Record<string, JsonValue>>): void;
   /**
    * Throws when a local module is in no part of the node's key: {@linkcode Stage.modules} left it out.
@@ -151,7 +151,7 @@ export interface MetricRow {
   readonly name: string;
   /** The number; may be NaN or infinite. */
   readonly value: number;
-  /** True for what a clock or an allocator said: such rows are part of no digest. */
+  /** True for measurements of a clock or an allocator; no digest includes such rows. */
   readonly measured: boolean;
 }
 
@@ -161,15 +161,15 @@ export interface MetricSink {
   write(step: number, values: Readonly<Record<string, number>>): void;
   /** Numbers that a clock or an allocator said: seconds, tokens/s, bytes. Part of no digest. */
   measure(step: number, values: Readonly<Record<string, number>>): void;
-  /** Forgets rows from `step` on: what a resumed node calls before it repeats steps. */
+  /** Forgets rows from `step` on; a resumed node calls it before it repeats steps. */
   rewind(step: number): void;
-  /** Writes what is buffered to the state folder, so that a killed node keeps it. */
+  /** Writes buffered rows to the state folder, so that a killed node keeps them. */
   flush(): void;
 }
 
 /** Progress of one node. */
 export interface Progress {
-  /** Sets what is done so far, with an optional remark shown beside the bar. */
+  /** Sets the amount done, with an optional remark shown beside the bar. */
   update(done: number, remark?: string): void;
 }
 
@@ -195,7 +195,7 @@ export function defineStage<Params>(stage: Stage<Params>): Stage<Params> {
   return stage;
 }
 
-/** One node of an experiment: a stage with its parameters and what it reads. */
+/** One node of an experiment: a stage with its parameters and inputs. */
 export interface NodeSpec {
   /** The stage. */
   // deno-lint-ignore no-explicit-any -- nodes of different stages share one list

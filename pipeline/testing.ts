@@ -1,5 +1,5 @@
 /**
- * A toy project in a folder of its own, run as a subprocess: what the engine's tests and benchmarks work on.
+ * A toy project in a folder of its own; the engine's tests and benchmarks run it as a subprocess.
  *
  * @module
  */
@@ -27,7 +27,7 @@ export function endedAs({ code, stdout, stderr }: Deno.CommandOutput): Ended {
   return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
 }
 
-/** Runs a module with the project's imports and no more than these permissions, as on a GPU node where `LD_LIBRARY_PATH` is set. */
+/** Runs a module with the project's imports and only these permissions, with `LD_LIBRARY_PATH` set as on GPU nodes. */
 export async function runOnGpuNode(path: string, permissions: readonly string[]): Promise<Ended> {
   const config = `--config=${join(ROOT, "deno.json")}`;
   const command = new Deno.Command(Deno.execPath(), {
@@ -105,7 +105,7 @@ export class ToyProject implements AsyncDisposable {
     return endedAs(await this.spawn(...args).output());
   }
 
-  /** Runs a command with `--json` and gives back what it printed. */
+  /** Runs a command with `--json` and returns the value that it printed. */
   async json<T>(...args: string[]): Promise<T> {
     const { stdout, stderr } = await this.run(...args, "--json");
     try {
@@ -122,7 +122,7 @@ export class ToyProject implements AsyncDisposable {
 }
 
 /**
- * Local modules that ran in processes whose `DENO_COVERAGE_DIR` was the folder, as V8 tells it; paths are relative to the
+ * Lists the local modules that ran in processes whose `DENO_COVERAGE_DIR` was the folder. Paths are relative to the
  * project root.
  */
 export async function modulesThatRan(folder: string, root: string): Promise<string[]> {

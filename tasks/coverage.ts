@@ -1,7 +1,7 @@
 // deno-lint-ignore-file no-console -- what a program prints is its output
 /**
- * Line coverage of `pipeline/`, `stages/` and `model/`, from what `deno test --coverage=coverage/raw` left: a table, `coverage/lcov.info`
- * for editors, and exit code 1 when the total is below `--min=PERCENT`.
+ * Reports the line coverage of `pipeline/`, `stages/` and `model/` from `deno test --coverage=coverage/raw`.
+ * Prints a table and writes `coverage/lcov.info` for editors. Exits with 1 when the total is below `--min=PERCENT`.
  */
 
 const FOLDERS = ["pipeline", "stages", "model"] as const;

@@ -1,6 +1,6 @@
 /**
- * Loads a configuration: YAML, then what it extends, then overrides from the command line, then a schema. The schema is
- * a parameter: nothing here knows what is configured.
+ * Loads a configuration: reads YAML and the files that it extends, applies overrides from the command line, and checks
+ * the result against a schema that the caller gives.
  *
  * @module
  */
@@ -41,8 +41,8 @@ export interface LoadedConfiguration<T> {
 /**
  * Loads the YAML file at `path`.
  *
- * - `extends: other.yaml` at the top names a file, relative to the one that says so, over which this one is laid: maps are merged
- *   key by key, lists, single values and maps of another `kind` replaced.
+ * - `extends: other.yaml` at the top names a file, relative to this one. This file is laid over it: maps are merged key
+ *   by key; lists, single values and maps of another `kind` are replaced.
  * - Each of `set` is `path=value`: keys joined by dots, an index for an item of a list, the value in YAML (`64`, `[1, 2]`,
  *   `cosine`). A `kind` is set before the other keys.
  * - The result must satisfy `schema`.

@@ -47,7 +47,7 @@ export interface Explanation {
 }
 
 /**
- * Explains what a schema said about a value.
+ * Explains a schema's complaints about a value.
  *
  * @param issues What `safeParse` returned.
  * @param options The schema and the value that it was given.
@@ -260,7 +260,7 @@ function shapesAt(root: Shape, path: readonly PathStep[], value: unknown): Shape
   return fitting(shapes, here);
 }
 
-/** The alternatives that were meant; all of them when that can't be told. */
+/** The alternatives that were probably meant, or all. */
 function fitting(shapes: readonly Shape[], value: unknown): Shape[] {
   const open = shapes.flatMap(branchesOf);
   const meant = open.filter((shape) => fits(shape, value));

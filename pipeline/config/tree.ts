@@ -18,8 +18,8 @@ export type PathStep = string | number;
 export type ConfigMap = Extract<ConfigTree, { kind: "map" }>;
 
 /**
- * `over` laid over `base`: maps are merged key by key, everything else is replaced whole. So is a map whose `kind` is another:
- * its kind says which other keys it has.
+ * Lays `over` over `base`. Maps are merged key by key; other values are replaced whole. A map of another `kind` is
+ * replaced too: its kind decides which other keys it has.
  *
  * @example
  * ```ts
@@ -41,7 +41,7 @@ export function mergeTrees(base: ConfigTree, over: ConfigTree): ConfigTree {
   return { kind: "map", place: over.place, entries };
 }
 
-/** Entries of a map that hold for a `kind`: none, when the map is of another one. */
+/** Entries of a map, or none if it has another `kind`. */
 function entriesFor(map: ConfigMap, kind: ConfigTree): Map<string, ConfigTree> {
   const before = map.entries.get("kind");
   const other = before !== undefined && plainValue(before) !== plainValue(kind);
@@ -86,8 +86,8 @@ export interface SetRefusal {
 }
 
 /**
- * Puts `value` at `path`, making maps on the way where there are none. An index reaches into a list that is there. Another
- * `kind` clears the map that it is put into.
+ * Puts `value` at `path` and makes missing maps on the way. An index reaches into an existing list. Another `kind`
+ * clears the map that it is put into.
  *
  * @returns The new tree, or why the path leads nowhere.
  */

@@ -194,7 +194,7 @@ function enclosingPath(node: unknown, offset: number): string {
   return path.join(".");
 }
 
-/** Says what to do about the errors of syntax that people make. */
+/** Suggests how to mend common errors of syntax. */
 function explainSyntax(code: string, message: string): string {
   switch (code) {
     case "TAB_AS_INDENT":

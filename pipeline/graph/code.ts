@@ -6,8 +6,8 @@
  * with it. A dynamic import of a local module doesn't count either, since it runs for some nodes only: the stage names
  * the module for those nodes (`Stage.modules`). A dynamic import of a package counts.
  *
- * A `registry.ts` that imports local modules dynamically is a table of them: a line more would change no node that is there, so
- * it doesn't count itself, only what it imports statically.
+ * A `registry.ts` that imports local modules dynamically is a table of them. One more line changes no existing node, so
+ * only its static imports count, not the file itself.
  *
  * @module
  */

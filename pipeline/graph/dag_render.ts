@@ -8,7 +8,7 @@ import dagre from "@dagrejs/dagre";
 import { foldNames, foldNodes } from "./fold.ts";
 import type { Graph, GraphNode } from "./graph.ts";
 
-/** One line a node, with what it reads; nodes of one stage that read the same share a line. */
+/** Lists each node and the nodes that it reads; nodes of one stage that read the same share a line. */
 export function renderText(graph: Graph): string {
   const lines = graph.nodes.map((node) => {
     const inputs = Object.entries(node.inputs).filter(([, list]) => list.length > 0)

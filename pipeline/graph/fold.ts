@@ -16,7 +16,7 @@ export interface NodeLine {
   readonly note: string;
 }
 
-/** So many nodes of which the same is said are still listed one by one. */
+/** Up to so many nodes with the same line are listed one by one. */
 const SHORT = 4;
 
 /**
@@ -34,7 +34,7 @@ export function foldNodes(lines: readonly NodeLine[]): NodeLine[] {
   const groups = new Map<string, NodeLine[]>();
   lines.forEach((line, i) => {
     const { stage, state, note } = line;
-    // `waits for train[a]` and `waits for train[b]` are the same to a reader of many lines; each failure is one to look at.
+    // A reader of many lines need not tell `waits for train[a]` from `waits for train[b]`, but has to see each failure.
     const said = state === "failed" ? [i] : [stage, state, withoutLabels(note)];
     const group = groups.get(JSON.stringify(said));
     if (group === undefined) groups.set(JSON.stringify(said), [line]);

@@ -54,7 +54,7 @@ export class Graph {
     this.#byName = new Map(nodes.map((node) => [node.name, node]));
   }
 
-  /** The node of that name; an error with a suggestion when there is none. */
+  /** Returns the node of that name; an unknown name is an error with a suggestion. */
   get(name: string): GraphNode {
     const node = this.#byName.get(name);
     if (node === undefined) {
@@ -65,12 +65,12 @@ export class Graph {
     return node;
   }
 
-  /** The node of that name, if there is one. */
+  /** Returns the node of that name, if any. */
   find(name: string): GraphNode | undefined {
     return this.#byName.get(name);
   }
 
-  /** Nodes of a stage, or the one node of that name; an error with a suggestion when there is none. */
+  /** Returns the nodes of a stage or the node of that name; an unknown name is an error with a suggestion. */
   select(stageOrNode: string): readonly GraphNode[] {
     const node = this.#byName.get(stageOrNode);
     if (node !== undefined) return [node];
@@ -124,8 +124,8 @@ export function nodeName(spec: NodeSpec): string {
 }
 
 /**
- * Checks the target nodes of an experiment, and all that they read, and puts them in topological order (stable: the
- * experiment's order decides between nodes that are free).
+ * Checks the target nodes of an experiment and all nodes that they read. Sorts them topologically; the experiment's
+ * order decides between nodes that are free.
  *
  * @throws UserError on two nodes of one name, a cycle, parameters that the stage refuses, or a result that names an
  * output that its stage doesn't have.

@@ -134,7 +134,7 @@ function flattenJson(path: string, value: JsonValue, rows: Map<string, string>):
 }
 
 /**
- * Says in words what differs between the parts of two keys, the most telling first:
+ * Describes the differences between the parts of two keys, the most telling first:
  * `params.model.ffn.d_latent 64 → 128`, `code: model/router.ts changed`, `package: zod 4.6.6 → 4.6.7`,
  * `input tokens[0]: tokenize changed`.
  */

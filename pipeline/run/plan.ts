@@ -1,8 +1,8 @@
 /**
  * Finds which nodes would run, and why.
  *
- * A node's key holds digests of what its inputs published, so it is known only once they are. A node that has nothing
- * new but inputs that have to run first is `waiting`: when they publish what they published before, it is cached.
+ * A node's key holds digests of its inputs' outputs, so it is known only once they are published. A node is `waiting`
+ * when it changed in nothing but has inputs that run first. If they publish the same bits as before, it is cached.
  *
  * @module
  */
@@ -45,7 +45,7 @@ export function codeRoots({ stage, parsed, inputs }: GraphNode): readonly string
   return [stage.module, ...stage.workers ?? [], ...new Set(modules)];
 }
 
-/** Computes keys and compares them with what is in a store. */
+/** Computes keys and compares them with those in a store. */
 export class Planner {
   readonly #store: Store;
   readonly #code: ReadonlyMap<GraphNode, CodeClosure>;

@@ -31,7 +31,7 @@ export interface CopiedResults {
 /**
  * Copies one output of a published node.
  *
- * @throws UserError (exit code 1) when the folder can't be written; what is published stays published.
+ * @throws UserError (exit code 1) when the folder can't be written; published outputs stay published.
  */
 export async function copyResult(
   result: GraphResult,
@@ -84,7 +84,7 @@ class Ledger {
     this.#store = store;
   }
 
-  /** Notes what a source consists of now and gives back what it was before. */
+  /** Records the present files of a source and returns the earlier ones. */
   async exchange(
     source: string,
     files: Readonly<Record<string, string>>,
@@ -114,7 +114,7 @@ async function isSame(path: string, object: ObjectRef): Promise<boolean> {
 async function copyAtomic(from: string, to: string): Promise<void> {
   const folder = dirname(to);
   await Deno.mkdir(folder, { recursive: true });
-  // Always the same name, so that what a kill leaves is overwritten the next time.
+  // Always the same name, so that the next copy overwrites the leftovers of a kill.
   const temporary = join(folder, `.${basename(to)}.tmp`);
   try {
     // Not Deno.copyFile: that copies the read-only mode of objects too.

@@ -1,5 +1,5 @@
 /**
- * Which revision of the project runs: what git says of a checkout, or what `bundle.json` says of a bundle.
+ * Finds the revision of the project: git names that of a checkout, `bundle.json` that of a bundle.
  *
  * @module
  */
@@ -20,8 +20,8 @@ export interface Revision {
 const bundleSchema = z.object({ commit: z.string().min(1), modified: z.boolean() });
 
 /**
- * Finds out the revision of the project in a folder. Nothing where there is neither a bundle nor a checkout of just this folder, no git,
- * or no permission to run it.
+ * Returns the revision of the project in a folder. Returns `undefined` if the folder is neither a bundle nor the top of
+ * a checkout, or if git is missing or may not run.
  *
  * @example
  * ```ts

@@ -1,5 +1,5 @@
 /**
- * One run: reads the code, runs the graph, notes what became of it, copies the results.
+ * One run: reads the code, runs the graph, records how each node ended, copies the results.
  *
  * @module
  */
@@ -92,7 +92,7 @@ export async function runPipeline(options: RunOptions): Promise<RunSummary> {
     jobs: options.jobs ?? navigator.hardwareConcurrency,
     display,
     signal,
-    // Beside each node, so that what came out names what it came from without the catalogue.
+    // Beside each node, so that an output names its origin without the catalogue.
     host: {
       ...base.host,
       config: nameConfig(options.configPath, root),
@@ -178,7 +178,7 @@ function newRunName(time: Date): string {
   return digits.replace("T", "-").replace(".", "-");
 }
 
-/** A configuration's path below the project; of one that is elsewhere the name alone, as folders are the user's business. */
+/** A configuration's path below the project; elsewhere its name alone, as other folders are private. */
 function nameConfig(path: string, root: string): string {
   const below = relative(root, resolve(path));
   return below.startsWith("..") ? basename(path) : below;

@@ -125,7 +125,7 @@ class Scheduler {
     };
   }
 
-  /** Decides what becomes of a node whose inputs have all settled. */
+  /** Runs, reuses or blocks a node whose inputs have all settled. */
   async #resolve(entry: Entry): Promise<void> {
     const { node } = entry;
     const { store, planner, force, signal } = this.#options;
@@ -186,8 +186,8 @@ class Scheduler {
   }
 
   /**
-   * Reads all objects of the node's inputs before it does. An input that is damaged is run again, and the node waits for it.
-   * Gives back whether it waits.
+   * Reads all objects of the node's inputs before the node does. Runs a damaged input again, and the node waits for it.
+   * Returns whether it waits.
    */
   async #healInputs(entry: Entry): Promise<boolean> {
     const { store, display } = this.#options;
@@ -272,7 +272,7 @@ class Scheduler {
       }
       const message = explain(error, `running ${node.name}`);
       display.line(`${node.name}: failed: ${message}`);
-      // The trace is for whoever writes the stage; a full disk or a user's mistake has none to show.
+      // The trace helps the author of the stage; it says nothing about a full disk or a user's mistake.
       if (!(error instanceof UserError) && !isDiskError(error) && error instanceof Error) {
         const trace = (error.stack ?? "").split("\n").filter((line) => /^\s+at /.test(line));
         for (const line of trace.slice(0, 6)) display.line(`${node.name}: ${line.trimEnd()}`);

@@ -1,6 +1,5 @@
 /**
- * The catalogue: a DuckDB file that indexes what the manifests say, so that it can be asked in SQL. Tables are
- * described in `schema.ts`.
+ * The catalogue: a DuckDB file that indexes the manifests for queries in SQL. `schema.ts` describes its tables.
  *
  * @module
  */
@@ -18,7 +17,7 @@ import type { NodeRecord, RunRecord } from "./records.ts";
 import { MIGRATIONS, SCHEMA_VERSION } from "./schema.ts";
 import type { JsonValue, MetricRow } from "../stage.ts";
 
-/** A node to be entered, with its metrics and what its objects look like on disk. */
+/** A node to be entered, with its metrics and the stats of its objects on disk. */
 export interface Publication {
   /** The node's manifest. */
   readonly record: NodeRecord;
@@ -87,7 +86,7 @@ export class Catalogue {
     this.#instance.closeSync();
   }
 
-  /** Runs statements and gives back nothing. */
+  /** Runs statements. */
   async run(sql: string): Promise<void> {
     await this.#connection.run(sql);
   }
@@ -117,7 +116,7 @@ export class Catalogue {
     return await told(() => this.query(sql));
   }
 
-  /** Runs `work` in a transaction: all of it is entered, or nothing. */
+  /** Runs `work` in a transaction. */
   async transaction<T>(work: () => Promise<T>): Promise<T> {
     // One connection has one transaction at a time; callers that overlap take turns.
     const before = this.#turn;
@@ -208,7 +207,7 @@ export class Catalogue {
     });
   }
 
-  /** Notes what objects look like on disk after their content was found to be right. */
+  /** Records the stats of objects whose content was found to be right. */
   async verified(objects: readonly (ObjectRef & ObjectStat)[]): Promise<void> {
     if (objects.length === 0) return;
     await this.transaction(async () => {
@@ -217,12 +216,12 @@ export class Catalogue {
     });
   }
 
-  /** Enters a run, replacing what was said of it before. */
+  /** Enters a run or replaces its entry. */
   async putRun(record: RunRecord): Promise<void> {
     await this.putRuns([record]);
   }
 
-  /** Enters runs, replacing what was said of them before. */
+  /** Enters runs or replaces their entries. */
   async putRuns(records: readonly RunRecord[]): Promise<void> {
     await this.transaction(async () => {
       await this.#forget(["runs", "run_nodes"], "run", records.map((record) => record.run));
@@ -255,7 +254,7 @@ export class Catalogue {
     });
   }
 
-  /** Forgets nodes, and runs with what is said of their nodes. */
+  /** Forgets nodes, and runs with their rows about nodes. */
   async remove(options: { keys?: readonly string[]; runs?: readonly string[] }): Promise<void> {
     const { keys = [], runs = [] } = options;
     await this.transaction(async () => {
@@ -335,7 +334,7 @@ function diskError(error: unknown, doing: string): UserError {
   return new UserError(explain(error, doing), { exitCode: 1, cause: error });
 }
 
-/** Brings a catalogue to this program's schema and gives back the version that it had. */
+/** Migrates a catalogue to this program's schema and returns the version that it had. */
 async function migrate(connection: DuckDBConnection, path: string): Promise<number> {
   await connection.run(
     "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL, applied_at TIMESTAMP NOT NULL)",

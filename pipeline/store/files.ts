@@ -29,7 +29,7 @@ export async function syncFolder(path: string): Promise<void> {
   await folder.sync();
 }
 
-/** Writes a whole file, synced, under a temporary name in `folder`; gives back the name. */
+/** Writes a whole file, synced, under a temporary name in `folder`; returns the name. */
 export async function writeTemporary(folder: string, data: string | Uint8Array): Promise<string> {
   const path = join(folder, `w-${crypto.randomUUID()}`);
   const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
@@ -80,7 +80,7 @@ export async function remove(path: string): Promise<void> {
   }
 }
 
-/** `Deno.stat`, or nothing when there is nothing. */
+/** `Deno.stat`, or `undefined` for a missing file. */
 export async function statOrUndefined(path: string): Promise<Deno.FileInfo | undefined> {
   try {
     return await Deno.stat(path);
@@ -92,7 +92,7 @@ export async function statOrUndefined(path: string): Promise<Deno.FileInfo | und
   }
 }
 
-/** Text of a file, or nothing when there is none. */
+/** Text of a file, or `undefined` for a missing one. */
 export async function readTextOrUndefined(path: string): Promise<string | undefined> {
   try {
     return await Deno.readTextFile(path);

@@ -81,9 +81,8 @@ export interface Garbage {
 }
 
 /**
- * Finds what the last `keep` successful runs, and every run since the oldest of them, don't refer to: older runs, nodes
- * that no kept run used, objects that no remaining node has. Until there is a successful run everything is kept, except
- * objects of no node.
+ * Keeps the last `keep` successful runs and every run since the oldest of them. Finds older runs, nodes that no kept
+ * run used, and objects that no remaining node has. Before the first successful run, only objects of no node are garbage.
  */
 export async function collectGarbage(
   store: Store,
@@ -95,7 +94,7 @@ export async function collectGarbage(
   const kept = runs.filter((run) => run.run >= oldest);
   const used = new Set(kept.flatMap((run) => run.nodes.map((node) => node.key)));
   const { records } = await readAll(store);
-  // A killed run notes no nodes; what it published is found by its name.
+  // A killed run lists no nodes; the nodes that it published name the run.
   const names = new Set(kept.map((run) => run.run));
   const isUsed = (record: NodeRecord) =>
     oldest === "" || used.has(record.key) || names.has(record.provenance.run);

@@ -74,7 +74,7 @@ export class MetricTable implements MetricSink {
     this.#flushed = flushedKept;
   }
 
-  /** Writes what is buffered to the state folder. */
+  /** Writes buffered rows to the state folder. */
   flush(): void {
     if (!this.#rewrite && this.#flushed === this.#rows.length) return;
     const from = this.#rewrite ? 0 : this.#flushed;

@@ -1,6 +1,6 @@
 /**
- * Content-addressed files: `objects/ab/<sha256>`, read-only, with a small JSON manifest beside each that says what
- * it is and which node made it.
+ * Content-addressed files: `objects/ab/<sha256>`, read-only, each with a small JSON manifest that describes it
+ * and names the node that made it.
  *
  * @module
  */
@@ -62,11 +62,11 @@ export class ObjectStore {
 
   /**
    * Moves a file into the store. An object that is there already is replaced, so that a damaged one heals.
-   * Gives back the object after it is safe on disk.
+   * Returns the object after it is safe on disk.
    */
   async put(path: string, origin: ObjectOrigin): Promise<ObjectRef & ObjectStat> {
     {
-      // Windows syncs only what may be written; elsewhere the file may be read-only, as a second link to an object is.
+      // Windows syncs only writable files; elsewhere the file may be read-only, like a second link to an object.
       using file = await Deno.open(path, { read: true, write: Deno.build.os === "windows" });
       await file.sync();
     }
@@ -94,7 +94,7 @@ export class ObjectStore {
     );
   }
 
-  /** Size and time of an object, or nothing when it is missing. */
+  /** Size and time of an object, or `undefined` when it is missing. */
   async stat(sha256: string): Promise<ObjectStat | undefined> {
     const info = await statOrUndefined(this.path(sha256));
     if (info === undefined || !info.isFile) return undefined;

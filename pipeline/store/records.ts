@@ -40,7 +40,7 @@ export interface MetricsRef extends ObjectRef {
   readonly rows: number;
 }
 
-/** A published node: everything that the catalogue says of it. */
+/** A published node, as its manifest and the catalogue hold it. */
 export interface NodeRecord {
   /** Version of the manifest. */
   readonly format: 1;
@@ -178,7 +178,7 @@ export class Records {
     return join(this.#nodes, key.slice(0, 2), `${key}.json`);
   }
 
-  /** The record of a key; nothing when there is none or it can't be read as one. */
+  /** The record of a key; `undefined` when it is missing or unreadable. */
   async readNode(key: string): Promise<NodeRecord | undefined> {
     const text = await readTextOrUndefined(this.#nodePath(key));
     return text === undefined ? undefined : parseNode(text, key);

@@ -34,7 +34,7 @@ const BATCH = 256;
 /** How long a publication waits for others to be entered with it. */
 const BATCH_MILLISECONDS = 250;
 
-/** An object that is not what a manifest says. */
+/** An object that differs from its manifest. */
 export interface Damage {
   /** Name of the object. */
   readonly sha256: string;
@@ -89,8 +89,8 @@ export class Store {
    *
    * @param options.command The command line that the user typed, for the message to whoever comes second.
    * @param options.create Makes the store when it is not there; otherwise an absent store is an empty one in memory.
-   * @param options.look Only reads: a store that another process works in is looked at by what it has published so far.
-   * @param options.warn Told what was mended, and who works in the store that is looked at.
+   * @param options.look Only reads: shows what another process that holds the store has published so far.
+   * @param options.warn Called with what was mended and who holds the store.
    * @throws UserError when another process has it, its schema is newer than the program, or the disk refuses.
    */
   static async open(
@@ -206,7 +206,7 @@ export class Store {
     }
   }
 
-  /** Enters what waits into the catalogue, closes it and lets go of the lock. */
+  /** Enters waiting records into the catalogue, closes it and releases the lock. */
   async close(): Promise<void> {
     try {
       await this.flush();
@@ -226,7 +226,7 @@ export class Store {
     return join(this.dir, "state", key);
   }
 
-  /** Removes what an unfinished node keeps, at once: a kill leaves all of it, or nothing that is taken for it. */
+  /** Removes the state of an unfinished node at once, so that a kill never leaves a part of it. */
   async discardState(key: string): Promise<void> {
     const doomed = join(this.temporary, crypto.randomUUID());
     try {
@@ -399,7 +399,7 @@ async function openCatalogue(path: string, warn?: (message: string) => void): Pr
     return await Catalogue.open(path);
   } catch (error) {
     if (error instanceof UserError || systemCode(error) !== undefined) throw error;
-    // Not a catalogue any more. It is only an index: put it aside and build another.
+    // The catalogue is broken. It is only an index: put it aside and build another.
     const message = error instanceof Error ? error.message.split("\n")[0] : String(error);
     warn?.(`The catalogue can't be opened (${message}); put it aside as ${path}.broken.`);
     await remove(`${path}.broken`);

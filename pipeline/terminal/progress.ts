@@ -24,7 +24,7 @@ export interface DisplayBar {
   stop(): void;
 }
 
-/** How often a plain display speaks of one bar: at first, and at most, since a log of hours need not grow by the second. */
+/** Seconds between plain lines about one bar, at first and later, so that logs of hours stay short. */
 const PLAIN_SECONDS = { first: 5, last: 60 };
 
 /** Writes a line to standard error; a pipe that is closed at the other end is no reason to stop working. */
@@ -36,7 +36,7 @@ export function writeError(text: string): void {
   }
 }
 
-/** Where bars are drawn: what `process.stderr` is on a terminal. */
+/** The stream that bars are drawn on, like `process.stderr` on a terminal. */
 export interface BarStream {
   /** Whether it is a terminal. */
   readonly isTTY: boolean;
@@ -126,7 +126,7 @@ class TerminalDisplay implements Display {
   readonly #create: () => MultiBar;
   readonly #stream: BarStream;
   readonly #write: (text: string) => void;
-  /** There while a bar is: what has drawn nothing remembers no line to go back to. */
+  /** Exists only while a bar does, so that a new one remembers no old line to go back to. */
   #bars: MultiBar | undefined;
   #open = 0;
 

@@ -7,7 +7,7 @@
 import { nearest } from "./closest.ts";
 
 /**
- * ` Did you mean …?` when a known word is close to what was given, otherwise nothing.
+ * ` Did you mean …?` when a known word is close to the given one, otherwise empty.
  *
  * ```ts
  * import { suggestion } from "./suggest.ts";

@@ -10,8 +10,8 @@ import { wrapText } from "./wrap.ts";
 const NARROWEST = 20;
 
 /**
- * Rows under a header, columns as wide as their widest cell. Where the whole is wider than `columns`, the last one is broken
- * at spaces.
+ * Formats rows under a header, columns as wide as their widest cell. If a row is wider than `columns`, its last cell is
+ * broken at spaces.
  */
 export function formatTable(
   header: readonly string[],

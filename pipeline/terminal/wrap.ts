@@ -4,7 +4,7 @@
  * @module
  */
 
-/** Columns of the terminal that a stream is, or nothing when it is none. */
+/** Columns of a stream's terminal, or `undefined` if it is not a terminal. */
 export function columnsOf(stream: { isTerminal(): boolean }): number | undefined {
   if (!stream.isTerminal()) return undefined;
   try {

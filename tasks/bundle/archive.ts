@@ -63,8 +63,8 @@ export async function listFolder(folder: string): Promise<Entry[]> {
 /**
  * Writes a folder as an archive.
  *
- * @param options `name`: the folder that the archive unpacks into; `mtime`: the time of every entry; `x86`: whether most of it is machine
- * code for x86, which xz then rewrites so that it becomes smaller by a twentieth.
+ * @param options `name`: the folder that the archive unpacks into; `mtime`: the time of every entry; `x86`: whether
+ * most of it is machine code for x86, which xz then makes smaller by a twentieth.
  */
 export async function writeArchive(
   folder: string,

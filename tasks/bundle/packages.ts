@@ -1,9 +1,9 @@
 /**
- * The packages of a bundle: those of `deno.lock` for one platform, installed by Deno into the bundle's `node_modules`, then
- * without what no module of the bundle reaches.
+ * The packages of a bundle. Deno installs those of `deno.lock` for one platform into the bundle's `node_modules`. Files
+ * that no module of the bundle reaches are then removed.
  *
- * `deno.json` and `deno.lock` stay as they are, so that keys are the same in a bundle as in a checkout. For Deno a
- * package is there as long as its `package.json` is, so of what is not needed only that stays.
+ * `deno.json` and `deno.lock` stay as they are, so that keys are the same in a bundle as in a checkout. Deno takes
+ * a package for installed while its `package.json` exists, so that file stays of each unneeded package.
  */
 
 import { dirname, join, relative, toFileUrl } from "@std/path";
@@ -155,9 +155,8 @@ export async function prunePackages(
 }
 
 /**
- * Has Deno write what is installed, in the order in which it does so when it runs. Without this file Deno puts every link in
- * its place again, for which a bundle in a folder of someone else is not writable. On another platform that is left to the
- * first run there.
+ * Has Deno list the installed packages in the order that a run uses. Without this list Deno makes every link again, and
+ * a user may be unable to write to the bundle's folder. For another platform, the first run there makes the list.
  */
 export async function rememberPackages(
   bundle: string,

@@ -1,4 +1,4 @@
-/** Other programs, whose failure is told with what they wrote. */
+/** Runs other programs; an error of one shows its output. */
 
 /** How a program is run. */
 export interface RunOptions {
