@@ -85,7 +85,10 @@ export interface Command {
   readonly options?: Readonly<Record<string, OptionSpec>>;
   /** Whether it runs stages, and so takes the program's `stageOptions`. */
   readonly runsStages?: boolean;
-  /** Runs the command and returns an exit code (default 0). A `UserError` prints as one line. Import heavy modules here. */
+  /**
+   * Runs the command and returns an exit code, or nothing for 0. A `UserError` is printed in one line. Heavy modules are
+   * imported here.
+   */
   run(args: Arguments, context: CommandContext): Promise<number | void>;
 }
 

@@ -8,10 +8,10 @@
  *
  * Half of the kills come at a time drawn from the length of the undisturbed run, half after a number of changes on disk
  * drawn from those that the undisturbed run made: the second kind hits checkpoints and publications, which take
- * milliseconds. After each kill, every object that belongs to no node is replaced by rubbish, so that using one would show.
+ * milliseconds. After each kill, the check replaces every object of no node by rubbish, so that a use of one would show.
  *
- * Ends with exit code 1 when a published digest, a checkpoint's byte or a row of the catalogue differs, or when `verify` is
- * not clean. The report shows the clock and the date; its files that differ between two undisturbed runs are left out.
+ * Exits with 1 when a published digest, a checkpoint's byte or a row of the catalogue differs, or when `verify` is not
+ * clean. The report shows the clock and the date; its files that differ between two undisturbed runs are left out.
  */
 
 import { parseArgs } from "node:util";

@@ -1,10 +1,10 @@
 // deno-lint-ignore-file no-console -- what a program prints is its output
 /**
- * Runs every test and, where SwiftShader is installed, the GPU tests a second time on Dawn, beside the others: those wait for devices and
- * programs, these compile kernels. Ends with the line `N passed, N failed` and `deno test`'s verdict as exit code.
+ * Runs every test. Where SwiftShader is installed, runs the GPU tests a second time on Dawn, beside the others: the others
+ * wait for devices and programs while these compile kernels. Ends with the line `N passed, N failed` and `deno test`'s verdict as exit code.
  *
- * Arguments go to `deno test`; with any, the second pass is left out unless `--dawn` is among them. (A file named `test.ts` would itself be
- * taken for a test.)
+ * Arguments go to `deno test`; with any, the second pass runs only if `--dawn` is among them. (Deno would take a file
+ * named `test.ts` for a test.)
  */
 
 import { setPriority } from "node:os";
@@ -22,8 +22,8 @@ const PERMISSIONS = [
 ];
 
 /**
- * Milliseconds that one test file may take on Dawn with SwiftShader. The slowest takes six minutes on two cores beside the tests on
- * Deno, most of it compiling kernels.
+ * Milliseconds that one test file may take on Dawn with SwiftShader. The slowest takes six minutes on two cores beside the tests
+ * on Deno, most of it compiling kernels.
  */
 const DAWN_LIMIT = 600_000;
 /** Files that are tested on Dawn at the same time, at most: SwiftShader compiles on one core. */

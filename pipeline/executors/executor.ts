@@ -32,7 +32,7 @@ export interface Job {
 }
 
 /**
- * Runs a node's stage and publishes its outputs. When it throws, nothing is published and the node's state folder stays for the next
- * attempt.
+ * Runs a node's stage and publishes its outputs. If it throws, nothing is published and the node's state folder
+ * stays for the next attempt.
  */
 export type Executor = (job: Job) => Promise<NodeRecord>;

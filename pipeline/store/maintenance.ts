@@ -82,7 +82,8 @@ export interface Garbage {
 
 /**
  * Keeps the last `keep` successful runs and every run since the oldest of them. Finds older runs, nodes that no kept
- * run used, and objects that no remaining node has. Before the first successful run, only objects of no node are garbage.
+ * run used, and objects that no remaining node has. Before the first successful run, finds only
+ * objects of no node.
  */
 export async function collectGarbage(
   store: Store,

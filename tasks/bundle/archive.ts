@@ -14,8 +14,8 @@ import type { Compression } from "./options.ts";
 import { read } from "./process.ts";
 
 /**
- * The dictionary holds most of an archive at once; unpacking takes as much memory. One thread, as the bytes must not depend
- * on the machine's cores.
+ * The dictionary holds most of an archive at once; unpacking takes as much memory. One thread, as the bytes must not
+ * depend on the machine's cores.
  */
 const XZ = ["--compress", "--force", "--threads=1"];
 const LZMA2 = "--lzma2=preset=9e,dict=192MiB";
