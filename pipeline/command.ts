@@ -23,7 +23,7 @@ export interface Program {
   readonly defaultConfig: string;
   /** Where everything is kept when neither `--store` nor `ETHOS_STORE` says so; `.ethos` unless given. */
   readonly storeDir?: string;
-  /** Reads a configuration and wires its nodes. Called only by commands that need them, so that it may import lazily. */
+  /** Reads a configuration and wires its nodes. Only commands that need nodes call it, so it may import lazily. */
   loadExperiment(request: ExperimentRequest): Promise<Experiment>;
   /** Commands beside the engine's own. */
   readonly commands?: readonly Command[];
@@ -86,8 +86,8 @@ export interface Command {
   /** Whether it runs stages, and so takes the program's `stageOptions`. */
   readonly runsStages?: boolean;
   /**
-   * Runs the command and returns an exit code, or nothing for 0. A `UserError` is printed in one line. Heavy modules are
-   * imported here.
+   * Runs the command and returns an exit code, or nothing for 0. A `UserError` is printed in one line. Heavy modules
+   * are imported here.
    */
   run(args: Arguments, context: CommandContext): Promise<number | void>;
 }

@@ -46,9 +46,9 @@ export interface Stage<Params = unknown> {
   /** Further roots that the module graph does not show, such as workers. */
   readonly workers?: readonly string[];
   /**
-   * Returns the URLs of local modules that a node loads by `import()` because of its parameters or its inputs' parameters.
-   * They are further roots of its code closure, which follows no dynamic import of a local module. An edit of such a
-   * module makes stale only the nodes that name it.
+   * Returns the URLs of local modules that a node loads by `import()` because of its parameters or its inputs'
+   * parameters. They are further roots of its code closure, which follows no dynamic import of a local module. An
+   * edit of such a module makes stale only the nodes that name it.
    *
    * ```ts
    * import type { Stage } from "./stage.ts";

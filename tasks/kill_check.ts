@@ -6,9 +6,10 @@
  * deno task kill-check --kills 30 --seed 1
  * ```
  *
- * Half of the kills come at a time drawn from the length of the undisturbed run, half after a number of changes on disk
- * drawn from those that the undisturbed run made: the second kind hits checkpoints and publications, which take
- * milliseconds. After each kill, the check replaces every object of no node by rubbish, so that a use of one would show.
+ * Half of the kills come at a time drawn from the length of the undisturbed run, half after a number of changes on
+ * disk drawn from those that the undisturbed run made: the second kind hits checkpoints and publications, which take
+ * milliseconds. After each kill, the check replaces every object of no node by rubbish, so that a use of one would
+ * show.
  *
  * Exits with 1 when a published digest, a checkpoint's byte or a row of the catalogue differs, or when `verify` is not
  * clean. The report shows the clock and the date; its files that differ between two undisturbed runs are left out.

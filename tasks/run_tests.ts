@@ -1,7 +1,8 @@
 // deno-lint-ignore-file no-console -- what a program prints is its output
 /**
- * Runs every test. Where SwiftShader is installed, runs the GPU tests a second time on Dawn, beside the others: the others
- * wait for devices and programs while these compile kernels. Ends with the line `N passed, N failed` and `deno test`'s verdict as exit code.
+ * Runs every test. Where SwiftShader is installed, runs the GPU tests a second time on Dawn, beside the others: the
+ * others wait for devices and programs while these compile kernels. Ends with the line `N passed, N failed` and
+ * `deno test`'s verdict as exit code.
  *
  * Arguments go to `deno test`; with any, the second pass runs only if `--dawn` is among them. (Deno would take a file
  * named `test.ts` for a test.)
@@ -22,8 +23,8 @@ const PERMISSIONS = [
 ];
 
 /**
- * Milliseconds that one test file may take on Dawn with SwiftShader. The slowest takes six minutes on two cores beside the tests
- * on Deno, most of it compiling kernels.
+ * Milliseconds that one test file may take on Dawn with SwiftShader. The slowest takes six minutes on two cores
+ * beside the tests on Deno, most of it compiling kernels.
  */
 const DAWN_LIMIT = 600_000;
 /** Files that are tested on Dawn at the same time, at most: SwiftShader compiles on one core. */

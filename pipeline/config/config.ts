@@ -43,7 +43,8 @@ export interface LoadedConfiguration<T> {
  *
  * - `extends: other.yaml` at the top names a file, relative to this one. This file is laid over it: maps are merged key
  *   by key; lists, single values and maps of another `kind` are replaced.
- * - Each of `set` is `path=value`: keys joined by dots, an index for an item of a list, the value in YAML (`64`, `[1, 2]`). A `kind` is set before the other keys.
+ * - Each of `set` is `path=value`: keys joined by dots, an index for an item of a list, the value in YAML
+ *   (`64`, `[1, 2]`, `cosine`). A `kind` is set before the other keys.
  * - The result must satisfy `schema`.
  *
  * @throws {ConfigurationError} With every problem that could be found, each with its file, line and key.
