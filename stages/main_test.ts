@@ -14,7 +14,7 @@ import { loadExperiment } from "./experiment/load.ts";
 import { PARTS } from "./experiment/parts.ts";
 
 const ROOT = fromFileUrl(new URL("..", import.meta.url));
-/** What a configuration needs to be loaded: files that stand for text which is no part of the repository. */
+/** Overrides without which a configuration does not load: its text is not part of the repository. */
 const NEEDS: Readonly<Record<string, readonly string[]>> = {
   "h200.yaml": [
     `data.files.glob=${join(ROOT, "deno.json")}`,

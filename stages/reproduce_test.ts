@@ -33,7 +33,7 @@ const NODES = [
 ];
 const all = (state: string) => Object.fromEntries(NODES.map((name) => [name, state]));
 
-/** What is said on lines that start with `error:`. */
+/** Lines that start with `error:`. */
 const errors = ({ stderr }: Ended) =>
   stderr.split("\n").filter((line) => line.startsWith("error:"));
 

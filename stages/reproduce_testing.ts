@@ -22,7 +22,7 @@ export interface Ended {
   readonly stderr: string;
 }
 
-/** What `reproduce --json` prints, as far as checks read it. */
+/** The output of `reproduce --json`, as far as checks read it. */
 export interface Summary {
   readonly run: string;
   readonly state: string;
@@ -33,7 +33,7 @@ export interface Summary {
 /** A command under way. */
 export interface Running {
   readonly pid: number;
-  /** What it has written to standard error so far. */
+  /** Its standard error so far. */
   stderr(): string;
   kill(signal: Deno.Signal): void;
   readonly ended: Promise<Ended>;
@@ -175,7 +175,7 @@ export function states(summary: Pick<Summary, "nodes">): Record<string, string> 
   return Object.fromEntries(summary.nodes.map(({ node, state }) => [node, state]));
 }
 
-/** What an experiment came to, as one line of text by what it is about: everything that isn't measured. */
+/** The results of an experiment that aren't measured: a line of text for each, by its subject. */
 export async function contents(sandbox: Sandbox): Promise<Map<string, string>> {
   const found = new Map<string, string>();
   const records = await sandbox.records();

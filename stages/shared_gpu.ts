@@ -27,7 +27,7 @@ function runtimeOf(name: string | undefined): Runtime {
   throw new Error(`ETHOS_GPU is "${name}"; expected "deno" or "dawn"`);
 }
 
-/** What is said of the device beside a result: whose it is, and through which WebGPU. */
+/** The device that a result names: its adapter and its WebGPU runtime. */
 export function gpuProvenance(gpu: Gpu): { readonly adapter: string; readonly runtime: Runtime } {
   return { adapter: gpu.adapter.description, runtime: gpu.runtime };
 }

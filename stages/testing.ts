@@ -7,9 +7,9 @@
 import { join } from "@std/path";
 import type { JsonValue, MetricRow, NodeOutput, Stage, StageContext } from "../pipeline/stage.ts";
 
-/** What a stage did. */
+/** The results of a stage. */
 export interface StageRun {
-  /** What it published, as the next stage sees it. */
+  /** Its output, as the next stage sees it. */
   readonly output: NodeOutput;
   /** Its `json` outputs. */
   readonly json: Readonly<Record<string, JsonValue>>;

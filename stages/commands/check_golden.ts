@@ -14,13 +14,13 @@ import type {
 import { compareGolden } from "../../model/golden/compare.ts";
 import { parseGolden } from "../../model/golden/file.ts";
 
-/** What to compare, and how to say it. */
+/** The files to compare, and the way to print the result. */
 export interface CheckGoldenOptions {
   /** Folder of `*.safetensors` files. */
   readonly directory: string;
   /** Names of files, with or without `.safetensors`; every file unless given. */
   readonly only?: readonly string[];
-  /** What computes; a table for each. */
+  /** The implementations that compute; a table for each. */
   readonly implementations: readonly GoldenImplementation[];
   /** One JSON document instead of tables. */
   readonly json?: boolean;
@@ -28,7 +28,7 @@ export interface CheckGoldenOptions {
   readonly print?: (text: string) => void;
 }
 
-/** What one implementation made of one file. */
+/** The result of one implementation on one file. */
 export interface GoldenReport {
   /** Name of the file. */
   readonly file: string;
@@ -38,7 +38,7 @@ export interface GoldenReport {
   readonly ok: boolean;
   /** Tensor by tensor. */
   readonly comparisons: readonly Comparison[];
-  /** What stopped the comparison, if something did. */
+  /** The error that stopped the comparison, if one did. */
   readonly error?: string;
 }
 

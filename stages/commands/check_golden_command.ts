@@ -68,7 +68,7 @@ export const checkGoldenCommand: Command = {
   },
 };
 
-/** What `--on` names. */
+/** The implementations that `--on` names. */
 async function goldenImplementations(
   args: Arguments,
 ): Promise<{ list: readonly GoldenImplementation[]; close(): void }> {

@@ -28,11 +28,10 @@ export interface DoctorOptions {
 
 /** One thing that was looked at. */
 export interface Check {
-  /** What was looked at. */
+  /** The part that was examined. */
   readonly name: string;
   /** `missing` makes the exit code 1; `absent` is something that the experiment can do without. */
   readonly state: "ok" | "absent" | "missing";
-  /** What was found. */
   readonly found: string;
   /** How to get it, when it is not there. */
   readonly remedy?: string;
@@ -44,7 +43,7 @@ export interface DeviceDiagnosis {
   readonly runtime: Runtime;
   /** Who the adapter says it is. */
   readonly adapter: AdapterFacts;
-  /** What kernels may use. */
+  /** Capabilities that kernels may use. */
   readonly capabilities: Capabilities;
   /** Which of the alternatives the kernels take, by subject. */
   readonly paths: Readonly<Record<string, string>>;

@@ -73,7 +73,7 @@ export const download = defineStage<DataSection>({
 });
 
 /**
- * What {@linkcode download} does.
+ * Runs {@linkcode download}.
  *
  * @param hub Where the hub is and how patient to be; tests change it.
  */

@@ -18,7 +18,7 @@ import { gpuProvenance, sharedGpu } from "../shared_gpu.ts";
 /** The `model` section of a `train` node. */
 const modelledSchema = z.object({ model: z.unknown() });
 
-/** What the stage reads besides of the parameters of a `train` node. */
+/** The parameters of a `train` node that the stage reads besides. */
 const trainedSchema = z.object({
   train: z.object({
     sequence_length: z.int().min(1),

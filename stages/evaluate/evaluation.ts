@@ -1,5 +1,5 @@
 /**
- * What `evaluation.json` holds, made from what an evaluator measured.
+ * `evaluation.json`, made from an evaluator's measurements.
  *
  * @module
  */

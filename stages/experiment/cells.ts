@@ -47,7 +47,7 @@ export interface Cells {
   readonly factors: readonly CellFactor[];
 }
 
-/** What cells are made from. */
+/** The input that cells are made from. */
 export interface CellPlan extends CellSections {
   /** Added to every seed. */
   readonly seed: number;
@@ -60,13 +60,13 @@ export interface CellPlan extends CellSections {
   readonly ablations: readonly Factor[];
 }
 
-/** What the model's own code knows. */
+/** The knowledge that the model's own code has. */
 export interface CellTools {
   /** The dense model with as many active parameters. Throws `RangeError` when there is none. */
   denseEquivalent(model: ModelSection): ModelSection;
 }
 
-/** What is wrong with a cell. */
+/** A fault of a cell. */
 export interface CellProblem {
   /** Key from the top of the configuration. */
   readonly path: readonly (string | number)[];
@@ -295,7 +295,7 @@ export function joinVariants(choices: readonly Choice[]): Omit<Variant, "value">
   };
 }
 
-/** What the base has for a factor: the value of its key, or `base` where a factor changes several. */
+/** The base's value of a factor's key, or `base` where the factor changes several keys. */
 function baseValue(plan: CellPlan, factor: Factor): FactorValue {
   let here: unknown = { model: plan.model, train: plan.train };
   for (const step of (factor.path ?? "").split(".")) {

@@ -1,4 +1,4 @@
-/** What the key of each real stage covers: an edit runs again what it may change, and nothing else. */
+/** The key of each real stage covers its code: an edit runs again the stages that it may change, and no others. */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { join } from "@std/path";

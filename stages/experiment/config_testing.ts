@@ -1,5 +1,5 @@
 /**
- * What tests of the experiment's configuration share.
+ * Helpers that tests of the experiment's configuration share.
  *
  * @module
  */

@@ -34,7 +34,7 @@ export interface Experiment {
   readonly results: readonly ResultSpec[];
 }
 
-/** What {@linkcode experiment} builds on. */
+/** The parts that {@linkcode experiment} builds on. */
 export interface ExperimentOptions {
   /** The stages; tests pass their own. */
   readonly stages: ExperimentStages;
@@ -115,7 +115,7 @@ export function experiment(
   };
 }
 
-/** What downstream stages read of a run. */
+/** The labels of a run that downstream stages read. */
 function labelsOf(cell: Cell, seed: number): Record<string, JsonValue> {
   const [first] = Object.entries(cell.factors);
   return {

@@ -54,7 +54,7 @@ Deno.test("without ablations there is one model a seed", () => {
     "benchmark",
   ]);
   assertEquals(results, [{ node: one("report"), output: "report", to: "results" }]);
-  // What the stage itself accepts.
+  // The stage itself accepts them.
   assert(ablate.params.safeParse(one("ablate").params).success);
 });
 

@@ -10,7 +10,7 @@ import type { JsonValue } from "../../pipeline/stage.ts";
 import { type ExperimentParts, experimentSchema } from "./config.ts";
 import { experiment, type ExperimentStages } from "./experiment.ts";
 
-/** What an experiment is made of. */
+/** The parts of an experiment. */
 export interface LoadExperimentParts extends ExperimentParts {
   readonly stages: ExperimentStages;
   /**

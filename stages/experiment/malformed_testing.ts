@@ -18,7 +18,7 @@ export interface Malformed {
   readonly path?: string;
   readonly set?: readonly string[];
   readonly says: readonly string[];
-  /** What it must say with the real stages' schemas, where those are not as their stand-ins are. */
+  /** The message with the real stages' schemas, where those are not as their stand-ins are. */
   readonly real?: readonly string[];
 }
 

@@ -15,7 +15,7 @@ import { filesFingerprint } from "../download/sources/files.ts";
 import { tokenize, tokenizerSchema, vocabularySize } from "../tokenize/tokenize.ts";
 import { train } from "../train/train.ts";
 
-/** What {@linkcode loadExperiment} is given by the command line. */
+/** The arguments of {@linkcode loadExperiment} from the command line. */
 export const PARTS: LoadExperimentParts = {
   stages: { download, tokenize, train, evaluate, benchmark, ablate, report },
   data: dataSchema,

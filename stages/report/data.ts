@@ -1,5 +1,5 @@
 /**
- * What the report reads: the inputs of the node, checked and in the report's own words. Everything is optional; a run
+ * The data of the report: the inputs of the node, checked and in the report's own words. Everything is optional; a run
  * without ablations or a benchmark still has a report.
  *
  * @module

@@ -41,7 +41,7 @@ export interface TableBlock {
   readonly numbersFrom?: number;
 }
 
-/** What a section is made of. */
+/** A part of a section. */
 export type Block = Prose | FigureBlock | TableBlock;
 
 /** A section with a heading. */
@@ -61,7 +61,7 @@ export interface Report {
   readonly colophon: Prose;
 }
 
-/** What may be put into prose: text, numbers, or finished inline nodes. */
+/** A value put into prose: text, a number, or a finished inline node. */
 export type Inserted = string | number | PhrasingContent;
 
 /** Placeholders are private-use characters; literal prose has none, and values are put in after parsing. */

@@ -1,5 +1,5 @@
 /**
- * What several sections say of a run: its model, its size, how to write a number, and where it was made.
+ * Facts of a run that several sections state: its model, its size, how to write a number, and where it was made.
  *
  * @module
  */
@@ -61,7 +61,7 @@ function vocabularySize(data: ReportData, summary: JsonObject): number | undefin
     data.dataset?.result.vocab_size;
 }
 
-/** What a node's provenance is read from. */
+/** A node whose provenance is read. */
 export interface Provenanced {
   readonly key: string;
   readonly provenance: Readonly<Record<string, JsonValue>>;

@@ -2,9 +2,9 @@
  * The second stage: documents become packed token shards, split into train and validation.
  *
  * A document's SHA-256 decides its split, so that it stays where it is when more data comes; exact duplicates are
- * dropped. Where the source says what is held out (`documents/validation/`), that is the validation split instead, all of
- * it, and what of it is among the other documents, too, is dropped there. Workers cut the text (`tokenize_worker.ts`); this module puts their results in order, so that the shards do
- * not depend on who was first.
+ * dropped. Where the source holds documents out (`documents/validation/`), those are the validation split instead.
+ * Their duplicates among the other documents are dropped. Workers cut the text (`tokenize_worker.ts`). This module puts
+ * their results in order, so that the shards do not depend on which worker was first.
  *
  * The compact vocabulary is chosen by the counts of the training text. Text is cut once: the tokens of
  * `cl100k_base` wait in the state folder until the vocabulary is known.
@@ -87,8 +87,8 @@ export function vocabularySize(tokenizer: TokenizerSection): number {
 }
 
 /**
- * Tokenises what `download` published (its input is called `download`): `tokens/` has `train/*.tokens`,
- * `validation/*.tokens` and `vocabulary.json`; `dataset` says what is in them.
+ * Tokenises the documents of its input `download`: `tokens/` has `train/*.tokens`,
+ * `validation/*.tokens` and `vocabulary.json`; `dataset` describes them.
  */
 export const tokenize = defineStage<TokenizerSection>({
   name: "tokenize",
@@ -111,9 +111,9 @@ interface TokenizedDocument {
 }
 
 /**
- * What {@linkcode tokenize} does.
+ * Runs {@linkcode tokenize}.
  *
- * @param options `workers`: how many; a worker per core if not given. What comes out does not depend on it.
+ * @param options `workers`: how many; a worker per core if not given. The output does not depend on it.
  */
 export async function runTokenize(
   context: StageContext<TokenizerSection>,
@@ -149,7 +149,7 @@ export async function runTokenize(
     vocab_size: vocabulary.vocab_size,
     endoftext: vocabulary.endoftext,
     vocabulary_digest: (await vocabularyDigest(vocabulary)).toHex(),
-    // Null where the source itself said what is held out.
+    // Null where the source itself holds documents out.
     validation_fraction: input.files("documents").some(isHeldOut)
       ? null
       : params.validation_fraction,
@@ -175,7 +175,7 @@ async function* readTokenized(
   using pool = new TokenizePool(workers);
   const names = input.files("documents");
   const heldOut = names.filter(isHeldOut);
-  // What is held out comes first: a duplicate of it must not be learned from.
+  // Held-out documents come first: nothing must be learned from a duplicate of one.
   const order = [...heldOut, ...names.filter((name) => !heldOut.includes(name))];
   const jobs = await jobReader(context, input, order);
   const split = (hash: Uint8Array, part: "held out" | "rest"): SplitName => {
@@ -285,7 +285,7 @@ async function writeCl100k(
   const { writers } = written;
   for await (const { split, tokens, bytes } of documents) {
     writers[split].write(tokens, bytes);
-    // More text would only add to validation, whose share would no longer be what was asked for.
+    // More text would only add to validation, whose fraction would no longer be the one asked for.
     if (writers.train.full) break;
   }
   return written;

@@ -1,5 +1,5 @@
 /**
- * What the commands that read a checkpoint share: their options.
+ * The options that the commands that read a checkpoint share.
  *
  * @module
  */

@@ -21,14 +21,14 @@ export type CheckpointKind = "last" | "best";
 
 /** Name of the directory output that holds a node's checkpoint. */
 const OUTPUT = "checkpoint";
-/** What an exported checkpoint says of the node that it comes from. */
+/** The file of an exported checkpoint that names its node. */
 export const NODE_FILE = "node.json";
 /** How much of a key names a node. */
 const KEY = /^[0-9a-f]{8,64}$/;
 
 /** Files that make a checkpoint usable, wherever they are. */
 export interface CheckpointFiles {
-  /** What to call it in messages. */
+  /** Name in messages. */
   readonly name: string;
   /** Path of the `model.safetensors`. */
   readonly model: string;
@@ -126,7 +126,7 @@ export async function openCheckpoint(
 }
 
 /**
- * What a node of a name published last, or the node of a key's first digits; nothing when there is none.
+ * The last record of a node's name, or of a key's first digits; nothing when there is none.
  *
  * @throws {UserError} If several keys begin with these digits.
  */

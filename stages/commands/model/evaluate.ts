@@ -55,16 +55,16 @@ export interface EvaluateCheckpointOptions {
 /** A checkpoint measured on a text. */
 export interface CheckpointEvaluation extends Evaluation {
   readonly checkpoint: string;
-  /** What was read: files, or the split. */
+  /** The text that was read: files, or the split. */
   readonly files?: readonly string[];
   readonly split?: string;
   readonly sequence_length: number;
   readonly tokens_per_second: number;
-  /** What computed it. */
+  /** The device that computed it. */
   readonly gpu: ReturnType<typeof gpuProvenance>;
 }
 
-/** What a sequence is when nobody knows what the model was trained with. */
+/** Tokens of a sequence when nobody knows the length that the model was trained with. */
 const DEFAULT_LENGTH = 512;
 
 /**
@@ -158,7 +158,7 @@ async function* tokensOf(
 ): AsyncGenerator<Uint32Array> {
   const { text_field } = options;
   const end = Uint32Array.of(tokenizer.endoftext);
-  // What the first token follows.
+  // The first token follows an end.
   yield end;
   try {
     for await (const { text } of readFiles(files, text_field === undefined ? {} : { text_field })) {

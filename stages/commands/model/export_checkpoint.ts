@@ -8,7 +8,7 @@ import { dirname, join, resolve } from "@std/path";
 import { explain, systemCode, UserError } from "../../../pipeline/errors.ts";
 import { filesOf, findNode, NODE_FILE } from "./checkpoints.ts";
 
-/** What was exported. */
+/** An exported checkpoint. */
 export interface ExportedCheckpoint {
   readonly checkpoint: string;
   readonly key: string;

@@ -33,17 +33,17 @@ export interface GenerateOptions {
   write(text: string): void;
 }
 
-/** What was generated. */
+/** A continued prompt. */
 export interface Generated extends GenerationSummary {
   readonly checkpoint: string;
   readonly prompt: string;
-  /** What follows the prompt. */
+  /** The text after the prompt. */
   readonly text: string;
   readonly seed: number;
   readonly prefill_tokens_per_second: number;
   /** Not there when one pass was enough. */
   readonly decode_tokens_per_second?: number;
-  /** What computed it. */
+  /** The device that computed it. */
   readonly gpu: ReturnType<typeof gpuProvenance>;
 }
 

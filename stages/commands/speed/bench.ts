@@ -51,7 +51,7 @@ export interface BenchFailure {
 
 /** How one entry compares with others of the same run: the paper's claim. */
 export interface ExecutionRatio {
-  /** What is compared: `experts.8192.mixed.forward`. */
+  /** The entry compared: `experts.8192.mixed.forward`. */
   readonly id: string;
   /** Which execution is held against the naive one. */
   readonly execution: string;
@@ -70,7 +70,7 @@ export interface RatedEntry extends BenchEntry {
   readonly of_ceiling?: number;
 }
 
-/** What was measured, as JSON. */
+/** The measurements, as JSON. */
 export interface BenchResult {
   readonly format: "ethos-bench";
   readonly version: 1;
@@ -289,7 +289,7 @@ const savedSchema = z.object({
   })),
 });
 
-/** What an earlier run saved, as far as it is compared. */
+/** The part of an earlier run's file that is compared. */
 export type SavedBench = z.infer<typeof savedSchema>;
 
 /** Reads an earlier run's file. @throws {UserError} If the file is not there or holds something else. */

@@ -110,7 +110,7 @@ export const benchCommand: Command = {
       ...options,
       async progress(line, sofar) {
         warn(line);
-        // What was measured stays, should the rest be cut short.
+        // The measurements so far stay, should the rest be cut short.
         if (save !== undefined) await writeResult(save, sofar, { pretty: true });
       },
     });

@@ -1,5 +1,5 @@
 /**
- * What a measurement was made on: adapter, runtime, driver, commit and date.
+ * The circumstances of a measurement: adapter, runtime, driver, commit and date.
  *
  * @module
  */
@@ -7,7 +7,7 @@
 import type { Gpu } from "../../../model/gpu/device.ts";
 import { revisionOf } from "../../../pipeline/run/revision.ts";
 
-/** Where a measurement comes from. What could not be found out is absent. */
+/** Where a measurement comes from. Unknown fields are absent. */
 export interface MeasuredOn {
   /** The adapter's name: `NVIDIA H200`. */
   readonly adapter: string;
@@ -44,7 +44,7 @@ export async function measuredOn(gpu: Gpu, root: string): Promise<MeasuredOn> {
   };
 }
 
-/** What NVIDIA's kernel module says where WebGPU does not tell; Deno asks it only with every permission (`--allow-all`). */
+/** The driver's version from NVIDIA's kernel module, where WebGPU does not tell; Deno reads it only with every permission (`--allow-all`). */
 async function nvidiaDriver(): Promise<string | undefined> {
   if (Deno.build.os !== "linux") return undefined;
   try {

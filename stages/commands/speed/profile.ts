@@ -22,7 +22,6 @@ import { showBytes, showCount, showSeconds, showShare, threeDigits } from "./qua
 
 /** Options of {@linkcode profile}. */
 export interface ProfileOptions {
-  /** What is trained. */
   readonly model: BaseModel;
   /** Folder of the project. */
   readonly root: string;
@@ -39,7 +38,7 @@ export interface ProfileOptions {
   readonly signal?: AbortSignal;
 }
 
-/** What a profile says, as JSON. */
+/** A profile, as JSON. */
 export interface ProfileResult {
   readonly measured_on: MeasuredOn;
   readonly config: string;

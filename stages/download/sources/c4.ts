@@ -26,7 +26,7 @@ import { Hub, type HubOptions } from "./hub.ts";
 /** Share of the shards if the configuration names neither shards nor a limit. */
 const DEFAULT_FRACTION = 0.01;
 
-/** What to fetch and how. */
+/** The section to fetch, its limits, and the hub. */
 export interface C4Options extends HubOptions {
   readonly c4: C4Section;
   readonly limits: DocumentLimits;

@@ -29,7 +29,7 @@ export interface DocumentLimits {
   readonly max_bytes?: number | undefined;
 }
 
-/** What was written. */
+/** Counts of the text written. */
 export interface DocumentCounts {
   readonly documents: number;
   /** UTF-8 bytes of text. */
@@ -290,7 +290,7 @@ export function* parseLines(
   }
 }
 
-/** What an error says, in one line. */
+/** The message of an error, in one line. */
 export function message(error: unknown): string {
   return (error instanceof Error ? error.message : String(error)).replaceAll(/\s*\n\s*/g, " ");
 }

@@ -30,7 +30,7 @@ export interface SeenRequest {
   readonly authorization: string | null;
 }
 
-/** What the stand-in has. */
+/** The content of the stand-in. */
 export interface HubContent {
   /** Files by path in the dataset. */
   readonly files: Readonly<Record<string, Uint8Array<ArrayBuffer>>>;
@@ -54,7 +54,7 @@ export function c4Shard(texts: readonly string[]): Uint8Array<ArrayBuffer> {
 
 /** The stand-in; stops serving when disposed of. */
 export class HubStandin implements AsyncDisposable {
-  /** What to give as `HF_ENDPOINT`. */
+  /** Value for `HF_ENDPOINT`. */
   readonly endpoint: string;
   /** Requests so far. */
   readonly requests: SeenRequest[] = [];

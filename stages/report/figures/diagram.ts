@@ -10,7 +10,7 @@ import type { Diagram } from "./figure.ts";
 import { FONT_FAMILY, textWidth } from "./fonts.ts";
 import { COLOR } from "./style.ts";
 
-/** What a box stands for: a tensor that flows, a computation, or numbers that are stored and trained. */
+/** A box stands for a tensor that flows, a computation, or numbers that are stored and trained. */
 export type BoxKind = "data" | "compute" | "stored";
 
 /** One box. */
@@ -21,7 +21,6 @@ export interface Box {
   readonly label: string;
   /** Further lines: equations, shapes. */
   readonly notes?: readonly string[];
-  /** What it stands for. */
   readonly kind: BoxKind;
   /** Frame that it stands in. */
   readonly group?: string;
@@ -45,7 +44,7 @@ export interface DiagramSpec {
   readonly name: string;
   /** Heading of the caption. */
   readonly title: string;
-  /** What a reader who cannot see it should know. */
+  /** Text for a reader who cannot see it. */
   readonly alt: string;
   /** Where arrows mostly point. */
   readonly direction: "down" | "right";

@@ -1,5 +1,5 @@
 /**
- * What a figure is: a table, a specification, and words. One file of this folder makes one.
+ * A figure: a table, a specification, and words. One file of this folder makes one.
  *
  * @module
  */
@@ -20,7 +20,7 @@ export interface Chart {
   readonly name: string;
   /** Heading of the caption. */
   readonly title: string;
-  /** What a reader who cannot see it should know: one or two sentences. */
+  /** Text for a reader who cannot see it: one or two sentences. */
   readonly alt: string;
   /** The table behind it, written as CSV. Every row has the same columns. */
   readonly rows: readonly Row[];
@@ -36,7 +36,7 @@ export interface Diagram {
   readonly name: string;
   /** Heading of the caption. */
   readonly title: string;
-  /** What a reader who cannot see it should know. */
+  /** Text for a reader who cannot see it. */
   readonly alt: string;
   /** The description: boxes and arrows. */
   readonly description: JsonValue;

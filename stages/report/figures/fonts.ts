@@ -73,7 +73,7 @@ export function textWidth(text: string, size: number, options: { bold?: boolean 
   return (options.bold ? semiBold : regular).getAdvanceWidth(text, size, { kerning: true });
 }
 
-/** What Vega passes when it measures. */
+/** The text that Vega asks to measure. */
 interface TextItem {
   readonly fontSize?: number;
   readonly fontWeight?: string | number;

@@ -26,7 +26,7 @@ export const COLOR = {
   warm: "#fdf1e7",
 } as const;
 
-/** What the page shows instead of each colour on a dark background. */
+/** The colours that the page shows on a dark background, by those that they replace. */
 export const DARK: Readonly<Record<string, string>> = {
   [COLOR.ink]: "#e8ecef",
   [COLOR.muted]: "#a6b1ba",

@@ -45,7 +45,7 @@ export async function ablationSection(context: SectionContext): Promise<Section>
   return { id: "ablations", title: "Ablations", blocks };
 }
 
-/** What the paired intervals allow to say, and no more. */
+/** The conclusion that the paired intervals allow, and no more. */
 function conclusion(factor: FactorResults): string {
   const compared = factor.values.filter((v) => v.difference !== undefined);
   if (compared.length === 0) return "Nothing to compare the base with.";

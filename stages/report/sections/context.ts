@@ -1,5 +1,5 @@
 /**
- * What the sections of the report are written from.
+ * The context that the sections of the report are written from.
  *
  * @module
  */
@@ -54,7 +54,7 @@ export class FigureList {
   }
 }
 
-/** What a section is given. */
+/** The context of a section. */
 export interface SectionContext {
   readonly data: ReportData;
   /** Sizes of the base; absent when nothing was trained. */

@@ -20,7 +20,7 @@ export function comparesWithPaper(context: SectionContext): boolean {
   return context.data.dataset?.result.vocabulary === PAPER.vocabulary;
 }
 
-/** What the paper's law gives where its training had seen as many tokens; `tokens` are those of at least one of its steps. */
+/** The paper's law where its training had seen as many tokens; `tokens` are those of at least one of its steps. */
 export function paperLawAt(tokens: number): number {
   return evaluateFit(PAPER.fit, tokens / PAPER.tokensPerStep);
 }

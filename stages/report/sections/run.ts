@@ -169,7 +169,7 @@ function vocabularyName(data: ReportData): string {
   return name === undefined ? "" : `${name}, `;
 }
 
-/** What the base was made with, beside its adapter. Older nodes did not record it. */
+/** The provenance of the base, beside its adapter. Older nodes did not record it. */
 function provenanceRows(models: readonly TrainedModel[]): string[][] {
   const said = (key: string) => provenanceText(models, key);
   const commit = said("commit");

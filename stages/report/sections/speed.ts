@@ -11,7 +11,7 @@ import { type Block, md, type Section } from "../document.ts";
 import { adapterOf } from "../facts.ts";
 import type { SectionContext } from "./context.ts";
 
-/** What a suite measures, for its table's title. */
+/** Titles of the suites' tables. */
 const TITLES: Readonly<Record<SuiteName, string>> = {
   copy: "Copies",
   gemm: "Matrix products",

@@ -12,7 +12,6 @@ import { layerParameters, type LayerSizes, routerParameters } from "./memory.ts"
 
 /** One architecture's layer. */
 export interface LayerArchitecture {
-  /** What it is called. */
   readonly name: string;
   /** Where it comes from. */
   readonly source: string;

@@ -52,11 +52,9 @@ const PAPER_SEQUENCE = 4096;
 
 /** One quantity. */
 export interface Quantity {
-  /** What it is. */
   readonly name: string;
-  /** What it counts. */
   readonly unit: "parameters" | "FLOP" | "ratio" | "bytes";
-  /** What the paper states, when it does. */
+  /** The paper's figure, where it states one. */
   readonly paper: number | undefined;
   /** Computed for the paper's configuration. */
   readonly computed: number;

@@ -3,9 +3,9 @@
  *
  * A model of one level of cache (L2) over device memory. Experts of `s` bytes, `N` of them, are read whole. It is
  * **ours**: the paper draws these four curves, and its lead author's earlier manuscript ("Novel Scaling Laws for MoE
- * Architectures") gives a related model, of which {@linkcode anyCached} is one formula. What differs: we count the
- * chance that *the* expert that is needed is cached, not that at least one of those needed is, and average bandwidth
- * by time (harmonically), not by share.
+ * Architectures") gives a related model, of which {@linkcode anyCached} is one formula. Ours counts the
+ * chance that *the* expert that is needed is cached, not that at least one of those needed is. It averages bandwidth
+ * by time (harmonically), not by fraction.
  *
  * | quantity | formula |
  * | --- | --- |
@@ -20,7 +20,6 @@
 
 /** A processor with one cache over its memory. */
 export interface CacheDevice {
-  /** What it is called. */
   readonly name: string;
   /** Capacity of the cache, bytes. */
   readonly cacheBytes: number;
@@ -96,12 +95,12 @@ export function anyCached(cached: number, experts: number, needed: number): numb
   return 1 - (1 - cached / experts) ** needed;
 }
 
-/** Bytes a second when a share `hits` of them comes from the cache: times add, bandwidths don't. */
+/** Bytes a second when a fraction `hits` of them comes from the cache: times add, bandwidths don't. */
 export function effectiveBandwidth(device: CacheDevice, hits: number): number {
   return 1 / (hits / device.cacheBandwidth + (1 - hits) / device.memoryBandwidth);
 }
 
-/** What it takes to apply one expert to one token. */
+/** The cost of applying one expert to one token. */
 export interface ExpertCost {
   /** Bytes read. */
   readonly bytes: number;
@@ -129,7 +128,7 @@ export interface CachePoint {
   readonly bandwidth: number;
   /** Experts applied a second. */
   readonly rate: number;
-  /** What limits the rate. */
+  /** The limit of the rate. */
   readonly bound: "bandwidth" | "arithmetic";
 }
 

@@ -1,5 +1,5 @@
 /**
- * What the paper and its repository state, in one place, so that every comparison quotes the same figure.
+ * The figures of the paper and its repository, in one place, so that every comparison quotes the same one.
  *
  * Figures that the authors give only in their repository's README are marked so. Nothing here is used to compute a result.
  *
@@ -32,7 +32,7 @@ export const PAPER = {
   tokens: 4e9,
   /** Batch 8 of sequences of 4096. */
   tokensPerStep: 8 * 4096,
-  /** What it was trained with: `cl100k_base`, on C4. */
+  /** The vocabulary that it was trained with, on C4. */
   vocabulary: "cl100k_base",
   /** Training, tokens a second: the first figure, and the one after optimisation. */
   tokensPerSecond: { first: 14_308, later: 18_000 },
