@@ -1,5 +1,5 @@
 /**
- * What `tokenize` says of a dataset: a schema for those who read it.
+ * The counts of a dataset that `tokenize` publishes: a schema for those who read it.
  *
  * @module
  */
@@ -35,5 +35,5 @@ export const datasetSchema = z.object({
 /** The `dataset` output. */
 export type DatasetResult = z.infer<typeof datasetSchema>;
 
-/** What is said of one split. */
+/** The counts of one split. */
 export type SplitCounts = z.infer<typeof split>;

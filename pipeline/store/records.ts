@@ -28,7 +28,7 @@ export type PublishedOutput =
 export interface MeasuredOutput {
   /** Which kind of output it is. */
   readonly kind: "measured";
-  /** What was measured. */
+  /** The measured value. */
   readonly value: JsonValue;
   /** Digest of the value. The record's own digest leaves the value out. */
   readonly sha256: string;

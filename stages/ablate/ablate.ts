@@ -163,7 +163,7 @@ function numbersOf(node: NodeOutput): Record<string, number> {
 }
 
 /**
- * What was measured of each run: the median of its tokens/s, so that the first steps (compilation) weigh nothing, and the
+ * The measurements of each run: the median of its tokens/s, so that the first steps (compilation) weigh nothing, and the
  * largest of its memory.
  */
 async function measuredOf(

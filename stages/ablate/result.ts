@@ -1,5 +1,5 @@
 /**
- * What `ablate` publishes: schemas for those who read it.
+ * The outputs of `ablate`: schemas for those who read it.
  *
  * @module
  */

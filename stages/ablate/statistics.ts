@@ -10,7 +10,7 @@ import { z } from "zod";
 /** Confidence of every interval. */
 export const CONFIDENCE = 0.95;
 
-/** What a sample says of a mean. A single observation has neither a deviation nor an interval. */
+/** A mean with its interval, as a schema. A single observation has neither a deviation nor an interval. */
 export const summarySchema = z.object({
   n: z.int().min(1).describe("observations"),
   mean: z.number(),
@@ -19,7 +19,7 @@ export const summarySchema = z.object({
   high: z.number().nullable().describe("upper end of the 95 % interval of the mean"),
 });
 
-/** What a sample says of a mean. */
+/** A mean with its interval, from a sample. */
 export type Summary = z.infer<typeof summarySchema>;
 
 /** A summary of differences, with the chance of one as large if there were none. */

@@ -1,5 +1,5 @@
 /**
- * What `benchmark` publishes: schemas for those who read it.
+ * The outputs of `benchmark`: schemas for those who read it.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * What `evaluate` publishes: a schema for those who read it.
+ * The output of `evaluate`: a schema for those who read it.
  *
  * @module
  */

@@ -15,7 +15,7 @@ export const EXECUTION_TITLES: Readonly<Record<Execution, string>> = {
   fused: "reordered, fused",
 };
 
-/** What is measured of an execution. */
+/** A measured quantity of an execution. */
 type Quantity = Exclude<keyof ExecutionTiming, "execution" | "tokens">;
 
 const PANELS: readonly (readonly [quantity: Quantity, title: string, unit: number])[] = [
