@@ -21,7 +21,7 @@ import { crossEntropy } from "./elementwise/cross_entropy.ts";
 import { embeddingBackward, embeddingForward } from "./elementwise/embedding.ts";
 import { addPositions, positionsBackward } from "./elementwise/positions.ts";
 import { type Epilogue, gemm } from "./gemm/gemm.ts";
-import { matrix, turn } from "./gemm/matrix.ts";
+import { matrix, transpose } from "./gemm/matrix.ts";
 import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "./control.ts";
 import { recordUpdate, sumInto } from "./optimizer/optimizer.ts";
 import { layernormBackward, layernormForward } from "./norm/layernorm.ts";
@@ -79,8 +79,8 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
       }
     }
     for (const dtype of ["f32", "f16"] as const) {
-      turn(plan, "turned", matrix(t("a", [64, 32], dtype)));
-      turn(plan, "turned", matrix(t("a", [64, 36], dtype)));
+      transpose(plan, "transposed", matrix(t("a", [64, 32], dtype)));
+      transpose(plan, "transposed", matrix(t("a", [64, 36], dtype)));
     }
     return [plan];
   },

@@ -18,12 +18,12 @@ var<workgroup> tile_b: array<vec4u, TILE * STRIDE_V>;
 var<workgroup> scores: array<vec4f, OWN * STRIDE_S>;
 var<workgroup> products: array<vec4f, OWN * STRIDE_S>;
 {% if SIDE == "key" %}
-var<workgroup> shares: array<vec4<f16>, OWN * STRIDE_P>;
+var<workgroup> probabilities: array<vec4<f16>, OWN * STRIDE_P>;
 // log_sum and delta of the tile's queries.
 var<workgroup> sums: array<vec4f, TILE / 4u>;
 var<workgroup> deltas: array<vec4f, TILE / 4u>;
 {% endif %}
-var<workgroup> slopes: array<vec4<f16>, OWN * STRIDE_P>;
+var<workgroup> score_gradients: array<vec4<f16>, OWN * STRIDE_P>;
 
 {# Starts to load a tile. #}
 {% macro fetch(j) %}
@@ -162,19 +162,19 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
       let others = j + 4u * at + vec4u(0u, 1u, 2u, 3u);
 {% if SIDE == "query" %}
       let p = select(vec4f(), exp(scores[place * STRIDE_S + at] * params.scale - own_sum), others <= vec4u(row));
-      slopes[place * STRIDE_P + at] = vec4<f16>(p * (products[place * STRIDE_S + at] - own_delta) * params.scale);
+      score_gradients[place * STRIDE_P + at] = vec4<f16>(p * (products[place * STRIDE_S + at] - own_delta) * params.scale);
 {% else %}
       let p = select(vec4f(), exp(scores[place * STRIDE_S + at] * params.scale - sums[at]), others >= vec4u(row));
-      shares[place * STRIDE_P + at] = vec4<f16>(p);
-      slopes[place * STRIDE_P + at] = vec4<f16>(p * (products[place * STRIDE_S + at] - deltas[at]) * params.scale);
+      probabilities[place * STRIDE_P + at] = vec4<f16>(p);
+      score_gradients[place * STRIDE_P + at] = vec4<f16>(p * (products[place * STRIDE_S + at] - deltas[at]) * params.scale);
 {% endif %}
     }
 {% endfor %}
     workgroupBarrier();
 {% if SIDE == "key" %}
-{{ gather("db", wide, "shares", "tile_b", "STRIDE_V") }}
+{{ gather("db", wide, "probabilities", "tile_b", "STRIDE_V") }}
 {% endif %}
-{{ gather("da", depth, "slopes", "tile_a", "STRIDE_K") }}
+{{ gather("da", depth, "score_gradients", "tile_a", "STRIDE_K") }}
     workgroupBarrier();
 {{ put() }}
   }

@@ -16,7 +16,7 @@ const STRIDE_P = TILE / 4u + 2u;
 var<workgroup> tile_k: array<vec4u, TILE * STRIDE_K>;
 var<workgroup> tile_v: array<vec4u, TILE * STRIDE_V>;
 var<workgroup> scores: array<vec4f, OWN * STRIDE_S>;
-var<workgroup> shares: array<vec4<f16>, OWN * STRIDE_P>;
+var<workgroup> probabilities: array<vec4<f16>, OWN * STRIDE_P>;
 // The tile at which a row was last scaled down; all that write it in one round write the same. A vec4, for the units want what lies behind it at a
 // multiple of 16 bytes.
 var<workgroup> raised: vec4u;
@@ -96,7 +96,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for n in range(8) %}
     x{{ n }} = exp(x{{ n }} - highest);
     total += x{{ n }};
-    shares[lane * STRIDE_P + {{ n }}u] = vec4<f16>(x{{ n }});
+    probabilities[lane * STRIDE_P + {{ n }}u] = vec4<f16>(x{{ n }});
 {% endfor %}
     sum = sum * keep + dot(total, vec4f(1.0));
     // A barrier, too: the probabilities are complete.
@@ -116,7 +116,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for t in range(2) %}
     {
 {% for i in range(2) %}
-      let p{{ i }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&shares, (strip + {{ i }}u * M) * STRIDE_P + {{ 4 * t }}u, STRIDE_P);
+      let p{{ i }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&probabilities, (strip + {{ i }}u * M) * STRIDE_P + {{ 4 * t }}u, STRIDE_P);
 {% endfor %}
 {% for c in range(wide) %}
       let v{{ c }} = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, row_major>(&tile_v, {{ t }}u * M * STRIDE_V + {{ 2 * c }}u, STRIDE_V);

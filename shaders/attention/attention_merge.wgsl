@@ -1,4 +1,4 @@
-// Merges the maxima and sums that attention_shares_tiled.wgsl gives for each tile of TILE keys into those of whole rows:
+// Merges the maxima and sums that attention_probabilities_tiled.wgsl gives for each tile of TILE keys into those of whole rows:
 // log_sum = log Σ exp(score)    and, in place of the maxima, factors = exp(maximum of the tile − log_sum), which turn a tile's exponentials into probabilities.
 //
 // maxima, sums [pairs, tiles, queries], log_sum [heads, T]. An invocation takes four queries. The product with the values takes 256 queries at once: the tile

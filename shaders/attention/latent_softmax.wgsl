@@ -33,11 +33,11 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let total = reduce_sum(lane, ((sums.x + sums.y) + (sums.z + sums.w)) * exp(most - top));
 
   for (var i = first; i < params.width4; i += STRIDE) {
-    var shares = vec4f();
+    var probabilities = vec4f();
     if (i < visible4) {
       let seen = 4u * i + lanes < vec4u(visible);
-      shares = select(vec4f(), exp(params.scale * load_s(start + i) - top) / total, seen);
+      probabilities = select(vec4f(), exp(params.scale * load_s(start + i) - top) / total, seen);
     }
-    store_p(start + i, shares);
+    store_p(start + i, probabilities);
   }
 }

@@ -3,14 +3,14 @@
 // Its operands are loaded apart, `beside` for a vec4 and `beside_row` for a row: kernels load them for several results before they store the first one, since
 // no load overtakes a store.
 //
-// Attention's backward pass has two epilogues of its own, for rows of queries and columns of keys (model/ops/attention/attention_stored.ts): "shares" gives
-// C = exp(scale·P − log_sum), zero for later keys, and "slopes" C = scale·E ∘ (P − delta), where E are the probabilities.
+// Attention's backward pass has two epilogues of its own, for rows of queries and columns of keys (model/ops/attention/attention_stored.ts): "probabilities" gives
+// C = exp(scale·P − log_sum), zero for later keys, and "score_gradients" C = scale·E ∘ (P − delta), where E are the probabilities.
 {% if EPILOGUE == "gelu" or EPILOGUE == "gelu_backward" %}
 {{ GELU }}
 {% endif %}
 
 fn beside(at: u32) -> vec4f {
-{% if EPILOGUE == "add" or EPILOGUE == "slopes" %}
+{% if EPILOGUE == "add" or EPILOGUE == "score_gradients" %}
   return load_e(at);
 {% elif EPILOGUE == "accumulate" or EPILOGUE == "gelu_backward" %}
   return load_c(at);
@@ -20,9 +20,9 @@ fn beside(at: u32) -> vec4f {
 }
 
 fn beside_row(row: u32) -> f32 {
-{% if EPILOGUE == "shares" %}
+{% if EPILOGUE == "probabilities" %}
   return log_sum[statistics + row];
-{% elif EPILOGUE == "slopes" %}
+{% elif EPILOGUE == "score_gradients" %}
   return delta[statistics + row];
 {% else %}
   return 0.0;
@@ -41,9 +41,9 @@ fn finish(at: u32, row: u32, column4: u32, product: vec4f, other: vec4f, of_row:
   v = gelu(v);
 {% elif EPILOGUE == "gelu_backward" %}
   v = other * gelu_derivative(v);
-{% elif EPILOGUE == "shares" %}
+{% elif EPILOGUE == "probabilities" %}
   v = select(vec4f(), exp(v * params.scale - of_row), vec4u(0u, 1u, 2u, 3u) + 4u * column4 <= vec4u(row));
-{% elif EPILOGUE == "slopes" %}
+{% elif EPILOGUE == "score_gradients" %}
   v = params.scale * other * (v - of_row);
 {% endif %}
   store_c(at, v);

@@ -18,15 +18,15 @@ var<workgroup> tile_a: array<array<array<vec4f, TILE_M / 4u>, STEP>, 2>;
 var<workgroup> tile_b: array<array<array<vec4f, TILE_N / 4u>, STEP>, 2>;
 
 {# Whether an operand is stored with K along its rows, numbers of a load, loads of an invocation. #}
-{% set turned_a = LAYOUT != "tn" %}
-{% set turned_b = LAYOUT == "nt" %}
+{% set transposed_a = LAYOUT != "tn" %}
+{% set transposed_b = LAYOUT == "nt" %}
 {% set load_a = 8 if TYPE_A == "vec4u" else 4 %}
 {% set load_b = 8 if TYPE_B == "vec4u" else 4 %}
 {% set loads_a = TILE_M * STEP // invocations // load_a %}
 {% set loads_b = TILE_N * STEP // invocations // load_b %}
 {# Operands have a name, that of their binding, and a side: "a" or "b". #}
-{% set of_a = {"turned": turned_a, "load": load_a, "loads": loads_a, "type": TYPE_A, "tile": TILE_M, "size": "params.m"} %}
-{% set of_b = {"turned": turned_b, "load": load_b, "loads": loads_b, "type": TYPE_B, "tile": TILE_N, "size": "params.n"} %}
+{% set of_a = {"transposed": transposed_a, "load": load_a, "loads": loads_a, "type": TYPE_A, "tile": TILE_M, "size": "params.m"} %}
+{% set of_b = {"transposed": transposed_b, "load": load_b, "loads": loads_b, "type": TYPE_B, "tile": TILE_N, "size": "params.n"} %}
 {# The p-th vec4 of f32 of a load. #}
 {% macro wide(type, value, p) %}{% if type == "vec4u" %}vec4f(unpack2x16float({{ value }}[{{ 2 * p }}]), unpack2x16float({{ value }}[{{ 2 * p + 1 }}])){% elif type == "vec2u" %}vec4f(unpack2x16float({{ value }}.x), unpack2x16float({{ value }}.y)){% else %}{{ value }}{% endif %}{% endmacro %}
 {# An invocation's variables for an operand: its place, and the numbers that it read. #}
@@ -44,7 +44,7 @@ var<workgroup> tile_b: array<array<array<vec4f, TILE_N / 4u>, STEP>, 2>;
 {% for i in range(of.loads) %}
   {
     let item = lane + {{ i * invocations }}u;
-{% if of.turned %}
+{% if of.transposed %}
     from_{{ name }}{{ i }} = {{ start }} + min({{ first }} + item / {{ STEP // of.load }}u, {{ of.size }} - 1u) * {{ ld }} + item % {{ STEP // of.load }}u;
 {% else %}
     from_{{ name }}{{ i }} = {{ start }} + item / {{ of.tile // of.load }}u * {{ ld }} + min({{ first }} / {{ of.load }}u + item % {{ of.tile // of.load }}u, ({{ of.size }} - 1u) / {{ of.load }}u);
@@ -55,12 +55,12 @@ var<workgroup> tile_b: array<array<array<vec4f, TILE_N / 4u>, STEP>, 2>;
 {# Takes this invocation's part of one step into registers; in the last one, what lies beyond the sum counts as zero. #}
 {% macro fetch_operand(name, side, base, last) %}
 {% set of = of_a if side == "a" else of_b %}
-{% set move = base ~ (" / " ~ of.load ~ "u" if of.turned else " * params.ld" ~ side) %}
+{% set move = base ~ (" / " ~ of.load ~ "u" if of.transposed else " * params.ld" ~ side) %}
 {% for i in range(of.loads) %}
 {% if last %}
     {
       let item = lane + {{ i * invocations }}u;
-      let inside = {{ base }} + {{ of.load ~ "u * (item % " ~ (STEP // of.load) ~ "u)" if of.turned else "item / " ~ (of.tile // of.load) ~ "u" }} < params.k;
+      let inside = {{ base }} + {{ of.load ~ "u * (item % " ~ (STEP // of.load) ~ "u)" if of.transposed else "item / " ~ (of.tile // of.load) ~ "u" }} < params.k;
       next_{{ name }}{{ i }} = select({{ of.type }}(), {{ name }}[select(0u, from_{{ name }}{{ i }} + {{ move }}, inside)], inside);
     }
 {% else %}
@@ -76,7 +76,7 @@ var<workgroup> tile_b: array<array<array<vec4f, TILE_N / 4u>, STEP>, 2>;
     let item = lane + {{ i * invocations }}u;
 {% for p in range(of.load // 4) %}
     let v{{ p }} = {{ wide(of.type, "next_" ~ name ~ i, p) }}{{ " * " ~ factor ~ p if factor }};
-{% if of.turned %}
+{% if of.transposed %}
     let row{{ p }} = item / {{ STEP // of.load }}u;
     let k{{ p }} = item % {{ STEP // of.load }}u * {{ of.load }}u + {{ 4 * p }}u;
 {% for j in range(4) %}

@@ -1,7 +1,7 @@
 // C = epilogue(op(A) · op(B)) through tiles in workgroup memory, as in gemm_steps.wgsl; layouts, params and epilogues as in gemm_direct.wgsl.
 //
 // Bound by arithmetic, two thirds of its peak; by the number of tiles for small matrices. Operands that are stored the other way cost 8 to 20 %: large ones are
-// transposed first (turn.wgsl).
+// transposed first (transpose.wgsl).
 //
 // SPLIT: K is cut into `splits` ranges of `range` (a multiple of 2·STEP), each with workgroups of its own, which write p [splits, M, N padded to 4];
 // gemm_reduce.wgsl adds them up in order. For few tiles with long sums, such as the gradients of weights. PAIRED as in gemm_tile.wgsl.

@@ -6,7 +6,7 @@ import { Arena } from "../../gpu/memory.ts";
 import { buildPlans } from "../../gpu/build.ts";
 import { Plan } from "../../gpu/plan.ts";
 import { download, upload } from "../../gpu/transfer.ts";
-import { matrix, turn } from "../../ops/gemm/matrix.ts";
+import { matrix, transpose } from "../../ops/gemm/matrix.ts";
 import { assertNear, Inputs, noise } from "../../ops/testing.ts";
 import { mla as reference } from "../../reference/attention/mla.ts";
 import { matrix as referenceMatrix } from "../../reference/matrix.ts";
@@ -82,7 +82,7 @@ function poison(plan: Plan, inputs: Inputs, [most, width]: [number, number], dty
   const values = new Float64Array(rows * width).fill(NaN);
   for (const type of new Set<DType>(["f32", dtype])) {
     const nothing = matrix(inputs.tensor("nothing", [rows, width], { values, dtype: type }));
-    turn(plan, "poison", turn(plan, "poison", nothing));
+    transpose(plan, "poison", transpose(plan, "poison", nothing));
   }
 }
 

@@ -20,7 +20,7 @@ const TURNED_LENGTH = 256;
 const EACH = 4;
 
 /** Whether queries and keys should be transposed for products without matrix units. */
-export function turnedPays(length: number): boolean {
+export function transposedPays(length: number): boolean {
   return length % 8 === 0 && length >= TURNED_LENGTH;
 }
 

@@ -81,7 +81,7 @@ export function places({ first, pairs }: Part, { batch, length, heads }: Attenti
       head: step,
     }),
     /** The transpose of that, in a tensor with a column a token. */
-    turned: (tensor: Tensor, step: number, count = step, skip = 0): PairedMatrix => ({
+    transposed: (tensor: Tensor, step: number, count = step, skip = 0): PairedMatrix => ({
       ...matrix(tensor, {
         rows: count,
         columns: length,

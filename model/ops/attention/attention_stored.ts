@@ -10,7 +10,7 @@
  * @module
  */
 
-import slopesSource from "../../../shaders/attention/attention_slopes_matrix.wgsl" with {
+import scoreGradientsSource from "../../../shaders/attention/attention_score_gradients_matrix.wgsl" with {
   type: "text",
 };
 import tilesSource from "../../../shaders/attention/attention_tiles.wgsl" with { type: "text" };
@@ -18,14 +18,14 @@ import { f32, grid, readBits, readScalar, writeBits } from "../../gpu/kernel.ts"
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { AttentionBackward } from "./attention_operands.ts";
-import { partKeys, turnedPays, wholeKeys } from "./attention_keys.ts";
+import { partKeys, transposedPays, wholeKeys } from "./attention_keys.ts";
 import { fitsMatrixUnits } from "./attention_kernels.ts";
 import { type Part, partsOf, places, squaresShape, type StoredPairs } from "./attention_pairs.ts";
-import { scoreTiles, slopesByTiles, WHOLE_ROWS } from "./attention_tiled_scores.ts";
+import { scoreGradientsByTiles, scoreTiles, WHOLE_ROWS } from "./attention_tiled_scores.ts";
 import { gemmPaired } from "../gemm/gemm_paired.ts";
-import { matrix, turn } from "../gemm/matrix.ts";
+import { matrix, transpose } from "../gemm/matrix.ts";
 
-/** Queries of a workgroup of `attention_slopes_matrix.wgsl`. */
+/** Queries of a workgroup of `attention_score_gradients_matrix.wgsl`. */
 const SLOPE_ROWS = 64;
 
 /** Records the gradients by products; `delta` `[heads, T]` is what the softmax's backward pass subtracts. */
@@ -46,20 +46,20 @@ export function storedBackward(
   const keys = wholeKeys(plan, label, operands);
   const d_keys = workspace("d_keys", [tokens, heads * qk]);
   const squares = squaresShape(sizes, stored);
-  const shares = workspace("shares", squares);
-  const slopes = workspace("slopes", squares);
+  const probabilities = workspace("probabilities", squares);
+  const score_gradients = workspace("score_gradients", squares);
   const units = q.dtype === "f16" && fitsMatrixUnits(plan.gpu.capabilities, sizes, length);
-  const turned = units || !turnedPays(length) ? undefined : {
-    q: turn(plan, `${label}.q_turned`, matrix(q)).tensor,
-    keys: turn(plan, `${label}.keys_turned`, matrix(keys)).tensor,
-    kv: turn(plan, `${label}.kv_turned`, matrix(kv)).tensor,
-    d_o: turn(plan, `${label}.d_o_turned`, matrix(d_o)).tensor,
+  const transposed = units || !transposedPays(length) ? undefined : {
+    q: transpose(plan, `${label}.q_transposed`, matrix(q)).tensor,
+    keys: transpose(plan, `${label}.keys_transposed`, matrix(keys)).tensor,
+    kv: transpose(plan, `${label}.kv_transposed`, matrix(kv)).tensor,
+    d_o: transpose(plan, `${label}.d_o_transposed`, matrix(d_o)).tensor,
   };
-  const tiles = turned && scoreTiles(plan.gpu.capabilities, sizes, q.dtype);
-  const tensors = { ...operands, keys, d_keys, shares, slopes, turned };
+  const tiles = transposed && scoreTiles(plan.gpu.capabilities, sizes, q.dtype);
+  const tensors = { ...operands, keys, d_keys, probabilities, score_gradients, transposed };
   for (const part of partsOf(sizes, stored)) {
     if (units) scoresOnUnits(plan, label, part, tensors);
-    else if (tiles) slopesByTiles(plan, label, part, { ...tensors, turned, tiles });
+    else if (tiles) scoreGradientsByTiles(plan, label, part, { ...tensors, transposed, tiles });
     else scoresByProducts(plan, label, part, tensors);
     gradientsByProducts(plan, label, part, { ...tensors, ...(tiles && { whole: WHOLE_ROWS }) });
   }
@@ -74,55 +74,55 @@ interface StoredTensors extends AttentionBackward {
   /** Their gradient. */
   readonly d_keys: Tensor;
   /** Transposes, where they are worth it. */
-  readonly turned: Readonly<Record<"q" | "keys" | "kv" | "d_o", Tensor>> | undefined;
+  readonly transposed: Readonly<Record<"q" | "keys" | "kv" | "d_o", Tensor>> | undefined;
   /** Probabilities of a part `[pairs, length, width]`: `S`. */
-  readonly shares: Tensor;
+  readonly probabilities: Tensor;
   /** Gradients of its scores: `G`. */
-  readonly slopes: Tensor;
+  readonly score_gradients: Tensor;
   /** Rows of the blocks on the diagonal of the probabilities that are whole, where it is not those of a tile. */
   readonly whole?: number;
 }
 
 /** Records a part's `S` and `G` as two products. */
 function scoresByProducts(plan: Plan, label: string, part: Part, tensors: StoredTensors): void {
-  const { sizes, shares, slopes, log_sum, delta } = tensors;
+  const { sizes, probabilities, score_gradients, log_sum, delta } = tensors;
   const { d_nope, d_rope, d_v } = sizes;
   const qk = d_nope + d_rope;
-  const { columns, turned, square, rows } = places(part, sizes);
-  const { q, keys, kv, d_o } = tensors.turned ?? tensors;
-  const place = tensors.turned ? turned : columns;
+  const { columns, transposed, square, rows } = places(part, sizes);
+  const { q, keys, kv, d_o } = tensors.transposed ?? tensors;
+  const place = tensors.transposed ? transposed : columns;
   const shared = {
-    layout: tensors.turned ? "tn" : "nt",
+    layout: tensors.transposed ? "tn" : "nt",
     causal: "below",
     pairs: part.pairs,
   } as const;
   const scale = 1 / Math.sqrt(qk);
-  gemmPaired(plan, `${label}.shares`, {
+  gemmPaired(plan, `${label}.probabilities`, {
     ...shared,
     a: place(q, qk),
     b: place(keys, qk),
-    c: square(shares),
-    epilogue: { kind: "shares", log_sum: rows(log_sum), scale },
+    c: square(probabilities),
+    epilogue: { kind: "probabilities", log_sum: rows(log_sum), scale },
   });
-  gemmPaired(plan, `${label}.slopes`, {
+  gemmPaired(plan, `${label}.score_gradients`, {
     ...shared,
     a: place(d_o, d_v),
     b: place(kv, d_nope + d_v, d_v, d_nope),
-    c: square(slopes),
-    epilogue: { kind: "slopes", shares, delta: rows(delta), scale },
+    c: square(score_gradients),
+    epilogue: { kind: "score_gradients", probabilities, delta: rows(delta), scale },
   });
 }
 
 /** Records a part's `S` and `G` on matrix units, both at once. */
 function scoresOnUnits(plan: Plan, label: string, part: Part, tensors: StoredTensors): void {
-  const { sizes, q, kv, kr, d_o, shares, slopes, log_sum, delta } = tensors;
+  const { sizes, q, kv, kr, d_o, probabilities, score_gradients, log_sum, delta } = tensors;
   const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
   const pairs = part.pairs.sequences * part.pairs.heads;
   const widths = d_nope + d_rope + d_v;
   plan.dispatch({
-    label: `${label}.slopes`,
-    name: "attention_slopes_matrix",
-    source: tilesSource + slopesSource,
+    label: `${label}.score_gradients`,
+    name: "attention_score_gradients_matrix",
+    source: tilesSource + scoreGradientsSource,
     constants: {
       SUBGROUP_MATRIX: true,
       NOPE4: d_nope / 4,
@@ -138,7 +138,7 @@ function scoresOnUnits(plan: Plan, label: string, part: Part, tensors: StoredTen
       first_head: part.first.head,
       first_sequence: part.first.sequence,
       blocks: length / SLOPE_ROWS,
-      width: shares.width / 8,
+      width: probabilities.width / 8,
       scale: f32(1 / Math.sqrt(d_nope + d_rope)),
     },
     bindings: {
@@ -148,8 +148,8 @@ function scoresOnUnits(plan: Plan, label: string, part: Part, tensors: StoredTen
       d_o: readBits(d_o),
       log_sum: readScalar(log_sum),
       delta: readScalar(delta),
-      shares: writeBits(shares),
-      slopes: writeBits(slopes),
+      probabilities: writeBits(probabilities),
+      score_gradients: writeBits(score_gradients),
     },
     workgroups: grid(pairs * length / SLOPE_ROWS),
     flops: pairs * length * (length + 1) * widths,
@@ -160,13 +160,13 @@ function scoresOnUnits(plan: Plan, label: string, part: Part, tensors: StoredTen
 
 /** Records the gradients of queries, keys and values of a part. */
 function gradientsByProducts(plan: Plan, label: string, part: Part, tensors: StoredTensors): void {
-  const { sizes, q, d_o, d_q, d_kv, keys, d_keys, shares, slopes, whole } = tensors;
+  const { sizes, q, d_o, d_q, d_kv, keys, d_keys, probabilities, score_gradients, whole } = tensors;
   const { d_nope, d_rope, d_v } = sizes;
   const qk = d_nope + d_rope;
   const { columns, square } = places(part, sizes);
   const { pairs } = part;
   gemmPaired(plan, `${label}.d_v`, {
-    a: square(shares),
+    a: square(probabilities),
     b: columns(d_o, d_v),
     c: columns(d_kv, d_nope + d_v, d_v, d_nope),
     layout: "tn",
@@ -175,7 +175,7 @@ function gradientsByProducts(plan: Plan, label: string, part: Part, tensors: Sto
     ...(whole && { whole }),
   });
   gemmPaired(plan, `${label}.d_k`, {
-    a: square(slopes),
+    a: square(score_gradients),
     b: columns(q, qk),
     c: columns(d_keys, qk),
     layout: "tn",
@@ -183,7 +183,7 @@ function gradientsByProducts(plan: Plan, label: string, part: Part, tensors: Sto
     pairs,
   });
   gemmPaired(plan, `${label}.d_q`, {
-    a: square(slopes),
+    a: square(score_gradients),
     b: columns(keys, qk),
     c: columns(d_q, qk),
     layout: "nn",

@@ -16,10 +16,10 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import type { AttentionForward } from "./attention_operands.ts";
 import { wholeKeys } from "./attention_keys.ts";
 import { partsOf, places, squaresShape, type StoredPairs } from "./attention_pairs.ts";
-import { sharesByTiles, WHOLE_ROWS } from "./attention_tiled_scores.ts";
+import { probabilitiesByTiles, WHOLE_ROWS } from "./attention_tiled_scores.ts";
 import { type GpuKernel, SQUARE_TILE } from "../gemm/gemm_kernels.ts";
 import { gemmPaired } from "../gemm/gemm_paired.ts";
-import { matrix, turn } from "../gemm/matrix.ts";
+import { matrix, transpose } from "../gemm/matrix.ts";
 
 /** Records the forward pass by products. */
 export function storedForward(
@@ -32,20 +32,28 @@ export function storedForward(
   const owner = "workspace";
   const squares = squaresShape(sizes, stored) as [number, number, number];
   const [pairs, length, width] = squares;
-  const shares = plan.tensor(`${label}.shares`, squares, { dtype: q.dtype, owner });
+  const probabilities = plan.tensor(`${label}.probabilities`, squares, { dtype: q.dtype, owner });
   const statistics = [pairs, Math.ceil(length / SQUARE_TILE), width];
   const maxima: Tensor = plan.tensor(`${label}.maxima`, statistics, { owner });
   const sums: Tensor = plan.tensor(`${label}.sums`, statistics, { owner });
   const keys = wholeKeys(plan, label, operands);
-  const turned = {
-    q: turn(plan, `${label}.q_turned`, matrix(q)).tensor,
-    keys: turn(plan, `${label}.keys_turned`, matrix(keys)).tensor,
+  const transposed = {
+    q: transpose(plan, `${label}.q_transposed`, matrix(q)).tensor,
+    keys: transpose(plan, `${label}.keys_transposed`, matrix(keys)).tensor,
   };
   for (const part of partsOf(sizes, stored)) {
-    sharesByTiles(plan, label, part, { sizes, tiles, turned, shares, maxima, sums, log_sum });
+    probabilitiesByTiles(plan, label, part, {
+      sizes,
+      tiles,
+      transposed,
+      probabilities,
+      maxima,
+      sums,
+      log_sum,
+    });
     const { square, columns } = places(part, sizes);
     gemmPaired(plan, `${label}.o`, {
-      a: square(shares),
+      a: square(probabilities),
       b: columns(kv, d_nope + d_v, d_v, d_nope),
       c: columns(o, d_v),
       layout: "tn",

@@ -8,7 +8,7 @@ import { attentionBackward, attentionForward } from "./attention.ts";
 import type { AttentionSizes } from "./attention_operands.ts";
 import { type AttentionOptions, chooseAttention } from "./attention_kernels.ts";
 import { matrixUnit } from "../gemm/matrix_unit.ts";
-import { matrix, turn } from "../gemm/matrix.ts";
+import { matrix, transpose } from "../gemm/matrix.ts";
 import { assertNear, Inputs, noise, runOnce } from "../testing.ts";
 
 type Values = Record<"q" | "kv" | "kr" | "d_o", Float64Array>;
@@ -94,7 +94,7 @@ function poison(
   const shape = [length, batch * heads * length];
   const values = new Float64Array(length * batch * heads * length).fill(NaN);
   const nothing = matrix(inputs.tensor("nothing", shape, { values, dtype }));
-  turn(plan, "poison", turn(plan, "poison", nothing));
+  transpose(plan, "poison", transpose(plan, "poison", nothing));
 }
 
 /** Runs both passes and compares everything with float64; returns the names of the kernels and the results. */
@@ -162,22 +162,22 @@ const BLOCKED = TILED.map((name) => name.replace("tiled", "blocked"));
 /** Those of a backward pass. */
 const backward = (kernels: string[]) => kernels.slice(kernels.indexOf("attention_delta"));
 /** The kernels of a backward pass whose scores are stored in so many parts: in tiles of operands that a kernel transposed, or as products. */
-const stored = (parts: number, turned?: string) => [
+const stored = (parts: number, transposed?: string) => [
   "attention_delta",
   "attention_keys",
-  ...Array(turned ? 4 : 0).fill(turned),
+  ...Array(transposed ? 4 : 0).fill(transposed),
   ...Array(parts).fill([
-    ...turned ? ["attention_slopes_tiled"] : ["gemm_tiled", "gemm_tiled"],
+    ...transposed ? ["attention_score_gradients_tiled"] : ["gemm_tiled", "gemm_tiled"],
     ...Array(3).fill("gemm_tiled"),
   ]).flat(),
   "attention_key_gradient",
 ];
 /** Those of a forward pass with stored scores. */
-const storedForward = (parts: number, turned: string) => [
+const storedForward = (parts: number, transposed: string) => [
   "attention_keys",
-  turned,
-  turned,
-  ...Array(parts).fill(["attention_shares_tiled", "attention_merge", "gemm_tiled"]).flat(),
+  transposed,
+  transposed,
+  ...Array(parts).fill(["attention_probabilities_tiled", "attention_merge", "gemm_tiled"]).flat(),
 ];
 /** A device that is not told to be software, with what this one has of memory. */
 const real = () => openTestGpu({ software: false });
@@ -247,9 +247,9 @@ Deno.test("gradients come from products over stored scores, some heads or sequen
 Deno.test("scores go to memory through tiles in both passes, where widths are whole steps", async () => {
   const gpu = await real();
   const widths = { d_nope: 32, d_rope: 32, d_v: 32 };
-  const through = (parts: number, turned = "turn") => [
-    ...storedForward(parts, turned),
-    ...stored(parts, turned),
+  const through = (parts: number, transposed = "transpose") => [
+    ...storedForward(parts, transposed),
+    ...stored(parts, transposed),
   ];
   // Three tiles and two; a last one that is not full, of which a vec4 of queries is. SwiftShader takes many times as long for a kernel as llvmpipe: on it, fewer
   // stand for all.
@@ -279,7 +279,7 @@ Deno.test("scores go to memory through tiles in both passes, where widths are wh
     const sizes = { batch, length: 264, heads, ...widths };
     assertEquals(
       (await check(few, sizes, { dtype: "f16", scores: "stored" })).kernels,
-      through(2, "turn_halves"),
+      through(2, "transpose_halves"),
     );
   }
 });
@@ -316,7 +316,7 @@ Deno.test("halves in whole blocks, on matrix units where the device has them", a
   const onUnits = (product: string) => [
     "attention_delta",
     "attention_keys",
-    "attention_slopes_matrix",
+    "attention_score_gradients_matrix",
     ...Array(3).fill(product),
     "attention_key_gradient",
   ];
@@ -326,7 +326,7 @@ Deno.test("halves in whole blocks, on matrix units where the device has them", a
       ? recomputed
       : units
       ? onUnits(d_v === 64 ? "gemm_matrix" : "gemm_tiled")
-      : stored(1, length >= 256 ? "turn_halves" : undefined);
+      : stored(1, length >= 256 ? "transpose_halves" : undefined);
     for (const scores of ["recomputed", "stored"] as const) {
       const { kernels } = await check(gpu, sizes, { dtype: "f16", scores });
       assertEquals(backward(kernels), scores === "recomputed" ? recomputed : products);

@@ -6,10 +6,10 @@
  */
 
 import mergeSource from "../../../shaders/attention/attention_merge.wgsl" with { type: "text" };
-import sharesSource from "../../../shaders/attention/attention_shares_tiled.wgsl" with {
+import probabilitiesSource from "../../../shaders/attention/attention_probabilities_tiled.wgsl" with {
   type: "text",
 };
-import slopesSource from "../../../shaders/attention/attention_slopes_tiled.wgsl" with {
+import scoreGradientsSource from "../../../shaders/attention/attention_score_gradients_tiled.wgsl" with {
   type: "text",
 };
 import tileSource from "../../../shaders/gemm/gemm_tile.wgsl" with { type: "text" };
@@ -28,7 +28,7 @@ import {
 import type { Plan } from "../../gpu/plan.ts";
 import { BYTES, type DType, type Tensor } from "../../gpu/tensor.ts";
 import type { AttentionSizes } from "./attention_operands.ts";
-import { turnedPays } from "./attention_keys.ts";
+import { transposedPays } from "./attention_keys.ts";
 import { type Part, places } from "./attention_pairs.ts";
 import { type GpuKernel, gpuKernel, SQUARE_TILE } from "../gemm/gemm_kernels.ts";
 import { type PairedMatrix, placePaired, tilesBelow } from "../gemm/gemm_paired.ts";
@@ -44,7 +44,7 @@ export function scoreTiles(
   { length, d_nope, d_rope, d_v }: AttentionSizes,
   dtype: DType,
 ): GpuKernel | undefined {
-  if (!turnedPays(length)) return undefined;
+  if (!transposedPays(length)) return undefined;
   const operand = { dtype, aligned: true };
   const kernel = gpuKernel(capabilities, {
     m: length,
@@ -63,47 +63,47 @@ export function scoreTiles(
 }
 
 /** Queries and keys with a row a number and a column a token, and what their scores are computed by. */
-interface TurnedTensors {
+interface TransposedTensors {
   readonly sizes: AttentionSizes;
   readonly tiles: GpuKernel;
   /** `[heads·(nope+rope), T]` each. */
-  readonly turned: Readonly<Record<"q" | "keys", Tensor>>;
+  readonly transposed: Readonly<Record<"q" | "keys", Tensor>>;
   /** A square for each pair. */
-  readonly shares: Tensor;
+  readonly probabilities: Tensor;
   /** `[heads, T]`, f32. */
   readonly log_sum: Tensor;
 }
 
 /** Records a part's probabilities and score gradients, squares whose rows are queries, of transposed values `[heads·(nope+v), T]` and gradients `[heads·v, T]`. */
-export function slopesByTiles(
+export function scoreGradientsByTiles(
   plan: Plan,
   label: string,
   part: Part,
-  tensors: TurnedTensors & {
-    readonly turned: Readonly<Record<"q" | "keys" | "kv" | "d_o", Tensor>>;
+  tensors: TransposedTensors & {
+    readonly transposed: Readonly<Record<"q" | "keys" | "kv" | "d_o", Tensor>>;
     readonly delta: Tensor;
-    readonly slopes: Tensor;
+    readonly score_gradients: Tensor;
   },
 ): void {
-  const { sizes, turned, log_sum, delta, shares, slopes, tiles } = tensors;
+  const { sizes, transposed, log_sum, delta, probabilities, score_gradients, tiles } = tensors;
   const { d_nope, d_rope, d_v } = sizes;
   const qk = d_nope + d_rope;
   const place = places(part, sizes);
   const lanes = tiles.lanes_a;
-  const d_o = place.turned(turned.d_o, d_v);
-  const kv = place.turned(turned.kv, d_nope + d_v, d_v, d_nope);
+  const d_o = place.transposed(transposed.d_o, d_v);
+  const kv = place.transposed(transposed.kv, d_nope + d_v, d_v, d_nope);
   const call = scoresCall(part, tensors, {
-    a: place.turned(turned.q, qk),
-    b: place.turned(turned.keys, qk),
+    a: place.transposed(transposed.q, qk),
+    b: place.transposed(transposed.keys, qk),
     terms: qk + d_v,
     // Probabilities are written and read again, score gradients written.
     squares: 3,
   });
   plan.dispatch({
     ...call,
-    label: `${label}.slopes`,
-    name: "attention_slopes_tiled",
-    source: tileSource + stepsSource + slopesSource,
+    label: `${label}.score_gradients`,
+    name: "attention_score_gradients_tiled",
+    source: tileSource + stepsSource + scoreGradientsSource,
     constants: { ...call.constants, VALUES: d_v },
     params: {
       ...call.params,
@@ -113,14 +113,14 @@ export function slopesByTiles(
       kv_head: kv.head / lanes,
     },
     bindings: {
-      q: loading(turned.q, lanes),
-      keys: loading(turned.keys, lanes),
-      kv: loading(turned.kv, lanes),
-      d_o: loading(turned.d_o, lanes),
+      q: loading(transposed.q, lanes),
+      keys: loading(transposed.keys, lanes),
+      kv: loading(transposed.kv, lanes),
+      d_o: loading(transposed.d_o, lanes),
       log_sum: readScalar(log_sum),
       delta: readScalar(delta),
-      shares: write(shares),
-      slopes: write(slopes),
+      probabilities: write(probabilities),
+      score_gradients: write(score_gradients),
     },
   });
 }
@@ -129,41 +129,41 @@ export function slopesByTiles(
  * Records a part's exponentials, a square whose rows are keys, and the logarithms of its rows' sums `[heads, T]`. Leaves in `maxima` the factors that turn
  * the exponentials into probabilities.
  */
-export function sharesByTiles(
+export function probabilitiesByTiles(
   plan: Plan,
   label: string,
   part: Part,
-  tensors: TurnedTensors & {
+  tensors: TransposedTensors & {
     /** Of each tile's exponentials `[pairs, tiles, length]`, f32. */
     readonly maxima: Tensor;
     readonly sums: Tensor;
   },
 ): void {
-  const { sizes, turned, tiles, shares, maxima, sums, log_sum } = tensors;
+  const { sizes, transposed, tiles, probabilities, maxima, sums, log_sum } = tensors;
   const { length, d_nope, d_rope } = sizes;
   const qk = d_nope + d_rope;
   const place = places(part, sizes);
   plan.dispatch({
     ...scoresCall(part, tensors, {
-      a: place.turned(turned.keys, qk),
-      b: place.turned(turned.q, qk),
+      a: place.transposed(transposed.keys, qk),
+      b: place.transposed(transposed.q, qk),
       terms: qk,
       squares: 1,
     }),
-    label: `${label}.shares`,
-    name: "attention_shares_tiled",
-    source: tileSource + stepsSource + sharesSource,
+    label: `${label}.probabilities`,
+    name: "attention_probabilities_tiled",
+    source: tileSource + stepsSource + probabilitiesSource,
     bindings: {
-      keys: loading(turned.keys, tiles.lanes_a),
-      q: loading(turned.q, tiles.lanes_a),
-      shares: write(shares),
+      keys: loading(transposed.keys, tiles.lanes_a),
+      q: loading(transposed.q, tiles.lanes_a),
+      probabilities: write(probabilities),
       maxima: write(maxima),
       sums: write(sums),
     },
   });
   const { sequences, heads } = part.pairs;
   const rows = place.rows(log_sum);
-  const width4 = shares.width / 4;
+  const width4 = probabilities.width / 4;
   plan.dispatch({
     label: `${label}.merge`,
     name: "attention_merge",
@@ -189,7 +189,7 @@ export function sharesByTiles(
 /** The common part of both calls: `terms` products for each score; `squares` squares of scores are read or written. */
 function scoresCall(
   part: Part,
-  { sizes, tiles, shares, log_sum }: TurnedTensors,
+  { sizes, tiles, probabilities, log_sum }: TransposedTensors,
   { terms, squares, ...operands }: {
     readonly a: PairedMatrix;
     readonly b: PairedMatrix;
@@ -202,7 +202,7 @@ function scoresCall(
   const count = pairs.sequences * pairs.heads;
   const place = places(part, sizes);
   const layout = "tn";
-  const c = place.square(shares);
+  const c = place.square(probabilities);
   const { params } = placePaired(
     { ...operands, c, layout, pairs, rows: place.rows(log_sum) },
     tiles,
@@ -222,6 +222,6 @@ function scoresCall(
     params: { m: length, n: length, k: qk, ...params, scale: f32(1 / Math.sqrt(qk)) },
     workgroups: grid(Math.ceil(count * tilesBelow(Math.ceil(length / SQUARE_TILE)) / chain)),
     flops: 2 * terms * count * half,
-    bytes: count * BYTES[shares.dtype] * (squares * half + 2 * terms * length),
+    bytes: count * BYTES[probabilities.dtype] * (squares * half + 2 * terms * length),
   };
 }

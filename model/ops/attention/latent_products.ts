@@ -63,7 +63,7 @@ export function latentProducts(
   const owner = "workspace";
   const shape = [stored * heads, width];
   const scores = plan.tensor(`${label}.scores`, shape, { owner });
-  const shares = plan.tensor(`${label}.shares`, shape, { dtype, owner });
+  const probabilities = plan.tensor(`${label}.probabilities`, shape, { dtype, owner });
   for (let first = 0; first < tokens; first += stored) {
     const rows = Math.min(stored, tokens - first) * heads;
     const s = matrix(scores, { rows, columns: capacity });
@@ -91,13 +91,13 @@ export function latentProducts(
         width4: width / 4,
         scale: f32(1 / Math.sqrt(stride)),
       },
-      bindings: { s: read(scores), position: readScalar(position), p: write(shares) },
+      bindings: { s: read(scores), position: readScalar(position), p: write(probabilities) },
       workgroups: grid(rows),
       flops: 5 * rows * capacity,
       bytes: (2 * BYTES.f32 + BYTES[dtype]) * rows * width,
     });
     gemm(plan, `${label}.mixed`, {
-      a: matrix(shares, { rows, columns: capacity }),
+      a: matrix(probabilities, { rows, columns: capacity }),
       b: c_kv,
       c: matrix(y, latent),
     });

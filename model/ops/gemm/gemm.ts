@@ -20,7 +20,7 @@ import {
   operandShape,
   place,
   productSizes,
-  turn,
+  transpose,
 } from "./matrix.ts";
 
 /** An operation on the product before it is stored. */
@@ -217,15 +217,15 @@ function recordWay(plan: Plan, label: string, product: WholeProduct, way: Produc
   const { a, b, c, layout } = product;
   const { m, n, k } = productSizes(label, product);
   const { splits, kernel: { kernel, step, units, tile_m, tile_n } } = way;
-  if (way.turned) {
-    const turned: WholeProduct = {
+  if (way.transposed) {
+    const transposed: WholeProduct = {
       ...product,
-      a: turn(plan, `${label}.a`, a),
-      b: layout === "nt" ? turn(plan, `${label}.b`, b) : b,
+      a: transpose(plan, `${label}.a`, a),
+      b: layout === "nt" ? transpose(plan, `${label}.b`, b) : b,
       layout: "tn",
     };
-    if (units && k % step > 0) splitSum(plan, label, turned, k - k % step);
-    else recordWay(plan, label, turned, { ...way, turned: false });
+    if (units && k % step > 0) splitSum(plan, label, transposed, k - k % step);
+    else recordWay(plan, label, transposed, { ...way, transposed: false });
     return;
   }
   const { outputs, constants, shared } = dispatchOf(product, label);

@@ -101,7 +101,7 @@ const WIDE = 256;
 /**
  * Whether operands should be transposed by a kernel of their own first, so that both are stored K-major: a product without matrix units is 8 to 20 % faster then.
  */
-function turnPays({ units, tile_m, tile_n }: GpuKernel, shape: ProductShape): boolean {
+function transposingPays({ units, tile_m, tile_n }: GpuKernel, shape: ProductShape): boolean {
   const { m, n, k, layout } = shape;
   return !units && layout !== "tn" && tile_m === 128 && tile_n === 128 && 2 * m * n * k >= LONG &&
     n >= WIDE && (layout === "nn" || m >= WIDE);
@@ -119,20 +119,22 @@ export interface ProductWay {
   /** Parts that the sum is cut into. 1: none. */
   readonly splits: number;
   /** Whether operands are transposed first, so that both are stored K-major and the kernel is one for `tn`. */
-  readonly turned: boolean;
+  readonly transposed: boolean;
 }
 
 /** The way that the rule takes for a product. */
 export function productWay(capabilities: Capabilities, shape: ProductShape): ProductWay {
   const kernel = gpuKernel(capabilities, shape);
-  if (!turnPays(kernel, shape)) return { kernel, splits: splitsOf(kernel, shape), turned: false };
-  const turned = turnedShape(shape);
-  const inner = gpuKernel(capabilities, turned);
-  return { kernel: inner, splits: splitsOf(inner, turned), turned: true };
+  if (!transposingPays(kernel, shape)) {
+    return { kernel, splits: splitsOf(kernel, shape), transposed: false };
+  }
+  const transposed = transposedShape(shape);
+  const inner = gpuKernel(capabilities, transposed);
+  return { kernel: inner, splits: splitsOf(inner, transposed), transposed: true };
 }
 
-/** The product of transposed operands: `turn` aligns their rows. */
-function turnedShape(shape: ProductShape): ProductShape {
+/** The product of transposed operands: `transpose` aligns their rows. */
+function transposedShape(shape: ProductShape): ProductShape {
   const { layout, a, b } = shape;
   return {
     ...shape,
@@ -258,8 +260,8 @@ function tiled(
   const step = stepOf(capabilities, tile)!;
   const invocations = invocationsOf(tile);
   // By eights, unless half of the invocations would have nothing to load, or a load might reach beyond the sum.
-  const lanes = ({ dtype, aligned }: OperandShape, tile: number, turned: boolean) =>
-    dtype === "f16" && aligned && tile * step >= 8 * invocations && (!turned || k % 8 === 0)
+  const lanes = ({ dtype, aligned }: OperandShape, tile: number, transposed: boolean) =>
+    dtype === "f16" && aligned && tile * step >= 8 * invocations && (!transposed || k % 8 === 0)
       ? 8
       : 4;
   const lanes_a = lanes(a, tile_m, layout !== "tn");

@@ -7,12 +7,12 @@ Deno.test("productWay() goes by sizes, layout and what the device has", () => {
   const halves = { dtype: "f16", aligned: true } as const;
   const shape = { layout: "nn", a: halves, b: halves, linear: true, single: false } as const;
   const way = (capabilities: typeof deno, product: ProductShape) => {
-    const { kernel: { units, tile_m, tile_n }, splits, turned } = productWay(
+    const { kernel: { units, tile_m, tile_n }, splits, transposed } = productWay(
       capabilities!,
       product,
     );
     return [
-      turned ? "transposed" : product.layout,
+      transposed ? "transposed" : product.layout,
       units ? "matrix units" : "tiles",
       `${tile_m}×${tile_n}`,
       splits,

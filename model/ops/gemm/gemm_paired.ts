@@ -40,11 +40,11 @@ export interface PairedRows {
 /** Attention's backward pass does this to scores before it stores them. */
 type ScoreEpilogue =
   /** `C = exp(scale·P − log_sum)` where the column is no later than the row, else 0: a head's probabilities. */
-  | { readonly kind: "shares"; readonly log_sum: PairedRows; readonly scale: number }
+  | { readonly kind: "probabilities"; readonly log_sum: PairedRows; readonly scale: number }
   /** `C = scale·S ∘ (P − delta)`, where S are the probabilities: the score gradients. */
   | {
-    readonly kind: "slopes";
-    readonly shares: Tensor;
+    readonly kind: "score_gradients";
+    readonly probabilities: Tensor;
     readonly delta: PairedRows;
     readonly scale: number;
   };
@@ -100,7 +100,7 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
   if (factors && (chosen.units || layout !== "tn")) {
     throw new RangeError(`${label}: only products tn without matrix units take factors`);
   }
-  const rows = epilogue && (epilogue.kind === "shares" ? epilogue.log_sum : epilogue.delta);
+  const rows = epilogue && (epilogue.kind === "probabilities" ? epilogue.log_sum : epilogue.delta);
   const { bindings, params } = placePaired({ ...product, rows }, chosen);
   const down = Math.ceil(m / tile_m);
   const tiles = causal === "below" ? tilesBelow(down) : down * Math.ceil(n / tile_n);
@@ -109,13 +109,13 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
   const square = causal === "below" ? c : a;
   const bytes = [a, b, c].reduce(
     (sum, x) => sum + BYTES[x.tensor.dtype] * (x === square ? half : x.rows * x.columns),
-    epilogue?.kind === "slopes" ? BYTES[epilogue.shares.dtype] * half : 0,
+    epilogue?.kind === "score_gradients" ? BYTES[epilogue.probabilities.dtype] * half : 0,
   );
   const outputs: Record<string, Binding> = { c: write(c.tensor) };
-  if (epilogue?.kind === "shares") outputs["log_sum"] = readScalar(epilogue.log_sum.tensor);
+  if (epilogue?.kind === "probabilities") outputs["log_sum"] = readScalar(epilogue.log_sum.tensor);
   if (factors) outputs["factors"] = read(factors);
-  if (epilogue?.kind === "slopes") {
-    outputs["e"] = read(epilogue.shares);
+  if (epilogue?.kind === "score_gradients") {
+    outputs["e"] = read(epilogue.probabilities);
     outputs["delta"] = readScalar(epilogue.delta.tensor);
   }
   plan.dispatch({

@@ -4,8 +4,8 @@
  * @module
  */
 
-import turnSource from "../../../shaders/gemm/turn.wgsl" with { type: "text" };
-import halvesSource from "../../../shaders/gemm/turn_halves.wgsl" with { type: "text" };
+import transposeSource from "../../../shaders/gemm/transpose.wgsl" with { type: "text" };
+import halvesSource from "../../../shaders/gemm/transpose_halves.wgsl" with { type: "text" };
 import { type Binding, grid, loading, read, readBits, write, writeBits } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import { BYTES, type DType, roundUp, type Tensor } from "../../gpu/tensor.ts";
@@ -48,7 +48,7 @@ export function matrix(
 }
 
 /** Records the transpose of a matrix in a workspace of its own, its rows aligned to eight numbers. */
-export function turn(plan: Plan, label: string, x: Matrix): Matrix {
+export function transpose(plan: Plan, label: string, x: Matrix): Matrix {
   const { dtype } = x.tensor;
   const width = roundUp(x.rows, 8);
   const y = plan.tensor(label, [x.columns, width], { dtype, owner: "workspace" });
@@ -57,8 +57,8 @@ export function turn(plan: Plan, label: string, x: Matrix): Matrix {
   const lanes = bits ? 8 : 4;
   plan.dispatch({
     label,
-    name: bits ? "turn_halves" : "turn",
-    source: bits ? halvesSource : turnSource,
+    name: bits ? "transpose_halves" : "transpose",
+    source: bits ? halvesSource : transposeSource,
     params: {
       rows: x.rows,
       columns: x.columns,

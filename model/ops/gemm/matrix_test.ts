@@ -4,10 +4,10 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { Plan } from "../../gpu/plan.ts";
 import { Tensor } from "../../gpu/tensor.ts";
 import { openTestGpu } from "../../gpu/testing.ts";
-import { matrix, turn } from "./matrix.ts";
+import { matrix, transpose } from "./matrix.ts";
 import { Inputs, noise, runOnce } from "../testing.ts";
 
-Deno.test("turn() transposes a matrix inside a tensor, and pads its rows with zeros", async () => {
+Deno.test("transpose() transposes a matrix inside a tensor, and pads its rows with zeros", async () => {
   const gpu = await openTestGpu();
   // Rows and columns that fill tiles and those that do not; halves that begin at whole eights and those that do not.
   for (
@@ -28,13 +28,13 @@ Deno.test("turn() transposes a matrix inside a tensor, and pads its rows with ze
     const x = inputs.tensor("x", [count / 4, 4], { values, dtype });
     let name = "";
     const { y } = await runOnce(gpu, (plan) => {
-      const turned = turn(plan, "turned", matrix(x, { rows, columns, stride, start }));
+      const transposed = transpose(plan, "transposed", matrix(x, { rows, columns, stride, start }));
       const [step] = plan.steps;
       if (step?.kind === "dispatch") name = step.call.name;
-      return { y: turned.tensor };
+      return { y: transposed.tensor };
     });
     const eights = dtype === "f16" && stride % 8 === 0 && start % 8 === 0;
-    assertEquals(name, eights ? "turn_halves" : "turn");
+    assertEquals(name, eights ? "transpose_halves" : "transpose");
     const width = 8 * Math.ceil(rows / 8);
     const expected = Float32Array.from({ length: columns * width }, (_, i) => {
       const [column, row] = [Math.floor(i / width), i % width];
@@ -48,6 +48,6 @@ Deno.test("matrix() refuses what is no matrix inside its tensor", async () => {
   const x = new Tensor("x", [4, 8]);
   assertThrows(() => matrix(x, { stride: 6 }), RangeError, "stride 6 and start 0");
   assertThrows(() => matrix(x, { rows: 5 }), RangeError, "exceeds x of 32");
-  const turned = turn(new Plan(await openTestGpu(), "test"), "turned", matrix(x));
-  assertEquals([turned.rows, turned.columns, turned.stride], [8, 4, 8]);
+  const transposed = transpose(new Plan(await openTestGpu(), "test"), "transposed", matrix(x));
+  assertEquals([transposed.rows, transposed.columns, transposed.stride], [8, 4, 8]);
 });

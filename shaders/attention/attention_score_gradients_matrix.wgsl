@@ -1,7 +1,7 @@
 // Probabilities and score gradients of causal attention on matrix units, for the products of attention_stored.ts: for queries i and keys j ≤ i
-// shares = exp(scale · q kᵀ − log_sum)    slopes = scale · shares ∘ (d_o vᵀ − delta)    and zeros for later keys of a block on the diagonal.
+// probabilities = exp(scale · q kᵀ − log_sum)    score_gradients = scale · probabilities ∘ (d_o vᵀ − delta)    and zeros for later keys of a block on the diagonal.
 //
-// q [T, heads·(NOPE+ROPE)], kv [T, heads·(NOPE+V)], kr [T, ROPE], d_o [T, heads·V]: f16, read as bits; tiles as in attention_tiles.wgsl. log_sum, delta [heads, T]. shares, slopes: a square of
+// q [T, heads·(NOPE+ROPE)], kv [T, heads·(NOPE+V)], kr [T, ROPE], d_o [T, heads·V]: f16, read as bits; tiles as in attention_tiles.wgsl. log_sum, delta [heads, T]. probabilities, score_gradients: a square of
 // length × length f16 for each pair, rows `width` eights apart, written as bits. Pair p: head first_head + p % pair_heads of sequence first_sequence + p / pair_heads.
 //
 // A workgroup of four subgroups owns 64 queries of a head, a subgroup 16 of them as matrices in registers with their d_o. Keys and values come in tiles of 32
@@ -62,7 +62,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     let at{{ n }} = (row + {{ 8 * n }}u) * STRIDE_S + 2u * part;
     let low{{ n }} = select(vec4f(), exp(scores[at{{ n }}] * params.scale - sum{{ n }}), column <= vec4u(top + row + {{ 8 * n }}u));
     let high{{ n }} = select(vec4f(), exp(scores[at{{ n }} + 1u] * params.scale - sum{{ n }}), column + 4u <= vec4u(top + row + {{ 8 * n }}u));
-    shares[result + {{ 8 * n }}u * params.width + j / 8u] = bits(low{{ n }}, high{{ n }});
+    probabilities[result + {{ 8 * n }}u * params.width + j / 8u] = bits(low{{ n }}, high{{ n }});
 {% endfor %}
     {
 {{ multiply_tile("o", wide, "values", "STRIDE_V") }}
@@ -71,7 +71,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     }
     workgroupBarrier();
 {% for n in range(2) %}
-    slopes[result + {{ 8 * n }}u * params.width + j / 8u] = bits(params.scale * low{{ n }} * (scores[at{{ n }}] - delta{{ n }}), params.scale * high{{ n }} * (scores[at{{ n }} + 1u] - delta{{ n }}));
+    score_gradients[result + {{ 8 * n }}u * params.width + j / 8u] = bits(params.scale * low{{ n }} * (scores[at{{ n }}] - delta{{ n }}), params.scale * high{{ n }} * (scores[at{{ n }} + 1u] - delta{{ n }}));
 {% endfor %}
 {{ put_keys("keys", "values") }}
   }

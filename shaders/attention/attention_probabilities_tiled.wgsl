@@ -1,7 +1,7 @@
 // Exponentials of causal attention's scores through tiles, forward: for keys j and queries i ≥ j
-// shares[j][i] = exp(scale · k_j q_i − maxima of the tile)    and zeros for later keys of a tile on the diagonal.
+// probabilities[j][i] = exp(scale · k_j q_i − maxima of the tile)    and zeros for later keys of a tile on the diagonal.
 //
-// q, keys [heads·(NOPE+ROPE), tokens]: transposed, so that both operands are K-major, rows `lda` and `ldb` loads apart. shares: a square for each pair whose rows are keys and
+// q, keys [heads·(NOPE+ROPE), tokens]: transposed, so that both operands are K-major, rows `lda` and `ldb` loads apart. probabilities: a square for each pair whose rows are keys and
 // whose columns are queries, as the product with the values takes it; rows `ldc` vec4s apart. maxima, sums [pairs, tiles of keys, queries]: of each tile, the
 // largest score of a query and the sum of its exponentials, which attention_merge.wgsl makes those of the whole row. Steps as in gemm_steps.wgsl, tiles and
 // pairs as in gemm_tile.wgsl ("below", keys and queries exchanged). WIDTH: terms of the sum, a multiple of 2·STEP.
@@ -94,11 +94,11 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for r in range(FRAGMENT_M) %}
     if (row{{ r }} < params.m && real) {
 {% for c in range(quads_n) %}
-      if (column{{ c }} < columns4) { store_shares(c_start + row{{ r }} * params.ldc + column{{ c }}, c{{ r }}_{{ c }}); }
+      if (column{{ c }} < columns4) { store_probabilities(c_start + row{{ r }} * params.ldc + column{{ c }}, c{{ r }}_{{ c }}); }
 {% endfor %}
       if (top == left && top / TILE_M % 2u == 1u) {
 {% for c in range(quads_n) %}
-        store_shares(c_start + row{{ r }} * params.ldc + column{{ c }} - TILE_N / 4u, vec4f());
+        store_probabilities(c_start + row{{ r }} * params.ldc + column{{ c }} - TILE_N / 4u, vec4f());
 {% endfor %}
       }
     }

@@ -1,8 +1,8 @@
 // Probabilities and score gradients of causal attention through tiles, for the products of attention_stored.ts: for queries i and keys j ≤ i
-// shares = exp(scale · q kᵀ − log_sum)    slopes = scale · shares ∘ (d_o vᵀ − delta)    and zeros for later keys of a tile on the diagonal.
+// probabilities = exp(scale · q kᵀ − log_sum)    score_gradients = scale · probabilities ∘ (d_o vᵀ − delta)    and zeros for later keys of a tile on the diagonal.
 //
 // q, keys [heads·(NOPE+ROPE), tokens], kv [heads·(NOPE+V), tokens], d_o [heads·V, tokens]: transposed, so that every operand is K-major, their rows `lda` and `ldb` loads apart.
-// log_sum, delta [heads, T]. shares, slopes: squares of length × length for each pair, rows `ldc` vec4s apart. Steps as in gemm_steps.wgsl, tiles and pairs as
+// log_sum, delta [heads, T]. probabilities, score_gradients: squares of length × length for each pair, rows `ldc` vec4s apart. Steps as in gemm_steps.wgsl, tiles and pairs as
 // in gemm_tile.wgsl ("below"). WIDTH, VALUES: terms of the two sums, multiples of 2·STEP.
 //
 // A workgroup computes CHAIN tiles one after the other, of each two products with one set of sums: the probabilities go to memory between them and are read again at the
@@ -18,7 +18,7 @@
 {{ aim_operand("keys", "b", "params.b_start + sequence * params.b_sequence + head * params.b_head", place ~ ".y * TILE_N") }}
       }
 {% endmacro %}
-{% macro aim_slopes() %}
+{% macro aim_score_gradients() %}
 {{ aim_operand("d_o", "a", "params.d_o_start + sequence * params.a_sequence + head * params.d_o_head", "top") }}
 {{ aim_operand("kv", "b", "params.kv_start + sequence * params.a_sequence + head * params.kv_head", "left") }}
 {% endmacro %}
@@ -44,7 +44,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     let real = place.w == 0u;
     let c_start = params.c_start + sequence * params.c_sequence + head * params.c_head;
     let statistics = params.s_start + sequence * params.s_sequence + head * params.s_head;
-{{ add_all("q", "keys", "WIDTH", "d_o", "kv", aim_slopes(), "true") }}
+{{ add_all("q", "keys", "WIDTH", "d_o", "kv", aim_score_gradients(), "true") }}
 {% for i in range(quads_m) %}
     let row{{ i }} = top + 4u * y + {{ i }}u * 4u * DOWN;
 {% for r in range(4) %}
@@ -54,14 +54,14 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
         let of_row = log_sum[statistics + row];
 {% for c in range(quads_n) %}
         let column{{ c }} = left / 4u + x + {{ c }}u * ACROSS;
-        let share{{ c }} = exp(c{{ 4 * i + r }}_{{ c }} * params.scale - of_row);
+        let probability{{ c }} = exp(c{{ 4 * i + r }}_{{ c }} * params.scale - of_row);
         if (column{{ c }} < columns4) {
-          store_shares(c_start + row * params.ldc + column{{ c }}, select(vec4f(), share{{ c }}, vec4u(0u, 1u, 2u, 3u) + 4u * column{{ c }} <= vec4u(row)));
+          store_probabilities(c_start + row * params.ldc + column{{ c }}, select(vec4f(), probability{{ c }}, vec4u(0u, 1u, 2u, 3u) + 4u * column{{ c }} <= vec4u(row)));
         }
 {% endfor %}
         if (top == left && top / TILE_M % 2u == 0u) {
 {% for c in range(quads_n) %}
-          if (column{{ c }} + TILE_N / 4u < columns4) { store_shares(c_start + row * params.ldc + column{{ c }} + TILE_N / 4u, vec4f()); }
+          if (column{{ c }} + TILE_N / 4u < columns4) { store_probabilities(c_start + row * params.ldc + column{{ c }} + TILE_N / 4u, vec4f()); }
 {% endfor %}
         }
       }
@@ -77,12 +77,12 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
       let of_row{{ r }} = delta[statistics + min(row{{ i }} + {{ r }}u, params.m - 1u)];
 {% for c in range(quads_n) %}
       let at{{ r }}_{{ c }} = c_start + (row{{ i }} + {{ r }}u) * params.ldc + left / 4u + x + {{ c }}u * ACROSS;
-      let share{{ r }}_{{ c }} = load_shares(at{{ r }}_{{ c }});
+      let probability{{ r }}_{{ c }} = load_probabilities(at{{ r }}_{{ c }});
 {% endfor %}
 {% endfor %}
 {% for r in range(4) %}{% for c in range(quads_n) %}
       if (row{{ i }} + {{ r }}u < params.m && left / 4u + x + {{ c }}u * ACROSS < columns4 && real) {
-        store_slopes(at{{ r }}_{{ c }}, params.scale * share{{ r }}_{{ c }} * (c{{ 4 * i + r }}_{{ c }} - of_row{{ r }}));
+        store_score_gradients(at{{ r }}_{{ c }}, params.scale * probability{{ r }}_{{ c }} * (c{{ 4 * i + r }}_{{ c }} - of_row{{ r }}));
       }
 {% endfor %}{% endfor %}
     }
