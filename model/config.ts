@@ -15,13 +15,19 @@ import { checkTrunk, trunkFields } from "./trunk/schema.ts";
 
 const KINDS = await loadAllKinds();
 
-/** One of several sections, told apart by `kind`. */
-function unionOf<Section>(kinds: ReadonlyMap<string, { readonly schema: z.ZodType<Section> }>) {
+/** One of several sections, told apart by `kind`; a section that names none is of the kind `fallback`. */
+function unionOf<Section>(
+  kinds: ReadonlyMap<string, { readonly schema: z.ZodType<Section> }>,
+  fallback: string,
+): z.ZodType<Section> {
   const schemas = [...kinds.values()].map(({ schema }) => schema);
   type Options = Parameters<typeof z.discriminatedUnion>[1];
-  return z.discriminatedUnion("kind", schemas as unknown as Options) as unknown as z.ZodType<
-    Section
-  >;
+  const union = z.discriminatedUnion("kind", schemas as unknown as Options);
+  const named = (section: unknown) =>
+    typeof section === "object" && section !== null && !Array.isArray(section)
+      ? { kind: fallback, ...section }
+      : section;
+  return z.preprocess(named, union).prefault({}) as unknown as z.ZodType<Section>;
 }
 
 /** A key of the flat form that configurations had, whose name says nothing of its place now. */
@@ -41,8 +47,8 @@ const movedTo = (place: string) =>
  */
 export const modelSchema: z.ZodType<ModelSection> = z.strictObject({
   ...trunkFields,
-  attention: unionOf<AttentionSection>(KINDS.attention).prefault({ kind: "mla" } as never),
-  ffn: unionOf<FfnSection>(KINDS.ffn).prefault({ kind: "ethos" } as never),
+  attention: unionOf<AttentionSection>(KINDS.attention, "mla"),
+  ffn: unionOf<FfnSection>(KINDS.ffn, "ethos"),
   kind: movedTo("model.ffn.kind"),
   num_dense_layers: movedTo("model.leading_dense.num_layers"),
   d_ffn: movedTo("model.leading_dense.d_ffn, or model.ffn.d_ffn of a dense model"),

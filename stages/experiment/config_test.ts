@@ -53,8 +53,8 @@ Deno.test("a minimal configuration gets the paper's defaults", async () => {
   const { value } = await loadConfiguration(file, {
     schema,
     set: [
-      "model.ffn.kind=ethos",
       "model.ffn.d_latent=64",
+      "model.attention.rope_base=500",
       "seeds=[4, 5]",
       "train.learning_rate.schedule=cosine",
     ],
@@ -62,7 +62,8 @@ Deno.test("a minimal configuration gets the paper's defaults", async () => {
   await Deno.remove(file);
   const { ffn, attention } = value.model;
   assertEquals("num_experts" in ffn && [ffn.num_experts, ffn.d_latent], [262144, 64]);
-  assertEquals([attention.kind, attention.num_heads], ["mla", 16]);
+  assertEquals([ffn.kind, attention.kind], ["ethos", "mla"]);
+  assertEquals([attention.num_heads, attention.rope_base], [16, 500]);
   assertEquals(value.seeds, [4, 5]);
   assertEquals(value.train.learning_rate.schedule, "cosine");
   assertEquals(value.train.clip_norm, 1);

@@ -361,9 +361,14 @@ export const MALFORMED: readonly Malformed[] = [
     says: ["ablations: n=256,k=32 gives model.ffn.top_k: 32 is more than the 16 sub-keys"],
   },
   {
-    what: "a kind that is not there",
-    text: withLines("model: { attention: { num_heads: 4 } }"),
-    says: ["model.attention.kind: missing; expected mla"],
+    what: "a kind that does not exist",
+    text: withLines("model: { attention: { kind: mla2, num_heads: 4 } }"),
+    says: ['model.attention.kind: expected mla, got "mla2"'],
+  },
+  {
+    what: "an unknown key of a section that names no kind",
+    text: withLines("model: { attention: { num_head: 4 } }"),
+    says: ["model.attention.num_head: unknown key; did you mean num_heads?"],
   },
   {
     what: "a key of another kind",
