@@ -5,7 +5,7 @@
  */
 
 /** Where a parameter's initial values come from. */
-export type Initialisation =
+type Initialisation =
   | { readonly kind: "normal"; readonly std: number }
   | { readonly kind: "ones" }
   | { readonly kind: "zeros" };

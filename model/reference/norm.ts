@@ -131,7 +131,7 @@ export interface RunningStatistics {
 }
 
 /** Names of a batch norm's trained parameters and running statistics. */
-export type BatchNormName = "bn.gamma" | "bn.beta" | "bn.mean" | "bn.var";
+type BatchNormName = "bn.gamma" | "bn.beta" | "bn.mean" | "bn.var";
 
 /** The result of {@linkcode batchNormForward}; the input of {@linkcode batchNormBackward}. */
 export interface BatchNorm {

@@ -20,7 +20,7 @@ export interface AdamWOptions {
 }
 
 /** The specification's constants. */
-export const adamWDefaults: AdamWOptions = {
+const adamWDefaults: AdamWOptions = {
   beta1: 0.9,
   beta2: 0.999,
   epsilon: 1e-8,
@@ -28,7 +28,7 @@ export const adamWDefaults: AdamWOptions = {
 };
 
 /** The norm over all gradients together. */
-export function globalNorm(gradients: Named): number {
+function globalNorm(gradients: Named): number {
   let sum = 0;
   for (const gradient of gradients.values()) {
     for (const value of gradient) sum += value * value;

@@ -8,7 +8,7 @@ import { z } from "zod";
 import { count, width } from "../layer/fields.ts";
 
 /** Schema of `model.trunk`: what surrounds the layers. */
-export const trunkSchema = z.strictObject({
+const trunkSchema = z.strictObject({
   norm: z.enum(["rms", "layer"]).default("rms")
     .describe("rms: root mean square with a gain; layer: mean and variance with a gain and a bias"),
   epsilon: z.number().positive().max(1).default(1e-6).describe("added under the norms' roots"),

@@ -15,7 +15,7 @@ export type ConfigTree =
 export type PathStep = string | number;
 
 /** A map of the configuration. */
-export type ConfigMap = Extract<ConfigTree, { kind: "map" }>;
+type ConfigMap = Extract<ConfigTree, { kind: "map" }>;
 
 /**
  * Lays `over` over `base`. Maps are merged key by key; other values are replaced whole. A map of another `kind` is

@@ -119,7 +119,7 @@ const STAGE_NAME = /^[a-z][a-z0-9_-]*$/;
 const LABEL = /^[^\[\]\n\r\t,"][^\[\]\n\r\t"]*$/;
 
 /** `stage` or `stage[label]`. */
-export function nodeName(spec: NodeSpec): string {
+function nodeName(spec: NodeSpec): string {
   return spec.label ? `${spec.stage.name}[${spec.label}]` : spec.stage.name;
 }
 

@@ -16,7 +16,7 @@ import type { JsonValue } from "../stage.ts";
 import type { Store } from "../store/store.ts";
 
 /** Where a node stands before anything runs. */
-export type PlanState = "cached" | "stale" | "new" | "damaged" | "forced" | "waiting";
+type PlanState = "cached" | "stale" | "new" | "damaged" | "forced" | "waiting";
 
 /** One node of a plan. */
 export interface PlannedNode {

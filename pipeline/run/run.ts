@@ -185,7 +185,7 @@ function nameConfig(path: string, root: string): string {
 }
 
 /** Describes the machine, for the provenance of all that a run publishes. */
-export function hostFacts(): Record<string, JsonValue> {
+function hostFacts(): Record<string, JsonValue> {
   return {
     os: Deno.build.os,
     arch: Deno.build.arch,

@@ -36,7 +36,7 @@ export interface QueryResult {
 }
 
 /** A value that can be bound to a `?` or `$name` of a query. */
-export type SqlValue = string | number | boolean | null;
+type SqlValue = string | number | boolean | null;
 
 /** An open catalogue. */
 export class Catalogue {

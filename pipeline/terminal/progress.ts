@@ -28,7 +28,7 @@ export interface DisplayBar {
 const PLAIN_SECONDS = { first: 5, last: 60 };
 
 /** Writes a line to standard error; a pipe that is closed at the other end is no reason to stop working. */
-export function writeError(text: string): void {
+function writeError(text: string): void {
   try {
     Deno.stderr.writeSync(new TextEncoder().encode(`${text}\n`));
   } catch (error) {

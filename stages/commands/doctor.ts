@@ -83,7 +83,7 @@ export async function doctor(options: DoctorOptions = {}): Promise<number> {
 }
 
 /** Examines the machine; {@linkcode doctor} writes the result. */
-export async function diagnose(folder: string, gpu: Runtime = "deno"): Promise<Diagnosis> {
+async function diagnose(folder: string, gpu: Runtime = "deno"): Promise<Diagnosis> {
   const devices: DeviceDiagnosis[] = [];
   const checks = [
     await checkDeno(),

@@ -19,7 +19,7 @@ import type { ExperimentConfiguration } from "./config.ts";
 export type ExperimentStages = Readonly<Record<StageName, Stage<any>>>;
 
 /** Names of the stages. */
-export type StageName =
+type StageName =
   | "download"
   | "tokenize"
   | "train"

@@ -62,7 +62,7 @@ export interface Report {
 }
 
 /** A value put into prose: text, a number, or a finished inline node. */
-export type Inserted = string | number | PhrasingContent;
+type Inserted = string | number | PhrasingContent;
 
 /** Placeholders are private-use characters; literal prose has none, and values are put in after parsing. */
 const FIRST = 0xe000;
@@ -144,7 +144,7 @@ export function tableNodes(table: TableBlock): readonly RootContent[] {
 }
 
 /** A table without its title. */
-export function tableNode(
+function tableNode(
   { header, rows, numbersFrom = Infinity }: Pick<TableBlock, "header" | "rows" | "numbersFrom">,
 ): Table {
   const row = (cells: readonly string[]) => ({

@@ -18,7 +18,7 @@ export interface Target {
 }
 
 /** Every target, by name. `run.sh` needs a POSIX shell, and Deno's executable glibc on Linux. */
-export const TARGETS: readonly Target[] = [
+const TARGETS: readonly Target[] = [
   {
     name: "linux-x64",
     os: "linux",

@@ -24,7 +24,7 @@ import type { BaseModel } from "./base_model.ts";
 import { showBytes, showCount } from "./quantities.ts";
 
 /** Nats by which a curve may differ from the first in one update. */
-export const NATS_LIMIT = 0.02;
+const NATS_LIMIT = 0.02;
 
 const PRECISIONS = ["f32", "mixed"] as const;
 

@@ -44,7 +44,7 @@ const MAX_LINE_BYTES = 256 * 1024 * 1024;
 const encoder = new TextEncoder();
 
 /** UTF-8 bytes of a text. */
-export function utf8Length(text: string): number {
+function utf8Length(text: string): number {
   return encoder.encode(text).length;
 }
 

@@ -11,7 +11,7 @@ import { FONT_FAMILY, textWidth } from "./fonts.ts";
 import { COLOR } from "./style.ts";
 
 /** A box stands for a tensor that flows, a computation, or numbers that are stored and trained. */
-export type BoxKind = "data" | "compute" | "stored";
+type BoxKind = "data" | "compute" | "stored";
 
 /** One box. */
 export interface Box {

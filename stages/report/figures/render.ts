@@ -36,7 +36,7 @@ const VEGA_LITE_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json";
  *
  * @throws {Error} When the table is empty, or a row's columns differ from the first row's.
  */
-export function toCsv(name: string, rows: readonly Row[]): string {
+function toCsv(name: string, rows: readonly Row[]): string {
   const columns = Object.keys(rows[0] ?? {});
   if (columns.length === 0) throw new Error(`Figure ${name} has no data`);
   for (const [i, row] of rows.entries()) {

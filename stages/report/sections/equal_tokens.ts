@@ -21,7 +21,7 @@ export function comparesWithPaper(context: SectionContext): boolean {
 }
 
 /** The paper's law where its training had seen as many tokens; `tokens` are those of at least one of its steps. */
-export function paperLawAt(tokens: number): number {
+function paperLawAt(tokens: number): number {
   return evaluateFit(PAPER.fit, tokens / PAPER.tokensPerStep);
 }
 

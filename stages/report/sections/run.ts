@@ -27,7 +27,7 @@ import { adapterOf, ethosSizes, fixed, provenanceText, whole, withInterval } fro
 import type { SectionContext } from "./context.ts";
 
 /** Held-out loss of the base over its seeds; absent without evaluations. */
-export function baseLoss(data: ReportData): Summary | undefined {
+function baseLoss(data: ReportData): Summary | undefined {
   const nats = baseEvaluations(data).map(({ result }) => result.nats);
   return nats.length > 0 ? summarize(nats) : undefined;
 }

@@ -31,7 +31,7 @@ export interface LayerSizes {
 export const LAYER_KINDS = ["traditional", "PEER", "ETHOS"] as const;
 
 /** One of {@linkcode LAYER_KINDS}. */
-export type LayerKind = (typeof LAYER_KINDS)[number];
+type LayerKind = (typeof LAYER_KINDS)[number];
 
 /** Parameters of a product-key router: projection, bias and batch norm, and two sets of `√N` sub-keys of `d_q / 2`. */
 export function routerParameters(sizes: LayerSizes, experts: number): number {
