@@ -18,6 +18,11 @@ export interface GenerateTextOptions {
   readonly sampling?: Partial<SamplingOptions>;
   /** Of the draws; a whole number of 32 bits. */
   readonly seed: number;
+  /**
+   * Go on when the context is full: its last half is read anew, from position 0 on, since every position moves. Otherwise the text
+   * ends there.
+   */
+  readonly slide?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -63,8 +68,9 @@ export async function* generateText(
   generator.reset();
   sampling.note(ids);
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  const seen = [tokenizer.endoftext, ...ids];
   const start = performance.now();
-  let logits = await generator.feed(Uint32Array.of(tokenizer.endoftext, ...ids));
+  let logits = await generator.feed(Uint32Array.from(seen));
   const begun = performance.now();
   let tokens = 0;
   let decode_passes = 0;
@@ -81,13 +87,17 @@ export async function* generateText(
     const piece = decoder.decode(tokenizer.decodeBytes([token]), { stream: true });
     if (piece !== "") yield piece;
     if (tokens === max_tokens) break;
-    if (generator.position === generator.capacity) {
+    seen.push(token);
+    const full = generator.position === generator.capacity;
+    if (full && !options.slide) {
       finish = "context";
       break;
     }
     // Whoever reads the pieces takes its own time.
     const before = performance.now();
-    logits = await generator.feed([token]);
+    if (full) generator.reset();
+    const half = Math.max(1, generator.capacity >> 1);
+    logits = await generator.feed(full ? seen.slice(-half) : [token]);
     decodeMilliseconds += performance.now() - before;
     decode_passes++;
   }

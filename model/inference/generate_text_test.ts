@@ -81,6 +81,28 @@ Deno.test("generateText() says why it ends, and refuses a prompt that does not f
   });
 });
 
+Deno.test("generateText() reads the last half of a full context anew", async () => {
+  await withGenerator(async (generator) => {
+    const options = { prompt: "x".repeat(40), max_tokens: 60, sampling: { temperature: 0 } };
+    const fed: number[][] = [];
+    const recording = new Proxy(generator, {
+      get: (target, key) =>
+        key === "feed"
+          ? (tokens: ArrayLike<number>) => (fed.push([...Array.from(tokens)]), target.feed(tokens))
+          : typeof target[key as keyof Generator] === "function"
+          ? (target[key as "reset"] as () => void).bind(target)
+          : target[key as keyof Generator],
+    });
+    const { summary } = await collect(recording, { ...options, slide: true });
+    assertEquals([summary.tokens, summary.finish], [60, "max_tokens"]);
+    const windows = fed.slice(1).filter((tokens) => tokens.length > 1);
+    // 41 tokens are read; of 60 the 8th finds the 48 positions full, and then every 24th or so.
+    assertEquals(windows.map((tokens) => tokens.length), [24, 24, 24]);
+    const sequence = [fed[0]!, ...fed.slice(1).map((tokens) => [tokens.at(-1)!])].flat();
+    assertEquals(windows[0], sequence.slice(49 - 24, 49));
+  });
+});
+
 Deno.test("generateText() yields whole characters, and what is left of one at the end", async () => {
   /** A stand-in that says what comes next; the real generator would need a trained model for this. */
   const saying = (ids: readonly number[]) => {

@@ -68,6 +68,11 @@ export class Generator implements Disposable {
         throw new RangeError(`The generator's ${name} is ${value}; expected a whole number from 1`);
       }
     }
+    if (capacity > architecture.longest) {
+      throw new RangeError(
+        `A context of ${capacity} tokens is longer than the ${architecture.longest} positions of the model`,
+      );
+    }
     this.#model = model;
     this.capacity = capacity;
     this.#chunk = Math.min(chunk, capacity);
@@ -113,7 +118,8 @@ export class Generator implements Disposable {
   /**
    * Records the plans and allocates the cache.
    *
-   * @throws {RangeError} If the capacity is no whole number from 1, or its cache does not fit a binding.
+   * @throws {RangeError} If the capacity is no whole number from 1 or more than the model's positions, or its cache does not fit a
+   *   binding.
    */
   static async create(model: InferenceModel, options: GeneratorOptions): Promise<Generator> {
     const generator = new Generator(model, options);

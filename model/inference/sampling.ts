@@ -1,5 +1,5 @@
 /**
- * From logits to a token: repetition penalty, temperature, top-k, top-p, and a seeded draw.
+ * From logits to a token: repetition penalty, temperature, top-k, top-p, min-p, and a seeded draw.
  *
  * @module
  */
@@ -16,6 +16,8 @@ export const samplingSchema = z.strictObject({
     .describe("draws from the k most likely tokens only; 0 from all"),
   top_p: z.number().gt(0).max(1).default(1)
     .describe("draws from the fewest tokens whose probabilities come to p"),
+  min_p: z.number().min(0).max(1).default(0)
+    .describe("draws from tokens at least p times as likely as the most likely one"),
   repetition_penalty: z.number().gt(0).max(100).default(1)
     .describe("divides positive and multiplies negative logits of tokens that were there"),
 });
@@ -104,9 +106,9 @@ interface Candidate {
   readonly weight: number;
 }
 
-/** The tokens that top-k and top-p leave, most likely first where an order was needed. Of equals the lower number comes first. */
+/** The tokens that top-k, min-p and top-p leave, most likely first where an order was needed. Of equals the lower number comes first. */
 function candidatesOf(logits: Float32Array, options: SamplingOptions): Candidate[] {
-  const { temperature, top_k, top_p } = options;
+  const { temperature, top_k, top_p, min_p } = options;
   const largest = logits[highest(logits)]!;
   const weigh = (logit: number) => Math.exp((logit - largest) / temperature);
   // A native sort of the numbers alone is much faster than one of the candidates.
@@ -121,6 +123,8 @@ function candidatesOf(logits: Float32Array, options: SamplingOptions): Candidate
     // Some are as likely as the k-th.
     candidates = candidates.sort(byWeight).slice(0, top_k);
   }
+  // Weights are relative to the most likely token's.
+  if (min_p > 0) candidates = candidates.filter(({ weight }) => weight >= min_p);
   if (top_p === 1) return candidates;
   const total = candidates.reduce((sum, { weight }) => sum + weight, 0);
   // All tokens below this weight come to less than 1 − p together, so p is reached before any of them.

@@ -34,7 +34,7 @@ Deno.test("Sampling with temperature 0 takes the first of the most likely tokens
   assertEquals(frequencies({ temperature: 0 }, 5), [0, 1, 0, 0, 0, 0]);
 });
 
-Deno.test("Sampling leaves out what top_k and top_p exclude", () => {
+Deno.test("Sampling leaves out what top_k, top_p and min_p exclude", () => {
   const used = (options: Partial<SamplingOptions>) =>
     frequencies(options).flatMap((share, i) => share > 0 ? [i] : []);
   assertEquals(used({ top_k: 3 }), [1, 2, 4]);
@@ -46,6 +46,13 @@ Deno.test("Sampling leaves out what top_k and top_p exclude", () => {
   assertEquals(used({ top_p: 0.9 }), [1, 2, 4]);
   assertEquals(used({ top_p: 0.01 }), [1]);
   assertEquals(used({ top_k: 2, top_p: 0.4 }), [1]);
+  // Relative to the most likely the probabilities are 1, 1, 0.37, 0.14, 0.05, 0.02.
+  assertEquals(used({ min_p: 1 }), [1, 4]);
+  assertEquals(used({ min_p: 0.1 }), [0, 1, 2, 4]);
+  assertEquals(used({ min_p: 0.1, temperature: 2 }), [0, 1, 2, 3, 4, 5]);
+  assertEquals(used({ min_p: 0.1, top_k: 3 }), [1, 2, 4]);
+  // The probabilities that min_p leaves are shared out anew before top_p counts them.
+  assertEquals(used({ min_p: 1, top_p: 0.5 }), [1]);
 });
 
 Deno.test("Sampling's nucleus is the smallest set that reaches p", () => {

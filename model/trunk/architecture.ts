@@ -35,6 +35,12 @@ export class Architecture {
     this.#leading = kinds.dense?.create({ kind: "dense", d_ffn }, config);
   }
 
+  /** The longest sequence, in tokens: the rows of learned positions; without them there is no limit. */
+  get longest(): number {
+    const { positions, max_positions } = this.config.trunk;
+    return positions === "learned" ? max_positions : Infinity;
+  }
+
   /** The feed-forward of layer `i`. */
   feedForward(i: number): FeedForward {
     if (i >= this.config.leading_dense.num_layers) return this.#ffn;

@@ -7,7 +7,7 @@
 import { basename, dirname, join, resolve } from "@std/path";
 import { z } from "zod";
 import { MODEL_FILE, readArchitecture } from "../../../model/checkpoint/checkpoint.ts";
-import type { ModelConfig } from "../../../model/section.ts";
+import type { Architecture } from "../../../model/trunk/architecture.ts";
 import { openTokenizer, type Tokenizer } from "../../../model/text/tokenizer.ts";
 import { UserError } from "../../../pipeline/errors.ts";
 import { ObjectStore } from "../../../pipeline/store/objects.ts";
@@ -42,7 +42,7 @@ export interface CheckpointFiles {
 
 /** A checkpoint with its configuration read and its vocabulary opened. */
 export interface OpenedCheckpoint extends CheckpointFiles {
-  readonly config: ModelConfig;
+  readonly architecture: Architecture;
   readonly tokenizer: Tokenizer;
 }
 
@@ -108,21 +108,22 @@ export async function openCheckpoint(
   options: FindOptions,
 ): Promise<OpenedCheckpoint> {
   const files = await findCheckpoint(name, options);
-  let config: ModelConfig;
+  let architecture: Architecture;
   let tokenizer: Tokenizer;
   try {
-    ({ config } = await readArchitecture(files.model));
+    architecture = await readArchitecture(files.model);
     tokenizer = await openTokenizer(JSON.parse(await Deno.readTextFile(files.vocabulary)));
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     throw new UserError(`The checkpoint ${name} can't be used: ${message}`, { cause: error });
   }
-  if (tokenizer.vocab_size !== config.vocab_size) {
+  const { vocab_size } = architecture.config;
+  if (tokenizer.vocab_size !== vocab_size) {
     throw new UserError(
-      `The vocabulary ${files.vocabulary} has ${tokenizer.vocab_size} tokens, the model ${files.model} ${config.vocab_size}; they do not belong together.`,
+      `The vocabulary ${files.vocabulary} has ${tokenizer.vocab_size} tokens, the model ${files.model} ${vocab_size}; they do not belong together.`,
     );
   }
-  return { ...files, config, tokenizer };
+  return { ...files, architecture, tokenizer };
 }
 
 /**

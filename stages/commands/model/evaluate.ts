@@ -83,6 +83,12 @@ export async function evaluateCheckpoint(
   const files = glob === undefined ? undefined : await filesOfGlob(glob);
   using source = split === undefined ? undefined : await openSplit(checkpoint, split, options);
   const length = options.sequence_length ?? trainedLength(checkpoint) ?? DEFAULT_LENGTH;
+  const { longest } = checkpoint.architecture;
+  if (length > longest) {
+    throw new UserError(
+      `--sequence-length is ${length}, but the model has ${longest} positions; lower it.`,
+    );
+  }
 
   const gpu = await options.gpu();
   using model = await InferenceModel.open(gpu, checkpoint.model, { precision: options.precision });

@@ -23,37 +23,46 @@ export interface GenerateOptions {
   readonly max_tokens: number;
   /** Tokens that prompt and text may have together. */
   readonly context: number;
+  /** Read the last half of a full context anew and go on; the text ends there otherwise. */
+  readonly slide: boolean;
+  /** Texts to make of the prompt; the draws of text i have the seed `seed + i`. */
+  readonly num_stories: number;
   /** How tokens are chosen, as typed: checked here. */
   readonly sampling: Readonly<Record<keyof SamplingOptions, unknown>>;
   readonly seed: number;
   readonly precision: "f32" | "mixed";
   /** Opens the device, once the rest is known to be right. */
   gpu(): Promise<Gpu>;
-  /** Takes the text as it comes. */
-  write(text: string): void;
+  /** Takes the text of a story as it comes. */
+  write(text: string, story: number): void;
 }
 
 /** A continued prompt. */
-export interface Generated extends GenerationSummary {
-  readonly checkpoint: string;
-  readonly prompt: string;
+interface Story extends GenerationSummary {
   /** The text after the prompt. */
   readonly text: string;
   readonly seed: number;
   readonly prefill_tokens_per_second: number;
   /** Not there when one pass was enough. */
   readonly decode_tokens_per_second?: number;
+}
+
+/** A prompt, continued `num_stories` times. */
+export interface Generated {
+  readonly checkpoint: string;
+  readonly prompt: string;
+  readonly stories: readonly Story[];
   /** The device that computed it. */
   readonly gpu: ReturnType<typeof gpuProvenance>;
 }
 
 /**
- * Continues a prompt; `write` gets the text piece by piece.
+ * Continues a prompt; `write` gets each text piece by piece.
  *
  * @throws {UserError} If the checkpoint, an option or the prompt's length is wrong; nothing has been written then.
  */
 export async function generate(options: GenerateOptions): Promise<Generated> {
-  const { prompt, seed, max_tokens } = options;
+  const { prompt, max_tokens, num_stories } = options;
   const sampling = samplingSchema.safeParse(options.sampling);
   if (!sampling.success) {
     const [issue] = sampling.error.issues;
@@ -67,40 +76,59 @@ export async function generate(options: GenerateOptions): Promise<Generated> {
   const checkpoint = await openCheckpoint(options.checkpoint, options);
   const { tokenizer } = checkpoint;
   const needed = tokenizer.encode(prompt).length + 1;
-  if (needed > options.context) {
+  const { longest } = checkpoint.architecture;
+  const context = Math.min(options.context, longest);
+  if (needed > context) {
+    const remedy = context === longest
+      ? "which is as many positions as the model has; shorten it"
+      : "raise --context or shorten it";
     throw new UserError(
-      `The prompt has ${needed} tokens, but the context holds ${options.context}; raise --context or shorten it.`,
+      `The prompt has ${needed} tokens, but the context holds ${context}; ${remedy}.`,
     );
   }
   const gpu = await options.gpu();
   using model = await InferenceModel.open(gpu, checkpoint.model, { precision: options.precision });
-  using generator = await createGenerator(model, Math.min(options.context, needed + max_tokens));
-  const run = generateText(generator, tokenizer, {
-    prompt,
-    max_tokens,
-    seed,
-    sampling: sampling.data,
-  });
+  using generator = await createGenerator(model, Math.min(context, needed + max_tokens));
+  const stories: Story[] = [];
+  for (let story = 0; story < num_stories; story++) {
+    const seed = options.seed + story;
+    const { slide } = options;
+    const run = generateText(generator, tokenizer, {
+      prompt,
+      max_tokens,
+      seed,
+      slide,
+      sampling: sampling.data,
+    });
+    stories.push({
+      ...await collectStory(run, (text) => options.write(text, story)),
+      seed,
+    });
+  }
+  return { checkpoint: checkpoint.name, prompt, stories, gpu: gpuProvenance(gpu) };
+}
+
+/** Passes the pieces of a text on, and returns the text with its speed. */
+async function collectStory(
+  run: AsyncGenerator<string, GenerationSummary>,
+  write: (text: string) => void,
+): Promise<Omit<Story, "seed">> {
   let text = "";
   for (;;) {
     const next = await run.next();
     if (next.done) {
       const summary = next.value;
       return {
-        checkpoint: checkpoint.name,
-        prompt,
         text,
-        seed,
         ...summary,
         prefill_tokens_per_second: summary.prompt_tokens / summary.prefill_seconds,
         ...(summary.decode_passes > 0
           ? { decode_tokens_per_second: summary.decode_passes / summary.decode_seconds }
           : {}),
-        gpu: gpuProvenance(gpu),
       };
     }
     text += next.value;
-    options.write(next.value);
+    write(next.value);
   }
 }
 

@@ -23,6 +23,10 @@ export const generateCommand: Command = {
       "a model of the store",
     ],
     [
+      "generate --checkpoint 'train[base,seed=1]' --prompt 'Once' --num-stories 3 --min-p 0.05",
+      "three texts, each with a seed of its own",
+    ],
+    [
       "generate --checkpoint exported/ --prompt 'It was' --temperature 0",
       "an exported one, greedily",
     ],
@@ -64,6 +68,12 @@ export const generateCommand: Command = {
       requiresArg: true,
       describe: "Draw from the fewest tokens whose probabilities come to p",
     },
+    "min-p": {
+      type: "number",
+      default: 0,
+      requiresArg: true,
+      describe: "Draw from tokens at least p times as likely as the most likely one",
+    },
     "repetition-penalty": {
       type: "number",
       default: 1,
@@ -71,6 +81,17 @@ export const generateCommand: Command = {
       describe: "Above 1, tokens that were there are less likely",
     },
     seed: { type: "number", default: 0, requiresArg: true, describe: "Of the draws" },
+    "num-stories": {
+      type: "number",
+      default: 1,
+      requiresArg: true,
+      describe: "Texts to make of the prompt; text i draws with seed + i",
+    },
+    slide: {
+      type: "boolean",
+      default: true,
+      describe: "Read the last half of a full context anew; --no-slide ends the text there",
+    },
     ...PRECISION_OPTION,
     ...GPU_OPTION,
   },
@@ -82,7 +103,11 @@ export const generateCommand: Command = {
       const bytes = encoder.encode(text);
       for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
     };
-    let begun = false;
+    const num_stories = wholeArgument(args, "num-stories", 1)!;
+    let begun = -1;
+    const begin = (story: number) => {
+      for (; begun < story; begun++) write(`${begun < 0 ? "" : "\n\n"}${prompt}`);
+    };
     const result = await generate({
       ...checkpointArguments(args),
       storeDir,
@@ -93,29 +118,34 @@ export const generateCommand: Command = {
         temperature: args["temperature"],
         top_k: args["top-k"],
         top_p: args["top-p"],
+        min_p: args["min-p"],
         repetition_penalty: args["repetition-penalty"],
       },
       seed: wholeArgument(args, "seed", 0)!,
       precision: stringArgument(args, "precision") as "f32" | "mixed",
+      num_stories,
+      slide: args["slide"] as boolean,
       gpu: () => commandGpu(args),
-      write(text) {
+      write(text, story) {
         if (json) return;
-        if (!begun) write(prompt);
-        begun = true;
+        begin(story);
         write(text);
       },
     });
     if (json) return print(JSON.stringify(result));
-    write(begun ? "\n" : `${prompt}\n`);
+    begin(num_stories - 1);
+    write("\n");
     if (!Deno.stderr.isTerminal()) return;
     const speed = (value: number | undefined) => value === undefined ? "–" : value.toFixed(1);
-    warn(
-      `${result.prompt_tokens} tokens read at ${
-        speed(result.prefill_tokens_per_second)
-      } tokens/s, ` +
-        `${result.tokens} generated at ${
-          speed(result.decode_tokens_per_second)
-        } tokens/s; ended by ${result.finish}`,
-    );
+    for (const story of result.stories) {
+      warn(
+        `${story.prompt_tokens} tokens read at ${
+          speed(story.prefill_tokens_per_second)
+        } tokens/s, ` +
+          `${story.tokens} generated at ${
+            speed(story.decode_tokens_per_second)
+          } tokens/s; ended by ${story.finish}`,
+      );
+    }
   },
 };

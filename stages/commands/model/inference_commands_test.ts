@@ -8,6 +8,8 @@ import { generate, type GenerateOptions } from "./generate.ts";
 import { runTask } from "../speed/task_testing.ts";
 
 const NODE = "train[base,seed=1]";
+/** Draws from the model's distribution as it is. */
+const SAMPLING = { temperature: 1, top_k: 0, top_p: 1, min_p: 0, repetition_penalty: 1 };
 
 async function withStore(work: (storeDir: string, dir: string) => Promise<void>): Promise<void> {
   const dir = await Deno.makeTempDir();
@@ -22,29 +24,35 @@ async function withStore(work: (storeDir: string, dir: string) => Promise<void>)
 Deno.test("generate() streams a continuation and measures", async () => {
   await withStore(async (storeDir) => {
     const run = async (changes: Partial<GenerateOptions> = {}) => {
-      let written = "";
+      const written: string[] = [];
       const result = await generate({
         checkpoint: NODE,
         storeDir,
         prompt: "the cat",
         max_tokens: 12,
         context: 64,
-        sampling: { temperature: 3, top_k: 0, top_p: 0.95, repetition_penalty: 1.1 },
+        sampling: { ...SAMPLING, temperature: 3, top_p: 0.95, repetition_penalty: 1.1 },
         seed: 4,
+        slide: true,
+        num_stories: 1,
         precision: "f32",
         gpu: () => openTestGpu(),
-        write: (text) => void (written += text),
+        write: (text, story) => void (written[story] = (written[story] ?? "") + text),
         ...changes,
       });
-      assertEquals(written, result.text);
-      return result;
+      assertEquals(written, result.stories.map(({ text }) => text));
+      return { ...result, ...result.stories[0]! };
     };
     const first = await run();
     assertEquals([first.prompt_tokens, first.checkpoint], [8, NODE]);
     assert(first.tokens > 0 && first.tokens <= 12);
     assert(first.prefill_tokens_per_second > 0);
     assertEquals((await run()).text, first.text);
-    const greedy = { temperature: 0, top_k: 0, top_p: 1, repetition_penalty: 1 };
+    const three = (await run({ num_stories: 3 })).stories;
+    assertEquals(three.map(({ seed }) => seed), [4, 5, 6]);
+    assertEquals(three[0]!.text, first.text);
+    assertEquals(three[2]!.text, (await run({ seed: 6 })).text);
+    const greedy = { ...SAMPLING, temperature: 0 };
     const [last, best] = [await run({ sampling: greedy }), await run({ which: "best" })];
     assert(last.text !== best.text);
 
@@ -54,6 +62,7 @@ Deno.test("generate() streams a continuation and measures", async () => {
       assertEquals(error.exitCode, 2);
     };
     await refused({ sampling: { ...greedy, top_p: NaN } }, "--top-p is NaN");
+    await refused({ sampling: { ...greedy, min_p: 2 } }, "--min-p is 2");
     await refused({ sampling: { ...greedy, temperature: -1 } }, "--temperature is -1");
     await refused({ context: 7 }, "The prompt has 8 tokens, but the context holds 7");
     await refused({ checkpoint: "train" }, "There is no checkpoint train");
@@ -116,7 +125,8 @@ Deno.test("The tasks generate and evaluate run with the permissions that they na
       return JSON.parse(stdout);
     };
     const text = await task("generate", "--prompt", "a dog", "--max-tokens", "3", "--gpu", "deno");
-    assertEquals([text.prompt_tokens, text.prompt, text.gpu.runtime], [6, "a dog", "deno"]);
+    assertEquals([text.prompt, text.gpu.runtime], ["a dog", "deno"]);
+    assertEquals([text.stories.length, text.stories[0].prompt_tokens], [1, 6]);
     const score = await task("evaluate", "--files", join(dir, "*.txt"), "--gpu", "deno");
     assert(score.nats > 0 && score.tokens > 200 && score.gpu.adapter !== "");
     const copy = await task("export-checkpoint", "--out", join(dir, "copy"));
