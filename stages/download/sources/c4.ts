@@ -10,7 +10,6 @@
 import { createHash, type Hash } from "node:crypto";
 import { statfs } from "node:fs/promises";
 import { basename, join } from "@std/path";
-import { listFiles } from "@huggingface/hub";
 import type { JsonValue, StageContext } from "../../../pipeline/stage.ts";
 import type { C4Section } from "./c4_section.ts";
 import {
@@ -21,7 +20,9 @@ import {
   type TextDocument,
   writeDocuments,
 } from "./document.ts";
+import { SourceError } from "./error.ts";
 import { Hub, type HubOptions } from "./hub.ts";
+import { listShards, resolvePath, type Shard } from "./listing.ts";
 
 /** Share of the shards if the configuration names neither shards nor a limit. */
 const DEFAULT_FRACTION = 0.01;
@@ -32,21 +33,11 @@ export interface C4Options extends HubOptions {
   readonly limits: DocumentLimits;
 }
 
-/** A shard as the hub lists it. */
-interface Shard {
-  /** Path in the dataset. */
-  readonly path: string;
-  readonly size: number;
-  /** `sha256` of a large file, `sha1` of a git blob otherwise. */
-  readonly algorithm: "sha256" | "sha1";
-  readonly oid: string;
-}
-
 /**
  * Fetches shards into the output `documents`.
  *
  * @returns What `source.json` says.
- * @throws {Error} of one line, if the hub can't serve the section.
+ * @throws {SourceError} of one line, if the hub can't serve the section.
  */
 export async function downloadC4(
   context: StageContext<unknown>,
@@ -65,63 +56,13 @@ export async function downloadC4(
   };
 }
 
-/** Shards of the configured folder whose name fits, sorted. */
-async function listShards(hub: Hub, c4: C4Section): Promise<Shard[]> {
-  const fits = globPattern(c4.files);
-  const shards: Shard[] = [];
-  const entries = listFiles({
-    repo: { type: "dataset", name: c4.dataset },
-    path: c4.config,
-    revision: c4.revision,
-    hubUrl: hub.endpoint,
-    fetch: hub.fetch,
-    ...(hub.token === undefined ? {} : { accessToken: hub.token }),
-  });
-  for await (const { type, path, size, oid, lfs } of entries) {
-    if (type !== "file") continue;
-    requireInside(path, c4.config);
-    const digest = lfs?.oid ?? oid;
-    if (!fits.test(path.slice(c4.config.length + 1))) continue;
-    if (digest === undefined || !/^[0-9a-f]{40}(?:[0-9a-f]{24})?$/.test(digest)) {
-      throw new Error(`The hub lists ${path} without a hash to check it by`);
-    }
-    shards.push({
-      path,
-      size: lfs?.size ?? size,
-      oid: digest,
-      algorithm: digest.length === 64 ? "sha256" : "sha1",
-    });
-  }
-  if (shards.length === 0) {
-    throw new Error(
-      `${c4.dataset} at ${c4.revision} has no file ${c4.config}/${c4.files}; check data.c4`,
-    );
-  }
-  return shards.sort((a, b) => a.path < b.path ? -1 : 1);
-}
-
-/** A name from the network must be one plain name in the folder that was asked for. */
-function requireInside(path: string, folder: string): void {
-  const name = path.slice(folder.length + 1);
-  if (!path.startsWith(`${folder}/`) || !/^[\w-][\w.=-]*(?:\/[\w-][\w.=-]*)*$/.test(name)) {
-    throw new Error(
-      `The hub lists ${JSON.stringify(path)}, which is no plain name in the folder ${folder}`,
-    );
-  }
-}
-
-function globPattern(glob: string): RegExp {
-  const parts = glob.split("*").map((part) => part.replaceAll(/[\\^$.|?+()[\]{}]/g, "\\$&"));
-  return new RegExp(`^${parts.join("[^/]*")}$`);
-}
-
 /** The shards that the configuration asks for. */
 function selectShards(shards: readonly Shard[], c4: C4Section, limited: boolean): Shard[] {
   if (c4.shards) {
     return c4.shards.map((index) => {
       const shard = shards[index];
       if (!shard) {
-        throw new Error(
+        throw new SourceError(
           `data.c4.shards: ${index} is not there; the dataset has ${shards.length} shards, 0 to ${
             shards.length - 1
           }`,
@@ -132,11 +73,6 @@ function selectShards(shards: readonly Shard[], c4: C4Section, limited: boolean)
   }
   const fraction = c4.fraction ?? (limited ? 1 : DEFAULT_FRACTION);
   return shards.slice(0, Math.max(1, Math.round(fraction * shards.length)));
-}
-
-/** Path of a shard below the hub's endpoint. */
-function resolvePath(c4: C4Section, shard: Shard): string {
-  return `/datasets/${c4.dataset}/resolve/${c4.revision}/${shard.path}`;
 }
 
 /** Streams shards until a limit is reached; a shard that was read to its end is checked. */
@@ -173,7 +109,7 @@ async function streamShards(
     },
   );
   if (counts.documents === 0) {
-    throw new Error(
+    throw new SourceError(
       `The first document of ${shards[0]?.path} is larger than data.max_bytes ${limits.max_bytes}`,
     );
   }
@@ -195,6 +131,7 @@ async function fetchShards(
   shards: readonly Shard[],
   { c4, concurrency = 4 }: C4Options,
 ): Promise<void> {
+  requireApart(shards);
   const total = shards.reduce((sum, { size }) => sum + size, 0);
   const present = await Promise.all(shards.map((shard) => presentBytes(context.stateDir, shard)));
   const missing = total - present.reduce((sum, bytes) => sum + bytes, 0);
@@ -233,20 +170,41 @@ async function fetchShards(
       });
     }
   };
+  let failure: { error: unknown } | undefined;
   const lanes = Array.from(
     { length: Math.min(concurrency, shards.length) },
     () =>
       lane().catch((error) => {
+        failure ??= { error };
+        // The others end at once, also those that wait for the hub.
         stop.abort();
-        throw error;
       }),
   );
   // All of them: none may write after the stage has ended.
-  const failed = (await Promise.allSettled(lanes)).find(({ status }) => status === "rejected");
-  if (failed?.status === "rejected") throw failed.reason;
+  await Promise.all(lanes);
+  if (failure) throw failure.error;
   for (const shard of shards) {
-    const name = basename(shard.path).replace(/\.json\.gz$/, ".jsonl.gz");
-    await place(finishedPath(context.stateDir, shard), join(context.output("documents"), name));
+    const target = join(context.output("documents"), publishedName(shard));
+    await place(finishedPath(context.stateDir, shard), target);
+  }
+}
+
+function publishedName(shard: Shard): string {
+  return basename(shard.path).replace(/\.json\.gz$/, ".jsonl.gz");
+}
+
+/** Throws if two shards would be published under one name. */
+function requireApart(shards: readonly Shard[]): void {
+  const byName = new Map<string, Shard>();
+  for (const shard of shards) {
+    const name = publishedName(shard);
+    const other = byName.get(name);
+    if (other) {
+      throw new SourceError(
+        `data.c4.files takes ${other.path} and ${shard.path}, both of which become ${name}`,
+      );
+    }
+    byName.set(name, shard);
   }
 }
 
@@ -275,8 +233,9 @@ async function fetchShard(
         left -= read;
       }
       options.onBytes(position);
-      for await (const chunk of hub.bytes(options.path, { size: shard.size, from: position })) {
-        if (options.stop.aborted) return;
+      const { size } = shard;
+      const { stop: signal } = options;
+      for await (const chunk of hub.bytes(options.path, { size, from: position, signal })) {
         hash.update(chunk);
         for (let done = 0; done < chunk.length;) done += await file.write(chunk.subarray(done));
         options.onBytes(position += chunk.length);
@@ -304,7 +263,7 @@ function startHash(shard: Shard): Hash {
 function requireHash(shard: Shard, hash: Hash): void {
   const found = hash.digest("hex");
   if (found !== shard.oid) {
-    throw new Error(
+    throw new SourceError(
       `${shard.path} has ${shard.algorithm} ${found}; the hub's listing says ${shard.oid}`,
     );
   }
@@ -337,7 +296,7 @@ async function requireSpace(folder: string, bytes: number): Promise<void> {
   const free = bavail * bsize;
   const needed = bytes + 64 * 1024 * 1024;
   if (bytes > 0 && free < needed) {
-    throw new Error(
+    throw new SourceError(
       `${folder} has ${(free / 1e9).toFixed(2)} GB free, but ${
         (needed / 1e9).toFixed(2)
       } GB are needed; free some space or lower data.c4.fraction`,

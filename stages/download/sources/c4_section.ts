@@ -15,8 +15,17 @@ const repository = z.string().regex(/^[\w-][\w.-]*\/[\w-][\w.-]*$/, {
 const folder = z.string().regex(/^(?!\.)[\w.-]+$/, {
   error: (issue) => `"${issue.input}" is not a folder's name; expected one such as en`,
 });
-const revision = z.string().regex(/^(?!\.)[\w.-]+$/, {
-  error: (issue) => `"${issue.input}" is not a revision; expected a commit, a branch or a tag`,
+/** Whether git takes a name for a commit, a branch, a tag or another reference (git-check-ref-format). */
+function isRevision(name: string): boolean {
+  return name.length <= 250 && name !== "@" && !name.startsWith("-") &&
+    !/[\p{C}\p{Z}~^:?*[\\]|\.\.|@\{|\.$/u.test(name) &&
+    name.split("/").every((part) => /^[^.]/u.test(part) && !part.endsWith(".lock"));
+}
+const revision = z.string().refine(isRevision, {
+  error: (issue) =>
+    `${
+      JSON.stringify(issue.input)
+    } is not a revision; expected a commit, a branch, a tag or a reference such as refs/pr/1`,
 });
 
 /** Schema of the section. */

@@ -13,13 +13,16 @@ export interface Fault {
   /** Which request: the listing (`tree`) or a file (`resolve`). */
   readonly on: "tree" | "resolve";
   /**
-   * `status`: an answer with `status` and `retry_after`; `truncate`: the connection breaks after `bytes`; `stall`: silence
+   * `status`: an answer with `status` and `headers`; `page`: an answer with status 200, `headers` and `body`; `truncate`: the connection breaks after `bytes`; `stall`: silence
    * after `bytes`; `redirect`: to the stand-in's second host; `ignore_range`: the whole file, whatever the range.
    */
-  readonly kind: "status" | "truncate" | "stall" | "redirect" | "ignore_range";
+  readonly kind: "status" | "page" | "truncate" | "stall" | "redirect" | "ignore_range";
   readonly status?: number;
-  readonly retry_after?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
   readonly bytes?: number;
+  /** The answer waits for it. */
+  readonly after?: Promise<void>;
 }
 
 /** A request that was answered. */
@@ -38,8 +41,12 @@ export interface HubContent {
   readonly oids?: Readonly<Record<string, string>>;
   /** Entries a page of the listing. */
   readonly page?: number;
-  /** Origin that a listing's next page is said to be at. */
-  readonly next_origin?: string;
+  /** Path that the stand-in lies below, `/some/path`; its own `Link` headers leave it out. */
+  readonly prefix?: string;
+  /** The `Link` header of a page with another after it, from that one's path and query below the prefix. */
+  readonly link?: (next: string) => string;
+  /** Entries of the listing beside the files, on its last page. */
+  readonly entries?: readonly unknown[];
   /** Faults, used up one a request. */
   readonly faults?: readonly Fault[];
 }
@@ -72,7 +79,7 @@ export class HubStandin implements AsyncDisposable {
         (request) => this.#answer(host, request),
       );
     this.#servers = [serve("hub"), serve("other")];
-    this.endpoint = origin(this.#servers[0]!);
+    this.endpoint = origin(this.#servers[0]!) + (content.prefix ?? "");
   }
 
   /** Faults that no request has met. */
@@ -88,19 +95,23 @@ export class HubStandin implements AsyncDisposable {
   async #answer(host: "hub" | "other", request: Request): Promise<Response> {
     const url = new URL(request.url);
     const { headers } = request;
+    const prefix = this.#content.prefix ?? "";
+    if (host === "hub" && !url.pathname.startsWith(`${prefix}/`)) {
+      return new Response("nothing is here", { status: 404 });
+    }
+    if (host === "hub") url.pathname = url.pathname.slice(prefix.length);
     const range = headers.get("range");
     const authorization = headers.get("authorization");
     this.requests.push({ host, path: url.pathname, range, authorization });
     const on = url.pathname.startsWith("/api/") ? "tree" : "resolve";
     const index = this.#faults.findIndex((fault) => fault.on === on);
     const fault = host === "hub" && index >= 0 ? this.#faults.splice(index, 1)[0] : undefined;
+    await fault?.after;
     if (fault?.kind === "status") {
-      return new Response("no", {
-        status: fault.status ?? 500,
-        ...(fault.retry_after === undefined
-          ? {}
-          : { headers: { "retry-after": fault.retry_after } }),
-      });
+      return new Response("no", { status: fault.status ?? 500, headers: fault.headers ?? {} });
+    }
+    if (fault?.kind === "page") {
+      return new Response(fault.body ?? "", { headers: fault.headers ?? {} });
     }
     if (fault?.kind === "redirect") {
       return Response.redirect(origin(this.#servers[1]!) + url.pathname, 302);
@@ -127,10 +138,14 @@ export class HubStandin implements AsyncDisposable {
     const start = Number(url.searchParams.get("cursor") ?? 0);
     const next = new URL(url);
     next.searchParams.set("cursor", String(start + page));
-    const target = (this.#content.next_origin ?? this.endpoint) + next.pathname + next.search;
-    return Response.json(entries.slice(start, start + page), {
-      headers: start + page < entries.length ? { link: `<${target}>; rel="next"` } : {},
-    });
+    const target = next.pathname + next.search;
+    const more = start + page < entries.length;
+    const link = this.#content.link?.(target) ?? `<${url.origin}${target}>; rel="next"`;
+    const listed = [
+      ...entries.slice(start, start + page),
+      ...more ? [] : this.#content.entries ?? [],
+    ];
+    return Response.json(listed, { headers: more ? { link } : {} });
   }
 
   async #serve(url: URL, range: string | null, fault: Fault | undefined): Promise<Response> {
