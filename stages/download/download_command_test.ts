@@ -1,4 +1,4 @@
-/** The command itself against a stand-in for the hub: exit codes, lines on the terminal, and a kill in the middle of a shard. */
+/** The command against a stand-in for the hub: exit codes, lines on the terminal, a kill in the middle of a shard. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";

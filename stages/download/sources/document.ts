@@ -10,6 +10,7 @@ import { once } from "node:events";
 import { finished } from "node:stream/promises";
 import { Readable } from "node:stream";
 import { join } from "@std/path";
+import { SourceError } from "./error.ts";
 
 /** Folder of the documents that a source holds out, among all that `download` publishes. */
 export const HELD_OUT = "validation";
@@ -176,7 +177,7 @@ export async function* gunzipBytes(
     for await (const chunk of source.pipe(gunzip)) yield chunk;
   } catch (error) {
     if (failure) throw failure.error;
-    throw new Error(`${name} can't be unpacked: ${message(error)}`, { cause: error });
+    throw new SourceError(`${name} can't be unpacked: ${message(error)}`, { cause: error });
   } finally {
     gunzip.destroy();
     source.destroy();

@@ -6,6 +6,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { basename, dirname, join, relative } from "@std/path";
 import { createHash } from "node:crypto";
+import { gunzipSync } from "node:zlib";
 import fc from "fast-check";
 import { runStage } from "../../testing.ts";
 import { download, runDownload } from "../download.ts";
@@ -31,7 +32,7 @@ function oneLine<T>(f: () => T): { value: T } | undefined {
 
 function requireOneLine(error: unknown): void {
   assert(error instanceof SourceError, `${error instanceof Error ? error.stack : error}`);
-  assert(!/[\n\r\0\u001b]/.test(error.message) && error.message.length < 1000, error.message);
+  assert(!/\p{Cc}/u.test(error.message) && error.message.length < 1000, error.message);
 }
 
 /** Texts of pieces that mean something to a parser, in any order. */
@@ -308,12 +309,14 @@ Deno.test("fuzz: odd answers of a server cost no byte and write nothing elsewher
     c4Shard([createHash("sha512").update(`${index}`).digest("base64").repeat(9), "two"]),
   ]));
   const expected = [...FILES.values()];
+  const lines = (file: Uint8Array) => gunzipSync(file).toString().trimEnd().split("\n");
+  const texts = (file: Uint8Array) => lines(file).map((line) => JSON.parse(line).text);
   const root = await Deno.makeTempDir();
   await using hub = new RawHub(FILES);
-  const run = (dir: string) =>
+  const run = (dir: string, limits: Record<string, number> = {}) =>
     runStage(
       download,
-      { params: { source: "c4", c4: { fraction: 1 } }, dir },
+      { params: { source: "c4", c4: { fraction: 1 }, ...limits }, dir },
       (context) =>
         runDownload(context, {
           endpoint: hub.endpoint,
@@ -338,6 +341,18 @@ Deno.test("fuzz: odd answers of a server cost no byte and write nothing elsewher
           requireOneLine(error);
           failed++;
           assertEquals(Array.from(Deno.readDirSync(join(dir, "output", "documents"))), []);
+        }
+        // As a stream: all documents from the first on, or one line.
+        hub.odd = [...answers];
+        try {
+          const stream = await run(dir, { max_documents: 4 });
+          const { shards } = stream.json.source as { shards: { path: string }[] };
+          assertEquals(
+            texts(Deno.readFileSync(stream.output.file("documents", "00000.jsonl.gz"))),
+            shards.flatMap(({ path }) => texts(FILES.get(path)!)),
+          );
+        } catch (error) {
+          requireOneLine(error);
         }
         hub.odd = [];
         const again = await run(dir);
