@@ -78,6 +78,9 @@ export const tokenizerSchema = z.strictObject({
   }
 });
 
+/** The part of the input's `source` that names held-out files. */
+const sourceSchema = z.object({ validation: z.object({ files: z.array(z.string()) }).optional() });
+
 /** The `tokenizer` section, validated. */
 export type TokenizerSection = z.infer<typeof tokenizerSchema>;
 
@@ -143,6 +146,7 @@ export async function runTokenize(
   for (const name of ["train", "validation"] as const) {
     if (writers[name].documents === 0) throw new Error(emptySplit(name, params, dropped.documents));
   }
+  requirePrediction(splits.validation, input, params);
   await Deno.writeTextFile(join(folder, "vocabulary.json"), formatVocabulary(vocabulary));
   const result: DatasetResult = {
     vocabulary: vocabulary.vocabulary,
@@ -323,6 +327,34 @@ async function writeCompact(
     if (written.writers.train.full) break;
   }
   return written;
+}
+
+/** Tokens that a split has when one of its text is predicted: one before it, and the end of its document. */
+const MINIMUM_TOKENS = 3;
+
+/** Throws when no token of the held-out text would be predicted, which a training would find out at its end. */
+function requirePrediction(
+  { tokens, documents }: DatasetResult["splits"]["validation"],
+  input: NodeOutput,
+  params: TokenizerSection,
+): void {
+  if (tokens >= MINIMUM_TOKENS) return;
+  const files = heldOutFiles(input);
+  const limit = params.max_validation_tokens;
+  const advice = limit !== undefined
+    ? `raise max_validation_tokens ${limit} or give more text`
+    : files.length > 0
+    ? `add text to ${files.join(", ")}`
+    : `give more text or a larger validation_fraction than ${params.validation_fraction}`;
+  throw new Error(
+    `The held-out split has ${tokens} tokens of ${documents} document, <|endoftext|> included; it needs at least ${MINIMUM_TOKENS}, for the first is not predicted: ${advice}`,
+  );
+}
+
+/** The files that `data.files.validation` named. */
+function heldOutFiles(input: NodeOutput): string[] {
+  const source = sourceSchema.safeParse(input.json("source"));
+  return source.data?.validation?.files ?? [];
 }
 
 function emptySplit(name: SplitName, params: TokenizerSection, documents: number): string {
