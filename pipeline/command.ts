@@ -57,6 +57,12 @@ export interface ExperimentRequest {
   readonly set: readonly string[];
   /** `--seed`. */
   readonly seed?: number;
+  /** Absolute path of the store, which may not be there; to read from, never to write to. */
+  readonly storeDir?: string;
+  /** `--verify-inputs`: reads every input file anew instead of trusting what is known of it. */
+  readonly verifyInputs?: boolean;
+  /** Writes a line to standard error. */
+  readonly warn?: (line: string) => void;
 }
 
 /** The nodes that a configuration asks for. */
@@ -69,6 +75,8 @@ export interface Experiment {
   readonly configuration: JsonValue;
   /** Where it came from, kept with the run. */
   readonly configPath: string;
+  /** Called once the store is open for a run: keeps there what the loading found out, to save work the next time. */
+  remember?(storeDir: string): Promise<void>;
 }
 
 /** A command of the command line. */
@@ -135,6 +143,14 @@ export const EXPERIMENT_OPTIONS: Readonly<Record<string, OptionSpec>> = {
     describe: "Override one value of the configuration, a.b=value; may be repeated",
   },
   seed: { type: "number", requiresArg: true, describe: "Seed of the experiment" },
+};
+
+/** The option of commands whose answer depends on the contents of input files. */
+export const INPUT_OPTIONS: Readonly<Record<string, OptionSpec>> = {
+  "verify-inputs": {
+    type: "boolean",
+    describe: "Read every input file anew instead of trusting its size and times",
+  },
 };
 
 /** The value of a string option, if given. */

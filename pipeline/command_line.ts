@@ -227,7 +227,7 @@ function makeContext(
     json: parsed["json"] === true,
     print: (line, options) => write(Deno.stdout, options ? fit(line, options.hang) : line),
     warn: (line) => write(Deno.stderr, line),
-    experiment: (args) => loadExperiment(args, program),
+    experiment: (args) => loadExperiment(args, { program, storeDir }),
     withStore: async (options, work) => {
       const { Store } = await import("./store/store.ts");
       const warn = (line: string) => write(Deno.stderr, line);
@@ -251,7 +251,10 @@ function storeFromEnvironment(): string | undefined {
   return permission.state === "granted" ? Deno.env.get("ETHOS_STORE") || undefined : undefined;
 }
 
-async function loadExperiment(args: Arguments, program: Program): Promise<LoadedExperiment> {
+async function loadExperiment(
+  args: Arguments,
+  { program, storeDir }: { program: Program; storeDir: string },
+): Promise<LoadedExperiment> {
   const given = stringArgument(args, "config");
   const config = given ??
     (isAbsolute(program.defaultConfig)
@@ -265,6 +268,9 @@ async function loadExperiment(args: Arguments, program: Program): Promise<Loaded
     config,
     set: listArgument(args, "set"),
     ...seed === undefined ? {} : { seed: seed as number },
+    storeDir,
+    verifyInputs: args["verify-inputs"] === true,
+    warn: (line) => write(Deno.stderr, line),
   });
   const { buildGraph } = await import("./graph/graph.ts");
   return { ...experiment, graph: buildGraph(experiment.nodes, experiment.results) };

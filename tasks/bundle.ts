@@ -37,7 +37,7 @@ async function assemble(bundle: string, work: string, options: BundleOptions): P
     );
   }
   const [data, included, revision] = await Promise.all([
-    findData(options.data),
+    findData(options.data, { warn: say }),
     findIncluded(options.include),
     readRevision(ROOT),
   ]);

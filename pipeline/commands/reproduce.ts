@@ -9,6 +9,7 @@ import {
   type Command,
   type CommandContext,
   EXPERIMENT_OPTIONS,
+  INPUT_OPTIONS,
   listArgument,
   type LoadedExperiment,
 } from "../command.ts";
@@ -35,6 +36,7 @@ const OPTIONS: Command["options"] = {
     describe: "Run this stage or node again, from scratch; may be repeated",
   },
   "dry-run": { type: "boolean", describe: "Say what would run, and why, and run nothing" },
+  ...INPUT_OPTIONS,
   ...ALL_OPTION,
   jobs: { type: "number", requiresArg: true, describe: "How many CPU nodes run at a time" },
 };
@@ -76,6 +78,7 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
   const all = args["all"] === true;
   if (args["dry-run"] === true) return await dryRun(graph, { force, all }, context);
   return await context.withStore({ create: true }, async (store) => {
+    await experiment.remember?.(store.dir);
     const [{ runPipeline }, { createDisplay }, { interruptible }] = await Promise.all([
       import("../run/run.ts"),
       import("../terminal/progress.ts"),

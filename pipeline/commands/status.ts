@@ -8,6 +8,7 @@ import {
   type Command,
   type CommandContext,
   EXPERIMENT_OPTIONS,
+  INPUT_OPTIONS,
   type OptionSpec,
 } from "../command.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
@@ -26,7 +27,7 @@ export const status: Command = {
     ["status", "of the default configuration"],
     ["status --set model.ffn.d_latent=64", "what a changed value would cost"],
   ],
-  options: { ...EXPERIMENT_OPTIONS, ...ALL_OPTION },
+  options: { ...EXPERIMENT_OPTIONS, ...INPUT_OPTIONS, ...ALL_OPTION },
   async run(args, context) {
     const { graph } = await context.experiment(args);
     await context.withStore(

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type Command, EXPERIMENT_OPTIONS } from "../command.ts";
+import { type Command, EXPERIMENT_OPTIONS, INPUT_OPTIONS } from "../command.ts";
 import { formatBytes } from "../store/files.ts";
 import type { PlannedNode } from "../run/plan.ts";
 import type { NodeRecord, PublishedOutput } from "../store/records.ts";
@@ -17,6 +17,7 @@ export const why: Command = {
   positionals: { node: { type: "string", describe: "Name of a node, as `status` prints it" } },
   options: {
     ...EXPERIMENT_OPTIONS,
+    ...INPUT_OPTIONS,
     all: { type: "boolean", describe: "List every file and package of its code" },
   },
   async run(args, context) {

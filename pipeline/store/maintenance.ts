@@ -122,7 +122,7 @@ export async function collectGarbage(
 
 /** Removes unfinished work, or with `all` everything but the lock. Gives back the paths that were removed. */
 export async function cleanStore(store: Store, options: { all: boolean }): Promise<string[]> {
-  const names = options.all ? ["nodes", "objects", "runs", "state"] : ["state"];
+  const names = options.all ? ["nodes", "objects", "runs", "state", "inputs.json"] : ["state"];
   const removed: string[] = [];
   for (const name of names) {
     const path = join(store.dir, name);

@@ -9,6 +9,7 @@
  *   objects/ab/<sha256>     a file, read-only; beside it <sha256>.json, who made it
  *   runs/<run>.json         a run and what became of its nodes
  *   results.json            which files were copied to results folders
+ *   inputs.json             digests of local input files, which save reading them again
  *   state/<key>/            what an unfinished node keeps for its next attempt
  *   tmp/                    outputs that are being written
  * ```

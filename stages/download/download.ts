@@ -14,21 +14,30 @@ import {
   writeDocuments,
 } from "./sources/document.ts";
 import { readEmbedded } from "./sources/embedded.ts";
-import { filesFingerprint, findFiles, readFiles } from "./sources/files.ts";
+import { encodingName } from "./sources/encoding.ts";
+import { findFiles, readFiles } from "./sources/files.ts";
+import { filesFingerprint } from "./sources/fingerprint.ts";
 import { downloadC4 } from "./sources/c4.ts";
 import { c4Schema } from "./sources/c4_section.ts";
 import type { HubOptions } from "./sources/hub.ts";
 
 const filesSchema = z.strictObject({
   glob: z.string().min(1, "glob must not be empty")
-    .describe("local files: .jsonl, .json or .txt, each with or without .gz"),
+    .describe("local files: .jsonl, .json or .txt, each with or without .gz; a path or a pattern"),
   validation: z.string().min(1, "validation must not be empty").optional()
     .describe("local files that are held out, all of them; a share of the documents unless given"),
   embedded: z.boolean().optional()
     .describe("whether the texts of source: embedded are learned from, too, after the files"),
-  text_field: z.string().min(1).default("text").describe("key of the text in JSON lines"),
+  text_field: z.string().min(1).default("text").describe("key of the text in JSON"),
+  encoding: z.string().refine((label) => encodingName(label) !== undefined, {
+    error: (issue) =>
+      `${
+        JSON.stringify(issue.input)
+      } is not an encoding; expected one that TextDecoder knows, such as utf-8, latin1 or utf-16le`,
+  }).optional()
+    .describe("encoding of files without a byte-order mark; utf-8 unless given"),
   fingerprint: z.string().optional()
-    .describe("digest of names, sizes and times, so that changed files are read again"),
+    .describe("digest of names and contents, so that changed files are read again"),
 });
 
 /** Schema of the `data` section. */
@@ -128,15 +137,17 @@ async function downloadFiles(
   const paths = await findFiles(options.glob);
   const heldOut = validation === undefined
     ? []
-    : await findFiles(validation, "data.files.validation");
-  requireApart(paths, heldOut);
-  if (fingerprint !== undefined && fingerprint !== await filesFingerprint(options)) {
+    : await findFiles(validation, { setting: "data.files.validation" });
+  await requireApart(paths, heldOut);
+  const requireUnchanged = async () => {
+    if (fingerprint === undefined || fingerprint === await filesFingerprint(options)) return;
     throw new Error(
       `The files of data.files.glob "${options.glob}" ${
         validation === undefined ? "" : `or data.files.validation "${validation}" `
       }changed after the experiment was planned; run it again`,
     );
-  }
+  };
+  await requireUnchanged();
   let total = 0;
   for (const path of [...heldOut, ...paths]) total += (await Deno.stat(path)).size;
   const progress = context.progress(total, { unit: "bytes" });
@@ -144,6 +155,7 @@ async function downloadFiles(
   const read = (files: readonly string[]) =>
     readFiles(files, {
       text_field: options.text_field,
+      encoding: options.encoding,
       onRead: (bytes, path) => progress.update(bytes, path),
     });
   const folder = context.output("documents");
@@ -155,13 +167,15 @@ async function downloadFiles(
       limitDocuments(read(heldOut), {}),
       { signal },
     );
-    requireSome(counts.documents, {});
+    requireSome(counts.documents, {}, `data.files.validation (${heldOut.join(", ")})`);
     held = { ...counts, files: heldOut };
   }
   const more = embedded === true ? await readEmbedded() : undefined;
   const documents = more === undefined ? read(paths) : chain(read(paths), more.documents);
   const counts = await writeDocuments(folder, limitDocuments(documents, limits), { signal });
-  requireSome(counts.documents, limits);
+  requireSome(counts.documents, limits, `data.files.glob (${paths.join(", ")})`);
+  // The text that was read is the text that the key names.
+  await requireUnchanged();
   context.log.info(
     `${counts.documents} documents, ${megabytes(counts.bytes)} of text from ${paths.length} files` +
       (more === undefined ? "" : ` and ${more.packages.length} packages`),
@@ -175,9 +189,11 @@ async function downloadFiles(
   };
 }
 
-/** Throws when a file is both learned from and held out. */
-function requireApart(paths: readonly string[], heldOut: readonly string[]): void {
-  const both = paths.find((path) => heldOut.includes(path));
+/** Throws when a file is both learned from and held out, whichever names lead to it. */
+async function requireApart(paths: readonly string[], heldOut: readonly string[]): Promise<void> {
+  const held = new Set(await Promise.all(heldOut.map((path) => Deno.realPath(path))));
+  const real = await Promise.all(paths.map((path) => Deno.realPath(path)));
+  const both = paths.find((_, index) => held.has(real[index]!));
   if (both === undefined) return;
   throw new Error(
     `${both} is in both data.files.glob and data.files.validation; what is held out must not be learned from`,
@@ -190,12 +206,12 @@ async function* chain<T>(
   for (const source of sources) yield* source;
 }
 
-function requireSome(documents: number, limits: DocumentLimits): void {
+function requireSome(documents: number, limits: DocumentLimits, what = "The source"): void {
   if (documents > 0) return;
   throw new Error(
     limits.max_bytes === undefined
-      ? "The source has no document"
-      : `The first document alone is larger than data.max_bytes ${limits.max_bytes}; raise it`,
+      ? `${what} has no document`
+      : `${what} has no document, or the first alone is larger than data.max_bytes ${limits.max_bytes}; raise it`,
   );
 }
 

@@ -9,7 +9,7 @@ import { C4_REVISION } from "./sources/c4_section.ts";
 import { cutText } from "./sources/cut.ts";
 import { gunzipBytes } from "./sources/document.ts";
 import { detag, plainText, unwrap } from "./sources/embedded.ts";
-import { filesFingerprint } from "./sources/files.ts";
+import { filesFingerprint } from "./sources/fingerprint.ts";
 import { runStage, type StageRun } from "../testing.ts";
 
 interface Line {
@@ -138,7 +138,7 @@ Deno.test("files: what can't be read is named", () =>
     await Deno.writeFile(join(dir, "y.jsonl.gz"), gzipSync('{"text":"ok"}\n').subarray(0, 20));
     await fails(files("y.jsonl.gz"), "y.jsonl.gz can't be read to its end: unexpected end of file");
     await Deno.writeTextFile(join(dir, "z.txt"), " \n");
-    await fails(files("z.txt"), "The source has no document");
+    await fails(files("z.txt"), `data.files.glob (${join(dir, "z.txt")}) has no document`);
     await fails({ max_bytes: 10 }, "larger than data.max_bytes 10");
   }));
 

@@ -17,7 +17,9 @@ export interface LoadExperimentParts extends ExperimentParts {
    * Adds to the `data` section what only the disk knows, so that it becomes part of the key. Throws when the disk hasn't
    * what the section names.
    */
-  prepareData?(data: JsonValue): Promise<JsonValue>;
+  prepareData?(data: JsonValue, request: ExperimentRequest): Promise<JsonValue>;
+  /** Keeps in the store what `prepareData` found out. */
+  remember?(storeDir: string): Promise<void>;
 }
 
 /**
@@ -33,7 +35,7 @@ export async function loadExperiment(
     schema: experimentSchema(parts),
     set: request.seed === undefined ? request.set : [...request.set, `seed=${request.seed}`],
   });
-  const configuration = { ...value, data: await prepareData(value.data, request.config, parts) };
+  const configuration = { ...value, data: await prepareData(value.data, request, parts) };
   return {
     ...experiment(configuration, {
       stages: parts.stages,
@@ -42,20 +44,23 @@ export async function loadExperiment(
     // Optional keys that are undefined are no JSON.
     configuration: JSON.parse(JSON.stringify(configuration)) as JsonValue,
     configPath: request.config,
+    ...parts.remember === undefined ? {} : { remember: parts.remember },
   };
 }
 
 /** Data that isn't there is a mistake of the configuration, found before anything starts. */
 async function prepareData(
   data: JsonValue,
-  place: string,
+  request: ExperimentRequest,
   parts: LoadExperimentParts,
 ): Promise<JsonValue> {
   if (parts.prepareData === undefined) return data;
   try {
-    return await parts.prepareData(data);
+    return await parts.prepareData(data, request);
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
-    throw new ConfigurationError([{ place, path: "data", message }], { cause: error });
+    throw new ConfigurationError([{ place: request.config, path: "data", message }], {
+      cause: error,
+    });
   }
 }

@@ -11,7 +11,8 @@ import { dataSchema, download } from "../download/download.ts";
 import { evaluate } from "../evaluate/evaluate.ts";
 import type { LoadExperimentParts } from "./load.ts";
 import { report } from "../report/report.ts";
-import { filesFingerprint } from "../download/sources/files.ts";
+import { filesFingerprint } from "../download/sources/fingerprint.ts";
+import { readInputHashes, writeInputHashes } from "./input_hashes.ts";
 import { tokenize, tokenizerSchema, vocabularySize } from "../tokenize/tokenize.ts";
 import { train } from "../train/train.ts";
 
@@ -25,11 +26,14 @@ export const PARTS: LoadExperimentParts = {
     const { vocab_size: _, ...section } = denseEquivalent({ ...model, vocab_size });
     return section;
   },
-  async prepareData(section) {
+  async prepareData(section, request) {
     const data = dataSchema.parse(section);
     if (data.source !== "files" || data.files === undefined) return section;
     // Changed files are other data: their digest is part of the download's key.
-    const fingerprint = await filesFingerprint(data.files);
+    const { storeDir, verifyInputs = false, warn } = request;
+    if (storeDir !== undefined) await readInputHashes(storeDir);
+    const fingerprint = await filesFingerprint(data.files, { verify: verifyInputs, warn });
     return JSON.parse(JSON.stringify({ ...data, files: { ...data.files, fingerprint } }));
   },
+  remember: writeInputHashes,
 };

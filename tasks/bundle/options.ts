@@ -14,7 +14,7 @@ export interface BundleOptions {
   /** Absolute path of the archive. */
   readonly out: string;
   readonly compression: Compression;
-  /** Files and folders of text for `data.source=files`, absolute. */
+  /** Files, folders and patterns of text for `data.source=files`, as typed: a resolved pattern may be another one. */
   readonly data: readonly string[];
   /** Any other files, absolute. */
   readonly include: readonly string[];
@@ -77,7 +77,7 @@ function parser() {
       array: true,
       requiresArg: true,
       describe:
-        "Files or folders of text (.jsonl, .json, .txt, each with or without .gz), put in data/",
+        "Files, folders or patterns of text (.jsonl, .json, .txt, each with or without .gz), put in data/",
     })
     .option("include", {
       type: "string",
@@ -119,9 +119,9 @@ export async function parseOptions(
 ): Promise<BundleOptions | string> {
   const parsed = await parser().parseAsync(args);
   if (parsed["help"] === true) return await parser().getHelp();
-  const words = parsed._;
-  if (words.length > 0) {
-    throw new UserError(`Unknown argument \`${words[0]}\`. See \`deno task bundle --help\`.`);
+  const strays = parsed._;
+  if (strays.length > 0) {
+    throw new UserError(`Unknown argument \`${strays[0]}\`. See \`deno task bundle --help\`.`);
   }
   for (const name of ["out", "target", "dawn", "slim"]) {
     const value = parsed[name];
@@ -151,8 +151,8 @@ export async function parseOptions(
     target,
     out,
     compression,
-    data: paths(parsed["data"]),
-    include: paths(parsed["include"]),
+    data: words(parsed["data"]),
+    include: words(parsed["include"]).map((path) => resolve(path)),
     dawn: parsed["dawn"] === true,
     slim: parsed["slim"] === true,
   };
@@ -167,6 +167,6 @@ function targetOf(name: string | undefined): Target {
   return host;
 }
 
-function paths(value: unknown): string[] {
-  return ((value ?? []) as readonly unknown[]).map((path) => resolve(String(path)));
+function words(value: unknown): string[] {
+  return ((value ?? []) as readonly unknown[]).map(String);
 }

@@ -1,8 +1,8 @@
 /** The project's own files, and those that the user adds. */
 
-import { basename, dirname, join, relative } from "@std/path";
-import { UserError } from "../../pipeline/errors.ts";
-import { findFiles } from "../../stages/download/sources/files.ts";
+import { basename, dirname, join, relative, resolve } from "@std/path";
+import { messageOf, UserError } from "../../pipeline/errors.ts";
+import { escapeGlob, findFiles, findFilesBelow } from "../../stages/download/sources/files.ts";
 import { read, run } from "./process.ts";
 
 /** Names that a bundle adds at its top, where the project must have none. */
@@ -74,22 +74,31 @@ export interface Data {
 }
 
 /**
- * Finds the files of `--data`: a folder with everything below it, or files.
+ * Finds the files of `--data`: a folder with everything below it, or files. A path that exists is that path; anything
+ * else is a pattern, whose files are put where they would be if each were named.
  *
+ * @param options `warn` is called with each link that leads to no file.
  * @throws UserError for what is not there, what `data.source=files` doesn't read, and two files of one name.
  */
-export async function findData(paths: readonly string[]): Promise<Data> {
+export async function findData(
+  paths: readonly string[],
+  options: { warn?: (line: string) => void } = {},
+): Promise<Data> {
   const files = new Map<string, string>();
   const globs = new Set<string>();
   for (const path of paths) {
-    const folder = (await statOf(path, "--data")).isDirectory;
-    const found = await findFiles(folder ? join(path, "**/*") : path, "--data").catch((error) => {
-      throw new UserError(error instanceof Error ? error.message : String(error));
+    const folder = await isFolder(path);
+    const find = folder ? findFilesBelow : findFiles;
+    const found = await find(path, { setting: "--data", ...options }).catch((error) => {
+      throw new UserError(`${messageOf(error)}.`);
     });
     for (const file of found) {
-      const name = `data/${relative(dirname(path), file)}`;
+      const name = `data/${
+        folder ? relative(dirname(resolve(path)), resolve(file)) : basename(file)
+      }`;
       add(files, name, file, "--data");
-      globs.add(`${dirname(name)}/*${name.slice(name.search(/\.(?:jsonl|json|txt)(?:\.gz)?$/))}`);
+      const ending = name.slice(name.search(/\.(?:jsonl|json|txt)(?:\.gz)?$/));
+      globs.add(`${escapeGlob(dirname(name))}/*${ending}`);
     }
   }
   return { files, globs: [...globs].sort() };
@@ -128,6 +137,15 @@ function add(files: Map<string, string>, name: string, file: string, option: str
     throw new UserError(`${option} names ${other} and ${file}, which would both be ${name}.`);
   }
   files.set(name, file);
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  try {
+    return (await Deno.stat(path)).isDirectory;
+  } catch {
+    // A pattern, or nothing: the search says which.
+    return false;
+  }
 }
 
 async function statOf(path: string, option: string): Promise<Deno.FileInfo> {

@@ -13,7 +13,7 @@ import {
   type Tokenizer,
   vocabularyDigest,
 } from "../../../model/text/tokenizer.ts";
-import { messageOf, UserError } from "../../../pipeline/errors.ts";
+import { EXIT, messageOf, UserError } from "../../../pipeline/errors.ts";
 import {
   type CheckpointKind,
   filesOf,
@@ -26,6 +26,7 @@ import { byteLengths } from "../../dataset.ts";
 import { describeEvaluation } from "../../evaluate/evaluation.ts";
 import type { Evaluation } from "../../evaluate/result.ts";
 import { gpuProvenance } from "../../shared_gpu.ts";
+import { encodingName } from "../../download/sources/encoding.ts";
 import { findFiles, readFiles } from "../../download/sources/files.ts";
 
 /** Options of {@linkcode evaluateCheckpoint}. */
@@ -34,10 +35,12 @@ export interface EvaluateCheckpointOptions {
   readonly checkpoint: string;
   readonly which?: CheckpointKind;
   readonly storeDir: string;
-  /** Glob of files to read. Either this or `split`. */
+  /** Path or glob of files to read. Either this or `split`. */
   readonly files?: string;
-  /** Key of the text in JSON lines. */
+  /** Key of the text in JSON. */
   readonly text_field?: string;
+  /** Encoding of files without a byte-order mark; UTF-8 unless given. */
+  readonly encoding?: string;
   /** Split of the dataset that the node was trained on. */
   readonly split?: "train" | "validation";
   /** Predictions at most. */
@@ -50,6 +53,8 @@ export interface EvaluateCheckpointOptions {
   /** Opens the device, once the rest is known to be right. */
   gpu(): Promise<Gpu>;
   onProgress?(tokens: number): void;
+  /** Called with each file that is left out. */
+  warn?(line: string): void;
 }
 
 /** A checkpoint measured on a text. */
@@ -80,7 +85,8 @@ export async function evaluateCheckpoint(
     throw new UserError("Expected either --files or --split, to say which text to read.");
   }
   const checkpoint = await openCheckpoint(options.checkpoint, options);
-  const files = glob === undefined ? undefined : await filesOfGlob(glob);
+  const files = glob === undefined ? undefined : await filesOfGlob(glob, options);
+  await using text = files && await openText(files, checkpoint.tokenizer, options);
   using source = split === undefined ? undefined : await openSplit(checkpoint, split, options);
   const length = options.sequence_length ?? trainedLength(checkpoint) ?? DEFAULT_LENGTH;
   const { longest } = checkpoint.architecture;
@@ -103,7 +109,7 @@ export async function evaluateCheckpoint(
   const start = performance.now();
   const result = source
     ? await evaluator.evaluate(source, scoring)
-    : await evaluator.evaluateStream(tokensOf(files!, checkpoint.tokenizer, options), scoring);
+    : await evaluator.evaluateStream(text!.tokens, scoring);
   const seconds = (performance.now() - start) / 1000;
   return {
     checkpoint: checkpoint.name,
@@ -116,9 +122,18 @@ export async function evaluateCheckpoint(
   };
 }
 
-async function filesOfGlob(glob: string): Promise<string[]> {
+async function filesOfGlob(
+  glob: string,
+  options: Pick<EvaluateCheckpointOptions, "encoding" | "warn">,
+): Promise<string[]> {
+  const { encoding, warn } = options;
+  if (encoding !== undefined && encodingName(encoding) === undefined) {
+    throw new UserError(
+      `--encoding is ${encoding}; expected an encoding that TextDecoder knows, such as utf-8, latin1 or utf-16le.`,
+    );
+  }
   try {
-    return await findFiles(glob, "--files");
+    return await findFiles(glob, { setting: "--files", warn });
   } catch (error) {
     throw new UserError(`${messageOf(error)}.`, { cause: error });
   }
@@ -156,22 +171,48 @@ async function openSplit(
   }
 }
 
-/** Tokens of files, document after document, as the tokeniser packs them. */
-async function* tokensOf(
+/**
+ * Tokens of files, document after document, as the tokeniser packs them. Reads as far as the first text, so that files
+ * without one are refused before a device is opened.
+ *
+ * @throws {UserError} If the files have no text, or what comes before it can't be read.
+ */
+async function openText(
   files: readonly string[],
   tokenizer: Tokenizer,
-  options: { text_field?: string },
-): AsyncGenerator<Uint32Array> {
-  const { text_field } = options;
+  options: Pick<EvaluateCheckpointOptions, "text_field" | "encoding">,
+): Promise<AsyncDisposable & { readonly tokens: AsyncIterable<Uint32Array> }> {
+  const { text_field, encoding } = options;
+  const documents = readFiles(files, { text_field, encoding, setting: "--encoding" });
+  const next = async (exitCode: number): Promise<Uint32Array | undefined> => {
+    try {
+      for (;;) {
+        const { done, value } = await documents.next();
+        if (done) return undefined;
+        const tokens = tokenizer.encode(value.text);
+        // The tokeniser drops empty documents.
+        if (tokens.length > 0) return tokens;
+      }
+    } catch (error) {
+      throw new UserError(`${messageOf(error)}.`, { exitCode, cause: error });
+    }
+  };
+  const first = await next(EXIT.usage);
+  if (first === undefined) {
+    await documents.return(undefined);
+    throw new UserError(`--files has no text: ${files.join(", ")}; expected at least one word.`);
+  }
   const end = Uint32Array.of(tokenizer.endoftext);
-  // The first token follows an end.
-  yield end;
-  try {
-    for await (const { text } of readFiles(files, text_field === undefined ? {} : { text_field })) {
-      yield tokenizer.encode(text);
+  async function* tokens(): AsyncGenerator<Uint32Array> {
+    // The first token follows an end.
+    yield end;
+    for (let text = first; text !== undefined; text = await next(EXIT.failed)) {
+      yield text;
       yield end;
     }
-  } catch (error) {
-    throw new UserError(`${messageOf(error)}.`, { exitCode: 1, cause: error });
   }
+  return {
+    tokens: tokens(),
+    [Symbol.asyncDispose]: async () => void await documents.return(undefined),
+  };
 }

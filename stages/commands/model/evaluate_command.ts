@@ -30,12 +30,17 @@ export const evaluateCommand: Command = {
     files: {
       type: "string",
       requiresArg: true,
-      describe: "Glob of .txt, .jsonl or .json files, each with or without .gz",
+      describe: "Path or glob of .txt, .jsonl or .json files, each with or without .gz",
     },
     "text-field": {
       type: "string",
       requiresArg: true,
-      describe: "Key of the text in JSON lines (default: text)",
+      describe: "Key of the text in JSON (default: text)",
+    },
+    encoding: {
+      type: "string",
+      requiresArg: true,
+      describe: "Encoding of files without a byte-order mark (default: utf-8)",
     },
     split: {
       choices: ["validation", "train"],
@@ -68,12 +73,14 @@ export const evaluateCommand: Command = {
       storeDir,
       ...optional("files", stringArgument(args, "files")),
       ...optional("text_field", stringArgument(args, "text-field")),
+      ...optional("encoding", stringArgument(args, "encoding")),
       ...optional("split", stringArgument(args, "split") as "train" | "validation" | undefined),
       ...optional("tokens", wholeArgument(args, "tokens", 1)),
       ...optional("sequence_length", wholeArgument(args, "sequence-length", 1)),
       micro_batch: wholeArgument(args, "micro-batch", 1)!,
       precision: stringArgument(args, "precision") as "f32" | "mixed",
       gpu: () => commandGpu(args),
+      warn,
       onProgress(tokens) {
         if (!terminal || performance.now() - said < 5000) return;
         said = performance.now();

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { isUtf8 } from "node:buffer";
 import { createReadStream, createWriteStream } from "node:fs";
 import { createGunzip, createGzip } from "node:zlib";
 import { once } from "node:events";
@@ -260,7 +261,7 @@ export function* parseLines(
   batch: LineBatch,
   options: { name: string; text_field?: string },
 ): Generator<TextDocument> {
-  const field = options.text_field ?? "text";
+  if (!isUtf8(batch.bytes)) throw notUtf8(batch, options.name);
   let line = batch.line - 1;
   for (const json of new TextDecoder().decode(batch.bytes).split("\n")) {
     line++;
@@ -269,26 +270,55 @@ export function* parseLines(
     try {
       value = JSON.parse(json);
     } catch (error) {
-      throw new Error(`${options.name}: line ${line} is not JSON: ${message(error)}`);
+      const several = json.trim() === "{"
+        ? "; expected one document a line, or an array of them"
+        : "";
+      throw new Error(`${options.name}: line ${line} is not JSON: ${message(error)}${several}`);
     }
-    const record = typeof value === "object" && value !== null
-      ? value as Record<string, unknown>
-      : {};
-    const text = record[field];
-    if (typeof text !== "string") {
-      throw new Error(
-        `${options.name}: line ${line} has no string "${field}"; its keys are ${
-          Object.keys(record).slice(0, 10).join(", ") || "none"
-        }`,
-      );
-    }
-    yield {
-      // Lone surrogates have no UTF-8; the text written must be the text hashed and counted.
-      text: text.toWellFormed(),
-      ...(typeof record.url === "string" ? { url: record.url } : {}),
-      ...(typeof record.timestamp === "string" ? { timestamp: record.timestamp } : {}),
-    };
+    yield recordDocument(value, { ...options, place: `line ${line}` });
   }
+}
+
+/** Names the first line that is not UTF-8. */
+function notUtf8({ bytes, line }: LineBatch, name: string): Error {
+  let start = 0;
+  for (;; line++) {
+    const end = bytes.indexOf(10, start);
+    if (end < 0 || !isUtf8(bytes.subarray(start, end))) {
+      return new Error(`${name}: line ${line} is not UTF-8`);
+    }
+    start = end + 1;
+  }
+}
+
+/**
+ * The document that a JSON value is.
+ *
+ * @param options `text_field`: key of the text; `name` and `place`: the file and the place in it, for messages.
+ * @throws {Error} If the value is no object or has no text.
+ */
+export function recordDocument(
+  value: unknown,
+  options: { name: string; place: string; text_field?: string },
+): TextDocument {
+  const field = options.text_field ?? "text";
+  const record = typeof value === "object" && value !== null
+    ? value as Record<string, unknown>
+    : {};
+  const text = record[field];
+  if (typeof text !== "string") {
+    throw new Error(
+      `${options.name}: ${options.place} has no string "${field}"; its keys are ${
+        Object.keys(record).slice(0, 10).join(", ") || "none"
+      }`,
+    );
+  }
+  return {
+    // Lone surrogates have no UTF-8; the text written must be the text hashed and counted.
+    text: text.toWellFormed(),
+    ...(typeof record.url === "string" ? { url: record.url } : {}),
+    ...(typeof record.timestamp === "string" ? { timestamp: record.timestamp } : {}),
+  };
 }
 
 /** The message of an error, in one line. */

@@ -1,89 +1,148 @@
 /**
- * Local text: JSON lines (`.jsonl`, `.json`, with or without `.gz`) and plain text (`.txt`, with or without `.gz`).
+ * Local text: JSON lines or a JSON array (`.jsonl`, `.json`, with or without `.gz`) and plain text (`.txt`, with or
+ * without `.gz`), in any encoding that has a byte-order mark or is named.
  *
  * @module
  */
 
 import { glob } from "node:fs/promises";
-import { createHash } from "node:crypto";
-import { basename } from "@std/path";
+import { basename, join } from "@std/path";
 import { cutText } from "./cut.ts";
-import { parseDocuments, readBytes, type TextDocument } from "./document.ts";
+import { readBytes, type TextDocument } from "./document.ts";
+import { type EncodingOptions, utf8Bytes } from "./encoding.ts";
+import { parseJsonFile } from "./json_array.ts";
 
 const READABLE = /\.(?:jsonl|json|txt)(?:\.gz)?$/;
 
+/** How to find files. */
+export interface FindOptions {
+  /** Name of the setting that holds the pattern, for messages; `data.files.glob` unless given. */
+  readonly setting?: string;
+  /** Called with each link that leads to no file and is left out. */
+  readonly warn?: ((line: string) => void) | undefined;
+}
+
 /**
- * Files that a glob names, sorted.
+ * Files that a path or a glob names, sorted. A path that exists is that file, whatever characters its name has; anything
+ * else is a pattern. A link to nothing is left out with a warning.
  *
- * @param setting What the user calls the glob, for messages.
  * @throws {Error} if there are none, or one has an ending that is not read.
  */
-export async function findFiles(
-  pattern: string,
-  setting = "data.files.glob",
+export async function findFiles(pattern: string, options: FindOptions = {}): Promise<string[]> {
+  const { setting = "data.files.glob" } = options;
+  const literal = await kindOf(pattern);
+  if (literal === "folder") {
+    throw new Error(
+      `${setting} "${pattern}" is a folder; expected its files, such as "${
+        join(pattern, "*.txt")
+      }"`,
+    );
+  }
+  const found = literal === "file" ? [pattern] : await Array.fromAsync(glob(pattern));
+  return await readable(found, `${setting} "${pattern}"`, options);
+}
+
+/**
+ * Files of a folder and of all folders in it, sorted, whatever characters its name has.
+ *
+ * @throws {Error} as {@linkcode findFiles} does.
+ */
+export async function findFilesBelow(folder: string, options: FindOptions = {}): Promise<string[]> {
+  const { setting = "data.files.glob" } = options;
+  const found = await Array.fromAsync(
+    glob("**/*", { cwd: folder }),
+    (path) => join(folder, path),
+  );
+  return await readable(found, `the folder of ${setting} "${folder}"`, options);
+}
+
+/** A path as a pattern that matches it alone. */
+export function escapeGlob(path: string): string {
+  return path.replaceAll(/[*?[{(]/g, "[$&]");
+}
+
+async function readable(
+  found: readonly string[],
+  what: string,
+  options: FindOptions,
 ): Promise<string[]> {
   const files: string[] = [];
-  for await (const path of glob(pattern)) {
-    if ((await Deno.stat(path)).isFile) files.push(path);
+  let lost: string | undefined;
+  for (const path of found) {
+    const kind = await kindOf(path);
+    if (kind === "file") files.push(path);
+    if (kind !== undefined) continue;
+    lost ??= path;
+    options.warn?.(`${path} is left out: it is a link that leads to no file`);
   }
   if (files.length === 0) {
-    throw new Error(`No file matches ${setting} "${pattern}"; it is read from ${Deno.cwd()}`);
+    const why = lost === undefined ? "" : `; ${lost} is a link that leads to no file`;
+    throw new Error(`No file matches ${what}; it is read from ${Deno.cwd()}${why}`);
   }
   const foreign = files.find((path) => !READABLE.test(path));
   if (foreign !== undefined) {
     throw new Error(
-      `${setting} matches ${foreign}; expected .jsonl, .json or .txt, each with or without .gz`,
+      `${
+        options.setting ?? "data.files.glob"
+      } matches ${foreign}; expected .jsonl, .json or .txt, each with or without .gz`,
     );
   }
   return files.sort();
 }
 
-/**
- * Digest of the names, sizes and times of the files that a `data.files` section names: what an experiment puts into
- * `data.files.fingerprint`, so that changed files make a node stale.
- */
-export async function filesFingerprint(
-  section: { readonly glob: string; readonly validation?: string | undefined },
-): Promise<string> {
-  const hash = createHash("sha256");
-  const add = async (paths: readonly string[]) => {
-    for (const path of paths) {
-      const { size, mtime } = await Deno.stat(path);
-      hash.update(JSON.stringify([path, size, mtime?.getTime() ?? 0]));
-    }
-  };
-  await add(await findFiles(section.glob));
-  if (section.validation !== undefined) {
-    hash.update("validation");
-    await add(await findFiles(section.validation, "data.files.validation"));
+/** Says whether a path leads to a file or a folder; `undefined` where it leads to nothing. */
+async function kindOf(path: string): Promise<"file" | "folder" | "other" | undefined> {
+  try {
+    const { isFile, isDirectory } = await Deno.stat(path);
+    return isFile ? "file" : isDirectory ? "folder" : "other";
+  } catch (error) {
+    const nothing = [
+      Deno.errors.NotFound,
+      Deno.errors.NotADirectory,
+      Deno.errors.FilesystemLoop,
+    ];
+    if (nothing.some((kind) => error instanceof kind) || isNoName(error)) return undefined;
+    throw new Error(`${path} can't be read: ${error instanceof Error ? error.message : error}`, {
+      cause: error,
+    });
   }
-  return hash.digest("hex");
 }
 
-/**
- * Documents of local files, file by file; plain text is cut into documents of a few kilobytes.
- *
- * @param options `text_field`: the key of the text in JSON lines, `text` if not given; `onRead` is told the bytes
- * read of all files so far.
- */
+/** Whether the system refused a name as such: a pattern may be longer than any name, or have characters of none. */
+function isNoName(error: unknown): boolean {
+  const { code } = error as { code?: string };
+  return code === "ENAMETOOLONG" || code === "EINVAL";
+}
+
+/** How to read files. */
+export interface ReadFilesOptions extends Pick<EncodingOptions, "encoding" | "setting"> {
+  /** Key of the text in JSON; `text` unless given. */
+  readonly text_field?: string | undefined;
+  /** Called with the bytes read of all files so far. */
+  readonly onRead?: ((bytes: number, path: string) => void) | undefined;
+}
+
+/** Documents of local files, file by file; plain text is cut into documents of a few kilobytes. */
 export async function* readFiles(
   paths: readonly string[],
-  options: { text_field?: string; onRead?: (bytes: number, path: string) => void } = {},
+  options: ReadFilesOptions = {},
 ): AsyncGenerator<TextDocument> {
+  const { text_field, encoding, setting } = options;
   let before = 0;
   for (const path of paths) {
     let within = 0;
-    const bytes = readBytes(path, {
+    const packed = readBytes(path, {
       onRead: (read) => options.onRead?.(before + (within = read), path),
     });
+    const bytes = utf8Bytes(packed, { name: path, encoding, setting });
     if (/\.txt(?:\.gz)?$/.test(path)) {
       for await (const block of textBlocks(bytes)) {
         for (const text of cutText(block)) yield { text, url: `file:${basename(path)}` };
       }
     } else {
-      yield* parseDocuments(bytes, {
+      yield* parseJsonFile(bytes, {
         name: path,
-        ...(options.text_field === undefined ? {} : { text_field: options.text_field }),
+        ...(text_field === undefined ? {} : { text_field }),
       });
     }
     before += within;
