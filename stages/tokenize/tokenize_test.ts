@@ -64,6 +64,10 @@ async function inFolder(test: (dir: string) => Promise<void>): Promise<void> {
   }
 }
 
+async function exists(path: string): Promise<boolean> {
+  return await Deno.stat(path).then(() => true, () => false);
+}
+
 /** Documents of a split, decoded. */
 async function readSplit(result: StageRun, name: string): Promise<string[]> {
   const files = result.output.files("tokens").filter((file) => file.startsWith(`${name}/`))
@@ -187,6 +191,33 @@ Deno.test("tokenize: limits take whole documents", () =>
       assert(dataset.splits.train.tokens <= 2000 && dataset.splits.train.tokens > 1800);
       assert(dataset.splits.validation.tokens <= 200 && dataset.splits.validation.tokens > 100);
     }
+  }));
+
+Deno.test("tokenize: a held-out split in which no token of text is predicted is refused, with its file", () =>
+  inFolder(async (dir) => {
+    const held = join(dir, "held.txt");
+    const files = { glob: join(dir, "train.txt"), validation: held };
+    await Deno.writeTextFile(join(dir, "train.txt"), TEXTS.join("\n\n"));
+    const tokenized = async (text: string, params: JsonValue = {}) => {
+      await Deno.writeTextFile(held, text);
+      const { output } = await runStage(download, {
+        params: { source: "files", files },
+        dir: join(dir, "download"),
+      });
+      return await run(output, params, { dir: join(dir, "tokenize"), workers: 1 });
+    };
+    const message =
+      "The held-out split has 2 tokens of 1 document, <|endoftext|> included; it needs at least 3";
+    await assertRejects(() => tokenized("word"), Error, message);
+    await assertRejects(() => tokenized("word"), Error, `add text to ${held}`);
+    const { dataset } = await tokenized("two words");
+    assertEquals(dataset.splits.validation.tokens, 3);
+    await assertRejects(
+      () => tokenized("word", { max_validation_tokens: 2 }),
+      Error,
+      "raise max_validation_tokens 2",
+    );
+    assert(!(await exists(join(dir, "tokenize/output/tokens/vocabulary.json"))));
   }));
 
 Deno.test("tokenize: bad documents are named", () =>
