@@ -7,6 +7,7 @@ import { prunePackages, runsInBundle } from "./packages.ts";
 import { read, run } from "./process.ts";
 import { runScript } from "./run_script.ts";
 import { findTarget } from "./targets.ts";
+import { findFiles } from "../../stages/download/sources/files.ts";
 import { copyFiles, copyTree, findData, findIncluded, readRevision } from "./tree.ts";
 
 /** Runs `test` in a folder of its own. */
@@ -140,6 +141,40 @@ Deno.test("Data and included files get their places; what is not read is refused
       [() => findIncluded([at("absent")]), "does not exist"],
     ];
     for (const [find, message] of refused) await assertRejects(find, UserError, message);
+  }));
+
+Deno.test("A pattern of --data finds files as a shell would; a path that exists comes first", () =>
+  inFolder(async (folder) => {
+    await write(folder, {
+      "c4/one.json.gz": "",
+      "c4/two.json.gz": "",
+      "c4/three.txt": "",
+      "[new]/[draft] notes.txt": "",
+      "[new]/deep/four.txt": "",
+    });
+    const at = (path: string) => join(folder, path);
+    const said: string[] = [];
+    await Deno.symlink("nowhere", at("c4/lost.json.gz"));
+    const data = await findData([at("c4/*.json.gz"), at("[new]/[draft] notes.txt")], {
+      warn: (line) => void said.push(line),
+    });
+    assertEquals([...data.files], [
+      ["data/one.json.gz", at("c4/one.json.gz")],
+      ["data/two.json.gz", at("c4/two.json.gz")],
+      ["data/[draft] notes.txt", at("[new]/[draft] notes.txt")],
+    ]);
+    assertEquals(data.globs, ["data/*.json.gz", "data/*.txt"]);
+    assertEquals(said.length, 1);
+    assertMatch(said[0]!, /lost\.json\.gz is left out/);
+    const below = await findData([at("[new]")]);
+    assertEquals([...below.files.keys()], [
+      "data/[new]/[draft] notes.txt",
+      "data/[new]/deep/four.txt",
+    ]);
+    // The bundle names patterns that find these files again.
+    await copyFiles(below.files, at("bundle"));
+    for (const glob of below.globs) assertEquals((await findFiles(at(`bundle/${glob}`))).length, 1);
+    await assertRejects(() => findData([at("c4/*.jsonl")]), UserError, "No file matches --data");
   }));
 
 Deno.test("The tree is what git tracks and what is new, with the commit's time", () =>
