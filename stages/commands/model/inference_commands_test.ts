@@ -106,7 +106,41 @@ Deno.test("evaluateCheckpoint() measures a split and any text alike", async () =
     assertEquals(await refused({}, "either --files or --split"), 2);
     assertEquals(await refused({ files: join(dir, "*.md") }, "No file matches --files"), 2);
     const field = await refused({ files: join(dir, "c.*") }, 'line 1 has no string "text"');
-    assertEquals(field, 1);
+    assertEquals(field, 2);
+
+    // Nothing of these is worth opening a device for.
+    const unread = (changes: Partial<EvaluateCheckpointOptions>, message: string) =>
+      refused(
+        { gpu: () => Promise.reject(new Error("No device should be opened")), ...changes },
+        message,
+      );
+    const write = (name: string, content: string | Uint8Array<ArrayBuffer>) =>
+      Deno.writeFile(
+        join(dir, name),
+        typeof content === "string" ? new TextEncoder().encode(content) : content,
+      );
+    await write("empty.txt", "");
+    await write("blank.txt", " \n\n\t\n");
+    await write("none.jsonl", '{"text":""}\n\n');
+    for (const name of ["empty.txt", "blank.txt", "none.jsonl"]) {
+      const message = `--files has no text: ${join(dir, name)}; expected at least one word.`;
+      assertEquals(await unread({ files: join(dir, name) }, message), 2);
+    }
+    const latin1 = Uint8Array.from("caf\xe9 au lait, s'il vous pla\xeet", (c) => c.charCodeAt(0));
+    await write("[draft] latin1.txt", latin1);
+    const files = join(dir, "[draft] latin1.txt");
+    const offset = "the byte at offset 3 (0xE9) is not utf-8; expected text; --encoding names";
+    assertEquals(await unread({ files }, offset), 2);
+    assertEquals(await unread({ files, encoding: "klingon" }, "--encoding is klingon"), 2);
+    const named = await run({ files, encoding: "latin1" });
+    assertEquals([named.bytes, named.files], [latin1.length + 2, [files]]);
+    const utf16 = Uint8Array.from([0xff, 0xfe, ...latin1].flatMap((b, i) => i < 2 ? [b] : [b, 0]));
+    await write("utf16.txt", utf16);
+    assertEquals((await run({ files: join(dir, "utf16.txt") })).nats, named.nats);
+    // An empty document is none, as in the tokeniser.
+    await write("gap.jsonl", `{"text":""}\n${JSON.stringify({ text })}\n{"text":""}\n`);
+    assertEquals((await run({ files: join(dir, "gap.jsonl") })).nats, nats);
+
     await Deno.remove(join(storeDir, "nodes", "11"), { recursive: true });
     assertEquals(await refused({ split: "train" }, "is no longer in the store"), 2);
   });
