@@ -1,6 +1,7 @@
 import {
   assert,
   assertEquals,
+  assertMatch,
   assertNotEquals,
   assertRejects,
   assertStringIncludes,
@@ -134,6 +135,64 @@ Deno.test("local files that aren't there are refused before anything starts; oth
     assertEquals(await fingerprint(), before);
     await Deno.writeTextFile(join(folder, "a.txt"), "longer");
     assertNotEquals(await fingerprint(), before);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("text rewritten with the same size and time is seen; --verify-inputs reads all of it", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const [path, store] = [join(folder, "a.txt"), join(folder, "store")];
+    const config = join(folder, "a.yaml");
+    const old = new Date("2020-01-02T03:04:05Z");
+    const write = async (text: string) => {
+      await Deno.writeTextFile(path, text);
+      await Deno.utime(path, old, old);
+    };
+    const task = async (...args: string[]) => {
+      const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+        args: ["run", "-A", "--no-check", "stages/main.ts", ...args]
+          .concat("--config", config, "--store", store),
+        cwd: ROOT,
+      }).output();
+      const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+      assertEquals(code, 0, text(stderr));
+      return { stdout: text(stdout), stderr: text(stderr) };
+    };
+    await Deno.writeTextFile(
+      config,
+      `extends: ${join(ROOT, "configs/testing/minimal.yaml")}\n` +
+        `data: { source: files, max_bytes: 1000, files: { glob: "${folder}/*.txt" } }\n`,
+    );
+    await Deno.symlink("nowhere", join(folder, "lost.txt"));
+    await write("one and");
+    const first = await task("reproduce", "--only", "download");
+    assertMatch(first.stdout, /^done +download$/m);
+    assertStringIncludes(first.stderr, "lost.txt is left out");
+    assertMatch((await task("status")).stdout, /^cached +download$/m);
+    const inputs = join(store, "inputs.json");
+    const kept = JSON.parse(await Deno.readTextFile(inputs));
+    assertEquals(Object.keys(kept.files), [path]);
+
+    await write("two and");
+    const changed = (await task("status")).stdout;
+    assertStringIncludes(changed, "stale    download: params.files.fingerprint");
+    await write("one and");
+    assertMatch((await task("status")).stdout, /^cached +download$/m);
+
+    // A record that lies, as if the disk had changed bytes and told nobody: only reading finds it out.
+    const { mtime, ctime, ino } = await Deno.stat(path);
+    const times = { mtime: mtime!.getTime(), ctime: ctime!.getTime(), inode: ino };
+    const lie = { size: 7, ...times, read_at: ctime!.getTime() + 5000, sha256: "0".repeat(64) };
+    await Deno.writeTextFile(inputs, JSON.stringify({ format: 1, files: { [path]: lie } }));
+    assertStringIncludes(
+      (await task("status")).stdout,
+      "stale    download: params.files.fingerprint",
+    );
+    assertMatch((await task("status", "--verify-inputs")).stdout, /^cached +download$/m);
+    await Deno.writeTextFile(inputs, "{ torn");
+    assertMatch((await task("status")).stdout, /^cached +download$/m);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
