@@ -46,6 +46,8 @@ export interface Header {
 
 /** The limit of other readers, far more than any model needs. */
 const MAX_HEADER = 100_000_000;
+/** Characters of a header's value that a message shows. */
+const MOST_SHOWN = 100;
 /** Bytes before the header: its length. */
 export const PREFIX = 8;
 
@@ -55,6 +57,8 @@ function isDtype(value: unknown): value is Dtype {
 
 /** Number of elements of a shape. */
 export function elements(shape: readonly number[]): number {
+  // Sizes beside a zero may be so large that their product is infinite, and infinity times zero is no number.
+  if (shape.includes(0)) return 0;
   return shape.reduce((product, size) => product * size, 1);
 }
 
@@ -62,7 +66,7 @@ export function elements(shape: readonly number[]): number {
 function outerKeys(text: string): string[] {
   const keys: string[] = [];
   let depth = 0;
-  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"\s*:?|[{}[\]]/g)) {
+  for (const [token] of text.matchAll(/"[^"\\]*(?:\\.[^"\\]*)*"\s*:?|[{}[\]]/g)) {
     if (token === "{" || token === "[") depth++;
     else if (token === "}" || token === "]") depth--;
     else if (depth === 1 && token.endsWith(":")) {
@@ -70,6 +74,19 @@ function outerKeys(text: string): string[] {
     }
   }
   return keys;
+}
+
+/** A header's value, for messages: its first characters, since a header may hold megabytes. */
+function shown(value: unknown): string {
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(value);
+  } catch {
+    // It is nested deeper than the stack.
+    text = Array.isArray(value) ? "[…]" : "{…}";
+  }
+  if (text === undefined) return "undefined";
+  return text.length > MOST_SHOWN ? `${text.slice(0, MOST_SHOWN)}…` : text;
 }
 
 /** Says what is wrong with a file. */
@@ -99,7 +116,7 @@ export function headerLength(prefix: Uint8Array, fileLength: number, where: stri
 
 /** One tensor's entry, its offsets counted from the end of the header. */
 function parseEntry(name: string, value: unknown, where: string) {
-  const fail = (what: string) => malformed(where, `tensor ${JSON.stringify(name)} ${what}`);
+  const fail = (what: string) => malformed(where, `tensor ${shown(name)} ${what}`);
   const entry = (typeof value === "object" && value !== null ? value : {}) as Record<
     string,
     unknown
@@ -107,23 +124,23 @@ function parseEntry(name: string, value: unknown, where: string) {
   const { dtype, shape, data_offsets: offsets } = entry;
   if (!isDtype(dtype)) {
     throw fail(
-      `has the dtype ${JSON.stringify(dtype)}; known are ${Object.keys(elementBytes).join(", ")}`,
+      `has the dtype ${shown(dtype)}; known are ${Object.keys(elementBytes).join(", ")}`,
     );
   }
   const isSize = (n: unknown): n is number => Number.isSafeInteger(n) && (n as number) >= 0;
   if (!(Array.isArray(shape) && shape.every(isSize))) {
-    throw fail(`has the shape ${JSON.stringify(shape)}, expected a list of sizes`);
+    throw fail(`has the shape ${shown(shape)}, expected a list of sizes`);
   }
   if (!(Array.isArray(offsets) && offsets.length === 2 && offsets.every(isSize))) {
-    throw fail(`has the offsets ${JSON.stringify(offsets)}, expected [begin, end]`);
+    throw fail(`has the offsets ${shown(offsets)}, expected [begin, end]`);
   }
   const [begin, end] = offsets as [number, number];
   const expected = elements(shape) * elementBytes[dtype];
   if (end - begin !== expected) {
     throw fail(
-      `has ${end - begin} bytes [${begin}, ${end}], but ${dtype} of shape [${
-        shape.join(", ")
-      }] takes ${expected}`,
+      `has ${end - begin} bytes [${begin}, ${end}], but ${dtype} of shape ${shown(shape)} takes ${
+        Number.isSafeInteger(expected) ? expected : "more than any file has"
+      }`,
     );
   }
   return { name, dtype, shape: shape as number[], begin, end };
@@ -146,7 +163,7 @@ export function parseHeader(json: Uint8Array, fileLength: number, where: string)
   }
   const names = new Set<string>();
   for (const name of outerKeys(text)) {
-    if (names.has(name)) throw malformed(where, `${JSON.stringify(name)} is there twice`);
+    if (names.has(name)) throw malformed(where, `${shown(name)} is there twice`);
     names.add(name);
   }
 
@@ -167,7 +184,7 @@ export function parseHeader(json: Uint8Array, fileLength: number, where: string)
     if (begin !== position) {
       throw malformed(
         where,
-        `tensor ${JSON.stringify(name)} begins at ${begin}, ${
+        `tensor ${shown(name)} begins at ${begin}, ${
           begin < position ? "overlapping what ends" : "leaving a hole after"
         } ${position}`,
       );
