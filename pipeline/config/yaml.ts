@@ -126,7 +126,8 @@ function toTree(document: Document, lineAt: (offset: number) => string): ConfigT
       const firstPlaces = new Map<string, string>();
       for (const pair of node.items) {
         const keyPlace = lineAt((pair.key as Node | null)?.range?.[0] ?? 0);
-        if (!isScalar(pair.key) || pair.key.value === null) {
+        // A key is part of a message's one line.
+        if (!isScalar(pair.key) || !/^\P{Cc}+$/u.test(String(pair.key.value ?? ""))) {
           problems.push({
             place: keyPlace,
             path: path.join("."),

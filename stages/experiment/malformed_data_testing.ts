@@ -115,6 +115,30 @@ export const MALFORMED_DATA: readonly Malformed[] = [
     says: ["bad.yaml:2: data.files.glob: expected text of at least 1 characters, got a list of 2"],
   },
   {
+    what: "an encoding that there is not",
+    text: data("{ source: files, files: { glob: a.txt, encoding: klingon } }"),
+    says: [
+      'bad.yaml:2: data.files.encoding: "klingon" is not an encoding; expected one that TextDecoder knows, such as utf-8, latin1 or utf-16le',
+    ],
+  },
+  {
+    what: "an empty key",
+    text: data('{ source: embedded, "": 1 }'),
+    says: ["bad.yaml:2: data: a key must be a plain word"],
+  },
+  {
+    what: "a key of two lines",
+    text: data('{ source: embedded, "max\\nbytes": 1 }'),
+    says: ["bad.yaml:2: data: a key must be a plain word"],
+  },
+  {
+    what: "a folder in the place of files",
+    text: data("{ source: files, files: { glob: configs } }"),
+    says: [
+      'bad.yaml: data: data.files.glob "configs" is a folder; expected its files, such as "configs/*.txt"',
+    ],
+  },
+  {
     what: "a glob that matches nothing",
     text: data("{ source: files, files: { glob: /nowhere/at/all/*.txt } }"),
     says: [
