@@ -9,12 +9,16 @@
  */
 
 import { basename, dirname, join, resolve } from "@std/path";
+import { z } from "zod";
 import { explain, systemCode, UserError } from "../errors.ts";
 import { hashFile, readTextOrUndefined, statOrUndefined, writeAtomic } from "../store/files.ts";
 import type { GraphResult } from "../graph/graph.ts";
 import type { ObjectRef } from "../store/objects.ts";
 import type { NodeRecord } from "../store/records.ts";
 import type { Store } from "../store/store.ts";
+
+/** `results.json`: digests of the files that were copied, by their paths, for each source. */
+const exchangeSchema = z.record(z.string(), z.record(z.string(), z.string()));
 
 /** The folder and the files of a copy. */
 export interface CopiedResults {
@@ -92,7 +96,7 @@ class Ledger {
     const path = join(this.#store.dir, "results.json");
     let all: Record<string, Record<string, string>> = {};
     try {
-      all = JSON.parse(await readTextOrUndefined(path) ?? "{}");
+      all = exchangeSchema.parse(JSON.parse(await readTextOrUndefined(path) ?? "{}"));
     } catch {
       // Damaged: at worst a file stays that could have been removed.
     }

@@ -92,12 +92,14 @@ export async function statOrUndefined(path: string): Promise<Deno.FileInfo | und
   }
 }
 
-/** Text of a file, or `undefined` for a missing one. */
+/** Text of a file, or `undefined` for a missing one and for a folder in its place. */
 export async function readTextOrUndefined(path: string): Promise<string | undefined> {
   try {
     return await Deno.readTextFile(path);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
+    const { NotFound, NotADirectory, IsADirectory } = Deno.errors;
+    const kinds = [NotFound, NotADirectory, IsADirectory];
+    if (kinds.some((kind) => error instanceof kind)) return undefined;
     throw error;
   }
 }

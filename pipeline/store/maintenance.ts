@@ -5,6 +5,7 @@
  */
 
 import { join } from "@std/path";
+import { UserError } from "../errors.ts";
 import { hashFile, remove, statOrUndefined } from "./files.ts";
 import { type NodeRecord, objectsOf } from "./records.ts";
 import type { Damage, Store } from "./store.ts";
@@ -84,12 +85,21 @@ export interface Garbage {
  * Keeps the last `keep` successful runs and every run since the oldest of them. Finds older runs, nodes that no kept
  * run used, and objects that no remaining node has. Before the first successful run, finds only
  * objects of no node.
+ *
+ * @throws UserError when a run's manifest can't be read: what it used would be lost.
  */
 export async function collectGarbage(
   store: Store,
   options: { keep: number; remove: boolean },
 ): Promise<Garbage> {
-  const runs = await store.records.readRuns();
+  const { runs, unreadable } = await store.records.readEveryRun();
+  if (unreadable.length > 0) {
+    throw new UserError(
+      `${
+        unreadable.map((path) => join(store.dir, path)).join(", ")
+      } can't be read, and nobody else knows which nodes that run used; mend or remove the file, then collect again.`,
+    );
+  }
   const successful = runs.filter((run) => run.state === "done");
   const oldest = successful[Math.max(0, successful.length - options.keep)]?.run ?? "";
   const kept = runs.filter((run) => run.run >= oldest);

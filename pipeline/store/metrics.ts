@@ -140,5 +140,8 @@ function parseLine(line: string, measured: boolean): MetricRow | undefined {
   if (step === undefined || name === undefined || value === undefined || value === "") {
     return undefined;
   }
-  return { step: Number(step), name, value: Number(value), measured };
+  const row = { step: Number(step), name, value: Number(value), measured };
+  // A changed byte must not become a number.
+  const isNumber = !Number.isNaN(row.value) || value === "NaN";
+  return /^-?\d+$/.test(step) && Number.isSafeInteger(row.step) && isNumber ? row : undefined;
 }

@@ -7,6 +7,7 @@
 
 import { join } from "@std/path";
 import { listFiles, readTextOrUndefined, remove, writeAtomic } from "./files.ts";
+import { nodeRecordSchema, runRecordSchema } from "./record_schema.ts";
 import { digestJson, type KeyComponents } from "../graph/key.ts";
 import type { ObjectRef } from "./objects.ts";
 import type { JsonValue, Resource } from "../stage.ts";
@@ -216,19 +217,29 @@ export class Records {
 
   /** All runs whose manifest can be read, oldest first. */
   async readRuns(): Promise<RunRecord[]> {
+    return (await this.readEveryRun()).runs;
+  }
+
+  /** All runs, oldest first, and the manifests that can't be read, as paths in the store. */
+  async readEveryRun(): Promise<{ runs: RunRecord[]; unreadable: string[] }> {
     const runs: RunRecord[] = [];
+    const unreadable: string[] = [];
     for (const path of await listFiles(this.#runs)) {
+      const name = /^([^/]+)\.json$/.exec(path)?.[1];
+      if (name === undefined) continue;
       const text = await readTextOrUndefined(join(this.#runs, path));
       const run = text === undefined ? undefined : parse<RunRecord>(text);
-      if (run?.format === 1) runs.push(run);
+      // A name that is not the file's would have another file removed in its place.
+      if (runRecordSchema.safeParse(run).success && run!.run === name) runs.push(run!);
+      else unreadable.push(`runs/${path}`);
     }
-    return runs.sort((a, b) => a.run < b.run ? -1 : 1);
+    return { runs: runs.sort((a, b) => a.run < b.run ? -1 : 1), unreadable };
   }
 }
 
 function parseNode(text: string, key: string): NodeRecord | undefined {
   const record = parse<NodeRecord>(text);
-  if (record?.format !== 1 || record.key !== key) return undefined;
+  if (!nodeRecordSchema.safeParse(record).success || record?.key !== key) return undefined;
   // A manifest that was damaged in a way that is still JSON is caught by its own digests.
   if (outputsDigest(record.outputs, record.metrics) !== record.digest) return undefined;
   const sound = Object.values(record.outputs).every((output) =>

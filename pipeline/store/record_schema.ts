@@ -1,0 +1,79 @@
+/**
+ * The shape of manifests. A disk may change any byte, and digests cover a manifest's outputs alone.
+ *
+ * Keys beyond these pass, so that a store of a later program can still be read.
+ *
+ * @module
+ */
+
+import { z } from "zod";
+
+const digest = z.string().regex(/^[0-9a-f]{64}$/);
+const text = z.string();
+const time = z.string().refine((iso) => Number.isFinite(Date.parse(iso)), "expected a time");
+const object = z.looseObject({ sha256: digest, size: z.int().min(0) });
+const metrics = object.extend({ rows: z.int().min(0) });
+
+/** A published node's manifest: `NodeRecord`. */
+export const nodeRecordSchema = z.looseObject({
+  format: z.literal(1),
+  key: digest,
+  node: text,
+  stage: text,
+  resource: text,
+  labels: z.record(text, z.json()),
+  components: z.looseObject({
+    stage: text,
+    params: z.json(),
+    inputs: z.record(text, z.array(z.looseObject({ node: text, digest: text }))),
+    code: z.looseObject({
+      digest: text,
+      files: z.record(text, text),
+      packages: z.record(text, text),
+    }),
+  }),
+  outputs: z.record(
+    text,
+    z.discriminatedUnion("kind", [
+      z.looseObject({ kind: z.literal("json"), value: z.json() }),
+      z.looseObject({ kind: z.literal("measured"), value: z.json(), sha256: digest }),
+      object.extend({ kind: z.literal("file") }),
+      z.looseObject({
+        kind: z.literal("directory"),
+        files: z.array(object.extend({ path: text.min(1) })),
+      }),
+    ]),
+  ),
+  metrics: metrics.optional(),
+  measured: metrics.optional(),
+  digest,
+  readings: z.record(text, text).optional(),
+  provenance: z.looseObject({
+    run: text,
+    started_at: time,
+    finished_at: time,
+    seconds: z.number(),
+  }),
+});
+
+/** A run's manifest: `RunRecord`. */
+export const runRecordSchema = z.looseObject({
+  format: z.literal(1),
+  run: text.min(1),
+  state: z.enum(["running", "done", "failed", "interrupted", "killed"]),
+  command: text,
+  config_path: text,
+  configuration: z.json(),
+  started_at: time,
+  finished_at: time.optional(),
+  host: z.record(text, z.json()),
+  nodes: z.array(z.looseObject({
+    node: text,
+    stage: text,
+    key: text.optional(),
+    state: z.enum(["cached", "done", "failed", "blocked", "interrupted"]),
+    reason: text.optional(),
+    seconds: z.number().optional(),
+    error: text.optional(),
+  })),
+});
