@@ -9,7 +9,7 @@ import { z } from "zod";
 import { MODEL_FILE, readArchitecture } from "../../../model/checkpoint/checkpoint.ts";
 import type { Architecture } from "../../../model/trunk/architecture.ts";
 import { openTokenizer, type Tokenizer } from "../../../model/text/tokenizer.ts";
-import { UserError } from "../../../pipeline/errors.ts";
+import { messageOf, UserError } from "../../../pipeline/errors.ts";
 import { ObjectStore } from "../../../pipeline/store/objects.ts";
 import { type NodeRecord, type PublishedOutput, Records } from "../../../pipeline/store/records.ts";
 import type { JsonValue } from "../../../pipeline/stage.ts";
@@ -264,7 +264,14 @@ async function vocabularyOf(model: string): Promise<string> {
 
 async function readParams(path: string): Promise<JsonValue | undefined> {
   if (!(await statOf(path))?.isFile) return undefined;
-  const node: unknown = JSON.parse(await Deno.readTextFile(path));
+  let node: unknown;
+  try {
+    node = JSON.parse(await Deno.readTextFile(path));
+  } catch (error) {
+    throw new UserError(`${path} can't be read as a node's JSON: ${messageOf(error)}.`, {
+      cause: error,
+    });
+  }
   return z.object({ params: z.json() }).safeParse(node).data?.params;
 }
 

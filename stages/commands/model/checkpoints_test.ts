@@ -69,6 +69,10 @@ Deno.test("A checkpoint is found by node, key, folder and file, and exported", a
     assertStringIncludes(await said("train[bas,seed=1]"), `Did you mean \`${NODE}\`?`);
     assertStringIncludes(await said("tokenize"), "The node tokenize has no checkpoint; the store");
     assertStringIncludes(await said(join(dir, "store")), "holds no checkpoint: expected");
+    const node = await Deno.readTextFile(join(out, "node.json"));
+    await Deno.writeTextFile(join(out, "node.json"), node.slice(0, 20));
+    assertStringIncludes(await said(out), "node.json can't be read as a node's JSON");
+    await Deno.writeTextFile(join(out, "node.json"), node);
     await Deno.writeTextFile(join(out, "vocabulary.json"), "{}");
     assertStringIncludes(await said(out), "The vocabulary is not valid");
     const { CL100K_VOCABULARY, formatVocabulary } = await import(
