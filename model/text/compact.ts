@@ -8,14 +8,8 @@
  * @module
  */
 
-import {
-  CL100K_ENDOFTEXT,
-  CL100K_ORDINARY,
-  CL100K_SIZE,
-  type Cl100kTokenizer,
-  joinBytes,
-  type Tokenizer,
-} from "./cl100k.ts";
+import { CL100K_ENDOFTEXT, CL100K_ORDINARY, CL100K_SIZE } from "./encodings.ts";
+import { joinBytes, type TiktokenTokenizer, type Tokenizer } from "./tiktoken.ts";
 import type { Vocabulary } from "./vocabulary.ts";
 
 /** Smallest compact vocabulary: the bytes and `<|endoftext|>`. */
@@ -31,7 +25,7 @@ export const COMPACT_MINIMUM = 257;
  */
 export function chooseCompact(
   counts: ArrayLike<number>,
-  options: { vocab_size: number; base: Cl100kTokenizer },
+  options: { vocab_size: number; base: TiktokenTokenizer },
 ): Vocabulary {
   const { vocab_size, base } = options;
   // 256 of the ordinary tokens are single bytes, which have ids of their own.
@@ -62,7 +56,7 @@ export class CompactTokenizer implements Tokenizer {
   readonly vocab_size: number;
   /** The last id. */
   readonly endoftext: number;
-  readonly #base: Cl100kTokenizer;
+  readonly #base: TiktokenTokenizer;
   /** `cl100k_base` ids behind the ids from 256 on. */
   readonly #tokens: Uint32Array;
   /** Compact id by `cl100k_base` id; −1 falls back to bytes. */
@@ -74,7 +68,7 @@ export class CompactTokenizer implements Tokenizer {
    * @param base `cl100k_base`.
    * @param tokens Its ids behind the compact ids 256, 257, ….
    */
-  constructor(base: Cl100kTokenizer, tokens: readonly number[]) {
+  constructor(base: TiktokenTokenizer, tokens: readonly number[]) {
     this.#base = base;
     this.#tokens = Uint32Array.from(tokens);
     this.vocab_size = tokens.length + COMPACT_MINIMUM;

@@ -13,14 +13,15 @@
  */
 
 import { z } from "zod";
+import { CompactTokenizer } from "./compact.ts";
 import {
-  CL100K_ENDOFTEXT,
   CL100K_ORDINARY,
   CL100K_SIZE,
-  openCl100k,
-  type Tokenizer,
-} from "./cl100k.ts";
-import { CompactTokenizer } from "./compact.ts";
+  ENCODING_NAMES,
+  type EncodingName,
+  ENCODINGS,
+} from "./encodings.ts";
+import { openCl100k, openEncoding, type Tokenizer } from "./tiktoken.ts";
 import type { Vocabulary } from "./vocabulary.ts";
 
 export type { Vocabulary } from "./vocabulary.ts";
@@ -29,19 +30,27 @@ export {
   CL100K_ENDOFTEXT,
   CL100K_ORDINARY,
   CL100K_SIZE,
-  Cl100kTokenizer,
+  ENCODING_NAMES,
+  type EncodingName,
+  ENCODINGS,
+} from "./encodings.ts";
+
+export {
   ENDOFTEXT,
   openCl100k,
+  openEncoding,
+  TiktokenTokenizer,
   type Tokenizer,
-} from "./cl100k.ts";
+} from "./tiktoken.ts";
 
-const cl100kSchema = z.strictObject({
-  format: z.literal("ethos-vocabulary"),
-  version: z.literal(1),
-  vocabulary: z.literal("cl100k_base"),
-  vocab_size: z.literal(CL100K_SIZE),
-  endoftext: z.literal(CL100K_ENDOFTEXT),
-});
+const encodingSchema = (name: EncodingName) =>
+  z.strictObject({
+    format: z.literal("ethos-vocabulary"),
+    version: z.literal(1),
+    vocabulary: z.literal(name),
+    vocab_size: z.literal(ENCODINGS[name].size),
+    endoftext: z.literal(ENCODINGS[name].endoftext),
+  });
 
 const compactSchema = z.strictObject({
   format: z.literal("ethos-vocabulary"),
@@ -52,16 +61,24 @@ const compactSchema = z.strictObject({
   tokens: z.array(z.int().min(0).max(CL100K_ORDINARY - 1)),
 });
 
-const vocabularySchema = z.discriminatedUnion("vocabulary", [cl100kSchema, compactSchema]);
+const vocabularySchema = z.discriminatedUnion("vocabulary", [
+  compactSchema,
+  ...ENCODING_NAMES.map(encodingSchema),
+]);
+
+/** The vocabulary of an encoding, unchanged. */
+export function encodingVocabulary(name: EncodingName): Vocabulary {
+  return {
+    format: "ethos-vocabulary",
+    version: 1,
+    vocabulary: name,
+    vocab_size: ENCODINGS[name].size,
+    endoftext: ENCODINGS[name].endoftext,
+  };
+}
 
 /** The vocabulary of `cl100k_base`. */
-export const CL100K_VOCABULARY: Vocabulary = Object.freeze({
-  format: "ethos-vocabulary",
-  version: 1,
-  vocabulary: "cl100k_base",
-  vocab_size: CL100K_SIZE,
-  endoftext: CL100K_ENDOFTEXT,
-});
+export const CL100K_VOCABULARY: Vocabulary = Object.freeze(encodingVocabulary("cl100k_base"));
 
 /**
  * Checks what a `vocabulary.json` holds.
@@ -123,6 +140,7 @@ export async function vocabularyDigest(vocabulary: Vocabulary): Promise<Uint8Arr
  */
 export async function openTokenizer(json: unknown): Promise<Tokenizer> {
   const vocabulary = parseVocabulary(json);
-  const base = await openCl100k();
-  return vocabulary.vocabulary === "compact" ? new CompactTokenizer(base, vocabulary.tokens) : base;
+  return vocabulary.vocabulary === "compact"
+    ? new CompactTokenizer(await openCl100k(), vocabulary.tokens)
+    : await openEncoding(vocabulary.vocabulary);
 }

@@ -1,0 +1,52 @@
+/**
+ * The encodings of `tiktoken` that text is cut with, a line of facts each.
+ *
+ * @module
+ */
+
+import type { PieceRules } from "./pieces.ts";
+
+/** What sets one encoding apart. */
+export interface Encoding {
+  /** Ids: ordinary tokens, special tokens and the unused ids between them. */
+  readonly size: number;
+  /** Ordinary tokens, whose ids are `0 … ordinary − 1`. */
+  readonly ordinary: number;
+  /** Id of `<|endoftext|>`. */
+  readonly endoftext: number;
+  /** Its regular expression, as rules. */
+  readonly rules: PieceRules;
+  /** Loads its ranks, only when they are used: commands that tokenise nothing start at once. */
+  readonly load: () => Promise<{ readonly default: unknown }>;
+}
+
+/** Encodings by name. */
+export const ENCODINGS = {
+  /** The paper's. */
+  cl100k_base: {
+    size: 100277,
+    ordinary: 100256,
+    endoftext: 100257,
+    rules: {
+      folds_case: true,
+      letters_take: "any",
+      max_digits: 3,
+      digits_take_space: false,
+      cuts_lines: true,
+    },
+    load: () => import("tiktoken/encoders/cl100k_base"),
+  },
+} as const satisfies Record<string, Encoding>;
+
+/** Name of an encoding. */
+export type EncodingName = keyof typeof ENCODINGS;
+
+/** Names of all encodings. */
+export const ENCODING_NAMES = Object.keys(ENCODINGS) as EncodingName[];
+
+/** Ids of `cl100k_base`: ordinary tokens, special tokens and the unused ids between them. */
+export const CL100K_SIZE: number = ENCODINGS.cl100k_base.size;
+/** Ordinary tokens of `cl100k_base`; their ids are `0 … CL100K_ORDINARY − 1`. */
+export const CL100K_ORDINARY: number = ENCODINGS.cl100k_base.ordinary;
+/** Id of `<|endoftext|>` in `cl100k_base`. */
+export const CL100K_ENDOFTEXT: number = ENCODINGS.cl100k_base.endoftext;
