@@ -37,7 +37,8 @@ export function cutText(text: string): string[] {
     length = 0;
   };
   for (const whole of text.split(/\n[ \t]*(?:\n[ \t]*)+/)) {
-    const paragraph = whole.replace(/^\n+|\s+$/g, "");
+    // An expression for the white space at the end takes quadratic time for a long run in the middle.
+    const paragraph = whole.replace(/^\n+/, "").trimEnd();
     if (paragraph.trim() === "") continue;
     if (length >= MINIMUM && HEADING.test(paragraph)) end();
     for (const piece of cutParagraph(paragraph)) {
@@ -66,7 +67,8 @@ function* cutParagraph(paragraph: string): Generator<string> {
       // One word of thousands of characters: cut it, but not within a surrogate pair.
       end = /[\uD800-\uDBFF]$/.test(window) ? MAXIMUM - 1 : MAXIMUM;
     }
-    yield rest.slice(0, end).trimEnd();
+    const piece = rest.slice(0, end).trimEnd();
+    if (piece !== "") yield piece;
     rest = rest.slice(end);
   }
   if (rest !== "") yield rest;

@@ -23,6 +23,11 @@ export interface TextDocument {
   readonly timestamp?: string;
 }
 
+/** A document and the line of its file that it stands on, from 1. */
+export interface LineDocument extends TextDocument {
+  readonly line: number;
+}
+
 /** How much of a source to take. */
 export interface DocumentLimits {
   /** Documents at most. */
@@ -40,6 +45,9 @@ export interface DocumentCounts {
 
 /** Text of one file, in UTF-8 bytes, before the next is begun. */
 const FILE_BYTES = 64 * 1024 * 1024;
+/** Keys of a line that a message names, and characters of each. */
+const NAMED_KEYS = 10;
+const NAMED_CHARACTERS = 40;
 /** A line longer than this is no document. */
 const MAX_LINE_BYTES = 256 * 1024 * 1024;
 
@@ -244,13 +252,15 @@ export async function* lineBatches(
 /**
  * Documents of JSON lines.
  *
+ * A line may end in CRLF, and a file may begin with a byte-order mark. Bytes that are no UTF-8 are refused.
+ *
  * @param options `text_field`: key of the text; `name`: for messages.
  * @throws {Error} naming file and line, if a line is no JSON object or has no text.
  */
 export async function* parseDocuments(
   chunks: AsyncIterable<Uint8Array>,
   options: { name: string; text_field?: string },
-): AsyncGenerator<TextDocument> {
+): AsyncGenerator<LineDocument> {
   for await (const batch of lineBatches(chunks, { size: 256 * 1024, name: options.name })) {
     yield* parseLines(batch, options);
   }
@@ -260,10 +270,12 @@ export async function* parseDocuments(
 export function* parseLines(
   batch: LineBatch,
   options: { name: string; text_field?: string },
-): Generator<TextDocument> {
+): Generator<LineDocument> {
   if (!isUtf8(batch.bytes)) throw notUtf8(batch, options.name);
   let line = batch.line - 1;
-  for (const json of new TextDecoder().decode(batch.bytes).split("\n")) {
+  // A mark within the file is an error, wherever its line lies in a batch.
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: batch.line > 1 });
+  for (const json of decoder.decode(batch.bytes).split("\n")) {
     line++;
     if (json.trim() === "") continue;
     let value: unknown;
@@ -275,7 +287,7 @@ export function* parseLines(
         : "";
       throw new Error(`${options.name}: line ${line} is not JSON: ${message(error)}${several}`);
     }
-    yield recordDocument(value, { ...options, place: `line ${line}` });
+    yield { line, ...recordDocument(value, { ...options, place: `line ${line}` }) };
   }
 }
 
@@ -309,7 +321,7 @@ export function recordDocument(
   if (typeof text !== "string") {
     throw new Error(
       `${options.name}: ${options.place} has no string "${field}"; its keys are ${
-        Object.keys(record).slice(0, 10).join(", ") || "none"
+        Object.keys(record).slice(0, NAMED_KEYS).map(shorten).join(", ") || "none"
       }`,
     );
   }
@@ -321,7 +333,21 @@ export function recordDocument(
   };
 }
 
-/** The message of an error, in one line. */
+function shorten(key: string): string {
+  const shown = printable(key.slice(0, NAMED_CHARACTERS));
+  return key.length > NAMED_CHARACTERS ? `${shown}…` : shown;
+}
+
+/** The message of an error, in one line that a terminal shows as it is. */
 export function message(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).replaceAll(/\s*\n\s*/g, " ");
+  const text = error instanceof Error ? error.message : String(error);
+  return printable(text.replaceAll(/\s*\n\s*/g, " "));
+}
+
+/** Spells out characters that have no shape: controls, line separators, halves of pairs. */
+function printable(text: string): string {
+  return text.replaceAll(
+    /[\p{C}\u2028\u2029]/gu,
+    (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`,
+  );
 }

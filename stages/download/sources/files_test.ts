@@ -1,0 +1,173 @@
+/** Feeds the reader of JSON lines whatever a file may hold: documents come back, or one line that says what is wrong. */
+
+import { assert, assertEquals } from "@std/assert";
+import { join } from "@std/path";
+import fc from "fast-check";
+import { cutText } from "./cut.ts";
+import { readFiles } from "./files.ts";
+
+const encoder = new TextEncoder();
+const seeded = { seed: 20, numRuns: 2000 };
+
+const anyString = fc.string({ unit: "binary", maxLength: 40 });
+/** What JSON may spell and UTF-8 can't: halves of surrogate pairs. */
+const escapes = fc.array(
+  fc.constantFrom("\\ud800", "\\udc00", "\\ud83d\\ude00", "\\u0000", "\\u001b", "\\n", "x", "é"),
+  { maxLength: 12 },
+).map((parts) => parts.join(""));
+const nested = fc.tuple(fc.constantFrom("[", '{"text":'), fc.integer({ min: 1, max: 30_000 }));
+const closing = (open: string) => open === "[" ? "]" : "}";
+
+/** Lines that are documents. */
+const goodLine = fc.oneof(
+  fc.record({ text: anyString, url: anyString, other: fc.jsonValue() }).map((value) =>
+    JSON.stringify(value)
+  ),
+  escapes.map((text) => `{"text":"${text}"}`),
+  // Longer than a batch of lines, at times.
+  fc.oneof(
+    { weight: 9, arbitrary: fc.nat({ max: 1000 }) },
+    { weight: 1, arbitrary: fc.integer({ min: 200_000, max: 400_000 }) },
+  ).map((n) => JSON.stringify({ text: "a".repeat(n) })),
+  nested.map(([open, depth]) =>
+    `{"text":"x","deep":${open.repeat(depth)}1${closing(open).repeat(depth)}}`
+  ),
+  fc.nat({ max: 400 }).map((digits) => `{"size":-1${"0".repeat(digits)}e${digits},"text":""}`),
+  fc.constantFrom("", " ", "\t", "\r"),
+);
+
+/** Lines that are anything, most of them no documents. */
+const anyLine = fc.oneof(
+  fc.jsonValue().map((value) => JSON.stringify(value)),
+  anyString,
+  fc.dictionary(anyString, fc.jsonValue()).map((value) => JSON.stringify(value)),
+  nested.map(([open, depth]) => open.repeat(depth)),
+  nested.map(([open, depth]) => `${open.repeat(depth)}1${closing(open).repeat(depth)}`),
+  fc.nat({ max: 100_000 }).map((n) => `{"${"k\\u001b\\n".repeat(n)}":1}`),
+  fc.constantFrom("\ufeff", '\ufeff{"text":"marked"}', "nul", '{"text":1e999}', '{"text":"', "[1]"),
+  escapes.map((text) => `{"text":"${text}`),
+);
+
+const goodBytes = goodLine.map((line) => encoder.encode(line));
+const anyBytes = fc.oneof(
+  anyLine.map((line) => encoder.encode(line)),
+  fc.uint8Array({ maxLength: 60 }),
+  // A document cut off, perhaps within a character.
+  fc.tuple(goodBytes, fc.double({ min: 0, max: 1, noNaN: true })).map(([bytes, share]) =>
+    bytes.subarray(0, Math.floor(bytes.length * share))
+  ),
+  // Bytes that are no UTF-8, within a string.
+  fc.uint8Array({ maxLength: 20 }).map((bytes) =>
+    Uint8Array.of(...encoder.encode('{"text":"'), ...bytes, ...encoder.encode('"}'))
+  ),
+);
+
+/** A file: mostly documents, so that errors come in any line. */
+const file = fc.record({
+  mark: fc.boolean(),
+  lines: fc.array(
+    fc.oneof({ weight: 12, arbitrary: goodBytes }, { weight: 1, arbitrary: anyBytes }),
+    { maxLength: 12 },
+  ),
+  end: fc.constantFrom("\n", "\r\n", "\n\n"),
+  ended: fc.boolean(),
+}).map(({ mark, lines, end, ended }) => {
+  const parts = lines.flatMap((line, index) =>
+    ended || index < lines.length - 1 ? [line, encoder.encode(end)] : [line]
+  );
+  return Buffer.concat([mark ? encoder.encode("\ufeff") : new Uint8Array(), ...parts]);
+});
+
+interface Outcome {
+  readonly texts: readonly string[];
+  /** Number of the line that is wrong; 0 if none is. */
+  readonly wrong: number;
+}
+
+/** The same reading, line by line without batches. */
+function expected(bytes: Uint8Array): Outcome {
+  const texts: string[] = [];
+  const lines = new TextDecoder().decode(bytes).split("\n");
+  for (const [index, line] of lines.entries()) {
+    if (line.trim() === "") continue;
+    let value: unknown;
+    try {
+      value = JSON.parse(line);
+    } catch {
+      return { texts, wrong: index + 1 };
+    }
+    const text = Object(value).text;
+    if (typeof text !== "string") return { texts, wrong: index + 1 };
+    texts.push(text.toWellFormed());
+  }
+  return { texts, wrong: 0 };
+}
+
+async function read(path: string): Promise<Outcome> {
+  const texts: string[] = [];
+  try {
+    for await (const { text } of readFiles([path])) texts.push(text);
+  } catch (error) {
+    assert(error instanceof Error);
+    const { message } = error;
+    const [, line] = /^: line (\d+) (?:is not JSON: |has no string "text"; )/
+      .exec(message.replace(path, "")) ?? [];
+    assert(line !== undefined, `The message names neither file nor line: ${message}`);
+    // One line of a readable length, whatever the file holds.
+    assertEquals(message.match(/[\p{C}\u2028\u2029]/u), null);
+    assert(message.length < path.length + 4000, `A message of ${message.length} characters`);
+    return { texts, wrong: Number(line) };
+  }
+  return { texts, wrong: 0 };
+}
+
+Deno.test("files: any bytes are documents, or one line that names file and line", async () => {
+  const dir = await Deno.makeTempDir();
+  const path = join(dir, "any.jsonl");
+  let wrong = 0;
+  let documents = 0;
+  try {
+    await fc.assert(
+      fc.asyncProperty(file, async (bytes) => {
+        await Deno.writeFile(path, bytes);
+        const begin = performance.now();
+        const outcome = await read(path);
+        assert(performance.now() - begin < 10_000, "The reader takes too long");
+        assertEquals(outcome, expected(bytes));
+        if (outcome.wrong > 0) wrong++;
+        documents += outcome.texts.length;
+      }),
+      seeded,
+    );
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+  // The cases hold enough of both.
+  assert(wrong > 200 && wrong < 1800, `${wrong} of 2000 files are wrong`);
+  assert(documents > 2000, `${documents} documents`);
+});
+
+Deno.test("files: nesting of a million levels is read or named", async () => {
+  const dir = await Deno.makeTempDir();
+  const path = join(dir, "deep.jsonl");
+  const depth = 1_000_000;
+  try {
+    await Deno.writeTextFile(
+      path,
+      `{"text":"x","deep":${"[".repeat(depth)}${"]".repeat(depth)}}\n`,
+    );
+    assertEquals(await read(path), { texts: ["x"], wrong: 0 });
+    await Deno.writeTextFile(path, `{"text":"x"}\n${"[".repeat(depth)}`);
+    assertEquals(await read(path), { texts: ["x"], wrong: 2 });
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
+Deno.test("cutText: long runs of white space take no longer than words", () => {
+  const begin = performance.now();
+  const spaces = " ".repeat(300_000);
+  assertEquals(cutText(`a${spaces}b\n\n\n${spaces}`).join("").replaceAll(/\s+/g, " "), "a b");
+  // Milliseconds; half a minute in quadratic time.
+  assert(performance.now() - begin < 5000, "Cutting takes too long");
+});
