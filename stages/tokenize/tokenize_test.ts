@@ -174,6 +174,22 @@ Deno.test("tokenize: the number of workers changes no byte", () =>
     assertEquals(digests[0], digests[1]);
   }));
 
+Deno.test("tokenize: documents without a break come back beside others", () =>
+  inFolder(async (dir) => {
+    // Each takes minutes in quadratic time, and the first is longer than tiktoken's expressions go.
+    const long = ["^".repeat(1_200_000), "A".repeat(200_000), "的一是不了在人有我他".repeat(4000)];
+    const texts = [...TEXTS.slice(0, 50), ...long, ...TEXTS.slice(50, 100)];
+    const documents = await documentsOf(dir, [texts.map(line)]);
+    for (const params of [{}, { vocabulary: "compact", vocab_size: 300 }]) {
+      const result = await run(documents, params, { dir });
+      const read = [
+        ...await readSplit(result, "train"),
+        ...await readSplit(result, "validation"),
+      ];
+      assertEquals(new Set(read), new Set(texts));
+    }
+  }));
+
 Deno.test("tokenize: limits take whole documents", () =>
   inFolder(async (dir) => {
     const documents = await documentsOf(dir, [TEXTS.map(line)]);

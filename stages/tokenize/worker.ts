@@ -5,7 +5,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { openCl100k } from "../../model/text/tokenizer.ts";
+import { openCl100k, type Tokenizer } from "../../model/text/tokenizer.ts";
 import { message, parseLines } from "../download/sources/document.ts";
 import { HASH_BYTES, type TokenizeJob, type TokenizeResult } from "./pool.ts";
 
@@ -31,19 +31,19 @@ scope.onmessage = async ({ data }) => {
 
 async function tokenizeBatch(job: TokenizeJob): Promise<TokenizeResult> {
   const tokenizer = await openCl100k();
-  const texts = Array.from(parseLines(job, { name: job.name }), ({ text }) => text);
-  const hashes = new Uint8Array(texts.length * HASH_BYTES);
-  const bytes = new Uint32Array(texts.length);
-  const lengths = new Uint32Array(texts.length);
+  const documents = Array.from(parseLines(job, { name: job.name }));
+  const hashes = new Uint8Array(documents.length * HASH_BYTES);
+  const bytes = new Uint32Array(documents.length);
+  const lengths = new Uint32Array(documents.length);
   const parts: Uint32Array[] = [];
   let total = 0;
   const encoder = new TextEncoder();
-  texts.forEach((text, index) => {
+  documents.forEach(({ text, line }, index) => {
     const utf8 = encoder.encode(text);
     const digest = createHash("sha256").update(utf8).digest();
     hashes.set(digest.subarray(0, HASH_BYTES), index * HASH_BYTES);
     bytes[index] = utf8.length;
-    const ids = tokenizer.encode(text);
+    const ids = encode(text, { tokenizer, where: `${job.name}: line ${line}` });
     lengths[index] = ids.length;
     total += ids.length;
     parts.push(ids);
@@ -55,4 +55,15 @@ async function tokenizeBatch(job: TokenizeJob): Promise<TokenizeResult> {
     at += part.length;
   }
   return { hashes, bytes, lengths, tokens };
+}
+
+/** Ids of a text; an error says where it stands. */
+function encode(text: string, options: { tokenizer: Tokenizer; where: string }): Uint32Array {
+  try {
+    return options.tokenizer.encode(text);
+  } catch (error) {
+    throw new Error(
+      `${options.where} can't be tokenised, ${text.length} characters: ${message(error)}`,
+    );
+  }
 }
