@@ -5,6 +5,7 @@
  */
 
 import { z } from "zod";
+import { ENCODING_NAMES } from "../model/text/vocabulary.ts";
 
 const counts = z.object({
   tokens: z.int(),
@@ -20,7 +21,7 @@ const split = counts.extend({
 
 /** The `dataset` output. */
 export const datasetSchema = z.object({
-  vocabulary: z.enum(["compact", "cl100k_base"]),
+  vocabulary: z.enum([...ENCODING_NAMES, "compact"]),
   vocab_size: z.int(),
   endoftext: z.int(),
   vocabulary_digest: z.string(),

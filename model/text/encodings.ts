@@ -1,10 +1,11 @@
 /**
- * The encodings of `tiktoken` that text is cut with, a line of facts each.
+ * The encodings of `tiktoken` that text is cut with.
  *
  * @module
  */
 
 import type { PieceRules } from "./pieces.ts";
+import type { EncodingName } from "./vocabulary.ts";
 
 /** What sets one encoding apart. */
 export interface Encoding {
@@ -21,7 +22,7 @@ export interface Encoding {
 }
 
 /** Encodings by name. */
-export const ENCODINGS = {
+export const ENCODINGS: Readonly<Record<EncodingName, Encoding>> = {
   /** The paper's. */
   cl100k_base: {
     size: 100277,
@@ -36,13 +37,21 @@ export const ENCODINGS = {
     },
     load: () => import("tiktoken/encoders/cl100k_base"),
   },
-} as const satisfies Record<string, Encoding>;
-
-/** Name of an encoding. */
-export type EncodingName = keyof typeof ENCODINGS;
-
-/** Names of all encodings. */
-export const ENCODING_NAMES = Object.keys(ENCODINGS) as EncodingName[];
+  /** That of GPT-2 and of the models of its time. */
+  gpt2: {
+    size: 50257,
+    ordinary: 50256,
+    endoftext: 50256,
+    rules: {
+      folds_case: false,
+      letters_take: "space",
+      max_digits: Infinity,
+      digits_take_space: true,
+      cuts_lines: false,
+    },
+    load: () => import("tiktoken/encoders/gpt2"),
+  },
+};
 
 /** Ids of `cl100k_base`: ordinary tokens, special tokens and the unused ids between them. */
 export const CL100K_SIZE: number = ENCODINGS.cl100k_base.size;

@@ -132,13 +132,13 @@ for (const name of ENCODING_NAMES) {
       assertEquals(tokenizer.decode(ids), text);
     }
     // Runs of one character repeat their ids: those of a run that tiktoken takes, many times over.
-    const four = tokenizer.encode("^".repeat(240));
+    const few = tokenizer.encode("^".repeat(240));
     assertEquals(
       tokenizer.encode(texts[0]!),
-      Uint32Array.from({ length: 5000 * four.length }, (
+      Uint32Array.from({ length: 5000 * few.length }, (
         _,
         index,
-      ) => four[index % four.length]!),
+      ) => few[index % few.length]!),
     );
   });
 }

@@ -9,8 +9,9 @@
 
 import type { Tiktoken } from "tiktoken/lite";
 import { BytePairs, IdList } from "./byte_pairs.ts";
-import { type Encoding, type EncodingName, ENCODINGS } from "./encodings.ts";
+import { type Encoding, ENCODINGS } from "./encodings.ts";
 import { hasLongRun, pieceEnds } from "./pieces.ts";
+import type { EncodingName } from "./vocabulary.ts";
 
 /** How the token between documents is spelled when ids are decoded. */
 export const ENDOFTEXT = "<|endoftext|>";

@@ -1,11 +1,10 @@
 /**
  * Text to token ids and back.
  *
- * Two vocabularies share one segmentation, `cl100k_base`:
- *
  * - `cl100k_base`: the ids of `tiktoken`, unchanged (100,277 of them, the paper's vocabulary);
+ * - `gpt2`: the ids of `tiktoken`, unchanged (50,257 of them);
  * - `compact`: the 256 single bytes, the most frequent `cl100k_base` tokens of the training text, and `<|endoftext|>`
- *   last (`compact.ts`). Small models want a small softmax.
+ *   last (`compact.ts`). Small models want a small softmax. Text is cut as `cl100k_base` cuts it.
  *
  * A vocabulary is described by JSON (`vocabulary.json`), which travels with token shards and checkpoints.
  *
@@ -14,26 +13,13 @@
 
 import { z } from "zod";
 import { CompactTokenizer } from "./compact.ts";
-import {
-  CL100K_ORDINARY,
-  CL100K_SIZE,
-  ENCODING_NAMES,
-  type EncodingName,
-  ENCODINGS,
-} from "./encodings.ts";
+import { CL100K_ORDINARY, CL100K_SIZE, ENCODINGS } from "./encodings.ts";
 import { openCl100k, openEncoding, type Tokenizer } from "./tiktoken.ts";
-import type { Vocabulary } from "./vocabulary.ts";
+import { ENCODING_NAMES, type EncodingName, type Vocabulary } from "./vocabulary.ts";
 
-export type { Vocabulary } from "./vocabulary.ts";
+export { ENCODING_NAMES, type EncodingName, type Vocabulary } from "./vocabulary.ts";
 
-export {
-  CL100K_ENDOFTEXT,
-  CL100K_ORDINARY,
-  CL100K_SIZE,
-  ENCODING_NAMES,
-  type EncodingName,
-  ENCODINGS,
-} from "./encodings.ts";
+export { CL100K_ENDOFTEXT, CL100K_ORDINARY, CL100K_SIZE, ENCODINGS } from "./encodings.ts";
 
 export {
   ENDOFTEXT,

@@ -159,8 +159,10 @@ export const MALFORMED_DATA: readonly Malformed[] = [
   },
   {
     what: "an unknown vocabulary",
-    text: tokenizer("{ vocabulary: gpt2 }"),
-    says: ['bad.yaml:3: tokenizer.vocabulary: expected one of cl100k_base, compact, got "gpt2"'],
+    text: tokenizer("{ vocabulary: gpt3 }"),
+    says: [
+      'bad.yaml:3: tokenizer.vocabulary: expected one of cl100k_base, gpt2, compact, got "gpt3"',
+    ],
   },
   {
     what: "a vocabulary smaller than the bytes",
@@ -179,6 +181,13 @@ export const MALFORMED_DATA: readonly Malformed[] = [
     text: tokenizer("{ vocab_size: 1024 }"),
     says: [
       "bad.yaml:3: tokenizer.vocab_size: 1024 has no effect with vocabulary: cl100k_base, which has 100277 ids; set vocabulary: compact",
+    ],
+  },
+  {
+    what: "a size of the vocabulary of GPT-2",
+    text: tokenizer("{ vocabulary: gpt2, vocab_size: 50304 }"),
+    says: [
+      "bad.yaml:3: tokenizer.vocab_size: 50304 has no effect with vocabulary: gpt2, which has 50257 ids; set vocabulary: compact",
     ],
   },
   {

@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { EncodingName } from "../../model/text/tokenizer.ts";
+
 /** Bytes of a document's SHA-256 that are kept: enough to tell documents apart and to split them. */
 export const HASH_BYTES = 16;
 
@@ -14,6 +16,8 @@ export interface TokenizeJob {
   readonly line: number;
   /** Name of the file, for messages. */
   readonly name: string;
+  /** The encoding that cuts the texts. */
+  readonly encoding: EncodingName;
 }
 
 /** Documents of a batch, in order. */

@@ -19,7 +19,10 @@ import { chooseCompact, COMPACT_MINIMUM, CompactTokenizer } from "../../model/te
 import {
   CL100K_ORDINARY,
   CL100K_SIZE,
-  CL100K_VOCABULARY,
+  ENCODING_NAMES,
+  type EncodingName,
+  ENCODINGS,
+  encodingVocabulary,
   formatVocabulary,
   openCl100k,
   type Vocabulary,
@@ -45,11 +48,15 @@ const COMPACT_DEFAULT = 8192;
 
 /** Schema of the `tokenizer` section. */
 export const tokenizerSchema = z.strictObject({
-  vocabulary: z.enum(["cl100k_base", "compact"], {
+  vocabulary: z.enum([...ENCODING_NAMES, "compact"], {
     error: (issue) =>
-      `${JSON.stringify(issue.input)} is not a vocabulary; expected cl100k_base or compact`,
+      `${JSON.stringify(issue.input)} is not a vocabulary; expected ${
+        ENCODING_NAMES.join(", ")
+      } or compact`,
   }).default("cl100k_base")
-    .describe("cl100k_base: the paper's; compact: its most frequent tokens and single bytes"),
+    .describe(
+      "cl100k_base: the paper's; gpt2: that of GPT-2; compact: the most frequent tokens of cl100k_base and single bytes",
+    ),
   vocab_size: z.int("vocab_size must be a whole number")
     .min(
       COMPACT_MINIMUM,
@@ -67,13 +74,15 @@ export const tokenizerSchema = z.strictObject({
   max_validation_tokens: z.int("max_validation_tokens must be a whole number").min(1).optional()
     .describe("tokens of validation text at most; whole documents"),
 }).superRefine((tokenizer, context) => {
-  if (tokenizer.vocabulary === "cl100k_base" && tokenizer.vocab_size !== undefined) {
+  const { vocabulary, vocab_size } = tokenizer;
+  if (vocabulary !== "compact" && vocab_size !== undefined) {
     context.addIssue({
       code: "custom",
       path: ["vocab_size"],
-      message:
-        `${tokenizer.vocab_size} has no effect with vocabulary: cl100k_base, which has ${CL100K_SIZE} ids; set vocabulary: compact`,
-      input: tokenizer.vocab_size,
+      message: `${vocab_size} has no effect with vocabulary: ${vocabulary}, which has ${
+        ENCODINGS[vocabulary].size
+      } ids; set vocabulary: compact`,
+      input: vocab_size,
     });
   }
 });
@@ -86,7 +95,9 @@ export type TokenizerSection = z.infer<typeof tokenizerSchema>;
 
 /** Ids of the vocabulary that a `tokenizer` section asks for. */
 export function vocabularySize(tokenizer: TokenizerSection): number {
-  return tokenizer.vocabulary === "compact" ? tokenizer.vocab_size ?? COMPACT_DEFAULT : CL100K_SIZE;
+  return tokenizer.vocabulary === "compact"
+    ? tokenizer.vocab_size ?? COMPACT_DEFAULT
+    : ENCODINGS[tokenizer.vocabulary].size;
 }
 
 /**
@@ -106,7 +117,12 @@ export const tokenize = defineStage<TokenizerSection>({
 /** The two halves of a dataset. */
 type SplitName = "train" | "validation";
 
-/** One document, cut by `cl100k_base`. */
+/** The encoding that cuts text for a vocabulary. */
+function encodingOf(tokenizer: TokenizerSection): EncodingName {
+  return tokenizer.vocabulary === "compact" ? "cl100k_base" : tokenizer.vocabulary;
+}
+
+/** One document, cut by the encoding. */
 interface TokenizedDocument {
   readonly split: SplitName;
   readonly tokens: Uint32Array;
@@ -138,7 +154,7 @@ export async function runTokenize(
   });
   const { vocabulary, writers } = params.vocabulary === "compact"
     ? await writeCompact(context, documents, open)
-    : await writeCl100k(documents, await open(CL100K_VOCABULARY));
+    : await writeUnchanged(documents, await open(encodingVocabulary(params.vocabulary)));
   const splits = {
     train: writers.train.close(),
     validation: writers.validation.close(),
@@ -247,7 +263,7 @@ async function jobReader(
         onRead: (read) => progress.update(before + read, name),
       });
       for await (const batch of lineBatches(bytes, { size: BATCH_BYTES, name })) {
-        yield { ...batch, name };
+        yield { ...batch, name, encoding: encodingOf(context.params) };
       }
       before += sizes[order.indexOf(name)]!;
     }
@@ -282,7 +298,7 @@ interface Written {
   readonly writers: Writers;
 }
 
-async function writeCl100k(
+async function writeUnchanged(
   documents: AsyncIterable<TokenizedDocument>,
   written: Written,
 ): Promise<Written> {

@@ -27,7 +27,7 @@ async function* jobs(): AsyncGenerator<TokenizeJob> {
     }
   }
   for await (const batch of lineBatches(chunks(), { size: 65_536, name: "bench" })) {
-    yield { ...batch, name: "bench" };
+    yield { ...batch, name: "bench", encoding: "cl100k_base" };
   }
 }
 

@@ -91,7 +91,7 @@ async function readSplit(result: StageRun, name: string): Promise<string[]> {
   return documents;
 }
 
-for (const params of [{}, { vocabulary: "compact", vocab_size: 300 }]) {
+for (const params of [{}, { vocabulary: "gpt2" }, { vocabulary: "compact", vocab_size: 300 }]) {
   Deno.test(`tokenize: every text comes back, once, in its split ${JSON.stringify(params)}`, () =>
     inFolder(async (dir) => {
       const lines = [...TEXTS, TEXTS[3]!, "", TEXTS[7]!].map(line);
@@ -180,7 +180,7 @@ Deno.test("tokenize: documents without a break come back beside others", () =>
     const long = ["^".repeat(1_200_000), "A".repeat(200_000), "的一是不了在人有我他".repeat(4000)];
     const texts = [...TEXTS.slice(0, 50), ...long, ...TEXTS.slice(50, 100)];
     const documents = await documentsOf(dir, [texts.map(line)]);
-    for (const params of [{}, { vocabulary: "compact", vocab_size: 300 }]) {
+    for (const params of [{}, { vocabulary: "gpt2" }, { vocabulary: "compact", vocab_size: 300 }]) {
       const result = await run(documents, params, { dir });
       const read = [
         ...await readSplit(result, "train"),
@@ -193,7 +193,7 @@ Deno.test("tokenize: documents without a break come back beside others", () =>
 Deno.test("tokenize: limits take whole documents", () =>
   inFolder(async (dir) => {
     const documents = await documentsOf(dir, [TEXTS.map(line)]);
-    for (const vocabulary of ["cl100k_base", "compact"]) {
+    for (const vocabulary of ["cl100k_base", "gpt2", "compact"]) {
       const { dataset } = await run(
         documents,
         {
@@ -272,8 +272,8 @@ Deno.test("tokenizerSchema: says what is wrong and where", () => {
     "vocab_size: 1024 has no effect with vocabulary: cl100k_base, which has 100277 ids; set vocabulary: compact",
   );
   assertEquals(
-    issue({ vocabulary: "gpt2" }),
-    'vocabulary: "gpt2" is not a vocabulary; expected cl100k_base or compact',
+    issue({ vocabulary: "gpt3" }),
+    'vocabulary: "gpt3" is not a vocabulary; expected cl100k_base, gpt2 or compact',
   );
   assertEquals(
     issue({ vocabulary: "compact", vocab_size: 100 }),
@@ -285,9 +285,10 @@ Deno.test("tokenizerSchema: says what is wrong and where", () => {
   );
 });
 
-Deno.test("vocabularySize: of both vocabularies, given or not", () => {
+Deno.test("vocabularySize: of each vocabulary, given or not", () => {
   const size = (section: JsonValue) => vocabularySize(tokenizerSchema.parse(section));
   assertEquals(size({}), 100277);
+  assertEquals(size({ vocabulary: "gpt2" }), 50257);
   assertEquals(size({ vocabulary: "compact" }), 8192);
   assertEquals(size({ vocabulary: "compact", vocab_size: 300 }), 300);
 });

@@ -1,11 +1,11 @@
 /**
- * Worker of the tokenise stage: lines of JSON in; `cl100k_base` tokens, sizes and hashes out.
+ * Worker of the tokenise stage: lines of JSON in; tokens, sizes and hashes out.
  *
  * @module
  */
 
 import { createHash } from "node:crypto";
-import { openCl100k, type Tokenizer } from "../../model/text/tokenizer.ts";
+import { openEncoding, type Tokenizer } from "../../model/text/tokenizer.ts";
 import { message, parseLines } from "../download/sources/document.ts";
 import { HASH_BYTES, type TokenizeJob, type TokenizeResult } from "./pool.ts";
 
@@ -30,7 +30,7 @@ scope.onmessage = async ({ data }) => {
 };
 
 async function tokenizeBatch(job: TokenizeJob): Promise<TokenizeResult> {
-  const tokenizer = await openCl100k();
+  const tokenizer = await openEncoding(job.encoding);
   const documents = Array.from(parseLines(job, { name: job.name }));
   const hashes = new Uint8Array(documents.length * HASH_BYTES);
   const bytes = new Uint32Array(documents.length);

