@@ -66,7 +66,7 @@ export class BytePairs {
   /**
    * Adds the ids of one piece to `ids`.
    *
-   * A piece of n bytes takes 28 n bytes of memory while it is merged.
+   * A piece of n bytes takes 32 n bytes of memory while it is merged.
    *
    * @param piece Text within which pairs may merge, without lone surrogates.
    */
@@ -112,8 +112,8 @@ class Merge {
     this.#next = new Int32Array(size);
     this.#previous = new Int32Array(size);
     this.#rank = new Int32Array(size);
-    // Half as many again: keys that are out of date are removed when it is full, so rarely.
-    this.#heap = new Float64Array(size + (size >> 1) + 2);
+    // At first a key a pair; each of at most `size − 1` merges takes one and adds two.
+    this.#heap = new Float64Array(2 * size);
     for (let at = 0; at < size; at++) {
       this.#token[at] = pairs.byteId(bytes.charCodeAt(at));
       this.#next[at] = at + 1;
@@ -130,7 +130,8 @@ class Merge {
     while (this.#heapSize > 0) {
       const key = this.#pop();
       const at = key % POSITIONS;
-      if (this.#isCurrent(key)) this.#merge(at, Math.floor(key / POSITIONS));
+      const rank = Math.floor(key / POSITIONS);
+      if (this.#rank[at] === rank) this.#merge(at, rank);
     }
     for (let at = 0; at < this.#size; at = this.#next[at]!) ids.push(this.#token[at]!);
   }
@@ -161,13 +162,8 @@ class Merge {
       : -1;
   }
 
-  #isCurrent(key: number): boolean {
-    return this.#rank[key % POSITIONS] === Math.floor(key / POSITIONS);
-  }
-
   #push(key: number): void {
     const heap = this.#heap;
-    if (this.#heapSize === heap.length) this.#removeOutdated();
     let at = this.#heapSize++;
     while (at > 0) {
       const parent = (at - 1) >> 1;
@@ -202,15 +198,5 @@ class Merge {
   /** Makes a heap of keys in any order. */
   #order(): void {
     for (let at = (this.#heapSize >> 1) - 1; at >= 0; at--) this.#sink(at, this.#heap[at]!);
-  }
-
-  #removeOutdated(): void {
-    let kept = 0;
-    for (let at = 0; at < this.#heapSize; at++) {
-      const key = this.#heap[at]!;
-      if (this.#isCurrent(key)) this.#heap[kept++] = key;
-    }
-    this.#heapSize = kept;
-    this.#order();
   }
 }

@@ -4,8 +4,8 @@ import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { get_encoding } from "tiktoken";
 import { chooseCompact, CompactTokenizer } from "./compact.ts";
-import { CL100K_SIZE, ENCODING_NAMES, openCl100k, openEncoding } from "./tokenizer.ts";
-import { hasLongRun, LONG_RUN } from "./pieces.ts";
+import { CL100K_SIZE, ENCODING_NAMES, ENCODINGS, openCl100k, openEncoding } from "./tokenizer.ts";
+import { hasLongRun, LONG_RUN, pieceEnds } from "./pieces.ts";
 
 /** Characters of a run, by what is special in them. */
 const ALPHABETS: Readonly<Record<string, readonly string[]>> = {
@@ -58,6 +58,27 @@ for (const name of ENCODING_NAMES) {
     } finally {
       reference.free();
     }
+  });
+
+  Deno.test(`${name}: texts are cut as its regular expression cuts them`, async () => {
+    const { default: loaded } = await ENCODINGS[name].load();
+    const { pat_str } = loaded as { pat_str: string };
+    // JavaScript's \\s is not quite Unicode's.
+    const source = pat_str.replaceAll("\\s", "\\p{White_Space}").replaceAll(
+      "\\S",
+      "\\P{White_Space}",
+    );
+    const expression = new RegExp(source, "gu");
+    fc.assert(
+      fc.property(runs, (text) => {
+        const ends = Array.from(
+          text.matchAll(expression),
+          ({ 0: piece, index }) => index + piece.length,
+        );
+        assertEquals(Array.from(pieceEnds(text, ENCODINGS[name].rules)), ends);
+      }),
+      { seed: 5, numRuns: 2000 },
+    );
   });
 
   Deno.test(`${name}: runs about as long as a long one have tiktoken's ids between all neighbours`, async () => {
