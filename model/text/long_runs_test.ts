@@ -63,7 +63,7 @@ for (const name of ENCODING_NAMES) {
   Deno.test(`${name}: texts are cut as its regular expression cuts them`, async () => {
     const { default: loaded } = await ENCODINGS[name].load();
     const { pat_str } = loaded as { pat_str: string };
-    // JavaScript's \\s is not quite Unicode's.
+    // JavaScript's `\s` is not quite Unicode's.
     const source = pat_str.replaceAll("\\s", "\\p{White_Space}").replaceAll(
       "\\S",
       "\\P{White_Space}",
