@@ -126,7 +126,8 @@ class BlockReader {
     const encoding = this.#encoding;
     let bytes = block;
     if (encoding === "utf-8") {
-      if (!isUtf8(block)) throw this.#invalid(block);
+      const nul = block.indexOf(0);
+      if (!isUtf8(nul < 0 ? block : block.subarray(0, nul))) throw this.#invalid(block);
     } else {
       const text = decodeWhole(block, encoding);
       if (text === undefined) throw this.#invalid(block);
