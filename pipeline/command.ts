@@ -5,6 +5,7 @@
  */
 
 import type { Arguments, OptionSpec } from "yargs";
+import { UserError } from "./errors.ts";
 import type { Graph } from "./graph/graph.ts";
 import type { JsonValue, NodeSpec, ResultSpec } from "./stage.ts";
 import type { Store } from "./store/store.ts";
@@ -110,6 +111,8 @@ export interface CommandContext {
   readonly storeDir: string;
   /** True with `--json`: print only one JSON value. */
   readonly json: boolean;
+  /** True with `--debug`: errors come with their traces. */
+  readonly debug: boolean;
   /** Writes a line to standard output. With `hang`, the part that doesn't fit a terminal goes below, indented. */
   print(line: string, options?: { hang: number }): void;
   /** Writes a line to standard error. */
@@ -118,7 +121,7 @@ export interface CommandContext {
   experiment(args: Arguments): Promise<LoadedExperiment>;
   /**
    * Opens the store while `work` runs. Without `create`, an absent store is an empty one in memory. With `look`, `work`
-   * only reads, and sees what another process has published if that holds the store.
+   * only reads, nothing is written, and it sees what another process has published if that holds the store.
    */
   withStore<T>(
     options: { create: boolean; look?: boolean },
@@ -130,6 +133,18 @@ export interface CommandContext {
 export interface LoadedExperiment extends Experiment {
   /** The nodes, checked and in order. */
   readonly graph: Graph;
+}
+
+/**
+ * Refuses to go on without a store.
+ *
+ * @throws UserError when there is none, or its folder is empty.
+ */
+export async function assertStore({ storeDir }: Pick<CommandContext, "storeDir">): Promise<void> {
+  const { inspectStore } = await import("./store/folder.ts");
+  const folder = await inspectStore(storeDir);
+  if (folder === "marked" || folder === "unmarked") return;
+  throw new UserError(`There is no store at ${storeDir}; run \`reproduce\` first.`);
 }
 
 /** Options that name an experiment, for commands that need its nodes. */

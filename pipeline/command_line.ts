@@ -9,7 +9,8 @@ import { type Argv, yargs } from "yargs";
 import type { Arguments, Command, CommandContext, LoadedExperiment, Program } from "./command.ts";
 import { listArgument, stringArgument } from "./command.ts";
 import { COMMANDS } from "./commands/mod.ts";
-import { EXIT, exitCodeOf, explain, UserError } from "./errors.ts";
+import { EXIT, exitCodeOf, explain, traceOf, UserError } from "./errors.ts";
+import { inspectStore } from "./store/folder.ts";
 import { suggestion } from "./terminal/suggest.ts";
 import { columnsOf, wrapText } from "./terminal/wrap.ts";
 
@@ -31,6 +32,7 @@ import { columnsOf, wrapText } from "./terminal/wrap.ts";
  */
 export async function runCommandLine(args: readonly string[], program: Program): Promise<number> {
   let json = args.includes("--json");
+  let debug = args.includes("--debug");
   try {
     const commands = [...COMMANDS, ...program.commands ?? []]
       .map((command) => withStageOptions(command, program));
@@ -39,23 +41,26 @@ export async function runCommandLine(args: readonly string[], program: Program):
     let code: number | void = EXIT.ok;
     const parser: Argv = describe(program, commands, async (command, parsed) => {
       json = parsed["json"] === true;
-      code = await command.run(parsed, makeContext(args, parsed, program));
+      debug = parsed["debug"] === true;
+      const context = makeContext(args, parsed, program);
+      // Whatever a command does with a store: somebody else's folder is none.
+      await inspectStore(context.storeDir);
+      code = await command.run(parsed, context);
     });
     await parser.parseAsync(args);
     return code ?? EXIT.ok;
   } catch (error) {
-    // A mistake in the program shows its trace. A user's mistake or a system error is one line.
-    const message = error instanceof Error && isOurs(error)
-      ? explain(error)
-      : error instanceof Error
-      ? error.stack ?? error.message
-      : String(error);
+    const message = oneLine(error);
     if (json) write(Deno.stdout, JSON.stringify({ error: message }));
     const columns = columnsOf(Deno.stderr);
     write(Deno.stderr, wrapText(`error: ${message}`, { columns, hang: 2 }));
+    if (debug) write(Deno.stderr, traceOf(error));
     return exitCodeOf(error);
   }
 }
+
+/** Options of every command. */
+const GLOBAL_OPTIONS = ["store", "json", "debug", "help"];
 
 /** A command that runs stages, with the options of the program's stages; any other as it is. */
 function withStageOptions(command: Command, { stageOptions }: Program): Command {
@@ -82,6 +87,13 @@ function completion(shell: NonNullable<Program["shell"]>, parser: () => Argv): C
       return Promise.resolve();
     },
   };
+}
+
+/** An error for somebody who did not write the program; its trace is for who did. */
+function oneLine(error: unknown): string {
+  const message = explain(error);
+  if (!(error instanceof Error) || isOurs(error)) return message;
+  return `${error.name}: ${message.replace(/\.?$/, ".")} --debug shows where.`;
 }
 
 function isOurs(error: Error): boolean {
@@ -120,6 +132,7 @@ function describe(
       describe: "Where everything is kept (default: $ETHOS_STORE or .ethos)",
     })
     .option("json", { type: "boolean", describe: "Print one JSON value for machines" })
+    .option("debug", { type: "boolean", describe: "Show where in the program an error arose" })
     // Hidden: answers the shell's --get-yargs-completions.
     .completion("__complete", false)
     .demandCommand(1, "Expected a command.")
@@ -134,13 +147,13 @@ function describe(
           commands: names,
           current,
           usage: commands.find(({ name }) => name.split(" ")[0] === current)?.name,
-          flags: current === undefined ? ["store", "json", "help"] : flags.get(current) ?? [],
+          flags: current === undefined ? GLOBAL_OPTIONS : flags.get(current) ?? [],
         }),
       );
     });
   for (const command of commands) {
     const name = command.name.split(" ")[0]!;
-    flags.set(name, [...Object.keys(command.options ?? {}), "store", "json", "help"]);
+    flags.set(name, [...Object.keys(command.options ?? {}), ...GLOBAL_OPTIONS]);
     parser = parser.command(command.name, command.summary, (argv) => {
       current = name;
       for (const [key, spec] of Object.entries(command.positionals ?? {})) {
@@ -225,6 +238,7 @@ function makeContext(
     command,
     storeDir,
     json: parsed["json"] === true,
+    debug: parsed["debug"] === true,
     print: (line, options) => write(Deno.stdout, options ? fit(line, options.hang) : line),
     warn: (line) => write(Deno.stderr, line),
     experiment: (args) => loadExperiment(args, { program, storeDir }),

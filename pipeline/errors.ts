@@ -49,6 +49,9 @@ export function systemCode(error: unknown): string | undefined {
     if (/Read-only file system/i.test(e.message)) return "EROFS";
     if (/Permission denied/i.test(e.message)) return "EACCES";
     if (/Disk quota exceeded/i.test(e.message)) return "EDQUOT";
+    // Deno has no class for these two.
+    if (/No locks available/i.test(e.message)) return "ENOLCK";
+    if (/Operation not supported/i.test(e.message)) return "EOPNOTSUPP";
   }
   return undefined;
 }
@@ -57,7 +60,7 @@ const SYSTEM: Readonly<Record<string, string>> = {
   ENOSPC: "The disk is full",
   EDQUOT: "The disk quota is used up",
   EROFS: "The file system is read-only",
-  EACCES: "Permission to write was denied",
+  EACCES: "Permission was denied",
   EPERM: "The operation is not permitted",
   EMFILE: "Too many files are open",
 };
@@ -79,6 +82,15 @@ export function explain(error: unknown, doing?: string): string {
   const path = /'([^']*\/[^']*)'/.exec(text)?.[1];
   const where = path === undefined ? "" : ` (${path})`;
   return `${system}${doing === undefined ? "" : ` while ${doing}`}${where}.`;
+}
+
+/** Where in the program an error and its causes arose, a call a line. */
+export function traceOf(error: unknown): string {
+  const parts: string[] = [];
+  for (let e: unknown = error; e !== undefined; e = e instanceof Error ? e.cause : undefined) {
+    parts.push(e instanceof Error ? e.stack ?? `${e.name}: ${e.message}` : String(e));
+  }
+  return parts.join("\ncaused by ");
 }
 
 /** Returns an error's message without its full stop, for a sentence that goes on. */

@@ -127,6 +127,46 @@ Deno.test({
   },
 });
 
+Deno.test({
+  name: "a store on a disk that is mounted read-only can be read (needs root to mount a tmpfs)",
+  ignore: !CAN_MOUNT,
+  fn: async () => {
+    await using toy = await ToyProject.create();
+    const store = toy.path(".ethos");
+    await Deno.mkdir(store);
+    assert(await mount(store, "size=64m"));
+    try {
+      assertEquals((await toy.run("reproduce")).code, 0);
+      assert(await mount(store, "remount,ro"));
+      const reading: readonly (readonly string[])[] = [
+        ["status"],
+        ["reproduce", "--dry-run"],
+        ["why", "report"],
+        ["runs"],
+        ["diff", "latest", "latest"],
+        ["sql", "SELECT count(*) AS n FROM nodes"],
+        ["export", "--out", "tables"],
+        ["gc"],
+      ];
+      for (const args of reading) {
+        const { code, stderr } = await toy.run(...args);
+        assertEquals([code, stderr], [0, ""], args.join(" "));
+      }
+      const plan = await toy.json<{ nodes: { state: string }[] }>("status");
+      assertEquals(plan.nodes.map(({ state }) => state), Array(5).fill("cached"));
+      assert(await fileExists(toy.path("tables", "metrics.parquet")));
+      for (const args of [["reproduce"], ["clean"], ["gc", "--yes"], ["verify"], ["rebuild"]]) {
+        const { code, stderr } = await toy.run(...args);
+        assertEquals(code, 1, args.join(" "));
+        assertStringIncludes(stderr, "error: The file system is read-only while opening the store");
+        assertEquals(stderr.trim().split("\n").length, 1, stderr);
+      }
+    } finally {
+      await unmount(store);
+    }
+  },
+});
+
 /** Writes until the disk is full. */
 function fill(path: string): void {
   using file = Deno.openSync(path, { write: true, create: true });

@@ -4,8 +4,9 @@
  * @module
  */
 
-import type { Command } from "../command.ts";
+import { assertStore, type Command, listArgument, stringArgument } from "../command.ts";
 import { explain, systemCode, UserError } from "../errors.ts";
+import { remove } from "../store/files.ts";
 
 /** Exported tables, each with an order that doesn't depend on when rows were written. */
 const TABLES: Readonly<Record<string, string>> = {
@@ -65,16 +66,11 @@ export const exportCommand: Command = {
     },
   },
   async run(args, context) {
-    const [{ join, resolve }, { listArgument, stringArgument }, { findRun }, { statOrUndefined }] =
-      await Promise.all([
-        import("@std/path"),
-        import("../command.ts"),
-        import("./runs.ts"),
-        import("../store/files.ts"),
-      ]);
-    if (await statOrUndefined(context.storeDir) === undefined) {
-      throw new UserError(`There is no store at ${context.storeDir}; run \`reproduce\` first.`);
-    }
+    const [{ join, resolve }, { findRun }] = await Promise.all([
+      import("@std/path"),
+      import("./runs.ts"),
+    ]);
+    await assertStore(context);
     const folder = resolve(String(args["out"]));
     const format = String(args["format"]);
     const chosen = listArgument(args, "table");
@@ -96,8 +92,14 @@ export const exportCommand: Command = {
           const query = `SELECT ${columns(table, format)} FROM ${table} ${where} ORDER BY ${
             TABLES[table]
           }`;
-          await store.catalogue.run(`COPY (${query}) TO '${target}' (${FORMATS[format]})`);
-          await Deno.rename(temporary, path);
+          try {
+            await store.catalogue.run(`COPY (${query}) TO '${target}' (${FORMATS[format]})`);
+            await Deno.rename(temporary, path);
+          } catch (error) {
+            // The first error is the one to tell.
+            await remove(temporary).catch(() => {});
+            throw error;
+          }
           written.push(path);
         }
       } catch (error) {

@@ -30,7 +30,7 @@ export const gc: Command = {
       throw new UserError(`--keep is ${keep}; expected an integer of at least 1.`);
     }
     const removed = args["yes"] === true;
-    const result = await context.withStore({ create: false }, async (store) => {
+    const result = await context.withStore({ create: false, look: !removed }, async (store) => {
       const { collectGarbage } = await import("../store/maintenance.ts");
       return await collectGarbage(store, { keep, remove: removed });
     });

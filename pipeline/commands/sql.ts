@@ -4,8 +4,7 @@
  * @module
  */
 
-import type { Command } from "../command.ts";
-import { UserError } from "../errors.ts";
+import { assertStore, type Command } from "../command.ts";
 
 /** Runs a query on the catalogue. */
 export const sql: Command = {
@@ -25,22 +24,12 @@ export const sql: Command = {
   ],
   positionals: { query: { type: "string", describe: "A query in DuckDB's SQL" } },
   async run(args, context) {
-    const [{ queryReadOnly }, { statOrUndefined }, { join }] = await Promise.all([
-      import("../store/catalogue.ts"),
-      import("../store/files.ts"),
-      import("@std/path"),
-    ]);
-    if (await statOrUndefined(context.storeDir) === undefined) {
-      throw new UserError(`There is no store at ${context.storeDir}; run \`reproduce\` first.`);
-    }
+    await assertStore(context);
     const query = String(args["query"]);
-    // Opening the store rebuilds or migrates the catalogue when it has to be, which a read-only one can't.
-    const looked = await context.withStore(
+    const { columns, rows } = await context.withStore(
       { create: false, look: true },
-      async (store) => store.held ? await store.catalogue.ask(query) : undefined,
+      (store) => store.catalogue.ask(query),
     );
-    const path = join(context.storeDir, "catalogue.duckdb");
-    const { columns, rows } = looked ?? await queryReadOnly(path, query);
     if (context.json) {
       const objects = rows.map((row) => Object.fromEntries(columns.map((c, i) => [c, row[i]])));
       return context.print(JSON.stringify(objects));

@@ -60,13 +60,11 @@ export class Catalogue {
   static async open(path: string): Promise<Catalogue> {
     let instance: DuckDBInstance;
     try {
-      instance = await DuckDBInstance.create(path, {
-        // Nothing is ever fetched: all extensions that are used are built in.
-        autoinstall_known_extensions: "false",
-        threads: String(Math.max(1, Math.min(4, navigator.hardwareConcurrency))),
-      });
+      // In memory, DuckDB would put what does not fit into the current folder.
+      const spill = path === MEMORY ? NO_SPILL : {};
+      instance = await DuckDBInstance.create(path, { ...settings(), ...spill });
     } catch (error) {
-      throw isDiskError(error) ? diskError(error, `opening ${path}`) : error;
+      throw openingError(error, path);
     }
     let connection: DuckDBConnection | undefined;
     try {
@@ -76,8 +74,33 @@ export class Catalogue {
     } catch (error) {
       connection?.closeSync();
       instance.closeSync();
-      throw isDiskError(error) ? diskError(error, `opening ${path}`) : error;
+      throw openingError(error, path);
     }
+  }
+
+  /**
+   * Opens a catalogue that is only read: neither it nor a file beside it changes. Returns nothing when it is not there,
+   * is broken, is another program's for now, or has an older schema, which only a writer can bring up to date.
+   *
+   * @throws UserError when its schema is newer than the program.
+   */
+  static async openReadOnly(path: string): Promise<Catalogue | undefined> {
+    let instance: DuckDBInstance | undefined;
+    let connection: DuckDBConnection | undefined;
+    try {
+      const reading = { access_mode: "READ_ONLY", ...NO_SPILL };
+      instance = await DuckDBInstance.create(path, { ...settings(), ...reading });
+      connection = await instance.connect();
+      const version = await readVersion(connection, path);
+      if (version === SCHEMA_VERSION) return new Catalogue(instance, connection, false);
+    } catch (error) {
+      connection?.closeSync();
+      instance?.closeSync();
+      if (error instanceof UserError) throw error;
+      return undefined;
+    }
+    connection.closeSync();
+    instance.closeSync();
   }
 
   /** Writes everything out and closes the file. */
@@ -106,14 +129,47 @@ export class Catalogue {
   }
 
   /**
-   * Rows of a query that somebody typed, which from here on can reach no file. For a catalogue in memory, whose changes
-   * nobody keeps; {@linkcode queryReadOnly} is for one on disk.
+   * Rows of one statement that somebody typed. It can change nothing, and from here on nothing reaches another file.
    *
-   * @throws UserError with DuckDB's message when the query is wrong.
+   * @throws UserError with DuckDB's message when the statement is wrong, or when it is not one.
    */
   async ask(sql: string): Promise<QueryResult> {
-    await this.run("SET enable_external_access = false");
-    return await told(() => this.query(sql));
+    return await told(async () => {
+      await this.run("SET enable_external_access = false");
+      await this.#assertOne(sql);
+      await this.run("BEGIN TRANSACTION READ ONLY");
+      try {
+        const result = await this.query(sql);
+        if (result.columns.length > 0) return result;
+        throw new UserError("The query is empty; expected one SQL statement.");
+      } finally {
+        // The statement may have ended the transaction by itself.
+        await this.run("ROLLBACK").catch(() => {});
+      }
+    });
+  }
+
+  /** DuckDB answers the first of several statements, and makes two of one `PIVOT`. */
+  async #assertOne(sql: string): Promise<void> {
+    const parses = async (text: string) => {
+      try {
+        return (await this.#connection.extractStatements(text)).count > 0;
+      } catch {
+        return false;
+      }
+    };
+    // A mistake in the query is told better by running it.
+    if (!await parses(sql) || (await this.#connection.extractStatements(sql)).count === 1) return;
+    for (let at = sql.indexOf(";"); at >= 0; at = sql.indexOf(";", at + 1)) {
+      const rest = sql.slice(at + 1);
+      if (await parses(sql.slice(0, at)) && await parses(rest)) {
+        throw new UserError(
+          `The query goes on after a statement's end with ${
+            JSON.stringify(rest.trim())
+          }; expected one SQL statement.`,
+        );
+      }
+    }
   }
 
   /** Runs `work` in a transaction. */
@@ -334,21 +390,41 @@ function diskError(error: unknown, doing: string): UserError {
   return new UserError(explain(error, doing), { exitCode: 1, cause: error });
 }
 
+/** Path of a catalogue that nobody keeps. */
+const MEMORY = ":memory:";
+
+function settings(): Record<string, string> {
+  return {
+    // Nothing is ever fetched: all extensions that are used are built in.
+    autoinstall_known_extensions: "false",
+    threads: String(Math.max(1, Math.min(4, navigator.hardwareConcurrency))),
+  };
+}
+
+/** Who only reads must leave nothing behind, not even for a while. */
+const NO_SPILL = { temp_directory: "" };
+
+function openingError(error: unknown, path: string): unknown {
+  if (isDiskError(error)) return diskError(error, `opening ${path}`);
+  // Somebody looks at the catalogue with a program of their own: it is not broken.
+  if (error instanceof Error && /Could not set lock on file/.test(error.message)) {
+    const pid = /\(PID (\d+)\)/.exec(error.message)?.[1];
+    return new UserError(
+      `The catalogue ${path} is open in another program${
+        pid === undefined ? "" : `, process ${pid}`
+      }. Close it there, or use another store with --store.`,
+      { cause: error },
+    );
+  }
+  return error;
+}
+
 /** Migrates a catalogue to this program's schema and returns the version that it had. */
 async function migrate(connection: DuckDBConnection, path: string): Promise<number> {
   await connection.run(
     "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL, applied_at TIMESTAMP NOT NULL)",
   );
-  const reader = await connection.runAndReadAll(
-    "SELECT coalesce(max(version), 0) FROM schema_version",
-  );
-  const version = Number(reader.getRowsJson()[0]?.[0] ?? 0);
-  if (version > SCHEMA_VERSION) {
-    throw new UserError(
-      `The catalogue ${path} has schema version ${version}; this program knows versions up to ${SCHEMA_VERSION}. ` +
-        "Update the program, or use another store with --store.",
-    );
-  }
+  const version = await readVersion(connection, path);
   for (let next = version; next < SCHEMA_VERSION; next++) {
     await connection.run("BEGIN");
     await connection.run(MIGRATIONS[next]!);
@@ -361,26 +437,22 @@ async function migrate(connection: DuckDBConnection, path: string): Promise<numb
 }
 
 /**
- * Runs one query on a catalogue that can't be changed by it, nor reach any other file.
+ * Reads the version of a catalogue's schema.
  *
- * @throws UserError with DuckDB's message when the query is wrong.
+ * @throws UserError when it is newer than the program.
  */
-export async function queryReadOnly(path: string, sql: string): Promise<QueryResult> {
-  const instance = await DuckDBInstance.create(path, {
-    access_mode: "READ_ONLY",
-    autoinstall_known_extensions: "false",
-    enable_external_access: "false",
-  });
-  try {
-    const connection = await instance.connect();
-    try {
-      return await told(() => read(connection, sql));
-    } finally {
-      connection.closeSync();
-    }
-  } finally {
-    instance.closeSync();
+async function readVersion(connection: DuckDBConnection, path: string): Promise<number> {
+  const reader = await connection.runAndReadAll(
+    "SELECT coalesce(max(version), 0) FROM schema_version",
+  );
+  const version = Number(reader.getRowsJson()[0]?.[0] ?? 0);
+  if (version > SCHEMA_VERSION) {
+    throw new UserError(
+      `The catalogue ${path} has schema version ${version}; this program knows versions up to ${SCHEMA_VERSION}. ` +
+        "Update the program, or use another store with --store.",
+    );
   }
+  return version;
 }
 
 async function read(connection: DuckDBConnection, sql: string): Promise<QueryResult> {
@@ -394,6 +466,7 @@ async function told<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
+    if (error instanceof UserError) throw error;
     throw new UserError(error instanceof Error ? error.message : String(error), { cause: error });
   }
 }

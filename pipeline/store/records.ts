@@ -215,6 +215,12 @@ export class Records {
     await remove(join(this.#runs, `${run}.json`));
   }
 
+  /** Names of all runs, oldest first. */
+  async runNames(): Promise<string[]> {
+    return (await listFiles(this.#runs)).map((path) => /^(.+)\.json$/.exec(path)?.[1])
+      .filter((run) => run !== undefined);
+  }
+
   /** All runs whose manifest can be read, oldest first. */
   async readRuns(): Promise<RunRecord[]> {
     return (await this.readEveryRun()).runs;

@@ -3,7 +3,8 @@
  *
  * ```
  * .ethos/
- *   lock                    held by the one process that works here
+ *   store.json              marks the folder as a store
+ *   lock                    held by the one process that works here, or by those that read
  *   catalogue.duckdb        an index over the manifests, to be asked in SQL
  *   nodes/ab/<key>.json     a published node: components of its key, outputs, provenance
  *   objects/ab/<sha256>     a file, read-only; beside it <sha256>.json, who made it
@@ -23,9 +24,11 @@
 import { join, resolve } from "@std/path";
 import { Catalogue, type Publication } from "./catalogue.ts";
 import { explain, systemCode, UserError } from "../errors.ts";
-import { hashFile, readTextOrUndefined, remove, statOrUndefined } from "./files.ts";
-import { HeldError, StoreLock } from "./lock.ts";
+import { hashFile, readTextOrUndefined, remove } from "./files.ts";
+import { inspectStore, markStore } from "./folder.ts";
+import { HeldError, StoreLock, type TryLock } from "./lock.ts";
 import { byStepThenName, decodeMetrics } from "./metrics.ts";
+import { openCatalogue } from "./open_catalogue.ts";
 import { type ObjectRef, type ObjectStat, ObjectStore } from "./objects.ts";
 import { type NodeRecord, objectsOf, Records, type RunRecord } from "./records.ts";
 import type { MetricRow } from "../stage.ts";
@@ -43,7 +46,21 @@ export interface Damage {
   readonly problem: "missing" | "changed";
 }
 
-/** An open store; only one process has it at a time, others may look at what it has published. */
+/** How a store is opened. */
+export interface StoreOptions {
+  /** The command line that the user typed, for the message to whoever comes second. */
+  readonly command: string;
+  /** Makes the store when it is not there; otherwise an absent store is an empty one in memory. */
+  readonly create?: boolean;
+  /** Only reads: writes nothing at all, and shows what another process that holds the store has published so far. */
+  readonly look?: boolean;
+  /** Called with what was mended and who holds the store. */
+  readonly warn?: (message: string) => void;
+  /** Asks for the lock; the kernel's unless given. */
+  readonly tryLock?: TryLock;
+}
+
+/** An open store; only one process writes to it at a time, others may look at what it has published. */
 export class Store {
   /** The folder. */
   readonly dir: string;
@@ -60,8 +77,10 @@ export class Store {
   readonly #stats: Map<string, ObjectStat>;
   /** Objects whose bytes this process has read and found right. */
   readonly #hashed = new Set<string>();
-  /** True for a look at a store that another process works in: nothing may be written. */
+  /** True for a look at a store that another process works in. */
   readonly held: boolean;
+  /** True for a look: nothing may be written. */
+  readonly #readOnly: boolean;
   #pending: Publication[] = [];
   #pendingSince = 0;
 
@@ -73,9 +92,11 @@ export class Store {
     known: Set<string>;
     stats: Map<string, ObjectStat>;
     held?: boolean;
+    readOnly?: boolean;
   }) {
     this.dir = dir;
     this.held = parts.held ?? false;
+    this.#readOnly = parts.readOnly ?? false;
     this.objects = parts.objects;
     this.records = parts.records;
     this.catalogue = parts.catalogue;
@@ -88,54 +109,43 @@ export class Store {
    * Opens a store and takes its lock. Removes the leftovers of a killed process. Rebuilds a missing or broken
    * catalogue from the manifests.
    *
-   * @param options.command The command line that the user typed, for the message to whoever comes second.
-   * @param options.create Makes the store when it is not there; otherwise an absent store is an empty one in memory.
-   * @param options.look Only reads: shows what another process that holds the store has published so far.
-   * @param options.warn Called with what was mended and who holds the store.
-   * @throws UserError when another process has it, its schema is newer than the program, or the disk refuses.
+   * @throws UserError when the folder is not a store, another process has it, its schema is newer than the program, or
+   * the disk refuses.
    */
-  static async open(
-    dir: string,
-    options: {
-      command: string;
-      create?: boolean;
-      look?: boolean;
-      warn?: (message: string) => void;
-    },
-  ): Promise<Store> {
+  static async open(dir: string, options: StoreOptions): Promise<Store> {
     dir = resolve(dir);
+    const folder = await inspectStore(dir);
     const temporary = join(dir, "tmp");
     const objects = new ObjectStore(join(dir, "objects"), temporary);
     const records = new Records(dir, temporary);
-    const exists = await statOrUndefined(dir) !== undefined;
-    if (!exists && !options.create) {
-      const catalogue = await Catalogue.open(":memory:");
-      const parts = { objects, records, catalogue, lock: undefined };
-      return new Store(dir, { ...parts, known: new Set(), stats: new Map() });
-    }
-    let lock: StoreLock | undefined;
     try {
+      if ((folder === "absent" || folder === "empty") && !options.create) {
+        const catalogue = await Catalogue.open(":memory:");
+        const parts = { objects, records, catalogue, lock: undefined, readOnly: true };
+        return new Store(dir, { ...parts, known: new Set(), stats: new Map() });
+      }
+      if (options.look) return await Store.#look(dir, { objects, records }, options);
       await Deno.mkdir(dir, { recursive: true });
-      lock = await StoreLock.acquire(join(dir, "lock"), options.command);
-      await remove(temporary);
-      await Deno.mkdir(temporary, { recursive: true });
-      const catalogue = await openCatalogue(join(dir, "catalogue.duckdb"), options.warn);
-      const parts = { objects, records, catalogue, lock };
-      const store = new Store(dir, { ...parts, known: new Set(), stats: new Map() });
+      const lock = await StoreLock.acquire(join(dir, "lock"), options.command, options);
       try {
-        await store.#load(options.warn);
+        await remove(temporary);
+        await Deno.mkdir(temporary, { recursive: true });
+        if (folder !== "marked") await markStore(dir, temporary);
+        const catalogue = await openCatalogue(join(dir, "catalogue.duckdb"), options.warn);
+        const parts = { objects, records, catalogue, lock };
+        const store = new Store(dir, { ...parts, known: new Set(), stats: new Map() });
+        try {
+          await store.#load(options.warn);
+        } catch (error) {
+          catalogue[Symbol.dispose]();
+          throw error;
+        }
+        return store;
       } catch (error) {
-        catalogue[Symbol.dispose]();
+        lock[Symbol.dispose]();
         throw error;
       }
-      return store;
     } catch (error) {
-      lock?.[Symbol.dispose]();
-      if (error instanceof HeldError && options.look) {
-        const [who] = error.message.split(". ");
-        options.warn?.(`${who}; this is what it has published so far.`);
-        return await Store.#look(dir, { objects, records });
-      }
       if (error instanceof UserError || systemCode(error) === undefined) throw error;
       throw new UserError(explain(error, `opening the store ${dir}`), {
         exitCode: 1,
@@ -144,25 +154,64 @@ export class Store {
     }
   }
 
-  /** A catalogue in memory, made from the manifests: the one on disk is another process's, and DuckDB doesn't share. */
+  /**
+   * Opens a store of which nothing changes: with its own catalogue where that tells all, otherwise with one in memory,
+   * made from the manifests. DuckDB does not share a file with a process that writes it.
+   */
   static async #look(
     dir: string,
     parts: { objects: ObjectStore; records: Records },
+    options: StoreOptions,
   ): Promise<Store> {
-    const catalogue = await Catalogue.open(":memory:");
-    const stats = new Map<string, ObjectStat>();
-    const more = { catalogue, lock: undefined, known: new Set<string>(), stats, held: true };
-    const store = new Store(dir, { ...parts, ...more });
-    await store.rebuild();
+    let lock: StoreLock | undefined;
+    let held = false;
+    try {
+      lock = await StoreLock.share(join(dir, "lock"), options.tryLock);
+    } catch (error) {
+      if (!(error instanceof HeldError)) throw error;
+      held = true;
+      const [who] = error.message.split(". ");
+      options.warn?.(`${who}; this is what it has published so far.`);
+    }
+    const more = { ...parts, lock, held, readOnly: true };
+    let stats = new Map<string, ObjectStat>();
+    let catalogue: Catalogue | undefined;
+    try {
+      if (!held) catalogue = await Catalogue.openReadOnly(join(dir, "catalogue.duckdb"));
+      if (catalogue !== undefined) {
+        const store = new Store(dir, { ...more, catalogue, known: new Set(), stats });
+        await store.#readCatalogue();
+        if (await store.#isUpToDate()) return store;
+        catalogue[Symbol.dispose]();
+        stats = new Map(store.#stats);
+      }
+      catalogue = await Catalogue.open(":memory:");
+      const store = new Store(dir, { ...more, catalogue, known: new Set(), stats: new Map() });
+      await store.#imagine(stats);
+      return store;
+    } catch (error) {
+      catalogue?.[Symbol.dispose]();
+      lock?.[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Fills a catalogue in memory from the manifests, as a writer would leave it. */
+  async #imagine(stats: ReadonlyMap<string, ObjectStat>): Promise<void> {
+    await this.rebuild();
+    if (!this.held) {
+      for (const [sha256, stat] of stats) this.#stats.set(sha256, stat);
+      await this.catalogue.run("UPDATE runs SET state = 'killed' WHERE state = 'running'");
+      return;
+    }
     // Whoever works here looks after the bytes; a look at sizes is enough.
-    for (const key of store.#known) {
-      const record = await parts.records.readNode(key);
+    for (const key of this.#known) {
+      const record = await this.records.readNode(key);
       for (const { sha256, size } of record === undefined ? [] : objectsOf(record)) {
-        const stat = await parts.objects.stat(sha256);
-        if (stat?.size === size) stats.set(sha256, stat);
+        const stat = await this.objects.stat(sha256);
+        if (stat?.size === size) this.#stats.set(sha256, stat);
       }
     }
-    return store;
   }
 
   async #load(warn?: (message: string) => void): Promise<void> {
@@ -172,14 +221,66 @@ export class Store {
         warn?.(`The catalogue was not there; rebuilt it from ${nodes} nodes and ${runs} runs.`);
       }
     }
+    await this.#readCatalogue();
+    await this.#catchUp();
+    await this.#buryKilledRuns();
+    await this.#tidyState();
+  }
+
+  async #readCatalogue(): Promise<void> {
     const rows = await this.catalogue.rows<{ key: string }>("SELECT key FROM nodes");
     for (const { key } of rows) this.#known.add(key);
     type Row = { sha256: string; size: string; mtime: string };
     for (const row of await this.catalogue.rows<Row>("SELECT sha256, size, mtime FROM objects")) {
       this.#stats.set(row.sha256, { size: Number(row.size), mtime: Number(row.mtime) });
     }
-    await this.#buryKilledRuns();
-    await this.#tidyState();
+  }
+
+  /** How the catalogue differs from the manifests, as a kill between the two leaves it. */
+  async #differences(): Promise<
+    { nodes: NodeRecord[]; runs: RunRecord[]; gone: { keys: string[]; runs: string[] } }
+  > {
+    const keys = new Set(await this.records.nodeKeys());
+    const nodes: NodeRecord[] = [];
+    for (const key of keys.difference(this.#known)) {
+      const record = await this.records.readNode(key);
+      if (record !== undefined) nodes.push(record);
+    }
+    const rows = await this.catalogue.rows<{ run: string }>("SELECT run FROM runs");
+    const entered = new Set(rows.map(({ run }) => run));
+    const names = new Set(await this.records.runNames());
+    const missing = names.difference(entered);
+    const runs = missing.size === 0
+      ? []
+      : (await this.records.readRuns()).filter(({ run }) => missing.has(run));
+    const gone = {
+      keys: [...this.#known.difference(keys)],
+      runs: [...entered.difference(names)],
+    };
+    return { nodes, runs, gone };
+  }
+
+  /** Whether the catalogue on disk says all that the manifests do, so that a look needs no other. */
+  async #isUpToDate(): Promise<boolean> {
+    const { nodes, runs, gone } = await this.#differences();
+    if (nodes.length + runs.length + gone.keys.length + gone.runs.length > 0) return false;
+    const running = await this.catalogue.rows("SELECT 1 FROM runs WHERE state = 'running'");
+    return running.length === 0;
+  }
+
+  /**
+   * Enters what a killed process left out of the catalogue. The objects of such nodes stay unknown until they are
+   * hashed, and so do the nodes themselves.
+   */
+  async #catchUp(): Promise<void> {
+    const { nodes, runs, gone } = await this.#differences();
+    for (let i = 0; i < nodes.length; i += BATCH) {
+      const batch = nodes.slice(i, i + BATCH).map((record) => this.#publicationOf(record));
+      await this.catalogue.publish(await Promise.all(batch));
+    }
+    if (runs.length > 0) await this.catalogue.putRuns(runs);
+    if (gone.keys.length + gone.runs.length > 0) await this.catalogue.remove(gone);
+    for (const key of gone.keys) this.#known.delete(key);
   }
 
   /** A run that says it is running has lost its process: we hold the lock. */
@@ -260,7 +361,7 @@ export class Store {
     if (record === undefined) return undefined;
     const orphan = !this.#known.has(key) && !this.#pending.some((p) => p.record.key === key);
     if (await this.damage(record, { read: orphan }) !== undefined) return undefined;
-    if (orphan) this.#enqueue(await this.#publicationOf(record));
+    if (orphan && !this.#readOnly) this.#enqueue(await this.#publicationOf(record));
     return record;
   }
 
@@ -282,7 +383,7 @@ export class Store {
       this.#stats.set(sha256, stat);
       if (!looksRight) verified.push({ sha256, ...stat });
     }
-    await this.catalogue.verified(verified);
+    if (!this.#readOnly) await this.catalogue.verified(verified);
     return undefined;
   }
 
@@ -392,20 +493,5 @@ export class Store {
   /** Text of a state file, for a node that starts again. */
   async readState(key: string, name: string): Promise<string | undefined> {
     return await readTextOrUndefined(join(this.stateDir(key), name));
-  }
-}
-
-async function openCatalogue(path: string, warn?: (message: string) => void): Promise<Catalogue> {
-  try {
-    return await Catalogue.open(path);
-  } catch (error) {
-    if (error instanceof UserError || systemCode(error) !== undefined) throw error;
-    // The catalogue is broken. It is only an index: put it aside and build another.
-    const message = error instanceof Error ? error.message.split("\n")[0] : String(error);
-    warn?.(`The catalogue can't be opened (${message}); put it aside as ${path}.broken.`);
-    await remove(`${path}.broken`);
-    await Deno.rename(path, `${path}.broken`);
-    await remove(`${path}.wal`);
-    return await Catalogue.open(path);
   }
 }

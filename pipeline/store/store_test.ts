@@ -1,8 +1,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { Catalogue, queryReadOnly } from "./catalogue.ts";
+import { Catalogue } from "./catalogue.ts";
 import { UserError } from "../errors.ts";
-import { StoreLock } from "./lock.ts";
 import { verifyStore } from "./maintenance.ts";
 import {
   measuredDigest,
@@ -204,18 +203,6 @@ Deno.test("what was measured is part of no digest but its own", async () => {
   });
 });
 
-Deno.test("a second owner is told who the first is, and may come when it has gone", async () => {
-  await withDir(async (dir) => {
-    const path = join(dir, "lock");
-    const first = await StoreLock.acquire(path, "reproduce --seed 2");
-    const error = await assertRejects(() => StoreLock.acquire(path, "status"), UserError);
-    assertStringIncludes(error.message, `process ${Deno.pid} (\`reproduce --seed 2\`)`);
-    assertEquals(error.exitCode, 2);
-    first[Symbol.dispose]();
-    (await StoreLock.acquire(path, "status"))[Symbol.dispose]();
-  });
-});
-
 Deno.test("a store that is not there is empty, and stays away", async () => {
   await withDir(async (dir) => {
     const store = await Store.open(join(dir, "none"), { command: "status" });
@@ -261,19 +248,42 @@ Deno.test("a catalogue of an older program is brought up to date, and keeps its 
   });
 });
 
-Deno.test("queryReadOnly() can't write, neither to the catalogue nor to a file", async () => {
+Deno.test("ask() can't write, neither to the catalogue nor to a file, on disk and in memory", async () => {
   await withDir(async (dir) => {
     const path = join(dir, "c.duckdb");
     (await Catalogue.open(path))[Symbol.dispose]();
-    const version = await queryReadOnly(path, "SELECT max(version) AS v FROM schema_version");
-    assertEquals(version, { columns: ["v"], rows: [[SCHEMA_VERSION]] });
-    for (
-      const sql of ["DELETE FROM runs", `COPY runs TO '${dir}/x.csv'`, "CREATE TABLE x(a INT)"]
-    ) {
-      await assertRejects(() => queryReadOnly(path, sql), UserError);
+    for (const open of [() => Catalogue.openReadOnly(path), () => Catalogue.open(":memory:")]) {
+      using catalogue = (await open())!;
+      const version = await catalogue.ask("SELECT max(version) AS v FROM schema_version");
+      assertEquals(version, { columns: ["v"], rows: [[SCHEMA_VERSION]] });
+      for (
+        const sql of ["DELETE FROM runs", `COPY runs TO '${dir}/x.csv'`, "CREATE TABLE x(a INT)"]
+      ) {
+        await assertRejects(() => catalogue.ask(sql), UserError);
+      }
+      // A query after a failed one is answered.
+      assertEquals((await catalogue.ask("SELECT 1 AS one")).rows, [[1]]);
     }
     assertEquals([...Deno.readDirSync(dir)].map((entry) => entry.name), ["c.duckdb"]);
   });
+});
+
+Deno.test("ask() answers one statement, and refuses several or none", async () => {
+  using catalogue = await Catalogue.open(":memory:");
+  const one: readonly (readonly [sql: string, rows: unknown])[] = [
+    ["SELECT 1;", [[1]]],
+    ["SELECT 1; -- SELECT 2", [[1]]],
+    ["SELECT ';' AS a -- ; b", [[";"]]],
+    ["PIVOT (SELECT 1 AS a, 'x;y' AS b) ON b USING sum(a)", [["1"]]],
+  ];
+  for (const [sql, rows] of one) assertEquals((await catalogue.ask(sql)).rows, rows, sql);
+  for (const sql of ["SELECT 1; SELECT 2", "SELECT ';'; SELECT 2;", "SHOW TABLES;\nCOMMIT"]) {
+    const error = await assertRejects(() => catalogue.ask(sql), UserError, "goes on after", sql);
+    assertEquals(error.exitCode, 2);
+  }
+  for (const sql of ["", "  ", "-- nothing", ";"]) {
+    await assertRejects(() => catalogue.ask(sql), UserError, "expected one SQL statement", sql);
+  }
 });
 
 Deno.test("transactions that overlap take turns, and one that fails leaves nothing", async () => {

@@ -1,0 +1,94 @@
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { join } from "@std/path";
+import { UserError } from "../errors.ts";
+import { HeldError, StoreLock, type TryLock } from "./lock.ts";
+import { Store } from "./store.ts";
+
+async function withDir(work: (dir: string) => Promise<void>): Promise<void> {
+  const dir = await Deno.makeTempDir({ prefix: "lock_" });
+  try {
+    await work(dir);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+Deno.test("a second owner is told who the first is, and may come when it has gone", async () => {
+  await withDir(async (dir) => {
+    const path = join(dir, "lock");
+    const first = await StoreLock.acquire(path, "reproduce --seed 2");
+    for (const come of [() => StoreLock.acquire(path, "verify"), () => StoreLock.share(path)]) {
+      const error = await assertRejects(come, HeldError);
+      assertStringIncludes(error.message, `process ${Deno.pid} (\`reproduce --seed 2\`)`);
+      assertEquals(error.exitCode, 2);
+    }
+    first[Symbol.dispose]();
+    (await StoreLock.acquire(path, "status"))[Symbol.dispose]();
+  });
+});
+
+Deno.test("readers share a lock, and an owner waits for them", async () => {
+  await withDir(async (dir) => {
+    const path = join(dir, "lock");
+    assertEquals(await StoreLock.share(path), undefined);
+    assertEquals([...Deno.readDirSync(dir)], []);
+    (await StoreLock.acquire(path, "reproduce"))[Symbol.dispose]();
+    const text = await Deno.readTextFile(path);
+    const readers = [await StoreLock.share(path), await StoreLock.share(path)];
+    assertEquals(await Deno.readTextFile(path), text);
+    // The text names the last owner, which is gone.
+    const error = await assertRejects(
+      () => StoreLock.acquire(path, "reproduce", { patience: 100 }),
+      HeldError,
+      "is being read by another command",
+    );
+    assert(!error.message.includes(String(Deno.pid)));
+    const owner = StoreLock.acquire(path, "reproduce");
+    for (const reader of readers) reader![Symbol.dispose]();
+    (await owner)[Symbol.dispose]();
+  });
+});
+
+/** As the kernel answers where a file system has no locks, in Deno's words. */
+const WITHOUT_LOCKS: readonly Error[] = [
+  new Error("No locks available (os error 37)"),
+  Object.assign(new Error("lock"), { code: "ENOLCK" }),
+  new Deno.errors.NotSupported("Operation not supported (os error 95)"),
+];
+
+Deno.test("where a file system has no locks, writing is refused in one line and reading goes on", async () => {
+  for (const cause of WITHOUT_LOCKS) {
+    await withDir(async (dir) => {
+      await (await Store.open(dir, { command: "reproduce", create: true })).close();
+      const before = [...Deno.readDirSync(dir)].map(({ name }) => name).sort();
+      const tryLock: TryLock = () => Promise.reject(cause);
+      const error = await assertRejects(
+        () => Store.open(dir, { command: "reproduce", create: true, tryLock }),
+        UserError,
+      );
+      assertEquals(
+        error.message,
+        `The store ${dir} lies on a file system that has no locks, as some network file systems do, ` +
+          "so two runs could damage it. Use a store on a local disk with --store.",
+      );
+      assertEquals(error.exitCode, 2);
+      assertEquals([...Deno.readDirSync(dir)].map(({ name }) => name).sort(), before);
+      const store = await Store.open(dir, { command: "status", look: true, tryLock });
+      assertEquals(await store.catalogue.rows("SELECT run FROM runs"), []);
+      await store.close();
+    });
+  }
+});
+
+Deno.test("a failure of the lock that is about something else is passed on", async () => {
+  await withDir(async (dir) => {
+    const tryLock: TryLock = () => Promise.reject(new Error("The kernel is tired"));
+    const path = join(dir, "lock");
+    await assertRejects(
+      () => StoreLock.acquire(path, "reproduce", { tryLock }),
+      Error,
+      "The kernel is tired",
+    );
+    await assertRejects(() => StoreLock.share(path, tryLock), Error, "The kernel is tired");
+  });
+});
