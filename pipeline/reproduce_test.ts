@@ -237,7 +237,10 @@ Deno.test("a failed node doesn't block its siblings", async () => {
   assertStringIncludes(stdout, "failed      failing: This one always fails");
   assertStringIncludes(stdout, "blocked     report[bad]: failing failed");
   assertStringIncludes(stdout, "done        report\n");
-  assertStringIncludes(stderr, "experiment.ts"); // the trace, for whoever mends the stage
+  assertEquals(stderr.split("\n").filter((line) => line.startsWith("failing:")).length, 2, stderr);
+  // The trace is for who mends the stage.
+  const traced = await toy.run("reproduce", "--set", "failing=1", "--debug");
+  assertMatch(traced.stderr, /failing:\s+at .*experiment\.ts/);
 });
 
 Deno.test("two at once: one works, the other says who holds the store", async () => {

@@ -99,6 +99,7 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
       ...jobs === undefined ? {} : { jobs },
       display,
       signal: interrupt.signal,
+      debug: context.debug,
     });
     display.stop();
     report(summary, { experiment, all }, context);

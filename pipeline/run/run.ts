@@ -40,6 +40,8 @@ export interface RunOptions {
   readonly display: Display;
   /** Aborted by the user. */
   readonly signal?: AbortSignal;
+  /** Shows where in the program a node's error arose. */
+  readonly debug?: boolean;
 }
 
 /** The outcome of a run. */
@@ -92,6 +94,7 @@ export async function runPipeline(options: RunOptions): Promise<RunSummary> {
     jobs: options.jobs ?? navigator.hardwareConcurrency,
     display,
     signal,
+    debug: options.debug ?? false,
     // Beside each node, so that an output names its origin without the catalogue.
     host: {
       ...base.host,

@@ -6,7 +6,7 @@
  */
 
 import type { Executor } from "../executors/executor.ts";
-import { explain, isDiskError, UserError } from "../errors.ts";
+import { explain, isDiskError, traceOf } from "../errors.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
 import type { KeyComponents } from "../graph/key.ts";
 import type { PlannedNode, Planner } from "./plan.ts";
@@ -39,6 +39,8 @@ export interface SchedulerOptions {
   readonly signal: AbortSignal;
   /** Goes into the provenance. */
   readonly host: Readonly<Record<string, JsonValue>>;
+  /** Shows where in the program a node's error arose. */
+  readonly debug?: boolean;
 }
 
 /** How the nodes of a graph ended. */
@@ -243,7 +245,7 @@ class Scheduler {
   }
 
   async #execute({ entry, key, components, inputs }: Job): Promise<void> {
-    const { executor, store, root, run, display, signal, host } = this.#options;
+    const { executor, store, root, run, display, signal, host, debug } = this.#options;
     const { node } = entry;
     const start = performance.now();
     display.line(`${node.name}: runs (${entry.reason})`);
@@ -272,10 +274,10 @@ class Scheduler {
       }
       const message = explain(error, `running ${node.name}`);
       display.line(`${node.name}: failed: ${message}`);
-      // The trace helps the author of the stage; it says nothing about a full disk or a user's mistake.
-      if (!(error instanceof UserError) && !isDiskError(error) && error instanceof Error) {
-        const trace = (error.stack ?? "").split("\n").filter((line) => /^\s+at /.test(line));
-        for (const line of trace.slice(0, 6)) display.line(`${node.name}: ${line.trimEnd()}`);
+      if (debug) {
+        for (const line of traceOf(error).split("\n")) {
+          display.line(`${node.name}: ${line.trimEnd()}`);
+        }
       }
       if (isDiskError(error)) this.#stopped ??= message;
       this.#settle(entry, { state: "failed", error: message, seconds });
