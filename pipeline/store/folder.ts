@@ -133,10 +133,19 @@ async function hasProof(dir: string): Promise<boolean> {
   for (const { name } of await entriesOf(join(dir, "nodes"))) {
     for (const manifest of await entriesOf(join(dir, "nodes", name))) {
       const text = await readTextOrUndefined(join(dir, "nodes", name, manifest.name));
-      if (text?.startsWith('{"format":1,"key":"')) return true;
+      if (text !== undefined && isManifest(text, manifest.name)) return true;
     }
   }
   return false;
+}
+
+function isManifest(text: string, name: string): boolean {
+  try {
+    const { format, key } = JSON.parse(text);
+    return format === 1 && name === `${key}.json`;
+  } catch {
+    return false;
+  }
 }
 
 /** Whether a file begins as DuckDB's do: a checksum of 8 bytes, then `DUCK`. */
