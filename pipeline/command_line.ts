@@ -276,7 +276,9 @@ async function loadExperiment(
       : resolve(program.root, program.defaultConfig));
   const seed = args["seed"];
   if (seed !== undefined && !Number.isSafeInteger(seed)) {
-    throw new UserError(`--seed is ${seed}; expected an integer.`);
+    throw new UserError(
+      `--seed is ${seed}; expected a whole number up to ${Number.MAX_SAFE_INTEGER}.`,
+    );
   }
   const experiment = await program.loadExperiment({
     config,

@@ -9,6 +9,10 @@ import { z } from "zod";
 
 /** Tokens of one micro-batch; what a plan's buffers are sized by. */
 const MAXIMUM_MICRO_BATCH_TOKENS = 2 ** 22;
+/** The most updates of a training: the device counts them in f32, which has every whole number up to here. */
+export const MOST_UPDATES: number = 2 ** 24;
+/** The most tokens of a training: sequences are counted in float64 with room to spare. */
+const MOST_TOKENS = 1e13;
 
 const learningRate = z.strictObject({
   initial: z.number().min(0).max(10).default(1e-5).describe("rate of the first update"),
@@ -35,8 +39,8 @@ const fields = z.strictObject({
   micro_batch: z.int().min(1).max(65536).default(8).describe("sequences in a micro-batch, B"),
   gradient_accumulation: z.int().min(1).max(65536).default(1)
     .describe("micro-batches in an update"),
-  steps: z.int().min(1).max(1e8).optional().describe("updates; give this or tokens"),
-  tokens: z.int().min(1).max(1e13).optional()
+  steps: z.int().min(1).max(MOST_UPDATES).optional().describe("updates; give this or tokens"),
+  tokens: z.int().min(1).max(MOST_TOKENS).optional()
     .describe("training tokens, rounded up to whole updates; give this or steps"),
   learning_rate: learningRate.prefault({}),
   weight_decay: z.number().min(0).max(10).default(0.01).describe("decoupled weight decay"),
@@ -195,6 +199,26 @@ export const trainSchema: TrainSchema = fields.superRefine((train, context) => {
     );
   }
   const steps = trainingSteps(train);
+  const given = train.steps === undefined ? "tokens" : "steps";
+  if (given === "tokens" && steps > MOST_UPDATES) {
+    issue(
+      ["tokens"],
+      `${train.tokens} tokens are ${steps} updates of ${
+        tokensPerStep(train)
+      }; at most ${MOST_UPDATES}`,
+      train.tokens,
+    );
+  }
+  // Tokens have a bound of their own, before they are rounded up.
+  if (given === "steps" && steps * tokensPerStep(train) > MOST_TOKENS) {
+    issue(
+      ["steps"],
+      `${steps} updates of ${tokensPerStep(train)} tokens are ${
+        steps * tokensPerStep(train)
+      } tokens; at most ${MOST_TOKENS}`,
+      steps,
+    );
+  }
   if (warmup_steps > steps) {
     issue(
       ["learning_rate", "warmup_steps"],

@@ -27,8 +27,11 @@ export const factorValue = z.union([
 /** A value of a factor. */
 export type FactorValue = z.infer<typeof factorValue>;
 
+/** The largest training seed, after `seed` was added. */
+export const LARGEST_TRAINING_SEED: number = 2 ** 31 - 1;
+
 /** Training seeds: distinct whole numbers. */
-export const seedList = z.array(z.int().min(0).max(2 ** 31 - 1)).min(1).max(64)
+export const seedList = z.array(z.int().min(0).max(LARGEST_TRAINING_SEED)).min(1).max(64)
   .refine((seeds) => new Set(seeds).size === seeds.length, { error: "a seed is listed twice" });
 
 const variant = z.strictObject({

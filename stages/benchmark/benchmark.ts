@@ -21,7 +21,7 @@ const paramsSchema = z.strictObject({
   model: acceptedModel,
   train: trainSchema,
   benchmark: benchmarkSchema,
-  seed: z.int().min(0),
+  seed: z.int().min(0).max(2 ** 31 - 1),
 });
 
 /** Parameters of the stage. */

@@ -12,7 +12,13 @@ import { modelSchema } from "../../model/config.ts";
 import type { ModelSection } from "../../model/section.ts";
 import { trainSchema, type TrainSection } from "../../model/training/config.ts";
 import type { JsonValue } from "../../pipeline/stage.ts";
-import { type Factor, factorSchema, seedList, slug } from "../ablate/config.ts";
+import {
+  type Factor,
+  factorSchema,
+  LARGEST_TRAINING_SEED,
+  seedList,
+  slug,
+} from "../ablate/config.ts";
 import { benchmarkSchema, type BenchmarkSection } from "../benchmark/config.ts";
 import {
   applyVariant,
@@ -122,6 +128,7 @@ function checkExperiment(plan: CellPlan, tools: CellTools): CellProblem[] {
   const base = checkSections(plan);
   if (base.length > 0) return base;
   const problems = plan.ablations.flatMap((_, index) => checkFactor(plan, index, tools));
+  problems.push(...checkSeeds(plan));
   const seedProblem = missingBaseSeed(plan, plan.ablation_seeds, ["ablation_seeds"]);
   if (seedProblem !== undefined) problems.push(seedProblem);
   if (problems.length === 0 && plan.combine === "grid") problems.push(...checkGrid(plan, tools));
@@ -183,6 +190,18 @@ function checkGrid(plan: CellPlan, tools: CellTools): CellProblem[] {
       message: `${name} gives ${path.join(".")}: ${message}`,
     }));
   });
+}
+
+/** `seed` is added to every training seed. */
+function checkSeeds(plan: CellPlan): CellProblem[] {
+  const lists = [plan.seeds, plan.ablation_seeds, ...plan.ablations.map(({ seeds }) => seeds)];
+  const largest = Math.max(...lists.flatMap((list) => list ?? []));
+  if (plan.seed + largest <= LARGEST_TRAINING_SEED) return [];
+  return [{
+    path: ["seed"],
+    message: `${plan.seed} and the training seed ${largest} come to ${plan.seed + largest}; ` +
+      `at most ${LARGEST_TRAINING_SEED}`,
+  }];
 }
 
 /** A cell is compared with the base of the same seed, so the base must have been trained with it. */

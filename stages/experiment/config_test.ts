@@ -69,3 +69,52 @@ Deno.test("a minimal configuration gets the paper's defaults", async () => {
   assertEquals(value.train.clip_norm, 1);
   assertEquals(value.results, "results");
 });
+
+Deno.test("numbers that generators or counters would take for others are refused", async () => {
+  const file = await Deno.makeTempFile({ suffix: ".yaml" });
+  await Deno.writeTextFile(file, MINIMAL);
+  const cases: readonly (readonly [set: readonly string[], says: string])[] = [
+    [["seed=4294967297"], "seed: expected a whole number from 0 to 1073741824, got 4294967297"],
+    [["seeds=[4294967297]"], "seeds.0: expected a whole number from 0 to 2147483647"],
+    [
+      ["seeds=[2147483647]", "seed=1073741824"],
+      "seed: 1073741824 and the training seed 2147483647 come to 3221225471; at most 2147483647",
+    ],
+    // The device counts updates in f32.
+    [["train.steps=16777217"], "train.steps: expected a whole number from 1 to 16777216"],
+    [["train.steps=9007199254740993"], "train.steps: expected a whole number"],
+    [
+      [
+        "train.steps=16777216",
+        "train.sequence_length=4096",
+        "train.micro_batch=1024",
+        "train.gradient_accumulation=65536",
+      ],
+      "updates of 274877906944 tokens are 4611686018427388000 tokens; at most 10000000000000",
+    ],
+  ];
+  for (const [set, says] of cases) {
+    const error = await assertRejects(
+      () => loadConfiguration(file, { schema, set }),
+      ConfigurationError,
+    );
+    assertStringIncludes(error.message, says);
+  }
+  await Deno.writeTextFile(file, MINIMAL.replace("steps: 100", "tokens: 10000000000000"));
+  const error = await assertRejects(
+    () =>
+      loadConfiguration(file, { schema, set: ["train.micro_batch=1", "train.sequence_length=1"] }),
+    ConfigurationError,
+  );
+  assertStringIncludes(
+    error.message,
+    "train.tokens: 10000000000000 tokens are 10000000000000 updates of 1; at most 16777216",
+  );
+  await Deno.writeTextFile(file, MINIMAL);
+  const { value } = await loadConfiguration(file, {
+    schema,
+    set: ["seeds=[1073741823]", "seed=1073741824", "train.steps=16777216"],
+  });
+  assertEquals(value.train.steps, 2 ** 24);
+  await Deno.remove(file);
+});

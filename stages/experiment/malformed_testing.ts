@@ -273,7 +273,7 @@ export const MALFORMED: readonly Malformed[] = [
   {
     what: "infinity",
     text: MINIMAL.replace("steps: 100", "steps: .inf"),
-    says: ["train.steps: expected a whole number from 1 to 100000000, got Infinity"],
+    says: ["train.steps: expected a whole number from 1 to 16777216, got Infinity"],
   },
   {
     what: "a negative size",
@@ -283,7 +283,7 @@ export const MALFORMED: readonly Malformed[] = [
   {
     what: "zero",
     text: MINIMAL.replace("steps: 100", "steps: 0"),
-    says: ["train.steps: expected a whole number from 1 to 100000000, got 0"],
+    says: ["train.steps: expected a whole number from 1 to 16777216, got 0"],
   },
   {
     what: "a number too large to be whole",

@@ -19,7 +19,7 @@ import { gpuProvenance, sharedGpu } from "../shared_gpu.ts";
 const paramsSchema = z.strictObject({
   model: acceptedModel,
   train: trainSchema,
-  seed: z.int().min(0).max(2 ** 31),
+  seed: z.int().min(0).max(2 ** 31 - 1),
 });
 
 /** Parameters of the stage. */

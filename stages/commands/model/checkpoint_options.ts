@@ -42,20 +42,24 @@ export function checkpointArguments(
   return which === undefined ? { checkpoint } : { checkpoint, which };
 }
 
+/** The largest seed: generators take 32 bits, and would take a larger one for another. */
+export const LARGEST_SEED = 2 ** 32 - 1;
+
 /**
  * The value of a numeric option, if given.
  *
- * @throws {UserError} If it is no whole number, or is smaller than `minimum`.
+ * @throws {UserError} If it is no whole number, or is not from `minimum` to `maximum`.
  */
 export function wholeArgument(
   args: Arguments,
   name: string,
   minimum: number,
+  maximum: number = Number.MAX_SAFE_INTEGER,
 ): number | undefined {
   const value = args[name];
   if (value === undefined) return undefined;
-  if (!Number.isSafeInteger(value) || (value as number) < minimum) {
-    throw new UserError(`--${name} is ${value}; expected a whole number from ${minimum}.`);
-  }
-  return value as number;
+  const whole = typeof value === "number" && Number.isSafeInteger(value);
+  if (whole && value >= minimum && value <= maximum) return value;
+  const end = maximum === Number.MAX_SAFE_INTEGER ? "" : ` to ${maximum}`;
+  throw new UserError(`--${name} is ${value}; expected a whole number from ${minimum}${end}.`);
 }

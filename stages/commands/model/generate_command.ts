@@ -8,6 +8,7 @@ import { type Command, stringArgument } from "../../../pipeline/command.ts";
 import {
   CHECKPOINT_OPTIONS,
   checkpointArguments,
+  LARGEST_SEED,
   PRECISION_OPTION,
   wholeArgument,
 } from "./checkpoint_options.ts";
@@ -121,7 +122,7 @@ export const generateCommand: Command = {
         min_p: args["min-p"],
         repetition_penalty: args["repetition-penalty"],
       },
-      seed: wholeArgument(args, "seed", 0)!,
+      seed: wholeArgument(args, "seed", 0, LARGEST_SEED)!,
       precision: stringArgument(args, "precision") as "f32" | "mixed",
       num_stories,
       slide: args["slide"] as boolean,

@@ -5,8 +5,8 @@
  */
 
 import { type Command, listArgument, stringArgument } from "../../../pipeline/command.ts";
-import { EXIT, UserError } from "../../../pipeline/errors.ts";
-import { wholeArgument } from "../model/checkpoint_options.ts";
+import { EXIT } from "../../../pipeline/errors.ts";
+import { LARGEST_SEED, wholeArgument } from "../model/checkpoint_options.ts";
 import { commandGpu, GPU_OPTION } from "../gpu_option.ts";
 import { MEASURE_OPTIONS } from "./profile_command.ts";
 import { checkWritable, writeResult } from "./write_result.ts";
@@ -72,11 +72,8 @@ export const benchCommand: Command = {
     const suites = parseSuites(stringArgument(args, "suite") ?? "");
     const warmup = wholeArgument(args, "warmup", 1)!;
     const repeats = wholeArgument(args, "repeats", 1);
-    const steps = wholeArgument(args, "steps", 1);
-    if (steps !== undefined && steps > MOST_STEPS) {
-      throw new UserError(`--steps is ${steps}; expected at most ${MOST_STEPS}.`);
-    }
-    const seed = wholeArgument(args, "seed", 0) ?? 1;
+    const steps = wholeArgument(args, "steps", 1, MOST_STEPS);
+    const seed = wholeArgument(args, "seed", 0, LARGEST_SEED) ?? 1;
     const save = stringArgument(args, "save");
     await checkWritable("save", save);
     const against = stringArgument(args, "against");

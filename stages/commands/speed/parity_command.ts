@@ -6,7 +6,7 @@
 
 import { type Command, stringArgument } from "../../../pipeline/command.ts";
 import { EXIT, UserError } from "../../../pipeline/errors.ts";
-import { wholeArgument } from "../model/checkpoint_options.ts";
+import { LARGEST_SEED, wholeArgument } from "../model/checkpoint_options.ts";
 import { MEASURE_OPTIONS } from "./profile_command.ts";
 import { checkWritable, writeResult } from "./write_result.ts";
 
@@ -61,8 +61,9 @@ export const parityCommand: Command = {
     await checkWritable("save", save);
     const named = stringArgument(args, "ways");
     const ways = named === undefined ? undefined : parseWays(named);
-    const steps = wholeArgument(args, "steps", 1)!;
-    const seed = wholeArgument(args, "seed", 0) ?? 1;
+    const { MOST_UPDATES } = await import("../../../model/training/config.ts");
+    const steps = wholeArgument(args, "steps", 1, MOST_UPDATES)!;
+    const seed = wholeArgument(args, "seed", 0, LARGEST_SEED) ?? 1;
     const model = await loadBaseModel(args, program);
     const tokens = stringArgument(args, "tokens");
     const { vocab_size } = model.config;

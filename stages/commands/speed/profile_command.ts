@@ -5,8 +5,7 @@
  */
 
 import { type Command, EXPERIMENT_OPTIONS, stringArgument } from "../../../pipeline/command.ts";
-import { UserError } from "../../../pipeline/errors.ts";
-import { wholeArgument } from "../model/checkpoint_options.ts";
+import { LARGEST_SEED, wholeArgument } from "../model/checkpoint_options.ts";
 import { commandGpu, GPU_OPTION } from "../gpu_option.ts";
 import { checkWritable, writeResult } from "./write_result.ts";
 
@@ -58,13 +57,10 @@ export const profileCommand: Command = {
       import("./base_model.ts"),
       import("../../../model/bench/step_profile.ts"),
     ]);
-    const steps = wholeArgument(args, "steps", 1)!;
-    if (steps > MOST_STEPS) {
-      throw new UserError(`--steps is ${steps}; expected at most ${MOST_STEPS}.`);
-    }
+    const steps = wholeArgument(args, "steps", 1, MOST_STEPS)!;
     const warmup = wholeArgument(args, "warmup", 1)!;
     const rows = wholeArgument(args, "rows", 1)!;
-    const seed = wholeArgument(args, "seed", 0) ?? 1;
+    const seed = wholeArgument(args, "seed", 0, LARGEST_SEED) ?? 1;
     const files = { trace: stringArgument(args, "trace"), save: stringArgument(args, "save") };
     await checkWritable("trace", files.trace);
     await checkWritable("save", files.save);

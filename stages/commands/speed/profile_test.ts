@@ -44,8 +44,8 @@ Deno.test("The task profile refuses what it cannot do before it opens a device",
     assertStringIncludes(stderr, message);
   };
   await Promise.all([
-    refused("--steps is 0; expected a whole number from 1.", "--steps", "0"),
-    refused("--steps is 1000; expected at most 200.", "--steps", "1000"),
+    refused("--steps is 0; expected a whole number from 1 to 200.", "--steps", "0"),
+    refused("--steps is 1000; expected a whole number from 1 to 200.", "--steps", "1000"),
     refused("there is no folder /nowhere", "--trace", "/nowhere/trace.json"),
   ]);
   await refused("model.d_model: 6 is not a multiple of 4", "--set", "model.d_model=6");
