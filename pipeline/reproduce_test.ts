@@ -394,6 +394,40 @@ Deno.test("a measured output changes no digest, and runs again only what reads m
   assertEquals(summary.nodes[1]!.reason, "measured: numbers was measured anew");
 });
 
+Deno.test("a number beyond float64 is a result, and null wherever it is shown", async () => {
+  await using toy = await ToyProject.create();
+  const file = toy.path("train.ts");
+  const source = await Deno.readTextFile(file);
+  const overflow = (nats: number) =>
+    source.replace(
+      "total });\n      metrics",
+      `total, perplexity: Math.exp(${nats}) });\n      metrics`,
+    );
+  for (const nats of [1, 800]) {
+    await Deno.writeTextFile(file, overflow(nats));
+    const { code, stderr } = await toy.run("reproduce");
+    assertEquals(code, 0, stderr);
+  }
+  const where = "name = 'perplexity' AND run = (SELECT max(run) FROM runs)";
+  const query = `SELECT count(*) AS n, count(value) AS known FROM metrics WHERE ${where}`;
+  assertEquals(await toy.json("sql", query), [{ n: "60", known: "0" }]);
+  const shown = await toy.run("sql", `SELECT DISTINCT value FROM metrics WHERE ${where}`);
+  assertStringIncludes(shown.stdout, "NULL");
+  const rows = ["export", "--run", "latest", "--table", "metrics", "--out", "tables"];
+  assertEquals((await toy.run(...rows, "--format", "jsonl")).code, 0);
+  const lines = (await Deno.readTextFile(toy.path("tables", "metrics.jsonl"))).trim().split("\n")
+    .map((line) => JSON.parse(line)).filter(({ name }) => name === "perplexity");
+  assertEquals(new Set(lines.map(({ value }) => value)), new Set([null]));
+  const { metrics } = await toy.json<
+    { metrics: { metric: string; before: number; after: number | null }[] }
+  >("diff", "previous", "latest");
+  const changed = metrics.filter(({ metric }) => metric === "perplexity");
+  assertEquals(changed.map(({ before, after }) => [before, after]), Array(3).fill([Math.E, null]));
+  // The same from the manifests alone.
+  await Deno.remove(toy.path(".ethos", "catalogue.duckdb"));
+  assertEquals(await toy.json("sql", query), [{ n: "60", known: "0" }]);
+});
+
 Deno.test("an output is published in the way of its kind", async () => {
   await using toy = await ToyProject.create();
   const file = toy.path("numbers.ts");

@@ -149,18 +149,21 @@ export interface MetricRow {
   readonly step: number;
   /** Name: `loss`. */
   readonly name: string;
-  /** The number; may be NaN or infinite. */
-  readonly value: number;
+  /** The number; null for one that is not finite, such as the perplexity of a loss above 709.78 nats. */
+  readonly value: number | null;
   /** True for measurements of a clock or an allocator; no digest includes such rows. */
   readonly measured: boolean;
 }
 
+/** Numbers of one step by name. One that is not finite is stored as null, as JSON has no word for it. */
+export type MetricValues = Readonly<Record<string, number | null>>;
+
 /** Writes metric rows. */
 export interface MetricSink {
   /** Numbers that are a function of the node's key: losses, norms, usage. */
-  write(step: number, values: Readonly<Record<string, number>>): void;
+  write(step: number, values: MetricValues): void;
   /** Numbers that a clock or an allocator said: seconds, tokens/s, bytes. Part of no digest. */
-  measure(step: number, values: Readonly<Record<string, number>>): void;
+  measure(step: number, values: MetricValues): void;
   /** Forgets rows from `step` on; a resumed node calls it before it repeats steps. */
   rewind(step: number): void;
   /** Writes buffered rows to the state folder, so that a killed node keeps them. */

@@ -5,7 +5,14 @@
  */
 
 import { join } from "@std/path";
-import type { JsonValue, MetricRow, NodeOutput, Stage, StageContext } from "../pipeline/stage.ts";
+import type {
+  JsonValue,
+  MetricRow,
+  MetricValues,
+  NodeOutput,
+  Stage,
+  StageContext,
+} from "../pipeline/stage.ts";
 
 /** The results of a stage. */
 export interface StageRun {
@@ -66,12 +73,11 @@ export async function runStage<Params>(
       throw new Error(`Output ${name} of ${stage.name} is not declared as ${kinds.join(" or ")}`);
     }
   };
-  const record =
-    (measured: boolean) => (step: number, values: Readonly<Record<string, number>>) => {
-      for (const [name, value] of Object.entries(values)) {
-        metrics.push({ step, name, value, measured });
-      }
-    };
+  const record = (measured: boolean) => (step: number, values: MetricValues) => {
+    for (const [name, value] of Object.entries(values)) {
+      metrics.push({ step, name, value: Number.isFinite(value) ? value : null, measured });
+    }
+  };
   const params = stage.params.parse(options.params);
   const inputs = options.inputs ?? {};
   await run({

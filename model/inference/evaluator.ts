@@ -38,8 +38,8 @@ export interface EvaluationResult {
   readonly total_nats: number;
   /** Mean cross-entropy, nats. */
   readonly nats: number;
-  /** `exp(nats)`. */
-  readonly perplexity: number;
+  /** `exp(nats)`; null above 709.78 nats, where that is beyond float64. */
+  readonly perplexity: number | null;
   /** Layers with experts; none in a dense model. */
   readonly usage: readonly LayerUsage[];
 }
@@ -78,9 +78,18 @@ interface LayerTensors {
   readonly values?: Tensor;
 }
 
-/** Bits per byte of the text that was predicted. */
-export function bitsPerByte(result: Pick<EvaluationResult, "total_nats" | "bytes">): number {
-  return result.total_nats / (Math.LN2 * result.bytes);
+/** Bits per byte of the text that was predicted; null when the tokens spell none, or nobody said how long they are. */
+export function bitsPerByte(result: Pick<EvaluationResult, "total_nats" | "bytes">): number | null {
+  return finite(result.total_nats / (Math.LN2 * result.bytes));
+}
+
+/** `exp(nats)`; null where that is beyond float64. */
+export function perplexityOf(nats: number): number | null {
+  return finite(Math.exp(nats));
+}
+
+function finite(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
 }
 
 /**
@@ -251,7 +260,7 @@ export class Evaluator implements Disposable {
       });
     }
     const nats = total / tokens;
-    return { tokens, bytes, total_nats: total, nats, perplexity: Math.exp(nats), usage };
+    return { tokens, bytes, total_nats: total, nats, perplexity: perplexityOf(nats), usage };
   }
 
   /** Reads the numbers that a layer's kind recorded, by their names. */

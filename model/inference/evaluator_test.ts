@@ -73,7 +73,7 @@ Deno.test("Evaluator agrees with the float64 reference, from a split and from a 
       const bytes = TEXT.subarray(1, 1 + predictions).reduce((n, token) => n + token % 3, 0);
       assertEquals(result.bytes, bytes);
       if (bytes > 0) {
-        assertAlmostEquals(bitsPerByte(result), nats * predictions / bytes / Math.LN2, 1e-4);
+        assertAlmostEquals(bitsPerByte(result)!, nats * predictions / bytes / Math.LN2, 1e-4);
       }
       assertEquals(new Map(result.usage.map((u) => [u.layer, u.counts])), counts);
       assertEquals(progress.at(-1), predictions);

@@ -231,7 +231,7 @@ Deno.test("Trainer.evaluate() measures what the reference does, whatever the bat
       }
     }
     assert(Math.abs(result.total_nats / nats - 1) < 1e-5);
-    assert(Math.abs(result.perplexity - Math.exp(nats / 59)) < 1e-2);
+    assert(Math.abs(result.perplexity! - Math.exp(nats / 59)) < 1e-2);
     assertEquals(result.usage.map(({ layer }) => layer), [1]);
     const [usage] = result.usage;
     assertEquals(usage!.counts, counts);

@@ -37,8 +37,8 @@ export interface TrainingData {
 export interface TrainingHooks {
   /** A resumed run repeats the steps after `step`: rows beyond it are void. */
   rewind(step: number): void;
-  /** Numbers that follow from configuration and adapter. */
-  write(step: number, values: Readonly<Record<string, number>>): void;
+  /** Numbers that follow from configuration and adapter; null for one that is beyond float64. */
+  write(step: number, values: Readonly<Record<string, number | null>>): void;
   /** Numbers that a clock or an allocator said. */
   measure(step: number, values: Readonly<Record<string, number>>): void;
   /** Called before each checkpoint: what was written so far must survive with it. */
@@ -68,8 +68,12 @@ interface TrainingOptions {
 export interface TrainingResult {
   /** Updates done. */
   readonly step: number;
-  /** The last evaluation: update, held-out nats a token, and bits per byte of UTF-8. */
-  readonly last: { readonly step: number; readonly nats: number; readonly bits_per_byte: number };
+  /** The last evaluation: update, held-out nats a token, and bits per byte of UTF-8 (null when the text has none). */
+  readonly last: {
+    readonly step: number;
+    readonly nats: number;
+    readonly bits_per_byte: number | null;
+  };
   /** The evaluation with the lowest loss, among those that `train.best_of` admits. */
   readonly best: { readonly step: number; readonly nats: number };
   /** Skipped updates. */
@@ -269,7 +273,8 @@ class Run {
       ...usageStatistics(result.usage),
     });
     hooks.info(
-      `update ${step}: validation ${result.nats.toFixed(4)} nats, ${bits.toFixed(3)} bits/byte`,
+      `update ${step}: validation ${result.nats.toFixed(4)} nats` +
+        (bits === null ? "" : `, ${bits.toFixed(3)} bits/byte`),
     );
     if (compete && (this.#best === null || result.nats < this.#best.nats)) {
       const measured = { step, nats: result.nats };

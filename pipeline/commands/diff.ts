@@ -107,7 +107,7 @@ async function compareMetrics(
   type Row = Omit<MetricChange, "step"> & { step: string | null };
   const rows = await store.catalogue.rows<Row>(
     `WITH last AS (
-       SELECT run, node, name, max(step) AS step, arg_max(value, step) AS value
+       SELECT run, node, name, max(step) AS step, last(value ORDER BY step) AS value
        FROM metrics WHERE run IN ($1, $2) AND measured <= $3 GROUP BY ALL),
      a AS (SELECT * FROM last WHERE run = $1), b AS (SELECT * FROM last WHERE run = $2)
      SELECT coalesce(a.node, b.node) AS node, coalesce(a.name, b.name) AS metric,

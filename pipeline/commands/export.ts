@@ -28,7 +28,7 @@ const OF_RUN: Readonly<Record<string, string>> = {
   key_components: "key IN (SELECT key FROM run_nodes WHERE run = $1)",
 };
 
-/** DuckDB's name of each format. Numbers that JSON has no word for (NaN, infinity) become null. */
+/** DuckDB's name of each format. */
 const FORMATS: Readonly<Record<string, string>> = {
   parquet: "FORMAT parquet",
   csv: "FORMAT csv, HEADER true",
@@ -89,9 +89,7 @@ export const exportCommand: Command = {
           const where = run === undefined
             ? ""
             : `WHERE ${OF_RUN[table]!.replace("$1", `'${run}'`)}`;
-          const query = `SELECT ${columns(table, format)} FROM ${table} ${where} ORDER BY ${
-            TABLES[table]
-          }`;
+          const query = `SELECT * FROM ${table} ${where} ORDER BY ${TABLES[table]}`;
           try {
             await store.catalogue.run(`COPY (${query}) TO '${target}' (${FORMATS[format]})`);
             await Deno.rename(temporary, path);
@@ -112,10 +110,3 @@ export const exportCommand: Command = {
     for (const file of files) context.print(file);
   },
 };
-
-/** Metrics are the one table whose numbers may be NaN or infinite, which JSON can't say. */
-function columns(table: string, format: string): string {
-  return table === "metrics" && format === "jsonl"
-    ? "* REPLACE (CASE WHEN isfinite(value) THEN value END AS value)"
-    : "*";
-}

@@ -247,7 +247,8 @@ export class Catalogue {
         row.appendVarchar(record.key);
         row.appendBigInt(BigInt(metric.step));
         row.appendVarchar(metric.name);
-        row.appendDouble(metric.value);
+        if (metric.value === null) row.appendNull();
+        else row.appendDouble(metric.value);
         row.appendBoolean(metric.measured);
       });
     }

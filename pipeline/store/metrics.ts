@@ -2,13 +2,15 @@
  * Metrics of one node: numbers by step and name, in two kinds. Those that are a function of the node's key are
  * part of its digest; those that were measured are not.
  *
+ * A number that is not finite is null, in every table and file.
+ *
  * On disk a table is CSV, `step,name,value` (with a leading `d` or `m` in the state folder, where both kinds are in
  * one file that is only appended to).
  *
  * @module
  */
 
-import type { MetricRow, MetricSink } from "../stage.ts";
+import type { MetricRow, MetricSink, MetricValues } from "../stage.ts";
 
 const NAME = /^[^,"\r\n]+$/;
 
@@ -39,16 +41,16 @@ export class MetricTable implements MetricSink {
   }
 
   /** Numbers that are a function of the node's key. */
-  write(step: number, values: Readonly<Record<string, number>>): void {
+  write(step: number, values: MetricValues): void {
     this.#add(step, values, false);
   }
 
   /** Numbers that a clock or an allocator said. */
-  measure(step: number, values: Readonly<Record<string, number>>): void {
+  measure(step: number, values: MetricValues): void {
     this.#add(step, values, true);
   }
 
-  #add(step: number, values: Readonly<Record<string, number>>, measured: boolean): void {
+  #add(step: number, values: MetricValues, measured: boolean): void {
     if (!Number.isSafeInteger(step) || step < 0) {
       throw new RangeError(`Step ${step} of a metric is not a non-negative integer.`);
     }
@@ -56,10 +58,10 @@ export class MetricTable implements MetricSink {
       if (!NAME.test(name)) {
         throw new TypeError(`Metric ${JSON.stringify(name)} has a comma, quote or line break.`);
       }
-      if (typeof value !== "number") {
+      if (typeof value !== "number" && value !== null) {
         throw new TypeError(`Metric ${name} is of type ${typeof value}; expected a number.`);
       }
-      this.#rows.push({ step, name, value, measured });
+      this.#rows.push({ step, name, value: finite(value), measured });
     }
   }
 
@@ -109,7 +111,7 @@ function sync(path: string): void {
 }
 
 function stateLine(row: MetricRow): string {
-  return `${row.measured ? "m" : "d"},${row.step},${row.name},${row.value}\n`;
+  return `${row.measured ? "m" : "d"},${row.step},${row.name},${row.value ?? ""}\n`;
 }
 
 /** Orders rows by step, then by name. */
@@ -117,10 +119,10 @@ export function byStepThenName(a: MetricRow, b: MetricRow): number {
   return a.step - b.step || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
 }
 
-/** CSV of rows of one kind, as it is stored; the shortest digits that give the same float64. */
+/** CSV of rows of one kind, as it is stored: the shortest digits that give the same float64, none for null. */
 export function encodeMetrics(rows: readonly MetricRow[]): string {
   return "step,name,value\n" +
-    rows.map((row) => `${row.step},${row.name},${row.value}\n`).join("");
+    rows.map((row) => `${row.step},${row.name},${row.value ?? ""}\n`).join("");
 }
 
 /** Rows of a stored CSV. */
@@ -137,11 +139,15 @@ export function decodeMetrics(text: string, measured: boolean): MetricRow[] {
 
 function parseLine(line: string, measured: boolean): MetricRow | undefined {
   const [step, name, value] = line.split(",");
-  if (step === undefined || name === undefined || value === undefined || value === "") {
-    return undefined;
-  }
-  const row = { step: Number(step), name, value: Number(value), measured };
-  // A changed byte must not become a number.
-  const isNumber = !Number.isNaN(row.value) || value === "NaN";
-  return /^-?\d+$/.test(step) && Number.isSafeInteger(row.step) && isNumber ? row : undefined;
+  if (step === undefined || name === undefined || value === undefined) return undefined;
+  const number = value === "" ? null : Number(value);
+  // A changed byte must not become a number, nor a number null.
+  const isNumber = number === null || !Number.isNaN(number) || value === "NaN";
+  if (!/^-?\d+$/.test(step) || !Number.isSafeInteger(Number(step)) || !isNumber) return undefined;
+  return { step: Number(step), name, value: finite(number), measured };
+}
+
+/** Earlier versions stored `NaN` and `Infinity`. */
+function finite(value: number | null): number | null {
+  return Number.isFinite(value) ? value : null;
 }

@@ -40,11 +40,30 @@ Deno.test("the last number said of a step and a name wins, ordered by step then 
   );
 });
 
-Deno.test("numbers come back bit for bit, and so do those that JSON can't hold", () => {
-  const values = [0.1, 1 / 3, 5e-324, 1.7976931348623157e308, NaN, Infinity, -Infinity, -7];
+Deno.test("numbers come back bit for bit, and so does null", () => {
+  const values = [0.1, 1 / 3, 5e-324, 1.7976931348623157e308, null, -7];
   const rows = values.map((value, step) => ({ step, name: "x", value, measured: false }));
   assertEquals(decodeMetrics(encodeMetrics(rows), false), rows);
   assert(decodeMetrics(encodeMetrics([]), true).length === 0);
+});
+
+Deno.test("a number that is not finite is null, also after a kill and in files of earlier versions", () => {
+  const dir = Deno.makeTempDirSync();
+  const path = join(dir, "metrics.csv");
+  const table = new MetricTable(() => path);
+  table.write(0, { a: Infinity, b: NaN, c: null, d: 1 });
+  table.measure(0, { e: -Infinity });
+  table.flush();
+  const again = new MetricTable(() => path);
+  again.load(Deno.readTextFileSync(path));
+  for (
+    const { rows } of [table, again].map((t) => ({ rows: [...t.rows(false), ...t.rows(true)] }))
+  ) {
+    assertEquals(rows.map(({ value }) => value), [null, null, null, 1, null]);
+  }
+  const earlier = "step,name,value\n1,x,NaN\n2,x,Infinity\n3,x,-Infinity\n4,x,4\n";
+  assertEquals(decodeMetrics(earlier, false).map(({ value }) => value), [null, null, null, 4]);
+  Deno.removeSync(dir, { recursive: true });
 });
 
 Deno.test("bad steps and names are refused", () => {

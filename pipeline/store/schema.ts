@@ -9,7 +9,7 @@
  * | `nodes(key, node, stage, resource, params, labels, digest, run, started_at, finished_at, seconds, provenance)` | one published result; `run` is the run that made it |
  * | `artifacts(key, output, kind, path, sha256, size, value)` | one `json` or `measured` output (`value`), one `file`, or one file (`path`) of a `directory` |
  * | `key_components(key, component, value)` | one thing that a key is a function of: `params.…`, `code.…`, `package.…`, `inputs.…` |
- * | `metric_values(key, step, name, value, measured)` | one number at one step |
+ * | `metric_values(key, step, name, value, measured)` | one number at one step; null when it is not finite |
  * | `objects(sha256, size, mtime, verified_at)` | one file of the object store, as it was when its content was last hashed |
  * | `metrics(run, node, step, name, value, measured)` | view: `metric_values` for each run that made or reused them |
  * | `schema_version(version, applied_at)` | one migration |
@@ -61,6 +61,10 @@ export const MIGRATIONS: readonly string[] = [
   );
   `,
   "DROP TABLE tunings;",
+  `
+  ALTER TABLE metric_values ALTER COLUMN value DROP NOT NULL;
+  UPDATE metric_values SET value = NULL WHERE NOT isfinite(value);
+  `,
 ];
 
 /** The version that this program writes. */

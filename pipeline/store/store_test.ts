@@ -231,14 +231,19 @@ Deno.test("a catalogue of an older program is brought up to date, and keeps its 
     const path = join(dir, "c.duckdb");
     {
       using catalogue = await Catalogue.open(path);
-      // As it was with the table of a command that is no more.
+      // As it was with the table of a command that is no more, and with numbers that JSON can't hold.
       await catalogue.run("DELETE FROM schema_version WHERE version > 2");
       await catalogue.run(MIGRATIONS[1]!);
+      await catalogue.run("INSERT INTO metric_values VALUES ('k', 0, 'x', 'Infinity', false)");
+      await catalogue.run("INSERT INTO metric_values VALUES ('k', 1, 'x', 1, false)");
+      await catalogue.run("ALTER TABLE metric_values ALTER COLUMN value SET NOT NULL");
       await catalogue.run("INSERT INTO objects VALUES ('a', 1, 2, now())");
     }
     using catalogue = await Catalogue.open(path);
     assert(!catalogue.fresh);
     assertEquals(await catalogue.rows("SELECT sha256 FROM objects"), [{ sha256: "a" }]);
+    const values = await catalogue.rows("SELECT value FROM metric_values ORDER BY step");
+    assertEquals(values, [{ value: null }, { value: 1 }]);
     const tables = await catalogue.rows(
       "FROM information_schema.tables WHERE table_name = 'tunings'",
     );

@@ -175,7 +175,7 @@ async function measuredOf(
     reduce: (values: readonly number[]) => number,
   ) => {
     const values = runs.map((rows) =>
-      rows.flatMap(({ name, value }) => name === quantity && Number.isFinite(value) ? [value] : [])
+      rows.flatMap(({ name, value }) => name === quantity && value !== null ? [value] : [])
     );
     return { quantity, values: values.filter(({ length }) => length > 0).map(reduce) };
   };

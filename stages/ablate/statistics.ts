@@ -10,11 +10,13 @@ import { z } from "zod";
 /** Confidence of every interval. */
 export const CONFIDENCE = 0.95;
 
-/** A mean with its interval, as a schema. A single observation has neither a deviation nor an interval. */
+/** A mean with its interval, as a schema. A single observation has neither a deviation nor an interval, nor have
+ * values whose squares are beyond float64. */
 export const summarySchema = z.object({
   n: z.int().min(1).describe("observations"),
   mean: z.number(),
-  sd: z.number().nullable().describe("sample standard deviation, of n − 1"),
+  sd: z.number().nullable()
+    .describe("sample standard deviation, of n − 1; null when it is beyond float64"),
   low: z.number().nullable().describe("lower end of the 95 % interval of the mean"),
   high: z.number().nullable().describe("upper end of the 95 % interval of the mean"),
 });
@@ -47,10 +49,14 @@ export function summarize(values: readonly number[]): Summary {
   if (n === 0) throw new RangeError("A summary needs at least one value, got none");
   const wrong = values.find((value) => !Number.isFinite(value));
   if (wrong !== undefined) throw new RangeError(`A summary needs finite values, got ${wrong}`);
-  const mean = values.reduce((sum, value) => sum + value, 0) / n;
+  const sum = values.reduce((sum, value) => sum + value, 0);
+  // The sum of very large values is beyond float64 where their mean is not.
+  const mean = Number.isFinite(sum) ? sum / n : values.reduce((sum, value) => sum + value / n, 0);
   if (n === 1) return { n, mean, sd: null, low: null, high: null };
   const sd = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (n - 1));
   const half = jstat.studentt.inv((1 + CONFIDENCE) / 2, n - 1) * sd / Math.sqrt(n);
+  // Squares are beyond float64 from 1.3e154 on: such a sample has a mean, and no interval.
+  if (!Number.isFinite(half)) return { n, mean, sd: null, low: null, high: null };
   return { n, mean, sd, low: mean - half, high: mean + half };
 }
 

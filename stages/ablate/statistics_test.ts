@@ -59,3 +59,16 @@ Deno.test("the median of odd and even counts", () => {
   assertEquals(median([3, 1, 2]), 2);
   assertEquals(median([4, 1, 3, 2]), 2.5);
 });
+
+Deno.test("values whose squares are beyond float64 have a mean and no interval", () => {
+  assertEquals(summarize([1e200, 3e200]), { n: 2, mean: 2e200, sd: null, low: null, high: null });
+  assertEquals(summarize([1.5e308, 1.5e308]), {
+    n: 2,
+    mean: 1.5e308,
+    sd: 0,
+    low: 1.5e308,
+    high: 1.5e308,
+  });
+  const { mean, p } = pairedDifference([3e200, 1e200], [1e200, 1e200]);
+  assertEquals([mean, p], [1e200, null]);
+});

@@ -1,10 +1,11 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
+import { perplexityOf } from "../../model/inference/evaluator.ts";
 import { TokenSplit } from "../../model/text/shard.ts";
 import type { NodeOutput } from "../../pipeline/stage.ts";
 import { SMALL_TRAINING, writeDataset } from "../commands/model/checkpoint_testing.ts";
 import { evaluate } from "./evaluate.ts";
-import { routingHistogram } from "./evaluation.ts";
+import { describeEvaluation, routingHistogram } from "./evaluation.ts";
 import { evaluationSchema } from "./result.ts";
 import { runStage } from "../testing.ts";
 import { train } from "../train/train.ts";
@@ -47,7 +48,7 @@ Deno.test("evaluate measures what training measured, and publishes the use of ex
     assertEquals(counts, counts.toSorted((a, b) => b - a));
     assertEquals(layer!.expert_usage, counts.filter((count) => count > 0).length / 64);
     const speed = run.metrics.find(({ name }) => name === "tokens_per_second");
-    assert(speed!.measured && speed!.value > 0);
+    assert(speed!.measured && speed!.value! > 0);
     assertEquals(run.metrics.find(({ name }) => name === "nats")?.value, last.nats);
     assertEquals(run.progress.at(-1)?.done, 500);
     assertEquals((await measure({ tokens: 500, micro_batch: 4 })).json, run.json);
@@ -75,6 +76,18 @@ Deno.test("evaluate measures what training measured, and publishes the use of ex
     await assertRejects(() => measure({}, { train: [other] }), Error, "sequence_length");
   });
   await Deno.remove(dir, { recursive: true });
+});
+
+Deno.test("a perplexity beyond float64 is null, and so are bits per byte of no bytes", () => {
+  const describe = (nats: number, bytes: number) => {
+    const result = { tokens: 2, bytes, total_nats: 2 * nats, nats, usage: [] };
+    const evaluation = describeEvaluation({ ...result, perplexity: perplexityOf(nats) });
+    assertEquals(evaluationSchema.parse({ split: "validation", ...evaluation }).nats, nats);
+    return [evaluation.perplexity, evaluation.bits_per_byte];
+  };
+  assertEquals(describe(709, 2), [Math.exp(709), 709 / Math.LN2]);
+  assertEquals(describe(709.8, 2), [null, 709.8 / Math.LN2]);
+  assertEquals(describe(1, 0), [Math.E, null]);
 });
 
 Deno.test("routingHistogram() sorts counts, and keeps shares when it sums them up", () => {

@@ -24,7 +24,7 @@ export function describeEvaluation(result: EvaluationResult): Evaluation {
     bytes,
     nats,
     perplexity,
-    ...(bytes > 0 ? { bits_per_byte: bitsPerByte(result) } : {}),
+    bits_per_byte: bitsPerByte(result),
     ...usageStatistics(usage),
     layers: usage.map(({ layer, counts }) => ({
       layer,

@@ -22,8 +22,8 @@ export const evaluationSchema = z.object({
   tokens: z.int().describe("predictions, the tokens between documents among them"),
   bytes: z.int().describe("UTF-8 bytes of the text that they spell"),
   nats: z.number().describe("mean cross-entropy of a token"),
-  perplexity: z.number(),
-  bits_per_byte: z.number().exactOptional().describe("left out when the tokens spell no text"),
+  perplexity: z.number().nullable().describe("null above 709.78 nats, where float64 ends"),
+  bits_per_byte: z.number().nullable().describe("null when the tokens spell no text"),
   expert_usage: z.number().exactOptional()
     .describe("mean over the layers, as the next two; left out for a model without experts"),
   expert_unevenness: z.number().exactOptional(),

@@ -169,6 +169,8 @@ function measured<Value>(node: NodeOutput, output: string, schema: z.ZodType<Val
 async function readModel(node: NodeOutput): Promise<TrainedModel> {
   const curves = new Map<string, StepValue[]>();
   for (const { step, name, value } of await node.metrics()) {
+    // A curve has a gap where its number was not finite.
+    if (value === null) continue;
     const list = curves.get(name);
     if (list) list.push({ step, value });
     else curves.set(name, [{ step, value }]);

@@ -51,6 +51,24 @@ Deno.test("the same inputs give the same bytes, and every figure its files", asy
   }
 });
 
+Deno.test("a perplexity beyond float64 is a dash in the table, and a curve has a gap there", async () => {
+  const inputs = madeUpInputs();
+  const huge = (node: NodeOutput): NodeOutput => ({
+    ...node,
+    json: (name) => ({ ...node.json(name) as object, perplexity: null, bits_per_byte: null }),
+  });
+  const train = inputs.train!.map((node): NodeOutput => ({
+    ...node,
+    metrics: async () => [
+      ...await node.metrics(),
+      { step: 5, name: "validation_perplexity", value: null, measured: false },
+    ],
+  }));
+  const { text } = await compose({ ...inputs, train, evaluate: inputs.evaluate!.map(huge) });
+  const row = text("report.md").split("\n").find((line) => /^\| 1 +\| +\d\.\d{3} \| +–/.test(line));
+  assert(row !== undefined);
+});
+
 Deno.test("every chart has marks in the colours of the palette", async () => {
   const { files, text } = await compose(madeUpInputs());
   for (const path of files.keys()) {
@@ -72,7 +90,7 @@ Deno.test("the fit in the report is that of the made-up curve", async () => {
   const points = [];
   for (const node of inputs.train!.filter((n) => n.labels.base === true)) {
     for (const { name, step, value } of await node.metrics()) {
-      if (name === "loss") points.push({ x: step, y: value });
+      if (name === "loss") points.push({ x: step, y: value! });
     }
   }
   const fit = fitLog(points)!;

@@ -76,8 +76,8 @@ export const evaluateCommand: Command = {
       ...optional("encoding", stringArgument(args, "encoding")),
       ...optional("split", stringArgument(args, "split") as "train" | "validation" | undefined),
       ...optional("tokens", wholeArgument(args, "tokens", 1)),
-      ...optional("sequence_length", wholeArgument(args, "sequence-length", 1)),
-      micro_batch: wholeArgument(args, "micro-batch", 1)!,
+      ...optional("sequence_length", wholeArgument(args, "sequence-length", 1, 131072)),
+      micro_batch: wholeArgument(args, "micro-batch", 1, 65536)!,
       precision: stringArgument(args, "precision") as "f32" | "mixed",
       gpu: () => commandGpu(args),
       warn,
@@ -100,8 +100,8 @@ function describe(result: CheckpointEvaluation): string[] {
     ["text", files ? `${files.length} file${files.length === 1 ? "" : "s"}` : `${split} split`],
     ["tokens", `${count(result.tokens)}, ${count(result.bytes)} bytes`],
     ["nats", result.nats.toFixed(4)],
-    ["perplexity", result.perplexity.toFixed(3)],
-    ...(bits_per_byte === undefined ? [] : [["bits/byte", bits_per_byte.toFixed(4)]]),
+    ["perplexity", result.perplexity?.toFixed(3) ?? "–"],
+    ["bits/byte", bits_per_byte?.toFixed(4) ?? "–"],
     ...(expert_usage === undefined ? [] : [["experts used", share(expert_usage)]]),
     ...(expert_unevenness === undefined
       ? []

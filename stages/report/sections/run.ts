@@ -141,7 +141,7 @@ export function runSection(context: SectionContext): Section {
     e.seed === undefined ? e.name : String(e.seed),
     ...(["nats", "perplexity", "bits_per_byte"] as const).map((key) => {
       const value = e.result[key];
-      return value === undefined ? "" : fixed(value, 3);
+      return value === null ? "–" : fixed(value, 3);
     }),
     whole(e.result.tokens),
   ]);
