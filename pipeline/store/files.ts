@@ -66,7 +66,11 @@ export async function renameInto(from: string, to: string): Promise<void> {
     await Deno.rename(from, to);
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
-    await Deno.mkdir(dirname(to), { recursive: true });
+    const folder = dirname(to);
+    await Deno.mkdir(folder, { recursive: true });
+    // The folders are new too, and a power cut must not lose them: `objects/ab` in `objects` in the store.
+    await syncFolder(dirname(folder));
+    await syncFolder(dirname(dirname(folder)));
     await Deno.rename(from, to);
   }
 }

@@ -131,6 +131,10 @@ const STATES: readonly (readonly [name: string, prepare: (dir: string) => Promis
     await note(store, "20260102-030406-000", "running", true);
     await store.close();
   }],
+  ["was killed before its new catalogue was filled", async (dir) => {
+    await Deno.remove(join(dir, "catalogue.duckdb"));
+    (await Catalogue.open(join(dir, "catalogue.duckdb")))[Symbol.dispose]();
+  }],
   ["was killed in a run", async (dir) => {
     const store = await Store.open(dir, WRITE);
     await note(store, "20260102-030406-000", "running");
@@ -156,6 +160,8 @@ for (const [name, prepare] of STATES) {
       assertEquals(await snapshot(dir), before);
       await mend(dir);
       assertEquals(await seen(dir), shown);
+      const { nodes, runs, found } = shown as Record<string, string[]>;
+      assertEquals([nodes![0], found![0], runs![0]], [KEY, KEY, "done"]);
     });
   });
 }

@@ -41,6 +41,7 @@ export async function exportCheckpoint(
       using from = await Deno.open(file);
       using to = await Deno.open(target, { write: true, create: true, truncate: true });
       await from.readable.pipeTo(to.writable, { preventClose: true });
+      await to.sync();
     }
     const { node, key, labels, components, provenance } = record;
     await Deno.writeTextFile(
