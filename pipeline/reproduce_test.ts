@@ -243,6 +243,28 @@ Deno.test("a failed node doesn't block its siblings", async () => {
   assertMatch(traced.stderr, /failing:\s+at .*experiment\.ts/);
 });
 
+Deno.test("an error is one line, whoever made it; --debug shows where it arose", async () => {
+  await using toy = await ToyProject.create();
+  const file = toy.path("experiment.ts");
+  const source = await Deno.readTextFile(file);
+  const broken = source.replace(
+    "const values:",
+    "request.set.map((x) => x.of.nothing);\n  const values:",
+  );
+  await Deno.writeTextFile(file, broken);
+  const mistakes = [["status", "--set", "count=1"], ["why", "reprt"], ["status", "--store", file]];
+  for (const args of mistakes) {
+    const { code, stderr } = await toy.run(...args);
+    assertNotEquals(code, 0);
+    assertMatch(stderr, /^error: .*\n$/);
+    const traced = await toy.run(...args, "--debug");
+    assertEquals(traced.code, code);
+    assertMatch(traced.stderr, /^error: .*\n.*Error: .*\n\s+at /);
+  }
+  const { stderr } = await toy.run(...mistakes[0]!);
+  assertMatch(stderr, /^error: TypeError: .*\. --debug shows where\.\n$/);
+});
+
 Deno.test("two at once: one works, the other says who holds the store", async () => {
   await using toy = await ToyProject.create();
   const first = toy.spawn("reproduce", "--set", "milliseconds=60");

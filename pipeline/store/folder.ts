@@ -29,7 +29,8 @@ const FILES = /^(lock|results\.json|catalogue\.duckdb(\.wal|\.broken)?)$/;
 const FOLDERS: Readonly<Record<string, readonly RegExp[]>> = {
   nodes: [/^[0-9a-f]{2}$/, new RegExp(`^${DIGEST}\\.json$`)],
   objects: [/^[0-9a-f]{2}$/, new RegExp(`^${DIGEST}(\\.json)?$`)],
-  runs: [/^\d{8}-\d{6}-\d{3}\.json$/],
+  // Names of earlier versions had no milliseconds.
+  runs: [/^\d{8}-\d{6}(-\d{1,3})?\.json$/],
   state: [new RegExp(`^${DIGEST}$`)],
   tmp: [new RegExp(`^(w-)?${UUID}$`)],
   "catalogue.duckdb.tmp": [/^duckdb_temp/],

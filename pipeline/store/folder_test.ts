@@ -98,6 +98,7 @@ Deno.test("stores of earlier versions are known by what they hold, and marked by
       [`objects/ab/${DIGEST}`]: "",
       [`objects/ab/${DIGEST}.json`]: "{}",
       "runs/20260412-101500-123.json": "{}",
+      "runs/20260412-101500.json": "{}",
       [`state/${DIGEST}/files/part`]: "",
       [`tmp/w-${crypto.randomUUID()}`]: "",
       [`tmp/${crypto.randomUUID()}/half`]: "",
