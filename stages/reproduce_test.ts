@@ -6,7 +6,7 @@
 import { assert, assertEquals, assertLess, assertStringIncludes } from "@std/assert";
 import { basename, join } from "@std/path";
 import { moduleUrl, readCode } from "../pipeline/graph/code.ts";
-import { modulesThatRan } from "../pipeline/testing.ts";
+import { fileExists, modulesThatRan } from "../pipeline/testing.ts";
 import {
   contents,
   differences,
@@ -137,13 +137,22 @@ Deno.test("the whole experiment: once, then cached, then damaged and healed", as
 
   await t.step("a deleted catalogue is made anew from the manifests", async () => {
     await Deno.remove(join(sandbox.store, "catalogue.duckdb"));
-    const { code, stderr } = await sandbox.run("status");
-    assertEquals(code, 0, stderr);
-    assertStringIncludes(stderr, `rebuilt it from ${ALL ? 9 : 8} nodes`);
+    const path = join(sandbox.store, "catalogue.duckdb");
+    // Who only reads does without.
+    const { code, stdout, stderr } = await sandbox.run("status");
+    assertEquals([code, stderr], [0, ""]);
+    assertStringIncludes(stdout, "of 9 nodes are cached.");
+    assertEquals(await fileExists(path), false);
+    const verified = await sandbox.run("verify");
+    assertEquals(verified.code, 0, verified.stderr);
+    assertStringIncludes(verified.stderr, `rebuilt it from ${ALL ? 9 : 8} nodes`);
     const rebuilt = await sandbox.run("rebuild");
     assertStringIncludes(rebuilt.stdout, `${ALL ? 9 : 8} nodes`);
-    await Deno.writeTextFile(join(sandbox.store, "catalogue.duckdb"), "no catalogue");
-    const broken = await sandbox.run("runs");
+    await Deno.writeTextFile(path, "no catalogue");
+    const runs = await sandbox.run("runs");
+    assertEquals([runs.code, runs.stderr], [0, ""]);
+    assertEquals(await Deno.readTextFile(path), "no catalogue");
+    const broken = await sandbox.run("verify");
     assertEquals(broken.code, 0);
     assertStringIncludes(broken.stderr, "put it aside");
   });

@@ -54,7 +54,7 @@ export class Sandbox implements AsyncDisposable {
 
   /** Makes an empty one, in a place that version control ignores. */
   static async create(config: string = MINIMAL_CONFIG): Promise<Sandbox> {
-    const parent = join(ROOT, ".ethos", "checks");
+    const parent = join(ROOT, "results", "checks");
     await Deno.mkdir(parent, { recursive: true });
     return new Sandbox(await Deno.makeTempDir({ dir: parent }), config);
   }

@@ -34,6 +34,8 @@ const FOLDERS: Readonly<Record<string, readonly RegExp[]>> = {
   state: [new RegExp(`^${DIGEST}$`)],
   tmp: [new RegExp(`^(w-)?${UUID}$`)],
   "catalogue.duckdb.tmp": [/^duckdb_temp/],
+  // Earlier versions of the project's checks worked in a folder of the store.
+  checks: [/^[0-9a-f]{1,16}$/],
 };
 
 /**
@@ -67,8 +69,10 @@ async function inspect(dir: string): Promise<StoreFolder> {
   }
   const entries = await entriesOf(dir);
   // A new disk has a folder for what its check finds.
-  if (entries.every(({ name }) => name === "lost+found")) return "empty";
+  const own = entries.filter(({ name }) => name !== "lost+found");
+  if (own.length === 0) return "empty";
   const foreign = await findForeign(dir, entries);
+  if (foreign === undefined && own.every(({ name }) => name === "checks")) return "empty";
   const proof = await hasProof(dir);
   if (foreign === undefined && proof) return "unmarked";
   throw new UserError(

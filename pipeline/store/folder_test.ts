@@ -54,6 +54,7 @@ const THEIRS: readonly Readonly<Record<string, string>>[] = [
   { "lock": "my own lock", "tmp/": "" },
   { "store.json": '{"shop":"books"}', "runs/": "" },
   { "nodes": "a file", "lock": "" },
+  { "checks/january.pdf": "mine" },
 ];
 
 Deno.test("a folder that no run made is no store, and stays as it is", async () => {
@@ -128,6 +129,8 @@ Deno.test("an absent folder, an empty one and a new disk's may become stores; a 
     assertEquals(await inspectStore(join(dir, "none")), "absent");
     assertEquals(await inspectStore(dir), "empty");
     await fill(dir, { "lost+found/": "" });
+    assertEquals(await inspectStore(dir), "empty");
+    await fill(dir, { "checks/b43987162b3bb18a/store/lock": "" });
     assertEquals(await inspectStore(dir), "empty");
     await fill(dir, { "notes.txt": "mine" });
     await assertRejects(() => inspectStore(join(dir, "notes.txt")), UserError, "is a file");
