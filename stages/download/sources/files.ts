@@ -149,19 +149,34 @@ export async function* readFiles(
   }
 }
 
-/** Text of at least 256 Ki characters, cut at blank lines (or where there are none, at 16 Mi). */
+/** Characters from which on text is cut at its last blank line, and from which on it is cut where there is none. */
+const BLOCK = { least: 2 ** 18, most: 2 ** 24 };
+
+/** Text of at least 256 Ki characters, cut at blank lines (or where there are none, at 16 Mi); CRLF becomes LF. */
 async function* textBlocks(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
   const decoder = new TextDecoder();
   let text = "";
+  /** A carriage return at the end of a chunk: the next may begin with its line feed. */
+  let held = "";
+  /** Characters as they were read. */
+  let length = 0;
+  /** Where blank lines were not looked for yet; one that the text begins with cuts nothing off. */
+  let unseen = 1;
   for await (const chunk of chunks) {
-    text += decoder.decode(chunk, { stream: true });
-    if (text.length < 2 ** 18) continue;
-    const blank = text.replaceAll("\r\n", "\n").lastIndexOf("\n\n");
-    if (blank < 0 && text.length < 2 ** 24) continue;
-    const normal = text.replaceAll("\r\n", "\n");
-    const end = blank < 0 ? normal.length : blank;
-    yield normal.slice(0, end);
-    text = normal.slice(end);
+    const more = decoder.decode(chunk, { stream: true });
+    length += more.length;
+    const joined = held + more;
+    held = joined.endsWith("\r") ? "\r" : "";
+    text += joined.slice(0, joined.length - held.length).replaceAll("\r\n", "\n");
+    if (length < BLOCK.least) continue;
+    const blank = text.indexOf("\n\n", unseen) < 0 ? 0 : text.lastIndexOf("\n\n");
+    unseen = text.length - 1;
+    if (blank === 0 && length < BLOCK.most) continue;
+    const end = blank === 0 ? text.length : blank;
+    yield text.slice(0, end);
+    text = text.slice(end);
+    length = text.length + held.length;
+    unseen = 1;
   }
-  yield (text + decoder.decode()).replaceAll("\r\n", "\n");
+  yield text + (held + decoder.decode()).replaceAll("\r\n", "\n");
 }

@@ -4,7 +4,7 @@ import { isUtf8 } from "node:buffer";
 import { assert, assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import fc from "fast-check";
-import { cutText } from "./cut.ts";
+import { cutText, splitParagraphs } from "./cut.ts";
 import { readFiles } from "./files.ts";
 
 const encoder = new TextEncoder();
@@ -204,4 +204,37 @@ Deno.test("cutText: long runs of white space take no longer than words", () => {
   assertEquals(cutText(`a${spaces}b\n\n\n${spaces}`).join("").replaceAll(/\s+/g, " "), "a b");
   // Milliseconds; half a minute in quadratic time.
   assert(performance.now() - begin < 5000, "Cutting takes too long");
+});
+
+Deno.test("splitParagraphs: parts are those of the expression, also for millions of blank lines", () => {
+  const text = fc.array(fc.constantFrom("\n", " ", "\t", "a", "\n\n", "\r"), { maxLength: 40 })
+    .map((parts) => parts.join(""));
+  fc.assert(
+    fc.property(text, (text) => {
+      assertEquals(Array.from(splitParagraphs(text)), text.split(/\n[ \t]*(?:\n[ \t]*)+/));
+    }),
+    { seed: 21, numRuns: 2000 },
+  );
+  assertEquals(Array.from(splitParagraphs("a" + "\n ".repeat(5_000_000) + "b")), ["a", "b"]);
+});
+
+Deno.test("files: text without blank lines is read in one go, whatever ends its lines", async () => {
+  const dir = await Deno.makeTempDir();
+  const path = join(dir, "long.txt");
+  try {
+    // Chunks are 256 Ki bytes: a length of 3 lets them end between the two halves of a line's end.
+    for (const line of ["a\r\n", "b\n", "\r\n ", "\ta\r"]) {
+      await Deno.writeTextFile(path, line.repeat(2_000_000));
+      const begin = performance.now();
+      const texts: string[] = [];
+      for await (const { text } of readFiles([path])) texts.push(text);
+      // A second; a quarter of a minute where all that was read is converted again with every chunk.
+      assert(performance.now() - begin < 10_000, "Reading takes too long");
+      const marks = texts.join("").replaceAll(/[^ab]/g, "").length;
+      assertEquals(marks, /[ab]/.test(line) ? 2_000_000 : 0);
+      assert(!texts.some((text) => text.includes("\r\n")), "CRLF is still there");
+    }
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
 });
