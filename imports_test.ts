@@ -42,7 +42,7 @@ const LAYERS: Readonly<Record<"pipeline" | "model", readonly (readonly string[])
     ["model/inference"],
     ["model/training"],
     ["model/config.ts"],
-    ["model/dense_equivalent.ts", "model/bench", "model/golden"],
+    ["model/equal_size.ts", "model/bench", "model/golden"],
   ],
 };
 

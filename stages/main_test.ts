@@ -8,7 +8,7 @@ import {
 } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { trainingSteps } from "../model/training/config.ts";
-import { denseEquivalent } from "../model/dense_equivalent.ts";
+import { denseEquivalent } from "../model/equal_size.ts";
 import type { JsonValue } from "../pipeline/stage.ts";
 import { ConfigurationError } from "../pipeline/config/config.ts";
 import { loadExperiment } from "./experiment/load.ts";

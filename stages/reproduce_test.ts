@@ -87,7 +87,7 @@ Deno.test("the whole experiment: once, then cached, then damaged and healed", as
   await t.step("every module that ran is in a key, or only reads the configuration", async () => {
     const records = await sandbox.records();
     const keyed = records.flatMap(({ components }) => Object.keys(components.code.files));
-    const paths = ["stages/main.ts", "stages/experiment/load.ts", "model/dense_equivalent.ts"];
+    const paths = ["stages/main.ts", "stages/experiment/load.ts", "model/equal_size.ts"];
     const roots = paths.map((path) => moduleUrl(join(ROOT, path)));
     const commandLine = (await readCode(new Map([["", roots]]), { root: ROOT })).get("")!.files;
     // It imports every stage, so only the module itself is excused.

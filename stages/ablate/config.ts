@@ -42,6 +42,14 @@ const variant = z.strictObject({
     .describe(
       "a dense model with as many active parameters as the base: sets model.ffn and model.leading_dense",
     ),
+  equal: z.strictObject({
+    quantity: z.enum(["active_parameters", "flops"])
+      .describe("parameters that a token uses, or operations of its forward pass"),
+    by: z.string().regex(/^model\.ffn\.\w+$/, {
+      error: (issue) =>
+        `${JSON.stringify(issue.input)} is no width of model.ffn, such as model.ffn.d_expert`,
+    }).describe("width that is chosen, such as model.ffn.d_expert"),
+  }).optional().describe("what the variant has as much of as the base, within 1 %"),
 });
 
 const factorFields = z.strictObject({

@@ -8,6 +8,7 @@
 import canonicalize from "canonicalize";
 import { z } from "zod";
 import { architectureOf, modelSchema } from "../../model/config.ts";
+import { denseEquivalent, equalSize } from "../../model/equal_size.ts";
 import type { ModelSection } from "../../model/section.ts";
 import { trainSchema, type TrainSection } from "../../model/training/config.ts";
 import { explainIssues } from "../../pipeline/config/explain.ts";
@@ -62,8 +63,8 @@ export interface CellPlan extends CellSections {
 
 /** The knowledge that the model's own code has. */
 export interface CellTools {
-  /** The dense model with as many active parameters. Throws `RangeError` when there is none. */
-  denseEquivalent(model: ModelSection): ModelSection;
+  /** Ids of the vocabulary, on which the size of a model depends. */
+  readonly vocab_size: number;
 }
 
 /** A fault of a cell. */
@@ -78,7 +79,11 @@ interface Variant {
   readonly value: FactorValue;
   readonly set: Readonly<Record<string, FactorValue>>;
   readonly equal_active_parameters: boolean;
+  readonly equal?: EqualTerms | undefined;
 }
+
+/** The quantity that a variant has in common with the base, and the key that is chosen for it. */
+type EqualTerms = NonNullable<NonNullable<Factor["variants"]>[number]["equal"]>;
 
 /** The variants of a factor, whichever way it was written. */
 export function variantsOf(factor: Factor): Variant[] {
@@ -155,16 +160,34 @@ export function applyVariant(
     return explainIssues(parsed.error.issues, { schema: cellSchema, value: sections });
   }
   const result = { ...parsed.data };
-  if (variant.equal_active_parameters) {
-    try {
-      result.model = tools.denseEquivalent(result.model);
-    } catch (error) {
-      if (!(error instanceof RangeError)) throw error;
-      return [{ path: ["model", "ffn", "d_ffn"], message: error.message }];
-    }
+  try {
+    result.model = sized(result, base, { variant, tools });
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    const path = variant.equal?.by ?? "model.ffn.d_ffn";
+    return [{ path: path.split("."), message: error.message }];
   }
   const problems = checkSections(result);
   return problems.length > 0 ? problems : result;
+}
+
+/** The model of a variant at the size that it asks for. */
+function sized(
+  { model, train }: CellSections,
+  base: CellSections,
+  { variant, tools }: { variant: Omit<Variant, "value">; tools: CellTools },
+): ModelSection {
+  const { equal, equal_active_parameters } = variant;
+  const whole = (model: ModelSection) => ({ ...model, ...tools });
+  if (equal === undefined && !equal_active_parameters) return model;
+  const { vocab_size: _, ...section } = equal === undefined
+    ? denseEquivalent(whole(model))
+    : equalSize(whole(model), whole(base.model), {
+      quantity: equal.quantity,
+      key: equal.by.split(".").at(-1)!,
+      sequence_length: train.sequence_length,
+    });
+  return section;
 }
 
 /**
@@ -292,6 +315,7 @@ export function joinVariants(choices: readonly Choice[]): Omit<Variant, "value">
   return {
     set: Object.assign({}, ...choices.map(({ variant }) => variant.set)),
     equal_active_parameters: choices.some(({ variant }) => variant.equal_active_parameters),
+    equal: choices.map(({ variant }) => variant.equal).findLast((equal) => equal !== undefined),
   };
 }
 

@@ -40,8 +40,8 @@ export interface ExperimentParts {
   readonly data: z.ZodType;
   /** Schema of the `tokenizer` section, which `tokenize` reads. */
   readonly tokenizer: z.ZodType;
-  /** The dense model with as many active parameters, for the vocabulary that a `tokenizer` section gives. */
-  denseEquivalent(model: ModelSection, tokenizer: JsonValue): ModelSection;
+  /** Ids of the vocabulary that a `tokenizer` section gives. */
+  vocabularySize(tokenizer: JsonValue): number;
 }
 
 /** A validated configuration of the experiment. */
@@ -84,7 +84,7 @@ const folder = z.string().min(1).max(200).refine(
  * const schema = experimentSchema({
  *   data: z.strictObject({}),
  *   tokenizer: z.strictObject({}),
- *   denseEquivalent: (model) => ({ ...model, ffn: { kind: "dense", d_ffn: 64 } }),
+ *   vocabularySize: () => 512,
  * });
  * const { seeds } = schema.parse({
  *   name: "mine",
@@ -114,10 +114,12 @@ export function experimentSchema(parts: ExperimentParts): z.ZodType<ExperimentCo
     report: reportSchema.prefault({}),
   });
   return fields.superRefine((configuration, context) => {
-    const tools: CellTools = {
-      denseEquivalent: (model) => parts.denseEquivalent(model, configuration.tokenizer),
-    };
-    for (const { path, message } of checkExperiment(configuration, tools)) {
+    // The sizes of cells depend on the vocabulary, whose section has its own problems.
+    const { tokenizer } = configuration;
+    const problems = parts.tokenizer.safeParse(tokenizer).success
+      ? checkExperiment(configuration, { vocab_size: parts.vocabularySize(tokenizer) })
+      : checkSections(configuration);
+    for (const { path, message } of problems) {
       context.addIssue({ code: "custom", path: [...path], message, input: undefined });
     }
   });

@@ -21,7 +21,7 @@ export const testParts: ExperimentParts = {
     vocabulary: z.enum(["compact", "cl100k_base"]),
     vocab_size: z.int().min(257).max(100277).optional(),
   }),
-  denseEquivalent: (model) => ({ ...model, ffn: { kind: "dense", d_ffn: 256 } }),
+  vocabularySize: () => 512,
 };
 
 /** A configuration that is valid with {@linkcode testParts}. */

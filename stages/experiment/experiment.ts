@@ -39,7 +39,7 @@ export interface ExperimentOptions {
   /** The stages; tests pass their own. */
   readonly stages: ExperimentStages;
   /** The dense model with as many active parameters. */
-  readonly denseEquivalent: CellTools["denseEquivalent"];
+  readonly vocab_size: CellTools["vocab_size"];
 }
 
 /**
@@ -53,8 +53,8 @@ export function experiment(
   configuration: ExperimentConfiguration,
   options: ExperimentOptions,
 ): Experiment {
-  const { stages, denseEquivalent } = options;
-  const { cells, factors } = expandCells(configuration, { denseEquivalent });
+  const { stages, vocab_size } = options;
+  const { cells, factors } = expandCells(configuration, { vocab_size });
 
   const download: NodeSpec = { stage: stages.download, params: configuration.data };
   const tokenize: NodeSpec = {

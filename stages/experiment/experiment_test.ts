@@ -17,7 +17,7 @@ function build(changes: Record<string, unknown>) {
   const configuration = experimentSchema(testParts).parse({ ...minimal, ...changes });
   const { nodes, results } = experiment(configuration, {
     stages: TEST_STAGES,
-    denseEquivalent: (model) => ({ ...model, ffn: { kind: "dense", d_ffn: 256 } }),
+    vocab_size: 512,
   });
   const named = (name: string) => nodes.filter((node) => node.stage.name === name);
   const one = (name: string) => named(name)[0] as NodeSpec;
@@ -133,6 +133,11 @@ Deno.test("variants change several keys, and one matches a dense model's paramet
       variants: [
         { value: "ethos" },
         { value: "dense", equal_active_parameters: true },
+        {
+          value: "narrow",
+          set: { "model.ffn.kind": "dense" },
+          equal: { quantity: "flops", by: "model.ffn.d_ffn" },
+        },
         { value: "short", set: { "train.steps": 50, "model.ffn.router_batch_norm": false } },
       ],
     }],
@@ -140,11 +145,14 @@ Deno.test("variants change several keys, and one matches a dense model's paramet
   assertEquals(named("train").map(({ label }) => label), [
     "base,seed=1",
     "architecture=dense,seed=1",
+    "architecture=narrow,seed=1",
     "architecture=short,seed=1",
   ]);
-  assertEquals(ffnOf(named("train")[1]), { kind: "dense", d_ffn: 256 });
-  assertEquals(ffnOf(named("train")[2]).router_batch_norm, false);
-  assertEquals((named("train")[2]?.params as { train: { steps: number } }).train.steps, 50);
+  assertEquals(ffnOf(named("train")[1]), { kind: "dense", d_ffn: 2112 });
+  // Layers that generate an expert compute more than a dense layer of as many active parameters.
+  assertEquals(ffnOf(named("train")[2]), { kind: "dense", d_ffn: 2496 });
+  assertEquals(ffnOf(named("train")[3]).router_batch_norm, false);
+  assertEquals((named("train")[3]?.params as { train: { steps: number } }).train.steps, 50);
 });
 
 Deno.test("a variant of another kind has that kind's keys, and the base's other sections", () => {

@@ -39,7 +39,7 @@ export async function loadExperiment(
   return {
     ...experiment(configuration, {
       stages: parts.stages,
-      denseEquivalent: (model) => parts.denseEquivalent(model, configuration.tokenizer),
+      vocab_size: parts.vocabularySize(configuration.tokenizer),
     }),
     // Optional keys that are undefined are no JSON.
     configuration: JSON.parse(JSON.stringify(configuration)) as JsonValue,

@@ -4,7 +4,6 @@
  * @module
  */
 
-import { denseEquivalent } from "../../model/dense_equivalent.ts";
 import { ablate } from "../ablate/ablate.ts";
 import { benchmark } from "../benchmark/benchmark.ts";
 import { dataSchema, download } from "../download/download.ts";
@@ -21,11 +20,7 @@ export const PARTS: LoadExperimentParts = {
   stages: { download, tokenize, train, evaluate, benchmark, ablate, report },
   data: dataSchema,
   tokenizer: tokenizerSchema,
-  denseEquivalent(model, tokenizer) {
-    const vocab_size = vocabularySize(tokenizerSchema.parse(tokenizer));
-    const { vocab_size: _, ...section } = denseEquivalent({ ...model, vocab_size });
-    return section;
-  },
+  vocabularySize: (tokenizer) => vocabularySize(tokenizerSchema.parse(tokenizer)),
   async prepareData(section, request) {
     const data = dataSchema.parse(section);
     if (data.source !== "files" || data.files === undefined) return section;

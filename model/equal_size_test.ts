@@ -1,8 +1,8 @@
-import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { architectureOf, modelSchema } from "./config.ts";
-import { denseEquivalent } from "./dense_equivalent.ts";
+import { denseEquivalent, equalSize } from "./equal_size.ts";
 import { changedModel } from "./testing.ts";
-import { countParameters } from "./trunk/counts.ts";
+import { countFlops, countParameters } from "./trunk/counts.ts";
 
 const paper = { ...modelSchema.parse({}), vocab_size: 100277 };
 
@@ -42,4 +42,24 @@ Deno.test("denseEquivalent() takes a finer width where it must, and says when no
   const ratio = countParameters(dense).active / countParameters(small).active;
   assertAlmostEquals(ratio, 1, 0.01);
   assertThrows(() => denseEquivalent(small.config, { tolerance: 1e-9 }), RangeError, "d_ffn");
+});
+
+Deno.test("equalSize() chooses a width for equal parameters or equal operations", () => {
+  const aware = changedModel({}, { d_model: 1024, num_layers: 16, ffn: { d_context: 64 } }).config;
+  const config = { ...aware, vocab_size: paper.vocab_size };
+  for (const quantity of ["active_parameters", "flops"] as const) {
+    const options = { quantity, key: "d_hidden", sequence_length: 4096, tolerance: 1e-3 };
+    const sized = equalSize(config, paper, options);
+    const cost = (config: typeof paper) =>
+      quantity === "flops"
+        ? countFlops(architectureOf(config), { sequenceLength: 4096 }).total
+        : countParameters(architectureOf(config)).active;
+    assertAlmostEquals(cost(sized) / cost(paper), 1, 1e-3);
+    assert((sized.ffn as { d_hidden: number }).d_hidden < 512);
+    assertThrows(
+      () => equalSize(config, paper, { ...options, key: "d_ffn" }),
+      RangeError,
+      "can't be sized by d_ffn",
+    );
+  }
 });
