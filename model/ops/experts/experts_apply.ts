@@ -6,6 +6,7 @@
  */
 
 import source from "../../../shaders/experts/experts_apply_subgroup.wgsl" with { type: "text" };
+import sumsSource from "../../../shaders/experts/experts_quarter_sums.wgsl" with { type: "text" };
 import geluSource from "../../../shaders/elementwise/gelu.wgsl" with { type: "text" };
 import type { Capabilities } from "../../gpu/capabilities.ts";
 import {
@@ -68,7 +69,7 @@ export function applyExperts(
   plan.dispatch({
     label,
     name: "experts_apply_subgroup",
-    source,
+    source: sumsSource + source,
     constants: {
       SUBGROUPS: true,
       SIZE: size,
