@@ -8,4 +8,5 @@
 export const FFN = {
   dense: { module: import.meta.resolve("./dense/kind.ts"), load: () => import("./dense/kind.ts") },
   ethos: { module: import.meta.resolve("./ethos/kind.ts"), load: () => import("./ethos/kind.ts") },
+  peer: { module: import.meta.resolve("./peer/kind.ts"), load: () => import("./peer/kind.ts") },
 } as const;

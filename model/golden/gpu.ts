@@ -4,7 +4,6 @@
  * @module
  */
 
-import { architectureOf } from "../config.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import { parameterSpecs, statisticSpecs, weightSpecs } from "../trunk/parameters.ts";
 import {
@@ -32,9 +31,12 @@ import {
   upload,
   uploadParts,
 } from "../gpu/transfer.ts";
+import type { FfnSection } from "../section.ts";
+import type { KeptExperts } from "../layer/kind.ts";
 import { LayerContext, type LayerContextOptions } from "../layer/context.ts";
 import { ethosBackward, ethosForward, type Execution } from "../ffn/ethos/ethos.ts";
 import { headLogits } from "../trunk/head.ts";
+import { peerBackward, peerForward } from "../ffn/peer/peer.ts";
 import { mlaBackward, mlaForward } from "../attention/mla/mla.ts";
 import { routerBackward, routerForward } from "../ffn/product_key/router.ts";
 import { recordForward } from "../trunk/network.ts";
@@ -270,13 +272,29 @@ async function router(
   ]);
 }
 
+/** Both passes of a layer behind a product-key router. */
+function layerPasses(
+  context: LayerContext,
+  at: string,
+  options: { ffn: FfnSection; x: Tensor; residual: Tensor; dy: Tensor },
+): { y: Tensor; kept: KeptExperts; dx: Tensor } {
+  const { ffn, dy, ...inputs } = options;
+  if (ffn.kind === "peer") {
+    const { y, saved } = peerForward(context, at, { ...inputs, peer: ffn });
+    return { y, kept: saved.kept, dx: peerBackward(context, at, { peer: ffn, dy, saved }) };
+  }
+  if (ffn.kind !== "ethos") throw new TypeError(`A layer of kind ${ffn.kind} has no such router`);
+  const { y, saved } = ethosForward(context, at, { ...inputs, ethos: ffn });
+  return { y, kept: saved.kept, dx: ethosBackward(context, at, { ethos: ffn, dy, saved }) };
+}
+
 async function layer(
   gpu: Gpu,
   golden: LayerCase,
   { execution, precision }: { execution: Execution; precision: Precision },
 ): Promise<GoldenResults> {
   const { tokens } = golden;
-  const ethos = { ...golden.ethos, execution };
+  const { ffn } = executing(golden.architecture, execution).config;
   const at = "layers.0.ffn";
   using b = bench(gpu, golden, { prefix: `${at}.`, precision });
   const shape = [tokens, golden.architecture.config.d_model];
@@ -284,13 +302,13 @@ async function layer(
   const g = b.tensor("g", shape, input(golden, "g").data);
   const residual = b.tensor("residual", shape);
   const results = await b.run({ batch: 1, length: tokens, mode: "train" }, (context) => {
-    const { y, index, saved } = ethosForward(context, at, { x, residual, ethos });
+    const { y, kept, dx } = layerPasses(context, at, { ffn, x, residual, dy: g });
     return {
       "out.y": y,
-      ...(execution === "naive" && { "out.y_naive": y }),
-      "out.index": index,
-      "out.score": saved.kept.score,
-      "grad.x": ethosBackward(context, at, { ethos, dy: g, saved }),
+      ...(ffn.kind === "ethos" && execution === "naive" && { "out.y_naive": y }),
+      "out.index": kept.index,
+      "out.score": kept.score,
+      "grad.x": dx,
       "out.router.bn.mean": context.vector(`${at}.router.bn.mean`),
       "out.router.bn.var": context.vector(`${at}.router.bn.var`),
     };
@@ -298,11 +316,10 @@ async function layer(
   return new Map([...results, ...named("grad.", await b.gradients(`${at}.`))]);
 }
 
-/** The same model with its experts run as told; one without experts as it is. */
+/** The same model with its experts run as told; one without experts, or without that execution, as it is. */
 function executing(architecture: Architecture, execution: Execution): Architecture {
-  const { config } = architecture;
-  if (!("execution" in config.ffn)) return architecture;
-  return architectureOf({ ...config, ffn: { ...config.ffn, execution } });
+  const { bench } = architecture.feedForward(architecture.config.num_layers - 1);
+  return bench?.executions.includes(execution) ? architecture.withFfn({ execution }) : architecture;
 }
 
 async function model(

@@ -15,15 +15,13 @@ import { type ParameterSpec, residualStd, size, weight } from "../../layer/param
 import {
   routerFlops,
   routerParameters,
-  routerQueryStatistics,
+  routerProblems,
   routerStatistics,
+  routerUse,
 } from "../product_key/router.ts";
 import { ethosBench } from "./bench.ts";
 import { chooseExecution, ethosBackward, ethosForward } from "./ethos.ts";
 import { ethosSchema, type EthosSection } from "./schema.ts";
-
-/** Pairs of a token and a kept expert in one micro-batch; indices and offsets stay below 2³¹ bytes. */
-const MAXIMUM_ASSIGNMENTS = 2 ** 28;
 
 function parameters(ethos: EthosSection, trunk: TrunkSizes, at: string): ParameterSpec[] {
   const { num_experts, d_latent, d_hidden, d_context } = ethos;
@@ -78,23 +76,6 @@ function flops(ethos: EthosSection, trunk: TrunkSizes, options: FeedForwardFlopO
   return { router: routerFlops(ethos, trunk), generation: generated, experts: applied };
 }
 
-function problems(ethos: EthosSection, tokens: number): string[] {
-  const { routing_heads, top_k, router_batch_norm } = ethos;
-  if (router_batch_norm && tokens < 2) {
-    return [
-      "1 token in a micro-batch has no variance for the router's batch norm; at least 2 tokens " +
-      "(sequence_length · micro_batch), or model.ffn.router_batch_norm: false",
-    ];
-  }
-  const assignments = tokens * routing_heads * top_k;
-  if (assignments <= MAXIMUM_ASSIGNMENTS) return [];
-  return [
-    `${tokens} tokens with ${routing_heads} · ${top_k} experts each are ` +
-    `${assignments} assignments at once; at most ${MAXIMUM_ASSIGNMENTS}: ` +
-    "lower train.micro_batch and raise gradient_accumulation",
-  ];
-}
-
 /** The ETHOS layer. */
 export const kind: Kind<EthosSection, FeedForward> = {
   schema: ethosSchema,
@@ -104,25 +85,15 @@ export const kind: Kind<EthosSection, FeedForward> = {
     statistics: (at) => routerStatistics(ethos, `${at}.router`),
     counts: counts(ethos, trunk),
     flops: (options) => flops(ethos, trunk, options),
-    problems: (tokens) => problems(ethos, tokens),
+    problems: (tokens) => routerProblems(ethos, tokens),
     bench: ethosBench(ethos),
     forward(context, at, input) {
-      const { y, saved, index, balance } = ethosForward(context, at, { ...input, ethos });
+      const { y, saved, balance } = ethosForward(context, at, { ...input, ethos });
       return {
         y,
         backward: (dy, options) => ethosBackward(context, at, { ethos, dy, saved, ...options }),
         ...(balance && { auxiliary: balance }),
-        use: {
-          experts: ethos.num_experts,
-          index,
-          statistics: () => ({
-            names: ["query_norm_mean", "query_norm_std"],
-            values: routerQueryStatistics(context, `${at}.router`, {
-              router: ethos,
-              saved: saved.router!,
-            }),
-          }),
-        },
+        use: routerUse(context, `${at}.router`, { router: ethos, saved: saved.router! }),
       };
     },
   }),

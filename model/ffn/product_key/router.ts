@@ -31,8 +31,11 @@ import {
   weight,
   zeros,
 } from "../../layer/parameter.ts";
-import type { TrunkSizes } from "../../layer/kind.ts";
+import type { ExpertUse, TrunkSizes } from "../../layer/kind.ts";
 import { type ProductKeySection, subKeys } from "./schema.ts";
+
+/** Pairs of a token and a kept expert in one micro-batch; indices and offsets stay below 2³¹ bytes. */
+const MAXIMUM_ASSIGNMENTS = 2 ** 28;
 
 /** The tensors that {@linkcode routerForward} returns and {@linkcode routerBackward} reads. */
 export interface RouterSaved {
@@ -88,6 +91,24 @@ export function routerFlops(section: ProductKeySection, { d_model }: TrunkSizes)
   const { routing_heads, d_query } = section;
   return 2 * d_model * routing_heads * d_query +
     2 * routing_heads * 2 * (d_query / 2) * subKeys(section);
+}
+
+/** The reasons why a router cannot train on so many tokens at once; empty when it can. */
+export function routerProblems(section: ProductKeySection, tokens: number): string[] {
+  const { routing_heads, top_k, router_batch_norm } = section;
+  if (router_batch_norm && tokens < 2) {
+    return [
+      "1 token in a micro-batch has no variance for the router's batch norm; at least 2 tokens " +
+      "(sequence_length · micro_batch), or model.ffn.router_batch_norm: false",
+    ];
+  }
+  const assignments = tokens * routing_heads * top_k;
+  if (assignments <= MAXIMUM_ASSIGNMENTS) return [];
+  return [
+    `${tokens} tokens with ${routing_heads} · ${top_k} experts each are ` +
+    `${assignments} assignments at once; at most ${MAXIMUM_ASSIGNMENTS}: ` +
+    "lower train.micro_batch and raise gradient_accumulation",
+  ];
 }
 
 function routing(context: LayerContext, prefix: string, section: ProductKeySection) {
@@ -227,4 +248,21 @@ export function routerQueryStatistics(
 ): Tensor {
   const { router: { d_query }, saved: { query } } = options;
   return queryStatistics(context.plan, `${prefix}.query_norm`, { query, d_query });
+}
+
+/** How a recorded pass of the router used the experts. */
+export function routerUse(
+  context: LayerContext,
+  prefix: string,
+  options: { router: ProductKeySection; saved: RouterSaved },
+): ExpertUse {
+  const { router, saved } = options;
+  return {
+    experts: router.num_experts,
+    index: saved.routed.index,
+    statistics: () => ({
+      names: ["query_norm_mean", "query_norm_std"],
+      values: routerQueryStatistics(context, prefix, options),
+    }),
+  };
 }

@@ -8,6 +8,7 @@ import type { FfnSection } from "../../section.ts";
 import type { FeedForwardKind } from "../layer.ts";
 import { dense } from "./dense.ts";
 import { ethos } from "./ethos/ethos.ts";
+import { peer } from "./peer.ts";
 
 /** By the name that `model.ffn.kind` gives. */
 export const FFN: {
@@ -15,4 +16,5 @@ export const FFN: {
 } = {
   dense,
   ethos,
+  peer,
 };
