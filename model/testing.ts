@@ -41,3 +41,12 @@ export const DENSE = {
   leading_dense: { num_layers: 0 },
   ffn: { kind: "dense", d_ffn: 36 },
 } satisfies ModelChanges;
+
+/** A section `model.ffn` of stored experts, with odd counts. */
+export const PEER = {
+  kind: "peer",
+  num_experts: 49,
+  routing_heads: 3,
+  top_k: 3,
+  d_query: 16,
+} as const;

@@ -16,6 +16,7 @@ import type {
   MlaSection,
   ModelCase,
   OptimizerCase,
+  PeerSection,
   UnsupportedCase,
 } from "./golden.ts";
 import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
@@ -99,8 +100,8 @@ function mlaOf(metadata: GoldenMetadata): MlaSection {
   };
 }
 
-/** ETHOS of a file's metadata; of the router alone with experts of the smallest size. */
-function ethosOf(metadata: GoldenMetadata, file: string): EthosSection {
+/** The product-key router of a file's metadata. */
+function productKeyOf(metadata: GoldenMetadata, file: string) {
   const { sub_keys = 2, top_k = 1, layers = 1, dense_layers = 0 } = metadata;
   if (top_k > sub_keys) {
     throw new SyntaxError(`${file}: top_k ${top_k} is more than the ${sub_keys} sub_keys`);
@@ -109,13 +110,25 @@ function ethosOf(metadata: GoldenMetadata, file: string): EthosSection {
     throw new SyntaxError(`${file}: dense_layers ${dense_layers} leaves none of ${layers} layers`);
   }
   return {
-    kind: "ethos",
     num_experts: sub_keys ** 2,
     routing_heads: metadata.routing_heads ?? 1,
     top_k,
     d_query: metadata.d_query ?? 8,
     router_batch_norm: true,
     load_balance_coef: metadata.load_balance_coef ?? 0,
+  };
+}
+
+/** PEER of a file's metadata. */
+function peerOf(metadata: GoldenMetadata, file: string): PeerSection {
+  return { kind: "peer", ...productKeyOf(metadata, file), execution: "auto" };
+}
+
+/** ETHOS of a file's metadata; of the router alone with experts of the smallest size. */
+function ethosOf(metadata: GoldenMetadata, file: string): EthosSection {
+  return {
+    kind: "ethos",
+    ...productKeyOf(metadata, file),
     d_latent: metadata.d_latent ?? 4,
     d_hidden: metadata.d_hidden ?? 4,
     d_context: metadata.d_context ?? 0,
@@ -127,10 +140,11 @@ function ethosOf(metadata: GoldenMetadata, file: string): EthosSection {
 const FFN_OF: { readonly [Kind in FfnSection["kind"]]?: SectionReader<FfnSection> } = {
   dense: ({ d_ffn = 4 }) => ({ kind: "dense", d_ffn }),
   ethos: ethosOf,
+  peer: peerOf,
 };
 
 /** Kinds that golden files are about besides those that {@linkcode FFN_OF} reads. */
-const OTHER_KINDS = ["peer", "switch", "topk_moe"];
+const OTHER_KINDS = ["switch", "topk_moe"];
 
 /**
  * The model of a golden file's metadata, whose names are shorter: `heads`, `q_rank`, `sub_keys`. A size that the file
@@ -226,15 +240,19 @@ function routerContents(architecture: Architecture, ethos: EthosSection, tokens:
   };
 }
 
-function layerContents(architecture: Architecture, ethos: EthosSection, tokens: number): Contents {
+function layerContents(
+  architecture: Architecture,
+  ffn: EthosSection | PeerSection,
+  tokens: number,
+): Contents {
   const { trained, statistics } = shapesUnder(architecture, "layers.0.ffn.");
   const x = [tokens, architecture.config.d_model];
-  const kept = [tokens, ethos.routing_heads, ethos.top_k];
+  const kept = [tokens, ffn.routing_heads, ffn.top_k];
   return {
     inputs: new Map([["x", x], ["g", x], ...trained, ...statistics]),
-    results: new Map([
+    results: new Map<string, readonly number[]>([
       ["out.y", x],
-      ["out.y_naive", x],
+      ...(ffn.kind === "ethos" ? [["out.y_naive", x]] as const : []),
       ["out.index", kept],
       ["out.score", kept],
       ...named("out.", statistics),
@@ -366,18 +384,20 @@ export function parseGolden(bytes: Uint8Array, file: string): GoldenCase | Unsup
     const base = take(tensors, mlaContents(architecture, batch, length), file);
     return { kind: "mla", architecture, mla, batch, length, ...base };
   }
-  if (kind === "router" || kind === "ethos") {
+  if (kind === "router" || kind === "ethos" || kind === "peer") {
     const keys = ["d_model", "sub_keys", "routing_heads", "top_k", "d_query", "T"] as const;
     const { T: tokens } = required(metadata, keys, file);
-    const ethos = ethosOf(metadata, file);
-    const common = { architecture: goldenModel(metadata, file, { ffn: ethos }), ethos, tokens };
     if (kind === "router") {
-      const contents = routerContents(common.architecture, ethos, tokens);
-      return { kind, ...common, ...take(tensors, contents, file) };
+      const ethos = ethosOf(metadata, file);
+      const architecture = goldenModel(metadata, file, { ffn: ethos });
+      const contents = routerContents(architecture, ethos, tokens);
+      return { kind, architecture, ethos, tokens, ...take(tensors, contents, file) };
     }
-    required(metadata, ["d_latent", "d_hidden", "d_context"], file);
-    const contents = layerContents(common.architecture, ethos, tokens);
-    return { kind: "layer", ...common, ...take(tensors, contents, file) };
+    if (kind === "ethos") required(metadata, ["d_latent", "d_hidden", "d_context"], file);
+    const ffn = kind === "ethos" ? ethosOf(metadata, file) : peerOf(metadata, file);
+    const architecture = goldenModel(metadata, file, { ffn });
+    const contents = layerContents(architecture, ffn, tokens);
+    return { kind: "layer", architecture, ffn, tokens, ...take(tensors, contents, file) };
   }
   throw new SyntaxError(
     kind === undefined

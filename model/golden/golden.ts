@@ -23,6 +23,9 @@ export interface GoldenTensor {
 /** The section `model.attention` of latent attention. */
 export type MlaSection = Extract<AttentionSection, { kind: "mla" }>;
 
+/** The section `model.ffn` of PEER. */
+export type PeerSection = Extract<FfnSection, { kind: "peer" }>;
+
 /** The section `model.ffn` of ETHOS. */
 export type EthosSection = Extract<FfnSection, { kind: "ethos" }>;
 
@@ -65,14 +68,14 @@ export interface RouterCase extends CaseBase {
   readonly tokens: number;
 }
 
-/** The ETHOS feed-forward layer in training mode: `out.*` (`out.y_naive` by naive execution) and `grad.*` of `sum(y ⊙ g)`. */
+/** A feed-forward layer behind a product-key router in training mode: `out.*` (`out.y_naive` by ETHOS's naive execution) and `grad.*` of `sum(y ⊙ g)`. */
 export interface LayerCase extends CaseBase {
   /** The kind of case. */
   readonly kind: "layer";
   /** A model of one layer whose weights have the file's names after a prefix. */
   readonly architecture: Architecture;
   /** Sizes of the layer. */
-  readonly ethos: EthosSection;
+  readonly ffn: EthosSection | PeerSection;
   /** Tokens, T. */
   readonly tokens: number;
 }

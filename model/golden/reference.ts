@@ -19,6 +19,7 @@ import {
 } from "./golden.ts";
 import { mla as referenceMla } from "../reference/attention/mla.ts";
 import { ethos } from "../reference/ffn/ethos/ethos.ts";
+import { peer } from "../reference/ffn/peer.ts";
 import { route, type Routing } from "../reference/ffn/product_key.ts";
 import { matrix, type Weights } from "../reference/matrix.ts";
 import { ReferenceModel, type TokenBatch } from "../reference/model.ts";
@@ -80,16 +81,22 @@ function router(golden: RouterCase): GoldenResults {
 }
 
 function layer(golden: LayerCase): GoldenResults {
-  const { tokens } = golden;
+  const { ffn, tokens } = golden;
   const { d_model } = golden.architecture.config;
   const w = weights(golden);
   const x = matrix(tokens, d_model, input(golden, "x").data);
-  const forward = ethos(golden.ethos, w, { x, training: true });
-  const naive = ethos({ ...golden.ethos, execution: "naive" }, w, { x, training: true });
+  const run = (ffn: LayerCase["ffn"]) =>
+    ffn.kind === "ethos"
+      ? ethos(ffn, w, { x, training: true })
+      : peer(ffn, w, { x, training: true });
+  const forward = run(ffn);
   const backward = forward.backward(matrix(tokens, d_model, input(golden, "g").data));
   const { index, score } = forward.routing;
   return new Map([
-    ...named("out.", { y: forward.y.data, y_naive: naive.y.data, index, score }),
+    ...named("out.", { y: forward.y.data, index, score }),
+    ...(ffn.kind === "ethos"
+      ? [["out.y_naive", run({ ...ffn, execution: "naive" }).y.data] as const]
+      : []),
     ...named("out.", forward.statistics ?? {}),
     ["grad.x", backward.x.data],
     ...named("grad.", backward.weights),

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { DENSE } from "../testing.ts";
+import { DENSE, PEER } from "../testing.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { openTestGpu, testRuntime } from "../gpu/testing.ts";
@@ -88,6 +88,7 @@ const CASES: readonly [name: string, architecture: Architecture][] = [
     }),
   ],
   ["a dense model", smallModel(VOCABULARY, DENSE)],
+  ["stored experts", smallModel(VOCABULARY, { ffn: PEER })],
 ];
 
 for (const [name, architecture] of CASES) {

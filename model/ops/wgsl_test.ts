@@ -10,7 +10,7 @@ import { type DType, Tensor } from "../gpu/tensor.ts";
 import { initializeNormal } from "./optimizer/initialize.ts";
 import { ethosSizes, recordEthosVariants } from "../ffn/ethos/ethos_testing.ts";
 import { LayerContext } from "../layer/context.ts";
-import { changedModel, DENSE, type ModelChanges } from "../testing.ts";
+import { changedModel, DENSE, type ModelChanges, PEER } from "../testing.ts";
 import { decoders, recordDecoding } from "../trunk/decoding.ts";
 import { recordEvaluation, recordTraining } from "../trunk/network.ts";
 import { attentionBackward, attentionForward } from "./attention/attention.ts";
@@ -20,6 +20,7 @@ import { copyThrough, copyVariants } from "./elementwise/copy.ts";
 import { crossEntropy } from "./elementwise/cross_entropy.ts";
 import { embeddingBackward, embeddingForward } from "./elementwise/embedding.ts";
 import { addPositions, positionsBackward } from "./elementwise/positions.ts";
+import { orderKept, storedExperts, storedExpertsBackward } from "./experts/experts_stored.ts";
 import { type Epilogue, gemm } from "./gemm/gemm.ts";
 import { matrix, transpose } from "./gemm/matrix.ts";
 import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "./control.ts";
@@ -131,6 +132,39 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
     const plan = new Plan(gpu, "copy");
     for (const variant of copyVariants(gpu)) {
       copyThrough(plan, "copy", { from: t("from", [16, 64]), to: t("to", [16, 64]), variant });
+    }
+    return [plan];
+  },
+  stored_experts(gpu) {
+    const plan = new Plan(gpu, "stored experts");
+    // Rows that a subgroup holds, in whole invocations and with some left over, and rows that only a workgroup does.
+    for (
+      const [width, dtype] of [[1024, "f16"], [1024, "f32"], [100, "f16"], [4096, "f16"]] as const
+    ) {
+      const kept = { index: t("index", [32, 8], "u32"), score: t("score", [32, 8]) };
+      const tables = (
+        dtype: DType,
+      ) => [t("part", [40, width], dtype), t("part", [24, width], dtype)];
+      const gradients = () =>
+        tables("f32").map((tensor) => ({ tensor, epilogue: "none" as const }));
+      const ordered = orderKept(plan, "experts", { kept, experts: 64 });
+      for (const execution of ["naive", "fused"] as const) {
+        const shared = {
+          tables: { u: tables(dtype), v: tables(dtype) },
+          x: t("x", [32, width], dtype),
+          kept: ordered,
+          execution,
+        };
+        const p = storedExperts(plan, "experts", { ...shared, y: t("y", [32, width]) });
+        storedExpertsBackward(plan, "experts", {
+          ...shared,
+          p,
+          dy: t("dy", [32, width], dtype),
+          dx: t("dx", [32, width]),
+          dscore: t("dscore", [32, 8]),
+          gradients: { u: gradients(), v: gradients() },
+        });
+      }
     }
     return [plan];
   },
@@ -341,6 +375,8 @@ const NETWORKS: readonly (readonly [ModelChanges, "f32" | "mixed"])[] = [
   ]),
   ...(["f32", "mixed"] as const).flatMap((precision) => [
     [DENSE, precision] as const,
+    [{ ffn: { ...PEER, execution: "naive" } }, precision] as const,
+    [{ ffn: { ...PEER, execution: "fused", load_balance_coef: 0.1 } }, precision] as const,
     // The other choice of every option of the trunk.
     [{
       ...DENSE,
@@ -422,6 +458,8 @@ const INCLUDED = new Map([
   ["attention_blocks", "attention_forward_blocked"],
   ["attention_tiles", "attention_forward_matrix"],
   ["experts_entry", "segment_sum"],
+  ["experts_quarter_sums", "experts_apply_subgroup"],
+  ["experts_stored_entry", "segment_sum"],
   ["gelu", "gemm_"],
   ["gemm_epilogue", "gemm_"],
   ["gemm_steps", "gemm_tiled"],

@@ -7,6 +7,7 @@ import { mla } from "./attention/mla.ts";
 import { dense } from "./ffn/dense.ts";
 import { ethos } from "./ffn/ethos/ethos.ts";
 import { experts } from "./ffn/ethos/experts.ts";
+import { peer } from "./ffn/peer.ts";
 import { route } from "./ffn/product_key.ts";
 import { under } from "./layer.ts";
 import { crossEntropy } from "./loss.ts";
@@ -29,6 +30,7 @@ import {
   smallAttention,
   smallEthos,
   smallModel,
+  smallPeer,
 } from "./testing.ts";
 
 /** The trained ones among a layer's tensors. */
@@ -292,6 +294,41 @@ for (const d_context of [0, 3]) {
   });
 }
 
+Deno.test("gradients of the PEER layer", () => {
+  fc.assert(
+    fc.property(
+      fc.record({ keys: small(4, 2), routing_heads: small(3), top_k: small(2), d_model: small(6) }),
+      fc.boolean(),
+      small(1000),
+      ({ keys, d_model, ...sizes }, router_batch_norm, seed) => {
+        const section = { ...smallPeer, ...sizes, num_experts: keys ** 2, router_batch_norm };
+        const model = smallModel({ d_model, ffn: section });
+        const prefix = "layers.1.ffn.";
+        const tensors = randomTensors(model, seed);
+        const weights = under(tensors, prefix);
+        const random = normals(seed + 1);
+        // Batch norm of few tokens bends too sharply for differences.
+        const tokens = 12;
+        const x = random(tokens * d_model);
+        const g = random(tokens * d_model);
+        const input = { x: matrix(tokens, d_model, x), training: true };
+        const first = peer(section, weights, input);
+        const backward = first.backward(matrix(tokens, d_model, g));
+        const value = () => {
+          const selection = first.routing.index;
+          const { y, auxiliary } = peer(section, weights, { ...input, selection });
+          return dot(y.data, g) + auxiliary;
+        };
+        assertGradients(value, { x, ...trained(model, prefix, tensors) }, {
+          x: backward.x.data,
+          ...backward.weights,
+        });
+      },
+    ),
+    { numRuns: 8, seed: 3 },
+  );
+});
+
 Deno.test("gradients of the cross-entropy", () => {
   fc.assert(
     fc.property(small(5), small(9, 2), small(1000), (rows, columns, seed) => {
@@ -317,6 +354,8 @@ const variants: [string, ModelChanges][] = [
   ["ethos", { num_layers: 3 }],
   ["context-aware with load balance", { ffn: { d_context: 3, load_balance_coef: 0.4 } }],
   ["naive, without batch norm", { ffn: { execution: "naive", router_batch_norm: false } }],
+  ["stored experts with load balance", { ffn: smallPeer }],
+  ["stored experts without batch norm", { ffn: { ...smallPeer, router_batch_norm: false } }],
   ["dense", DENSE],
   ["layer norm", { trunk: { norm: "layer", epsilon: 1e-3 } }],
   ["learned positions", { trunk: { positions: "learned" } }],

@@ -40,6 +40,18 @@ export const smallEthos = {
   execution: "auto",
 } as const;
 
+/** Sizes of stored experts in the same model. */
+export const smallPeer = {
+  kind: "peer",
+  num_experts: 25,
+  routing_heads: 3,
+  top_k: 3,
+  d_query: 6,
+  router_batch_norm: true,
+  load_balance_coef: 0.3,
+  execution: "auto",
+} as const;
+
 const smallConfig: ModelConfig = {
   vocab_size: 11,
   d_model: 6,

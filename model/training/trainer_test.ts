@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import type { EthosSection } from "../ffn/ethos/schema.ts";
-import { DENSE, type ModelChanges } from "../testing.ts";
+import { DENSE, type ModelChanges, PEER } from "../testing.ts";
 import { WEBGPU_DEFAULTS } from "../gpu/capabilities.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { openTestGpu } from "../gpu/testing.ts";
@@ -50,6 +50,13 @@ const MODELS: readonly [string, TinyOptions][] = [
     model: { ffn: { execution: "naive", router_batch_norm: false, load_balance_coef: 0.1 } },
   }],
   ["a dense model", { model: DENSE }],
+  ["stored experts with a load-balance term", {
+    model: { ffn: { ...PEER, execution: "fused", load_balance_coef: 0.1 } },
+  }],
+  ["stored experts without batch norm, two micro-batches an update", {
+    model: { ffn: { ...PEER, execution: "naive", router_batch_norm: false } },
+    train: { gradient_accumulation: 2 },
+  }],
   ["two micro-batches an update", {
     model: { ffn: { load_balance_coef: 0.1 } },
     train: { gradient_accumulation: 2 },
@@ -84,12 +91,17 @@ Deno.test("Trainer trains like the reference on lesser devices", async (t) => {
 
 Deno.test("Trainer gives the same bits in every run, with memory that is not shared, and recomputing", async () => {
   const gpu = await openTestGpu();
-  const options = { model: { ffn: { load_balance_coef: 0.1, d_context: 4 } } };
+  const experts = { ffn: { load_balance_coef: 0.1, d_context: 4 } };
+  const options = { model: experts };
   const first = await trained(gpu, options);
-  assertSameBits(await trained(gpu, options), first);
-  assertSameBits(await trained(gpu, { ...options, isolate: true }), first);
-  for (const recompute of ["experts", "full"]) {
-    assertSameBits(await trained(gpu, { ...options, train: { recompute } }), first);
+  for (const model of [experts, { ffn: { ...PEER, load_balance_coef: 0.1 } }]) {
+    const options = { model };
+    const once = model === experts ? first : await trained(gpu, options);
+    assertSameBits(await trained(gpu, options), once);
+    assertSameBits(await trained(gpu, { ...options, isolate: true }), once);
+    for (const recompute of ["experts", "full"]) {
+      assertSameBits(await trained(gpu, { ...options, train: { recompute } }), once);
+    }
   }
   const other = await trained(gpu, { ...options, seed: 6 });
   assertNotEquals(other.get("value.embed.weight"), first.get("value.embed.weight"));
@@ -134,7 +146,7 @@ const firstGradients = (gpu: Gpu, model: ModelChanges, precision: "f32" | "mixed
   });
 
 Deno.test("Mixed precision keeps the direction of every gradient, f16 native and packed", async (t) => {
-  for (const model of [{ ffn: { d_context: 4 } }, DENSE] satisfies ModelChanges[]) {
+  for (const model of [{ ffn: { d_context: 4 } }, { ffn: PEER }, DENSE] satisfies ModelChanges[]) {
     const exact = await firstGradients(await openTestGpu(), model, "f32");
     const rounded: Map<string, Float32Array>[] = [];
     for (const f16 of [true, false]) {
