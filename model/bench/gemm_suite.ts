@@ -60,7 +60,7 @@ function projections({ architecture, train }: SuiteContext): Projection[] {
   for (const { name, shape, role } of parameterSpecs(architecture)) {
     const [inputs, outputs] = shape;
     // Tables are read by row, not multiplied with.
-    if (outputs === undefined || role === "embedding" || role === "latent") continue;
+    if (outputs === undefined || ["embedding", "latent", "experts"].includes(role)) continue;
     const key = `${inputs}×${outputs}`;
     if (!byShape.has(key)) {
       byShape.set(key, {
