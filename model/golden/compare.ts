@@ -4,6 +4,7 @@
  * @module
  */
 
+import { givenChoice } from "./choice.ts";
 import type {
   Comparison,
   GoldenCase,
@@ -14,7 +15,12 @@ import type {
 } from "./golden.ts";
 
 /** A measure of one tensor's error, and its tolerance. */
-type Criterion = Pick<Comparison, "measure" | "tolerance">;
+type Criterion = Pick<Comparison, "tolerance"> & {
+  readonly measure: Exclude<Comparison["measure"], "tokens">;
+};
+
+/** One other expert changes the set of a token that keeps several, so this many times the part of experts may be tokens. */
+const TOKENS_OF_CHOICES = 4;
 
 /** Below this magnitude a tensor is all but zero, and its error is taken as it is. */
 const NEGLIGIBLE = 1e-6;
@@ -63,7 +69,7 @@ function criteria(golden: GoldenCase, name: string, tolerance: GoldenTolerance):
 
 /** The error of `actual` in a measure; NaN if either is not a number somewhere. */
 function measured(
-  measure: Comparison["measure"],
+  measure: Criterion["measure"],
   actual: ArrayLike<number>,
   expected: Float64Array,
 ): number {
@@ -114,6 +120,11 @@ function compare(
   return { ...base, error, ok: error <= tolerance };
 }
 
+/** The tokens that kept other experts. */
+function otherTokens(error: number, tolerance: number): Comparison {
+  return { tensor: "out.index", measure: "tokens", error, tolerance, ok: error <= tolerance };
+}
+
 function run(
   implementation: GoldenImplementation,
   golden: GoldenCase,
@@ -141,7 +152,14 @@ export async function compareGolden(
   golden: GoldenCase,
 ): Promise<Comparison[]> {
   const results = await run(implementation, golden);
-  return Array.from(golden.expected).flatMap(([name, expected]) => {
+  const { choices } = implementation.tolerance;
+  const given = golden.kind === "layer" && choices !== undefined
+    ? givenChoice(golden, results)
+    : undefined;
+  const counted = golden.kind === "layer" && choices !== undefined
+    ? [otherTokens(given?.tokens ?? 0, TOKENS_OF_CHOICES * choices * golden.tokens)]
+    : [];
+  const rows = Array.from(given?.expected ?? golden.expected).flatMap(([name, expected]) => {
     const actual = results.get(name);
     const omitted = actual === undefined ? implementation.omits?.(golden, name) : undefined;
     return criteria(golden, name, implementation.tolerance).map((criterion) =>
@@ -150,4 +168,5 @@ export async function compareGolden(
         : { tensor: name, ...criterion, error: NaN, ok: true, omitted: true, note: omitted }
     );
   });
+  return [...rows, ...counted];
 }

@@ -144,8 +144,8 @@ export interface GoldenTolerance {
   /** Parameters after AdamW: largest absolute difference, and its mean where that is bounded too. */
   readonly adamW: { readonly largest: number; readonly mean?: number };
   /**
-   * Part of the kept experts that may be other ones, or in another order: halves decide near ties otherwise. Outputs and gradients are then judged by the
-   * length of the whole difference, since those experts' numbers are off by as much as they are large.
+   * Part of the kept experts that may be other ones, or in another order: halves decide near ties otherwise. A layer's outputs and gradients are then compared
+   * given the same choice; a model's are judged by the length of the whole difference, since those experts' numbers are off by as much as they are large.
    */
   readonly choices?: number;
 }
@@ -192,8 +192,15 @@ export interface GoldenImplementation {
 export interface Comparison {
   /** The tensor's name in the file. */
   readonly tensor: string;
-  /** `equal` counts the numbers that differ, `share` gives their fraction; `relative norm` is the norm of the difference over the norm of the expected tensor. */
-  readonly measure: "relative" | "relative norm" | "absolute" | "mean absolute" | "equal" | "share";
+  /** `equal` counts the numbers that differ, `share` gives their fraction, `tokens` counts the tokens that kept other experts; `relative norm` is the norm of the difference over the norm of the expected tensor. */
+  readonly measure:
+    | "relative"
+    | "relative norm"
+    | "absolute"
+    | "mean absolute"
+    | "equal"
+    | "share"
+    | "tokens";
   /** NaN where nothing could be measured. */
   readonly error: number;
   /** How far it may be off. */

@@ -3,7 +3,7 @@ import { fromFileUrl } from "@std/path";
 import { type GoldenCase, type GoldenImplementation, tolerances } from "./golden.ts";
 import { compareGolden } from "./compare.ts";
 import { parseGolden } from "./file.ts";
-import { referenceImplementation } from "./reference.ts";
+import { referenceImplementation, referenceLayer } from "./reference.ts";
 import { encodeSafetensors, parseSafetensors, type Tensor } from "../checkpoint/safetensors.ts";
 
 const folder = fromFileUrl(new URL("./testdata/", import.meta.url));
@@ -137,6 +137,33 @@ Deno.test("compareGolden() tells what is not computed, of another size, and omit
   assertEquals([of("grad.w_o").ok, of("grad.w_o").note], [false, "not computed"]);
   assertEquals([of("out.y").ok, of("out.y").note], [false, "2 numbers instead of 6816"]);
   assertEquals([of("grad.x").ok, of("grad.x").omitted], [true, true]);
+});
+
+Deno.test("compareGolden() takes another choice of experts for what it is where halves decide", async () => {
+  const which = golden("peer");
+  assert(which.kind === "layer");
+  // The last kept expert of a token's head becomes one that the head does not keep.
+  const index = Int32Array.from(which.expected.get("out.index")!.data);
+  const at = which.ffn.top_k - 1;
+  const own = new Set(index.subarray(0, at + 1));
+  index[at] = Array.from({ length: 81 }, (_, e) => e).find((e) => !own.has(e))!;
+  const results = referenceLayer(which, index);
+  const compare = (results: ReadonlyMap<string, ArrayLike<number>>) =>
+    compareGolden(fake(results, { tolerance: tolerances.mixed }), which);
+  const rows = await compare(results);
+  assertEquals(rows.filter(({ ok }) => !ok), []);
+  const tokens = rows.find(({ measure }) => measure === "tokens");
+  assertEquals([tokens?.tensor, tokens?.error], ["out.index", 1]);
+  assertEquals(rows.find(({ tensor }) => tensor === "grad.u")?.error, 0);
+  // Numbers of the file's choice do not belong to that one.
+  const wrong = await compare(new Map([...referenceLayer(which), ["out.index", index]]));
+  assert(wrong.some(({ ok }) => !ok));
+  // Half of the tokens are more than rounding explains.
+  const many = index.map((e, i) => i % 24 === 0 ? (e + 40) % 81 : e);
+  const missed = (await compare(referenceLayer(which, many))).find(({ measure }) =>
+    measure === "tokens"
+  );
+  assertEquals(missed?.ok, false);
 });
 
 Deno.test("parseGolden() takes sizes from the file, whatever its name", () => {

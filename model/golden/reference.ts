@@ -80,15 +80,15 @@ function router(golden: RouterCase): GoldenResults {
   ]);
 }
 
-function layer(golden: LayerCase): GoldenResults {
+/** A layer's results; for the experts of `selection` where it is given, laid out as `out.index`. */
+export function referenceLayer(golden: LayerCase, selection?: Int32Array): GoldenResults {
   const { ffn, tokens } = golden;
   const { d_model } = golden.architecture.config;
   const w = weights(golden);
   const x = matrix(tokens, d_model, input(golden, "x").data);
+  const pass = { x, training: true, ...(selection && { selection }) };
   const run = (ffn: LayerCase["ffn"]) =>
-    ffn.kind === "ethos"
-      ? ethos(ffn, w, { x, training: true })
-      : peer(ffn, w, { x, training: true });
+    ffn.kind === "ethos" ? ethos(ffn, w, pass) : peer(ffn, w, pass);
   const forward = run(ffn);
   const backward = forward.backward(matrix(tokens, d_model, input(golden, "g").data));
   const { index, score } = forward.routing;
@@ -163,7 +163,7 @@ export const referenceImplementation: GoldenImplementation = {
   tolerance: tolerances.float64,
   mla,
   router,
-  layer,
+  layer: (golden) => referenceLayer(golden),
   model,
   optimizer,
 };

@@ -95,11 +95,12 @@ function align(rows: readonly (readonly string[])[]): string {
 
 function cells({ tensor, measure, error, tolerance, ok, omitted, note }: Comparison): string[] {
   const equal = measure === "equal";
-  const shown = note ?? (equal ? `${error} differ` : error.toExponential(1));
+  const tokens = measure === "tokens";
+  const shown = note ?? (equal || tokens ? `${error} differ` : error.toExponential(1));
   return [
     tensor,
     shown,
-    equal ? "equal" : tolerance.toExponential(1),
+    equal ? "equal" : tokens ? `${Math.floor(tolerance)}` : tolerance.toExponential(1),
     measure,
     omitted ? "omitted" : ok ? "ok" : "MISS",
   ];
