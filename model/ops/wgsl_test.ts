@@ -376,6 +376,10 @@ const NETWORKS: readonly (readonly [ModelChanges, "f32" | "mixed"])[] = [
   ...(["f32", "mixed"] as const).flatMap((precision) => [
     [DENSE, precision] as const,
     [{ ffn: { ...PEER, execution: "naive" } }, precision] as const,
+    [{ ffn: { ...PEER, top_k: 4, choice: "threshold", threshold: 0.2 } }, precision] as const,
+    [{
+      ffn: { execution: "materialized", choice: "mass", mass: 0.8, load_balance_coef: 0.1 },
+    }, precision] as const,
     [{ ffn: { ...PEER, execution: "fused", load_balance_coef: 0.1 } }, precision] as const,
     // The other choice of every option of the trunk.
     [{

@@ -356,6 +356,12 @@ const variants: [string, ModelChanges][] = [
   ["naive, without batch norm", { ffn: { execution: "naive", router_batch_norm: false } }],
   ["stored experts with load balance", { ffn: smallPeer }],
   ["stored experts without batch norm", { ffn: { ...smallPeer, router_batch_norm: false } }],
+  ["experts by mass with load balance", {
+    ffn: { choice: "mass", mass: 0.7, min_k: 1, load_balance_coef: 0.4 },
+  }],
+  ["stored experts above a threshold with load balance", {
+    ffn: { ...smallPeer, choice: "threshold", threshold: 0.3 },
+  }],
   ["dense", DENSE],
   ["layer norm", { trunk: { norm: "layer", epsilon: 1e-3 } }],
   ["learned positions", { trunk: { positions: "learned" } }],

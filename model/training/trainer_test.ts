@@ -1,4 +1,11 @@
-import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertAlmostEquals,
+  assertEquals,
+  assertNotEquals,
+  assertRejects,
+  assertThrows,
+} from "@std/assert";
 import type { EthosSection } from "../ffn/ethos/schema.ts";
 import { DENSE, type ModelChanges, PEER } from "../testing.ts";
 import { WEBGPU_DEFAULTS } from "../gpu/capabilities.ts";
@@ -54,6 +61,13 @@ const MODELS: readonly [string, TinyOptions][] = [
     model: { ffn: { ...PEER, execution: "fused", load_balance_coef: 0.1 } },
     // With the usual seed two experts come within 1e-6 of each other after an update.
     seed: 6,
+  }],
+  ["experts by mass with a load-balance term", {
+    model: { ffn: { choice: "mass", mass: 0.6, load_balance_coef: 0.1 } },
+  }],
+  ["stored experts above a threshold, recomputed", {
+    model: { ffn: { ...PEER, choice: "threshold", threshold: 0.35 } },
+    train: { recompute: "experts" },
   }],
   ["stored experts without batch norm, two micro-batches an update", {
     model: { ffn: { ...PEER, execution: "naive", router_batch_norm: false } },
@@ -257,6 +271,41 @@ Deno.test("Trainer.evaluate() measures what the reference does, whatever the bat
     const part = await trainer.evaluate(source, { tokens: 20 });
     assertEquals(part.tokens, 20);
     assertEquals(part.usage[0]!.counts.reduce((a, b) => a + b), 20 * 2 * 3);
+  });
+});
+
+Deno.test("Trainer.evaluate() tells how many experts a token keeps, and counts those alone", async () => {
+  const gpu = await openTestGpu();
+  const model = { ffn: { ...PEER, choice: "mass", mass: 0.38 } };
+  await withTrainer(gpu, { model }, async (trainer) => {
+    // Fresh sub-keys give nearly even scores, of which every head keeps as many.
+    for (const key of ["k1", "k2"]) {
+      const name = `layers.1.ffn.router.${key}`;
+      const values = await trainer.readState("value", name);
+      trainer.writeState("value", name, values.map((v) => 20 * v));
+    }
+    // One batch, whose numbers are reported.
+    const source = tokenSource(27, trainer.config.vocab_size, 9);
+    const row = source.read(0, 27);
+    const batch = { tokens: row.slice(0, 26), targets: row.slice(1), length: 13 };
+    const routing = (await referenceOf(trainer)).evaluate(batch).routings.get(1) as Routing;
+    const kept = PEER.routing_heads * PEER.top_k;
+    const numbers = Array.from(
+      { length: 26 },
+      (_, t) => routing.score.subarray(t * kept, (t + 1) * kept).filter((s) => s > 0).length,
+    );
+    const mean = numbers.reduce((a, b) => a + b) / 26;
+    const variance = numbers.reduce((sum, n) => sum + (n - mean) ** 2, 0) / 26;
+    const [usage] = (await trainer.evaluate(source)).usage;
+    const of = (name: string) => usage!.statistics[`experts_per_token_${name}`]!;
+    assertAlmostEquals(of("mean"), mean, 1e-5);
+    assertAlmostEquals(of("std"), Math.sqrt(variance), 1e-5);
+    assertEquals([of("min"), of("max")], [Math.min(...numbers), Math.max(...numbers)]);
+    assert(of("min") < of("max"));
+    assert(usage!.statistics["query_norm_mean"]! > 0);
+    const counts = new Uint32Array(PEER.num_experts);
+    routing.index.forEach((expert, i) => counts[expert]! += routing.score[i]! > 0 ? 1 : 0);
+    assertEquals(usage!.counts, counts);
   });
 });
 

@@ -2,7 +2,7 @@
 //
 // index u32, dtotal f32 [·, top], from row params.first_row on; ds [rows, stride]; params.axis 0: r = index / keys, 1: c = index % keys.
 // BALANCE adds the load-balance term: weight · control.loss_scale · p_j (f_j − Σ_i f_i p_i), p the softmax of s f32 [rows, stride],
-// f the counts u32 [2, keys] over all kept experts, statistics f32 [2, ·, 4] (maximum, 1/Σ, Σ f p) as routing_balance.wgsl wrote them.
+// f the counts u32 [2, keys] over all kept experts (TOTAL: their number after the counts; params.fraction is one over it otherwise), statistics f32 [2, ·, 4] (maximum, 1/Σ, Σ f p) as routing_balance.wgsl wrote them.
 //
 // Several experts of one sub-key add up in their order. Software: an invocation does four numbers of a row and looks through the row's experts. Otherwise a workgroup does ROWS rows, 32
 // invocations each: a row is made in workgroup memory, where the first expert of each sub-key puts the sum. Bound by writing ds.
@@ -14,7 +14,7 @@ fn balance(row: u32, at: u32, key: vec4u) -> vec4f {
   let p = exp(s4 - row_statistics.x) * row_statistics.y;
   let base = params.axis * params.keys;
   let last = params.keys - 1u;
-  let f = vec4f(vec4u(counts[base + min(key.x, last)], counts[base + min(key.y, last)], counts[base + min(key.z, last)], counts[base + min(key.w, last)])) * params.fraction;
+  let f = vec4f(vec4u(counts[base + min(key.x, last)], counts[base + min(key.y, last)], counts[base + min(key.z, last)], counts[base + min(key.w, last)])) * {{ "(1.0 / f32(counts[2u * params.keys]))" if TOTAL else "params.fraction" }};
 {% if SCALED %}
   let weight = params.weight * control.loss_scale;
 {% else %}

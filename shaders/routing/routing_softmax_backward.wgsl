@@ -1,5 +1,6 @@
 // Backward of the softmax over a row's kept sums: dtotal_j = score_j · (dscore_j − Σ_i score_i dscore_i).
 //
+// DROPPED: an expert with score 0 was not kept, and its dscore may be anything.
 // score, dscore, dtotal f32 [rows, TOP], as vec4s where rows are whole ones. An invocation does a row. Bound by memory.
 
 @compute @workgroup_size(WORKGROUP)
@@ -8,12 +9,12 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   if (row >= params.rows) { return; }
   var mean = 0.0;
 {% if TOP % 4 %}
-  for (var j = row * TOP; j < (row + 1u) * TOP; j++) { mean += score[j] * dscore[j]; }
-  for (var j = row * TOP; j < (row + 1u) * TOP; j++) { dtotal[j] = score[j] * (dscore[j] - mean); }
+  for (var j = row * TOP; j < (row + 1u) * TOP; j++) { mean += score[j] * {{ "select(dscore[j], 0.0, score[j] == 0.0)" if DROPPED else "dscore[j]" }}; }
+  for (var j = row * TOP; j < (row + 1u) * TOP; j++) { dtotal[j] = score[j] * ({{ "select(dscore[j], 0.0, score[j] == 0.0)" if DROPPED else "dscore[j]" }} - mean); }
 {% else %}
 {% for j in range(TOP // 4) %}
   let score{{ j }} = load_score(row * {{ TOP // 4 }}u + {{ j }}u);
-  let dscore{{ j }} = load_dscore(row * {{ TOP // 4 }}u + {{ j }}u);
+  let dscore{{ j }} = {% if DROPPED %}select(load_dscore(row * {{ TOP // 4 }}u + {{ j }}u), vec4f(), score{{ j }} == vec4f()){% else %}load_dscore(row * {{ TOP // 4 }}u + {{ j }}u){% endif %};
 {% endfor %}
 {% for j in range(TOP) %}
   mean += score{{ j // 4 }}[{{ j % 4 }}] * dscore{{ j // 4 }}[{{ j % 4 }}];

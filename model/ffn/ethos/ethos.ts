@@ -14,7 +14,7 @@
 
 import type { Tensor } from "../../gpu/tensor.ts";
 import { cast } from "../../ops/elementwise/cast.ts";
-import type { Generator } from "../../ops/experts/experts.ts";
+import type { Generator, Kept } from "../../ops/experts/experts.ts";
 import { expertsFused, expertsFusedBackward } from "../../ops/experts/experts_fused.ts";
 import {
   expertsMaterialized,
@@ -59,8 +59,10 @@ export interface EthosSaved {
   readonly execution: Execution;
   /** The layer's input, `[T, D]`. */
   readonly x: Tensor;
-  /** The kept experts. */
+  /** The kept experts, and those with score 0 where the router keeps fewer. */
   readonly kept: KeptExperts;
+  /** The same as the experts' kernels read them: without those, where they can be left out. */
+  readonly applied: Kept;
   /** The router's own tensors, where it is part of the pass. */
   readonly router?: RouterSaved;
   /** The generator's operands that come from the tokens; not in the naive execution. */
@@ -123,6 +125,11 @@ export function ethosForward(
     ? undefined
     : routerForward(context, `${prefix}.router`, { x, router: ethos });
   const kept = given ?? router!.routed;
+  const chosen = router?.routed.kept;
+  // What naive execution forms for an expert that is not kept must be numbers: it has the weight 0 there.
+  const applied = chosen && execution !== "naive"
+    ? { index: chosen.used, score: kept.score, dropped: true }
+    : kept;
   const balance = router?.routed.balance;
   const y = context.activation(`${prefix}.y`, tokens, residual.width);
   const w1 = context.weight(`${prefix}.w1`);
@@ -138,7 +145,7 @@ export function ethosForward(
     index: kept.index,
     ...(balance && { balance: balance.value }),
   };
-  const saved = { execution, x, kept, ...(router && { router }), ...(code && { code }) };
+  const saved = { execution, x, kept, applied, ...(router && { router }), ...(code && { code }) };
   if (execution === "naive") {
     plan.copy(residual, y);
     expertsNaive(plan, prefix, {
@@ -174,7 +181,7 @@ export function ethosForward(
   const execute = execution === "fused" ? expertsFused : expertsMaterialized;
   const acc = execute(plan, prefix, {
     generator,
-    kept,
+    kept: applied,
     dtype: context.operandType,
   });
   gemm(plan, `${prefix}.y`, {
@@ -200,7 +207,7 @@ export function ethosBackward(
   const { plan, tokens } = context;
   const { ethos, dy, saved, loss_scale, ...limits } = input;
   const { d_hidden, d_latent, d_context } = ethos;
-  const { x, kept, router, generator, acc, code } = saved;
+  const { x, kept, applied, router, generator, acc, code } = saved;
   const dtype = context.operandType;
   const dx = context.activation(`${prefix}.dx`, tokens, dy.width);
   const dscore = context.activation(`${prefix}.dscore`, ...kept.score.shape);
@@ -242,10 +249,10 @@ export function ethosBackward(
     const dacc = context.operand(`${prefix}.dacc`, tokens, d_hidden);
     gemm(plan, `${prefix}.dacc`, { a: dyOperand, b: weight.w_v, c: dacc, layout: "nt" });
     const sorted = sortByKey(plan, `${prefix}.sort`, {
-      keys: kept.index,
-      bound: ethos.num_experts,
+      keys: applied.index,
+      bound: ethos.num_experts + (applied.dropped ? 1 : 0),
     });
-    const shared = { generator, kept, sorted, dacc, dscore, dtype, gradients };
+    const shared = { generator, kept: applied, sorted, dacc, dscore, dtype, gradients };
     const dtokens = saved.execution === "fused"
       ? expertsFusedBackward(plan, prefix, { ...shared, ...limits })
       : expertsMaterializedBackward(plan, prefix, shared);

@@ -143,6 +143,28 @@ Deno.test("ETHOS against float64 at odd sizes", async (t) => {
   }
 });
 
+Deno.test("ETHOS keeps as many experts as a mass or a threshold asks for", async (t) => {
+  const rules = [
+    { choice: "mass", mass: 0.6, load_balance_coef: 0.3 },
+    { choice: "threshold", threshold: 0.3, min_k: 1 },
+  ] as const;
+  for (const [device, restrict] of DEVICES) {
+    const gpu = await openTestGpu(restrict);
+    for (const execution of EXECUTIONS) {
+      await t.step(`${execution}, ${device}`, async () => {
+        for (const rule of rules) {
+          // Four kept experts at most: no other reason to look at each.
+          const config = { ...SMALL, ...rule, top_k: 4, execution };
+          const { expected, results } = await checkReference(gpu, config, { tokens: 29, seed: 47 });
+          const dropped = (of: Results) => Array.from(of["score"]!, (s) => s === 0);
+          assertEquals(dropped(results), dropped(expected));
+          assert(dropped(results).includes(true) && dropped(results).includes(false));
+        }
+      });
+    }
+  }
+});
+
 Deno.test("ETHOS at any shape: the three executions agree with float64", async () => {
   const gpu = await openTestGpu();
   const four = (max: number) => fc.integer({ min: 1, max }).map((n) => 4 * n);

@@ -184,6 +184,30 @@ for (const software of [true, false]) {
   }
 }
 
+Deno.test("PEER keeps as many experts as a mass or a threshold asks for", async () => {
+  for (const software of [true, false]) {
+    const gpu = await openTestGpu({ software });
+    for (const execution of EXECUTIONS) {
+      for (
+        const rule of [
+          { choice: "mass", mass: 0.6, load_balance_coef: 0.3 },
+          { choice: "threshold", threshold: 0.3, min_k: 2 },
+        ] as const
+      ) {
+        const section = sized({ execution, ...rule });
+        const values = valuesOf(section, 29, 5);
+        const { results } = await run(gpu, section, values);
+        const expected = reference(section, values, { selection: results["index"]! });
+        near(results, expected, ["y", "score", ...gradientsOf(section)]);
+        if (rule.choice === "mass") near(results, expected, ["balance"]);
+        const dropped = (of: Results) => Array.from(of["score"]!, (s) => s === 0);
+        assertEquals(dropped(results), dropped(expected));
+        assert(dropped(results).includes(true) && dropped(results).includes(false));
+      }
+    }
+  }
+});
+
 Deno.test("PEER with tables in parts gives the bits that whole tables give", async (t) => {
   const whole = await openTestGpu({ software: true });
   // Rows of 80 bytes: 169 of them take three parts, and all other tensors fit.

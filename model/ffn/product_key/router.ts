@@ -32,7 +32,8 @@ import {
   zeros,
 } from "../../layer/parameter.ts";
 import type { ExpertUse, TrunkSizes } from "../../layer/kind.ts";
-import { type ProductKeySection, subKeys } from "./schema.ts";
+import { keptStatistics } from "../../ops/routing/routing_keep.ts";
+import { keepRule, type ProductKeySection, subKeys } from "./schema.ts";
 
 /** Pairs of a token and a kept expert in one micro-batch; indices and offsets stay below 2³¹ bytes. */
 const MAXIMUM_ASSIGNMENTS = 2 ** 28;
@@ -112,7 +113,9 @@ export function routerProblems(section: ProductKeySection, tokens: number): stri
 }
 
 function routing(context: LayerContext, prefix: string, section: ProductKeySection) {
+  const keep = keepRule(section);
   return {
+    ...(keep && { keep }),
     sizes: {
       tokens: context.tokens,
       heads: section.routing_heads,
@@ -256,13 +259,17 @@ export function routerUse(
   prefix: string,
   options: { router: ProductKeySection; saved: RouterSaved },
 ): ExpertUse {
-  const { router, saved } = options;
+  const { router, saved: { routed: { index, kept } } } = options;
+  const query = ["query_norm_mean", "query_norm_std"];
+  const experts = ["mean", "std", "min", "max"].map((name) => `experts_per_token_${name}`);
   return {
     experts: router.num_experts,
-    index: saved.routed.index,
-    statistics: () => ({
-      names: ["query_norm_mean", "query_norm_std"],
-      values: routerQueryStatistics(context, prefix, options),
-    }),
+    index: kept?.used ?? index,
+    statistics() {
+      const first = routerQueryStatistics(context, prefix, options);
+      if (!kept) return { names: query, values: first };
+      const values = keptStatistics(context.plan, `${prefix}.kept`, { number: kept.number, first });
+      return { names: [...query, ...experts], values };
+    },
   };
 }

@@ -25,6 +25,18 @@ export const productKeyFields = {
     .describe("normalise the router's queries over the micro-batch"),
   load_balance_coef: z.number().min(0).max(1000).default(0)
     .describe("coefficient of the load-balancing loss; 0 turns it off"),
+  choice: z.enum(["top_k", "mass", "threshold"]).optional().describe(
+    "how many of a head's top_k experts a token keeps: all, the best that come to a mass of the softmax over them, or those above a threshold of it; top_k unless given",
+  ),
+  mass: z.number().gt(0).max(1).optional()
+    .describe("with choice mass: the part of the softmax that a head's kept experts come to"),
+  threshold: z.number().gt(0).max(1).optional()
+    .describe("with choice threshold: the least score of the softmax that an expert is kept for"),
+  min_k: count(
+    "with choice mass or threshold: experts that a head keeps at least, 1 unless given",
+    64,
+  )
+    .optional(),
 };
 
 /** Sizes of a product-key router. */
@@ -41,6 +53,14 @@ export interface ProductKeySection {
   readonly router_batch_norm: boolean;
   /** Coefficient of the load-balancing loss; 0 turns it off. */
   readonly load_balance_coef: number;
+  /** How many of the `top_k` a token keeps; all unless given. */
+  readonly choice?: "top_k" | "mass" | "threshold" | undefined;
+  /** The part of the softmax that a head's kept experts come to, with that choice. */
+  readonly mass?: number | undefined;
+  /** The least score that an expert is kept for, with that choice. */
+  readonly threshold?: number | undefined;
+  /** Experts that a head keeps at least, with either choice; 1 unless given. */
+  readonly min_k?: number | undefined;
 }
 
 /** Sub-keys on an axis, `K = √N`. */
@@ -54,7 +74,9 @@ export function checkProductKey(
   context: z.core.$RefinementCtx<ProductKeySection>,
 ): void {
   const { num_experts, top_k, d_query } = section;
-  const issue = (key: "top_k" | "d_query", message: string) =>
+  const { choice = "top_k", min_k } = section;
+  type Key = "top_k" | "d_query" | "mass" | "threshold" | "min_k";
+  const issue = (key: Key, message: string) =>
     context.addIssue({ code: "custom", path: [key], message, input: section[key] });
   const keys = subKeys(section);
   if (top_k > keys) {
@@ -62,6 +84,20 @@ export function checkProductKey(
       "top_k",
       `${top_k} is more than the ${keys} sub-keys of an axis (the square root of num_experts ${num_experts}); at most ${keys}`,
     );
+  }
+  for (const key of ["mass", "threshold"] as const) {
+    if (choice === key && section[key] === undefined) {
+      issue(key, `choice ${choice} needs it, a number above 0 and at most 1`);
+    }
+    if (choice !== key && section[key] !== undefined) {
+      issue(key, `${section[key]} has no effect with choice ${choice}; it goes with choice ${key}`);
+    }
+  }
+  if (min_k !== undefined && choice === "top_k") {
+    issue("min_k", `${min_k} has no effect with choice top_k; it goes with mass and threshold`);
+  }
+  if (min_k !== undefined && min_k > top_k) {
+    issue("min_k", `${min_k} is more than top_k ${top_k}`);
   }
   if (d_query % 8 !== 0) {
     const below = Math.floor(d_query / 8) * 8;
@@ -72,4 +108,15 @@ export function checkProductKey(
       }`,
     );
   }
+}
+
+/** Which of a head's `top_k` experts a token keeps, as numbers; undefined where it keeps all. */
+export function keepRule(
+  { choice = "top_k", mass, threshold, min_k = 1 }: ProductKeySection,
+):
+  | { readonly by: "mass" | "threshold"; readonly least: number; readonly min_k: number }
+  | undefined {
+  const least = choice === "mass" ? mass : threshold;
+  if (choice === "top_k" || least === undefined) return undefined;
+  return { by: choice, least, min_k };
 }

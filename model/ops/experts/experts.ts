@@ -28,6 +28,8 @@ export interface Kept {
   readonly index: Tensor;
   /** f32 `[T, M]`. */
   readonly score: Tensor;
+  /** Whether the index may be beyond all experts, where a token keeps fewer than M: such an assignment adds nothing and gets no gradient. */
+  readonly dropped?: boolean;
 }
 
 /** The hypernetwork and what the tokens bring to it. */

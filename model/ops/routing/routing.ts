@@ -35,6 +35,7 @@ import { roundUp, type Tensor } from "../../gpu/tensor.ts";
 import { CONTROL } from "../control.ts";
 import { type Epilogue, gemm } from "../gemm/gemm.ts";
 import { matrix } from "../gemm/matrix.ts";
+import { keepExperts, type KeepRule, type KeptNumber } from "./routing_keep.ts";
 import { selectExperts } from "./routing_select.ts";
 
 /** Sizes of a router. */
@@ -59,6 +60,8 @@ interface RoutingInput {
   readonly query: Tensor;
   /** Sub-keys of the two axes, `[K, d_query/2]` each. */
   readonly sub_keys: readonly [Tensor, Tensor];
+  /** Which of the k best a token keeps; all of them unless given. */
+  readonly keep?: KeepRule;
   /** Bytes that the scores of an axis may take at a time; defaults to 128 MiB or what a binding can have. */
   readonly score_bytes?: number;
 }
@@ -67,7 +70,7 @@ interface RoutingInput {
 interface Balance {
   /** The term with its coefficient, f32 `[1]`. */
   readonly value: Tensor;
-  /** How often each sub-key was kept, u32 `[2, K]`. */
+  /** How often each sub-key was kept, u32 `[2, K]`; with a {@linkcode KeepRule} `[2·K + 1]`, the last the number of all kept experts. */
   readonly counts: Tensor;
   /** Per axis and row: the softmax's maximum and inverse sum, `Σ f p`, the row's part of the loss. f32 `[2, T·H, 4]`. */
   readonly statistics: Tensor;
@@ -77,8 +80,10 @@ interface Balance {
 export interface Routed {
   /** Expert numbers, u32 `[T, H·k]`. */
   readonly index: Tensor;
-  /** Their weights, which sum to one per head, f32 `[T, H·k]`. */
+  /** Their weights, which sum to one per head, f32 `[T, H·k]`; 0 for an expert that a {@linkcode KeepRule} drops. */
   readonly score: Tensor;
+  /** What a {@linkcode KeepRule} kept. */
+  readonly kept?: KeptNumber;
   /** The load-balance term, when it was asked for. */
   readonly balance?: Balance;
 }
@@ -177,7 +182,7 @@ class Router {
         label: `${this.label}.balance${axis + 1}`,
         name: "routing_balance",
         source: balanceSource,
-        constants: { WORKGROUP: this.workgroup },
+        constants: { WORKGROUP: this.workgroup, TOTAL: this.input.keep !== undefined },
         params: {
           rows: chunk.rows,
           first_row: chunk.first,
@@ -252,21 +257,29 @@ export function route(
       score,
     });
   }
-  if (!input.balance) return { index, score };
-  const counts = plan.tensor(`${label}.counts`, [2, sizes.sub_keys], { dtype: "u32" });
+  const { keep: rule, balance } = input;
+  const shape = rule ? [2 * sizes.sub_keys + 1] : [2, sizes.sub_keys];
+  const counts = plan.tensor(`${label}.counts`, shape, { dtype: "u32" });
+  if (balance) plan.clear(counts);
+  const chosen = rule && keepExperts(plan, label, {
+    ...{ rule, index, score, heads: sizes.heads, sub_keys: sizes.sub_keys },
+    ...(balance && { counts }),
+  });
+  if (!balance) return { index, score, ...(chosen && { kept: chosen }) };
   const statistics = plan.tensor(`${label}.balance.rows`, [2, router.rows, 4]);
   const value = plan.tensor(`${label}.balance.value`, [1]);
-  plan.clear(counts);
-  plan.dispatch({
-    label: `${label}.counts`,
-    name: "routing_counts",
-    source: countsSource,
-    constants: { WORKGROUP: router.workgroup, SUB_KEYS: true },
-    params: { n: index.size, keys: sizes.sub_keys },
-    bindings: { index: readScalar(index), counts: atomic(counts) },
-    workgroups: router.groups(index.size),
-  });
-  const options = { counts, statistics, coefficient: input.balance };
+  if (!chosen) {
+    plan.dispatch({
+      label: `${label}.counts`,
+      name: "routing_counts",
+      source: countsSource,
+      constants: { WORKGROUP: router.workgroup, SUB_KEYS: true },
+      params: { n: index.size, keys: sizes.sub_keys },
+      bindings: { index: readScalar(index), counts: atomic(counts) },
+      workgroups: router.groups(index.size),
+    });
+  }
+  const options = { counts, statistics, coefficient: balance };
   for (const chunk of router.chunks) {
     const s = router.chunks.length === 1 && last
       ? last
@@ -274,7 +287,10 @@ export function route(
     router.balanceRows(chunk, s, options);
   }
   router.sum(statistics, value);
-  return { index, score, balance: { value, counts, statistics } };
+  return {
+    ...{ index, score, balance: { value, counts, statistics } },
+    ...(chosen && { kept: chosen }),
+  };
 }
 
 /** The operands of {@linkcode routeBackward}. */
@@ -306,7 +322,7 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
     label: `${label}.softmax`,
     name: "routing_softmax_backward",
     source: softmaxSource,
-    constants: { WORKGROUP: router.workgroup, TOP: top_k },
+    constants: { WORKGROUP: router.workgroup, TOP: top_k, DROPPED: input.keep !== undefined },
     params: { rows: router.rows },
     bindings: top_k % 4 === 0
       ? { score: read(routed.score), dscore: read(dscore), dtotal: write(dtotal) }
@@ -361,6 +377,7 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
           SOFTWARE: software,
           ...(!software && { ROWS: most, TOP: top_k, WIDTH: router.stride / 4 }),
           BALANCE: balance !== undefined,
+          TOTAL: input.keep !== undefined,
           SCALED: loss_scale !== undefined,
         },
         params: balance

@@ -32,14 +32,22 @@ import { batchNormBackward, batchNormForward } from "../norm.ts";
 /** Sizes that the router reads. */
 type RouterSizes = Pick<
   Extract<FfnSection, { kind: "ethos" }>,
-  "num_experts" | "routing_heads" | "top_k" | "d_query" | "router_batch_norm"
+  | "num_experts"
+  | "routing_heads"
+  | "top_k"
+  | "d_query"
+  | "router_batch_norm"
+  | "choice"
+  | "mass"
+  | "threshold"
+  | "min_k"
 >;
 
 /** A routing of every token; see {@linkcode route}. */
 export interface Routing {
   /** Kept experts, tokens × heads × top_k, best first. */
   readonly index: Int32Array;
-  /** Softmax of `total` over a head's kept experts, same layout. */
+  /** Softmax of `total` over a head's kept experts, 0 for the others of its `top_k`; same layout. */
   readonly score: Float64Array;
   /** Sums of the two sub-key scores of each kept expert, same layout. */
   readonly total: Float64Array;
@@ -92,12 +100,33 @@ function half(query: Matrix, sizes: RouterSizes, axis: 0 | 1): Matrix {
   return block(perHead, { left: axis * columns, columns });
 }
 
-/** The fraction of all kept experts whose sub-key on an axis is `j`, for every `j`. */
-function keptFractions(index: Int32Array, keys: number, axis: 0 | 1): Float64Array {
-  const fraction = new Float64Array(keys);
-  for (const expert of index) {
-    fraction[axis === 0 ? Math.floor(expert / keys) : expert % keys]! += 1 / index.length;
+/** How many of a head's best experts a token keeps, of the softmax over all `top_k` of them, best first. */
+export function keptNumber(
+  { choice = "top_k", mass = 1, threshold = 0, min_k = 1 }: Pick<
+    RouterSizes,
+    "choice" | "mass" | "threshold" | "min_k"
+  >,
+  scores: Float64Array,
+): number {
+  if (choice === "top_k") return scores.length;
+  let sum = 0;
+  for (const [j, score] of scores.entries()) {
+    if (j >= min_k && (choice === "mass" ? sum >= mass : score < threshold)) return j;
+    sum += score;
   }
+  return scores.length;
+}
+
+/** The fraction of all kept experts whose sub-key on an axis is `j`, for every `j`. */
+function keptFractions(
+  { index, kept, keys }: { index: Int32Array; kept: Uint8Array; keys: number },
+  axis: 0 | 1,
+): Float64Array {
+  const fraction = new Float64Array(keys);
+  const number = kept.reduce((n, one) => n + one, 0);
+  index.forEach((expert, i) => {
+    fraction[axis === 0 ? Math.floor(expert / keys) : expert % keys]! += kept[i]! / number;
+  });
   return fraction;
 }
 
@@ -150,6 +179,7 @@ export function route(
   const index = new Int32Array(x.rows * heads * top_k);
   const total = new Float64Array(index.length);
   const score = new Float64Array(index.length);
+  const kept = new Uint8Array(index.length);
   for (let i = 0; i < x.rows * heads; i++) {
     const from = i * top_k;
     index.set(
@@ -160,10 +190,12 @@ export function route(
       const expert = index[j]!;
       total[j] = row(s1, i)[Math.floor(expert / keys)]! + row(s2, i)[expert % keys]!;
     }
-    score.set(softmax(total.subarray(from, from + top_k)), from);
+    const n = keptNumber(sizes, softmax(total.subarray(from, from + top_k)));
+    score.set(softmax(total.subarray(from, from + n)), from);
+    kept.fill(1, from, from + n);
   }
-  const balance = loadBalance(s1, keptFractions(index, keys, 0)) +
-    loadBalance(s2, keptFractions(index, keys, 1));
+  const all = { index, kept, keys };
+  const balance = loadBalance(s1, keptFractions(all, 0)) + loadBalance(s2, keptFractions(all, 1));
 
   const backward: Routing["backward"] = (gradient) => {
     const g1 = matrix(s1.rows, keys);
@@ -182,7 +214,7 @@ export function route(
     }
     if (gradient.balance) {
       const balance = (s: Matrix, axis: 0 | 1) =>
-        loadBalanceBackward(s, keptFractions(index, keys, axis)).data;
+        loadBalanceBackward(s, keptFractions(all, axis)).data;
       addScaled(g1.data, gradient.balance, balance(s1, 0));
       addScaled(g2.data, gradient.balance, balance(s2, 1));
     }

@@ -1,9 +1,9 @@
 import fc from "fast-check";
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { under } from "../layer.ts";
 import { matrix } from "../matrix.ts";
 import { normals, randomTensors, smallEthos, smallModel } from "../testing.ts";
-import { chooseExperts, route, topK } from "./product_key.ts";
+import { chooseExperts, keptNumber, route, topK } from "./product_key.ts";
 
 /** All `K²` sums, sorted. */
 function exhaustive(s1: number[], s2: number[], k: number): number[] {
@@ -76,6 +76,44 @@ Deno.test("route() names a missing weight of batch norm", () => {
     Error,
     "needs bn.var",
   );
+});
+
+Deno.test("keptNumber() keeps the best until their mass is enough, or those above the threshold", () => {
+  const scores = Float64Array.of(0.5, 0.25, 0.125, 0.125);
+  const number = (choice: "top_k" | "mass" | "threshold", least: number, min_k = 1) =>
+    keptNumber({ choice, mass: least, threshold: least, min_k }, scores);
+  assertEquals(number("top_k", 0.1), 4);
+  assertEquals([0.5, 0.51, 0.75, 0.8, 1].map((mass) => number("mass", mass)), [1, 2, 2, 3, 4]);
+  assertEquals(
+    [0.1, 0.125, 0.2, 0.3, 0.9].map((least) => number("threshold", least)),
+    [4, 4, 2, 1, 1],
+  );
+  assertEquals([number("mass", 0.5, 3), number("threshold", 0.9, 3)], [3, 3]);
+});
+
+Deno.test("route() gives dropped experts the score 0, and the others a softmax of their own", () => {
+  const { section, weights: even, x } = layer(true, 9);
+  // Scores so far apart that heads keep different numbers.
+  const spread = (name: string) => even[name]!.map((v) => 4 * v);
+  const weights = { ...even, k1: spread("k1"), k2: spread("k2") };
+  const all = route(section, weights, { x, training: true });
+  const some = route({ ...section, choice: "mass", mass: 0.6 }, weights, { x, training: true });
+  assertEquals(some.index, all.index);
+  const { top_k } = section;
+  const numbers = new Set<number>();
+  for (let at = 0; at < all.score.length; at += top_k) {
+    const before = all.score.subarray(at, at + top_k);
+    const after = some.score.subarray(at, at + top_k);
+    const n = after.filter((s) => s > 0).length;
+    numbers.add(n);
+    const sum = before.subarray(0, n).reduce((a, b) => a + b);
+    assertEquals(sum >= 0.6 && sum - before[n - 1]! < 0.6, true);
+    after.forEach((s, j) => assertAlmostEquals(s, j < n ? before[j]! / sum : 0, 1e-12));
+  }
+  assertEquals(numbers.size > 1, true);
+  // With everything kept, nothing changes.
+  const whole = route({ ...section, choice: "mass", mass: 1 }, weights, { x, training: true });
+  assertEquals([whole.score, whole.balance], [all.score, all.balance]);
 });
 
 Deno.test("load balance is 2 for even use and even probabilities", () => {
