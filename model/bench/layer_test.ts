@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { changedModel } from "../testing.ts";
+import { changedModel, PEER } from "../testing.ts";
 import { median } from "./timing.ts";
 import { timeExecution, timeLayer } from "./layer.ts";
 import { openTestGpu } from "../gpu/testing.ts";
@@ -43,6 +43,24 @@ Deno.test("timeExecution() times every execution in every precision, and sees na
       peaks.set(execution, timing.peak_bytes);
     }
     assert(peaks.get("naive")! > peaks.get("fused")!, precision);
+  }
+});
+
+Deno.test("timeExecution() times stored experts in both executions", async () => {
+  const gpu = await openTestGpu();
+  const { config } = architecture;
+  const stored = changedModel({ ...config, ffn: PEER }, {});
+  for (const execution of ["naive", "fused"]) {
+    const timing = await timeExecution(gpu, {
+      architecture: stored,
+      execution,
+      tokens: 32,
+      precision: "mixed",
+      warmup: 1,
+      repetitions: 1,
+    });
+    // Nothing has a row of d_model for each assignment.
+    assert(timing.peak_bytes < 32 * 9 * 64 * 2 * 4, `${timing.peak_bytes} bytes`);
   }
 });
 

@@ -47,12 +47,8 @@ function encode(
 
 /** Reads a tensor back. Waits for everything that was submitted before. */
 export async function download(gpu: Gpu, tensor: Tensor): Promise<Float32Array | Uint32Array> {
-  const bytes = Math.ceil(tensor.size * BYTES[tensor.dtype] / 4) * 4;
-  const out = new Uint8Array(bytes);
-  const { buffer, offset } = tensor.memory;
-  for (let at = 0; at < bytes; at += CHUNK_BYTES) {
-    out.set(await readBytes(gpu, buffer, offset + at, Math.min(CHUNK_BYTES, bytes - at)), at);
-  }
+  const out = new Uint8Array(Math.ceil(tensor.size * BYTES[tensor.dtype] / 4) * 4);
+  await downloadInto(gpu, tensor, out);
   switch (tensor.dtype) {
     case "f32":
       return new Float32Array(out.buffer, 0, tensor.size);
@@ -65,6 +61,14 @@ export async function download(gpu: Gpu, tensor: Tensor): Promise<Float32Array |
   }
 }
 
+/** Reads a tensor's bytes, a multiple of four, into `out`. */
+async function downloadInto(gpu: Gpu, tensor: Tensor, out: Uint8Array): Promise<void> {
+  const { buffer, offset } = tensor.memory;
+  for (let at = 0; at < out.length; at += CHUNK_BYTES) {
+    out.set(await readBytes(gpu, buffer, offset + at, Math.min(CHUNK_BYTES, out.length - at)), at);
+  }
+}
+
 /** Writes numbers to the tensors that hold a table, one part of it after the other. */
 export function uploadParts(gpu: Gpu, parts: readonly Tensor[], values: ArrayLike<number>): void {
   const all = values instanceof Float32Array ? values : Float32Array.from(values);
@@ -74,14 +78,15 @@ export function uploadParts(gpu: Gpu, parts: readonly Tensor[], values: ArrayLik
 
 /** Reads a table back whole from the tensors that hold it. */
 export async function downloadParts(gpu: Gpu, parts: readonly Tensor[]): Promise<Float32Array> {
-  const read = await Promise.all(parts.map((part) => download(gpu, part)));
-  if (read.length === 1) return read[0] as Float32Array;
-  const whole = new Float32Array(read.reduce((n, { length }) => n + length, 0));
-  let at = 0;
-  for (const part of read) {
-    whole.set(part, at);
-    at += part.length;
-  }
+  if (parts.length === 1) return await download(gpu, parts[0]!) as Float32Array;
+  const whole = new Float32Array(parts.reduce((n, { size }) => n + size, 0));
+  let first = 0;
+  // Each part goes where it belongs: a table of gigabytes is in the host's memory once.
+  await Promise.all(parts.map(async (part) => {
+    const own = whole.subarray(first, first += part.size);
+    if (part.dtype !== "f32") return own.set(await download(gpu, part));
+    await downloadInto(gpu, part, new Uint8Array(own.buffer, own.byteOffset, own.byteLength));
+  }));
   return whole;
 }
 

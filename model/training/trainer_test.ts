@@ -102,6 +102,12 @@ Deno.test("Trainer trains like the reference on lesser devices", async (t) => {
       assert(trainer.weights.value("layers.1.ffn.z").parts.length > 1);
       await assertTrainsLikeReference(trainer);
     });
+    const stored = { ...model, ffn: { ...PEER, num_experts: 289 } };
+    await withTrainer(gpu, { model: stored, seed: 6 }, async (trainer) => {
+      assert(trainer.weights.value("layers.1.ffn.u").parts.length > 2);
+      assert(trainer.weights.groups[0]!.chunks.length > 6);
+      await assertTrainsLikeReference(trainer);
+    });
   });
 });
 

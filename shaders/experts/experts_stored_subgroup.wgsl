@@ -23,6 +23,20 @@ fn main(
   let token = workgroup_number(id, count) * ROWS + invocation / SIZE;
   if (token >= params.tokens) { return; }
   let begin = token * params.per;
+  // The experts that the tables hold are those from place low to place high of the token's.
+  var low = 0u;
+  var high = 0u;
+  for (var base = 0u; base < params.per; base += SIZE) {
+    let here = base + lane < params.per;
+    let expert = index[begin + min(base + lane, params.per - 1u)];
+    low += select(0u, 1u, here && expert < params.first);
+    high += select(0u, 1u, here && expert < params.first + params.count);
+  }
+  low = subgroupAdd(low);
+  high = subgroupAdd(high);
+  // Another part's dispatch has the token's experts.
+  if (low == high && params.initial == 0u) { return; }
+
 {% for i in range(TILES) %}
 {% if EDGE %}
   let own{{ i }} = lane + {{ i }}u * SIZE < params.width;
@@ -36,18 +50,6 @@ fn main(
   var sum{{ i }} = vec4f();
   if (params.initial == 0u) { sum{{ i }} = load_out(token * params.width + column{{ i }}); }
 {% endfor %}
-
-  // The experts that the tables hold are those from place low to place high of the token's.
-  var low = 0u;
-  var high = 0u;
-  for (var base = 0u; base < params.per; base += SIZE) {
-    let here = base + lane < params.per;
-    let expert = index[begin + min(base + lane, params.per - 1u)];
-    low += select(0u, 1u, here && expert < params.first);
-    high += select(0u, 1u, here && expert < params.first + params.count);
-  }
-  low = subgroupAdd(low);
-  high = subgroupAdd(high);
 
   let quarter = lane / {{ SIZE // 4 }}u;
   for (var base = low - low % SIZE; base < high; base += SIZE) {

@@ -21,7 +21,8 @@ export function productKeyScaling(
       .filter((keys) => keys >= top_k)
       .map((keys) => keys ** 2),
     routing_heads: software ? [1, 2] : [2, 4, 8, 16],
-    top_k: (software ? [2, 4] : [4, 8, 16, 32]).filter((top_k) => top_k <= subKeys(section)),
+    top_k: (software ? [2, 4] : [4, 8, 16, 32])
+      .filter((top_k) => top_k <= subKeys(section) && top_k >= (section.min_k ?? 1)),
   };
 }
 
