@@ -17,6 +17,8 @@ import {
   type PublishedOutput,
 } from "../../pipeline/store/records.ts";
 import { Store } from "../../pipeline/store/store.ts";
+import { ATTENTION } from "../../model/attention/registry.ts";
+import { FFN } from "../../model/ffn/registry.ts";
 import { loadExperiment } from "./load.ts";
 import { PARTS } from "./parts.ts";
 import { MINIMAL_CONFIG, ROOT } from "../reproduce_testing.ts";
@@ -80,7 +82,15 @@ Deno.test("each stage's closure holds what it runs, and no other stage's code", 
 });
 
 Deno.test("every shader is part of a key", async () => {
-  const covered = new Set(STAGES.flatMap(({ name }) => filesOf(name)));
+  // A node of another model names the modules of its kinds.
+  const kinds = new Map(
+    Object.values({ ...ATTENTION, ...FFN }).map(({ module }) => [module, [module]]),
+  );
+  const ofKinds = [...(await readCode(kinds, { root: ROOT })).values()];
+  const covered = new Set([
+    ...STAGES.flatMap(({ name }) => filesOf(name)),
+    ...ofKinds.flatMap(({ files }) => Object.keys(files)),
+  ]);
   const missing: string[] = [];
   for await (const group of Deno.readDir(join(ROOT, "shaders"))) {
     for await (const { name } of Deno.readDir(join(ROOT, "shaders", group.name))) {

@@ -196,7 +196,7 @@ export const MALFORMED: readonly Malformed[] = [
   {
     what: "a typo in a choice",
     text: withLines("model: { ffn: { kind: etos } }"),
-    says: ['model.ffn.kind: expected dense or ethos, got "etos"', "did you mean ethos?"],
+    says: ['model.ffn.kind: expected dense or ethos or peer, got "etos"', "did you mean ethos?"],
   },
   {
     what: "a source that doesn't exist",
