@@ -45,6 +45,7 @@ Deno.test("evaluate measures what training measured, and publishes the use of ex
     assertEquals(counts.length, 64);
     // Two heads keep two experts each, for each of the predictions.
     assertEquals(counts.reduce((a, b) => a + b), 500 * 4);
+    assertEquals(layer!.experts_per_token, 4);
     assertEquals(counts, counts.toSorted((a, b) => b - a));
     assertEquals(layer!.expert_usage, counts.filter((count) => count > 0).length / 64);
     const speed = run.metrics.find(({ name }) => name === "tokens_per_second");

@@ -31,6 +31,7 @@ export function describeEvaluation(result: EvaluationResult): Evaluation {
       expert_usage: expertUsage(counts),
       expert_unevenness: expertUnevenness(counts),
       expert_gini: expertGini(counts),
+      experts_per_token: counts.reduce((sum, count) => sum + count, 0) / tokens,
       routing_histogram: routingHistogram(counts),
     })),
   };

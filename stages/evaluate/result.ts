@@ -11,6 +11,8 @@ const layerEvaluation = z.object({
   expert_usage: z.number().describe("fraction of experts that were kept at least once, 0 to 1"),
   expert_unevenness: z.number().describe("divergence of their use from an even one, nats"),
   expert_gini: z.number().describe("Gini coefficient of how often each was kept: 0 is even"),
+  experts_per_token: z.number().exactOptional()
+    .describe("experts that a token keeps in the mean; left out by earlier versions"),
   routing_histogram: z.array(z.number()).describe(
     "how often experts were kept, the most used first",
   ),

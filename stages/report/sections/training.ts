@@ -120,7 +120,7 @@ export async function usageSection(context: SectionContext): Promise<Section> {
       blocks.push({
         kind: "table",
         title: "Use of experts by layer",
-        header: ["layer", "used, %", "unevenness, nats", "Gini"],
+        header: ["layer", "experts a token", "used, %", "unevenness, nats", "Gini"],
         rows,
         numbersFrom: 1,
       });
@@ -137,8 +137,11 @@ export async function usageSection(context: SectionContext): Promise<Section> {
 }
 
 function layerRows(layers: Evaluation["layers"]): string[][] {
-  return layers.map(({ layer, expert_usage, expert_unevenness, expert_gini }) => [
+  return layers.map((
+    { layer, experts_per_token, expert_usage, expert_unevenness, expert_gini },
+  ) => [
     String(layer),
+    experts_per_token === undefined ? "not recorded" : fixed(experts_per_token, 2),
     fixed(100 * expert_usage, 1),
     fixed(expert_unevenness, 3),
     fixed(expert_gini, 3),
