@@ -89,6 +89,10 @@ const CASES: readonly [name: string, architecture: Architecture][] = [
   ],
   ["a dense model", smallModel(VOCABULARY, DENSE)],
   ["stored experts", smallModel(VOCABULARY, { ffn: PEER })],
+  [
+    "as many generated experts as a mass asks for",
+    smallModel(VOCABULARY, { ffn: { choice: "mass", mass: 0.6 } }),
+  ],
 ];
 
 for (const [name, architecture] of CASES) {

@@ -7,11 +7,15 @@
 // ascending order of the experts in a token; p f32 [T · per], written (BACKWARD: read); entries f32 [T · per, 4]: a, dp, ds, p; out f32 [T, width], added to unless params.initial
 // is 1. Assignments of experts that the tables don't hold are left alone: they stand before and after those that they hold. params in vec4s.
 //
-// A subgroup does a token: an invocation owns TILES · 4 columns of x, of the sum and of the rows, of which four are loaded at a time. Four sums over the subgroup are made at once
-// (experts_quarter_sums.wgsl). EARLY: the second table's rows are asked for before the sums, which hides their latency where registers hold both (halves).
-// EDGE: the width is not a multiple of the subgroup's. Bound by gathering the rows, each once.
+// A subgroup does a token: an invocation owns TILES · 4 · PER columns of x, of the sum and of the rows, of which four are loaded at a time. Four sums over the subgroup are made at once
+// (experts_quarter_sums.wgsl). PER 2: the tables are bound as the bits of eight halves, which stay bits in registers until they are used; the second table's rows are then asked for before
+// the sums, which hides their latency. EDGE: the width is not a multiple of the subgroup's. Bound by gathering the rows, each once.
 
 {{ GELU }}
+
+{# What an invocation loads of a row, and the four numbers that it takes from that. #}
+{% macro load(table, e, i) %}{% if PER == 2 %}{{ table }}[at{{ e }} + column{{ i }}]{% else %}load_{{ table }}(at{{ e }} + column{{ i }}){% endif %}{% endmacro %}
+{% macro numbers(table, e, i, q) %}{% set loaded = table ~ e ~ "_" ~ i %}{% if PER == 2 %}vec4f(unpack2x16float({{ loaded }}[{{ 2 * q }}]), unpack2x16float({{ loaded }}[{{ 2 * q + 1 }}])){% else %}{{ loaded }}{% endif %}{% endmacro %}
 
 @compute @workgroup_size({{ ROWS * SIZE }})
 fn main(
@@ -38,17 +42,19 @@ fn main(
   if (low == high && params.initial == 0u) { return; }
 
 {% for i in range(TILES) %}
+  let own{{ i }} = lane + {{ i }}u * SIZE < params.width / PER;
+  let column{{ i }} = {{ "min(lane + " ~ i ~ "u * SIZE, params.width / PER - 1u)" if EDGE else "lane + " ~ i ~ "u * SIZE" }};
+{% for q in range(PER) %}
+  let place{{ i }}_{{ q }} = token * params.width + PER * column{{ i }} + {{ q }}u;
 {% if EDGE %}
-  let own{{ i }} = lane + {{ i }}u * SIZE < params.width;
-  let column{{ i }} = min(lane + {{ i }}u * SIZE, params.width - 1u);
   // Beyond the width x counts as zero, so that sums do not see what is there.
-  let x{{ i }} = select(vec4f(), load_x(token * params.width + column{{ i }}), own{{ i }});
+  let x{{ i }}_{{ q }} = select(vec4f(), load_x(place{{ i }}_{{ q }}), own{{ i }});
 {% else %}
-  let column{{ i }} = lane + {{ i }}u * SIZE;
-  let x{{ i }} = load_x(token * params.width + column{{ i }});
+  let x{{ i }}_{{ q }} = load_x(place{{ i }}_{{ q }});
 {% endif %}
-  var sum{{ i }} = vec4f();
-  if (params.initial == 0u) { sum{{ i }} = load_out(token * params.width + column{{ i }}); }
+  var sum{{ i }}_{{ q }} = vec4f();
+  if (params.initial == 0u) { sum{{ i }}_{{ q }} = load_out(place{{ i }}_{{ q }}); }
+{% endfor %}
 {% endfor %}
 
   let quarter = lane / {{ SIZE // 4 }}u;
@@ -57,7 +63,7 @@ fn main(
     let known = begin + min(base + lane, params.per - 1u);
     let known_score = score[known];
     let known_ok = select(0u, 1u, base + lane >= low && base + lane < high);
-    let known_at = select(0u, index[known] - params.first, known_ok == 1u) * params.width;
+    let known_at = select(0u, index[known] - params.first, known_ok == 1u) * (params.width / PER);
 {% if BACKWARD %}
     let known_p = p[known];
 {% endif %}
@@ -66,21 +72,21 @@ fn main(
 {% for e in range(4) %}
       let at{{ e }} = subgroupShuffle(known_at, j + {{ e }}u);
 {% for i in range(TILES) %}
-      let first{{ e }}_{{ i }} = load_first(at{{ e }} + column{{ i }});
+      let first{{ e }}_{{ i }} = {{ load("first", e, i) }};
 {% endfor %}
 {% endfor %}
 {% macro load_seconds() %}
 {% for e in range(4) %}
 {% for i in range(TILES) %}
-      let second{{ e }}_{{ i }} = load_second(at{{ e }} + column{{ i }});
+      let second{{ e }}_{{ i }} = {{ load("second", e, i) }};
 {% endfor %}
 {% endfor %}
 {% endmacro %}
-{% if EARLY %}
+{% if PER == 2 %}
 {{ load_seconds() }}
 {% endif %}
 {% for e in range(4) %}
-      let part{{ e }} = {% for i in range(TILES) %}{{ " + " if i > 0 else "" }}dot(first{{ e }}_{{ i }}, x{{ i }}){% endfor %};
+      let part{{ e }} = {% for i in range(TILES) %}{% for q in range(PER) %}{{ " + " if i + q > 0 else "" }}dot({{ numbers("first", e, i, q) }}, x{{ i }}_{{ q }}){% endfor %}{% endfor %};
 {% endfor %}
       let total = quarter_sums(vec4f(part0, part1, part2, part3), lane);
       let s = subgroupShuffle(known_score, j + quarter);
@@ -103,17 +109,21 @@ fn main(
         p[assignment] = total;
 {% endif %}
       }
-{% if not EARLY %}
+{% if PER == 1 %}
 {{ load_seconds() }}
 {% endif %}
 {% for e in range(4) %}
 {% for i in range(TILES) %}
-      sum{{ i }} = fma(vec4f(weight{{ e }}), second{{ e }}_{{ i }}, sum{{ i }});
+{% for q in range(PER) %}
+      sum{{ i }}_{{ q }} = fma(vec4f(weight{{ e }}), {{ numbers("second", e, i, q) }}, sum{{ i }}_{{ q }});
+{% endfor %}
 {% endfor %}
 {% endfor %}
     }
   }
 {% for i in range(TILES) %}
-{% if EDGE %}  if (own{{ i }}) {% endif %}{ store_out(token * params.width + column{{ i }}, sum{{ i }}); }
+{% for q in range(PER) %}
+  {{ "if (own" ~ i ~ ") " if EDGE else "" }}{ store_out(place{{ i }}_{{ q }}, sum{{ i }}_{{ q }}); }
+{% endfor %}
 {% endfor %}
 }

@@ -26,7 +26,7 @@ import subgroupSource from "../../../shaders/experts/experts_stored_subgroup.wgs
 import sumsSource from "../../../shaders/experts/experts_quarter_sums.wgsl" with { type: "text" };
 import { Template } from "@huggingface/jinja";
 import type { Capabilities } from "../../gpu/capabilities.ts";
-import { grid, read, readScalar, update, write, writeScalar } from "../../gpu/kernel.ts";
+import { grid, read, readBits, readScalar, update, write, writeScalar } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import { BYTES, type Tensor } from "../../gpu/tensor.ts";
 import { matrix } from "../gemm/matrix.ts";
@@ -139,12 +139,18 @@ function fused(plan: Plan, label: string, input: FusedPass): void {
   const width = x.width / 4;
   const backward = entries !== undefined;
   const size = subgroupSize(capabilities);
-  const subgroups = size !== undefined && width <= MOST_TILES * size;
+  // Halves are loaded as the bits of eight where rows are whole eights.
+  const eights = first[0]!.dtype === "f16" && width % 2 === 0;
+  const vectors = eights ? 2 : 1;
+  const units = width / vectors;
+  const subgroups = size !== undefined &&
+    Math.ceil(units / size) * vectors <= MOST_TILES;
   const { software } = capabilities;
   let lanes = 64;
   while (lanes < MOST_LANES && width > MOST_TILES * lanes / 2) lanes *= 2;
   // Parts of a token's experts that an invocation of a software adapter does.
   const step = software ? Math.max(1, Math.floor((ROUNDS - width) / (2 * width + 1))) : per;
+  const bind = (table: Tensor) => subgroups && eights ? readBits(table) : read(table);
   let row = 0;
   let initial = input.initial;
   for (const [i, table] of first.entries()) {
@@ -157,9 +163,9 @@ function fused(plan: Plan, label: string, input: FusedPass): void {
             SUBGROUPS: true,
             SIZE: size,
             ROWS: INVOCATIONS / size,
-            TILES: Math.ceil(width / size),
-            EDGE: width % size !== 0,
-            EARLY: table.dtype === "f16",
+            TILES: Math.ceil(units / size),
+            PER: vectors,
+            EDGE: units % size !== 0,
           },
           workgroups: Math.ceil(tokens / (INVOCATIONS / size)),
         }
@@ -185,8 +191,8 @@ function fused(plan: Plan, label: string, input: FusedPass): void {
           ...(software && { start, end: Math.min(per, start + step) }),
         },
         bindings: {
-          first: read(table),
-          second: read(second[i]!),
+          first: bind(table),
+          second: bind(second[i]!),
           index: readScalar(kept.index),
           score: readScalar(kept.score),
           x: read(x),

@@ -155,10 +155,13 @@ const DEVICES: readonly (readonly [string, Partial<Capabilities>])[] = [
 ];
 const EXECUTIONS: readonly StoredExecution[] = ["naive", "fused"];
 
-// Odd counts; a width of a few vectors and one that leaves invocations without a column.
+// Odd counts; a width of a few vectors, one that leaves invocations without a column, and two of whole eights, which halves are
+// loaded by.
 const SIZES: readonly Sizes[] = [
   { tokens: 7, per: 5, experts: 9, width: 20 },
   { tokens: 37, per: 21, experts: 67, width: 132 },
+  { tokens: 9, per: 6, experts: 31, width: 136 },
+  { tokens: 9, per: 8, experts: 31, width: 64 },
 ];
 
 for (const [device, restrict] of DEVICES) {
