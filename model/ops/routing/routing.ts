@@ -17,9 +17,6 @@ import queryGradientSource from "../../../shaders/routing/routing_query_gradient
 };
 import querySource from "../../../shaders/routing/routing_query.wgsl" with { type: "text" };
 import scatterSource from "../../../shaders/routing/routing_scatter.wgsl" with { type: "text" };
-import softmaxSource from "../../../shaders/routing/routing_softmax_backward.wgsl" with {
-  type: "text",
-};
 import {
   atomic,
   f32,
@@ -36,6 +33,7 @@ import { CONTROL } from "../control.ts";
 import { type Epilogue, gemm } from "../gemm/gemm.ts";
 import { matrix } from "../gemm/matrix.ts";
 import { selectExperts } from "./routing_select.ts";
+import { softmaxBackward } from "./softmax.ts";
 
 /** Sizes of a router. */
 export interface RoutingSizes {
@@ -301,22 +299,7 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
   const { sizes, routed, dscore, loss_scale } = input;
   const { top_k, sub_keys } = sizes;
   const router = new Router(plan, label, input);
-  const dtotal = plan.tensor(`${label}.dtotal`, dscore.shape);
-  plan.dispatch({
-    label: `${label}.softmax`,
-    name: "routing_softmax_backward",
-    source: softmaxSource,
-    constants: { WORKGROUP: router.workgroup, TOP: top_k },
-    params: { rows: router.rows },
-    bindings: top_k % 4 === 0
-      ? { score: read(routed.score), dscore: read(dscore), dtotal: write(dtotal) }
-      : {
-        score: readScalar(routed.score),
-        dscore: readScalar(dscore),
-        dtotal: writeScalar(dtotal),
-      },
-    workgroups: router.groups(router.rows),
-  });
+  const dtotal = softmaxBackward(plan, label, { score: routed.score, dscore, top_k });
   const balance = input.balance ? routed.balance : undefined;
   if (!balance) {
     const half = sizes.d_query / 8;
