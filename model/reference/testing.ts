@@ -28,6 +28,7 @@ export const smallAttention = {
 /** Sizes of the experts in {@linkcode smallModel}. */
 export const smallEthos = {
   kind: "ethos",
+  router: "product_key",
   num_experts: 25,
   routing_heads: 3,
   top_k: 3,

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
-import type { EthosSection } from "../ffn/ethos/schema.ts";
+import type { ProductKeyEthosSection } from "../ffn/ethos/schema.ts";
 import { DENSE, type ModelChanges } from "../testing.ts";
 import { WEBGPU_DEFAULTS } from "../gpu/capabilities.ts";
 import type { Gpu } from "../gpu/device.ts";
@@ -209,7 +209,7 @@ Deno.test("Trainer.evaluate() measures what the reference does, whatever the bat
     assertEquals(result.tokens, 59);
     const reference = await referenceOf(trainer);
     let nats = 0;
-    const ethos = trainer.config.ffn as EthosSection;
+    const ethos = trainer.config.ffn as ProductKeyEthosSection;
     const counts = new Uint32Array(ethos.num_experts);
     const norms: number[] = [];
     // Sequences of 13, then the 7 predictions that are left: the rows after them do not matter.

@@ -23,14 +23,13 @@ import {
 import { expertsNaive, expertsNaiveBackward } from "../../ops/experts/experts_naive.ts";
 import { gemm } from "../../ops/gemm/gemm.ts";
 import { matrix } from "../../ops/gemm/matrix.ts";
-import { sortByKey } from "../../ops/routing/sort.ts";
 import type { LayerContext } from "../../layer/context.ts";
 import type { KeptExperts, LayerInput } from "../../layer/kind.ts";
-import type { EthosSection } from "./schema.ts";
-import { routerBackward, routerForward, type RouterSaved } from "../product_key/router.ts";
+import { routerOf, type RouterPass } from "./router.ts";
+import type { EthosSection, ProductKeyEthosSection } from "./schema.ts";
 
 /** How experts are executed. */
-export type Execution = Exclude<EthosSection["execution"], "auto">;
+export type Execution = Exclude<ProductKeyEthosSection["execution"], "auto">;
 
 /** Inputs of {@linkcode ethosForward}. */
 export interface EthosInput extends LayerInput {
@@ -59,10 +58,10 @@ export interface EthosSaved {
   readonly execution: Execution;
   /** The layer's input, `[T, D]`. */
   readonly x: Tensor;
-  /** The kept experts. */
+  /** The kept experts, as the router gives them. */
   readonly kept: KeptExperts;
-  /** The router's own tensors, where it is part of the pass. */
-  readonly router?: RouterSaved;
+  /** The router's pass, where it is part of this one. */
+  readonly router?: RouterPass;
   /** The generator's operands that come from the tokens; not in the naive execution. */
   readonly generator?: Generator;
   /** `x W_c`, `[T, d_context]`, when context-aware. */
@@ -77,7 +76,7 @@ export interface EthosResult {
   readonly y: Tensor;
   /** The tensors that the backward pass reads. */
   readonly saved: EthosSaved;
-  /** Kept experts, u32 `[T, H·k]`. */
+  /** Kept experts, u32 `[T, H·k]`; with beams their rows in the factored table, `[T, H·k·A]`. */
   readonly index: Tensor;
   /** The load-balance term with its coefficient, f32 `[1]`; in training, when the coefficient is not 0. */
   readonly balance?: Tensor;
@@ -85,7 +84,7 @@ export interface EthosResult {
 
 /**
  * The execution for a pass: the configured one, or with `auto` materialised when the tokens keep more experts than there are,
- * `T·H·k > N`, and fused otherwise.
+ * `T·H·k > N`, and fused otherwise. Behind a beam router there are too many experts to generate each: `auto` is always fused.
  *
  * @example
  * ```ts
@@ -96,11 +95,9 @@ export interface EthosResult {
  * console.assert(chooseExecution(ethos, 2049) === "materialized");
  * ```
  */
-export function chooseExecution(
-  ethos: Pick<EthosSection, "execution" | "num_experts" | "routing_heads" | "top_k">,
-  tokens: number,
-): Execution {
+export function chooseExecution(ethos: EthosSection, tokens: number): Execution {
   if (ethos.execution !== "auto") return ethos.execution;
+  if (ethos.router === "beam") return "fused";
   const assignments = tokens * ethos.routing_heads * ethos.top_k;
   return assignments > ethos.num_experts ? "materialized" : "fused";
 }
@@ -119,14 +116,13 @@ export function ethosForward(
   const { x, residual, ethos, kept: given, ...limits } = input;
   const { d_hidden, d_context, d_latent } = ethos;
   const execution = chooseExecution(ethos, tokens);
-  const router = given
-    ? undefined
-    : routerForward(context, `${prefix}.router`, { x, router: ethos });
-  const kept = given ?? router!.routed;
-  const balance = router?.routed.balance;
+  const routing = routerOf(ethos);
+  const router = given ? undefined : routing.forward(context, `${prefix}.router`, x);
+  const routed = given ?? router!.kept;
+  const balance = router?.balance;
   const y = context.activation(`${prefix}.y`, tokens, residual.width);
   const w1 = context.weight(`${prefix}.w1`);
-  const z = context.weightParts(`${prefix}.z`);
+  const { z, kept } = routing.codes(context, prefix, routed);
 
   let code: Tensor | undefined;
   if (d_context > 0) {
@@ -135,10 +131,10 @@ export function ethosForward(
   }
   const common = {
     y,
-    index: kept.index,
-    ...(balance && { balance: balance.value }),
+    index: routed.index,
+    ...(balance && { balance }),
   };
-  const saved = { execution, x, kept, ...(router && { router }), ...(code && { code }) };
+  const saved = { execution, x, kept: routed, ...(router && { router }), ...(code && { code }) };
   if (execution === "naive") {
     plan.copy(residual, y);
     expertsNaive(plan, prefix, {
@@ -200,13 +196,15 @@ export function ethosBackward(
   const { plan, tokens } = context;
   const { ethos, dy, saved, loss_scale, ...limits } = input;
   const { d_hidden, d_latent, d_context } = ethos;
-  const { x, kept, router, generator, acc, code } = saved;
+  const { x, router, acc, code } = saved;
   const dtype = context.operandType;
   const dx = context.activation(`${prefix}.dx`, tokens, dy.width);
-  const dscore = context.activation(`${prefix}.dscore`, ...kept.score.shape);
+  const dscore = context.activation(`${prefix}.dscore`, ...saved.kept.score.shape);
   const dyOperand = cast(plan, `${prefix}.dy`, dy, dtype);
   const w1 = context.gradient(`${prefix}.w1`);
-  const gradients = { z: context.gradientParts(`${prefix}.z`), w1 };
+  const codes = routerOf(ethos).codeGradients(context, prefix, saved.kept);
+  const { z, kept } = codes;
+  const gradients = { z: codes.gradients, w1 };
   const w_u = context.gradient(`${prefix}.w_u`);
   const w_v = context.gradient(`${prefix}.w_v`);
   const weight = {
@@ -218,7 +216,7 @@ export function ethosBackward(
   let dcode: Tensor | undefined;
   if (saved.execution === "naive") {
     dcode = expertsNaiveBackward(plan, prefix, {
-      z: context.weightParts(`${prefix}.z`),
+      z,
       ...weight,
       x,
       ...(code && { code }),
@@ -231,7 +229,8 @@ export function ethosBackward(
       ...limits,
     });
   } else {
-    if (!generator || !acc) throw new Error(`${prefix}: the forward pass kept nothing`);
+    if (!saved.generator || !acc) throw new Error(`${prefix}: the forward pass kept nothing`);
+    const generator = { ...saved.generator, z };
     gemm(plan, `${prefix}.dw_v`, {
       a: acc,
       b: dyOperand,
@@ -241,11 +240,7 @@ export function ethosBackward(
     });
     const dacc = context.operand(`${prefix}.dacc`, tokens, d_hidden);
     gemm(plan, `${prefix}.dacc`, { a: dyOperand, b: weight.w_v, c: dacc, layout: "nt" });
-    const sorted = sortByKey(plan, `${prefix}.sort`, {
-      keys: kept.index,
-      bound: ethos.num_experts,
-    });
-    const shared = { generator, kept, sorted, dacc, dscore, dtype, gradients };
+    const shared = { generator, kept, sorted: codes.sorted(), dacc, dscore, dtype, gradients };
     const dtokens = saved.execution === "fused"
       ? expertsFusedBackward(plan, prefix, { ...shared, ...limits })
       : expertsMaterializedBackward(plan, prefix, shared);
@@ -295,14 +290,7 @@ export function ethosBackward(
       epilogue: "accumulate",
     });
   }
-  if (router) {
-    routerBackward(context, `${prefix}.router`, {
-      router: ethos,
-      saved: router,
-      dscore,
-      dx,
-      ...(loss_scale && { loss_scale }),
-    });
-  }
+  codes.finish();
+  router?.backward({ dscore, dx, ...(loss_scale && { loss_scale }) });
   return dx;
 }

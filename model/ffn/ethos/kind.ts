@@ -1,5 +1,5 @@
 /**
- * The ETHOS layer, as a kind of feed-forward layer: product-key routing to experts that a hypernetwork generates.
+ * The ETHOS layer, as a kind of feed-forward layer: a router to experts that a hypernetwork generates.
  *
  * @module
  */
@@ -12,26 +12,22 @@ import type {
   TrunkSizes,
 } from "../../layer/kind.ts";
 import { type ParameterSpec, residualStd, size, weight } from "../../layer/parameter.ts";
-import {
-  routerFlops,
-  routerParameters,
-  routerQueryStatistics,
-  routerStatistics,
-} from "../product_key/router.ts";
 import { ethosBench } from "./bench.ts";
 import { chooseExecution, ethosBackward, ethosForward } from "./ethos.ts";
-import { ethosSchema, type EthosSection } from "./schema.ts";
+import { routerOf } from "./router.ts";
+import { ethosSchema, type EthosSection, expertsOf } from "./schema.ts";
 
 /** Pairs of a token and a kept expert in one micro-batch; indices and offsets stay below 2³¹ bytes. */
 const MAXIMUM_ASSIGNMENTS = 2 ** 28;
 
 function parameters(ethos: EthosSection, trunk: TrunkSizes, at: string): ParameterSpec[] {
-  const { num_experts, d_latent, d_hidden, d_context } = ethos;
+  const { d_latent, d_hidden, d_context } = ethos;
   const { d_model } = trunk;
+  const router = routerOf(ethos);
   const role = "generator";
   return [
-    ...routerParameters(ethos, trunk, `${at}.router`),
-    weight(`${at}.z`, [num_experts, d_latent], { role: "latent", std: 1 }),
+    ...router.parameters(trunk, `${at}.router`),
+    weight(`${at}.z`, router.table, { role: "latent", std: router.std }),
     weight(`${at}.w1`, [d_latent + d_context, d_hidden], { role, std: 1 / Math.sqrt(d_latent) }),
     weight(`${at}.w_u`, [d_model, d_hidden], { role }),
     weight(`${at}.w_v`, [d_hidden, d_model], { role, std: residualStd(trunk) }),
@@ -45,16 +41,16 @@ function counts(ethos: EthosSection, trunk: TrunkSizes): FeedForward["counts"] {
   for (const spec of parameters(ethos, trunk, "ffn")) {
     byRole[spec.role as keyof typeof byRole] += size(spec);
   }
-  const kept = ethos.routing_heads * ethos.top_k;
+  const { rows } = routerOf(ethos);
   return {
-    active: byRole.router + byRole.generator + kept * ethos.d_latent,
-    theoretical: byRole.router + ethos.num_experts * 2 * trunk.d_model,
+    active: byRole.router + byRole.generator + rows * ethos.d_latent,
+    theoretical: byRole.router + expertsOf(ethos) * 2 * trunk.d_model,
   };
 }
 
 function flops(ethos: EthosSection, trunk: TrunkSizes, options: FeedForwardFlopOptions): Flops {
   const { tokensPerStep } = options;
-  const { num_experts, d_latent, d_hidden, d_context } = ethos;
+  const { d_latent, d_hidden, d_context } = ethos;
   const { d_model } = trunk;
   const product = (inputs: number, outputs: number) => 2 * inputs * outputs;
   const kept = ethos.routing_heads * ethos.top_k;
@@ -68,19 +64,22 @@ function flops(ethos: EthosSection, trunk: TrunkSizes, options: FeedForwardFlopO
     ? chooseExecution(ethos, needTokens())
     : options.generation;
   let generated = kept * product(d_latent, d_hidden);
-  if (generation === "materialized") {
-    generated = num_experts * product(d_latent, d_hidden) / needTokens();
+  if (ethos.router === "beam") {
+    // Codes are summed over the axes, and always for each kept expert: there are too many to generate every one.
+    generated += kept * ethos.axes * d_latent;
+  } else if (generation === "materialized") {
+    generated = ethos.num_experts * product(d_latent, d_hidden) / needTokens();
   }
   if (d_context > 0) generated += product(d_model, d_context) + product(d_context, d_hidden);
   const applied = generation === "naive"
     ? kept * (2 * product(d_hidden, d_model) + 2 * product(d_model, 1))
     : 2 * product(d_model, d_hidden) + kept * 2 * product(d_hidden, 1);
-  return { router: routerFlops(ethos, trunk), generation: generated, experts: applied };
+  return { router: routerOf(ethos).flops(trunk), generation: generated, experts: applied };
 }
 
 function problems(ethos: EthosSection, tokens: number): string[] {
-  const { routing_heads, top_k, router_batch_norm } = ethos;
-  if (router_batch_norm && tokens < 2) {
+  const { routing_heads, top_k } = ethos;
+  if (ethos.router === "product_key" && ethos.router_batch_norm && tokens < 2) {
     return [
       "1 token in a micro-batch has no variance for the router's batch norm; at least 2 tokens " +
       "(sequence_length · micro_batch), or model.ffn.router_batch_norm: false",
@@ -101,28 +100,19 @@ export const kind: Kind<EthosSection, FeedForward> = {
   runtime: { execution: "auto" },
   create: (ethos, trunk) => ({
     parameters: (at) => parameters(ethos, trunk, at),
-    statistics: (at) => routerStatistics(ethos, `${at}.router`),
+    statistics: (at) => routerOf(ethos).statistics(`${at}.router`),
     counts: counts(ethos, trunk),
     flops: (options) => flops(ethos, trunk, options),
     problems: (tokens) => problems(ethos, tokens),
     bench: ethosBench(ethos),
     forward(context, at, input) {
       const { y, saved, index, balance } = ethosForward(context, at, { ...input, ethos });
+      const statistics = saved.router?.statistics;
       return {
         y,
         backward: (dy, options) => ethosBackward(context, at, { ethos, dy, saved, ...options }),
         ...(balance && { auxiliary: balance }),
-        use: {
-          experts: ethos.num_experts,
-          index,
-          statistics: () => ({
-            names: ["query_norm_mean", "query_norm_std"],
-            values: routerQueryStatistics(context, `${at}.router`, {
-              router: ethos,
-              saved: saved.router!,
-            }),
-          }),
-        },
+        use: { experts: routerOf(ethos).counted, index, ...(statistics && { statistics }) },
       };
     },
   }),
