@@ -41,6 +41,23 @@ export const smallEthos = {
   execution: "auto",
 } as const;
 
+/** Sizes of the experts behind beams, in changes of {@linkcode smallModel}. */
+export const smallBeam = {
+  kind: "ethos",
+  router: "beam",
+  routing_heads: 3,
+  top_k: 3,
+  axes: 3,
+  axis_query: 6,
+  axis_size: 5,
+  axis_candidates: 4,
+  beam_width: 5,
+  d_latent: 4,
+  d_hidden: 7,
+  d_context: 0,
+  execution: "auto",
+} as const;
+
 const smallConfig: ModelConfig = {
   vocab_size: 11,
   d_model: 6,

@@ -13,7 +13,8 @@
 var<workgroup> totals: array<f32, MOST>;
 // Of each axis' beams the pair that they come from: beam · KEPT + candidate.
 var<workgroup> pairs: array<u32, AXES * MOST>;
-var<workgroup> own: array<f32, KEPT>;
+// Of the axis at hand the scores that can be part of a kept sum.
+var<workgroup> own: array<f32, OWN>;
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -25,7 +26,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) count: vec
     pairs[i] = i;
   }
 {% for a in range(1, AXES) %}
-  for (var i = lane; i < KEPT; i += THREADS) {
+  for (var i = lane; i < OWN; i += THREADS) {
     own[i] = value[(axes + {{ a }}u) * KEPT + i] * exp(logit_scale[(axes + {{ a }}u) % params.groups]);
   }
   workgroupBarrier();

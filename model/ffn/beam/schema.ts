@@ -45,9 +45,10 @@ export function checkBeam(section: BeamSection, context: z.core.$RefinementCtx<B
   const issue = (message: string) =>
     context.addIssue({ code: "custom", path: ["top_k"], message, input: top_k });
   const candidates = Math.min(section.axis_candidates, axis_size);
-  if (top_k > beam_width) {
+  // Sizes that are none are refused by themselves.
+  if (beam_width > 0 && top_k > beam_width) {
     issue(`${top_k} is more than the ${beam_width} beams of beam_width; at most ${beam_width}`);
-  } else if (top_k > candidates ** axes) {
+  } else if (candidates > 0 && axes > 0 && top_k > candidates ** axes) {
     const found = candidates ** axes;
     issue(
       `${top_k} is more than the ${found} sums of ${candidates} candidates on ${axes} axes; at most ${found}`,

@@ -64,10 +64,8 @@ function flops(ethos: EthosSection, trunk: TrunkSizes, options: FeedForwardFlopO
     ? chooseExecution(ethos, needTokens())
     : options.generation;
   let generated = kept * product(d_latent, d_hidden);
-  if (ethos.router === "beam") {
-    // Codes are summed over the axes, and always for each kept expert: there are too many to generate every one.
-    generated += kept * ethos.axes * d_latent;
-  } else if (generation === "materialized") {
+  // Behind beams there are too many experts to generate every one.
+  if (ethos.router === "product_key" && generation === "materialized") {
     generated = ethos.num_experts * product(d_latent, d_hidden) / needTokens();
   }
   if (d_context > 0) generated += product(d_model, d_context) + product(d_context, d_hidden);

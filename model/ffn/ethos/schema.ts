@@ -6,7 +6,7 @@
 
 import { z } from "zod";
 import { width } from "../../layer/fields.ts";
-import { beamFields, type BeamSection, checkBeam } from "../beam/schema.ts";
+import { beamFields, checkBeam } from "../beam/schema.ts";
 import { checkProductKey, productKeyFields } from "../product_key/schema.ts";
 
 /** Fields of the experts behind any router. */
@@ -67,7 +67,7 @@ export const ethosSchema = z.discriminatedUnion("router", [productKeyEthosSchema
 export type ProductKeyEthosSection = Readonly<z.infer<typeof productKeyEthosSchema>>;
 
 /** Sizes of a layer with the beam router. */
-export type BeamEthosSection = BeamSection & Readonly<z.infer<typeof beamEthosSchema>>;
+export type BeamEthosSection = Readonly<z.infer<typeof beamEthosSchema>>;
 
 /** Sizes of the layer. */
 export type EthosSection = ProductKeyEthosSection | BeamEthosSection;

@@ -120,15 +120,16 @@ export function searchBeams(plan: Plan, label: string, search: Search): void {
     throw new RangeError(`${label}: ${beams.at(-1)} beams are fewer than the ${top_k} to keep`);
   }
   // Pairs (p, c) of a beam and a candidate that can be kept: (p+1)(c+1) of them are at least as good.
-  const pairs = beams.map((most, axis) => {
+  const pairs = beams.map((after, axis) => {
     let count = 0;
     for (let p = 0; axis > 0 && p < beams[axis - 1]!; p++) {
-      count += Math.min(kept, Math.floor(most / (p + 1)));
+      count += Math.min(kept, Math.floor(after / (p + 1)));
     }
     return count;
   });
   const sorted = pairs.map(powerOfTwo);
   const slots = Math.max(...sorted);
+  const most = Math.max(...beams);
   const rows = value.rows / axes;
   plan.dispatch({
     label,
@@ -140,7 +141,8 @@ export function searchBeams(plan: Plan, label: string, search: Search): void {
       KEPT: kept,
       TOP: top_k,
       AXES: axes,
-      MOST: Math.max(...beams),
+      MOST: most,
+      OWN: Math.min(kept, most),
       BEAMS: beams,
       PAIRS: pairs,
       SORTED: sorted,
