@@ -474,6 +474,7 @@ const INCLUDED = new Map([
   ["attention_blocks", "attention_forward_blocked"],
   ["attention_tiles", "attention_forward_matrix"],
   ["bitonic", "beam_"],
+  ["insertion_direct", "beam_candidates_direct"],
   ["experts_entry", "segment_sum"],
   ["gelu", "gemm_"],
   ["gemm_epilogue", "gemm_"],

@@ -5,7 +5,14 @@
  */
 
 import bitonicSource from "../../../shaders/beam/bitonic.wgsl" with { type: "text" };
+import candidatesDirectSource from "../../../shaders/beam/beam_candidates_direct.wgsl" with {
+  type: "text",
+};
 import candidatesSource from "../../../shaders/beam/beam_candidates.wgsl" with { type: "text" };
+import insertionSource from "../../../shaders/beam/insertion_direct.wgsl" with { type: "text" };
+import searchDirectSource from "../../../shaders/beam/beam_search_direct.wgsl" with {
+  type: "text",
+};
 import searchSource from "../../../shaders/beam/beam_search.wgsl" with { type: "text" };
 import { grid, readScalar, writeScalar } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
@@ -16,6 +23,8 @@ const THREADS = 64;
 const SOFTWARE_THREADS = 8;
 /** Scores that a workgroup sorts at once, at most. */
 const MOST_SLOTS = 1024;
+/** Places of a list that an invocation of a software adapter sorts by insertion, at most: its text is unrolled. */
+const MOST_INSERTED = 64;
 /** Rounds of all loops of an invocation on a software adapter, which leaves loops after 65,535. */
 const SOFTWARE_ROUNDS = 60_000;
 
@@ -57,17 +66,30 @@ export function bestIds(
 ): Candidates {
   const { scores, size, kept } = input;
   const { rows, width: stride } = scores;
-  const slots = Math.min(MOST_SLOTS, powerOfTwo(size));
-  const times = 1 + Math.ceil(Math.max(0, size - slots) / (slots - kept));
   const value = plan.tensor(`${label}.value`, [rows, kept]);
   const id = plan.tensor(`${label}.id`, [rows, kept], { dtype: "u32" });
-  plan.dispatch({
+  const call = {
     label,
+    params: { rows, stride, size },
+    bindings: { s: readScalar(scores), value: writeScalar(value), id: writeScalar(id) },
+  };
+  if (plan.gpu.capabilities.software && kept <= MOST_INSERTED) {
+    plan.dispatch({
+      ...call,
+      name: "beam_candidates_direct",
+      source: insertionSource + candidatesDirectSource,
+      constants: { LENGTH: kept, KEPT: kept },
+      workgroups: grid(Math.ceil(rows / SOFTWARE_THREADS)),
+    });
+    return { value, id };
+  }
+  const slots = Math.min(MOST_SLOTS, powerOfTwo(size));
+  const times = 1 + Math.ceil(Math.max(0, size - slots) / (slots - kept));
+  plan.dispatch({
+    ...call,
     name: "beam_candidates",
     source: bitonicSource + candidatesSource,
     constants: { THREADS: threadsFor(plan, slots, times), SLOTS: slots, KEPT: kept },
-    params: { rows, stride, size },
-    bindings: { s: readScalar(scores), value: writeScalar(value), id: writeScalar(id) },
     workgroups: grid(rows),
   });
   return { value, id };
@@ -119,6 +141,36 @@ export function searchBeams(plan: Plan, label: string, search: Search): void {
   if (beams.at(-1)! < top_k) {
     throw new RangeError(`${label}: ${beams.at(-1)} beams are fewer than the ${top_k} to keep`);
   }
+  const rows = value.rows / axes;
+  const most = Math.max(...beams);
+  const call = {
+    label,
+    params: { rows, groups: logit_scale.size, size: search.axis_size, first_row: first },
+    bindings: {
+      value: readScalar(value),
+      id: readScalar(id),
+      logit_scale: readScalar(logit_scale),
+      coords: writeScalar(coords),
+      score: writeScalar(score),
+    },
+    bytes: value.bytes + id.bytes + 4 * rows * top_k * (axes + 1),
+  };
+  const constants = { KEPT: kept, TOP: top_k, AXES: axes };
+  if (plan.gpu.capabilities.software && most <= MOST_INSERTED) {
+    const pairs = plan.tensor(`${label}.pairs`, [rows, axes, most], {
+      dtype: "u32",
+      owner: "workspace",
+    });
+    plan.dispatch({
+      ...call,
+      bindings: { ...call.bindings, pairs: writeScalar(pairs) },
+      name: "beam_search_direct",
+      source: insertionSource + searchDirectSource,
+      constants: { ...constants, LENGTH: most, WIDTH: search.beam_width },
+      workgroups: grid(Math.ceil(rows / SOFTWARE_THREADS)),
+    });
+    return;
+  }
   // Pairs (p, c) of a beam and a candidate that can be kept: (p+1)(c+1) of them are at least as good.
   const pairs = beams.map((after, axis) => {
     let count = 0;
@@ -129,38 +181,20 @@ export function searchBeams(plan: Plan, label: string, search: Search): void {
   });
   const sorted = pairs.map(powerOfTwo);
   const slots = Math.max(...sorted);
-  const most = Math.max(...beams);
-  const rows = value.rows / axes;
   plan.dispatch({
-    label,
+    ...call,
     name: "beam_search",
     source: bitonicSource + searchSource,
     constants: {
+      ...constants,
       THREADS: threadsFor(plan, slots, axes),
       SLOTS: slots,
-      KEPT: kept,
-      TOP: top_k,
-      AXES: axes,
       MOST: most,
       OWN: Math.min(kept, most),
       BEAMS: beams,
       PAIRS: pairs,
       SORTED: sorted,
     },
-    params: {
-      rows,
-      groups: logit_scale.size,
-      size: search.axis_size,
-      first_row: first,
-    },
-    bindings: {
-      value: readScalar(value),
-      id: readScalar(id),
-      logit_scale: readScalar(logit_scale),
-      coords: writeScalar(coords),
-      score: writeScalar(score),
-    },
     workgroups: grid(rows),
-    bytes: value.bytes + id.bytes + 4 * rows * top_k * (axes + 1),
   });
 }
