@@ -266,6 +266,26 @@ export const MALFORMED: readonly Malformed[] = [
     says: ["model.ffn.top_k: 8 is more than the 4 sums of 2 candidates on 2 axes; at most 4"],
   },
   {
+    what: "more queries than a matrix has columns",
+    text: withLines(
+      "model: { ffn: { kind: ethos, router: beam, axis_query: 128, routing_heads: 256 } }",
+    ),
+    says: [
+      "model.ffn.axis_query: 128 on 6 axes of 256 heads are 196608 columns; at most 65536",
+    ],
+  },
+  {
+    what: "more ids of kept experts than are sorted at once",
+    text: MINIMAL.replace(
+      /^train:.*$/m,
+      "model: { ffn: { kind: ethos, router: beam, top_k: 64, routing_heads: 64 } }\n" +
+        "train: { steps: 1, micro_batch: 8, sequence_length: 4096 }",
+    ),
+    says: [
+      "train.micro_batch: 32768 tokens with 64 · 64 experts of 6 ids each are 805306368 assignments",
+    ],
+  },
+  {
     what: "a factored table that is too large",
     text: withLines(
       "model: { ffn: { kind: ethos, router: beam, axis_size: 16384, d_latent: 512 } }",

@@ -39,19 +39,33 @@ export interface BeamSection {
   readonly beam_width: number;
 }
 
+/** Widest matrix that there is. */
+const MOST_COLUMNS = 65536;
+
 /** Rules between the fields, for `superRefine`. */
 export function checkBeam(section: BeamSection, context: z.core.$RefinementCtx<BeamSection>): void {
-  const { top_k, axes, axis_size, beam_width } = section;
-  const issue = (message: string) =>
-    context.addIssue({ code: "custom", path: ["top_k"], message, input: top_k });
+  const { routing_heads, top_k, axes, axis_query, axis_size, beam_width } = section;
+  const issue = (key: "top_k" | "axis_query", message: string) =>
+    context.addIssue({ code: "custom", path: [key], message, input: section[key] });
   const candidates = Math.min(section.axis_candidates, axis_size);
   // Sizes that are none are refused by themselves.
   if (beam_width > 0 && top_k > beam_width) {
-    issue(`${top_k} is more than the ${beam_width} beams of beam_width; at most ${beam_width}`);
+    issue(
+      "top_k",
+      `${top_k} is more than the ${beam_width} beams of beam_width; at most ${beam_width}`,
+    );
   } else if (candidates > 0 && axes > 0 && top_k > candidates ** axes) {
     const found = candidates ** axes;
     issue(
+      "top_k",
       `${top_k} is more than the ${found} sums of ${candidates} candidates on ${axes} axes; at most ${found}`,
+    );
+  }
+  const queries = routing_heads * axes * axis_query;
+  if (queries > MOST_COLUMNS) {
+    issue(
+      "axis_query",
+      `${axis_query} on ${axes} axes of ${routing_heads} heads are ${queries} columns; at most ${MOST_COLUMNS}`,
     );
   }
 }

@@ -17,7 +17,7 @@ import { chooseExecution, ethosBackward, ethosForward } from "./ethos.ts";
 import { routerOf } from "./router.ts";
 import { ethosSchema, type EthosSection, expertsOf } from "./schema.ts";
 
-/** Pairs of a token and a kept expert in one micro-batch; indices and offsets stay below 2³¹ bytes. */
+/** Pairs of a token and a kept expert (or an id of one) in one micro-batch; indices and offsets stay below 2³¹ bytes. */
 const MAXIMUM_ASSIGNMENTS = 2 ** 28;
 
 function parameters(ethos: EthosSection, trunk: TrunkSizes, at: string): ParameterSpec[] {
@@ -83,10 +83,12 @@ function problems(ethos: EthosSection, tokens: number): string[] {
       "(sequence_length · micro_batch), or model.ffn.router_batch_norm: false",
     ];
   }
-  const assignments = tokens * routing_heads * top_k;
+  // Behind beams an expert has an id on each axis, and those are what is sorted.
+  const [axes, each] = ethos.router === "beam" ? [ethos.axes, ` of ${ethos.axes} ids`] : [1, ""];
+  const assignments = tokens * routing_heads * top_k * axes;
   if (assignments <= MAXIMUM_ASSIGNMENTS) return [];
   return [
-    `${tokens} tokens with ${routing_heads} · ${top_k} experts each are ` +
+    `${tokens} tokens with ${routing_heads} · ${top_k} experts${each} each are ` +
     `${assignments} assignments at once; at most ${MAXIMUM_ASSIGNMENTS}: ` +
     "lower train.micro_batch and raise gradient_accumulation",
   ];
