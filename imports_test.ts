@@ -32,7 +32,7 @@ const LAYERS: Readonly<Record<"pipeline" | "model", readonly (readonly string[])
     ["model/gpu", "model/text"],
     ["model/ops"],
     ["model/layer"],
-    ["model/ffn/product_key"],
+    ["model/ffn/product_key", "model/ffn/beam"],
     ["model/attention", "model/ffn"],
     ["model/trunk/schema.ts"],
     ["model/section.ts"],
@@ -188,5 +188,7 @@ Deno.test("The rule refuses what it should", () => {
   assert(!allowed("model/checkpoint/checkpoint.ts", "model/training/trainer.ts"));
   assert(!allowed("pipeline/store/store.ts", "pipeline/run/run.ts"));
   assert(allowed("model/ffn/ethos/ethos.ts", "model/ffn/product_key/router.ts"));
+  assert(allowed("model/ffn/ethos/router.ts", "model/ffn/beam/router.ts"));
+  assert(!allowed("model/ffn/beam/router.ts", "model/ffn/product_key/router.ts"));
   assert(allowed("model/ffn/registry.ts", "model/ffn/ethos/kind.ts"));
 });

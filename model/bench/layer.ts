@@ -92,7 +92,7 @@ export async function timeLayer(gpu: Gpu, options: LayerTimingOptions): Promise<
   };
   const x = persistent("x", d_model, precision === "mixed" ? "f16" : "f32");
   const [residual, dy] = [persistent("residual", d_model), persistent("dy", d_model)];
-  const [index, score] = [persistent("index", bench.kept, "u32"), persistent("score", bench.kept)];
+  const score = persistent("score", bench.kept);
   const [dscore, dx] = [persistent("dscore", bench.kept), persistent("dx", d_model)];
 
   const context = (plan: Plan) =>
@@ -111,6 +111,7 @@ export async function timeLayer(gpu: Gpu, options: LayerTimingOptions): Promise<
   }
   // The experts alone run for the tokens that the router gives them.
   const routed = bench.route(context(setUp), LAYER, x);
+  const index = persistent("index", routed.index.width, "u32");
   setUp.copy(routed.index, index);
   setUp.copy(routed.score, score);
   const record = (backward: boolean) => {

@@ -64,6 +64,44 @@ Deno.test("timeExecution() times stored experts in both executions", async () =>
   }
 });
 
+Deno.test("timeLayer() times experts behind beams, each part of the layer", async () => {
+  const gpu = await openTestGpu();
+  const beams = changedModel(architecture.config, {
+    ffn: {
+      kind: "ethos",
+      router: "beam",
+      routing_heads: 2,
+      top_k: 4,
+      axes: 3,
+      axis_query: 8,
+      axis_size: 16,
+      d_latent: 8,
+      d_hidden: 16,
+    },
+  });
+  const bench = beams.feedForward(0).bench!;
+  assertEquals(bench.executions, ["naive", "fused"]);
+  assertEquals(bench.kept, 8);
+  for (const [key, values] of Object.entries(bench.scaling({ software: true }))) {
+    for (const value of values) beams.withFfn({ [key]: value });
+  }
+  for (const part of ["layer", "experts", "router"] as const) {
+    for (const execution of bench.executions) {
+      const { forward, forward_backward } = await timeLayer(gpu, {
+        architecture: beams,
+        execution,
+        tokens: 64,
+        precision: "mixed",
+        part,
+        warmup: 1,
+        repetitions: 1,
+        minimum: 0.001,
+      });
+      assert(forward.min > 0 && forward.bytes < forward_backward.bytes, `${part} ${execution}`);
+    }
+  }
+});
+
 Deno.test("timeLayer() times the experts and the router apart, which take less memory than both", async () => {
   const gpu = await openTestGpu();
   const time = (part: "layer" | "experts" | "router") =>

@@ -9,6 +9,8 @@ import { architectureOf } from "../config.ts";
 import type { FfnSection } from "../section.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import type {
+  BeamRouterCase,
+  BeamSection,
   CaseBase,
   EthosSection,
   GoldenCase,
@@ -47,7 +49,18 @@ const metadataSchema = z.object({
   d_latent: count.optional(),
   d_hidden: count.optional(),
   d_context: z.int().min(0).optional(),
+  axes: count.optional(),
+  axis_query: count.multipleOf(4).optional(),
+  axis_size: count.optional(),
+  axis_candidates: count.optional(),
   beam_width: count.optional(),
+  // The beam router's file has the letters of its specification.
+  D: count.optional(),
+  H: count.optional(),
+  A: count.optional(),
+  r: count.multipleOf(4).optional(),
+  S: count.optional(),
+  b: count.optional(),
   T: count.optional(),
   B: count.optional(),
   L: count.optional(),
@@ -128,6 +141,7 @@ function peerOf(metadata: GoldenMetadata, file: string): PeerSection {
 function ethosOf(metadata: GoldenMetadata, file: string): EthosSection {
   return {
     kind: "ethos",
+    router: "product_key",
     ...productKeyOf(metadata, file),
     d_latent: metadata.d_latent ?? 4,
     d_hidden: metadata.d_hidden ?? 4,
@@ -136,8 +150,40 @@ function ethosOf(metadata: GoldenMetadata, file: string): EthosSection {
   };
 }
 
-/** The kinds of feed-forward layers that models in golden files have, by the metadata's `kind`. */
-const FFN_OF: { readonly [Kind in FfnSection["kind"]]?: SectionReader<FfnSection> } = {
+/** ETHOS behind a beam router; of the router alone with experts of the smallest size. */
+function beamOf(metadata: GoldenMetadata, file: string): BeamSection {
+  const keys = [
+    "routing_heads",
+    "top_k",
+    "axes",
+    "axis_query",
+    "axis_size",
+    "axis_candidates",
+    "beam_width",
+  ] as const;
+  const found = required(metadata, keys, file);
+  const sizes = Object.fromEntries(keys.map((key) => [key, found[key]])) as Pick<
+    typeof found,
+    typeof keys[number]
+  >;
+  const { top_k, beam_width } = sizes;
+  if (top_k > beam_width) {
+    throw new SyntaxError(`${file}: top_k ${top_k} is more than the beam_width ${beam_width}`);
+  }
+  return {
+    kind: "ethos",
+    router: "beam",
+    ...sizes,
+    d_latent: metadata.d_latent ?? 4,
+    d_hidden: metadata.d_hidden ?? 4,
+    d_context: metadata.d_context ?? 0,
+    execution: "auto",
+  };
+}
+
+/** The feed-forward layers that models in golden files have, by the metadata's `kind`. */
+const FFN_OF: Readonly<Record<string, SectionReader<FfnSection>>> = {
+  beam: beamOf,
   dense: ({ d_ffn = 4 }) => ({ kind: "dense", d_ffn }),
   ethos: ethosOf,
   peer: peerOf,
@@ -262,12 +308,35 @@ function layerContents(
   };
 }
 
+function beamContents(architecture: Architecture, beam: BeamSection, tokens: number): Contents {
+  const { routing_heads, top_k, axes, axis_query, axis_size } = beam;
+  const { trained } = shapesUnder(architecture, "layers.0.ffn.router.");
+  const x = [tokens, architecture.config.d_model];
+  const kept = [tokens, routing_heads, top_k];
+  const candidates = [tokens, routing_heads, axes, Math.min(beam.axis_candidates, axis_size)];
+  return {
+    inputs: new Map([["x", x], ["g", kept], ...trained]),
+    results: new Map([
+      ["out.query", [tokens, routing_heads, axes, axis_query]],
+      ["out.axis_value", candidates],
+      ["out.axis_id", candidates],
+      ["out.scores", kept],
+      ["out.coords", [...kept, axes]],
+      ["out.codes", [axis_size, axis_query]],
+      ["out.codes_512x32", [512, 32]],
+      ["grad.x", x],
+      ...named("grad.", trained),
+    ]),
+  };
+}
+
 function modelContents(
   architecture: Architecture,
   { batch, length, steps }: { batch: number; length: number; steps: number },
 ): Contents {
   const { trained, statistics } = shapesUnder(architecture, "");
   const tokens = [batch, length];
+  const { ffn } = architecture.config;
   return {
     inputs: new Map([
       ["tokens", tokens],
@@ -281,6 +350,7 @@ function modelContents(
       ["out.totals", [steps]],
       ["out.grad_norms", [steps]],
       ["out.eval_loss_after", [1]],
+      ...("axes" in ffn ? [["codes", [ffn.axis_size, ffn.axis_query]] as const] : []),
       ...named("grad.", trained),
       ...named("after.", trained),
       ...named("after.", statistics),
@@ -357,11 +427,8 @@ function parseMetadata(text: string | undefined, file: string): GoldenMetadata {
 export function parseGolden(bytes: Uint8Array, file: string): GoldenCase | UnsupportedCase {
   const parsed = parseSafetensors(bytes, file);
   const metadata = parseMetadata(parsed.metadata["config"], file);
-  if (metadata.beam_width !== undefined) return { kind: "unsupported", file, about: "beam router" };
   const { kind, vocab } = metadata;
-  const reader = kind !== undefined && Object.hasOwn(FFN_OF, kind)
-    ? FFN_OF[kind as FfnSection["kind"]]
-    : undefined;
+  const reader = kind !== undefined && Object.hasOwn(FFN_OF, kind) ? FFN_OF[kind] : undefined;
   if (kind !== undefined && !reader && OTHER_KINDS.includes(kind)) {
     return { kind: "unsupported", file, about: kind };
   }
@@ -399,11 +466,35 @@ export function parseGolden(bytes: Uint8Array, file: string): GoldenCase | Unsup
     const contents = layerContents(architecture, ffn, tokens);
     return { kind: "layer", architecture, ffn, tokens, ...take(tensors, contents, file) };
   }
+  if (kind === undefined && metadata.beam_width !== undefined) {
+    return beamRouterCase(metadata, tensors, file);
+  }
   throw new SyntaxError(
     kind === undefined
       ? `${file}: cannot tell from the metadata's config what it holds`
       : `${file}: unknown kind ${JSON.stringify(kind)}`,
   );
+}
+
+function beamRouterCase(
+  metadata: GoldenMetadata,
+  tensors: ReadonlyMap<string, GoldenTensor>,
+  file: string,
+): BeamRouterCase {
+  const letters = required(metadata, ["B", "D", "H", "A", "r", "S", "b"], file);
+  const sizes: GoldenMetadata = {
+    ...metadata,
+    d_model: letters.D,
+    routing_heads: letters.H,
+    axes: letters.A,
+    axis_query: letters.r,
+    axis_size: letters.S,
+    axis_candidates: letters.b,
+  };
+  const beam = beamOf(sizes, file);
+  const architecture = goldenModel(sizes, file, { ffn: beam });
+  const base = take(tensors, beamContents(architecture, beam, letters.B), file);
+  return { kind: "beam_router", architecture, beam, tokens: letters.B, ...base };
 }
 
 function modelCase(

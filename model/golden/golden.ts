@@ -26,8 +26,11 @@ export type MlaSection = Extract<AttentionSection, { kind: "mla" }>;
 /** The section `model.ffn` of PEER. */
 export type PeerSection = Extract<FfnSection, { kind: "peer" }>;
 
-/** The section `model.ffn` of ETHOS. */
-export type EthosSection = Extract<FfnSection, { kind: "ethos" }>;
+/** The section `model.ffn` of ETHOS behind the product-key router. */
+export type EthosSection = Extract<FfnSection, { router: "product_key" }>;
+
+/** The section `model.ffn` of ETHOS behind the beam router. */
+export type BeamSection = Extract<FfnSection, { router: "beam" }>;
 
 /** The properties of every case. */
 export interface CaseBase {
@@ -64,6 +67,21 @@ export interface RouterCase extends CaseBase {
   readonly architecture: Architecture;
   /** Sizes of the router, and others. */
   readonly ethos: EthosSection;
+  /** Tokens, T. */
+  readonly tokens: number;
+}
+
+/**
+ * The beam router alone: `out.query` after its norm, `out.axis_value` and `out.axis_id` the best of each axis, `out.scores`,
+ * `out.coords` the id on each axis, `grad.*` of `sum(scores ⊙ g)`, and codes of ids.
+ */
+export interface BeamRouterCase extends CaseBase {
+  /** The kind of case. */
+  readonly kind: "beam_router";
+  /** A model of one layer whose weights have the file's names after a prefix. */
+  readonly architecture: Architecture;
+  /** Sizes of the router, and others. */
+  readonly beam: BeamSection;
   /** Tokens, T. */
   readonly tokens: number;
 }
@@ -123,7 +141,13 @@ export interface OptimizerCase extends CaseBase {
 }
 
 /** The case of a golden file. */
-export type GoldenCase = MlaCase | RouterCase | LayerCase | ModelCase | OptimizerCase;
+export type GoldenCase =
+  | MlaCase
+  | RouterCase
+  | BeamRouterCase
+  | LayerCase
+  | ModelCase
+  | OptimizerCase;
 
 /** A well-formed golden file about something that this project does not implement. */
 export interface UnsupportedCase {
@@ -178,6 +202,8 @@ export interface GoldenImplementation {
   mla(golden: MlaCase): GoldenResults | Promise<GoldenResults>;
   /** Results of {@linkcode RouterCase}. */
   router(golden: RouterCase): GoldenResults | Promise<GoldenResults>;
+  /** Results of {@linkcode BeamRouterCase}. */
+  beamRouter(golden: BeamRouterCase): GoldenResults | Promise<GoldenResults>;
   /** Results of {@linkcode LayerCase}. */
   layer(golden: LayerCase): GoldenResults | Promise<GoldenResults>;
   /** Results of {@linkcode ModelCase}. */

@@ -8,6 +8,7 @@ import { encodeSafetensors, parseSafetensors, type Tensor } from "../checkpoint/
 
 const folder = fromFileUrl(new URL("./testdata/", import.meta.url));
 const files = [
+  "beam_router",
   "ethos_layer",
   "ethos_layer_context",
   "ethos_layer_wide",
@@ -15,6 +16,7 @@ const files = [
   "optimizer",
   "peer",
   "router",
+  "tiny_beam",
   "tiny_context",
   "tiny_model",
   "tiny_peer",
@@ -40,6 +42,7 @@ function fake(
     name: "fake",
     tolerance: tolerances.float64,
     mla: answer,
+    beamRouter: answer,
     router: answer,
     layer: answer,
     model: answer,
@@ -170,7 +173,7 @@ Deno.test("parseGolden() takes sizes from the file, whatever its name", () => {
   const which = parseGolden(read("tiny_context"), "anything at all");
   assert(which.kind === "model");
   const { ffn } = which.architecture.config;
-  assert(ffn.kind === "ethos");
+  assert(ffn.kind === "ethos" && ffn.router === "product_key");
   assertEquals([ffn.num_experts, ffn.d_context, ffn.load_balance_coef], [64, 4, 0.05]);
   assertEquals([which.batch, which.length, which.steps], [2, 13, 3]);
 });

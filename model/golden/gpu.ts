@@ -7,6 +7,7 @@
 import type { Architecture } from "../trunk/architecture.ts";
 import { parameterSpecs, statisticSpecs, weightSpecs } from "../trunk/parameters.ts";
 import {
+  type BeamRouterCase,
   type GoldenImplementation,
   goldenParameters,
   type GoldenResults,
@@ -35,6 +36,8 @@ import type { FfnSection } from "../section.ts";
 import type { KeptExperts } from "../layer/kind.ts";
 import { LayerContext, type LayerContextOptions } from "../layer/context.ts";
 import { ethosBackward, ethosForward, type Execution } from "../ffn/ethos/ethos.ts";
+import { beamBackward, beamForward } from "../ffn/beam/router.ts";
+import { idCodes } from "../ops/beam/codes.ts";
 import { headLogits } from "../trunk/head.ts";
 import { peerBackward, peerForward } from "../ffn/peer/peer.ts";
 import { mlaBackward, mlaForward } from "../attention/mla/mla.ts";
@@ -76,7 +79,7 @@ export function gpuImplementation(
   const mixed = precision === "mixed";
   // The optimiser computes in f32 whatever the operands are.
   const kinds = plain
-    ? mixed ? ["mla", "router", "layer", "model"] as const : undefined
+    ? mixed ? ["mla", "router", "beam_router", "layer", "model"] as const : undefined
     : ["layer", "model"] as const;
   return {
     name: ["gpu", ...plain ? [] : [execution], ...mixed ? ["mixed"] : []].join(", "),
@@ -84,6 +87,7 @@ export function gpuImplementation(
     ...(kinds && { kinds: new Set(kinds) }),
     mla: (golden) => mla(gpu, golden, precision),
     router: (golden) => router(gpu, golden, precision),
+    beamRouter: (golden) => beamRouter(gpu, golden, precision),
     layer: (golden) => layer(gpu, golden, { execution, precision }),
     model: (golden) => model(gpu, golden, { execution, precision }),
     optimizer: (golden) => optimizer(gpu, golden),
@@ -180,7 +184,7 @@ class Bench implements Disposable {
 /** Weights of layer 0 under `prefix`, filled from a case whose names lack it. */
 function bench(
   gpu: Gpu,
-  golden: MlaCase | RouterCase | LayerCase,
+  golden: MlaCase | RouterCase | BeamRouterCase | LayerCase,
   options: { prefix: string; precision: Precision },
 ): Bench {
   const { prefix, precision } = options;
@@ -288,6 +292,42 @@ function layerPasses(
   return { y, kept: saved.kept, dx: ethosBackward(context, at, { ethos: ffn, dy, saved }) };
 }
 
+async function beamRouter(
+  gpu: Gpu,
+  golden: BeamRouterCase,
+  precision: Precision,
+): Promise<GoldenResults> {
+  const { beam, tokens } = golden;
+  const at = "layers.0.ffn.router";
+  using b = bench(gpu, golden, { prefix: `${at}.`, precision });
+  const shape = [tokens, golden.architecture.config.d_model];
+  const x = b.tensor("x", shape, input(golden, "x").data, OPERAND[precision]);
+  const kept = [tokens, beam.routing_heads * beam.top_k];
+  const dscore = b.tensor("g", kept, input(golden, "g").data);
+  const results = await b.run({ batch: 1, length: tokens, mode: "train" }, (context) => {
+    const saved = beamForward(context, at, { x, router: beam });
+    const dx = context.activation("dx", ...shape);
+    context.plan.clear(dx);
+    beamBackward(context, at, { router: beam, saved, dscore, dx });
+    const { query, candidates: [candidates], score, coords } = saved.routed;
+    return {
+      "out.query": query,
+      "out.axis_value": candidates!.value,
+      "out.axis_id": candidates!.id,
+      "out.scores": score,
+      "out.coords": coords,
+      "grad.x": dx,
+    };
+  });
+  return new Map([
+    ...results,
+    ["out.coords", Array.from(results.get("out.coords")!, (at) => at % beam.axis_size)],
+    ["out.codes", idCodes(beam.axis_size, beam.axis_query)],
+    ["out.codes_512x32", idCodes(512, 32)],
+    ...named("grad.", await b.gradients(`${at}.`)),
+  ]);
+}
+
 async function layer(
   gpu: Gpu,
   golden: LayerCase,
@@ -356,6 +396,8 @@ async function model(
     const tokens = Uint32Array.from(input(golden, "tokens").data);
     const targets = Uint32Array.from(input(golden, "targets").data);
     const results = new Map<string, ArrayLike<number>>();
+    const { ffn } = architecture.config;
+    if ("axes" in ffn) results.set("codes", idCodes(ffn.axis_size, ffn.axis_query));
     await start();
     results.set("out.logits", await trainingLogits(trainer, tokens));
     await start(); // for that pass moved the running statistics

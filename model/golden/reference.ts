@@ -5,6 +5,7 @@
  */
 
 import {
+  type BeamRouterCase,
   type GoldenCase,
   type GoldenImplementation,
   goldenParameters,
@@ -20,6 +21,7 @@ import {
 import { mla as referenceMla } from "../reference/attention/mla.ts";
 import { ethos } from "../reference/ffn/ethos/ethos.ts";
 import { peer } from "../reference/ffn/peer.ts";
+import { beamCodes, beamRoute } from "../reference/ffn/beam.ts";
 import { route, type Routing } from "../reference/ffn/product_key.ts";
 import { matrix, type Weights } from "../reference/matrix.ts";
 import { ReferenceModel, type TokenBatch } from "../reference/model.ts";
@@ -80,6 +82,24 @@ function router(golden: RouterCase): GoldenResults {
   ]);
 }
 
+function beamRouter(golden: BeamRouterCase): GoldenResults {
+  const { beam, tokens } = golden;
+  const x = matrix(tokens, golden.architecture.config.d_model, input(golden, "x").data);
+  const { query, candidates, score, index, backward } = beamRoute(beam, weights(golden), { x });
+  const gradients = backward(input(golden, "g").data);
+  return new Map<string, ArrayLike<number>>([
+    ["out.query", query.data],
+    ["out.axis_value", candidates.value],
+    ["out.axis_id", candidates.id],
+    ["out.scores", score],
+    ["out.coords", index.map((at) => at % beam.axis_size)],
+    ["out.codes", beamCodes(beam.axis_size, beam.axis_query).data],
+    ["out.codes_512x32", beamCodes(512, 32).data],
+    ["grad.x", gradients.x.data],
+    ...named("grad.", gradients.weights),
+  ]);
+}
+
 /** A layer's results; for the experts of `selection` where it is given, laid out as `out.index`. */
 export function referenceLayer(golden: LayerCase, selection?: Int32Array): GoldenResults {
   const { ffn, tokens } = golden;
@@ -118,12 +138,14 @@ function model(golden: ModelCase): GoldenResults {
     () => reference.trainStep([batch], { learningRate, clip }),
   );
   const first = steps[0]!;
+  const { ffn } = architecture.config;
   return new Map<string, ArrayLike<number>>([
     ["out.logits", first.logits.data],
     ["out.losses", steps.map(({ crossEntropy }) => crossEntropy)],
     ["out.totals", steps.map(({ total }) => total)],
     ["out.grad_norms", steps.map(({ gradientNorm }) => gradientNorm)],
     ["out.eval_loss_after", [reference.evaluate(batch).crossEntropy]],
+    ...("axes" in ffn ? [["codes", beamCodes(ffn.axis_size, ffn.axis_query).data] as const] : []),
     ...named("grad.", Object.fromEntries(first.gradients)),
     ...named("after.", Object.fromEntries(reference.parameters)),
     ...named("after.", Object.fromEntries(reference.statistics)),
@@ -163,6 +185,7 @@ export const referenceImplementation: GoldenImplementation = {
   tolerance: tolerances.float64,
   mla,
   router,
+  beamRouter,
   layer: (golden) => referenceLayer(golden),
   model,
   optimizer,

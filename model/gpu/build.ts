@@ -10,7 +10,7 @@ import { encodeParams, PipelineCache } from "./kernel.ts";
 import { assignMemory, type Pool } from "./memory.ts";
 import type { Dispatch, Plan, Step } from "./plan.ts";
 import { ALIGNMENT, roundUp, type Tensor } from "./tensor.ts";
-import { download } from "./transfer.ts";
+import { download, upload } from "./transfer.ts";
 
 /** A step that is ready to encode. */
 type Encodable =
@@ -109,6 +109,9 @@ export async function buildPlans(
   options: { isolate?: boolean } = {},
 ): Promise<BuiltPlans> {
   const pool = assignMemory(gpu, plans, options);
+  for (const { constants } of plans) {
+    for (const [tensor, numbers] of constants) if (tensor.allocated) upload(gpu, tensor, numbers());
+  }
   const built = await Promise.all(plans.map((plan) => finish(gpu, plan)));
   return {
     plans: built,

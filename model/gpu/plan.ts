@@ -40,6 +40,7 @@ export class Plan {
   readonly #steps: Step[] = [];
   readonly #transient = new Set<Tensor>();
   readonly #kept = new Set<Tensor>();
+  readonly #constants = new Map<Tensor, () => ArrayLike<number>>();
   #scope: string[] = [];
 
   /** An empty plan. */
@@ -70,6 +71,34 @@ export class Plan {
       ...options,
     });
     this.#transient.add(tensor);
+    return tensor;
+  }
+
+  /** Tensors whose numbers the host writes when the plan is built. */
+  get constants(): ReadonlyMap<Tensor, () => ArrayLike<number>> {
+    return this.#constants;
+  }
+
+  /**
+   * A tensor of numbers that the host computes, such as a table of codes: written once, when the plan is built. A name stands for
+   * its numbers, so whoever asks for it again gets the same tensor.
+   *
+   * @param options `numbers` is called when the plan is built, and only if something uses the tensor.
+   */
+  constant(
+    name: string,
+    shape: readonly number[],
+    options: { readonly dtype?: DType; numbers(): ArrayLike<number> },
+  ): Tensor {
+    const { dtype = "f32", numbers } = options;
+    for (const made of this.#constants.keys()) {
+      if (made.name === name && made.dtype === dtype) return made;
+    }
+    const tensor = new Tensor(name, shape, { dtype, owner: "constants" });
+    this.#transient.add(tensor);
+    this.#kept.add(tensor);
+    this.#written.add(tensor);
+    this.#constants.set(tensor, numbers);
     return tensor;
   }
 

@@ -2,6 +2,7 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/as
 import { join } from "@std/path";
 import { bitsPerByte, Evaluator } from "./evaluator.ts";
 import { openTestGpu } from "../gpu/testing.ts";
+import type { Architecture } from "../trunk/architecture.ts";
 import { InferenceModel } from "./model.ts";
 import { noisyTensors, smallModel, writeModelFile } from "./inference_testing.ts";
 import { ReferenceModel } from "../reference/model.ts";
@@ -22,10 +23,17 @@ const architecture = smallModel(VOCABULARY);
 const EXPERTS = 49;
 const tensors = noisyTensors(architecture, 5);
 
-/** Losses of the reference, sequence by sequence, of the first predictions. */
-function expected(predictions: number): { nats: number; counts: Map<number, Uint32Array> } {
-  const reference = new ReferenceModel(architecture, tensors);
-  const counts = new Map([1, 2].map((layer) => [layer, new Uint32Array(EXPERTS)]));
+/** Losses of the reference, sequence by sequence, of the first predictions, and how often each of a layer's `counted` experts was kept. */
+function expected(
+  predictions: number,
+  model: { architecture: Architecture; tensors: Map<string, Float64Array>; counted: number } = {
+    architecture,
+    tensors,
+    counted: EXPERTS,
+  },
+): { nats: number; counts: Map<number, Uint32Array> } {
+  const reference = new ReferenceModel(model.architecture, model.tensors);
+  const counts = new Map([1, 2].map((layer) => [layer, new Uint32Array(model.counted)]));
   let total = 0;
   for (let at = 0; at < predictions; at += LENGTH) {
     const length = Math.min(LENGTH, predictions - at);
@@ -101,6 +109,44 @@ Deno.test("Evaluator agrees with the float64 reference, from a split and from a 
       DOMException,
     );
   });
+  await Deno.remove(folder, { recursive: true });
+});
+
+Deno.test("Evaluator counts how often each id of each axis is used behind beams", async () => {
+  const folder = await Deno.makeTempDir();
+  const path = join(folder, "model.safetensors");
+  const sizes = { axes: 3, axis_query: 8, axis_size: 7, axis_candidates: 5, beam_width: 6 };
+  const architecture = smallModel(VOCABULARY, {
+    ffn: {
+      kind: "ethos",
+      router: "beam",
+      routing_heads: 2,
+      top_k: 3,
+      ...sizes,
+      d_latent: 8,
+      d_hidden: 12,
+    },
+  });
+  const tensors = noisyTensors(architecture, 6);
+  await writeModelFile(path, architecture, tensors);
+  using model = await InferenceModel.open(await openTestGpu(), path);
+  const { weights } = model;
+  using evaluator = await Evaluator.open(model.gpu, {
+    architecture,
+    weights,
+    batch: BATCH,
+    length: LENGTH,
+  });
+  const { nats, usage } = await evaluator.evaluate(SOURCE);
+  const wanted = expected(TEXT.length - 1, { architecture, tensors, counted: 3 * 7 });
+  assertAlmostEquals(nats, wanted.nats, 1e-5);
+  assertEquals(new Map(usage.map(({ layer, counts }) => [layer, counts])), wanted.counts);
+  // Each kept expert has an id on each axis.
+  const [{ counts }] = usage as [typeof usage[number]];
+  for (const axis of [0, 1, 2]) {
+    const uses = counts.subarray(7 * axis, 7 * axis + 7).reduce((a, b) => a + b, 0);
+    assertEquals(uses, (TEXT.length - 1) * 2 * 3);
+  }
   await Deno.remove(folder, { recursive: true });
 });
 

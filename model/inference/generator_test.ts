@@ -87,6 +87,25 @@ const CASES: readonly [name: string, architecture: Architecture][] = [
       ffn: { d_context: 8, router_batch_norm: false, execution: "naive" },
     }),
   ],
+  [
+    "experts behind beams, context-aware",
+    smallModel(VOCABULARY, {
+      ffn: {
+        kind: "ethos",
+        router: "beam",
+        routing_heads: 2,
+        top_k: 3,
+        axes: 3,
+        axis_query: 8,
+        axis_size: 7,
+        axis_candidates: 5,
+        beam_width: 6,
+        d_latent: 8,
+        d_hidden: 12,
+        d_context: 8,
+      },
+    }),
+  ],
   ["a dense model", smallModel(VOCABULARY, DENSE)],
   ["stored experts", smallModel(VOCABULARY, { ffn: PEER })],
   [

@@ -89,11 +89,14 @@ export interface Attention extends Parameterised {
   flops(options: { readonly sequenceLength: number }): Flops;
 }
 
-/** How the experts of one layer were used in a recorded pass. */
+/**
+ * How the experts of one layer were used in a recorded pass. Where experts are sums of parts from tables, such as a row of each axis, those rows
+ * are what is counted: the experts themselves are too many.
+ */
 export interface ExpertUse {
-  /** Experts of the layer, N. */
+  /** Experts of the layer, N, or rows of its tables. */
   readonly experts: number;
-  /** Kept experts, u32 `[T, kept]`; N or more where a token keeps fewer. */
+  /** Those that were kept, u32 `[T, kept]`; N or more where a token keeps fewer. */
   readonly index: Tensor;
   /** Records further numbers of the pass, f32, of which the first ones are those named. */
   statistics?(): { readonly names: readonly string[]; readonly values: Tensor };
@@ -122,9 +125,11 @@ export type GenerationOrder =
   | "naive" // per kept expert, and u and v formed
   | "as_run"; // as the layer runs with the tokens of a step
 
-/** Experts that a token keeps, and their scores, `[T, kept]`: u32 and f32. */
+/** Experts that a token keeps. */
 export interface KeptExperts {
+  /** Their numbers, u32 `[T, kept]`, or several numbers each, as the router gives them. */
   readonly index: Tensor;
+  /** Their scores, f32 `[T, kept]`. */
   readonly score: Tensor;
 }
 

@@ -15,6 +15,8 @@ import { decoders, recordDecoding } from "../trunk/decoding.ts";
 import { recordEvaluation, recordTraining } from "../trunk/network.ts";
 import { attentionBackward, attentionForward } from "./attention/attention.ts";
 import { rope } from "./attention/rope.ts";
+import { beamRoute, beamRouteBackward } from "./beam/beam_route.ts";
+import { factoredGradient, gatherCodes } from "./beam/factored_codes.ts";
 import { castInto } from "./elementwise/cast.ts";
 import { copyThrough, copyVariants } from "./elementwise/copy.ts";
 import { crossEntropy } from "./elementwise/cross_entropy.ts";
@@ -292,6 +294,39 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
       recordEthosVariants(gpu, ethosSizes(section))
     );
   },
+  beam(gpu) {
+    // A sort of all ids at once and one of several tiles; one axis and many.
+    const small = { heads: 2, axes: 3, axis_query: 8, axis_size: 30, axis_candidates: 7 };
+    const large = { heads: 1, axes: 12, axis_query: 128, axis_size: 3000, axis_candidates: 512 };
+    return [
+      { ...small, beam_width: 9, top_k: 4 },
+      { ...small, axes: 1, beam_width: 9, top_k: 5 },
+      { ...large, beam_width: 128, top_k: 64 },
+    ].map((sizes) => {
+      const plan = new Plan(gpu, "beam");
+      const { heads, axes, axis_query, axis_size, top_k } = sizes;
+      const raw = t("raw", [8, heads * axes * axis_query]);
+      const input = { sizes, raw, logit_scale: t("logit_scale", [heads, axes]) };
+      const routed = beamRoute(plan, "route", input);
+      for (const dtype of ["f32", "f16"] as const) {
+        beamRouteBackward(plan, "back", {
+          ...input,
+          routed,
+          dscore: t("dscore", [8, heads * top_k]),
+          draw: t("draw", raw.shape, dtype),
+          dlogit_scale: { tensor: t("dlogit_scale", [heads, axes]), epilogue: "none" },
+        });
+        const z = t("z", [axes, axis_size, 16], dtype);
+        const codes = gatherCodes(plan, "codes", { z, coords: routed.coords, axes });
+        const dcodes = codes.map(({ shape }) => t("dcodes", shape));
+        for (const epilogue of ["none", "accumulate"] as const) {
+          const gradient = { tensor: t("dz", z.shape), epilogue };
+          factoredGradient(plan, "codes", { dcodes, coords: routed.coords, axes, gradient });
+        }
+      }
+      return plan;
+    });
+  },
   query_statistics(gpu) {
     const plan = new Plan(gpu, "query statistics");
     for (const dtype of ["f32", "f16"] as const) {
@@ -362,6 +397,21 @@ const SMALL: ModelChanges = {
   },
 };
 
+/** Experts behind beams. */
+const BEAM = {
+  kind: "ethos",
+  router: "beam",
+  routing_heads: 2,
+  top_k: 4,
+  axes: 3,
+  axis_query: 8,
+  axis_size: 16,
+  axis_candidates: 5,
+  beam_width: 6,
+  d_latent: 8,
+  d_hidden: 24,
+};
+
 /** Models that between them take every path: each execution with each of these. */
 const NETWORKS: readonly (readonly [ModelChanges, "f32" | "mixed"])[] = [
   ...(["materialized", "fused", "naive"] as const).flatMap((execution) => [
@@ -374,6 +424,8 @@ const NETWORKS: readonly (readonly [ModelChanges, "f32" | "mixed"])[] = [
     ] as const,
   ]),
   ...(["f32", "mixed"] as const).flatMap((precision) => [
+    [{ ffn: BEAM }, precision] as const,
+    [{ ffn: { ...BEAM, execution: "naive", d_context: 4 } }, precision] as const,
     [DENSE, precision] as const,
     [{ ffn: { ...PEER, execution: "naive" } }, precision] as const,
     [{ ffn: { ...PEER, top_k: 4, choice: "threshold", threshold: 0.2 } }, precision] as const,
@@ -461,6 +513,8 @@ memory.close();
 const INCLUDED = new Map([
   ["attention_blocks", "attention_forward_blocked"],
   ["attention_tiles", "attention_forward_matrix"],
+  ["bitonic", "beam_"],
+  ["insertion_direct", "beam_candidates_direct"],
   ["experts_entry", "segment_sum"],
   ["experts_quarter_sums", "experts_apply_subgroup"],
   ["experts_stored_entry", "segment_sum"],

@@ -4,6 +4,7 @@ import { DENSE, type ModelChanges } from "../testing.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import { parameterSpecs } from "../trunk/parameters.ts";
 import { mla } from "./attention/mla.ts";
+import { beamRoute } from "./ffn/beam.ts";
 import { dense } from "./ffn/dense.ts";
 import { ethos } from "./ffn/ethos/ethos.ts";
 import { experts } from "./ffn/ethos/experts.ts";
@@ -28,6 +29,7 @@ import {
   normals,
   randomTensors,
   smallAttention,
+  smallBeam,
   smallEthos,
   smallModel,
   smallPeer,
@@ -219,6 +221,41 @@ for (const router_batch_norm of [true, false]) {
   }
 }
 
+Deno.test("gradients of the beam router", () => {
+  const sizes = fc.record({
+    routing_heads: small(3),
+    axes: small(4),
+    // A query of two numbers may fall next to zero, where the norm bends too sharply for differences.
+    axis_query: small(3, 2).map((half) => 2 * half),
+    axis_size: small(7),
+    axis_candidates: small(5),
+    beam_width: small(6),
+  }).chain((all) =>
+    small(Math.min(all.beam_width, Math.min(all.axis_size, all.axis_candidates) ** all.axes))
+      .map((top_k) => ({ ...all, top_k }))
+  );
+  fc.assert(
+    fc.property(sizes, small(5), small(6, 3), small(1000), (sizes, tokens, d_model, seed) => {
+      const random = normals(seed);
+      const { routing_heads, axes, axis_query, top_k } = sizes;
+      const groups = routing_heads * axes;
+      const weights = {
+        query_w: random(groups * axis_query * d_model),
+        logit_scale: random(groups, 0.3),
+      };
+      const x = random(tokens * d_model);
+      const g = random(tokens * routing_heads * top_k);
+      const input = { x: matrix(tokens, d_model, x) };
+      const first = beamRoute(sizes, weights, input);
+      const backward = first.backward(g);
+      const value = () =>
+        dot(beamRoute(sizes, weights, { ...input, selection: first.index }).score, g);
+      assertGradients(value, { x, ...weights }, { x: backward.x.data, ...backward.weights });
+    }),
+    { numRuns: 15 },
+  );
+});
+
 const expertSizes = fc.record({
   num_experts: small(4).map((keys) => keys ** 2),
   d_latent: small(5),
@@ -361,6 +398,10 @@ const variants: [string, ModelChanges][] = [
   }],
   ["stored experts above a threshold with load balance", {
     ffn: { ...smallPeer, choice: "threshold", threshold: 0.3 },
+  }],
+  ["beams", { ffn: smallBeam }],
+  ["beams, context-aware and naive", {
+    ffn: { ...smallBeam, axes: 2, d_context: 3, execution: "naive" },
   }],
   ["dense", DENSE],
   ["layer norm", { trunk: { norm: "layer", epsilon: 1e-3 } }],

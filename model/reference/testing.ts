@@ -28,6 +28,7 @@ export const smallAttention = {
 /** Sizes of the experts in {@linkcode smallModel}. */
 export const smallEthos = {
   kind: "ethos",
+  router: "product_key",
   num_experts: 25,
   routing_heads: 3,
   top_k: 3,
@@ -49,6 +50,23 @@ export const smallPeer = {
   d_query: 6,
   router_batch_norm: true,
   load_balance_coef: 0.3,
+  execution: "auto",
+} as const;
+
+/** Sizes of the experts behind beams, in changes of {@linkcode smallModel}. */
+export const smallBeam = {
+  kind: "ethos",
+  router: "beam",
+  routing_heads: 3,
+  top_k: 3,
+  axes: 3,
+  axis_query: 6,
+  axis_size: 5,
+  axis_candidates: 4,
+  beam_width: 5,
+  d_latent: 4,
+  d_hidden: 7,
+  d_context: 0,
   execution: "auto",
 } as const;
 

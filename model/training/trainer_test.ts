@@ -6,7 +6,7 @@ import {
   assertRejects,
   assertThrows,
 } from "@std/assert";
-import type { EthosSection } from "../ffn/ethos/schema.ts";
+import type { ProductKeyEthosSection } from "../ffn/ethos/schema.ts";
 import { DENSE, type ModelChanges, PEER } from "../testing.ts";
 import { WEBGPU_DEFAULTS } from "../gpu/capabilities.ts";
 import type { Gpu } from "../gpu/device.ts";
@@ -48,6 +48,21 @@ const trained = (gpu: Gpu, options: TinyOptions) =>
     return await readAll(trainer);
   });
 
+/** Experts behind beams. */
+const BEAM = {
+  kind: "ethos",
+  router: "beam",
+  routing_heads: 2,
+  top_k: 3,
+  axes: 3,
+  axis_query: 8,
+  axis_size: 7,
+  axis_candidates: 5,
+  beam_width: 6,
+  d_latent: 8,
+  d_hidden: 12,
+};
+
 const MODELS: readonly [string, TinyOptions][] = [
   ["static experts with a load-balance term", {
     model: { ffn: { execution: "materialized", load_balance_coef: 0.1 } },
@@ -55,6 +70,14 @@ const MODELS: readonly [string, TinyOptions][] = [
   ["context-aware experts, fused", { model: { ffn: { execution: "fused", d_context: 4 } } }],
   ["naive experts without batch norm, balanced", {
     model: { ffn: { execution: "naive", router_batch_norm: false, load_balance_coef: 0.1 } },
+  }],
+  ["experts behind beams", { model: { ffn: BEAM } }],
+  ["context-aware experts behind beams, two micro-batches an update", {
+    model: { ffn: { ...BEAM, d_context: 4 } },
+    train: { gradient_accumulation: 2 },
+  }],
+  ["naive experts behind beams, of one axis", {
+    model: { ffn: { ...BEAM, axes: 1, d_context: 4, execution: "naive" } },
   }],
   ["a dense model", { model: DENSE }],
   ["stored experts with a load-balance term", {
@@ -93,6 +116,14 @@ Deno.test("Trainer trains like the reference on lesser devices", async (t) => {
       assertTrainsLikeReference,
     );
   });
+  await t.step("codes of experts behind beams in parts", async () => {
+    const gpu = await openTestGpu({ max_binding_bytes: 8192 });
+    await withTrainer(
+      gpu,
+      { model: { ffn: { ...BEAM, d_latent: 20 } } },
+      assertTrainsLikeReference,
+    );
+  });
   await t.step("tables in parts, logits in chunks", async () => {
     const gpu = await openTestGpu({ max_binding_bytes: 8192 });
     // 102 rows of the embedding would fit a binding: a table's parts are multiples of four.
@@ -124,6 +155,12 @@ Deno.test("Trainer gives the same bits in every run, with memory that is not sha
     for (const recompute of ["experts", "full"]) {
       assertSameBits(await trained(gpu, { ...options, train: { recompute } }), once);
     }
+  }
+  const beams = { model: { ffn: { ...BEAM, d_context: 4 } } };
+  const ofBeams = await trained(gpu, beams);
+  assertSameBits(await trained(gpu, { ...beams, isolate: true }), ofBeams);
+  for (const recompute of ["experts", "full"]) {
+    assertSameBits(await trained(gpu, { ...beams, train: { recompute } }), ofBeams);
   }
   const other = await trained(gpu, { ...options, seed: 6 });
   assertNotEquals(other.get("value.embed.weight"), first.get("value.embed.weight"));
@@ -168,7 +205,8 @@ const firstGradients = (gpu: Gpu, model: ModelChanges, precision: "f32" | "mixed
   });
 
 Deno.test("Mixed precision keeps the direction of every gradient, f16 native and packed", async (t) => {
-  for (const model of [{ ffn: { d_context: 4 } }, { ffn: PEER }, DENSE] satisfies ModelChanges[]) {
+  const models = [{ ffn: { d_context: 4 } }, { ffn: PEER }, { ffn: BEAM }, DENSE];
+  for (const model of models satisfies ModelChanges[]) {
     const exact = await firstGradients(await openTestGpu(), model, "f32");
     const rounded: Map<string, Float32Array>[] = [];
     for (const f16 of [true, false]) {
@@ -243,7 +281,7 @@ Deno.test("Trainer.evaluate() measures what the reference does, whatever the bat
     assertEquals(result.tokens, 59);
     const reference = await referenceOf(trainer);
     let nats = 0;
-    const ethos = trainer.config.ffn as EthosSection;
+    const ethos = trainer.config.ffn as ProductKeyEthosSection;
     const counts = new Uint32Array(ethos.num_experts);
     const norms: number[] = [];
     // Sequences of 13, then the 7 predictions that are left: the rows after them do not matter.

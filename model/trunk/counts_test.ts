@@ -26,6 +26,28 @@ Deno.test("countParameters() counts theoretical experts as u and v", () => {
   assertEquals(dense.active, dense.stored);
 });
 
+Deno.test("countParameters() and countFlops() of experts behind beams", () => {
+  const beams = changedModel(sections, { ffn: { kind: "ethos", router: "beam" } });
+  const { stored, active, theoretical, byRole } = countParameters(beams);
+  const router = 14 * (4 * 6 * 32 * 1024 + 4 * 6);
+  const table = 14 * 6 * 512 * 128;
+  assertEquals([byRole["router"], byRole["latent"]], [router, table]);
+  // A token keeps 32 experts, which are at most as many ids on each axis.
+  assertEquals(stored - active, table - 14 * 6 * 32 * 128);
+  const generator = byRole["generator"]!;
+  assertEquals(theoretical, stored - table - generator + 14 * 512 ** 6 * 2 * 1024);
+  const few = changedModel(sections, {
+    ffn: { kind: "ethos", router: "beam", axis_size: 16 },
+  });
+  const counts = countParameters(few);
+  assertEquals(counts.stored, counts.active);
+  for (const generation of ["per_expert", "materialized"] as const) {
+    const flops = countFlops(beams, { sequenceLength: 1, generation });
+    assertEquals(flops["router"], 14 * 2 * 4 * 6 * 32 * (1024 + 512));
+    assertEquals(flops["generation"], 14 * 32 * 2 * 128 * 512);
+  }
+});
+
 Deno.test("countFlops() gives the specification's figures", () => {
   const { total, generation } = countFlops(paper, { sequenceLength: 4096 });
   assertAlmostEquals(total / 1e9, 1.037, 5e-4);

@@ -70,6 +70,26 @@ Deno.test("parameterSpecs() decays matrices and nothing else", () => {
   }
 });
 
+Deno.test("parameterSpecs() of experts behind beams are the specification's", () => {
+  const beams = model({ ffn: { kind: "ethos", router: "beam" } });
+  const specs = parameterSpecs(beams).filter(({ name }) => name.startsWith("layers.5.ffn."));
+  const facts = specs.map(({ name, shape, decay, held, init }) => [
+    name.slice("layers.5.ffn.".length),
+    shape,
+    init.kind === "normal" ? init.std : init.kind,
+    decay && !held,
+  ]);
+  assertEquals(facts, [
+    ["router.query_w", [4, 6, 32, 1024], 1 / 32, true],
+    ["router.logit_scale", [4, 6], "zeros", false],
+    ["z", [6, 512, 128], 1 / Math.sqrt(6), true],
+    ["w1", [128, 512], 1 / Math.sqrt(128), true],
+    ["w_u", [1024, 512], 0.02, true],
+    ["w_v", [512, 1024], 0.02 / Math.sqrt(32), true],
+  ]);
+  assertEquals(statisticSpecs(beams), []);
+});
+
 Deno.test("parameterSpecs() follows router_batch_norm and d_context", () => {
   assert(find(paper, "layers.2.ffn.router.b_q")?.held);
   const plain = model({ ffn: { router_batch_norm: false, d_context: 32 } });

@@ -9,7 +9,7 @@ import { dirname, isAbsolute, join, normalize } from "@std/path";
 import type { z } from "zod";
 import { ConfigurationError, type ConfigurationProblem } from "./error.ts";
 import { explainIssues } from "./explain.ts";
-import { type ConfigTree, mergeTrees, placeOf, plainValue, setPath } from "./tree.ts";
+import { choiceOrder, type ConfigTree, mergeTrees, placeOf, plainValue, setPath } from "./tree.ts";
 import { parseYaml, readYamlFile } from "./yaml.ts";
 
 /** Files in one chain of `extends`. */
@@ -42,9 +42,9 @@ export interface LoadedConfiguration<T> {
  * Loads the YAML file at `path`.
  *
  * - `extends: other.yaml` at the top names a file, relative to this one. This file is laid over it: maps are merged key
- *   by key; lists, single values and maps of another `kind` are replaced.
+ *   by key; lists, single values and maps of another `kind` (or `router`) are replaced.
  * - Each of `set` is `path=value`: keys joined by dots, an index for an item of a list, the value in YAML
- *   (`64`, `[1, 2]`, `cosine`). A `kind` is set before the other keys.
+ *   (`64`, `[1, 2]`, `cosine`). A `kind` is set before the other keys, then a `router`.
  * - The result must satisfy `schema`.
  *
  * @throws {ConfigurationError} With every problem that could be found, each with its file, line and key.
@@ -124,8 +124,9 @@ function isUnreadable(error: ConfigurationError, path: string): boolean {
 /** Lays `--set` items over the files. */
 function applyOverrides(tree: ConfigTree, items: readonly string[]): ConfigTree {
   const problems: ConfigurationProblem[] = [];
-  const setsKind = (item: string) => /^[^=]*\.kind\s*=/.test(item);
-  for (const item of items.toSorted((a, b) => Number(setsKind(b)) - Number(setsKind(a)))) {
+  /** Keys that decide which others there are come first. */
+  const order = (item: string) => choiceOrder(/^[^=]*\.([^=.]*)=/.exec(item)?.[1]?.trim() ?? "");
+  for (const item of items.toSorted((a, b) => order(a) - order(b))) {
     const place = `--set ${item}`;
     const refuse = (path: string, message: string) => problems.push({ place, path, message });
     const split = item.indexOf("=");

@@ -111,6 +111,49 @@ Deno.test("another kind of section takes the place of the one below it", async (
   });
 });
 
+Deno.test("another router of a kind takes the place of all keys but the kind", async () => {
+  const layer = z.discriminatedUnion("kind", [
+    z.discriminatedUnion("router", [
+      z.strictObject({
+        kind: z.literal("sparse"),
+        router: z.literal("keys").optional().default("keys"),
+        keys: z.int(),
+      }),
+      z.strictObject({ kind: z.literal("sparse"), router: z.literal("beam"), beams: z.int() }),
+    ]),
+    z.strictObject({ kind: z.literal("wide"), width: z.int() }),
+  ]);
+  const files = {
+    "base.yaml": "layer: { kind: sparse, router: keys, keys: 3 }\n",
+    "plain.yaml": "layer: { kind: sparse, keys: 3 }\n",
+    "beam.yaml": "extends: base.yaml\nlayer: { router: beam, beams: 2 }\n",
+    "wide.yaml": "extends: base.yaml\nlayer: { kind: wide, width: 2 }\n",
+  };
+  await inFolder(files, async (folder) => {
+    const load = async (file: string, ...set: string[]) => {
+      const schema = z.strictObject({ layer });
+      return (await loadConfiguration(join(folder, file), { schema, set })).value.layer;
+    };
+    const beam = { kind: "sparse", router: "beam", beams: 2 } as const;
+    assertEquals(await load("beam.yaml"), beam);
+    assertEquals(await load("wide.yaml"), { kind: "wide", width: 2 });
+    assertEquals(await load("base.yaml", "layer.beams=2", "layer.router=beam"), beam);
+    // A kind comes before its router.
+    const back = ["layer.beams=2", "layer.router=beam", "layer.kind=sparse"];
+    assertEquals(await load("wide.yaml", ...back), beam);
+    assertEquals(await load("plain.yaml", "layer.keys=4"), {
+      kind: "sparse",
+      router: "keys",
+      keys: 4,
+    });
+    const error = await assertRejects(
+      () => load("plain.yaml", "layer.router=beam", "layer.beams=2"),
+      ConfigurationError,
+    );
+    assertEquals(error.problems.map(({ path }) => path), ["layer.keys"]);
+  });
+});
+
 Deno.test("a key that a section has deeper is found before one that is spelled alike", () => {
   const schema = z.strictObject({
     top: z.strictObject({

@@ -19,7 +19,7 @@ type ConfigMap = Extract<ConfigTree, { kind: "map" }>;
 
 /**
  * Lays `over` over `base`. Maps are merged key by key; other values are replaced whole. A map of another `kind` is
- * replaced too: its kind decides which other keys it has.
+ * replaced too: its kind decides which other keys it has. So does a `router` among the maps of a kind.
  *
  * @example
  * ```ts
@@ -32,8 +32,7 @@ type ConfigMap = Extract<ConfigTree, { kind: "map" }>;
  */
 export function mergeTrees(base: ConfigTree, over: ConfigTree): ConfigTree {
   if (base.kind !== "map" || over.kind !== "map") return over;
-  const kind = over.entries.get("kind");
-  const entries = kind === undefined ? new Map(base.entries) : entriesFor(base, kind);
+  const entries = entriesFor(base, over.entries);
   for (const [key, value] of over.entries) {
     const below = entries.get(key);
     entries.set(key, below === undefined ? value : mergeTrees(below, value));
@@ -41,11 +40,32 @@ export function mergeTrees(base: ConfigTree, over: ConfigTree): ConfigTree {
   return { kind: "map", place: over.place, entries };
 }
 
-/** Entries of a map, or none if it has another `kind`. */
-function entriesFor(map: ConfigMap, kind: ConfigTree): Map<string, ConfigTree> {
-  const before = map.entries.get("kind");
-  const other = before !== undefined && plainValue(before) !== plainValue(kind);
-  return new Map(other ? [] : map.entries);
+/** Keys whose value decides which other keys a map has, each among the maps that are alike in those before it. */
+const CHOICES: readonly string[] = ["kind", "router"];
+
+/** When a key of a map is to be set: those that decide which others there are come before them. */
+export function choiceOrder(key: string): number {
+  const place = CHOICES.indexOf(key);
+  return place < 0 ? CHOICES.length : place;
+}
+
+/** Keys that stay when `key` of a map gets another value; all unless it decides which others there are. */
+export function keysKept(key: string): readonly string[] | undefined {
+  const place = CHOICES.indexOf(key);
+  return place < 0 ? undefined : CHOICES.slice(0, place);
+}
+
+/** Entries of a map that stay when others are laid over it. */
+function entriesFor(
+  map: ConfigMap,
+  over: ReadonlyMap<string, ConfigTree>,
+): Map<string, ConfigTree> {
+  for (const key of CHOICES) {
+    const [before, after] = [map.entries.get(key), over.get(key)];
+    if (!before || !after || plainValue(before) === plainValue(after)) continue;
+    return new Map([...map.entries].filter(([other]) => keysKept(key)!.includes(other)));
+  }
+  return new Map(map.entries);
 }
 
 /** The tree as plain objects, arrays and scalars. */
@@ -87,7 +107,7 @@ export interface SetRefusal {
 
 /**
  * Puts `value` at `path` and makes missing maps on the way. An index reaches into an existing list. Another `kind`
- * clears the map that it is put into.
+ * clears the map that it is put into, and another `router` all of it but the kind.
  *
  * @returns The new tree, or why the path leads nowhere.
  */
@@ -108,7 +128,7 @@ export function setPath(
     if (here.kind === "map") {
       const child = walk(here.entries.get(key), depth + 1);
       if (!("kind" in child)) return child;
-      const entries = key === "kind" ? entriesFor(here, child) : new Map(here.entries);
+      const entries = entriesFor(here, new Map([[key, child]]));
       return { ...here, entries: entries.set(key, child) };
     }
     if (here.kind === "list") {

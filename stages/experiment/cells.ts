@@ -12,6 +12,7 @@ import { denseEquivalent, equalSize } from "../../model/equal_size.ts";
 import type { ModelSection } from "../../model/section.ts";
 import { trainSchema, type TrainSection } from "../../model/training/config.ts";
 import { explainIssues } from "../../pipeline/config/explain.ts";
+import { choiceOrder, keysKept } from "../../pipeline/config/tree.ts";
 import type { Factor, FactorValue } from "../ablate/config.ts";
 
 /** Cells of one experiment. */
@@ -130,9 +131,9 @@ export function applyVariant(
     model: base.model,
     train: base.train,
   });
-  // A kind comes first: it says which other keys its section has.
-  const isKind = (path: string) => Number(path.endsWith(".kind"));
-  const changes = Object.entries(variant.set).toSorted(([a], [b]) => isKind(b) - isKind(a));
+  // A kind comes first, then a router: they say which other keys their section has.
+  const order = (path: string) => choiceOrder(path.split(".").at(-1)!);
+  const changes = Object.entries(variant.set).toSorted(([a], [b]) => order(a) - order(b));
   for (const [path, value] of changes) {
     const steps = path.split(".");
     if ((steps[0] !== "model" && steps[0] !== "train") || steps.length < 2) {
@@ -150,8 +151,9 @@ export function applyVariant(
       }
       here = next as Record<string, unknown>;
     }
-    if (last === "kind" && here[last] !== value) {
-      for (const key of Object.keys(here)) delete here[key];
+    const kept = here[last] === value ? undefined : keysKept(last);
+    if (kept) {
+      for (const key of Object.keys(here)) if (!kept.includes(key)) delete here[key];
     }
     here[last] = value;
   }

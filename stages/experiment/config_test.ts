@@ -47,6 +47,22 @@ Deno.test("every problem is listed, each on its line", async () => {
   assertEquals(error.message.split("\n").length, 3);
 });
 
+Deno.test("sizes of beams that are none are refused by themselves, each on a line", async () => {
+  const file = await Deno.makeTempFile({ suffix: ".yaml" });
+  await Deno.writeTextFile(file, MINIMAL);
+  const set = ["router=beam", "axis_size=0", "axes=0", "beam_width=0"];
+  const error = await assertRejects(
+    () => loadConfiguration(file, { schema, set: set.map((item) => `model.ffn.${item}`) }),
+    ConfigurationError,
+  );
+  await Deno.remove(file);
+  assertEquals(error.problems.map(({ path }) => path), [
+    "model.ffn.axes",
+    "model.ffn.axis_size",
+    "model.ffn.beam_width",
+  ]);
+});
+
 Deno.test("a minimal configuration gets the paper's defaults", async () => {
   const file = await Deno.makeTempFile({ suffix: ".yaml" });
   await Deno.writeTextFile(file, MINIMAL);
@@ -61,7 +77,10 @@ Deno.test("a minimal configuration gets the paper's defaults", async () => {
   });
   await Deno.remove(file);
   const { ffn, attention } = value.model;
-  assertEquals("d_latent" in ffn && [ffn.num_experts, ffn.d_latent], [262144, 64]);
+  assertEquals("num_experts" in ffn && "d_latent" in ffn && [ffn.num_experts, ffn.d_latent], [
+    262144,
+    64,
+  ]);
   assertEquals([ffn.kind, attention.kind], ["ethos", "mla"]);
   assertEquals([attention.num_heads, attention.rope_base], [16, 500]);
   assertEquals(value.seeds, [4, 5]);

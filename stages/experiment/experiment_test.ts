@@ -168,6 +168,39 @@ Deno.test("a variant of another kind has that kind's keys, and the base's other 
   assertEquals(dense, { ...base, ffn: { kind: "dense", d_ffn: 64 } });
 });
 
+Deno.test("a variant of another router has that router's keys, and the base's other sections", () => {
+  const { named } = build({
+    seeds: [1],
+    model: { num_layers: 5, ffn: { kind: "ethos", num_experts: 64, top_k: 8, d_latent: 16 } },
+    ablations: [{
+      name: "router",
+      variants: [{
+        value: "beam",
+        set: { "model.ffn.axes": 2, "model.ffn.d_latent": 16, "model.ffn.router": "beam" },
+      }],
+    }],
+  });
+  const [base, beam] = named("train").map(({ params }) => (params as { model: object }).model);
+  assertEquals(beam, {
+    ...base,
+    ffn: {
+      kind: "ethos",
+      router: "beam",
+      routing_heads: 4,
+      top_k: 8,
+      axes: 2,
+      axis_query: 32,
+      axis_size: 512,
+      axis_candidates: 32,
+      beam_width: 64,
+      d_latent: 16,
+      d_hidden: 512,
+      d_context: 0,
+      execution: "auto",
+    },
+  });
+});
+
 Deno.test("two factors that come to the same cell share it", () => {
   const { named } = build({
     seeds: [1, 2],

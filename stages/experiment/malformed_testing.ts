@@ -231,6 +231,76 @@ export const MALFORMED: readonly Malformed[] = [
     says: ["model.ffn.top_k: 8 is more than the 4 sub-keys of an axis", "at most 4"],
   },
   {
+    what: "keys of the other router",
+    text: withLines("model: { ffn: { kind: ethos, router: beam, d_query: 64 } }"),
+    says: ["bad.yaml:5: model.ffn.d_query: unknown key", "axis_query"],
+  },
+  {
+    what: "keys of beams behind product keys",
+    text: withLines("model: { ffn: { kind: ethos, beam_width: 64 } }"),
+    says: ["bad.yaml:5: model.ffn.beam_width: unknown key"],
+  },
+  {
+    what: "a router that does not exist",
+    text: withLines("model: { ffn: { kind: ethos, router: beem } }"),
+    says: ["model.ffn.router: expected product_key or beam", 'got "beem"', "did you mean beam?"],
+  },
+  {
+    what: "an odd width of codes",
+    text: withLines("model: { ffn: { kind: ethos, router: beam, axis_query: 33 } }"),
+    says: ["model.ffn.axis_query: 33 is not a multiple of 4; 32 and 36 are"],
+  },
+  {
+    what: "an axis without ids",
+    text: withLines("model: { ffn: { kind: ethos, router: beam, axis_size: 0 } }"),
+    says: ["model.ffn.axis_size: expected a whole number from 1 to 16384, got 0"],
+  },
+  {
+    what: "fewer beams than experts kept",
+    text: withLines("model: { ffn: { kind: ethos, router: beam, beam_width: 4, top_k: 8 } }"),
+    says: ["model.ffn.top_k: 8 is more than the 4 beams of beam_width; at most 4"],
+  },
+  {
+    what: "fewer sums than experts kept",
+    text: withLines("model: { ffn: { kind: ethos, router: beam, axes: 2, axis_size: 2 } }"),
+    says: ["model.ffn.top_k: 8 is more than the 4 sums of 2 candidates on 2 axes; at most 4"],
+  },
+  {
+    what: "more queries than a matrix has columns",
+    text: withLines(
+      "model: { ffn: { kind: ethos, router: beam, axis_query: 128, routing_heads: 256 } }",
+    ),
+    says: [
+      "model.ffn.axis_query: 128 on 6 axes of 256 heads are 196608 columns; at most 65536",
+    ],
+  },
+  {
+    what: "more ids of kept experts than are sorted at once",
+    text: MINIMAL.replace(
+      /^train:.*$/m,
+      "model: { ffn: { kind: ethos, router: beam, top_k: 64, routing_heads: 64 } }\n" +
+        "train: { steps: 1, micro_batch: 8, sequence_length: 4096 }",
+    ),
+    says: [
+      "train.micro_batch: 32768 tokens with 64 · 64 experts of 6 ids each are 805306368 assignments",
+    ],
+  },
+  {
+    what: "a factored table that is too large",
+    text: withLines(
+      "model: { ffn: { kind: ethos, router: beam, axis_size: 16384, d_latent: 512 } }",
+    ),
+    says: [
+      "model.ffn.axis_size: 6 axes of 16384 ids with codes of 512 are a table of 50331648 numbers",
+      "at most 33554432",
+    ],
+  },
+  {
+    what: "every expert generated behind beams",
+    text: withLines("model: { ffn: { kind: ethos, router: beam, execution: materialized } }"),
+    says: ['model.ffn.execution: expected one of auto, fused, naive, got "materialized"'],
+  },
+  {
     what: "no layer left for experts",
     text: withLines("model: { num_layers: 2, leading_dense: { num_layers: 2 } }"),
     says: [

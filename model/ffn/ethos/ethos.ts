@@ -14,7 +14,7 @@
 
 import type { Tensor } from "../../gpu/tensor.ts";
 import { cast } from "../../ops/elementwise/cast.ts";
-import type { Generator, Kept } from "../../ops/experts/experts.ts";
+import type { Generator } from "../../ops/experts/experts.ts";
 import { expertsFused, expertsFusedBackward } from "../../ops/experts/experts_fused.ts";
 import {
   expertsMaterialized,
@@ -23,14 +23,13 @@ import {
 import { expertsNaive, expertsNaiveBackward } from "../../ops/experts/experts_naive.ts";
 import { gemm } from "../../ops/gemm/gemm.ts";
 import { matrix } from "../../ops/gemm/matrix.ts";
-import { sortByKey } from "../../ops/routing/sort.ts";
 import type { LayerContext } from "../../layer/context.ts";
 import type { KeptExperts, LayerInput } from "../../layer/kind.ts";
-import type { EthosSection } from "./schema.ts";
-import { routerBackward, routerForward, type RouterSaved } from "../product_key/router.ts";
+import { type RoutedExperts, routerOf, type RouterPass } from "./router.ts";
+import type { EthosSection, ProductKeyEthosSection } from "./schema.ts";
 
 /** How experts are executed. */
-export type Execution = Exclude<EthosSection["execution"], "auto">;
+export type Execution = Exclude<ProductKeyEthosSection["execution"], "auto">;
 
 /** Inputs of {@linkcode ethosForward}. */
 export interface EthosInput extends LayerInput {
@@ -59,12 +58,10 @@ export interface EthosSaved {
   readonly execution: Execution;
   /** The layer's input, `[T, D]`. */
   readonly x: Tensor;
-  /** The kept experts, and those with score 0 where the router keeps fewer. */
-  readonly kept: KeptExperts;
-  /** The same as the experts' kernels read them: without those, where they can be left out. */
-  readonly applied: Kept;
-  /** The router's own tensors, where it is part of the pass. */
-  readonly router?: RouterSaved;
+  /** The kept experts, as the router gives them. */
+  readonly kept: RoutedExperts;
+  /** The router's pass, where it is part of this one. */
+  readonly router?: RouterPass;
   /** The generator's operands that come from the tokens; not in the naive execution. */
   readonly generator?: Generator;
   /** `x W_c`, `[T, d_context]`, when context-aware. */
@@ -79,7 +76,7 @@ export interface EthosResult {
   readonly y: Tensor;
   /** The tensors that the backward pass reads. */
   readonly saved: EthosSaved;
-  /** Kept experts, u32 `[T, H·k]`. */
+  /** Kept experts, u32 `[T, H·k]`; with beams their rows in the factored table, `[T, H·k·A]`. */
   readonly index: Tensor;
   /** The load-balance term with its coefficient, f32 `[1]`; in training, when the coefficient is not 0. */
   readonly balance?: Tensor;
@@ -87,7 +84,7 @@ export interface EthosResult {
 
 /**
  * The execution for a pass: the configured one, or with `auto` materialised when the tokens keep more experts than there are,
- * `T·H·k > N`, and fused otherwise.
+ * `T·H·k > N`, and fused otherwise. Behind a beam router there are too many experts to generate each: `auto` is always fused.
  *
  * @example
  * ```ts
@@ -98,11 +95,9 @@ export interface EthosResult {
  * console.assert(chooseExecution(ethos, 2049) === "materialized");
  * ```
  */
-export function chooseExecution(
-  ethos: Pick<EthosSection, "execution" | "num_experts" | "routing_heads" | "top_k">,
-  tokens: number,
-): Execution {
+export function chooseExecution(ethos: EthosSection, tokens: number): Execution {
   if (ethos.execution !== "auto") return ethos.execution;
+  if (ethos.router === "beam") return "fused";
   const assignments = tokens * ethos.routing_heads * ethos.top_k;
   return assignments > ethos.num_experts ? "materialized" : "fused";
 }
@@ -121,19 +116,15 @@ export function ethosForward(
   const { x, residual, ethos, kept: given, ...limits } = input;
   const { d_hidden, d_context, d_latent } = ethos;
   const execution = chooseExecution(ethos, tokens);
-  const router = given
-    ? undefined
-    : routerForward(context, `${prefix}.router`, { x, router: ethos });
-  const kept = given ?? router!.routed;
-  const chosen = router?.routed.kept;
-  // What naive execution forms for an expert that is not kept must be numbers: it has the weight 0 there.
-  const applied = chosen && execution !== "naive"
-    ? { index: chosen.used, score: kept.score, dropped: true }
-    : kept;
-  const balance = router?.routed.balance;
+  const routing = routerOf(ethos);
+  const router = given ? undefined : routing.forward(context, `${prefix}.router`, x);
+  const routed: RoutedExperts = given ?? router!.kept;
+  const balance = router?.balance;
   const y = context.activation(`${prefix}.y`, tokens, residual.width);
   const w1 = context.weight(`${prefix}.w1`);
-  const z = context.weightParts(`${prefix}.z`);
+  // What naive execution forms for an expert that is not kept must be numbers: it has the weight 0 there.
+  const naive = execution === "naive";
+  const { z, kept } = routing.codes(context, prefix, { kept: routed, naive });
 
   let code: Tensor | undefined;
   if (d_context > 0) {
@@ -142,10 +133,10 @@ export function ethosForward(
   }
   const common = {
     y,
-    index: kept.index,
-    ...(balance && { balance: balance.value }),
+    index: routed.index,
+    ...(balance && { balance }),
   };
-  const saved = { execution, x, kept, applied, ...(router && { router }), ...(code && { code }) };
+  const saved = { execution, x, kept: routed, ...(router && { router }), ...(code && { code }) };
   if (execution === "naive") {
     plan.copy(residual, y);
     expertsNaive(plan, prefix, {
@@ -181,7 +172,7 @@ export function ethosForward(
   const execute = execution === "fused" ? expertsFused : expertsMaterialized;
   const acc = execute(plan, prefix, {
     generator,
-    kept: applied,
+    kept,
     dtype: context.operandType,
   });
   gemm(plan, `${prefix}.y`, {
@@ -207,13 +198,18 @@ export function ethosBackward(
   const { plan, tokens } = context;
   const { ethos, dy, saved, loss_scale, ...limits } = input;
   const { d_hidden, d_latent, d_context } = ethos;
-  const { x, kept, applied, router, generator, acc, code } = saved;
+  const { x, router, acc, code } = saved;
   const dtype = context.operandType;
   const dx = context.activation(`${prefix}.dx`, tokens, dy.width);
-  const dscore = context.activation(`${prefix}.dscore`, ...kept.score.shape);
+  const dscore = context.activation(`${prefix}.dscore`, ...saved.kept.score.shape);
   const dyOperand = cast(plan, `${prefix}.dy`, dy, dtype);
   const w1 = context.gradient(`${prefix}.w1`);
-  const gradients = { z: context.gradientParts(`${prefix}.z`), w1 };
+  const codes = routerOf(ethos).codeGradients(context, prefix, {
+    kept: saved.kept,
+    naive: saved.execution === "naive",
+  });
+  const { z, kept } = codes;
+  const gradients = { z: codes.gradients, w1 };
   const w_u = context.gradient(`${prefix}.w_u`);
   const w_v = context.gradient(`${prefix}.w_v`);
   const weight = {
@@ -225,7 +221,7 @@ export function ethosBackward(
   let dcode: Tensor | undefined;
   if (saved.execution === "naive") {
     dcode = expertsNaiveBackward(plan, prefix, {
-      z: context.weightParts(`${prefix}.z`),
+      z,
       ...weight,
       x,
       ...(code && { code }),
@@ -238,7 +234,8 @@ export function ethosBackward(
       ...limits,
     });
   } else {
-    if (!generator || !acc) throw new Error(`${prefix}: the forward pass kept nothing`);
+    if (!saved.generator || !acc) throw new Error(`${prefix}: the forward pass kept nothing`);
+    const generator = { ...saved.generator, z };
     gemm(plan, `${prefix}.dw_v`, {
       a: acc,
       b: dyOperand,
@@ -248,11 +245,7 @@ export function ethosBackward(
     });
     const dacc = context.operand(`${prefix}.dacc`, tokens, d_hidden);
     gemm(plan, `${prefix}.dacc`, { a: dyOperand, b: weight.w_v, c: dacc, layout: "nt" });
-    const sorted = sortByKey(plan, `${prefix}.sort`, {
-      keys: applied.index,
-      bound: ethos.num_experts + (applied.dropped ? 1 : 0),
-    });
-    const shared = { generator, kept: applied, sorted, dacc, dscore, dtype, gradients };
+    const shared = { generator, kept, sorted: codes.sorted(), dacc, dscore, dtype, gradients };
     const dtokens = saved.execution === "fused"
       ? expertsFusedBackward(plan, prefix, { ...shared, ...limits })
       : expertsMaterializedBackward(plan, prefix, shared);
@@ -302,14 +295,7 @@ export function ethosBackward(
       epilogue: "accumulate",
     });
   }
-  if (router) {
-    routerBackward(context, `${prefix}.router`, {
-      router: ethos,
-      saved: router,
-      dscore,
-      dx,
-      ...(loss_scale && { loss_scale }),
-    });
-  }
+  codes.finish();
+  router?.backward({ dscore, dx, ...(loss_scale && { loss_scale }) });
   return dx;
 }

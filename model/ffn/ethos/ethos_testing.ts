@@ -16,18 +16,20 @@ import { matrix } from "../../reference/matrix.ts";
 import { type Table, Weights, type WeightSpec } from "../../layer/weights.ts";
 import { LayerContext } from "../../layer/context.ts";
 import { subKeys } from "../product_key/schema.ts";
-import { routerQueryStatistics } from "../product_key/router.ts";
 import { ethosBackward, ethosForward } from "./ethos.ts";
-import { ethosSchema, type EthosSection } from "./schema.ts";
+import { productKeyEthosSchema, type ProductKeyEthosSection } from "./schema.ts";
 
 /** Sizes of a layer. */
-export interface EthosSizes extends EthosSection {
+export interface EthosSizes extends ProductKeyEthosSection {
   readonly d_model: number;
 }
 
 /** Sizes of a layer, checked; the paper's where they are not given. */
 export function ethosSizes({ d_model, ...section }: Partial<EthosSizes> = {}): EthosSizes {
-  return { ...ethosSchema.parse({ kind: "ethos", ...section }), d_model: d_model ?? 1024 };
+  return {
+    ...productKeyEthosSchema.parse({ kind: "ethos", ...section }),
+    d_model: d_model ?? 1024,
+  };
 }
 
 /** Values by name, as in the specification without a prefix. */
@@ -260,7 +262,7 @@ export function recordEthosVariants(gpu: Gpu, config: EthosSizes): Plan[] {
           const x = new Tensor("x", [16, config.d_model], { dtype: context.operandType });
           const residual = new Tensor("residual", [16, config.d_model]);
           const { saved } = ethosForward(context, "layer", { x, residual, ethos: sizes });
-          routerQueryStatistics(context, "router", { router: sizes, saved: saved.router! });
+          saved.router!.use.statistics!();
           if (mode === "evaluate") continue;
           const dy = new Tensor("dy", [16, config.d_model]);
           for (const scale of [undefined, new Tensor("control", [CONTROL.length])]) {

@@ -1,5 +1,5 @@
 /**
- * The ETHOS layer, as a kind of feed-forward layer: product-key routing to experts that a hypernetwork generates.
+ * The ETHOS layer, as a kind of feed-forward layer: a router to experts that a hypernetwork generates.
  *
  * @module
  */
@@ -12,24 +12,19 @@ import type {
   TrunkSizes,
 } from "../../layer/kind.ts";
 import { type ParameterSpec, residualStd, size, weight } from "../../layer/parameter.ts";
-import {
-  routerFlops,
-  routerParameters,
-  routerProblems,
-  routerStatistics,
-  routerUse,
-} from "../product_key/router.ts";
 import { ethosBench } from "./bench.ts";
 import { chooseExecution, ethosBackward, ethosForward } from "./ethos.ts";
-import { ethosSchema, type EthosSection } from "./schema.ts";
+import { routerOf } from "./router.ts";
+import { ethosSchema, type EthosSection, expertsOf } from "./schema.ts";
 
 function parameters(ethos: EthosSection, trunk: TrunkSizes, at: string): ParameterSpec[] {
-  const { num_experts, d_latent, d_hidden, d_context } = ethos;
+  const { d_latent, d_hidden, d_context } = ethos;
   const { d_model } = trunk;
+  const router = routerOf(ethos);
   const role = "generator";
   return [
-    ...routerParameters(ethos, trunk, `${at}.router`),
-    weight(`${at}.z`, [num_experts, d_latent], { role: "latent", std: 1 }),
+    ...router.parameters(trunk, `${at}.router`),
+    weight(`${at}.z`, router.table, { role: "latent", std: router.std }),
     weight(`${at}.w1`, [d_latent + d_context, d_hidden], { role, std: 1 / Math.sqrt(d_latent) }),
     weight(`${at}.w_u`, [d_model, d_hidden], { role }),
     weight(`${at}.w_v`, [d_hidden, d_model], { role, std: residualStd(trunk) }),
@@ -43,16 +38,16 @@ function counts(ethos: EthosSection, trunk: TrunkSizes): FeedForward["counts"] {
   for (const spec of parameters(ethos, trunk, "ffn")) {
     byRole[spec.role as keyof typeof byRole] += size(spec);
   }
-  const kept = ethos.routing_heads * ethos.top_k;
+  const { rows } = routerOf(ethos);
   return {
-    active: byRole.router + byRole.generator + kept * ethos.d_latent,
-    theoretical: byRole.router + ethos.num_experts * 2 * trunk.d_model,
+    active: byRole.router + byRole.generator + rows * ethos.d_latent,
+    theoretical: byRole.router + expertsOf(ethos) * 2 * trunk.d_model,
   };
 }
 
 function flops(ethos: EthosSection, trunk: TrunkSizes, options: FeedForwardFlopOptions): Flops {
   const { tokensPerStep } = options;
-  const { num_experts, d_latent, d_hidden, d_context } = ethos;
+  const { d_latent, d_hidden, d_context } = ethos;
   const { d_model } = trunk;
   const product = (inputs: number, outputs: number) => 2 * inputs * outputs;
   const kept = ethos.routing_heads * ethos.top_k;
@@ -66,14 +61,15 @@ function flops(ethos: EthosSection, trunk: TrunkSizes, options: FeedForwardFlopO
     ? chooseExecution(ethos, needTokens())
     : options.generation;
   let generated = kept * product(d_latent, d_hidden);
-  if (generation === "materialized") {
-    generated = num_experts * product(d_latent, d_hidden) / needTokens();
+  // Behind beams there are too many experts to generate every one.
+  if (ethos.router === "product_key" && generation === "materialized") {
+    generated = ethos.num_experts * product(d_latent, d_hidden) / needTokens();
   }
   if (d_context > 0) generated += product(d_model, d_context) + product(d_context, d_hidden);
   const applied = generation === "naive"
     ? kept * (2 * product(d_hidden, d_model) + 2 * product(d_model, 1))
     : 2 * product(d_model, d_hidden) + kept * 2 * product(d_hidden, 1);
-  return { router: routerFlops(ethos, trunk), generation: generated, experts: applied };
+  return { router: routerOf(ethos).flops(trunk), generation: generated, experts: applied };
 }
 
 /** The ETHOS layer. */
@@ -82,10 +78,10 @@ export const kind: Kind<EthosSection, FeedForward> = {
   runtime: { execution: "auto" },
   create: (ethos, trunk) => ({
     parameters: (at) => parameters(ethos, trunk, at),
-    statistics: (at) => routerStatistics(ethos, `${at}.router`),
+    statistics: (at) => routerOf(ethos).statistics(`${at}.router`),
     counts: counts(ethos, trunk),
     flops: (options) => flops(ethos, trunk, options),
-    problems: (tokens) => routerProblems(ethos, tokens),
+    problems: (tokens) => routerOf(ethos).problems(tokens),
     bench: ethosBench(ethos),
     forward(context, at, input) {
       const { y, saved, balance } = ethosForward(context, at, { ...input, ethos });
@@ -93,7 +89,7 @@ export const kind: Kind<EthosSection, FeedForward> = {
         y,
         backward: (dy, options) => ethosBackward(context, at, { ethos, dy, saved, ...options }),
         ...(balance && { auxiliary: balance }),
-        use: routerUse(context, `${at}.router`, { router: ethos, saved: saved.router! }),
+        use: saved.router!.use,
       };
     },
   }),

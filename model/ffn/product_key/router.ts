@@ -35,7 +35,7 @@ import type { ExpertUse, TrunkSizes } from "../../layer/kind.ts";
 import { keptStatistics } from "../../ops/routing/routing_keep.ts";
 import { keepRule, type ProductKeySection, subKeys } from "./schema.ts";
 
-/** Pairs of a token and a kept expert in one micro-batch; indices and offsets stay below 2³¹ bytes. */
+/** Pairs of a token and a kept expert, or an id of one, in one micro-batch; indices and offsets stay below 2³¹ bytes. */
 const MAXIMUM_ASSIGNMENTS = 2 ** 28;
 
 /** The tensors that {@linkcode routerForward} returns and {@linkcode routerBackward} reads. */
@@ -96,17 +96,25 @@ export function routerFlops(section: ProductKeySection, { d_model }: TrunkSizes)
 
 /** The reasons why a router cannot train on so many tokens at once; empty when it can. */
 export function routerProblems(section: ProductKeySection, tokens: number): string[] {
-  const { routing_heads, top_k, router_batch_norm } = section;
-  if (router_batch_norm && tokens < 2) {
+  if (section.router_batch_norm && tokens < 2) {
     return [
       "1 token in a micro-batch has no variance for the router's batch norm; at least 2 tokens " +
       "(sequence_length · micro_batch), or model.ffn.router_batch_norm: false",
     ];
   }
-  const assignments = tokens * routing_heads * top_k;
+  return assignmentProblems(section, { tokens });
+}
+
+/** The reasons why tokens cannot be assigned to experts at once, whatever the router; `axes` are the ids of an expert. */
+export function assignmentProblems(
+  { routing_heads, top_k }: { readonly routing_heads: number; readonly top_k: number },
+  { tokens, axes = 1 }: { readonly tokens: number; readonly axes?: number },
+): string[] {
+  const assignments = tokens * routing_heads * top_k * axes;
   if (assignments <= MAXIMUM_ASSIGNMENTS) return [];
+  const each = axes > 1 ? ` of ${axes} ids` : "";
   return [
-    `${tokens} tokens with ${routing_heads} · ${top_k} experts each are ` +
+    `${tokens} tokens with ${routing_heads} · ${top_k} experts${each} each are ` +
     `${assignments} assignments at once; at most ${MAXIMUM_ASSIGNMENTS}: ` +
     "lower train.micro_batch and raise gradient_accumulation",
   ];

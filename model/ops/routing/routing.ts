@@ -17,9 +17,6 @@ import queryGradientSource from "../../../shaders/routing/routing_query_gradient
 };
 import querySource from "../../../shaders/routing/routing_query.wgsl" with { type: "text" };
 import scatterSource from "../../../shaders/routing/routing_scatter.wgsl" with { type: "text" };
-import softmaxSource from "../../../shaders/routing/routing_softmax_backward.wgsl" with {
-  type: "text",
-};
 import {
   atomic,
   f32,
@@ -37,6 +34,7 @@ import { type Epilogue, gemm } from "../gemm/gemm.ts";
 import { matrix } from "../gemm/matrix.ts";
 import { keepExperts, type KeepRule, type KeptNumber } from "./routing_keep.ts";
 import { selectExperts } from "./routing_select.ts";
+import { softmaxBackward } from "./softmax.ts";
 
 /** Sizes of a router. */
 export interface RoutingSizes {
@@ -317,21 +315,11 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
   const { sizes, routed, dscore, loss_scale } = input;
   const { top_k, sub_keys } = sizes;
   const router = new Router(plan, label, input);
-  const dtotal = plan.tensor(`${label}.dtotal`, dscore.shape);
-  plan.dispatch({
-    label: `${label}.softmax`,
-    name: "routing_softmax_backward",
-    source: softmaxSource,
-    constants: { WORKGROUP: router.workgroup, TOP: top_k, DROPPED: input.keep !== undefined },
-    params: { rows: router.rows },
-    bindings: top_k % 4 === 0
-      ? { score: read(routed.score), dscore: read(dscore), dtotal: write(dtotal) }
-      : {
-        score: readScalar(routed.score),
-        dscore: readScalar(dscore),
-        dtotal: writeScalar(dtotal),
-      },
-    workgroups: router.groups(router.rows),
+  const dtotal = softmaxBackward(plan, label, {
+    score: routed.score,
+    dscore,
+    top_k,
+    dropped: input.keep !== undefined,
   });
   const balance = input.balance ? routed.balance : undefined;
   if (!balance) {

@@ -31,7 +31,7 @@ import { batchNormBackward, batchNormForward } from "../norm.ts";
 
 /** Sizes that the router reads. */
 type RouterSizes = Pick<
-  Extract<FfnSection, { kind: "ethos" }>,
+  Extract<FfnSection, { router: "product_key" }>,
   | "num_experts"
   | "routing_heads"
   | "top_k"

@@ -5,6 +5,7 @@
  */
 
 import type { Architecture } from "../../../model/trunk/architecture.ts";
+import { expertsOf } from "../../../model/ffn/ethos/schema.ts";
 import { ethosSizes } from "../facts.ts";
 import { type Box, diagram } from "./diagram.ts";
 import type { Diagram } from "./figure.ts";
@@ -83,7 +84,7 @@ function describeFeedForward(architecture: Architecture) {
     return {
       name: "ETHOS",
       words: "generated experts",
-      notes: [`${ethos.routing_heads} × ${ethos.top_k} of`, `${count(ethos.num_experts)} experts`],
+      notes: [`${ethos.routing_heads} × ${ethos.top_k} of`, `${count(expertsOf(ethos))} experts`],
     };
   }
   if (bench !== undefined) {

@@ -5,6 +5,7 @@
  */
 
 import { basename } from "@std/path";
+import { expertsOf } from "../../../model/ffn/ethos/schema.ts";
 import type { ModelConfig } from "../../../model/section.ts";
 import type { JsonValue } from "../../../pipeline/stage.ts";
 import type { SplitCounts } from "../../dataset_result.ts";
@@ -80,7 +81,7 @@ function modelText(config: ModelConfig): string {
       Object.entries(ffn).map(([key, value]) => `${key} ${value}`).join(", ")
     })`
     : `${
-      whole(ethos.num_experts)
+      whole(expertsOf(ethos))
     } experts a layer, ${ethos.routing_heads} heads × top ${ethos.top_k}, ` +
       `latent ${ethos.d_latent}, hidden ${ethos.d_hidden}`;
   return `width ${d_model}, ${num_layers} layers (${leading_dense.num_layers} dense), ${sizes}`;

@@ -35,13 +35,17 @@ export async function modelSection(context: SectionContext): Promise<Section> {
       caption: md`Each layer adds to the residual stream; norms are left out.`,
     }),
   );
-  if (ethos !== undefined) {
+  if (ethos?.router === "product_key") {
     blocks.push(
       await figures.add(routingDiagram(ethos, d_model), {
         from: [],
         caption:
           md`All heads of a layer share the sub-keys. The choice is not differentiated; the scores are.`,
       }),
+    );
+  }
+  if (ethos !== undefined) {
+    blocks.push(
       await figures.add(executionDiagram(ethos, d_model), {
         from: [],
         caption:

@@ -5,7 +5,7 @@
  */
 
 import { z } from "zod";
-import { ethosSchema } from "../../../model/ffn/ethos/schema.ts";
+import { productKeyEthosSchema } from "../../../model/ffn/ethos/schema.ts";
 import { size } from "../../../model/layer/parameter.ts";
 import { kindModules, loadArchitecture, type LoadOptions } from "../../../model/load.ts";
 import type { Architecture } from "../../../model/trunk/architecture.ts";
@@ -17,7 +17,7 @@ import { PAPER } from "./paper.ts";
 const PAPER_MODEL = {
   ...z.object(trunkFields).parse({}),
   attention: { kind: "mla" },
-  ffn: ethosSchema.parse({ kind: "ethos" }),
+  ffn: productKeyEthosSchema.parse({ kind: "ethos" }),
   vocab_size: 100277,
 };
 

@@ -32,10 +32,12 @@ import {
 } from "../../matrix.ts";
 
 /** Sizes that the experts read. */
-type ExpertSizes = Pick<
-  Extract<FfnSection, { kind: "ethos" }>,
-  "num_experts" | "d_latent" | "d_hidden" | "d_context"
->;
+type ExpertSizes =
+  & Pick<Extract<FfnSection, { kind: "ethos" }>, "d_latent" | "d_hidden" | "d_context">
+  & {
+    /** Rows of the latent codes. */
+    readonly num_experts: number;
+  };
 
 /** Which experts each token keeps, M a token: every routing head's after one another. */
 export interface KeptExperts {
