@@ -7,7 +7,7 @@ import { type Gpu, openGpu } from "../gpu/device.ts";
 import { Plan } from "../gpu/plan.ts";
 import { DEVICE_PROFILES, type RecordedKernel, recordKernels } from "../gpu/recording.ts";
 import { type DType, Tensor } from "../gpu/tensor.ts";
-import { initializeNormal } from "./optimizer/initialize.ts";
+import { initializeNormal, initializeUniform } from "./optimizer/initialize.ts";
 import { ethosSizes, recordEthosVariants } from "../ffn/ethos/ethos_testing.ts";
 import { LayerContext } from "../layer/context.ts";
 import { changedModel, DENSE, type ModelChanges } from "../testing.ts";
@@ -125,6 +125,7 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
     castInto(plan, "cast", { from: t("from", [16, 64]), to: t("to", [16, 64], "f16") });
     castInto(plan, "cast", { from: t("from", [16, 64], "f16"), to: t("to", [16, 64]) });
     initializeNormal(plan, "normal", [t("w", [16, 64])], { seed: 1, deviation: 0.02 });
+    initializeUniform(plan, "uniform", [t("w", [16, 64])], { seed: 1, bound: 0.02 });
     return [plan];
   },
   copy(gpu) {
