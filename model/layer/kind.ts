@@ -93,7 +93,7 @@ export interface Attention extends Parameterised {
 export interface ExpertUse {
   /** Experts of the layer, N. */
   readonly experts: number;
-  /** Kept experts, u32 `[T, kept]`. */
+  /** Kept experts, u32 `[T, kept]`; N or more where a token keeps fewer. */
   readonly index: Tensor;
   /** Records further numbers of the pass, f32, of which the first ones are those named. */
   statistics?(): { readonly names: readonly string[]; readonly values: Tensor };

@@ -12,7 +12,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 /**
  * Records `counts[expert] += 1` for every expert that a predicting token keeps. `counts` is u32 `[N]`; clear it when counting starts.
  *
- * @param input `index` `[T, H·k]`; `targets` `[T]`: tokens with the target 0xffffffff pad a batch and are not counted.
+ * @param input `index` `[T, H·k]`, where a number beyond all experts stands for none; `targets` `[T]`: tokens with the target 0xffffffff pad a batch and are not counted.
  */
 export function countUsage(
   plan: Plan,
@@ -26,7 +26,7 @@ export function countUsage(
     name: "routing_counts",
     source,
     constants: { WORKGROUP: workgroup, SUB_KEYS: false },
-    params: { n: index.size, kept: index.width },
+    params: { n: index.size, kept: index.width, experts: counts.size },
     bindings: { index: readScalar(index), targets: readScalar(targets), counts: atomic(counts) },
     workgroups: grid(Math.ceil(index.size / workgroup)),
   });
