@@ -23,6 +23,7 @@ import { addPositions, positionsBackward } from "./elementwise/positions.ts";
 import { type Epilogue, gemm } from "./gemm/gemm.ts";
 import { gemmGrouped, gemmGroupedSums } from "./gemm/gemm_grouped.ts";
 import { matrix, transpose } from "./gemm/matrix.ts";
+import { gate } from "./mixture/gate.ts";
 import { segmentsOf } from "./mixture/segments.ts";
 import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "./control.ts";
 import { recordUpdate, sumInto } from "./optimizer/optimizer.ts";
@@ -115,6 +116,19 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
         }
       }
     }
+    return [plan];
+  },
+  mixture(gpu) {
+    const plan = new Plan(gpu, "mixture");
+    const logits = t("logits", [32, 8]);
+    // A choice that is given, as when two precisions are compared.
+    const given = t("given", [32, 2], "u32");
+    gate(plan, "gate", { sizes: { experts: 7, top_k: 2, weight: "softmax" }, logits, given });
+    gate(plan, "gate", {
+      sizes: { experts: 7, top_k: 1, weight: "probability" },
+      logits,
+      given: t("given", [32, 1], "u32"),
+    });
     return [plan];
   },
   attention(gpu) {
@@ -380,6 +394,22 @@ const NETWORKS: readonly (readonly [ModelChanges, "f32" | "mixed"])[] = [
       ...DENSE,
       trunk: { norm: "layer", positions: "learned", residual: "parallel", head: "own" },
     }, precision] as const,
+    // Experts without tokens of their own are most of 8; gates of 8 and of 5 are read with and without padding.
+    [{ ffn: { kind: "switch", num_experts: 5, d_expert: 24 } }, precision] as const,
+    [{ ffn: { kind: "topk_moe", num_experts: 8, d_expert: 24 } }, precision] as const,
+    [{
+      ffn: {
+        kind: "topk_moe",
+        num_experts: 5,
+        top_k: 3,
+        d_expert: 24,
+        biases: false,
+        gelu: "exact",
+        load_balance_coef: 0.1,
+        choice: "top_p",
+        top_p: 0.5,
+      },
+    }, precision] as const,
   ]),
 ];
 
@@ -457,6 +487,7 @@ const INCLUDED = new Map([
   ["attention_tiles", "attention_forward_matrix"],
   ["experts_entry", "segment_sum"],
   ["gelu", "gemm_"],
+  ["gelu_exact", "mixture_activate"],
   ["gemm_epilogue", "gemm_"],
   ["gemm_steps", "gemm_tiled"],
   ["gemm_tile", "gemm_tiled"],

@@ -41,6 +41,8 @@ const trained = (gpu: Gpu, options: TinyOptions) =>
     return await readAll(trainer);
   });
 
+const TOPK_MOE = { kind: "topk_moe", num_experts: 7, d_expert: 12, expert_init: "fan_in" };
+
 const MODELS: readonly [string, TinyOptions][] = [
   ["static experts with a load-balance term", {
     model: { ffn: { execution: "materialized", load_balance_coef: 0.1 } },
@@ -50,6 +52,23 @@ const MODELS: readonly [string, TinyOptions][] = [
     model: { ffn: { execution: "naive", router_batch_norm: false, load_balance_coef: 0.1 } },
   }],
   ["a dense model", { model: DENSE }],
+  ["switch", { model: { ffn: { kind: "switch", num_experts: 5, d_expert: 12 } } }],
+  ["switch, two micro-batches an update", {
+    model: { ffn: { kind: "switch", num_experts: 4, d_expert: 12, load_balance_coef: 0.1 } },
+    train: { gradient_accumulation: 2 },
+  }],
+  ["topk_moe", { model: { ffn: TOPK_MOE } }],
+  ["topk_moe, balanced, exact gelu, without biases, two micro-batches an update", {
+    model: {
+      ffn: { ...TOPK_MOE, num_experts: 8, biases: false, gelu: "exact", load_balance_coef: 0.1 },
+    },
+    train: { gradient_accumulation: 2 },
+  }],
+  ["topk_moe with as many experts as their probabilities take", {
+    model: {
+      ffn: { ...TOPK_MOE, top_k: 3, choice: "top_p", top_p: 0.5, load_balance_coef: 0.1 },
+    },
+  }],
   ["two micro-batches an update", {
     model: { ffn: { load_balance_coef: 0.1 } },
     train: { gradient_accumulation: 2 },
@@ -90,6 +109,12 @@ Deno.test("Trainer gives the same bits in every run, with memory that is not sha
   assertSameBits(await trained(gpu, { ...options, isolate: true }), first);
   for (const recompute of ["experts", "full"]) {
     assertSameBits(await trained(gpu, { ...options, train: { recompute } }), first);
+  }
+  for (const ffn of [{ kind: "switch", num_experts: 5, d_expert: 12 }, TOPK_MOE]) {
+    const kept = await trained(gpu, { model: { ffn } });
+    for (const more of [{}, { isolate: true }, { train: { recompute: "full" } }]) {
+      assertSameBits(await trained(gpu, { model: { ffn }, ...more }), kept);
+    }
   }
   const other = await trained(gpu, { ...options, seed: 6 });
   assertNotEquals(other.get("value.embed.weight"), first.get("value.embed.weight"));
@@ -134,7 +159,13 @@ const firstGradients = (gpu: Gpu, model: ModelChanges, precision: "f32" | "mixed
   });
 
 Deno.test("Mixed precision keeps the direction of every gradient, f16 native and packed", async (t) => {
-  for (const model of [{ ffn: { d_context: 4 } }, DENSE] satisfies ModelChanges[]) {
+  const models: ModelChanges[] = [
+    { ffn: { d_context: 4 } },
+    DENSE,
+    { ffn: { kind: "switch", num_experts: 5, d_expert: 12 } },
+    { ffn: { ...TOPK_MOE, load_balance_coef: 0.1 } },
+  ];
+  for (const model of models) {
     const exact = await firstGradients(await openTestGpu(), model, "f32");
     const rounded: Map<string, Float32Array>[] = [];
     for (const f16 of [true, false]) {

@@ -8,6 +8,8 @@ import type { FfnSection } from "../../section.ts";
 import type { FeedForwardKind } from "../layer.ts";
 import { dense } from "./dense.ts";
 import { ethos } from "./ethos/ethos.ts";
+import { switchLayer } from "./switch.ts";
+import { topkMoe } from "./topk_moe.ts";
 
 /** By the name that `model.ffn.kind` gives. */
 export const FFN: {
@@ -15,4 +17,6 @@ export const FFN: {
 } = {
   dense,
   ethos,
+  switch: switchLayer,
+  topk_moe: topkMoe,
 };
