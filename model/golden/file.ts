@@ -13,6 +13,8 @@ import type {
   EthosSection,
   GoldenCase,
   GoldenTensor,
+  MixtureCase,
+  MixtureSection,
   MlaSection,
   ModelCase,
   OptimizerCase,
@@ -46,6 +48,13 @@ const metadataSchema = z.object({
   d_latent: count.optional(),
   d_hidden: count.optional(),
   d_context: z.int().min(0).optional(),
+  experts: count.optional(),
+  // 0: as wide as a dense layer.
+  d_expert: z.int().min(0).max(2 ** 24).optional(),
+  moe_top_k: count.optional(),
+  dynamic_top_k: count.optional(),
+  top_p: z.number().gt(0).max(1).optional(),
+  switch_coef: z.number().min(0).optional(),
   beam_width: count.optional(),
   T: count.optional(),
   B: count.optional(),
@@ -123,14 +132,71 @@ function ethosOf(metadata: GoldenMetadata, file: string): EthosSection {
   };
 }
 
+/** Experts of a file's metadata, and their width. */
+function expertsOf(metadata: GoldenMetadata, file: string) {
+  const { experts, d_expert } = required(metadata, ["experts", "d_expert"], file);
+  const width = d_expert || required(metadata, ["d_ffn"], file).d_ffn;
+  return { num_experts: experts, d_expert: width };
+}
+
+/** Switch of a file's metadata. */
+function switchOf(metadata: GoldenMetadata, file: string): MixtureSection {
+  const load_balance_coef = metadata.switch_coef ?? 0;
+  return { kind: "switch", ...expertsOf(metadata, file), load_balance_coef };
+}
+
+/** The section `model.ffn` of the top-k mixture. */
+type TopkMoeSection = Extract<MixtureSection, { kind: "topk_moe" }>;
+
+/** The top-k mixture of a file's metadata. */
+function topkMoeOf(metadata: GoldenMetadata, file: string): TopkMoeSection {
+  return {
+    kind: "topk_moe",
+    ...expertsOf(metadata, file),
+    top_k: required(metadata, ["moe_top_k"], file).moe_top_k,
+    biases: true,
+    gelu: "tanh",
+    // These files have no such term, though the program has a coefficient for other kinds.
+    load_balance_coef: 0,
+    choice: "top_k",
+    expert_init: "normal",
+  };
+}
+
+/** The mixtures of the sparse transformer in a file's metadata: one of k experts, one of as many as it takes. */
+function sparseMoeOf(metadata: GoldenMetadata, file: string): MixtureCase["passes"] {
+  const keys = ["dynamic_top_k", "top_p", "load_balance_coef"] as const;
+  const { dynamic_top_k, top_p, load_balance_coef } = required(metadata, keys, file);
+  const section = {
+    ...topkMoeOf(metadata, file),
+    biases: false,
+    gelu: "exact",
+    load_balance_coef,
+    expert_init: "fan_in",
+  } as const;
+  return [
+    { prefix: "", section },
+    { prefix: "dynamic.", section: { ...section, top_k: dynamic_top_k, choice: "top_p", top_p } },
+  ];
+}
+
 /** The kinds of feed-forward layers that models in golden files have, by the metadata's `kind`. */
 const FFN_OF: { readonly [Kind in FfnSection["kind"]]?: SectionReader<FfnSection> } = {
   dense: ({ d_ffn = 4 }) => ({ kind: "dense", d_ffn }),
   ethos: ethosOf,
+  switch: switchOf,
+  topk_moe: topkMoeOf,
+};
+
+/** The mixtures that a layer's file is about, by the metadata's `kind`. */
+const MIXTURES_OF: Readonly<Record<string, SectionReader<MixtureCase["passes"]>>> = {
+  switch: (...of) => [{ prefix: "", section: switchOf(...of) }],
+  topk_moe: (...of) => [{ prefix: "", section: topkMoeOf(...of) }],
+  sparse_moe_layer: sparseMoeOf,
 };
 
 /** Kinds that golden files are about besides those that {@linkcode FFN_OF} reads. */
-const OTHER_KINDS = ["peer", "switch", "topk_moe"];
+const OTHER_KINDS = ["peer", "sparse_moe"];
 
 /**
  * The model of a golden file's metadata, whose names are shorter: `heads`, `q_rank`, `sub_keys`. A size that the file
@@ -242,6 +308,31 @@ function layerContents(architecture: Architecture, ethos: EthosSection, tokens: 
       ...named("grad.", trained),
     ]),
   };
+}
+
+function mixtureContents(
+  architecture: Architecture,
+  passes: MixtureCase["passes"],
+  tokens: number,
+): Contents {
+  const { trained } = shapesUnder(architecture, "layers.0.ffn.");
+  const x = [tokens, architecture.config.d_model];
+  const results: Shapes = new Map();
+  for (const { prefix, section } of passes) {
+    const kept: [string, readonly number[]][] = section.kind === "switch"
+      ? [["out.index", [tokens]], ["out.probability", [tokens, section.num_experts]]]
+      : [["out.index", [tokens, section.top_k]], ["out.weight", [tokens, section.top_k]]];
+    if (section.load_balance_coef > 0) kept.push(["out.aux", []]);
+    if ("choice" in section && section.choice === "top_p") kept.push(["out.count", [tokens]]);
+    const all: [string, readonly number[]][] = [
+      ...kept,
+      ["out.y", x],
+      ["grad.x", x],
+      ...named("grad.", trained),
+    ];
+    for (const [name, shape] of all) results.set(prefix + name, shape);
+  }
+  return { inputs: new Map([["x", x], ["g", x], ...trained]), results };
 }
 
 function modelContents(
@@ -357,6 +448,13 @@ export function parseGolden(bytes: Uint8Array, file: string): GoldenCase | Unsup
   }
   if (reader && vocab !== undefined) {
     return modelCase(metadata, tensors, { file, ffn: reader(metadata, file) });
+  }
+  if (kind !== undefined && Object.hasOwn(MIXTURES_OF, kind)) {
+    const { T: tokens } = required(metadata, ["d_model", "T"], file);
+    const passes = MIXTURES_OF[kind]!(metadata, file);
+    const architecture = goldenModel(metadata, file, { ffn: passes[0]!.section });
+    const contents = mixtureContents(architecture, passes, tokens);
+    return { kind: "mixture", architecture, tokens, passes, ...take(tensors, contents, file) };
   }
   if (kind === undefined && metadata.heads !== undefined) {
     const keys = ["d_model", "q_rank", "kv_rank", "d_nope", "d_rope", "d_v", "B", "L"] as const;

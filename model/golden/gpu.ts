@@ -12,7 +12,9 @@ import {
   goldenParameters,
   type GoldenResults,
   input,
+  keptCounts,
   type LayerCase,
+  type MixtureCase,
   type MlaCase,
   type ModelCase,
   type OptimizerCase,
@@ -34,6 +36,8 @@ import {
 } from "../gpu/transfer.ts";
 import { LayerContext, type LayerContextOptions } from "../layer/context.ts";
 import { ethosBackward, ethosForward, type Execution } from "../ffn/ethos/ethos.ts";
+import { switchForward } from "../ffn/switch/switch.ts";
+import { topkMoeForward } from "../ffn/topk_moe/topk_moe.ts";
 import { headLogits } from "../trunk/head.ts";
 import { mlaBackward, mlaForward } from "../attention/mla/mla.ts";
 import { routerBackward, routerForward } from "../ffn/product_key/router.ts";
@@ -74,7 +78,7 @@ export function gpuImplementation(
   const mixed = precision === "mixed";
   // The optimiser computes in f32 whatever the operands are.
   const kinds = plain
-    ? mixed ? ["mla", "router", "layer", "model"] as const : undefined
+    ? mixed ? ["mla", "router", "layer", "mixture", "model"] as const : undefined
     : ["layer", "model"] as const;
   return {
     name: ["gpu", ...plain ? [] : [execution], ...mixed ? ["mixed"] : []].join(", "),
@@ -83,10 +87,14 @@ export function gpuImplementation(
     mla: (golden) => mla(gpu, golden, precision),
     router: (golden) => router(gpu, golden, precision),
     layer: (golden) => layer(gpu, golden, { execution, precision }),
+    mixture: (golden) => mixture(gpu, golden, precision),
     model: (golden) => model(gpu, golden, { execution, precision }),
     optimizer: (golden) => optimizer(gpu, golden),
     omits(golden, tensor) {
       if (golden.kind === "router" && INSIDE.test(tensor)) return "never leaves a kernel";
+      if (golden.kind === "mixture" && tensor.endsWith("out.probability")) {
+        return "only the kept expert's leaves a kernel";
+      }
       if (golden.kind === "layer" && tensor === "out.y_naive" && execution !== "naive") {
         return "in the table of the naive execution";
       }
@@ -178,7 +186,7 @@ class Bench implements Disposable {
 /** Weights of layer 0 under `prefix`, filled from a case whose names lack it. */
 function bench(
   gpu: Gpu,
-  golden: MlaCase | RouterCase | LayerCase,
+  golden: MlaCase | RouterCase | LayerCase | MixtureCase,
   options: { prefix: string; precision: Precision },
 ): Bench {
   const { prefix, precision } = options;
@@ -296,6 +304,68 @@ async function layer(
     };
   });
   return new Map([...results, ...named("grad.", await b.gradients(`${at}.`))]);
+}
+
+/**
+ * Mixtures of stored experts. In mixed precision near ties may be decided otherwise: the choice is compared by itself, and all else is computed with the file's choice.
+ */
+async function mixture(
+  gpu: Gpu,
+  golden: MixtureCase,
+  precision: Precision,
+): Promise<GoldenResults> {
+  const { tokens, passes } = golden;
+  const at = "layers.0.ffn";
+  const shape = [tokens, golden.architecture.config.d_model];
+  const results = new Map<string, ArrayLike<number>>();
+  for (const { prefix, section } of passes) {
+    const experts = section.num_experts;
+    const run = async (given?: ArrayLike<number>) => {
+      using b = bench(gpu, golden, { prefix: `${at}.`, precision });
+      const x = b.tensor("x", shape, input(golden, "x").data, OPERAND[precision]);
+      const g = b.tensor("g", shape, input(golden, "g").data);
+      const residual = b.tensor("residual", shape);
+      const choice = given && {
+        given: b.tensor("given", [tokens, given.length / tokens], given, "u32"),
+      };
+      const found = await b.run({ batch: 1, length: tokens, mode: "train" }, (context) => {
+        const common = { x, residual, ...choice };
+        const pass = section.kind === "switch"
+          ? switchForward(context, at, { ...common, section })
+          : topkMoeForward(context, at, { ...common, section });
+        const { index, keys, weight } = pass.gated;
+        return {
+          ...(!choice && { "out.index": index, keys }),
+          "out.y": pass.y,
+          "out.weight": weight,
+          ...(pass.auxiliary && { "out.aux": pass.auxiliary }),
+          "grad.x": pass.backward(g),
+        };
+      });
+      return new Map([...found, ...named("grad.", await b.gradients(`${at}.`))]);
+    };
+    const free = await run();
+    const counts = keptCounts(free.get("keys")!, { tokens, experts });
+    const all = precision === "f32" ? free : new Map([
+      ...free,
+      ...await run(expectedKeys(golden, prefix, experts)),
+    ]);
+    for (const [name, value] of [...all, ["out.count", counts] as const]) {
+      results.set(prefix + name, value);
+    }
+  }
+  return results;
+}
+
+/** The experts that a file's tokens keep, with E in the place of those that are left out. */
+function expectedKeys(golden: MixtureCase, prefix: string, experts: number): number[] {
+  const { data } = golden.expected.get(`${prefix}out.index`)!;
+  const counts = golden.expected.get(`${prefix}out.count`)?.data;
+  const top_k = data.length / golden.tokens;
+  return Array.from(
+    data,
+    (expert, i) => i % top_k < (counts?.[Math.floor(i / top_k)] ?? top_k) ? expert : experts,
+  );
 }
 
 /** The same model with its experts run as told; one without experts as it is. */
