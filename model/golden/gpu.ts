@@ -6,7 +6,7 @@
 
 import { architectureOf } from "../config.ts";
 import type { Architecture } from "../trunk/architecture.ts";
-import { parameterSpecs, statisticSpecs, weightSpecs } from "../trunk/parameters.ts";
+import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
 import {
   type GoldenImplementation,
   goldenParameters,
@@ -25,7 +25,7 @@ import { buildPlans, runPlan } from "../gpu/build.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Arena } from "../gpu/memory.ts";
 import { Plan } from "../gpu/plan.ts";
-import { type DType, Tensor } from "../gpu/tensor.ts";
+import { Tensor } from "../gpu/tensor.ts";
 import {
   download,
   downloadParts,
@@ -34,7 +34,7 @@ import {
   upload,
   uploadParts,
 } from "../gpu/transfer.ts";
-import { LayerContext, type LayerContextOptions } from "../layer/context.ts";
+import { LayerContext } from "../layer/context.ts";
 import { ethosBackward, ethosForward, type Execution } from "../ffn/ethos/ethos.ts";
 import { switchForward } from "../ffn/switch/switch.ts";
 import { topkMoeForward } from "../ffn/topk_moe/topk_moe.ts";
@@ -46,7 +46,8 @@ import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "../ops/control.t
 import { recordUpdate } from "../ops/optimizer/optimizer.ts";
 import { trainSchema } from "../training/config.ts";
 import { Trainer } from "../training/trainer.ts";
-import { Weights, type WeightSpec } from "../layer/weights.ts";
+import type { WeightSpec } from "../layer/weights.ts";
+import { Bench, bench, named, OPERAND, type Precision } from "./gpu_bench.ts";
 
 /** Loss scale in mixed precision: no gradient of these files overflows. */
 const LOSS_SCALE = 1024;
@@ -109,97 +110,6 @@ export function gpuImplementations(gpu: Gpu): GoldenImplementation[] {
       gpuImplementation(gpu, execution, precision)
     )
   );
-}
-
-/** The operands of matrix products: f32, or halves of f32 weights. */
-type Precision = "f32" | "mixed";
-
-/** The type of a layer's input. */
-const OPERAND = { f32: "f32", mixed: "f16" } as const satisfies Record<Precision, DType>;
-
-/** Tensors of one case, and the weights of one layer of it. */
-class Bench implements Disposable {
-  readonly gpu: Gpu;
-  readonly weights: Weights;
-  readonly #arenas: Arena[] = [];
-
-  /** Allocates weights and fills them with what `values` has under their names. */
-  constructor(
-    gpu: Gpu,
-    specs: readonly WeightSpec[],
-    options: {
-      readonly values: (name: string) => ArrayLike<number>;
-      readonly precision: Precision;
-    },
-  ) {
-    const { values, precision } = options;
-    this.gpu = gpu;
-    this.weights = new Weights(gpu, specs, { train: true, precision });
-    for (const { name, trained } of specs) {
-      uploadParts(gpu, this.weights.value(name).parts, values(name));
-      if (precision === "mixed" && trained) {
-        uploadParts(gpu, this.weights.operand(name).parts, values(name));
-      }
-    }
-  }
-
-  /** A tensor of an input's values, or of zeros. */
-  tensor(
-    name: string,
-    shape: readonly number[],
-    values?: ArrayLike<number>,
-    dtype: DType = "f32",
-  ): Tensor {
-    const tensor = new Tensor(name, shape, { owner: "golden", dtype });
-    this.#arenas.push(new Arena(this.gpu, name, [tensor]));
-    if (values) upload(this.gpu, tensor, values);
-    return tensor;
-  }
-
-  /** Records a plan, runs it once, and reads what `record` returned. */
-  async run(
-    options: LayerContextOptions,
-    record: (context: LayerContext) => Readonly<Record<string, Tensor>>,
-  ): Promise<Map<string, ArrayLike<number>>> {
-    const plan = new Plan(this.gpu, "golden");
-    const tensors = record(new LayerContext(plan, this.weights, options));
-    return new Map(Object.entries(await runPlan(plan, tensors)));
-  }
-
-  /** Gradients of the trained weights, by name without `prefix`. */
-  async gradients(prefix: string): Promise<[string, ArrayLike<number>][]> {
-    const trained = this.weights.specs.filter(({ trained }) => trained);
-    return await Promise.all(trained.map(async ({ name }) =>
-      [
-        name.slice(prefix.length),
-        await downloadParts(this.gpu, this.weights.gradient(name).parts),
-      ] as [string, ArrayLike<number>]
-    ));
-  }
-
-  [Symbol.dispose](): void {
-    this.weights.destroy();
-    for (const arena of this.#arenas) arena.destroy();
-  }
-}
-
-/** Weights of layer 0 under `prefix`, filled from a case whose names lack it. */
-function bench(
-  gpu: Gpu,
-  golden: MlaCase | RouterCase | LayerCase | MixtureCase,
-  options: { prefix: string; precision: Precision },
-): Bench {
-  const { prefix, precision } = options;
-  const specs = weightSpecs(golden.architecture).filter(({ name }) => name.startsWith(prefix));
-  const values = (name: string) => input(golden, name.slice(prefix.length)).data;
-  return new Bench(gpu, specs, { values, precision });
-}
-
-function* named(
-  prefix: string,
-  values: Iterable<readonly [string, ArrayLike<number>]>,
-): Generator<[string, ArrayLike<number>]> {
-  for (const [name, value] of values) yield [prefix + name, value];
 }
 
 async function mla(

@@ -21,10 +21,8 @@ import { crossEntropy } from "./elementwise/cross_entropy.ts";
 import { embeddingBackward, embeddingForward } from "./elementwise/embedding.ts";
 import { addPositions, positionsBackward } from "./elementwise/positions.ts";
 import { type Epilogue, gemm } from "./gemm/gemm.ts";
-import { gemmGrouped, gemmGroupedSums } from "./gemm/gemm_grouped.ts";
 import { matrix, transpose } from "./gemm/matrix.ts";
-import { gate } from "./mixture/gate.ts";
-import { segmentsOf } from "./mixture/segments.ts";
+import { recordGivenChoices, recordGroupedProducts } from "./mixture/mixture_testing.ts";
 import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "./control.ts";
 import { recordUpdate, sumInto } from "./optimizer/optimizer.ts";
 import { layernormBackward, layernormForward } from "./norm/layernorm.ts";
@@ -87,50 +85,8 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
     }
     return [plan];
   },
-  gemm_grouped(gpu) {
-    const plan = new Plan(gpu, "grouped products");
-    // Low and high tiles; narrow results, wide ones and results that end within a tile.
-    for (const [entries, inputs, outputs] of [[64, 64, 40], [4096, 256, 256], [4096, 160, 1000]]) {
-      for (const dtype of ["f32", "f16"] as const) {
-        for (const gradients of [true, false]) {
-          const { groups } = segmentsOf(plan, "segments", {
-            keys: t("keys", [entries!], "u32"),
-            experts: 8,
-            drops: !gradients,
-            gradients,
-          });
-          const a = t("a", [groups.rows, inputs!], dtype);
-          const c = t("c", [groups.rows, outputs!], dtype);
-          const b = [t("b", [8, inputs!, outputs!], dtype)];
-          for (const epilogue of ["none", "accumulate"] as const) {
-            gemmGrouped(plan, "nn", { a, b, c, layout: "nn", groups, epilogue });
-            gemmGrouped(plan, "nt", { a: c, b, c: a, layout: "nt", groups, epilogue });
-            gemmGrouped(plan, "nt", {
-              ...{ a: c, b, layout: "nt", groups, epilogue },
-              c: t("dx", [groups.rows, inputs!]),
-            });
-            if (!gradients) continue;
-            const target = { tensor: t("d", [8, inputs!, outputs!]), epilogue };
-            gemmGroupedSums(plan, "tn", { a, b: c, c: [target], groups });
-          }
-        }
-      }
-    }
-    return [plan];
-  },
-  mixture(gpu) {
-    const plan = new Plan(gpu, "mixture");
-    const logits = t("logits", [32, 8]);
-    // A choice that is given, as when two precisions are compared.
-    const given = t("given", [32, 2], "u32");
-    gate(plan, "gate", { sizes: { experts: 7, top_k: 2, weight: "softmax" }, logits, given });
-    gate(plan, "gate", {
-      sizes: { experts: 7, top_k: 1, weight: "probability" },
-      logits,
-      given: t("given", [32, 1], "u32"),
-    });
-    return [plan];
-  },
+  gemm_grouped: (gpu) => [recordGroupedProducts(gpu)],
+  mixture: (gpu) => [recordGivenChoices(gpu)],
   attention(gpu) {
     const plan = new Plan(gpu, "attention");
     // Widths that fill blocks, the paper's first.
