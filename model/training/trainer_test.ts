@@ -89,6 +89,19 @@ Deno.test("Trainer trains like the reference on lesser devices", async (t) => {
       assertTrainsLikeReference,
     );
   });
+  await t.step("experts in parts", async () => {
+    const gpu = await openTestGpu({ max_binding_bytes: 12288 });
+    for (const ffn of [{ kind: "switch" }, { kind: "topk_moe", top_k: 1 }]) {
+      const model = { ffn: { ...ffn, num_experts: 16, d_expert: 12 } };
+      await withTrainer(gpu, { model }, async (trainer) => {
+        const [name] = parameterSpecs(trainer.architecture).filter(({ shape }) =>
+          shape.length === 3
+        );
+        assertEquals(trainer.weights.value(name!.name).parts.map(({ shape }) => shape[0]), [12, 4]);
+        await assertTrainsLikeReference(trainer);
+      });
+    }
+  });
   await t.step("tables in parts, logits in chunks", async () => {
     const gpu = await openTestGpu({ max_binding_bytes: 8192 });
     // 102 rows of the embedding would fit a binding: a table's parts are multiples of four.

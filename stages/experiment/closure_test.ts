@@ -17,6 +17,7 @@ import {
   type PublishedOutput,
 } from "../../pipeline/store/records.ts";
 import { Store } from "../../pipeline/store/store.ts";
+import { FFN } from "../../model/ffn/registry.ts";
 import { loadExperiment } from "./load.ts";
 import { PARTS } from "./parts.ts";
 import { MINIMAL_CONFIG, ROOT } from "../reproduce_testing.ts";
@@ -81,6 +82,13 @@ Deno.test("each stage's closure holds what it runs, and no other stage's code", 
 
 Deno.test("every shader is part of a key", async () => {
   const covered = new Set(STAGES.flatMap(({ name }) => filesOf(name)));
+  // A node's code holds the kinds that its model names.
+  for (const kind of Object.keys(FFN)) {
+    const other = await graphOf(`model.ffn.kind=${kind}`, "ablations=[]");
+    for (const { files } of (await readNodeCode(other, ROOT)).values()) {
+      for (const file of Object.keys(files)) covered.add(file);
+    }
+  }
   const missing: string[] = [];
   for await (const group of Deno.readDir(join(ROOT, "shaders"))) {
     for await (const { name } of Deno.readDir(join(ROOT, "shaders", group.name))) {

@@ -29,7 +29,8 @@ export const topkMoeSchema = z.strictObject({
   const issue = (key: "top_k" | "top_p", message: string) =>
     context.addIssue({ code: "custom", path: [key], message, input: section[key] });
   const { num_experts, top_k, choice, top_p } = section;
-  if (top_k > num_experts) {
+  // A number of experts that cannot be is answered by itself.
+  if (num_experts >= 1 && top_k > num_experts) {
     issue("top_k", `${top_k} is more than num_experts ${num_experts}; at most ${num_experts}`);
   }
   if (choice === "top_p" && top_p === undefined) {
