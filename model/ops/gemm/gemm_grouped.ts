@@ -13,8 +13,16 @@ import type { Capabilities } from "../../gpu/capabilities.ts";
 import { type Binding, grid, readScalar, update, write } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import { BYTES, roundUp, type Tensor } from "../../gpu/tensor.ts";
-import { gpuKernel } from "./gemm_kernels.ts";
-import { type Loads, type Matrix, matrix, operandShape, place } from "./matrix.ts";
+import { gpuKernel, type ProductShape, productWay } from "./gemm_kernels.ts";
+import {
+  type Loads,
+  type Matrix,
+  matrix,
+  type Operands,
+  operandShape,
+  place,
+  transpose,
+} from "./matrix.ts";
 
 /** How the rows of a product are spread over groups. */
 export interface Groups {
@@ -89,20 +97,24 @@ export function gemmGrouped(plan: Plan, label: string, product: {
     const [count, ...sizes] = matrices(b);
     const [rows, columns] = layout === "nn" ? [k, n] : [n, k];
     checkMatrices(label, b, sizes, [rows, columns]);
-    const operands = {
+    const { stride, ...kernel } = rowsKernel(plan, label, groups, {
       a: matrix(a),
       b: matrix(b, { rows, columns }),
       c: matrix(c),
       layout,
-    };
-    const kernel = rowsKernel(plan, groups, { ...operands, n, k });
-    const { bindings, params } = place(operands, kernel.loads);
+    });
+    const { bindings, params } = place(kernel.operands, kernel.loads);
     const share = count / groups.count;
     plan.dispatch({
       label,
       name: kernel.name,
       source: epilogueSource + kernel.source,
-      constants: { ...kernel.constants, LAYOUT: layout, EPILOGUE: epilogue, GROUPED: "rows" },
+      constants: {
+        ...kernel.constants,
+        LAYOUT: kernel.operands.layout,
+        EPILOGUE: epilogue,
+        GROUPED: "rows",
+      },
       params: {
         m: groups.rows,
         n,
@@ -110,7 +122,7 @@ export function gemmGrouped(plan: Plan, label: string, product: {
         ...params,
         first,
         groups: count,
-        stride: k * n / (kernel.loads?.lanes_b ?? 4),
+        stride: stride / (kernel.loads?.lanes_b ?? 4),
       },
       bindings: {
         ...bindings,
@@ -200,20 +212,25 @@ interface Dispatched {
 
 const direct = { ROWS: DIRECT.rows, COLUMNS: DIRECT.columns, WORKGROUP: 8 };
 
-/** The kernel of a product of rows with their group's matrix. */
-function rowsKernel(plan: Plan, groups: Groups, product: {
-  a: Matrix;
-  b: Matrix;
-  c: Matrix;
-  layout: "nn" | "nt";
-  n: number;
-  k: number;
-}): Dispatched {
-  const { a, b, c, layout, n, k } = product;
+/** The operands of a product of rows with their group's matrix, and its kernel. */
+interface RowsKernel extends Dispatched {
+  /** As the kernel reads them; B is the first group's. */
+  readonly operands: Operands;
+  /** Elements from a group's matrix to the next one's. */
+  readonly stride: number;
+}
+
+/** The kernel of a product of rows with their group's matrix; records the transposes that it is faster with. */
+function rowsKernel(plan: Plan, label: string, groups: Groups, operands: Operands): RowsKernel {
+  const { a, b, c } = operands;
+  const layout = operands.layout === "nt" ? "nt" : "nn";
+  const [n, k] = [c.columns, a.columns];
   const { capabilities } = plan.gpu;
+  const stored = { operands, stride: k * n };
   if (capabilities.software) {
     const across = Math.ceil(n / (4 * DIRECT.columns));
     return {
+      ...stored,
       name: "gemm_direct",
       source: directSource,
       constants: direct,
@@ -223,13 +240,14 @@ function rowsKernel(plan: Plan, groups: Groups, product: {
   if (groups.tile === 1) {
     const { columns, unroll } = VECTOR[layout];
     return {
+      ...stored,
       name: "gemm_vector",
       source: vectorSource,
       constants: { COLUMNS4: columns / 4, UNROLL: unroll },
       workgroups: groups.rows * Math.ceil(n / columns),
     };
   }
-  const { kernel, tile_m, tile_n, lanes_a, lanes_b } = gpuKernel(capabilities, {
+  const shape: ProductShape = {
     m: groups.rows,
     n,
     k,
@@ -239,12 +257,22 @@ function rowsKernel(plan: Plan, groups: Groups, product: {
     linear: true,
     single: c.tensor.dtype === "f32",
     height: groups.tile,
-  });
-  return {
+  };
+  const way = productWay(capabilities, shape);
+  // Groups lie side by side in the transpose of their matrices, and each has to begin with a whole load.
+  const transposed = way.transposed && (layout === "nn" || n % 8 === 0);
+  const chosen = transposed ? way.kernel : gpuKernel(capabilities, shape);
+  const { kernel, tile_m, tile_n, lanes_a, lanes_b } = chosen;
+  const dispatched = {
     ...of(kernel),
     loads: { lanes_a, lanes_b },
     workgroups: groups.rows / tile_m * Math.ceil(n / tile_n),
   };
+  if (!transposed) return { ...dispatched, ...stored };
+  const across = { c, layout: "tn", a: transpose(plan, `${label}.a`, a) } as const;
+  if (layout === "nn") return { ...dispatched, operands: { ...across, b }, stride: k * n };
+  const side = transpose(plan, `${label}.b`, matrix(b.tensor));
+  return { ...dispatched, operands: { ...across, b: { ...side, columns: n } }, stride: n };
 }
 
 /** The kernel of sums over the rows of each group, and ranges of rows where they are too many for one dispatch. */

@@ -5,6 +5,7 @@ import { Plan } from "../../gpu/plan.ts";
 import { DEVICE_PROFILES, profileGpu } from "../../gpu/recording.ts";
 import type { DType, Tensor } from "../../gpu/tensor.ts";
 import { openTestGpu, testRuntime } from "../../gpu/testing.ts";
+import { gatherRows } from "../mixture/rows.ts";
 import { segmentsOf } from "../mixture/segments.ts";
 import { assertNear, Inputs, noise, runOnce } from "../testing.ts";
 import { gemmGrouped, gemmGroupedSums, groupTile, paddedRows } from "./gemm_grouped.ts";
@@ -223,6 +224,74 @@ for (const software of [true, false]) {
   });
 }
 
+Deno.test({
+  name: "large products of groups come out right by way of transposes",
+  // SwiftShader takes minutes for so many operations.
+  ignore: testRuntime() === "dawn",
+  async fn(t) {
+    const gpu = await openTestGpu({ software: false });
+    const [entries, groups] = [600, 2];
+    for (
+      const [layout, dtype, k, n] of [
+        ["nn", "f32", 2048, 2560],
+        ["nt", "f16", 2048, 2568],
+      ] as const
+    ) {
+      await t.step(`${layout} ${dtype}`, async () => {
+        using inputs = new Inputs(gpu);
+        const keys = spread(entries, groups);
+        const halves = (values: Float64Array) =>
+          dtype === "f16" ? Float64Array.from(Float16Array.from(values)) : values;
+        const w = halves(noise(groups * k * n, 1));
+        const kept = inputs.tensor("keys", [entries, 1], { dtype: "u32", values: keys });
+        const shape = layout === "nn" ? [groups, k, n] : [groups, n, k];
+        const b = [inputs.tensor("b", shape, { values: w, dtype })];
+        const x = halves(noise(entries * k, 2));
+        const rows = paddedRows({ rows: entries, groups, tile: 128 });
+        const source = inputs.tensor("x", [entries, k], { values: x, dtype });
+        let names: readonly string[] = [];
+        const { y, place } = await runOnce(gpu, (plan) => {
+          const segments = segmentsOf(plan, "segments", {
+            keys: kept,
+            experts: groups,
+            drops: false,
+            gradients: true,
+          });
+          const a = plan.tensor("a", [rows, k], { dtype });
+          const y = plan.tensor("y", [rows, n]);
+          gatherRows(plan, "gather", { segments, x: source, out: a });
+          const before = plan.steps.length;
+          gemmGrouped(plan, "y", { a, b, c: y, layout, groups: segments.groups });
+          names = plan.steps.slice(before).map((step) =>
+            step.kind === "dispatch" ? step.call.name : step.kind
+          );
+          return { y, place: segments.place };
+        });
+        assertEquals(
+          names,
+          layout === "nn" ? ["transpose", "gemm_tiled"] : [
+            "transpose_halves",
+            "transpose_halves",
+            "gemm_tiled",
+          ],
+        );
+        for (let e = 0; e < entries; e += 67) {
+          const expected = Array.from({ length: n }, (_, j) => {
+            let sum = 0;
+            for (let i = 0; i < k; i++) {
+              const at = layout === "nn" ? (keys[e]! * k + i) * n + j : (keys[e]! * n + j) * k + i;
+              sum += x[e * k + i]! * w[at]!;
+            }
+            return sum;
+          });
+          const row = y.subarray(place[e]! * n, (place[e]! + 1) * n);
+          assertNear(row, expected, { tolerance: 1e-5, what: `row of entry ${e}` });
+        }
+      });
+    }
+  },
+});
+
 Deno.test("a real GPU takes tiles by sizes and capabilities", () => {
   for (const profile of DEVICE_PROFILES.filter(({ capabilities }) => !capabilities.software)) {
     const gpu = profileGpu(profile);
@@ -246,10 +315,13 @@ Deno.test("a real GPU takes tiles by sizes and capabilities", () => {
       step.kind === "dispatch" ? [step.call] : []
     );
     const units = gpu.capabilities.subgroup_matrix.length > 0;
-    assertEquals(calls.map(({ name, flops }) => [name, flops]), [
-      [units ? "gemm_matrix" : "gemm_tiled", 2 * 16384 * 512 * 1024],
+    // Without matrix units, rows are transposed first.
+    assertEquals(calls.map(({ name }) => name), [
+      ...units ? [] : ["transpose_halves"],
+      units ? "gemm_matrix" : "gemm_tiled",
     ]);
-    assertEquals(calls[0]!.workgroups[0], groups.rows / 128 * 8);
+    assertEquals(calls.at(-1)!.flops, 2 * 16384 * 512 * 1024);
+    assertEquals(calls.at(-1)!.workgroups[0], groups.rows / 128 * 8);
   }
 });
 

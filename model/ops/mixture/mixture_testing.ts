@@ -15,8 +15,14 @@ import { segmentsOf } from "./segments.ts";
 const t = (name: string, shape: readonly number[], dtype: DType = "f32") =>
   new Tensor(name, shape, { dtype });
 
-/** Low and high tiles, and rows without tiles; narrow results, wide ones and results that end within a tile. */
-const SIZES = [[64, 64, 40], [4096, 256, 256], [4096, 160, 1000], [12, 64, 40]] as const;
+/** Low and high tiles, and rows without tiles; narrow results, wide ones, results that end within a tile, and products that are worth transposing for. */
+const SIZES = [
+  [64, 64, 40],
+  [4096, 256, 256],
+  [4096, 160, 1000],
+  [12, 64, 40],
+  [8192, 512, 1024],
+] as const;
 
 /** Grouped products in each layout, precision and epilogue. */
 export function recordGroupedProducts(gpu: Gpu): Plan {
