@@ -292,6 +292,50 @@ Deno.test({
   },
 });
 
+Deno.test("sums over more rows than a software adapter's loops go round are whole", async () => {
+  const gpu = await openTestGpu({ software: true });
+  using inputs = new Inputs(gpu);
+  // The second group has all rows but one, and crosses the end of a dispatch's range.
+  const [entries, groups, width] = [66000, 3, 4];
+  const keys = new Uint32Array(entries).fill(1).fill(0, 0, 1);
+  const [x, dy] = [noise(entries * width, 1), noise(entries * width, 2)];
+  const kept = inputs.tensor("keys", [entries, 1], { dtype: "u32", values: keys });
+  const sources = [x, dy].map((values, i) =>
+    inputs.tensor(`source ${i}`, [entries, width], { values })
+  );
+  const d = inputs.tensor("d", [groups, width, width]);
+  let dispatches = 0;
+  const { sum } = await runOnce(gpu, (plan) => {
+    const segments = segmentsOf(plan, "segments", {
+      keys: kept,
+      experts: groups,
+      drops: false,
+      gradients: true,
+    });
+    const [a, b] = sources.map((source, i) => {
+      const out = plan.tensor(`rows ${i}`, [segments.groups.rows, width]);
+      gatherRows(plan, "gather", { segments, x: source, out });
+      return out;
+    }) as [Tensor, Tensor];
+    const before = plan.steps.length;
+    const c = [{ tensor: d, epilogue: "none" as const }];
+    gemmGroupedSums(plan, "d", { a, b, c, groups: segments.groups });
+    dispatches = plan.steps.length - before;
+    return { sum: d };
+  });
+  assertEquals(dispatches, 2);
+  const expected = new Float64Array(groups * width * width);
+  keys.forEach((key, e) => {
+    for (let i = 0; i < width; i++) {
+      for (let j = 0; j < width; j++) {
+        expected[(key * width + i) * width + j]! += x[e * width + i]! * dy[e * width + j]!;
+      }
+    }
+  });
+  assertNear(sum, expected, { tolerance: 2e-5, what: "sums" });
+  assert(sum.slice(2 * width * width).every((v) => v === 0));
+});
+
 Deno.test("a real GPU takes tiles by sizes and capabilities", () => {
   for (const profile of DEVICE_PROFILES.filter(({ capabilities }) => !capabilities.software)) {
     const gpu = profileGpu(profile);
