@@ -32,7 +32,7 @@ const LAYERS: Readonly<Record<"pipeline" | "model", readonly (readonly string[])
     ["model/gpu", "model/text"],
     ["model/ops"],
     ["model/layer"],
-    ["model/ffn/product_key", "model/ffn/beam"],
+    ["model/ffn/product_key", "model/ffn/beam", "model/ffn/mixture"],
     ["model/attention", "model/ffn"],
     ["model/trunk/schema.ts"],
     ["model/section.ts"],

@@ -57,10 +57,13 @@ function projections({ architecture, train }: SuiteContext): Projection[] {
   const { d_model, vocab_size } = architecture.config;
   const rows = tokensAtOnce(train);
   const byShape = new Map<string, Projection>();
-  for (const { name, shape, role } of parameterSpecs(architecture)) {
-    const [inputs, outputs] = shape;
-    // Tables are read by row, not multiplied with.
+  for (const { name, shape, role, decay } of parameterSpecs(architecture)) {
+    const [inputs, outputs, ...more] = shape;
+    // Tables are read by row, not multiplied with; experts' matrices are a suite of their own, and biases of experts no matrices.
     if (outputs === undefined || ["embedding", "latent", "experts"].includes(role)) continue;
+    if (more.length > 0 || !decay) continue;
+    // A gate of any number of columns is padded where it is used.
+    if (outputs % 4 > 0) continue;
     const key = `${inputs}×${outputs}`;
     if (!byShape.has(key)) {
       byShape.set(key, {

@@ -14,6 +14,7 @@ import type { Timing, TimingOptions } from "./timing.ts";
 export const SUITES = [
   "copy",
   "gemm",
+  "grouped",
   "attention",
   "layer",
   "experts",

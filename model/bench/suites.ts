@@ -7,6 +7,7 @@
 import { attentionSuite } from "./attention_suite.ts";
 import { copySuite } from "./copy_suite.ts";
 import { gemmSuite } from "./gemm_suite.ts";
+import { groupedSuite } from "./grouped_suite.ts";
 import { inferenceSuite } from "./inference_suite.ts";
 import { expertsSuite, layerSuite } from "./layer_suite.ts";
 import { scalingSuite, stepSuite } from "./step_suite.ts";
@@ -15,6 +16,7 @@ import type { BenchCase, Suite, SuiteContext, SuiteName } from "./suite.ts";
 const BY_NAME: Readonly<Record<SuiteName, Suite>> = {
   copy: copySuite,
   gemm: gemmSuite,
+  grouped: groupedSuite,
   attention: attentionSuite,
   layer: layerSuite,
   experts: expertsSuite,

@@ -19,7 +19,8 @@ const context = (gpu: Gpu, options: Partial<SuiteContext> = {}): SuiteContext =>
 
 Deno.test("every suite's cases have names of their own, on every kind of device", () => {
   for (const profile of DEVICE_PROFILES) {
-    for (const architecture of [tinyModel(), tinyModel(DENSE)]) {
+    const mixture = { ffn: { kind: "topk_moe", num_experts: 5, d_expert: 12 } };
+    for (const architecture of [tinyModel(), tinyModel(DENSE), tinyModel(mixture)]) {
       const cases = casesOf(SUITES, context(profileGpu(profile), { architecture }));
       const ids = cases.map(({ id }) => id);
       assertEquals(new Set(ids).size, ids.length);
@@ -37,6 +38,10 @@ Deno.test("a case of every suite can be measured, with the rates that it has", a
     "copy.1MiB.4x256.spread": ["gb_per_second"],
     "copy.1MiB.buffer": ["gb_per_second"],
     "gemm.square.128x128x128.tn.f16": ["tflop_per_second", "gb_per_second"],
+    "grouped.square.128.nn.f32": ["tflop_per_second", "gb_per_second"],
+    "grouped.experts.4.512x64x64.nn.f32": ["tflop_per_second"],
+    "grouped.experts.4.512x64x64.nt.f16": ["tflop_per_second"],
+    "grouped.experts.4.512x64x64.tn.f16": ["tflop_per_second"],
     "attention.forward.2x13x2.f16": ["tflop_per_second", "tokens_per_second"],
     "attention.backward.2x13x2.f32": ["tflop_per_second", "tokens_per_second", "peak_bytes"],
     "layer.fused.32.f32.forward_backward": ["tokens_per_second", "peak_bytes"],
@@ -57,6 +62,19 @@ Deno.test("a case of every suite can be measured, with the rates that it has", a
     assertEquals(all.filter((rate) => entry[rate] !== undefined), [...expected], id);
     assert(all.every((rate) => entry[rate] === undefined || entry[rate] > 0), id);
   }
+});
+
+Deno.test("products of a mixture's experts have its sizes, and are no plain products", () => {
+  const gpu = profileGpu(DEVICE_PROFILES.at(-1)!);
+  const ffn = { kind: "topk_moe", num_experts: 5, top_k: 3, d_expert: 12 };
+  const of = (architecture: SuiteContext["architecture"]) =>
+    casesOf(["gemm", "grouped"], context(gpu, { architecture })).map(({ id }) => id);
+  const ids = of(tinyModel({ ffn }));
+  assert(ids.includes("grouped.experts.5.78x20x12.nn.f32"), ids.join(" "));
+  assert(!ids.some((id) => /^gemm\.(w1|w2|b1|b2|w_g)\./.test(id)), ids.join(" "));
+  assert(of(tinyModel({ ffn: { ...ffn, num_experts: 8 } })).some((id) => id.includes("gemm.w_g.")));
+  // As many operations as a square product of 4096.
+  assert(of(tinyModel()).includes("grouped.square.4096.tn.f16"));
 });
 
 Deno.test("the cases of a step differ in what they name alone", async () => {

@@ -63,7 +63,7 @@ function criteria(golden: GoldenCase, name: string, tolerance: GoldenTolerance):
   }
   // No optimiser moves running variances: they follow the activations, and are judged as outputs are. A norm of gradients is off as far
   // as they are. The moments are sums of gradients and of their squares: far smaller than the parameters, so judged as gradients, too.
-  const gradient = /^(balance\.)?grad\./.test(name) ||
+  const gradient = /^((balance|dynamic)\.)?grad\./.test(name) ||
     (model && choices !== undefined && name === "out.grad_norms") ||
     (golden.kind === "optimizer" && /^[mv]\./.test(name));
   return [{
@@ -144,6 +144,8 @@ function run(
       return implementation.beamRouter(golden);
     case "layer":
       return implementation.layer(golden);
+    case "mixture":
+      return implementation.mixture(golden);
     case "model":
       return implementation.model(golden);
     case "optimizer":

@@ -15,13 +15,24 @@ import type {
   EthosSection,
   GoldenCase,
   GoldenTensor,
+  MixtureCase,
+  MixtureSection,
   MlaSection,
   ModelCase,
   OptimizerCase,
   PeerSection,
   UnsupportedCase,
 } from "./golden.ts";
-import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
+import {
+  beamContents,
+  type Contents,
+  layerContents,
+  mixtureContents,
+  mlaContents,
+  modelContents,
+  optimizerContents,
+  routerContents,
+} from "./contents.ts";
 import { parseSafetensors, toFloat64 } from "../checkpoint/safetensors.ts";
 
 const count = z.int().min(1).max(2 ** 24);
@@ -53,6 +64,13 @@ const metadataSchema = z.object({
   axis_query: count.multipleOf(4).optional(),
   axis_size: count.optional(),
   axis_candidates: count.optional(),
+  experts: count.optional(),
+  // 0: as wide as a dense layer.
+  d_expert: z.int().min(0).max(2 ** 24).optional(),
+  moe_top_k: count.optional(),
+  dynamic_top_k: count.optional(),
+  top_p: z.number().gt(0).max(1).optional(),
+  switch_coef: z.number().min(0).optional(),
   beam_width: count.optional(),
   // The beam router's file has the letters of its specification.
   D: count.optional(),
@@ -181,16 +199,73 @@ function beamOf(metadata: GoldenMetadata, file: string): BeamSection {
   };
 }
 
+/** Experts of a file's metadata, and their width. */
+function expertsOf(metadata: GoldenMetadata, file: string) {
+  const { experts, d_expert } = required(metadata, ["experts", "d_expert"], file);
+  const width = d_expert || required(metadata, ["d_ffn"], file).d_ffn;
+  return { num_experts: experts, d_expert: width };
+}
+
+/** Switch of a file's metadata. */
+function switchOf(metadata: GoldenMetadata, file: string): MixtureSection {
+  const load_balance_coef = metadata.switch_coef ?? 0;
+  return { kind: "switch", ...expertsOf(metadata, file), load_balance_coef };
+}
+
+/** The section `model.ffn` of the top-k mixture. */
+type TopkMoeSection = Extract<MixtureSection, { kind: "topk_moe" }>;
+
+/** The top-k mixture of a file's metadata. */
+function topkMoeOf(metadata: GoldenMetadata, file: string): TopkMoeSection {
+  return {
+    kind: "topk_moe",
+    ...expertsOf(metadata, file),
+    top_k: required(metadata, ["moe_top_k"], file).moe_top_k,
+    biases: true,
+    gelu: "tanh",
+    // These files have no such term, though the program has a coefficient for other kinds.
+    load_balance_coef: 0,
+    choice: "top_k",
+    expert_init: "normal",
+  };
+}
+
+/** The mixtures of the sparse transformer in a file's metadata: one of k experts, one of as many as it takes. */
+function sparseMoeOf(metadata: GoldenMetadata, file: string): MixtureCase["passes"] {
+  const keys = ["dynamic_top_k", "top_p", "load_balance_coef"] as const;
+  const { dynamic_top_k, top_p, load_balance_coef } = required(metadata, keys, file);
+  const section = {
+    ...topkMoeOf(metadata, file),
+    biases: false,
+    gelu: "exact",
+    load_balance_coef,
+    expert_init: "fan_in",
+  } as const;
+  return [
+    { prefix: "", section },
+    { prefix: "dynamic.", section: { ...section, top_k: dynamic_top_k, choice: "top_p", top_p } },
+  ];
+}
+
 /** The feed-forward layers that models in golden files have, by the metadata's `kind`. */
 const FFN_OF: Readonly<Record<string, SectionReader<FfnSection>>> = {
   beam: beamOf,
   dense: ({ d_ffn = 4 }) => ({ kind: "dense", d_ffn }),
   ethos: ethosOf,
   peer: peerOf,
+  switch: switchOf,
+  topk_moe: topkMoeOf,
+};
+
+/** The mixtures that a layer's file is about, by the metadata's `kind`. */
+const MIXTURES_OF: Readonly<Record<string, SectionReader<MixtureCase["passes"]>>> = {
+  switch: (...of) => [{ prefix: "", section: switchOf(...of) }],
+  topk_moe: (...of) => [{ prefix: "", section: topkMoeOf(...of) }],
+  sparse_moe_layer: sparseMoeOf,
 };
 
 /** Kinds that golden files are about besides those that {@linkcode FFN_OF} reads. */
-const OTHER_KINDS = ["switch", "topk_moe"];
+const OTHER_KINDS = ["sparse_moe"];
 
 /**
  * The model of a golden file's metadata, whose names are shorter: `heads`, `q_rank`, `sub_keys`. A size that the file
@@ -220,158 +295,6 @@ function goldenModel(
       head: "tied",
     },
   });
-}
-
-type Shapes = Map<string, readonly number[]>;
-
-/** Shapes of the parameters and statistics under `prefix`, without it. */
-function shapesUnder(
-  architecture: Architecture,
-  prefix: string,
-): { trained: Shapes; statistics: Shapes } {
-  const under = (specs: readonly { name: string; shape: readonly number[] }[]): Shapes =>
-    new Map(
-      specs.filter(({ name }) => name.startsWith(prefix))
-        .map(({ name, shape }) => [name.slice(prefix.length), shape]),
-    );
-  return {
-    trained: under(parameterSpecs(architecture)),
-    statistics: under(statisticSpecs(architecture)),
-  };
-}
-
-/** `shapes` with a prefix before every name. */
-function named(prefix: string, shapes: Shapes): [string, readonly number[]][] {
-  return Array.from(shapes, ([name, shape]) => [prefix + name, shape]);
-}
-
-/** Which tensors a file of its kind must have, and their shapes. */
-interface Contents {
-  readonly inputs: Shapes;
-  readonly results: Shapes;
-}
-
-function mlaContents(architecture: Architecture, batch: number, length: number): Contents {
-  const x = [batch, length, architecture.config.d_model];
-  const { trained } = shapesUnder(architecture, "layers.0.attn.");
-  return {
-    inputs: new Map([["x", x], ["g", x], ...trained]),
-    results: new Map([["out.y", x], ["grad.x", x], ...named("grad.", trained)]),
-  };
-}
-
-function routerContents(architecture: Architecture, ethos: EthosSection, tokens: number): Contents {
-  const { routing_heads, top_k, d_query, num_experts } = ethos;
-  const { trained, statistics } = shapesUnder(architecture, "layers.0.ffn.router.");
-  const x = [tokens, architecture.config.d_model];
-  const kept = [tokens, routing_heads, top_k];
-  const scores = [tokens, routing_heads, Math.sqrt(num_experts)];
-  const decisions: [string, readonly number[]][] = [
-    ["query", [tokens, routing_heads * d_query]],
-    ["index", kept],
-    ["total", kept],
-    ["score", kept],
-  ];
-  return {
-    inputs: new Map([["x", x], ["g", kept], ...trained, ...statistics]),
-    results: new Map([
-      ...named("out.", new Map([...decisions, ["s1", scores], ["s2", scores], ...statistics])),
-      ...named("eval.", new Map(decisions)),
-      ["balance.value", []],
-      ["grad.x", x],
-      ["balance.grad.x", x],
-      ...named("grad.", trained),
-      ...named("balance.grad.", trained),
-    ]),
-  };
-}
-
-function layerContents(
-  architecture: Architecture,
-  ffn: EthosSection | PeerSection,
-  tokens: number,
-): Contents {
-  const { trained, statistics } = shapesUnder(architecture, "layers.0.ffn.");
-  const x = [tokens, architecture.config.d_model];
-  const kept = [tokens, ffn.routing_heads, ffn.top_k];
-  return {
-    inputs: new Map([["x", x], ["g", x], ...trained, ...statistics]),
-    results: new Map<string, readonly number[]>([
-      ["out.y", x],
-      ...(ffn.kind === "ethos" ? [["out.y_naive", x]] as const : []),
-      ["out.index", kept],
-      ["out.score", kept],
-      ...named("out.", statistics),
-      ["grad.x", x],
-      ...named("grad.", trained),
-    ]),
-  };
-}
-
-function beamContents(architecture: Architecture, beam: BeamSection, tokens: number): Contents {
-  const { routing_heads, top_k, axes, axis_query, axis_size } = beam;
-  const { trained } = shapesUnder(architecture, "layers.0.ffn.router.");
-  const x = [tokens, architecture.config.d_model];
-  const kept = [tokens, routing_heads, top_k];
-  const candidates = [tokens, routing_heads, axes, Math.min(beam.axis_candidates, axis_size)];
-  return {
-    inputs: new Map([["x", x], ["g", kept], ...trained]),
-    results: new Map([
-      ["out.query", [tokens, routing_heads, axes, axis_query]],
-      ["out.axis_value", candidates],
-      ["out.axis_id", candidates],
-      ["out.scores", kept],
-      ["out.coords", [...kept, axes]],
-      ["out.codes", [axis_size, axis_query]],
-      ["out.codes_512x32", [512, 32]],
-      ["grad.x", x],
-      ...named("grad.", trained),
-    ]),
-  };
-}
-
-function modelContents(
-  architecture: Architecture,
-  { batch, length, steps }: { batch: number; length: number; steps: number },
-): Contents {
-  const { trained, statistics } = shapesUnder(architecture, "");
-  const tokens = [batch, length];
-  const { ffn } = architecture.config;
-  return {
-    inputs: new Map([
-      ["tokens", tokens],
-      ["targets", tokens],
-      ...named("param.", trained),
-      ...named("param.", statistics),
-    ]),
-    results: new Map([
-      ["out.logits", [batch, length, architecture.config.vocab_size]],
-      ["out.losses", [steps]],
-      ["out.totals", [steps]],
-      ["out.grad_norms", [steps]],
-      ["out.eval_loss_after", [1]],
-      ...("axes" in ffn ? [["codes", [ffn.axis_size, ffn.axis_query]] as const] : []),
-      ...named("grad.", trained),
-      ...named("after.", trained),
-      ...named("after.", statistics),
-    ]),
-  };
-}
-
-function optimizerContents(
-  parameters: ReadonlyMap<string, readonly number[]>,
-  steps: number,
-): Contents {
-  const inputs: Shapes = new Map([["lr", [steps]]]);
-  const results: Shapes = new Map([["out.grad_norms", [steps]]]);
-  for (const [name, shape] of parameters) {
-    inputs.set(`param.${name}`, shape);
-    inputs.set(`grads.${name}`, [steps, ...shape]);
-    results.set(`after.${name}`, [steps, ...shape]);
-    results.set(`m.${name}`, shape);
-    results.set(`v.${name}`, shape);
-  }
-  return { inputs, results };
 }
 
 /** Splits a file's tensors into inputs and results, and checks that those of its kind are there in their shapes. */
@@ -442,6 +365,13 @@ export function parseGolden(bytes: Uint8Array, file: string): GoldenCase | Unsup
   }
   if (reader && vocab !== undefined) {
     return modelCase(metadata, tensors, { file, ffn: reader(metadata, file) });
+  }
+  if (kind !== undefined && Object.hasOwn(MIXTURES_OF, kind)) {
+    const { T: tokens } = required(metadata, ["d_model", "T"], file);
+    const passes = MIXTURES_OF[kind]!(metadata, file);
+    const architecture = goldenModel(metadata, file, { ffn: passes[0]!.section });
+    const contents = mixtureContents(architecture, passes, tokens);
+    return { kind: "mixture", architecture, tokens, passes, ...take(tensors, contents, file) };
   }
   if (kind === undefined && metadata.heads !== undefined) {
     const keys = ["d_model", "q_rank", "kv_rank", "d_nope", "d_rope", "d_v", "B", "L"] as const;

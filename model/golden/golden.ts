@@ -98,6 +98,24 @@ export interface LayerCase extends CaseBase {
   readonly tokens: number;
 }
 
+/** The section `model.ffn` of a mixture of stored experts. */
+export type MixtureSection = Extract<FfnSection, { kind: "switch" | "topk_moe" }>;
+
+/**
+ * Mixtures of stored experts in training mode, with the same weights: of each, under its prefix, `out.y`, `out.index`, `out.aux` (the load-balance term), the
+ * weights of the kept experts (`out.weight`) or all probabilities (`out.probability`), `out.count` where their number varies, and `grad.*` of `sum(y ⊙ g)` + aux.
+ */
+export interface MixtureCase extends CaseBase {
+  /** The kind of case. */
+  readonly kind: "mixture";
+  /** A model of one layer whose weights have the file's names after a prefix. */
+  readonly architecture: Architecture;
+  /** Tokens, T. */
+  readonly tokens: number;
+  /** The mixtures, and what the names of their results begin with. */
+  readonly passes: readonly { readonly prefix: string; readonly section: MixtureSection }[];
+}
+
 /** Training steps of a whole model on one batch: `out.*`, first `grad.*`, and `after.*` the last update. */
 export interface ModelCase extends CaseBase {
   /** The kind of case. */
@@ -146,6 +164,7 @@ export type GoldenCase =
   | RouterCase
   | BeamRouterCase
   | LayerCase
+  | MixtureCase
   | ModelCase
   | OptimizerCase;
 
@@ -206,6 +225,8 @@ export interface GoldenImplementation {
   beamRouter(golden: BeamRouterCase): GoldenResults | Promise<GoldenResults>;
   /** Results of {@linkcode LayerCase}. */
   layer(golden: LayerCase): GoldenResults | Promise<GoldenResults>;
+  /** Results of {@linkcode MixtureCase}. */
+  mixture(golden: MixtureCase): GoldenResults | Promise<GoldenResults>;
   /** Results of {@linkcode ModelCase}. */
   model(golden: ModelCase): GoldenResults | Promise<GoldenResults>;
   /** Results of {@linkcode OptimizerCase}. */
@@ -244,6 +265,18 @@ export function input(golden: GoldenCase, name: string): GoldenTensor {
   const tensor = golden.inputs.get(name);
   if (tensor === undefined) throw new RangeError(`${golden.file} has no input ${name}`);
   return tensor;
+}
+
+/** Experts that each token keeps, where a number beyond all experts stands for none. */
+export function keptCounts(
+  index: ArrayLike<number>,
+  { tokens, experts }: { tokens: number; experts: number },
+): number[] {
+  const top_k = index.length / tokens;
+  return Array.from({ length: tokens }, (_, t) => {
+    const kept = Array.from({ length: top_k }, (_, j) => index[t * top_k + j]!);
+    return kept.filter((expert) => expert < experts).length;
+  });
 }
 
 /** The parameters and running statistics that a whole model's case starts from. */

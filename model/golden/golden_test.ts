@@ -16,10 +16,15 @@ const files = [
   "optimizer",
   "peer",
   "router",
+  "sparse_moe_layer",
+  "switch",
   "tiny_beam",
   "tiny_context",
   "tiny_model",
   "tiny_peer",
+  "tiny_switch",
+  "tiny_topk_moe",
+  "topk_moe",
 ];
 
 function read(name: string): Uint8Array {
@@ -45,6 +50,7 @@ function fake(
     beamRouter: answer,
     router: answer,
     layer: answer,
+    mixture: answer,
     model: answer,
     optimizer: answer,
     ...more,
@@ -179,7 +185,7 @@ Deno.test("parseGolden() takes sizes from the file, whatever its name", () => {
 });
 
 Deno.test("parseGolden() tells baselines apart that this project does not implement", () => {
-  for (const kind of ["switch", "topk_moe"]) {
+  for (const kind of ["sparse_moe"]) {
     const bytes = edit("ethos_layer", { config: (config) => ({ ...config, kind }) });
     assertEquals(parseGolden(bytes, "x"), { kind: "unsupported", file: "x", about: kind });
   }
@@ -202,6 +208,16 @@ const malformed: [string, Uint8Array, string][] = [
     "more kept experts than sub-keys",
     edit("router", { config: (c) => ({ ...c, top_k: 12 }) }),
     "top_k 12 is more than the 11 sub_keys",
+  ],
+  [
+    "a mixture of no number of experts",
+    edit("switch", { config: (c) => ({ ...c, experts: undefined }) }),
+    "config has no experts",
+  ],
+  [
+    "more kept experts than its weights have",
+    edit("sparse_moe_layer", { config: (c) => ({ ...c, dynamic_top_k: 5 }) }),
+    "dynamic.out.index has the shape [37, 4], expected [37, 5]",
   ],
   [
     "no layer with experts",

@@ -5,14 +5,16 @@
  */
 
 import type { Architecture } from "../trunk/architecture.ts";
-import { parameterSpecs, statisticSpecs, weightSpecs } from "../trunk/parameters.ts";
+import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
 import {
   type BeamRouterCase,
   type GoldenImplementation,
   goldenParameters,
   type GoldenResults,
   input,
+  keptCounts,
   type LayerCase,
+  type MixtureCase,
   type MlaCase,
   type ModelCase,
   type OptimizerCase,
@@ -23,7 +25,7 @@ import { buildPlans, runPlan } from "../gpu/build.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Arena } from "../gpu/memory.ts";
 import { Plan } from "../gpu/plan.ts";
-import { type DType, Tensor } from "../gpu/tensor.ts";
+import { Tensor } from "../gpu/tensor.ts";
 import {
   download,
   downloadParts,
@@ -34,10 +36,12 @@ import {
 } from "../gpu/transfer.ts";
 import type { FfnSection } from "../section.ts";
 import type { KeptExperts } from "../layer/kind.ts";
-import { LayerContext, type LayerContextOptions } from "../layer/context.ts";
+import { LayerContext } from "../layer/context.ts";
 import { ethosBackward, ethosForward, type Execution } from "../ffn/ethos/ethos.ts";
 import { beamBackward, beamForward } from "../ffn/beam/router.ts";
 import { idCodes } from "../ops/beam/codes.ts";
+import { switchForward } from "../ffn/switch/switch.ts";
+import { topkMoeForward } from "../ffn/topk_moe/topk_moe.ts";
 import { headLogits } from "../trunk/head.ts";
 import { peerBackward, peerForward } from "../ffn/peer/peer.ts";
 import { mlaBackward, mlaForward } from "../attention/mla/mla.ts";
@@ -47,7 +51,8 @@ import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "../ops/control.t
 import { recordUpdate } from "../ops/optimizer/optimizer.ts";
 import { trainSchema } from "../training/config.ts";
 import { Trainer } from "../training/trainer.ts";
-import { Weights, type WeightSpec } from "../layer/weights.ts";
+import type { WeightSpec } from "../layer/weights.ts";
+import { Bench, bench, named, OPERAND, type Precision } from "./gpu_bench.ts";
 
 /** Loss scale in mixed precision: no gradient of these files overflows. */
 const LOSS_SCALE = 1024;
@@ -79,7 +84,7 @@ export function gpuImplementation(
   const mixed = precision === "mixed";
   // The optimiser computes in f32 whatever the operands are.
   const kinds = plain
-    ? mixed ? ["mla", "router", "beam_router", "layer", "model"] as const : undefined
+    ? mixed ? ["mla", "router", "beam_router", "layer", "mixture", "model"] as const : undefined
     : ["layer", "model"] as const;
   return {
     name: ["gpu", ...plain ? [] : [execution], ...mixed ? ["mixed"] : []].join(", "),
@@ -89,10 +94,14 @@ export function gpuImplementation(
     router: (golden) => router(gpu, golden, precision),
     beamRouter: (golden) => beamRouter(gpu, golden, precision),
     layer: (golden) => layer(gpu, golden, { execution, precision }),
+    mixture: (golden) => mixture(gpu, golden, precision),
     model: (golden) => model(gpu, golden, { execution, precision }),
     optimizer: (golden) => optimizer(gpu, golden),
     omits(golden, tensor) {
       if (golden.kind === "router" && INSIDE.test(tensor)) return "never leaves a kernel";
+      if (golden.kind === "mixture" && tensor.endsWith("out.probability")) {
+        return "only the kept expert's leaves a kernel";
+      }
       if (golden.kind === "layer" && tensor === "out.y_naive" && execution !== "naive") {
         return "in the table of the naive execution";
       }
@@ -107,97 +116,6 @@ export function gpuImplementations(gpu: Gpu): GoldenImplementation[] {
       gpuImplementation(gpu, execution, precision)
     )
   );
-}
-
-/** The operands of matrix products: f32, or halves of f32 weights. */
-type Precision = "f32" | "mixed";
-
-/** The type of a layer's input. */
-const OPERAND = { f32: "f32", mixed: "f16" } as const satisfies Record<Precision, DType>;
-
-/** Tensors of one case, and the weights of one layer of it. */
-class Bench implements Disposable {
-  readonly gpu: Gpu;
-  readonly weights: Weights;
-  readonly #arenas: Arena[] = [];
-
-  /** Allocates weights and fills them with what `values` has under their names. */
-  constructor(
-    gpu: Gpu,
-    specs: readonly WeightSpec[],
-    options: {
-      readonly values: (name: string) => ArrayLike<number>;
-      readonly precision: Precision;
-    },
-  ) {
-    const { values, precision } = options;
-    this.gpu = gpu;
-    this.weights = new Weights(gpu, specs, { train: true, precision });
-    for (const { name, trained } of specs) {
-      uploadParts(gpu, this.weights.value(name).parts, values(name));
-      if (precision === "mixed" && trained) {
-        uploadParts(gpu, this.weights.operand(name).parts, values(name));
-      }
-    }
-  }
-
-  /** A tensor of an input's values, or of zeros. */
-  tensor(
-    name: string,
-    shape: readonly number[],
-    values?: ArrayLike<number>,
-    dtype: DType = "f32",
-  ): Tensor {
-    const tensor = new Tensor(name, shape, { owner: "golden", dtype });
-    this.#arenas.push(new Arena(this.gpu, name, [tensor]));
-    if (values) upload(this.gpu, tensor, values);
-    return tensor;
-  }
-
-  /** Records a plan, runs it once, and reads what `record` returned. */
-  async run(
-    options: LayerContextOptions,
-    record: (context: LayerContext) => Readonly<Record<string, Tensor>>,
-  ): Promise<Map<string, ArrayLike<number>>> {
-    const plan = new Plan(this.gpu, "golden");
-    const tensors = record(new LayerContext(plan, this.weights, options));
-    return new Map(Object.entries(await runPlan(plan, tensors)));
-  }
-
-  /** Gradients of the trained weights, by name without `prefix`. */
-  async gradients(prefix: string): Promise<[string, ArrayLike<number>][]> {
-    const trained = this.weights.specs.filter(({ trained }) => trained);
-    return await Promise.all(trained.map(async ({ name }) =>
-      [
-        name.slice(prefix.length),
-        await downloadParts(this.gpu, this.weights.gradient(name).parts),
-      ] as [string, ArrayLike<number>]
-    ));
-  }
-
-  [Symbol.dispose](): void {
-    this.weights.destroy();
-    for (const arena of this.#arenas) arena.destroy();
-  }
-}
-
-/** Weights of layer 0 under `prefix`, filled from a case whose names lack it. */
-function bench(
-  gpu: Gpu,
-  golden: MlaCase | RouterCase | BeamRouterCase | LayerCase,
-  options: { prefix: string; precision: Precision },
-): Bench {
-  const { prefix, precision } = options;
-  const specs = weightSpecs(golden.architecture).filter(({ name }) => name.startsWith(prefix));
-  const values = (name: string) => input(golden, name.slice(prefix.length)).data;
-  return new Bench(gpu, specs, { values, precision });
-}
-
-function* named(
-  prefix: string,
-  values: Iterable<readonly [string, ArrayLike<number>]>,
-): Generator<[string, ArrayLike<number>]> {
-  for (const [name, value] of values) yield [prefix + name, value];
 }
 
 async function mla(
@@ -354,6 +272,68 @@ async function layer(
     };
   });
   return new Map([...results, ...named("grad.", await b.gradients(`${at}.`))]);
+}
+
+/**
+ * Mixtures of stored experts. In mixed precision near ties may be decided otherwise: the choice is compared by itself, and all else is computed with the file's choice.
+ */
+async function mixture(
+  gpu: Gpu,
+  golden: MixtureCase,
+  precision: Precision,
+): Promise<GoldenResults> {
+  const { tokens, passes } = golden;
+  const at = "layers.0.ffn";
+  const shape = [tokens, golden.architecture.config.d_model];
+  const results = new Map<string, ArrayLike<number>>();
+  for (const { prefix, section } of passes) {
+    const experts = section.num_experts;
+    const run = async (given?: ArrayLike<number>) => {
+      using b = bench(gpu, golden, { prefix: `${at}.`, precision });
+      const x = b.tensor("x", shape, input(golden, "x").data, OPERAND[precision]);
+      const g = b.tensor("g", shape, input(golden, "g").data);
+      const residual = b.tensor("residual", shape);
+      const choice = given && {
+        given: b.tensor("given", [tokens, given.length / tokens], given, "u32"),
+      };
+      const found = await b.run({ batch: 1, length: tokens, mode: "train" }, (context) => {
+        const common = { x, residual, ...choice };
+        const pass = section.kind === "switch"
+          ? switchForward(context, at, { ...common, section })
+          : topkMoeForward(context, at, { ...common, section });
+        const { index, keys, weight } = pass.gated;
+        return {
+          ...(!choice && { "out.index": index, keys }),
+          "out.y": pass.y,
+          "out.weight": weight,
+          ...(pass.auxiliary && { "out.aux": pass.auxiliary }),
+          "grad.x": pass.backward(g),
+        };
+      });
+      return new Map([...found, ...named("grad.", await b.gradients(`${at}.`))]);
+    };
+    const free = await run();
+    const counts = keptCounts(free.get("keys")!, { tokens, experts });
+    const all = precision === "f32" ? free : new Map([
+      ...free,
+      ...await run(expectedKeys(golden, prefix, experts)),
+    ]);
+    for (const [name, value] of [...all, ["out.count", counts] as const]) {
+      results.set(prefix + name, value);
+    }
+  }
+  return results;
+}
+
+/** The experts that a file's tokens keep, with E in the place of those that are left out. */
+function expectedKeys(golden: MixtureCase, prefix: string, experts: number): number[] {
+  const { data } = golden.expected.get(`${prefix}out.index`)!;
+  const counts = golden.expected.get(`${prefix}out.count`)?.data;
+  const top_k = data.length / golden.tokens;
+  return Array.from(
+    data,
+    (expert, i) => i % top_k < (counts?.[Math.floor(i / top_k)] ?? top_k) ? expert : experts,
+  );
 }
 
 /** The same model with its experts run as told; one without experts, or without that execution, as it is. */

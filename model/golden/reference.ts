@@ -11,7 +11,9 @@ import {
   goldenParameters,
   type GoldenResults,
   input,
+  keptCounts,
   type LayerCase,
+  type MixtureCase,
   type MlaCase,
   type ModelCase,
   type OptimizerCase,
@@ -22,7 +24,10 @@ import { mla as referenceMla } from "../reference/attention/mla.ts";
 import { ethos } from "../reference/ffn/ethos/ethos.ts";
 import { peer } from "../reference/ffn/peer.ts";
 import { beamCodes, beamRoute } from "../reference/ffn/beam.ts";
+import type { MixturePass } from "../reference/ffn/mixture.ts";
 import { route, type Routing } from "../reference/ffn/product_key.ts";
+import { switchLayer } from "../reference/ffn/switch.ts";
+import { topkMoe } from "../reference/ffn/topk_moe.ts";
 import { matrix, type Weights } from "../reference/matrix.ts";
 import { ReferenceModel, type TokenBatch } from "../reference/model.ts";
 import { AdamW, clipByGlobalNorm } from "../reference/optimizer.ts";
@@ -123,6 +128,35 @@ export function referenceLayer(golden: LayerCase, selection?: Int32Array): Golde
   ]);
 }
 
+function mixture(golden: MixtureCase): GoldenResults {
+  const { tokens, passes } = golden;
+  const { d_model } = golden.architecture.config;
+  const w = weights(golden);
+  const x = matrix(tokens, d_model, input(golden, "x").data);
+  const results = new Map<string, ArrayLike<number>>();
+  for (const { prefix, section } of passes) {
+    const forward: MixturePass = section.kind === "switch"
+      ? switchLayer(section, w, { x, training: true })
+      : topkMoe(section, w, { x, training: true });
+    const backward = forward.backward(matrix(tokens, d_model, input(golden, "g").data));
+    const { index, best, weight, probability } = forward.routing;
+    const outputs = {
+      y: forward.y.data,
+      aux: [forward.auxiliary],
+      index: best,
+      weight,
+      probability: probability.data,
+      count: keptCounts(index, { tokens, experts: section.num_experts }),
+    };
+    const all = [
+      ...named(`${prefix}out.`, outputs),
+      ...named(`${prefix}grad.`, { x: backward.x.data, ...backward.weights }),
+    ];
+    for (const [name, value] of all) results.set(name, value);
+  }
+  return results;
+}
+
 function model(golden: ModelCase): GoldenResults {
   const { architecture, learningRate, clip, weightDecay } = golden;
   const reference = new ReferenceModel(architecture, goldenParameters(golden), {
@@ -187,6 +221,7 @@ export const referenceImplementation: GoldenImplementation = {
   router,
   beamRouter,
   layer: (golden) => referenceLayer(golden),
+  mixture,
   model,
   optimizer,
 };

@@ -112,6 +112,26 @@ const CASES: readonly [name: string, architecture: Architecture][] = [
     "as many generated experts as a mass asks for",
     smallModel(VOCABULARY, { ffn: { choice: "mass", mass: 0.6 } }),
   ],
+  ["switch", smallModel(VOCABULARY, { ffn: { kind: "switch", num_experts: 5, d_expert: 20 } })],
+  [
+    "topk_moe",
+    smallModel(VOCABULARY, {
+      ffn: { kind: "topk_moe", num_experts: 6, top_k: 3, d_expert: 20, gelu: "exact" },
+    }),
+  ],
+  [
+    "topk_moe, by probabilities",
+    smallModel(VOCABULARY, {
+      ffn: {
+        kind: "topk_moe",
+        num_experts: 6,
+        top_k: 3,
+        d_expert: 20,
+        choice: "top_p",
+        top_p: 0.5,
+      },
+    }),
+  ],
 ];
 
 for (const [name, architecture] of CASES) {

@@ -7,6 +7,8 @@
 /** Where a parameter's initial values come from. */
 type Initialisation =
   | { readonly kind: "normal"; readonly std: number }
+  /** Evenly within ±`bound`. */
+  | { readonly kind: "uniform"; readonly bound: number }
   | { readonly kind: "ones" }
   | { readonly kind: "zeros" };
 
@@ -58,6 +60,16 @@ export function weight(
 ): ParameterSpec {
   const { role, std = BASE_STD } = options;
   return { name, shape, role, init: { kind: "normal", std }, decay: true, held: false };
+}
+
+/** A decaying matrix, uniform within ±`bound`. */
+export function uniformWeight(
+  name: string,
+  shape: readonly number[],
+  options: { role: string; bound: number },
+): ParameterSpec {
+  const { role, bound } = options;
+  return { name, shape, role, init: { kind: "uniform", bound }, decay: true, held: false };
 }
 
 /** A gain or a bias: one-dimensional, not decaying. */

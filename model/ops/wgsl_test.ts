@@ -7,7 +7,7 @@ import { type Gpu, openGpu } from "../gpu/device.ts";
 import { Plan } from "../gpu/plan.ts";
 import { DEVICE_PROFILES, type RecordedKernel, recordKernels } from "../gpu/recording.ts";
 import { type DType, Tensor } from "../gpu/tensor.ts";
-import { initializeNormal } from "./optimizer/initialize.ts";
+import { initializeNormal, initializeUniform } from "./optimizer/initialize.ts";
 import { ethosSizes, recordEthosVariants } from "../ffn/ethos/ethos_testing.ts";
 import { LayerContext } from "../layer/context.ts";
 import { changedModel, DENSE, type ModelChanges, PEER } from "../testing.ts";
@@ -25,6 +25,7 @@ import { addPositions, positionsBackward } from "./elementwise/positions.ts";
 import { orderKept, storedExperts, storedExpertsBackward } from "./experts/experts_stored.ts";
 import { type Epilogue, gemm } from "./gemm/gemm.ts";
 import { matrix, transpose } from "./gemm/matrix.ts";
+import { recordGivenChoices, recordGroupedProducts } from "./mixture/mixture_testing.ts";
 import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "./control.ts";
 import { recordUpdate, sumInto } from "./optimizer/optimizer.ts";
 import { layernormBackward, layernormForward } from "./norm/layernorm.ts";
@@ -87,6 +88,8 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
     }
     return [plan];
   },
+  gemm_grouped: (gpu) => [recordGroupedProducts(gpu)],
+  mixture: (gpu) => [recordGivenChoices(gpu)],
   attention(gpu) {
     const plan = new Plan(gpu, "attention");
     // Widths that fill blocks, the paper's first.
@@ -128,6 +131,7 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
     castInto(plan, "cast", { from: t("from", [16, 64]), to: t("to", [16, 64], "f16") });
     castInto(plan, "cast", { from: t("from", [16, 64], "f16"), to: t("to", [16, 64]) });
     initializeNormal(plan, "normal", [t("w", [16, 64])], { seed: 1, deviation: 0.02 });
+    initializeUniform(plan, "uniform", [t("w", [16, 64])], { seed: 1, bound: 0.02 });
     return [plan];
   },
   copy(gpu) {
@@ -438,6 +442,22 @@ const NETWORKS: readonly (readonly [ModelChanges, "f32" | "mixed"])[] = [
       ...DENSE,
       trunk: { norm: "layer", positions: "learned", residual: "parallel", head: "own" },
     }, precision] as const,
+    // Experts without tokens of their own are most of 8; gates of 8 and of 5 are read with and without padding.
+    [{ ffn: { kind: "switch", num_experts: 5, d_expert: 24 } }, precision] as const,
+    [{ ffn: { kind: "topk_moe", num_experts: 8, d_expert: 24 } }, precision] as const,
+    [{
+      ffn: {
+        kind: "topk_moe",
+        num_experts: 5,
+        top_k: 3,
+        d_expert: 24,
+        biases: false,
+        gelu: "exact",
+        load_balance_coef: 0.1,
+        choice: "top_p",
+        top_p: 0.5,
+      },
+    }, precision] as const,
   ]),
 ];
 
@@ -519,6 +539,7 @@ const INCLUDED = new Map([
   ["experts_quarter_sums", "experts_apply_subgroup"],
   ["experts_stored_entry", "segment_sum"],
   ["gelu", "gemm_"],
+  ["gelu_exact", "mixture_activate"],
   ["gemm_epilogue", "gemm_"],
   ["gemm_steps", "gemm_tiled"],
   ["gemm_tile", "gemm_tiled"],

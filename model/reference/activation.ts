@@ -18,6 +18,34 @@ export function geluDerivative(x: number): number {
   return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * GELU_SCALE * (1 + 3 * GELU_CUBIC * x * x);
 }
 
+/** `∫ exp(−t²) dt · 2/√π` from 0 to `x`, to the last digits of float64. */
+export function erf(x: number): number {
+  const magnitude = Math.abs(x);
+  if (magnitude > 6) return Math.sign(x);
+  const square = x * x;
+  if (magnitude < 2.5) {
+    // x · Σ (2x²)ⁿ / (1·3·5…(2n+1)), all terms of which are positive.
+    let term = 1;
+    let sum = 1;
+    for (let n = 1; term > 1e-17 * sum; n++) sum += term *= 2 * square / (2 * n + 1);
+    return 2 / Math.sqrt(Math.PI) * x * Math.exp(-square) * sum;
+  }
+  // The continued fraction of erfc, from its far end.
+  let fraction = 0;
+  for (let n = 60; n > 0; n--) fraction = n / 2 / (magnitude + fraction);
+  return Math.sign(x) * (1 - Math.exp(-square) / Math.sqrt(Math.PI) / (magnitude + fraction));
+}
+
+/** The exact form: `x Φ(x)`, Φ the normal distribution. */
+export function geluExact(x: number): number {
+  return 0.5 * x * (1 + erf(x / Math.SQRT2));
+}
+
+/** Derivative of {@linkcode geluExact}: `Φ(x) + x φ(x)`. */
+export function geluExactDerivative(x: number): number {
+  return 0.5 * (1 + erf(x / Math.SQRT2)) + x * Math.exp(-0.5 * x * x) / Math.sqrt(2 * Math.PI);
+}
+
 function sigmoid(x: number): number {
   return 1 / (1 + Math.exp(-x));
 }

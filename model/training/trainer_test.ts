@@ -62,6 +62,7 @@ const BEAM = {
   d_latent: 8,
   d_hidden: 12,
 };
+const TOPK_MOE = { kind: "topk_moe", num_experts: 7, d_expert: 12, expert_init: "fan_in" };
 
 const MODELS: readonly [string, TinyOptions][] = [
   ["static experts with a load-balance term", {
@@ -96,6 +97,23 @@ const MODELS: readonly [string, TinyOptions][] = [
     model: { ffn: { ...PEER, execution: "naive", router_batch_norm: false } },
     train: { gradient_accumulation: 2 },
   }],
+  ["switch", { model: { ffn: { kind: "switch", num_experts: 5, d_expert: 12 } } }],
+  ["switch, two micro-batches an update", {
+    model: { ffn: { kind: "switch", num_experts: 4, d_expert: 12, load_balance_coef: 0.1 } },
+    train: { gradient_accumulation: 2 },
+  }],
+  ["topk_moe", { model: { ffn: TOPK_MOE } }],
+  ["topk_moe, balanced, exact gelu, without biases, two micro-batches an update", {
+    model: {
+      ffn: { ...TOPK_MOE, num_experts: 8, biases: false, gelu: "exact", load_balance_coef: 0.1 },
+    },
+    train: { gradient_accumulation: 2 },
+  }],
+  ["topk_moe with as many experts as their probabilities take", {
+    model: {
+      ffn: { ...TOPK_MOE, top_k: 3, choice: "top_p", top_p: 0.5, load_balance_coef: 0.1 },
+    },
+  }],
   ["two micro-batches an update", {
     model: { ffn: { load_balance_coef: 0.1 } },
     train: { gradient_accumulation: 2 },
@@ -123,6 +141,20 @@ Deno.test("Trainer trains like the reference on lesser devices", async (t) => {
       { model: { ffn: { ...BEAM, d_latent: 20 } } },
       assertTrainsLikeReference,
     );
+  });
+
+  await t.step("experts in parts", async () => {
+    const gpu = await openTestGpu({ max_binding_bytes: 12288 });
+    for (const ffn of [{ kind: "switch" }, { kind: "topk_moe", top_k: 1 }]) {
+      const model = { ffn: { ...ffn, num_experts: 16, d_expert: 12 } };
+      await withTrainer(gpu, { model }, async (trainer) => {
+        const [name] = parameterSpecs(trainer.architecture).filter(({ shape }) =>
+          shape.length === 3
+        );
+        assertEquals(trainer.weights.value(name!.name).parts.map(({ shape }) => shape[0]), [12, 4]);
+        await assertTrainsLikeReference(trainer);
+      });
+    }
   });
   await t.step("tables in parts, logits in chunks", async () => {
     const gpu = await openTestGpu({ max_binding_bytes: 8192 });
@@ -161,6 +193,12 @@ Deno.test("Trainer gives the same bits in every run, with memory that is not sha
   assertSameBits(await trained(gpu, { ...beams, isolate: true }), ofBeams);
   for (const recompute of ["experts", "full"]) {
     assertSameBits(await trained(gpu, { ...beams, train: { recompute } }), ofBeams);
+  }
+  for (const ffn of [{ kind: "switch", num_experts: 5, d_expert: 12 }, TOPK_MOE]) {
+    const kept = await trained(gpu, { model: { ffn } });
+    for (const more of [{}, { isolate: true }, { train: { recompute: "full" } }]) {
+      assertSameBits(await trained(gpu, { model: { ffn }, ...more }), kept);
+    }
   }
   const other = await trained(gpu, { ...options, seed: 6 });
   assertNotEquals(other.get("value.embed.weight"), first.get("value.embed.weight"));
@@ -205,8 +243,15 @@ const firstGradients = (gpu: Gpu, model: ModelChanges, precision: "f32" | "mixed
   });
 
 Deno.test("Mixed precision keeps the direction of every gradient, f16 native and packed", async (t) => {
-  const models = [{ ffn: { d_context: 4 } }, { ffn: PEER }, { ffn: BEAM }, DENSE];
-  for (const model of models satisfies ModelChanges[]) {
+  const models: ModelChanges[] = [
+    { ffn: { d_context: 4 } },
+    { ffn: PEER },
+    { ffn: BEAM },
+    DENSE,
+    { ffn: { kind: "switch", num_experts: 5, d_expert: 12 } },
+    { ffn: { ...TOPK_MOE, load_balance_coef: 0.1 } },
+  ];
+  for (const model of models) {
     const exact = await firstGradients(await openTestGpu(), model, "f32");
     const rounded: Map<string, Float32Array>[] = [];
     for (const f16 of [true, false]) {

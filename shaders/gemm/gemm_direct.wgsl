@@ -7,6 +7,8 @@
 // EPILOGUE "none": C = P    "add": C = P + E    "accumulate": C += P    "gelu": C = gelu(P)    "gelu_backward": C *= gelu'(P),
 // with E [M, N] laid out as C.
 //
+// GROUPED as in gemm_tile.wgsl, with tiles of ROWS rows. "sums": the terms from params.range_begin to params.range_end alone.
+//
 // An invocation computes ROWS × 4·COLUMNS of C in registers. Bound by arithmetic: ROWS·4·COLUMNS products for every
 // ROWS + 4·COLUMNS loaded numbers.
 
@@ -14,10 +16,31 @@
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
   let across = (params.n + {{ 4 * COLUMNS - 1 }}u) / {{ 4 * COLUMNS }}u;
+{% if GROUPED == "sums" %}
+  let number = workgroup_number(id, count) * WORKGROUP + lane;
+  let tiles = (params.m + ROWS - 1u) / ROWS * across;
+  let group = number / tiles;
+  if (group >= params.groups) { return; }
+  let tile = number % tiles;
+  let begin = max(params.range_begin, begin_of[params.first + group]);
+  let end = min(params.range_end, begin_of[params.first + group + 1u]);
+  let c_start = params.c_start + group * params.stride;
+{% else %}
   let tile = workgroup_number(id, count) * WORKGROUP + lane;
+  let begin = 0u;
+  let end = params.k;
+  let c_start = params.c_start;
+{% endif %}
   let row = (tile / across) * ROWS;
   let column = (tile % across) * COLUMNS;
   if (row >= params.m) { return; }
+{% if GROUPED == "rows" %}
+  let group = of_tile[row / ROWS] - params.first;
+  if (group >= params.groups) { return; }
+  let b_start = params.b_start + group * params.stride;
+{% else %}
+  let b_start = params.b_start;
+{% endif %}
   let columns4 = (params.n + 3u) / 4u;
 {% for r in range(ROWS) %}
   let row{{ r }} = min(row + {{ r }}u, params.m - 1u);
@@ -33,12 +56,12 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for i in range(ROWS // 4) %}
   let a_at{{ i }} = params.a_start + min(row / 4u + {{ i }}u, (params.m - 1u) / 4u);
 {% endfor %}
-  for (var k = 0u; k < params.k; k++) {
+  for (var k = begin; k < end; k++) {
 {% for i in range(ROWS // 4) %}
     let a{{ i }} = load_a(a_at{{ i }} + k * params.lda);
 {% endfor %}
 {% for c in range(COLUMNS) %}
-    let b{{ c }} = load_b(params.b_start + k * params.ldb + column{{ c }});
+    let b{{ c }} = load_b(b_start + k * params.ldb + column{{ c }});
 {% endfor %}
 {% for r in range(ROWS) %}
 {% for c in range(COLUMNS) %}
@@ -52,13 +75,13 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
 {% if LAYOUT == "nt" %}
 {% for c in range(4 * COLUMNS) %}
-  let b_at{{ c }} = params.b_start + min(column * 4u + {{ c }}u, params.n - 1u) * params.ldb;
+  let b_at{{ c }} = b_start + min(column * 4u + {{ c }}u, params.n - 1u) * params.ldb;
 {% endfor %}
 {% endif %}
   for (var k = 0u; k < (params.k + 3u) / 4u; k++) {
 {% if LAYOUT == "nn" %}
 {% for i in range(4) %}
-    let b_row{{ i }} = params.b_start + min(4u * k + {{ i }}u, params.k - 1u) * params.ldb;
+    let b_row{{ i }} = b_start + min(4u * k + {{ i }}u, params.k - 1u) * params.ldb;
 {% for c in range(COLUMNS) %}
     let b{{ i }}_{{ c }} = load_b(b_row{{ i }} + column{{ c }});
 {% endfor %}
@@ -85,7 +108,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   if (row + {{ r }}u < params.m) {
 {% for c in range(COLUMNS) %}
     if (column + {{ c }}u < columns4) {
-      let at = params.c_start + (row + {{ r }}u) * params.ldc + column + {{ c }}u;
+      let at = c_start + (row + {{ r }}u) * params.ldc + column + {{ c }}u;
       finish(at, row + {{ r }}u, column + {{ c }}u, {{ acc(r, c) }}, beside(at), 0.0);
     }
 {% endfor %}

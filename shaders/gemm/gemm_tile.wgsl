@@ -4,7 +4,12 @@
    PAIRED: there are `params.pairs` products of one shape, pair p of them of head p % heads and sequence p / heads, whose matrices and `statistics` lie so many
    entries further on for each. Attention is causal, which leaves
      "below": the tiles of the result on the diagonal and below it, when columns are keys and rows are queries;
-     "until": terms up to the tile's own rows;      "from": terms from the tile's own rows on. Those with the most terms start first. #}
+     "until": terms up to the tile's own rows;      "from": terms from the tile's own rows on. Those with the most terms start first.
+
+   GROUPED: rows belong to groups, each of whole tiles (model/ops/gemm/gemm_grouped.ts). Groups `params.first` to `params.first + params.groups` are computed,
+   whose matrices lie `params.stride` entries apart.
+     "rows": a tile of rows of A and C multiplies with its group's B; `of_tile` has the group of each tile, and a number beyond all groups where it has none.
+     "sums": each group has a C, whose sum goes over the group's rows, `begin_of` [groups + 1] to the next one's. #}
 {% if PAIRED %}
 // Where the own pair's sums of rows begin, for the epilogue.
 var<private> statistics: u32;
@@ -77,6 +82,17 @@ fn tile_below(number: u32, down: u32) -> vec4u {
   let tile = number % tiles;
   let begin = split * params.range;
   let end = min(params.k, begin + params.range);
+{% elif GROUPED == "sums" %}
+  let number = workgroup_number(id, count);
+  let tiles = across * down;
+  let group = number / tiles;
+  if (group >= params.groups) { return; }
+  let tile = number % tiles;
+  let last = begin_of[params.first + group + 1u];
+  // A group without rows sums nothing, and reads nothing beyond the last row.
+  let filled = last > begin_of[params.first + group];
+  let begin = select(0u, begin_of[params.first + group], filled);
+  let end = select(0u, last, filled);
 {% else %}
   let tile = workgroup_number(id, count);
   let begin = 0u;
@@ -91,7 +107,17 @@ fn tile_below(number: u32, down: u32) -> vec4u {
   let {{ top }} = (8u * band + within % bands) * TILE_M;
   let {{ left }} = within / bands * TILE_N;
   let a_start = params.a_start;
+{% if GROUPED == "rows" %}
+  let group = of_tile[{{ top }} / TILE_M] - params.first;
+  if (group >= params.groups) { return; }
+  let b_start = params.b_start + group * params.stride;
+{% else %}
   let b_start = params.b_start;
+{% endif %}
+{% if GROUPED == "sums" %}
+  let c_start = params.c_start + group * params.stride;
+{% else %}
   let c_start = params.c_start;
+{% endif %}
 {% endif %}
 {% endmacro %}

@@ -111,6 +111,21 @@ export const MALFORMED: readonly Malformed[] = [
     says: ["model.ffn.top_k: expected a whole number from 1 to 64, got 2.5"],
   },
   {
+    what: "more experts for a token than there are",
+    text: withLines("model: { ffn: { kind: topk_moe, num_experts: 4, top_k: 5 } }"),
+    says: ["bad.yaml:5: model.ffn.top_k: 5 is more than num_experts 4; at most 4"],
+  },
+  {
+    what: "a sum of probabilities that nothing reads",
+    text: withLines("model: { ffn: { kind: topk_moe, top_p: 0.5 } }"),
+    says: ["model.ffn.top_p: 0.5 means nothing with choice top_k"],
+  },
+  {
+    what: "a key of another mixture",
+    text: withLines("model: { ffn: { kind: switch, top_k: 2 } }"),
+    says: ["model.ffn.top_k: unknown key; expected one of d_expert, kind,"],
+  },
+  {
     what: "yes for true",
     text: withLines("model: { ffn: { kind: ethos, router_batch_norm: yes } }"),
     says: ['model.ffn.router_batch_norm: expected true or false, got "yes"', "write true"],
@@ -196,7 +211,10 @@ export const MALFORMED: readonly Malformed[] = [
   {
     what: "a typo in a choice",
     text: withLines("model: { ffn: { kind: etos } }"),
-    says: ['model.ffn.kind: expected dense or ethos or peer, got "etos"', "did you mean ethos?"],
+    says: [
+      'model.ffn.kind: expected dense or ethos or peer or switch or topk_moe, got "etos"',
+      "did you mean ethos?",
+    ],
   },
   {
     what: "a source that doesn't exist",

@@ -67,6 +67,10 @@ export interface ProductShape {
   readonly square?: boolean;
   /** Rows of a tile at most, for products over causal squares: 128 when absent. */
   readonly whole?: number;
+  /** Rows of a tile exactly, for products whose rows belong to groups. */
+  readonly height?: number;
+  /** Results of this shape, one for each group of rows, whose sums go over whole steps: 1 when absent. */
+  readonly groups?: number;
 }
 
 /** Rows and columns of a square tile. */
@@ -157,15 +161,16 @@ function onMatrixUnits(
   capabilities: Capabilities,
   shape: ProductShape,
 ): GpuKernel | undefined {
-  const { m, n, k, layout, a, b, linear, single, pairs } = shape;
+  const { m, n, k, layout, a, b, linear, single, pairs, height, groups } = shape;
+  const grouped = height !== undefined || groups !== undefined;
   if (![a, b].every(({ dtype, aligned }) => dtype === "f16" && aligned)) return undefined;
-  if (k < MATRIX_STEP || (!linear && k % MATRIX_STEP > 0)) return undefined;
+  if (k < MATRIX_STEP || ((!linear || grouped) && k % MATRIX_STEP > 0)) return undefined;
   const unit = matrixUnit(capabilities);
   if (
     !unit || MATRIX_BYTES > capabilities.max_workgroup_bytes ||
     4 * capabilities.subgroup_max_size > capabilities.max_invocations
   ) return undefined;
-  const tile_m = MATRIX_TILE;
+  const tile_m = height ?? MATRIX_TILE;
   const tile_n = n <= NARROW ? NARROW : MATRIX_TILE;
   if (pairs !== undefined && (m % tile_m > 0 || n % tile_n > 0 || k % MATRIX_STEP > 0)) {
     return undefined;
@@ -232,23 +237,25 @@ function stepOf(capabilities: Capabilities, tile: (typeof TILES)[number]): numbe
 /** The tiles that a device has memory for and a product can take. */
 function tilesFor(
   capabilities: Capabilities,
-  { pairs, whole = SQUARE_TILE }: ProductShape,
+  { pairs, whole = SQUARE_TILE, height }: ProductShape,
 ): readonly (typeof TILES)[number][] {
   return TILES.filter((tile) =>
     stepOf(capabilities, tile) !== undefined &&
-    (pairs === undefined || tile.tile_m <= whole)
+    (pairs === undefined || tile.tile_m <= whole) &&
+    (height === undefined || tile.tile_m === height)
   );
 }
 
 /** The tile that the rule takes without matrix units. */
 function tileOf(capabilities: Capabilities, shape: ProductShape): (typeof TILES)[number] {
-  const { m, n, k, pairs = 1 } = shape;
+  const { m, n, k, pairs = 1, groups = 1 } = shape;
   if (shape.square) return TILES[0];
-  return tilesFor(capabilities, shape).find((tile) => {
-    const tiles = pairs * Math.ceil(m / tile.tile_m) * Math.ceil(n / tile.tile_n);
+  const all = tilesFor(capabilities, shape);
+  return all.find((tile) => {
+    const tiles = pairs * groups * Math.ceil(m / tile.tile_m) * Math.ceil(n / tile.tile_n);
     return (tiles >= FEW_TILES || tiles * mostSplits(k) >= 0.75 * GPU_TILES) &&
       areaOf(shape, tile) <= 1.25 * areaOf(shape, { tile_m: 64, tile_n: 64 });
-  }) ?? TILES.at(-1)!;
+  }) ?? all.at(-1)!;
 }
 
 function tiled(

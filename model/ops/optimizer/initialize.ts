@@ -1,5 +1,5 @@
 /**
- * Initial weights: near-normal numbers from integer arithmetic, the same bits on the host and on every adapter.
+ * Initial weights: near-normal and uniform numbers from integer arithmetic, the same bits on the host and on every adapter.
  *
  * @module
  */
@@ -11,6 +11,9 @@ import type { Tensor } from "../../gpu/tensor.ts";
 
 /** Standard deviation of a sum of sixteen uniform integers of 16 bits: `√(16 · (2³² − 1) / 12)`. */
 const SUM_DEVIATION = Math.sqrt(16 * (2 ** 32 - 1) / 12);
+
+/** Odd whole numbers within ± this are the uniform ones: 24 bits, which f32 holds exactly. */
+const UNIFORM_RANGE = 2 ** 24;
 
 /** Number of a parameter's stream of random numbers: a hash (FNV-1a) of its name, so that it depends on nothing else. */
 export function stream(name: string): number {
@@ -65,6 +68,19 @@ export function hostNormal(
   });
 }
 
+/** The numbers that {@linkcode initializeUniform} writes, made on the host. */
+export function hostUniform(
+  name: string,
+  options: { seed: number; count: number; bound: number },
+): Float32Array {
+  const id = stream(name);
+  const factor = Math.fround(options.bound / UNIFORM_RANGE);
+  return Float32Array.from({ length: options.count }, (_, element) => {
+    const [word] = pcg4d(element, id, options.seed >>> 0, 0);
+    return Math.fround((2 * (word >>> 8) + 1 - UNIFORM_RANGE) * factor);
+  });
+}
+
 /** Records the initial values of a parameter's parts: normal with mean 0 and the given standard deviation. */
 export function initializeNormal(
   plan: Plan,
@@ -72,18 +88,40 @@ export function initializeNormal(
   parts: readonly Tensor[],
   options: { seed: number; deviation: number },
 ): void {
+  const { seed, deviation } = options;
+  initialize(plan, name, parts, { seed, factor: deviation / SUM_DEVIATION, uniform: false });
+}
+
+/** Records the initial values of a parameter's parts: uniform in (−bound, bound). */
+export function initializeUniform(
+  plan: Plan,
+  name: string,
+  parts: readonly Tensor[],
+  options: { seed: number; bound: number },
+): void {
+  const { seed, bound } = options;
+  initialize(plan, name, parts, { seed, factor: bound / UNIFORM_RANGE, uniform: true });
+}
+
+function initialize(
+  plan: Plan,
+  name: string,
+  parts: readonly Tensor[],
+  options: { seed: number; factor: number; uniform: boolean },
+): void {
   let first = 0;
   for (const part of parts) {
     plan.dispatch({
       label: name,
       name: "initialize",
       source,
+      constants: { UNIFORM: options.uniform },
       params: {
         count: part.size,
         first,
         stream: stream(name),
         seed: options.seed >>> 0,
-        deviation: f32(options.deviation / SUM_DEVIATION),
+        factor: f32(options.factor),
       },
       bindings: { value: write(part) },
       workgroups: grid(Math.ceil(part.size / 256)),

@@ -1,6 +1,12 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { openTestGpu } from "../../gpu/testing.ts";
-import { hostNormal, initializeNormal, stream } from "./initialize.ts";
+import {
+  hostNormal,
+  hostUniform,
+  initializeNormal,
+  initializeUniform,
+  stream,
+} from "./initialize.ts";
 import { Inputs, runOnce } from "../testing.ts";
 
 Deno.test("Initial weights are the host's bits, in one part or several", async () => {
@@ -19,6 +25,32 @@ Deno.test("Initial weights are the host's bits, in one part or several", async (
   assertEquals(out.whole, host.slice(0, 231));
   assertEquals(out.a, host.slice(0, 160));
   assertEquals(out.b, host.slice(160));
+});
+
+Deno.test("Uniform initial weights are the host's bits, within their bound and even", async () => {
+  const gpu = await openTestGpu();
+  using inputs = new Inputs(gpu);
+  const name = "layers.3.ffn.w1";
+  const options = { seed: 0xfedcba98, bound: 0.125 };
+  const whole = inputs.tensor("whole", [33, 7]);
+  const parts = [20, 13].map((rows, i) => inputs.tensor(`part ${i}`, [rows, 8]));
+  const out = await runOnce(gpu, (plan) => {
+    initializeUniform(plan, name, [whole], options);
+    initializeUniform(plan, name, parts, options);
+    return { whole, a: parts[0]!, b: parts[1]! };
+  });
+  const host = hostUniform(name, { ...options, count: 264 });
+  assertEquals(out.whole, host.slice(0, 231));
+  assertEquals(out.a, host.slice(0, 160));
+  assertEquals(out.b, host.slice(160));
+
+  const count = 100_000;
+  const values = hostUniform(name, { ...options, count });
+  assert(values.every((v) => Math.abs(v) < options.bound));
+  const mean = (power: number) => values.reduce((sum, v) => sum + (8 * v) ** power, 0) / count;
+  for (const [power, moment] of [[1, 0], [2, 1 / 3], [3, 0], [4, 1 / 5]] as const) {
+    assert(Math.abs(mean(power) - moment) < 0.01, `moment ${power}`);
+  }
 });
 
 Deno.test("Initial weights are nearly normal, and differ by name and seed", () => {

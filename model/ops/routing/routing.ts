@@ -8,30 +8,19 @@
  */
 
 import balanceSource from "../../../shaders/routing/routing_balance.wgsl" with { type: "text" };
-import balanceSumSource from "../../../shaders/routing/routing_balance_sum.wgsl" with {
-  type: "text",
-};
 import countsSource from "../../../shaders/routing/routing_counts.wgsl" with { type: "text" };
 import queryGradientSource from "../../../shaders/routing/routing_query_gradient.wgsl" with {
   type: "text",
 };
 import querySource from "../../../shaders/routing/routing_query.wgsl" with { type: "text" };
 import scatterSource from "../../../shaders/routing/routing_scatter.wgsl" with { type: "text" };
-import {
-  atomic,
-  f32,
-  grid,
-  read,
-  readFields,
-  readScalar,
-  write,
-  writeScalar,
-} from "../../gpu/kernel.ts";
+import { atomic, f32, grid, read, readFields, readScalar, write } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import { roundUp, type Tensor } from "../../gpu/tensor.ts";
 import { CONTROL } from "../control.ts";
 import { type Epilogue, gemm } from "../gemm/gemm.ts";
 import { matrix } from "../gemm/matrix.ts";
+import { sumBalance } from "./balance_sum.ts";
 import { keepExperts, type KeepRule, type KeptNumber } from "./routing_keep.ts";
 import { selectExperts } from "./routing_select.ts";
 import { softmaxBackward } from "./softmax.ts";
@@ -200,30 +189,6 @@ class Router {
       });
     }
   }
-
-  sum(statistics: Tensor, value: Tensor): void {
-    const n = 2 * this.rows;
-    const run = Math.max(64, Math.ceil(Math.sqrt(n)));
-    const runs = Math.ceil(n / run);
-    const partial = this.plan.tensor(`${this.label}.balance.partial`, [runs, 4]);
-    const call = { name: "routing_balance_sum", source: balanceSumSource };
-    this.plan.dispatch({
-      ...call,
-      label: `${this.label}.balance.partial`,
-      constants: { WORKGROUP: this.workgroup, SCALAR: false },
-      params: { n, run, runs },
-      bindings: { rows: read(statistics), out: write(partial) },
-      workgroups: this.groups(runs),
-    });
-    this.plan.dispatch({
-      ...call,
-      label: `${this.label}.balance.value`,
-      constants: { WORKGROUP: 1, SCALAR: true },
-      params: { n: runs, run: runs, runs: 1 },
-      bindings: { rows: read(partial), out: writeScalar(value) },
-      workgroups: [1, 1, 1],
-    });
-  }
 }
 
 /**
@@ -284,7 +249,7 @@ export function route(
       : [router.scores(chunk, 0), router.scores(chunk, 1)] as const;
     router.balanceRows(chunk, s, options);
   }
-  router.sum(statistics, value);
+  sumBalance(plan, `${label}.balance`, { rows: statistics, value });
   return {
     ...{ index, score, balance: { value, counts, statistics } },
     ...(chosen && { kept: chosen }),

@@ -9,6 +9,8 @@ import type { FeedForwardKind } from "../layer.ts";
 import { dense } from "./dense.ts";
 import { ethos } from "./ethos/ethos.ts";
 import { peer } from "./peer.ts";
+import { switchLayer } from "./switch.ts";
+import { topkMoe } from "./topk_moe.ts";
 
 /** By the name that `model.ffn.kind` gives. */
 export const FFN: {
@@ -17,4 +19,6 @@ export const FFN: {
   dense,
   ethos,
   peer,
+  switch: switchLayer,
+  topk_moe: topkMoe,
 };

@@ -26,7 +26,8 @@ export const benchCommand: Command = {
       type: "string",
       default: "copy,gemm,attention,layer,experts",
       requiresArg: true,
-      describe: "Of copy, gemm, attention, layer, experts, step, scaling, inference; or all",
+      describe:
+        "Of copy, gemm, grouped, attention, layer, experts, step, scaling, inference; or all",
     },
     only: {
       type: "string",

@@ -91,9 +91,18 @@ function describeFeedForward(architecture: Architecture) {
     const { kind } = config.ffn;
     return { name: kind.toUpperCase(), words: "experts", notes: [`${bench.kept} experts a token`] };
   }
+  const { ffn } = config;
+  if ("num_experts" in ffn) {
+    const kept = "top_k" in ffn ? ffn.top_k : 1;
+    return {
+      name: ffn.kind,
+      words: "stored experts",
+      notes: [`${kept} of`, `${count(ffn.num_experts)} experts`],
+    };
+  }
   return {
     name: "SwiGLU",
     words: "a dense feed-forward",
-    notes: "d_ffn" in config.ffn ? [`hidden ${count(config.ffn.d_ffn)}`] : [],
+    notes: "d_ffn" in ffn ? [`hidden ${count(ffn.d_ffn)}`] : [],
   };
 }

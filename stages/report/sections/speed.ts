@@ -15,6 +15,7 @@ import type { SectionContext } from "./context.ts";
 const TITLES: Readonly<Record<SuiteName, string>> = {
   copy: "Copies",
   gemm: "Matrix products",
+  grouped: "Products with each expert's matrix, and square ones of as many operations",
   attention: "Attention",
   layer: "One ETHOS layer, with its router",
   experts: "Experts and router apart",
