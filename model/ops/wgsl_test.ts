@@ -87,7 +87,7 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
   attention(gpu) {
     const plan = new Plan(gpu, "attention");
     // Widths that fill blocks, the paper's first.
-    for (const [d_nope, d_rope, d_v] of [[64, 64, 64], [20, 20, 36]] as const) {
+    for (const [d_nope, d_rope, d_v] of [[64, 64, 64], [20, 20, 36], [64, 0, 64]] as const) {
       // With and without whole blocks.
       for (
         const [dtype, length] of [["f32", 100], ["f32", 256], ["f16", 100], ["f16", 256]] as const
@@ -96,8 +96,15 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
         const [q, kv, o] = [d_nope + d_rope, d_nope + d_v, d_v].map((width) =>
           t("x", [length, 2 * width], dtype)
         ) as [Tensor, Tensor, Tensor];
-        const kr = t("kr", [length, d_rope], dtype);
-        const operands = { sizes, q, kv, kr, o, log_sum: t("log_sum", [2, length]) };
+        const shared = d_rope > 0;
+        const operands = {
+          sizes,
+          q,
+          kv,
+          o,
+          log_sum: t("log_sum", [2, length]),
+          ...(shared && { kr: t("kr", [length, d_rope], dtype) }),
+        };
         for (const scores of ["stored", "recomputed"] as const) {
           attentionForward(plan, "attention", { ...operands, scores });
           attentionBackward(plan, "attention", {
@@ -106,7 +113,7 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
             d_o: t("d_o", [length, 2 * d_v], dtype),
             d_q: t("d_q", q.shape.slice(), dtype),
             d_kv: t("d_kv", kv.shape.slice(), dtype),
-            d_kr: t("d_kr", [length, 2 * d_rope]),
+            ...(shared && { d_kr: t("d_kr", [length, 2 * d_rope]) }),
           });
         }
       }

@@ -123,7 +123,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
         if (d < QK4) { store_d_q(to * QK4 + d, da{{ r }}_{{ c }}); }
 {% else %}
         if (d < NOPE4) { store_d_kv(to * KV4 + d, da{{ r }}_{{ c }}); }
+{% if ROPE4 > 0 %}
         else if (d < QK4) { store_d_kr(to * ROPE4 + d - NOPE4, da{{ r }}_{{ c }}); }
+{% endif %}
 {% endif %}
       }
 {% endfor %}

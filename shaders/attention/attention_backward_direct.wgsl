@@ -4,7 +4,8 @@
 // SIDE "query": d_q = Σ over keys of ds · k.   SIDE "key": d_k = Σ over queries of ds · q, d_v = Σ over queries of p · d_o.
 //
 // q, d_q [T, heads·(NOPE+ROPE)], kv, d_kv [T, heads·(NOPE+V)], kr [T, ROPE], d_kr [T, heads·ROPE] (a head's part of the shared key's
-// gradient), d_o [T, heads·V], log_sum, delta [heads, T]; T = batch · length. Widths NOPE4, ROPE4, V4 are in vec4s.
+// gradient), d_o [T, heads·V], log_sum, delta [heads, T]; T = batch · length. Widths NOPE4, ROPE4, V4 are in vec4s; where ROPE4 is 0
+// there are no kr and d_kr.
 //
 // An invocation owns ROWS rows (of queries or of keys), LANES apart, with their gradients in registers, and streams the other side's rows,
 // STREAM at a time. Nothing is added to by two invocations. Bound by loads: a vec4 for 4 · ROWS products.

@@ -193,7 +193,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     store_d_q(to * QK4 + d, v);
 {% else %}
     if (d < NOPE4) { store_d_kv(to * KV4 + d, v); }
+{% if ROPE4 > 0 %}
     else { store_d_kr(to * ROPE4 + d - NOPE4, v); }
+{% endif %}
 {% endif %}
   }
 {% endfor %}

@@ -24,7 +24,9 @@ fn query(token: u32, head: u32, d: u32) -> vec4f {
 }
 fn key(token: u32, head: u32, d: u32) -> vec4f {
   if (d < NOPE4) { return load_kv((token * params.heads + head) * KV4 + d); }
+{% if ROPE4 > 0 %}
   if (d < QK4) { return load_kr(token * ROPE4 + d - NOPE4); }
+{% endif %}
   return vec4f();
 }
 fn value(token: u32, head: u32, d: u32) -> vec4f {
@@ -131,7 +133,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     if (d < QK4) { store_d_q(to * QK4 + d, da{{ n }}); }
 {% else %}
     if (d < NOPE4) { store_d_kv(to * KV4 + d, da{{ n }}); }
+{% if ROPE4 > 0 %}
     else if (d < QK4) { store_d_kr(to * ROPE4 + d - NOPE4, da{{ n }}); }
+{% endif %}
 {% endif %}
   }
 {% endfor %}

@@ -1,7 +1,7 @@
 // Causal attention without workgroup memory, for software adapters: o = softmax(q kᵀ · scale) v and log_sum = log Σ exp(q kᵀ · scale).
 //
 // q [T, heads·(NOPE+ROPE)], kv [T, heads·(NOPE+V)], kr [T, ROPE] (shared by the heads), o [T, heads·V], log_sum [heads, T];
-// T = batch · length, a sequence's rows follow one another. Widths NOPE4, ROPE4, V4 are in vec4s.
+// T = batch · length, a sequence's rows follow one another. Widths NOPE4, ROPE4, V4 are in vec4s; where ROPE4 is 0 there is no kr.
 //
 // An invocation owns ROWS query rows, LANES apart, with q and o in registers, and streams the keys, KEYS at a time, keeping the running
 // maximum and sum. A workgroup's rows follow one another in one head, so its invocations read the same keys. Bound by loads: a vec4 for

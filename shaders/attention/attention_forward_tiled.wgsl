@@ -48,7 +48,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
       let d = item % QP;
       var v = vec4f();
       if (d < NOPE4) { v = load_kv((key * params.heads + head) * KV4 + d); }
+{% if ROPE4 > 0 %}
       else if (d < QK4) { v = load_kr(key * ROPE4 + d - NOPE4); }
+{% endif %}
       tile_k[item] = v;
     }
     for (var item = lane; item < TILE * VP; item += LANES) {

@@ -1,5 +1,5 @@
 /**
- * Causal attention with a rotary key that all heads share, forward and backward. The scores are in memory where there is room for some heads'
+ * Causal attention, with or without a rotary key that all heads share, forward and backward. The scores are in memory where there is room for some heads'
  * (`attention_stored.ts`); forward on matrix units, and where there is no room, they never are.
  *
  * @module
@@ -42,7 +42,7 @@ export function attentionForward(
   const { sizes, q, kv, kr, o, log_sum } = operands;
   checkShapes(label, operands);
   const { capabilities } = plan.gpu;
-  const dtype = commonType(q, kv, kr);
+  const dtype = commonType(q, kv, kr ?? q);
   const { scores = sizes.length >= STORED_LENGTH ? "stored" : "recomputed" } = operands;
   const stored = storedBy(plan, { ...operands, scores }, dtype);
   const tiles = stored && scoreTiles(capabilities, sizes, q.dtype);
@@ -62,7 +62,7 @@ export function attentionForward(
     bindings: {
       q: reading(q),
       kv: reading(kv),
-      kr: reading(kr),
+      ...(kr && { kr: reading(kr) }),
       o: write(o),
       log_sum: writeScalar(log_sum),
     },
@@ -104,7 +104,7 @@ export function attentionBackward(
     workgroups: grid(Math.ceil(tokens * heads / lanes)),
     flops: 2 * tokens * heads * d_v,
   });
-  const dtype = commonType(q, kv, kr, d_o);
+  const dtype = commonType(q, kv, kr ?? q, d_o);
   const stored = storedBy(plan, operands, dtype);
   if (stored) {
     storedBackward(plan, label, { ...operands, delta, stored });
@@ -124,11 +124,12 @@ export function attentionBackward(
       bindings: {
         q: reading(q),
         kv: reading(kv),
-        kr: reading(kr),
+        ...(kr && { kr: reading(kr) }),
         d_o: reading(d_o),
         log_sum: readScalar(log_sum),
         delta: readScalar(delta),
-        ...(side === "query" ? { d_q: write(d_q) } : { d_kv: write(d_kv), d_kr: write(d_kr) }),
+        ...(side === "query" ? { d_q: write(d_q) } : { d_kv: write(d_kv) }),
+        ...(side === "key" && d_kr && { d_kr: write(d_kr) }),
       },
       products: side === "query" ? 2 * qk + d_v : 2 * (qk + d_v),
     });
@@ -167,8 +168,15 @@ function commonType(...tensors: [Tensor, ...Tensor[]]): DType | undefined {
 function checkShapes(label: string, operands: AttentionForward | AttentionBackward): void {
   const { batch, length, heads, d_nope, d_rope, d_v } = operands.sizes;
   for (const [name, width] of Object.entries({ d_nope, d_rope, d_v })) {
-    if (width % 4 !== 0 || width < 4) {
+    if (width % 4 !== 0 || width < (name === "d_rope" ? 0 : 4)) {
       throw new RangeError(`${label}: ${name} is ${width}, not a positive multiple of 4`);
+    }
+  }
+  for (const [name, tensor] of Object.entries({ kr: operands.kr, ...gradientOfKey(operands) })) {
+    if ((tensor !== undefined) !== d_rope > 0) {
+      throw new RangeError(
+        `${label}: ${name} is ${tensor ? "given" : "missing"} and d_rope is ${d_rope}`,
+      );
     }
   }
   const tokens = batch * length;
@@ -179,7 +187,7 @@ function checkShapes(label: string, operands: AttentionForward | AttentionBackwa
     o: heads * d_v,
     log_sum: heads,
   };
-  const wanted: [string, Tensor, number][] = [];
+  const wanted: [string, Tensor | undefined, number][] = [];
   for (const name of ["q", "kv", "kr", "o", "log_sum"] as const) {
     wanted.push([name, operands[name], widths[name]]);
   }
@@ -192,10 +200,15 @@ function checkShapes(label: string, operands: AttentionForward | AttentionBackwa
     );
   }
   for (const [name, tensor, width] of wanted) {
-    if (tensor.size !== tokens * width) {
+    if (tensor && tensor.size !== tokens * width) {
       throw new RangeError(
         `${label}: ${name} (${tensor.name}) has ${tensor.size} elements, expected ${tokens}·${width}`,
       );
     }
   }
+}
+
+/** The gradient of the shared key, of operands that have gradients. */
+function gradientOfKey(operands: AttentionForward | AttentionBackward) {
+  return "d_o" in operands ? { d_kr: operands.d_kr } : {};
 }

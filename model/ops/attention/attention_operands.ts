@@ -7,7 +7,7 @@
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { HeadWidths } from "./attention_kernels.ts";
 
-/** Sizes of an attention. Widths are per head and multiples of 4, counts are free. */
+/** Sizes of an attention. Widths are per head and multiples of 4, of which `d_rope` may be 0; counts are free. */
 export interface AttentionSizes extends HeadWidths {
   /** Sequences; tokens `T = batch · length`. */
   readonly batch: number;
@@ -25,8 +25,8 @@ export interface AttentionForward {
   readonly q: Tensor;
   /** Keys and values `[T, heads·(nope+v)]`, per head `[k_n | v]`. */
   readonly kv: Tensor;
-  /** Rotated keys `[T, rope]`, shared by the heads. */
-  readonly kr: Tensor;
+  /** Rotated keys `[T, rope]`, shared by the heads; absent where `d_rope` is 0. */
+  readonly kr?: Tensor | undefined;
   /** Result `[T, heads·v]`. */
   readonly o: Tensor;
   /** Result `[heads, T]`, f32: the logarithm of each row's sum of exponentials. */
@@ -42,7 +42,7 @@ export interface AttentionBackward extends AttentionForward {
   /** Gradient of `kv`. */
   readonly d_kv: Tensor;
   /** `[T, heads·rope]`: each head's part of the gradient of `kr`, still to be summed. */
-  readonly d_kr: Tensor;
+  readonly d_kr?: Tensor | undefined;
 }
 
 /** Operands of attention in the latent space, for decoding. */

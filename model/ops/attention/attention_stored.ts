@@ -18,7 +18,7 @@ import { f32, grid, readBits, readScalar, writeBits } from "../../gpu/kernel.ts"
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { AttentionBackward } from "./attention_operands.ts";
-import { partKeys, transposedPays, wholeKeys } from "./attention_keys.ts";
+import { partKeys, transposedPays, type WholeKeys, wholeKeys } from "./attention_keys.ts";
 import { fitsMatrixUnits } from "./attention_kernels.ts";
 import { type Part, partsOf, places, squaresShape, type StoredPairs } from "./attention_pairs.ts";
 import { scoreGradientsByTiles, scoreTiles, WHOLE_ROWS } from "./attention_tiled_scores.ts";
@@ -44,35 +44,43 @@ export function storedBackward(
   const workspace = (name: string, shape: number[]) =>
     plan.tensor(`${label}.${name}`, shape, { dtype: q.dtype, owner: "workspace" });
   const keys = wholeKeys(plan, label, operands);
-  const d_keys = workspace("d_keys", [tokens, heads * qk]);
+  const d_keys: WholeKeys = d_kr
+    ? { tensor: workspace("d_keys", [tokens, heads * qk]), step: qk }
+    : { tensor: d_kv, step: keys.step };
   const squares = squaresShape(sizes, stored);
   const probabilities = workspace("probabilities", squares);
   const score_gradients = workspace("score_gradients", squares);
   const units = q.dtype === "f16" && fitsMatrixUnits(plan.gpu.capabilities, sizes, length);
-  const transposed = units || !transposedPays(length) ? undefined : {
-    q: transpose(plan, `${label}.q_transposed`, matrix(q)).tensor,
-    keys: transpose(plan, `${label}.keys_transposed`, matrix(keys)).tensor,
-    kv: transpose(plan, `${label}.kv_transposed`, matrix(kv)).tensor,
-    d_o: transpose(plan, `${label}.d_o_transposed`, matrix(d_o)).tensor,
+  const turned = (name: string, tensor: Tensor) =>
+    transpose(plan, `${label}.${name}_transposed`, matrix(tensor)).tensor;
+  /** Keys that are columns of keys and values are transposed with these. */
+  const turnAll = () => {
+    const turnedQ = turned("q", q);
+    const turnedKeys = d_kr && turned("keys", keys.tensor);
+    const turnedKv = turned("kv", kv);
+    return { q: turnedQ, keys: turnedKeys ?? turnedKv, kv: turnedKv, d_o: turned("d_o", d_o) };
   };
+  const transposed = units || !transposedPays(length) ? undefined : turnAll();
   const tiles = transposed && scoreTiles(plan.gpu.capabilities, sizes, q.dtype);
   const tensors = { ...operands, keys, d_keys, probabilities, score_gradients, transposed };
   for (const part of partsOf(sizes, stored)) {
     if (units) scoresOnUnits(plan, label, part, tensors);
-    else if (tiles) scoreGradientsByTiles(plan, label, part, { ...tensors, transposed, tiles });
-    else scoresByProducts(plan, label, part, tensors);
+    else if (tiles) {
+      const key_step = keys.step;
+      scoreGradientsByTiles(plan, label, part, { ...tensors, transposed, key_step, tiles });
+    } else scoresByProducts(plan, label, part, tensors);
     gradientsByProducts(plan, label, part, { ...tensors, ...(tiles && { whole: WHOLE_ROWS }) });
   }
-  partKeys(plan, label, { sizes, d_keys, d_kv, d_kr });
+  if (d_kr) partKeys(plan, label, { sizes, d_keys: d_keys.tensor, d_kv, d_kr });
 }
 
 /** The operands of a part's products. */
 interface StoredTensors extends AttentionBackward {
   readonly delta: Tensor;
-  /** Whole keys `[T, heads·(nope+rope)]`. */
-  readonly keys: Tensor;
+  /** Whole keys. */
+  readonly keys: WholeKeys;
   /** Their gradient. */
-  readonly d_keys: Tensor;
+  readonly d_keys: WholeKeys;
   /** Transposes, where they are worth it. */
   readonly transposed: Readonly<Record<"q" | "keys" | "kv" | "d_o", Tensor>> | undefined;
   /** Probabilities of a part `[pairs, length, width]`: `S`. */
@@ -89,7 +97,8 @@ function scoresByProducts(plan: Plan, label: string, part: Part, tensors: Stored
   const { d_nope, d_rope, d_v } = sizes;
   const qk = d_nope + d_rope;
   const { columns, transposed, square, rows } = places(part, sizes);
-  const { q, keys, kv, d_o } = tensors.transposed ?? tensors;
+  const { q, kv, d_o } = tensors.transposed ?? tensors;
+  const keys = tensors.transposed?.keys ?? tensors.keys.tensor;
   const place = tensors.transposed ? transposed : columns;
   const shared = {
     layout: tensors.transposed ? "tn" : "nt",
@@ -100,7 +109,7 @@ function scoresByProducts(plan: Plan, label: string, part: Part, tensors: Stored
   gemmPaired(plan, `${label}.probabilities`, {
     ...shared,
     a: place(q, qk),
-    b: place(keys, qk),
+    b: place(keys, tensors.keys.step, qk),
     c: square(probabilities),
     epilogue: { kind: "probabilities", log_sum: rows(log_sum), scale },
   });
@@ -144,7 +153,7 @@ function scoresOnUnits(plan: Plan, label: string, part: Part, tensors: StoredTen
     bindings: {
       q: readBits(q),
       kv: readBits(kv),
-      kr: readBits(kr),
+      ...(kr && { kr: readBits(kr) }),
       d_o: readBits(d_o),
       log_sum: readScalar(log_sum),
       delta: readScalar(delta),
@@ -177,14 +186,14 @@ function gradientsByProducts(plan: Plan, label: string, part: Part, tensors: Sto
   gemmPaired(plan, `${label}.d_k`, {
     a: square(score_gradients),
     b: columns(q, qk),
-    c: columns(d_keys, qk),
+    c: columns(d_keys.tensor, d_keys.step, qk),
     layout: "tn",
     causal: "from",
     pairs,
   });
   gemmPaired(plan, `${label}.d_q`, {
     a: square(score_gradients),
-    b: columns(keys, qk),
+    b: columns(keys.tensor, keys.step, qk),
     c: columns(d_q, qk),
     layout: "nn",
     causal: "until",

@@ -121,13 +121,13 @@ async function check(
     log_sum: inputs.tensor("log_sum", [heads, tokens]),
     d_q: output("d_q", heads * (d_nope + d_rope)),
     d_kv: output("d_kv", heads * (d_nope + d_v)),
-    d_kr: output("d_kr", heads * d_rope, "f32"),
+    ...(d_rope > 0 && { d_kr: output("d_kr", heads * d_rope, "f32") }),
   };
   const operands = {
     sizes,
     q: input("q", heads * (d_nope + d_rope)),
     kv: input("kv", heads * (d_nope + d_v)),
-    kr: input("kr", d_rope),
+    ...(d_rope > 0 && { kr: input("kr", d_rope) }),
     ...out,
     ...kind,
   };
@@ -142,12 +142,13 @@ async function check(
     for (const step of plan.steps) {
       if (step.kind === "dispatch" && step.call.label !== "poison") kernels.push(step.call.name);
     }
-    return out;
+    const results: Readonly<Record<string, Tensor>> = out;
+    return results;
   });
   const expected = reference(sizes, values);
-  for (const name of ["o", "log_sum", "d_q", "d_kv", "d_kr"] as const) {
+  for (const [name, values] of Object.entries(actual)) {
     const what = `${name} of ${JSON.stringify({ ...sizes, dtype, ...kind })}`;
-    assertNear(actual[name], expected[name], { tolerance, what });
+    assertNear(values, expected[name as keyof typeof expected], { tolerance, what });
   }
   return { kernels, actual };
 }
@@ -282,6 +283,54 @@ Deno.test("scores go to memory through tiles in both passes, where widths are wh
       through(2, "transpose_halves"),
     );
   }
+});
+
+/** The kernels without those that put together whole keys, which heads have that share nothing. */
+const unshared = (kernels: string[]) => kernels.filter((name) => !/key(s|_gradient)$/.test(name));
+
+Deno.test("every kernel takes heads that share no part of their keys", async (t) => {
+  const swift = testRuntime() === "dawn";
+  const widths = { d_nope: 32, d_rope: 0, d_v: 32 };
+  const small = { batch: 2, length: 37, heads: 2, ...widths };
+  const recomputed = (kind: string) => TILED.map((name) => name.replace("tiled", kind));
+  await t.step("direct", async () => {
+    const gpu = await openTestGpu({ software: true });
+    assertEquals((await check(gpu, small)).kernels, recomputed("direct"));
+  });
+  await t.step("tiled", async () => {
+    const gpu = await openTestGpu({ software: false, f16: false, max_workgroup_bytes: 16384 });
+    const sizes = { ...small, d_nope: 20, d_v: 28 };
+    const { kernels } = await check(gpu, sizes, { dtype: "f16", scores: "recomputed" });
+    assertEquals(kernels, recomputed("tiled"));
+  });
+  await t.step("blocked", async () => {
+    const sizes = { ...small, d_nope: 36 };
+    const { kernels } = await check(await real(), sizes, { scores: "recomputed" });
+    assertEquals(kernels, recomputed("blocked"));
+  });
+  await t.step("products", async () => {
+    const sizes = { batch: 2, length: 131, heads: 2, d_nope: 36, d_rope: 0, d_v: 32 };
+    const { kernels } = await check(await real(), sizes);
+    assertEquals(backward(kernels), unshared(stored(1)));
+  });
+  await t.step("tiles in both passes", async () => {
+    const sizes = { batch: 1, length: 264, heads: 2, ...widths };
+    for (const dtype of swift ? ["f32"] as const : ["f32", "f16"] as const) {
+      const { kernels } = await check(await real(), sizes, { dtype, scores: "stored" });
+      const turned = dtype === "f32" ? "transpose" : "transpose_halves";
+      const expected = unshared([...storedForward(1, turned), ...stored(1, turned)]);
+      // Keys are transposed with the values, where these are.
+      expected.splice(expected.lastIndexOf(turned), 1);
+      assertEquals(kernels, expected);
+    }
+  });
+  await t.step("halves in whole blocks, on matrix units where there are some", async () => {
+    const gpu = await openTestGpu();
+    const sizes = { batch: 1, length: 128, heads: 2, ...widths };
+    for (const scores of ["recomputed", "stored"] as const) {
+      await check(gpu, sizes, { dtype: "f16", scores });
+    }
+  });
 });
 
 Deno.test("products over stored scores take two tiles at once where there are many", async () => {

@@ -66,8 +66,9 @@ export function scoreTiles(
 interface TransposedTensors {
   readonly sizes: AttentionSizes;
   readonly tiles: GpuKernel;
-  /** `[heads·(nope+rope), T]` each. */
+  /** `[heads·(nope+rope), T]`, and keys `[heads·key_step, T]`, of a head's columns the first. */
   readonly transposed: Readonly<Record<"q" | "keys", Tensor>>;
+  readonly key_step: number;
   /** A square for each pair. */
   readonly probabilities: Tensor;
   /** `[heads, T]`, f32. */
@@ -85,7 +86,8 @@ export function scoreGradientsByTiles(
     readonly score_gradients: Tensor;
   },
 ): void {
-  const { sizes, transposed, log_sum, delta, probabilities, score_gradients, tiles } = tensors;
+  const { sizes, transposed, key_step, log_sum, delta, probabilities, score_gradients, tiles } =
+    tensors;
   const { d_nope, d_rope, d_v } = sizes;
   const qk = d_nope + d_rope;
   const place = places(part, sizes);
@@ -94,7 +96,7 @@ export function scoreGradientsByTiles(
   const kv = place.transposed(transposed.kv, d_nope + d_v, d_v, d_nope);
   const call = scoresCall(part, tensors, {
     a: place.transposed(transposed.q, qk),
-    b: place.transposed(transposed.keys, qk),
+    b: place.transposed(transposed.keys, key_step, qk),
     terms: qk + d_v,
     // Probabilities are written and read again, score gradients written.
     squares: 3,
@@ -139,13 +141,13 @@ export function probabilitiesByTiles(
     readonly sums: Tensor;
   },
 ): void {
-  const { sizes, transposed, tiles, probabilities, maxima, sums, log_sum } = tensors;
+  const { sizes, transposed, key_step, tiles, probabilities, maxima, sums, log_sum } = tensors;
   const { length, d_nope, d_rope } = sizes;
   const qk = d_nope + d_rope;
   const place = places(part, sizes);
   plan.dispatch({
     ...scoresCall(part, tensors, {
-      a: place.transposed(transposed.keys, qk),
+      a: place.transposed(transposed.keys, key_step, qk),
       b: place.transposed(transposed.q, qk),
       terms: qk,
       squares: 1,
