@@ -101,7 +101,12 @@ export async function timeLayer(gpu: Gpu, options: LayerTimingOptions): Promise<
   const inits = [...parameterSpecs(architecture), ...statisticSpecs(architecture)];
   for (const { name, trained } of specs) {
     const init = inits.find((spec) => spec.name === name)!.init;
-    const deviation = init.kind === "normal" ? init.std : 1;
+    // A measurement needs weights of the right size, not of the right distribution.
+    const deviation = init.kind === "normal"
+      ? init.std
+      : init.kind === "uniform"
+      ? init.bound / Math.sqrt(3)
+      : 1;
     // Running statistics have no copy for products to read.
     const tables = trained ? [weights.value(name), weights.operand(name)] : [weights.value(name)];
     for (const { parts } of tables) initializeNormal(setUp, name, parts, { seed: 1, deviation });

@@ -7,6 +7,8 @@
 /** Where a parameter's initial values come from. */
 type Initialisation =
   | { readonly kind: "normal"; readonly std: number }
+  /** Between `−bound` and `bound`. */
+  | { readonly kind: "uniform"; readonly bound: number }
   | { readonly kind: "ones" }
   | { readonly kind: "zeros" };
 
@@ -50,14 +52,17 @@ export function size(spec: Pick<ParameterSpec, "shape">): number {
   return spec.shape.reduce((product, n) => product * n, 1);
 }
 
-/** A decaying matrix, normal with standard deviation 0.02 unless `std` is given. */
+/** A decaying matrix, normal with standard deviation 0.02 unless `std` is given, or uniform within a bound. */
 export function weight(
   name: string,
   shape: readonly number[],
-  options: { role: string; std?: number },
+  options: { role: string; std?: number; uniform?: number },
 ): ParameterSpec {
-  const { role, std = BASE_STD } = options;
-  return { name, shape, role, init: { kind: "normal", std }, decay: true, held: false };
+  const { role, std = BASE_STD, uniform } = options;
+  const init: Initialisation = uniform === undefined
+    ? { kind: "normal", std }
+    : { kind: "uniform", bound: uniform };
+  return { name, shape, role, init, decay: true, held: false };
 }
 
 /** A gain or a bias: one-dimensional, not decaying. */

@@ -9,7 +9,7 @@ import type { Gpu } from "../gpu/device.ts";
 import { Plan } from "../gpu/plan.ts";
 import { upload } from "../gpu/transfer.ts";
 import { castInto } from "../ops/elementwise/cast.ts";
-import { initializeNormal } from "../ops/optimizer/initialize.ts";
+import { initializeNormal, initializeUniform } from "../ops/optimizer/initialize.ts";
 import type { Architecture } from "./architecture.ts";
 import { parameterSpecs, statisticSpecs } from "./parameters.ts";
 import type { Weights } from "../layer/weights.ts";
@@ -28,6 +28,8 @@ export function recordInitialWeights(
     const { parts } = weights.value(name);
     if (init.kind === "normal") {
       initializeNormal(plan, name, parts, { seed, deviation: init.std });
+    } else if (init.kind === "uniform") {
+      initializeUniform(plan, name, parts, { seed, bound: init.bound });
     } else if (init.kind === "ones") {
       for (const part of parts) upload(plan.gpu, part, new Float32Array(part.size).fill(1));
     }

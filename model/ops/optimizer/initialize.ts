@@ -1,5 +1,5 @@
 /**
- * Initial weights: near-normal numbers from integer arithmetic, the same bits on the host and on every adapter.
+ * Initial weights: near-normal and uniform numbers from integer arithmetic, the same bits on the host and on every adapter.
  *
  * @module
  */
@@ -65,6 +65,19 @@ export function hostNormal(
   });
 }
 
+/** The numbers that {@linkcode initializeUniform} writes, made on the host. */
+export function hostUniform(
+  name: string,
+  options: { seed: number; count: number; bound: number },
+): Float32Array {
+  const id = stream(name);
+  const factor = Math.fround(options.bound / 2 ** 24);
+  return Float32Array.from({ length: options.count }, (_, element) => {
+    const [word] = pcg4d(element, id, options.seed >>> 0, 2);
+    return Math.fround((2 * (word >>> 8) + 1 - 2 ** 24) * factor);
+  });
+}
+
 /** Records the initial values of a parameter's parts: normal with mean 0 and the given standard deviation. */
 export function initializeNormal(
   plan: Plan,
@@ -72,18 +85,40 @@ export function initializeNormal(
   parts: readonly Tensor[],
   options: { seed: number; deviation: number },
 ): void {
+  const { seed, deviation } = options;
+  initialize(plan, name, parts, { seed, uniform: false, factor: deviation / SUM_DEVIATION });
+}
+
+/** Records the initial values of a parameter's parts: uniform between `−bound` and `bound`. */
+export function initializeUniform(
+  plan: Plan,
+  name: string,
+  parts: readonly Tensor[],
+  options: { seed: number; bound: number },
+): void {
+  const { seed, bound } = options;
+  initialize(plan, name, parts, { seed, uniform: true, factor: bound / 2 ** 24 });
+}
+
+function initialize(
+  plan: Plan,
+  name: string,
+  parts: readonly Tensor[],
+  options: { readonly seed: number; readonly uniform: boolean; readonly factor: number },
+): void {
   let first = 0;
   for (const part of parts) {
     plan.dispatch({
       label: name,
       name: "initialize",
       source,
+      ...(options.uniform && { constants: { UNIFORM: true } }),
       params: {
         count: part.size,
         first,
         stream: stream(name),
         seed: options.seed >>> 0,
-        deviation: f32(options.deviation / SUM_DEVIATION),
+        deviation: f32(options.factor),
       },
       bindings: { value: write(part) },
       workgroups: grid(Math.ceil(part.size / 256)),

@@ -1,6 +1,12 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { openTestGpu } from "../../gpu/testing.ts";
-import { hostNormal, initializeNormal, stream } from "./initialize.ts";
+import {
+  hostNormal,
+  hostUniform,
+  initializeNormal,
+  initializeUniform,
+  stream,
+} from "./initialize.ts";
 import { Inputs, runOnce } from "../testing.ts";
 
 Deno.test("Initial weights are the host's bits, in one part or several", async () => {
@@ -10,11 +16,15 @@ Deno.test("Initial weights are the host's bits, in one part or several", async (
   const options = { seed: 0xfedcba98, deviation: 0.02 };
   const whole = inputs.tensor("whole", [33, 7]);
   const parts = [20, 13].map((rows, i) => inputs.tensor(`part ${i}`, [rows, 8]));
+  const uniform = inputs.tensor("uniform", [33, 7]);
+  const bounded = { seed: options.seed, bound: 0.3 };
   const out = await runOnce(gpu, (plan) => {
     initializeNormal(plan, name, [whole], options);
     initializeNormal(plan, name, parts, options);
-    return { whole, a: parts[0]!, b: parts[1]! };
+    initializeUniform(plan, name, [uniform], bounded);
+    return { whole, a: parts[0]!, b: parts[1]!, uniform };
   });
+  assertEquals(out.uniform, hostUniform(name, { ...bounded, count: 231 }));
   const host = hostNormal(name, { ...options, count: 264 });
   assertEquals(out.whole, host.slice(0, 231));
   assertEquals(out.a, host.slice(0, 160));
@@ -39,4 +49,17 @@ Deno.test("Initial weights are nearly normal, and differ by name and seed", () =
   assertEquals(of("w", 1), values.slice(0, 8));
   assertEquals(stream(""), 0x811c9dc5);
   assertEquals(stream("a"), 0xe40c292c);
+});
+
+Deno.test("Uniform weights fill their bounds evenly", () => {
+  const count = 100_000;
+  const values = hostUniform("w", { seed: 1, count, bound: 0.25 });
+  assert(values.every((v) => Math.abs(v) < 0.25));
+  const tenths = new Array(10).fill(0);
+  for (const v of values) tenths[Math.floor((v + 0.25) / 0.05)]++;
+  assert(tenths.every((n) => Math.abs(n - count / 10) < 500), `${tenths}`);
+  let neighbours = 0;
+  for (let i = 1; i < count; i++) neighbours += values[i]! * values[i - 1]! * 48 / count;
+  assert(Math.abs(neighbours) < 0.015);
+  assertNotEquals(hostUniform("v", { seed: 1, count: 8, bound: 0.25 }), values.slice(0, 8));
 });
