@@ -40,6 +40,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
   var highest = LOWEST;
   var sum = 0.0f;
+{% if DROPOUT %}
+  let start = dropout_row(head * params.batch * params.length + first + row);
+{% endif %}
   let last = min((block + 1u) * ROWS, params.length);
   for (var j = 0u; j < last; j += TILE) {
     workgroupBarrier();
@@ -90,8 +93,11 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     {
       let p = exp(s{{ t }} - raised);
       sum += p;
+{% if DROPOUT %}
+      let kept = p * dropout_factor(start, j + {{ t }}u);
+{% endif %}
 {% for n in range(VN) %}
-      o{{ n }} = fma(vec4f(p), tile_v[{{ t }}u * VP + part + {{ n * SPLIT }}u], o{{ n }});
+      o{{ n }} = fma(vec4f({{ "kept" if DROPOUT else "p" }}), tile_v[{{ t }}u * VP + part + {{ n * SPLIT }}u], o{{ n }});
 {% endfor %}
     }
 {% endfor %}

@@ -18,6 +18,7 @@ import {
 } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import type { DType, Tensor } from "../../gpu/tensor.ts";
+import { dropoutParts, type RecordedDropout } from "../dropout/dropout.ts";
 import {
   type AttentionKernel,
   type AttentionOptions,
@@ -39,7 +40,7 @@ export function attentionForward(
   label: string,
   operands: AttentionForward & AttentionOptions,
 ): void {
-  const { sizes, q, kv, kr, o, log_sum } = operands;
+  const { sizes, q, kv, kr, o, log_sum, dropout } = operands;
   checkShapes(label, operands);
   const { capabilities } = plan.gpu;
   const dtype = commonType(q, kv, kr ?? q);
@@ -59,6 +60,7 @@ export function attentionForward(
   record(plan, label, {
     kernel,
     sizes,
+    dropout,
     bindings: {
       q: reading(q),
       kv: reading(kv),
@@ -121,6 +123,7 @@ export function attentionBackward(
     record(plan, `${label}.${side}`, {
       kernel,
       sizes,
+      dropout: operands.dropout,
       bindings: {
         q: reading(q),
         kv: reading(kv),
@@ -140,6 +143,7 @@ export function attentionBackward(
 function record(plan: Plan, label: string, call: {
   kernel: AttentionKernel;
   sizes: AttentionSizes;
+  dropout: RecordedDropout | undefined;
   bindings: Record<string, Binding>;
   /** Multiplications for one score. */
   products: number;
@@ -147,13 +151,21 @@ function record(plan: Plan, label: string, call: {
   const { batch, length, heads, d_nope, d_rope, d_v } = call.sizes;
   const { name, source, constants, rows } = call.kernel;
   const blocks = Math.ceil(length / rows);
+  const dropout = dropoutParts(call.dropout);
+  const scale = f32(1 / Math.sqrt(d_nope + d_rope));
   plan.dispatch({
     label,
     name,
-    source,
-    constants: { NOPE4: d_nope / 4, ROPE4: d_rope / 4, V4: d_v / 4, ...constants },
-    params: { batch, length, heads, blocks, scale: f32(1 / Math.sqrt(d_nope + d_rope)) },
-    bindings: call.bindings,
+    source: dropout.source + source,
+    constants: {
+      NOPE4: d_nope / 4,
+      ROPE4: d_rope / 4,
+      V4: d_v / 4,
+      ...constants,
+      ...dropout.constants,
+    },
+    params: { batch, length, heads, blocks, scale, ...dropout.params },
+    bindings: { ...call.bindings, ...dropout.bindings },
     workgroups: grid(batch * heads * blocks),
     flops: 2 * call.products * batch * heads * length * (length + 1) / 2,
   });
@@ -178,6 +190,9 @@ function checkShapes(label: string, operands: AttentionForward | AttentionBackwa
         `${label}: ${name} is ${tensor ? "given" : "missing"} and d_rope is ${d_rope}`,
       );
     }
+  }
+  if (operands.dropout && d_rope > 0) {
+    throw new RangeError(`${label}: dropout takes heads that share no part of their keys`);
   }
   const tokens = batch * length;
   const widths = {

@@ -5,6 +5,7 @@
  */
 
 import type { Tensor } from "../../gpu/tensor.ts";
+import type { RecordedDropout } from "../dropout/dropout.ts";
 import type { HeadWidths } from "./attention_kernels.ts";
 
 /** Sizes of an attention. Widths are per head and multiples of 4, of which `d_rope` may be 0; counts are free. */
@@ -31,6 +32,10 @@ export interface AttentionForward {
   readonly o: Tensor;
   /** Result `[heads, T]`, f32: the logarithm of each row's sum of exponentials. */
   readonly log_sum: Tensor;
+  /**
+   * Of the probabilities, where heads share no part of their keys: a query's place in `log_sum` is a mask's row, a key's place in its sequence the column.
+   */
+  readonly dropout?: RecordedDropout | undefined;
 }
 
 /** Operands of the backward pass. */

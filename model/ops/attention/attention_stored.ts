@@ -22,6 +22,7 @@ import { partKeys, transposedPays, type WholeKeys, wholeKeys } from "./attention
 import { fitsMatrixUnits } from "./attention_kernels.ts";
 import { type Part, partsOf, places, squaresShape, type StoredPairs } from "./attention_pairs.ts";
 import { scoreGradientsByTiles, scoreTiles, WHOLE_ROWS } from "./attention_tiled_scores.ts";
+import { dropoutParts } from "../dropout/dropout.ts";
 import { gemmPaired } from "../gemm/gemm_paired.ts";
 import { matrix, transpose } from "../gemm/matrix.ts";
 
@@ -37,7 +38,7 @@ export function storedBackward(
     readonly stored: StoredPairs;
   },
 ): void {
-  const { sizes, q, kv, d_o, d_kv, d_kr, stored } = operands;
+  const { sizes, q, kv, d_o, d_kv, d_kr, stored, dropout } = operands;
   const { batch, length, heads, d_nope, d_rope } = sizes;
   const tokens = batch * length;
   const qk = d_nope + d_rope;
@@ -61,7 +62,9 @@ export function storedBackward(
     return { q: turnedQ, keys: turnedKeys ?? turnedKv, kv: turnedKv, d_o: turned("d_o", d_o) };
   };
   const transposed = units || !transposedPays(length) ? undefined : turnAll();
-  const tiles = transposed && scoreTiles(plan.gpu.capabilities, sizes, q.dtype);
+  // Tiles with dropout bind nine tensors.
+  const bindable = !dropout || plan.gpu.capabilities.max_storage_buffers > 8;
+  const tiles = transposed && bindable && scoreTiles(plan.gpu.capabilities, sizes, q.dtype);
   const tensors = { ...operands, keys, d_keys, probabilities, score_gradients, transposed };
   for (const part of partsOf(sizes, stored)) {
     if (units) scoresOnUnits(plan, label, part, tensors);
@@ -93,7 +96,7 @@ interface StoredTensors extends AttentionBackward {
 
 /** Records a part's `S` and `G` as two products. */
 function scoresByProducts(plan: Plan, label: string, part: Part, tensors: StoredTensors): void {
-  const { sizes, probabilities, score_gradients, log_sum, delta } = tensors;
+  const { sizes, probabilities, score_gradients, log_sum, delta, dropout } = tensors;
   const { d_nope, d_rope, d_v } = sizes;
   const qk = d_nope + d_rope;
   const { columns, transposed, square, rows } = places(part, sizes);
@@ -118,7 +121,7 @@ function scoresByProducts(plan: Plan, label: string, part: Part, tensors: Stored
     a: place(d_o, d_v),
     b: place(kv, d_nope + d_v, d_v, d_nope),
     c: square(score_gradients),
-    epilogue: { kind: "score_gradients", probabilities, delta: rows(delta), scale },
+    epilogue: { kind: "score_gradients", probabilities, delta: rows(delta), scale, dropout },
   });
 }
 
@@ -128,15 +131,17 @@ function scoresOnUnits(plan: Plan, label: string, part: Part, tensors: StoredTen
   const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
   const pairs = part.pairs.sequences * part.pairs.heads;
   const widths = d_nope + d_rope + d_v;
+  const dropout = dropoutParts(tensors.dropout);
   plan.dispatch({
     label: `${label}.score_gradients`,
     name: "attention_score_gradients_matrix",
-    source: tilesSource + scoreGradientsSource,
+    source: dropout.source + tilesSource + scoreGradientsSource,
     constants: {
       SUBGROUP_MATRIX: true,
       NOPE4: d_nope / 4,
       ROPE4: d_rope / 4,
       V4: d_v / 4,
+      ...dropout.constants,
     },
     params: {
       tokens: batch * length,
@@ -149,6 +154,7 @@ function scoresOnUnits(plan: Plan, label: string, part: Part, tensors: StoredTen
       blocks: length / SLOPE_ROWS,
       width: probabilities.width / 8,
       scale: f32(1 / Math.sqrt(d_nope + d_rope)),
+      ...dropout.params,
     },
     bindings: {
       q: readBits(q),
@@ -159,6 +165,7 @@ function scoresOnUnits(plan: Plan, label: string, part: Part, tensors: StoredTen
       delta: readScalar(delta),
       probabilities: writeBits(probabilities),
       score_gradients: writeBits(score_gradients),
+      ...dropout.bindings,
     },
     workgroups: grid(pairs * length / SLOPE_ROWS),
     flops: pairs * length * (length + 1) * widths,

@@ -51,6 +51,7 @@ export function storedForward(
       maxima,
       sums,
       log_sum,
+      dropout: operands.dropout,
     });
     const { square, columns } = places(part, sizes);
     gemmPaired(plan, `${label}.o`, {

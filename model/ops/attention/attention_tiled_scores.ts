@@ -29,6 +29,7 @@ import type { Plan } from "../../gpu/plan.ts";
 import { BYTES, type DType, type Tensor } from "../../gpu/tensor.ts";
 import type { AttentionSizes } from "./attention_operands.ts";
 import { transposedPays } from "./attention_keys.ts";
+import { dropoutParts, type RecordedDropout } from "../dropout/dropout.ts";
 import { type Part, places } from "./attention_pairs.ts";
 import { type GpuKernel, gpuKernel, SQUARE_TILE } from "../gemm/gemm_kernels.ts";
 import { type PairedMatrix, placePaired, tilesBelow } from "../gemm/gemm_paired.ts";
@@ -73,6 +74,8 @@ interface TransposedTensors {
   readonly probabilities: Tensor;
   /** `[heads, T]`, f32. */
   readonly log_sum: Tensor;
+  /** Of the probabilities. */
+  readonly dropout?: RecordedDropout | undefined;
 }
 
 /** Records a part's probabilities and score gradients, squares whose rows are queries, of transposed values `[heads·(nope+v), T]` and gradients `[heads·v, T]`. */
@@ -92,6 +95,7 @@ export function scoreGradientsByTiles(
   const qk = d_nope + d_rope;
   const place = places(part, sizes);
   const lanes = tiles.lanes_a;
+  const dropout = dropoutParts(tensors.dropout);
   const d_o = place.transposed(transposed.d_o, d_v);
   const kv = place.transposed(transposed.kv, d_nope + d_v, d_v, d_nope);
   const call = scoresCall(part, tensors, {
@@ -105,10 +109,11 @@ export function scoreGradientsByTiles(
     ...call,
     label: `${label}.score_gradients`,
     name: "attention_score_gradients_tiled",
-    source: tileSource + stepsSource + scoreGradientsSource,
-    constants: { ...call.constants, VALUES: d_v },
+    source: dropout.source + tileSource + stepsSource + scoreGradientsSource,
+    constants: { ...call.constants, VALUES: d_v, ...dropout.constants },
     params: {
       ...call.params,
+      ...dropout.params,
       d_o_start: d_o.start / lanes,
       d_o_head: d_o.head / lanes,
       kv_start: kv.start / lanes,
@@ -123,6 +128,7 @@ export function scoreGradientsByTiles(
       delta: readScalar(delta),
       probabilities: write(probabilities),
       score_gradients: write(score_gradients),
+      ...dropout.bindings,
     },
   });
 }
@@ -145,22 +151,27 @@ export function probabilitiesByTiles(
   const { length, d_nope, d_rope } = sizes;
   const qk = d_nope + d_rope;
   const place = places(part, sizes);
+  const dropout = dropoutParts(tensors.dropout);
+  const call = scoresCall(part, tensors, {
+    a: place.transposed(transposed.keys, key_step, qk),
+    b: place.transposed(transposed.q, qk),
+    terms: qk,
+    squares: 1,
+  });
   plan.dispatch({
-    ...scoresCall(part, tensors, {
-      a: place.transposed(transposed.keys, key_step, qk),
-      b: place.transposed(transposed.q, qk),
-      terms: qk,
-      squares: 1,
-    }),
+    ...call,
     label: `${label}.probabilities`,
     name: "attention_probabilities_tiled",
-    source: tileSource + stepsSource + probabilitiesSource,
+    source: dropout.source + tileSource + stepsSource + probabilitiesSource,
+    constants: { ...call.constants, ...dropout.constants },
+    params: { ...call.params, ...dropout.params },
     bindings: {
       keys: loading(transposed.keys, tiles.lanes_a),
       q: loading(transposed.q, tiles.lanes_a),
       probabilities: write(probabilities),
       maxima: write(maxima),
       sums: write(sums),
+      ...dropout.bindings,
     },
   });
   const { sequences, heads } = part.pairs;
