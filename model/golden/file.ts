@@ -158,6 +158,7 @@ function goldenModel(
       max_positions: 1,
       residual: "sequential",
       head: "tied",
+      dropout: 0,
     },
   });
 }

@@ -7,13 +7,18 @@ import { type Gpu, openGpu } from "../gpu/device.ts";
 import { Plan } from "../gpu/plan.ts";
 import { DEVICE_PROFILES, type RecordedKernel, recordKernels } from "../gpu/recording.ts";
 import { type DType, Tensor } from "../gpu/tensor.ts";
-import { initializeNormal } from "./optimizer/initialize.ts";
+import { initializeNormal, initializeUniform } from "./optimizer/initialize.ts";
 import { ethosSizes, recordEthosVariants } from "../ffn/ethos/ethos_testing.ts";
 import { LayerContext } from "../layer/context.ts";
 import { changedModel, DENSE, type ModelChanges } from "../testing.ts";
 import { decoders, recordDecoding } from "../trunk/decoding.ts";
 import { recordEvaluation, recordTraining } from "../trunk/network.ts";
 import { attentionBackward, attentionForward } from "./attention/attention.ts";
+import { cachedAttention } from "./attention/cached_attention.ts";
+import { joinHeads, splitHeads } from "./attention/heads.ts";
+import { DROPOUT_KEY, dropoutKey, dropoutRows } from "./dropout/dropout.ts";
+import { addResidual } from "./elementwise/add_residual.ts";
+import { columnSums } from "./elementwise/column_sums.ts";
 import { rope } from "./attention/rope.ts";
 import { castInto } from "./elementwise/cast.ts";
 import { copyThrough, copyVariants } from "./elementwise/copy.ts";
@@ -97,6 +102,7 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
           t("x", [length, 2 * width], dtype)
         ) as [Tensor, Tensor, Tensor];
         const shared = d_rope > 0;
+        const dropout = { key: t("key", [DROPOUT_KEY], "u32"), place: 1, rate: 0.1 };
         const operands = {
           sizes,
           q,
@@ -105,17 +111,72 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
           log_sum: t("log_sum", [2, length]),
           ...(shared && { kr: t("kr", [length, d_rope], dtype) }),
         };
-        for (const scores of ["stored", "recomputed"] as const) {
-          attentionForward(plan, "attention", { ...operands, scores });
+        const variants = (["stored", "recomputed"] as const).flatMap((scores) => [
+          { scores },
+          ...shared ? [] : [{ scores, dropout }],
+        ]);
+        for (const variant of variants) {
+          attentionForward(plan, "attention", { ...operands, ...variant });
           attentionBackward(plan, "attention", {
             ...operands,
-            scores,
+            ...variant,
             d_o: t("d_o", [length, 2 * d_v], dtype),
             d_q: t("d_q", q.shape.slice(), dtype),
             d_kv: t("d_kv", kv.shape.slice(), dtype),
             ...(shared && { d_kr: t("d_kr", [length, 2 * d_rope]) }),
           });
         }
+      }
+    }
+    return [plan];
+  },
+  heads(gpu) {
+    const plan = new Plan(gpu, "heads");
+    const groups = { heads: 4, kv_heads: 2, d_head: 16 };
+    for (const dtype of ["f32", "f16"] as const) {
+      const q = t("q", [8, 64], dtype);
+      const kv = t("kv", [8, 128], dtype);
+      const qkv = t("qkv", [8, 128], dtype);
+      for (const bias of [undefined, t("bias", [128])]) {
+        splitHeads(plan, "split", { groups, qkv, bias, q, kv });
+      }
+      joinHeads(plan, "join", { groups, d_q: q, d_kv: kv, d_qkv: qkv });
+      const position = t("position", [1], "u32");
+      const cache = t("cache", [100, 64], dtype);
+      cachedAttention(plan, "cached", {
+        groups,
+        q,
+        kv: cache,
+        position,
+        y: t("y", [8, 64], dtype),
+      });
+    }
+    return [plan];
+  },
+  dropout(gpu) {
+    const plan = new Plan(gpu, "dropout");
+    const key = t("key", [DROPOUT_KEY], "u32");
+    const dropout = { key, place: 1, rate: 0.1 };
+    const control = t("control", [CONTROL.length]);
+    for (const first of [true, false]) dropoutKey(plan, "key", { key, control, seed: 1, first });
+    const x = t("x", [8, 64]);
+    for (const y of [x, t("y", [8, 64]), t("y", [8, 64], "f16")]) {
+      dropoutRows(plan, "rows", { x, y, dropout });
+    }
+    return [plan];
+  },
+  biases(gpu) {
+    const plan = new Plan(gpu, "biases");
+    const dropout = { key: t("key", [DROPOUT_KEY], "u32"), place: 1, rate: 0.1 };
+    const operands = { residual: t("residual", [8, 64]), y: t("y", [8, 64]) };
+    for (const dtype of ["f32", "f16"] as const) {
+      const x = t("x", [8, 64], dtype);
+      const bias = t("bias", [64]);
+      for (const more of [{}, { bias }, { dropout }, { bias, dropout }]) {
+        addResidual(plan, "residual", { ...operands, ...more, x });
+      }
+      for (const epilogue of ["none", "accumulate"] as const) {
+        columnSums(plan, "sums", { x, y: { tensor: t("sums", [64]), epilogue } });
       }
     }
     return [plan];
@@ -132,6 +193,7 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
     castInto(plan, "cast", { from: t("from", [16, 64]), to: t("to", [16, 64], "f16") });
     castInto(plan, "cast", { from: t("from", [16, 64], "f16"), to: t("to", [16, 64]) });
     initializeNormal(plan, "normal", [t("w", [16, 64])], { seed: 1, deviation: 0.02 });
+    initializeUniform(plan, "uniform", [t("w", [16, 64])], { seed: 1, bound: 0.02 });
     return [plan];
   },
   copy(gpu) {
@@ -346,14 +408,25 @@ const NETWORKS: readonly (readonly [ModelChanges, "f32" | "mixed"])[] = [
       "mixed",
     ] as const,
   ]),
-  ...(["f32", "mixed"] as const).flatMap((precision) => [
-    [DENSE, precision] as const,
-    // The other choice of every option of the trunk.
-    [{
-      ...DENSE,
-      trunk: { norm: "layer", positions: "learned", residual: "parallel", head: "own" },
-    }, precision] as const,
-  ]),
+  ...(["f32", "mixed"] as const).flatMap((precision) =>
+    [
+      [DENSE, precision] as const,
+      // The other choice of every option of the trunk.
+      [{
+        ...DENSE,
+        trunk: { norm: "layer", positions: "learned", residual: "parallel", head: "own" },
+      }, precision] as const,
+      [
+        { ...DENSE, attention: { kind: "mha", num_heads: 4, num_kv_heads: 2, d_rope: 4 } },
+        precision,
+      ],
+      [{
+        ...DENSE,
+        attention: { kind: "mha", num_heads: 2, bias: false, dropout: 0.1 },
+        trunk: { dropout: 0.1 },
+      }, precision],
+    ] as const
+  ),
 ];
 
 /** Training, evaluation and decoding of a whole model. */
@@ -380,6 +453,7 @@ function network(gpu: Gpu, changes: ModelChanges, precision: "f32" | "mixed"): P
       mode: "train",
       accumulate: !first,
       microBatches: 2,
+      dropout: { seed: 1, control: tensors.control, key: t("key", [DROPOUT_KEY], "u32") },
     });
     recordTraining(context, architecture, { ...tensors, first });
   }
@@ -428,6 +502,7 @@ memory.close();
 const INCLUDED = new Map([
   ["attention_blocks", "attention_forward_blocked"],
   ["attention_tiles", "attention_forward_matrix"],
+  ["dropout", "dropout_rows"],
   ["experts_entry", "segment_sum"],
   ["gelu", "gemm_"],
   ["gemm_epilogue", "gemm_"],

@@ -165,7 +165,11 @@ export async function assertTrainsLikeReference(trainer: Trainer): Promise<void>
     assert(record?.applied);
     const expected = reference.trainStep(
       batches.map((batch) => ({ ...batch, length: train.sequence_length })),
-      { learningRate: record.lr, clip: train.clip_norm },
+      {
+        learningRate: record.lr,
+        clip: train.clip_norm,
+        dropout: { seed: trainer.seed, update: step },
+      },
     );
     const near = (a: number, b: number, what: string) =>
       assert(Math.abs(a - b) <= 1e-4 * Math.abs(b), `${what} of update ${step}: ${a}, not ${b}`);
