@@ -6,13 +6,14 @@
 
 import { z } from "zod";
 import { architectureOf } from "../config.ts";
-import type { FfnSection } from "../section.ts";
+import type { AttentionSection, FfnSection } from "../section.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import type {
   CaseBase,
   EthosSection,
   GoldenCase,
   GoldenTensor,
+  MhaSection,
   MlaSection,
   ModelCase,
   OptimizerCase,
@@ -38,6 +39,10 @@ const metadataSchema = z.object({
   d_nope: count.optional(),
   d_rope: count.multipleOf(2).optional(),
   d_v: count.optional(),
+  positions: count.optional(),
+  tied: z.boolean().optional(),
+  decay: z.enum(["matrices", "all"]).optional(),
+  layer_norm_eps: positive.optional(),
   sub_keys: count.optional(),
   routing_heads: count.optional(),
   top_k: count.optional(),
@@ -99,6 +104,12 @@ function mlaOf(metadata: GoldenMetadata): MlaSection {
   };
 }
 
+/** Multi-head attention of a file's metadata. */
+function mhaOf({ heads = 1 }: GoldenMetadata): MhaSection {
+  const turning = { d_rope: 0, rope_base: 10000 };
+  return { kind: "mha", num_heads: heads, bias: true, dropout: 0, ...turning };
+}
+
 /** ETHOS of a file's metadata; of the router alone with experts of the smallest size. */
 function ethosOf(metadata: GoldenMetadata, file: string): EthosSection {
   const { sub_keys = 2, top_k = 1, layers = 1, dense_layers = 0 } = metadata;
@@ -130,7 +141,7 @@ const FFN_OF: { readonly [Kind in FfnSection["kind"]]?: SectionReader<FfnSection
 };
 
 /** Kinds that golden files are about besides those that {@linkcode FFN_OF} reads. */
-const OTHER_KINDS = ["peer", "switch", "topk_moe"];
+const OTHER_KINDS = ["peer", "switch", "topk_moe", "sparse_moe", "sparse_moe_layer"];
 
 /**
  * The model of a golden file's metadata, whose names are shorter: `heads`, `q_rank`, `sub_keys`. A size that the file
@@ -139,7 +150,7 @@ const OTHER_KINDS = ["peer", "switch", "topk_moe"];
 function goldenModel(
   metadata: GoldenMetadata,
   file: string,
-  sections: { attention?: MlaSection; ffn?: FfnSection } = {},
+  sections: { attention?: AttentionSection; ffn?: FfnSection } = {},
 ): Architecture {
   const { layers = 1, dense_layers = 0 } = metadata;
   const { attention = mlaOf(metadata), ffn = { kind: "dense", d_ffn: 4 } } = sections;
@@ -152,12 +163,12 @@ function goldenModel(
     attention,
     ffn,
     trunk: {
-      norm: "rms",
-      epsilon: metadata.rms_eps ?? 1e-6,
-      positions: "none",
-      max_positions: 1,
+      norm: metadata.layer_norm_eps === undefined ? "rms" : "layer",
+      epsilon: metadata.layer_norm_eps ?? metadata.rms_eps ?? 1e-6,
+      positions: metadata.positions === undefined ? "none" : "learned",
+      max_positions: metadata.positions ?? 1,
       residual: "sequential",
-      head: "tied",
+      head: metadata.tied === false ? "own" : "tied",
       dropout: 0,
     },
   });
@@ -198,6 +209,24 @@ function mlaContents(architecture: Architecture, batch: number, length: number):
   return {
     inputs: new Map([["x", x], ["g", x], ...trained]),
     results: new Map([["out.y", x], ["grad.x", x], ...named("grad.", trained)]),
+  };
+}
+
+/** The norm before an attention, which is called `norm` in its file, and the attention. */
+function gptAttentionContents(
+  architecture: Architecture,
+  batch: number,
+  length: number,
+): Contents {
+  const x = [batch, length, architecture.config.d_model];
+  const norm = shapesUnder(architecture, "layers.0.attn_norm.").trained;
+  const trained = new Map([
+    ...named("norm.", norm),
+    ...shapesUnder(architecture, "layers.0.attn.").trained,
+  ]);
+  return {
+    inputs: new Map([["x", x], ["g", x], ...trained]),
+    results: new Map([["out.norm", x], ["out.y", x], ["grad.x", x], ...named("grad.", trained)]),
   };
 }
 
@@ -367,6 +396,14 @@ export function parseGolden(bytes: Uint8Array, file: string): GoldenCase | Unsup
     const base = take(tensors, mlaContents(architecture, batch, length), file);
     return { kind: "mla", architecture, mla, batch, length, ...base };
   }
+  if (kind === "gpt_attention") {
+    const keys = ["d_model", "heads", "layer_norm_eps", "B", "L"] as const;
+    const { B: batch, L: length } = required(metadata, keys, file);
+    const mha = mhaOf(metadata);
+    const architecture = goldenModel(metadata, file, { attention: mha });
+    const base = take(tensors, gptAttentionContents(architecture, batch, length), file);
+    return { kind, architecture, mha, batch, length, ...base };
+  }
   if (kind === "router" || kind === "ethos") {
     const keys = ["d_model", "sub_keys", "routing_heads", "top_k", "d_query", "T"] as const;
     const { T: tokens } = required(metadata, keys, file);
@@ -392,19 +429,18 @@ function modelCase(
   tensors: ReadonlyMap<string, GoldenTensor>,
   { file, ffn }: { file: string; ffn: FfnSection },
 ): ModelCase {
+  const latent = metadata.q_rank !== undefined;
+  const dense = ffn.kind === "dense" || (metadata.dense_layers ?? 0) > 0;
   const trunk = [
     "layers",
-    "d_ffn",
     "heads",
-    "q_rank",
-    "kv_rank",
-    "d_nope",
-    "d_rope",
-    "d_v",
+    ...dense ? ["d_ffn"] as const : [],
+    ...latent ? ["kv_rank", "d_nope", "d_rope", "d_v"] as const : [],
   ] as const;
   const run = ["B", "L", "steps", "lr", "clip", "weight_decay"] as const;
   const found = required(metadata, [...trunk, ...run], file);
-  const architecture = goldenModel(metadata, file, { ffn });
+  const attention = latent ? mlaOf(metadata) : mhaOf(metadata);
+  const architecture = goldenModel(metadata, file, { attention, ffn });
   const sizes = { batch: found.B, length: found.L, steps: found.steps };
   return {
     kind: "model",
@@ -413,6 +449,10 @@ function modelCase(
     learningRate: found.lr,
     clip: found.clip,
     weightDecay: found.weight_decay,
+    decay: metadata.decay ?? "matrices",
+    beta1: metadata.beta1 ?? 0.9,
+    beta2: metadata.beta2 ?? 0.999,
+    epsilon: metadata.eps ?? 1e-8,
     ...take(tensors, modelContents(architecture, sizes), file),
   };
 }

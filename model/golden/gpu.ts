@@ -6,14 +6,13 @@
 
 import { architectureOf } from "../config.ts";
 import type { Architecture } from "../trunk/architecture.ts";
-import { parameterSpecs, statisticSpecs, weightSpecs } from "../trunk/parameters.ts";
+import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
 import {
   type GoldenImplementation,
   goldenParameters,
   type GoldenResults,
   input,
   type LayerCase,
-  type MlaCase,
   type ModelCase,
   type OptimizerCase,
   type RouterCase,
@@ -23,7 +22,7 @@ import { buildPlans, runPlan } from "../gpu/build.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Arena } from "../gpu/memory.ts";
 import { Plan } from "../gpu/plan.ts";
-import { type DType, Tensor } from "../gpu/tensor.ts";
+import { Tensor } from "../gpu/tensor.ts";
 import {
   download,
   downloadParts,
@@ -32,17 +31,18 @@ import {
   upload,
   uploadParts,
 } from "../gpu/transfer.ts";
-import { LayerContext, type LayerContextOptions } from "../layer/context.ts";
+import { LayerContext } from "../layer/context.ts";
 import { ethosBackward, ethosForward, type Execution } from "../ffn/ethos/ethos.ts";
 import { headLogits } from "../trunk/head.ts";
-import { mlaBackward, mlaForward } from "../attention/mla/mla.ts";
 import { routerBackward, routerForward } from "../ffn/product_key/router.ts";
 import { recordForward } from "../trunk/network.ts";
 import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "../ops/control.ts";
 import { recordUpdate } from "../ops/optimizer/optimizer.ts";
 import { trainSchema } from "../training/config.ts";
 import { Trainer } from "../training/trainer.ts";
-import { Weights, type WeightSpec } from "../layer/weights.ts";
+import type { WeightSpec } from "../layer/weights.ts";
+import { gptAttention, mla } from "./gpu_attention.ts";
+import { Bench, bench, named, OPERAND, type Precision } from "./gpu_bench.ts";
 
 /** Loss scale in mixed precision: no gradient of these files overflows. */
 const LOSS_SCALE = 1024;
@@ -74,13 +74,14 @@ export function gpuImplementation(
   const mixed = precision === "mixed";
   // The optimiser computes in f32 whatever the operands are.
   const kinds = plain
-    ? mixed ? ["mla", "router", "layer", "model"] as const : undefined
+    ? mixed ? ["mla", "gpt_attention", "router", "layer", "model"] as const : undefined
     : ["layer", "model"] as const;
   return {
     name: ["gpu", ...plain ? [] : [execution], ...mixed ? ["mixed"] : []].join(", "),
     tolerance: mixed ? tolerances.mixed : tolerances.gpu,
     ...(kinds && { kinds: new Set(kinds) }),
     mla: (golden) => mla(gpu, golden, precision),
+    gptAttention: (golden) => gptAttention(gpu, golden, precision),
     router: (golden) => router(gpu, golden, precision),
     layer: (golden) => layer(gpu, golden, { execution, precision }),
     model: (golden) => model(gpu, golden, { execution, precision }),
@@ -101,115 +102,6 @@ export function gpuImplementations(gpu: Gpu): GoldenImplementation[] {
       gpuImplementation(gpu, execution, precision)
     )
   );
-}
-
-/** The operands of matrix products: f32, or halves of f32 weights. */
-type Precision = "f32" | "mixed";
-
-/** The type of a layer's input. */
-const OPERAND = { f32: "f32", mixed: "f16" } as const satisfies Record<Precision, DType>;
-
-/** Tensors of one case, and the weights of one layer of it. */
-class Bench implements Disposable {
-  readonly gpu: Gpu;
-  readonly weights: Weights;
-  readonly #arenas: Arena[] = [];
-
-  /** Allocates weights and fills them with what `values` has under their names. */
-  constructor(
-    gpu: Gpu,
-    specs: readonly WeightSpec[],
-    options: {
-      readonly values: (name: string) => ArrayLike<number>;
-      readonly precision: Precision;
-    },
-  ) {
-    const { values, precision } = options;
-    this.gpu = gpu;
-    this.weights = new Weights(gpu, specs, { train: true, precision });
-    for (const { name, trained } of specs) {
-      uploadParts(gpu, this.weights.value(name).parts, values(name));
-      if (precision === "mixed" && trained) {
-        uploadParts(gpu, this.weights.operand(name).parts, values(name));
-      }
-    }
-  }
-
-  /** A tensor of an input's values, or of zeros. */
-  tensor(
-    name: string,
-    shape: readonly number[],
-    values?: ArrayLike<number>,
-    dtype: DType = "f32",
-  ): Tensor {
-    const tensor = new Tensor(name, shape, { owner: "golden", dtype });
-    this.#arenas.push(new Arena(this.gpu, name, [tensor]));
-    if (values) upload(this.gpu, tensor, values);
-    return tensor;
-  }
-
-  /** Records a plan, runs it once, and reads what `record` returned. */
-  async run(
-    options: LayerContextOptions,
-    record: (context: LayerContext) => Readonly<Record<string, Tensor>>,
-  ): Promise<Map<string, ArrayLike<number>>> {
-    const plan = new Plan(this.gpu, "golden");
-    const tensors = record(new LayerContext(plan, this.weights, options));
-    return new Map(Object.entries(await runPlan(plan, tensors)));
-  }
-
-  /** Gradients of the trained weights, by name without `prefix`. */
-  async gradients(prefix: string): Promise<[string, ArrayLike<number>][]> {
-    const trained = this.weights.specs.filter(({ trained }) => trained);
-    return await Promise.all(trained.map(async ({ name }) =>
-      [
-        name.slice(prefix.length),
-        await downloadParts(this.gpu, this.weights.gradient(name).parts),
-      ] as [string, ArrayLike<number>]
-    ));
-  }
-
-  [Symbol.dispose](): void {
-    this.weights.destroy();
-    for (const arena of this.#arenas) arena.destroy();
-  }
-}
-
-/** Weights of layer 0 under `prefix`, filled from a case whose names lack it. */
-function bench(
-  gpu: Gpu,
-  golden: MlaCase | RouterCase | LayerCase,
-  options: { prefix: string; precision: Precision },
-): Bench {
-  const { prefix, precision } = options;
-  const specs = weightSpecs(golden.architecture).filter(({ name }) => name.startsWith(prefix));
-  const values = (name: string) => input(golden, name.slice(prefix.length)).data;
-  return new Bench(gpu, specs, { values, precision });
-}
-
-function* named(
-  prefix: string,
-  values: Iterable<readonly [string, ArrayLike<number>]>,
-): Generator<[string, ArrayLike<number>]> {
-  for (const [name, value] of values) yield [prefix + name, value];
-}
-
-async function mla(
-  gpu: Gpu,
-  golden: MlaCase,
-  precision: Precision,
-): Promise<GoldenResults> {
-  const { mla, batch, length } = golden;
-  using b = bench(gpu, golden, { prefix: "layers.0.attn.", precision });
-  const shape = [batch * length, golden.architecture.config.d_model];
-  const x = b.tensor("x", shape, input(golden, "x").data, OPERAND[precision]);
-  const g = b.tensor("g", shape, input(golden, "g").data);
-  const residual = b.tensor("residual", shape);
-  const results = await b.run({ batch, length, mode: "train" }, (context) => {
-    const { y, saved } = mlaForward(context, "layers.0.attn", { x, residual, mla });
-    return { "out.y": y, "grad.x": mlaBackward(context, "layers.0.attn", { dy: g, saved, mla }) };
-  });
-  return new Map([...results, ...named("grad.", await b.gradients("layers.0.attn."))]);
 }
 
 async function router(
@@ -310,7 +202,8 @@ async function model(
   golden: ModelCase,
   { execution, precision }: { execution: Execution; precision: Precision },
 ): Promise<GoldenResults> {
-  const { batch, length, steps, learningRate, clip, weightDecay } = golden;
+  const { batch, length, steps, learningRate, clip, weightDecay, decay } = golden;
+  const { beta1, beta2, epsilon } = golden;
   const architecture = executing(golden.architecture, execution);
   const parameters = goldenParameters(golden);
   const train = trainSchema.parse({
@@ -319,6 +212,10 @@ async function model(
     steps,
     learning_rate: { initial: learningRate, peak: learningRate, warmup_steps: 0 },
     weight_decay: weightDecay,
+    decay,
+    beta1,
+    beta2,
+    epsilon,
     clip_norm: clip,
     precision,
     loss_scale: { initial: LOSS_SCALE },

@@ -87,7 +87,11 @@ export class ReferenceModel {
   constructor(
     architecture: Architecture,
     tensors: ReadonlyMap<string, Float64Array>,
-    options: { adamW?: Partial<AdamWOptions> } = {},
+    options: {
+      adamW?: Partial<AdamWOptions>;
+      /** What decays: `matrices` unless given, or `all`. */
+      decay?: "matrices" | "all";
+    } = {},
   ) {
     this.architecture = architecture;
     const specs = parameterSpecs(architecture);
@@ -112,7 +116,8 @@ export class ReferenceModel {
         take(spec, new Float64Array(size(spec)).fill(spec.init.kind === "ones" ? 1 : 0))
       ),
     );
-    const decaying = specs.filter(({ decay }) => decay).map(({ name }) => name);
+    const all = options.decay === "all";
+    const decaying = specs.filter(({ decay }) => all || decay).map(({ name }) => name);
     this.#optimizer = new AdamW(new Set(decaying), options.adamW);
   }
 

@@ -115,7 +115,9 @@ export class Trainer implements TrainingState {
     this.train = train;
     this.seed = seed;
     this.steps = trainingSteps(train);
-    this.weights = new Weights(gpu, weightSpecs(architecture), {
+    const specs = weightSpecs(architecture);
+    const decayed = train.decay === "all" ? specs.map((s) => ({ ...s, decay: s.trained })) : specs;
+    this.weights = new Weights(gpu, decayed, {
       train: true,
       precision: train.precision,
     });
@@ -196,6 +198,7 @@ export class Trainer implements TrainingState {
       after: train.learning_rate.schedule,
       final_fraction: train.learning_rate.final_fraction,
       total: this.steps,
+      end: train.learning_rate.cosine_end,
     });
     upload(gpu, this.#tensors.schedule, packFields(SCHEDULE, { lr }));
     batches.forEach((batch, i) => {

@@ -55,6 +55,10 @@ const MODELS: readonly [string, TinyOptions][] = [
   }],
   ["a dense model", { model: DENSE }],
   ["multi-head attention", { model: { ...DENSE, ...MHA, trunk: { norm: "layer" } } }],
+  ["every parameter decays, with another second moment", {
+    model: { ...DENSE, ...MHA, trunk: { norm: "layer" } },
+    train: { decay: "all", beta2: 0.95, weight_decay: 5 },
+  }],
   ["heads without biases that share keys, values and a turn", {
     model: {
       ...DENSE,

@@ -148,9 +148,10 @@ export async function referenceOf(trainer: Trainer): Promise<ReferenceModel> {
   const tensors = new Map(
     Array.from(values, ([name, value]) => [name, Float64Array.from(value)]),
   );
-  const { beta1, beta2, epsilon, weight_decay: weightDecay } = train;
+  const { beta1, beta2, epsilon, weight_decay: weightDecay, decay } = train;
   return new ReferenceModel(architecture, tensors, {
     adamW: { beta1, beta2, epsilon, weightDecay },
+    decay,
   });
 }
 

@@ -5,7 +5,7 @@
 // dropout_threshold (p · 2³²), dropout_keep (1 / (1 − p)). A number is dropped where the hash of (key, place, row, column) is below the threshold. All come for one
 // number and, named in the plural, for four.
 {% macro define(type, float, plural) %}
-fn dropout_mix{{ plural }}(x: {{ type }}) -> {{ type }} {
+fn dropout_mix{{ "es" if plural else "" }}(x: {{ type }}) -> {{ type }} {
   var v = x ^ (x >> {{ type }}(16u));
   v *= 0x21f0aaadu;
   v ^= v >> {{ type }}(15u);
@@ -15,12 +15,12 @@ fn dropout_mix{{ plural }}(x: {{ type }}) -> {{ type }} {
 
 // What the hashes of a row's numbers start from.
 fn dropout_row{{ plural }}(row: {{ type }}) -> {{ type }} {
-  return dropout_mix{{ plural }}(row * 0x9e3779b9u + dropout_mix(dropout_key[0] ^ params.dropout_place));
+  return dropout_mix{{ "es" if plural else "" }}(row * 0x9e3779b9u + dropout_mix(dropout_key[0] ^ params.dropout_place));
 }
 
 // Factors, given what their rows start from.
 fn dropout_factor{{ plural }}(start: {{ type }}, column: {{ type }}) -> {{ float }} {
-  return select({{ float }}(params.dropout_keep), {{ float }}(), dropout_mix{{ plural }}(start ^ column) < {{ type }}(params.dropout_threshold));
+  return select({{ float }}(params.dropout_keep), {{ float }}(), dropout_mix{{ "es" if plural else "" }}(start ^ column) < {{ type }}(params.dropout_threshold));
 }
 {% endmacro %}
 {{ define("u32", "f32", "") }}
