@@ -1,4 +1,5 @@
-import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
+import { z } from "zod";
 import { Arena } from "../../gpu/memory.ts";
 import { buildPlans } from "../../gpu/build.ts";
 import type { Gpu } from "../../gpu/device.ts";
@@ -7,6 +8,7 @@ import { Plan } from "../../gpu/plan.ts";
 import { download, packFields, upload } from "../../gpu/transfer.ts";
 import { LayerContext } from "../../layer/context.ts";
 import { Weights } from "../../layer/weights.ts";
+import { loadArchitecture } from "../../load.ts";
 import { CONTROL } from "../../ops/control.ts";
 import { DROPOUT_KEY } from "../../ops/dropout/dropout.ts";
 import { assertNear, Inputs, noise, runOnce } from "../../ops/testing.ts";
@@ -253,4 +255,26 @@ Deno.test("Multi-head attention names what it cannot do", async () => {
     "layers.2.attn.probabilities: a training pass with dropout needs a seed",
   );
   weights.destroy();
+});
+
+Deno.test("A stored configuration whose heads do not fit is refused, with the key", async () => {
+  const config = {
+    vocab_size: 11,
+    d_model: 24,
+    num_layers: 1,
+    leading_dense: { num_layers: 0 },
+    attention: { kind: "mha", num_heads: 4 },
+    ffn: { kind: "dense", d_ffn: 8 },
+  };
+  const error = await assertRejects(() => loadArchitecture(config), z.ZodError);
+  assertEquals(error.issues.map(({ path, message }) => [path.join("."), message]), [[
+    "attention.num_heads",
+    "4 heads of d_model 24 are 6 wide, not a multiple of 4; give d_head",
+  ]]);
+  const turning = { kind: "mha", num_heads: 6, d_rope: 8 };
+  const other = await assertRejects(
+    () => loadArchitecture({ ...config, attention: turning }),
+    z.ZodError,
+  );
+  assertEquals(other.issues.map(({ path }) => path.join(".")), ["attention.d_rope"]);
 });
