@@ -7,7 +7,7 @@
 /** Where a parameter's initial values come from. */
 type Initialisation =
   | { readonly kind: "normal"; readonly std: number }
-  /** Between `−bound` and `bound`. */
+  /** Evenly within ±`bound`. */
   | { readonly kind: "uniform"; readonly bound: number }
   | { readonly kind: "ones" }
   | { readonly kind: "zeros" };
@@ -52,17 +52,24 @@ export function size(spec: Pick<ParameterSpec, "shape">): number {
   return spec.shape.reduce((product, n) => product * n, 1);
 }
 
-/** A decaying matrix, normal with standard deviation 0.02 unless `std` is given, or uniform within a bound. */
+/** A decaying matrix, normal with standard deviation 0.02 unless `std` is given. */
 export function weight(
   name: string,
   shape: readonly number[],
-  options: { role: string; std?: number; uniform?: number },
+  options: { role: string; std?: number },
 ): ParameterSpec {
-  const { role, std = BASE_STD, uniform } = options;
-  const init: Initialisation = uniform === undefined
-    ? { kind: "normal", std }
-    : { kind: "uniform", bound: uniform };
-  return { name, shape, role, init, decay: true, held: false };
+  const { role, std = BASE_STD } = options;
+  return { name, shape, role, init: { kind: "normal", std }, decay: true, held: false };
+}
+
+/** A decaying matrix, uniform within ±`bound`. */
+export function uniformWeight(
+  name: string,
+  shape: readonly number[],
+  options: { role: string; bound: number },
+): ParameterSpec {
+  const { role, bound } = options;
+  return { name, shape, role, init: { kind: "uniform", bound }, decay: true, held: false };
 }
 
 /** A gain or a bias: one-dimensional, not decaying. */

@@ -161,7 +161,9 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
     for (const first of [true, false]) dropoutKey(plan, "key", { key, control, seed: 1, first });
     const x = t("x", [8, 64]);
     for (const y of [x, t("y", [8, 64]), t("y", [8, 64], "f16")]) {
-      dropoutRows(plan, "rows", { x, y, dropout });
+      for (const numbers of [undefined, t("numbers", [8], "u32")]) {
+        dropoutRows(plan, "rows", { x, y, dropout, numbers });
+      }
     }
     return [plan];
   },

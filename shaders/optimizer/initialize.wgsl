@@ -1,8 +1,8 @@
-// value[i] = deviation · (Σ of 16 uniform 16-bit integers − mean) / their deviation: nearly normal (Irwin–Hall, kurtosis 2.93), and, being integer
+// value[i] = factor · (Σ of 16 uniform 16-bit integers − mean) / their deviation: nearly normal (Irwin–Hall, kurtosis 2.93), and, being integer
 // arithmetic up to the last multiplication, the same bits on every adapter and in model/ops/optimizer/initialize.ts.
 // The integers are the halves of two PCG-4D hashes of (element, stream, seed, 0 or 1). value: flat, as vec4s.
-// UNIFORM: value[i] = deviation · (an odd integer of 25 bits), deviation 2⁻²⁴ times the bound.
-// params: count (elements), first (number of element 0), stream, seed, deviation (already divided). An invocation makes one vec4.
+// UNIFORM: value[i] = factor · (an odd whole number within ±2²⁴), from the first word of one hash.
+// params: count (elements), first (number of element 0), stream, seed, factor (deviation or bound, already divided). An invocation makes one vec4.
 fn pcg4d(seed: vec4u) -> vec4u {
   var v = seed * 1664525u + 1013904223u;
   v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
@@ -13,8 +13,8 @@ fn pcg4d(seed: vec4u) -> vec4u {
 
 {% if UNIFORM %}
 fn number(element: u32) -> f32 {
-  let word = pcg4d(vec4u(element, params.stream, params.seed, 2u)).x;
-  return f32(i32(2u * (word >> 8u) + 1u) - 16777216) * params.deviation;
+  let word = pcg4d(vec4u(element, params.stream, params.seed, 0u)).x;
+  return f32(i32(2u * (word >> 8u) + 1u) - 16777216) * params.factor;
 }
 {% else %}
 fn halves(v: vec4u) -> u32 {
@@ -22,18 +22,17 @@ fn halves(v: vec4u) -> u32 {
   return sums.x + sums.y + sums.z + sums.w;
 }
 
-fn normal(element: u32) -> f32 {
+fn number(element: u32) -> f32 {
   let sum = halves(pcg4d(vec4u(element, params.stream, params.seed, 0u))) + halves(pcg4d(vec4u(element, params.stream, params.seed, 1u)));
-  return f32(i32(sum) - 524280) * params.deviation;
+  return f32(i32(sum) - 524280) * params.factor;
 }
 {% endif %}
-{% set number = "number" if UNIFORM else "normal" %}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = workgroup_number(id, count) * 64u + lane;
   if (4u * i >= params.count) { return; }
   let element = params.first + 4u * i;
-  let v = vec4f({{ number }}(element), {{ number }}(element + 1u), {{ number }}(element + 2u), {{ number }}(element + 3u));
+  let v = vec4f(number(element), number(element + 1u), number(element + 2u), number(element + 3u));
   store_value(i, select(vec4f(), v, 4u * i + vec4u(0u, 1u, 2u, 3u) < vec4u(params.count)));
 }

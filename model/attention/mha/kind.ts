@@ -5,7 +5,7 @@
  */
 
 import type { Attention, Flops, Kind, TrunkSizes } from "../../layer/kind.ts";
-import { type ParameterSpec, vector, weight, zeros } from "../../layer/parameter.ts";
+import { type ParameterSpec, uniformWeight, vector, zeros } from "../../layer/parameter.ts";
 import { keyValueCache, mhaDecode } from "./decode.ts";
 import { mhaBackward, mhaForward } from "./mha.ts";
 import { headsOf, mhaSchema, type MhaSection, problemOf } from "./schema.ts";
@@ -19,11 +19,14 @@ function parameters(mha: MhaSection, trunk: TrunkSizes, at: string): ParameterSp
   const bias = (name: string, columns: number) =>
     mha.bias ? [vector(`${at}.${name}`, columns, { role, init: zeros })] : [];
   return [
-    weight(`${at}.w_qkv`, [d_model, width], { role, uniform: Math.sqrt(6 / (d_model + width)) }),
-    ...bias("b_qkv", width),
-    weight(`${at}.w_o`, [heads * d_head, d_model], {
+    uniformWeight(`${at}.w_qkv`, [d_model, width], {
       role,
-      uniform: 1 / Math.sqrt(heads * d_head),
+      bound: Math.sqrt(6 / (d_model + width)),
+    }),
+    ...bias("b_qkv", width),
+    uniformWeight(`${at}.w_o`, [heads * d_head, d_model], {
+      role,
+      bound: 1 / Math.sqrt(heads * d_head),
     }),
     ...bias("b_o", d_model),
   ];

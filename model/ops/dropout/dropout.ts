@@ -99,16 +99,27 @@ export function dropoutParts(dropout: RecordedDropout | undefined): {
   };
 }
 
-/** Records `y = x ∘ f` with the factors `f`, of rows and columns of `x`; `y` may be `x`. The gradient is the same of the gradient. */
-export function dropoutRows(
-  plan: Plan,
-  label: string,
-  { x, y, dropout }: { readonly x: Tensor; readonly y: Tensor; readonly dropout: RecordedDropout },
-): void {
+/** Operands of {@linkcode dropoutRows}. */
+export interface DropoutRows {
+  /** `[rows, n]`. */
+  readonly x: Tensor;
+  /** `[rows, n]`; may be `x`. */
+  readonly y: Tensor;
+  readonly dropout: RecordedDropout;
+  /** `[rows]` u32: the row of the mask that each row takes, for rows in an order that means nothing, as experts sort them. Its own unless given. */
+  readonly numbers?: Tensor | undefined;
+}
+
+/** Records `y = x ∘ f` with the factors `f`, of rows and columns of `x`. The gradient is the same of the gradient. */
+export function dropoutRows(plan: Plan, label: string, operands: DropoutRows): void {
+  const { x, y, dropout, numbers } = operands;
   if (x.size !== y.size || x.width !== y.width || x.width % 4 !== 0) {
     throw new RangeError(
       `${label}: ${x.name} is ${x.rows}×${x.width}, ${y.name} ${y.rows}×${y.width}; expected the same, with a width that is a multiple of 4`,
     );
+  }
+  if (numbers && numbers.size !== x.rows) {
+    throw new RangeError(`${label}: ${numbers.name} numbers ${numbers.size} of ${x.rows} rows`);
   }
   const parts = dropoutParts(dropout);
   const inPlace = x === y;
@@ -116,10 +127,11 @@ export function dropoutRows(
     label,
     name: "dropout_rows",
     source: parts.source + rowsSource,
-    constants: { IN_PLACE: inPlace },
+    constants: { IN_PLACE: inPlace, NUMBERED: !!numbers },
     params: { rows: x.rows, columns4: x.width / 4, ...parts.params },
     bindings: {
       ...(inPlace ? { y: update(y) } : { x: read(x), y: write(y) }),
+      ...(numbers && { numbers: readScalar(numbers) }),
       ...parts.bindings,
     },
     workgroups: grid(Math.ceil(x.size / 4 / 64)),

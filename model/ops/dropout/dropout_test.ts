@@ -29,6 +29,9 @@ Deno.test("Masks are the host's bits in every micro-batch, in place and not", as
   const [second, third] = ["second", "third"].map((name) => inputs.tensor(name, shape, ones));
   const half = inputs.tensor("half", shape, { dtype: "f16" });
   const first = inputs.tensor("first", shape);
+  const order = Array.from({ length: 19 }, (_, i) => 2 ** 31 + 7 * i % 19);
+  const numbers = inputs.tensor("numbers", [19], { dtype: "u32", values: order });
+  const sorted = inputs.tensor("sorted", shape);
   const key = inputs.tensor("key", [DROPOUT_KEY], { dtype: "u32", values: [7, 7] });
   const control = inputs.tensor("control", [CONTROL.length], {
     values: packFields(CONTROL, { decided: 12345 }),
@@ -38,11 +41,12 @@ Deno.test("Masks are the host's bits in every micro-batch, in place and not", as
     dropoutKey(plan, "key", { key, control, seed, first: true });
     dropoutRows(plan, "first", { x, y: first, dropout });
     dropoutRows(plan, "half", { x, y: half, dropout });
+    dropoutRows(plan, "sorted", { x, y: sorted, dropout, numbers });
     for (const y of [second!, third!]) {
       dropoutKey(plan, "key", { key, control, seed, first: false });
       dropoutRows(plan, "next", { x: y, y, dropout });
     }
-    return { first, half, second: second!, third: third! };
+    return { first, half, sorted, second: second!, third: third! };
   });
   const expected = (microBatch: number) =>
     hostFactors({ seed, update: 12345, microBatch }, shape, 0.25);
@@ -51,6 +55,10 @@ Deno.test("Masks are the host's bits in every micro-batch, in place and not", as
   assertEquals(out.third, expected(2));
   assertEquals(out.half, Float32Array.from(new Float16Array(expected(0))));
   assertNotEquals(out.second, out.first);
+  const factor = dropoutMasks({ seed, update: 12345, microBatch: 0 })(PLACE, 0.25);
+  out.sorted.forEach((f, i) =>
+    assertEquals(f, Math.fround(factor(order[Math.floor(i / 28)]!, i % 28)))
+  );
 });
 
 Deno.test("Masks drop their share, and depend on all that they are a function of", () => {
@@ -105,5 +113,11 @@ Deno.test("Dropout refuses a rate of one, and shapes that differ", async () => {
     () => dropoutRows(plan, "drop", { x, y, dropout: { ...dropout, rate: 0.5 } }),
     RangeError,
     "x is 4×8, y 8×4",
+  );
+  const numbers = inputs.tensor("numbers", [3], { dtype: "u32" });
+  assertThrows(
+    () => dropoutRows(plan, "drop", { x, y: x, dropout: { ...dropout, rate: 0.5 }, numbers }),
+    RangeError,
+    "numbers numbers 3 of 4 rows",
   );
 });

@@ -12,6 +12,9 @@ import type { Tensor } from "../../gpu/tensor.ts";
 /** Standard deviation of a sum of sixteen uniform integers of 16 bits: `√(16 · (2³² − 1) / 12)`. */
 const SUM_DEVIATION = Math.sqrt(16 * (2 ** 32 - 1) / 12);
 
+/** Odd whole numbers within ± this are the uniform ones: 24 bits, which f32 holds exactly. */
+const UNIFORM_RANGE = 2 ** 24;
+
 /** Number of a parameter's stream of random numbers: a hash (FNV-1a) of its name, so that it depends on nothing else. */
 export function stream(name: string): number {
   let hash = 0x811c9dc5;
@@ -71,10 +74,10 @@ export function hostUniform(
   options: { seed: number; count: number; bound: number },
 ): Float32Array {
   const id = stream(name);
-  const factor = Math.fround(options.bound / 2 ** 24);
+  const factor = Math.fround(options.bound / UNIFORM_RANGE);
   return Float32Array.from({ length: options.count }, (_, element) => {
-    const [word] = pcg4d(element, id, options.seed >>> 0, 2);
-    return Math.fround((2 * (word >>> 8) + 1 - 2 ** 24) * factor);
+    const [word] = pcg4d(element, id, options.seed >>> 0, 0);
+    return Math.fround((2 * (word >>> 8) + 1 - UNIFORM_RANGE) * factor);
   });
 }
 
@@ -86,10 +89,10 @@ export function initializeNormal(
   options: { seed: number; deviation: number },
 ): void {
   const { seed, deviation } = options;
-  initialize(plan, name, parts, { seed, uniform: false, factor: deviation / SUM_DEVIATION });
+  initialize(plan, name, parts, { seed, factor: deviation / SUM_DEVIATION, uniform: false });
 }
 
-/** Records the initial values of a parameter's parts: uniform between `−bound` and `bound`. */
+/** Records the initial values of a parameter's parts: uniform in (−bound, bound). */
 export function initializeUniform(
   plan: Plan,
   name: string,
@@ -97,14 +100,14 @@ export function initializeUniform(
   options: { seed: number; bound: number },
 ): void {
   const { seed, bound } = options;
-  initialize(plan, name, parts, { seed, uniform: true, factor: bound / 2 ** 24 });
+  initialize(plan, name, parts, { seed, factor: bound / UNIFORM_RANGE, uniform: true });
 }
 
 function initialize(
   plan: Plan,
   name: string,
   parts: readonly Tensor[],
-  options: { readonly seed: number; readonly uniform: boolean; readonly factor: number },
+  options: { seed: number; factor: number; uniform: boolean },
 ): void {
   let first = 0;
   for (const part of parts) {
@@ -112,13 +115,13 @@ function initialize(
       label: name,
       name: "initialize",
       source,
-      ...(options.uniform && { constants: { UNIFORM: true } }),
+      constants: { UNIFORM: options.uniform },
       params: {
         count: part.size,
         first,
         stream: stream(name),
         seed: options.seed >>> 0,
-        deviation: f32(options.factor),
+        factor: f32(options.factor),
       },
       bindings: { value: write(part) },
       workgroups: grid(Math.ceil(part.size / 256)),
