@@ -1,5 +1,5 @@
 /**
- * Weights and tensors of one golden case on a GPU.
+ * The tensors and weights of a golden case on a GPU.
  *
  * @module
  */
