@@ -39,7 +39,7 @@ const broken: GoldenImplementation = {
 Deno.test("checkGolden() passes the reference over the project's vectors", async () => {
   const { code, text } = await check();
   assertEquals(code, 0);
-  assertStringIncludes(text, "8 of 8 tables within tolerance");
+  assertStringIncludes(text, "9 of 9 tables within tolerance");
   assertMatch(text, /mla\.safetensors · reference · ok\ntensor +error +tolerance +measure +ok\n/);
   assertMatch(text, /out\.index +0 differ +equal +equal +ok/);
 });
