@@ -8,7 +8,7 @@
  */
 
 import { z } from "zod";
-import { loadAllKinds } from "./load.ts";
+import { checkSections, loadAllKinds } from "./load.ts";
 import type { AttentionSection, FfnSection, ModelConfig, ModelSection } from "./section.ts";
 import { Architecture } from "./trunk/architecture.ts";
 import { checkTrunk, trunkFields } from "./trunk/schema.ts";
@@ -52,7 +52,12 @@ export const modelSchema: z.ZodType<ModelSection> = z.strictObject({
   kind: movedTo("model.ffn.kind"),
   num_dense_layers: movedTo("model.leading_dense.num_layers"),
   d_ffn: movedTo("model.leading_dense.d_ffn, or model.ffn.d_ffn of a dense model"),
-}).superRefine(checkTrunk);
+}).superRefine(checkTrunk).superRefine((model, context) =>
+  checkSections(model, {
+    attention: KINDS.attention.get(model.attention.kind),
+    ffn: KINDS.ffn.get(model.ffn.kind),
+  }, context)
+);
 
 /** The architecture of a validated configuration, of whatever kinds. */
 export function architectureOf(config: ModelConfig): Architecture {

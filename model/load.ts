@@ -89,7 +89,9 @@ export async function loadArchitecture(
     vocab_size: z.int().min(1),
     attention: kinds.attention.schema,
     ffn: kinds.ffn.schema,
-  }).superRefine(checkTrunk);
+  }).superRefine(checkTrunk).superRefine((config, context) =>
+    checkSections(config as ModelConfig, kinds, context)
+  );
   return new Architecture(schema.parse(config) as ModelConfig, kinds);
 }
 
@@ -104,4 +106,26 @@ export async function loadAllKinds() {
       ),
     );
   return { attention: await load(attentions), ffn: await load(feedForwards) };
+}
+
+/** Rules between the trunk and the sections of its kinds, for `superRefine`. */
+export function checkSections(
+  config: ModelSection,
+  kinds: {
+    readonly attention: Kind<AttentionSection, Attention> | undefined;
+    readonly ffn: Kind<FfnSection, FeedForward> | undefined;
+  },
+  context: Pick<z.core.$RefinementCtx, "addIssue">,
+): void {
+  const problems = {
+    attention: kinds.attention?.problem?.(config.attention, config),
+    ffn: kinds.ffn?.problem?.(config.ffn, config),
+  };
+  for (const name of ["attention", "ffn"] as const) {
+    const problem = problems[name];
+    if (!problem) continue;
+    const { key, message } = problem;
+    const input = (config[name] as Readonly<Record<string, unknown>>)[key];
+    context.addIssue({ code: "custom", path: [name, key], input, message });
+  }
 }

@@ -46,13 +46,13 @@ async function measure(
     sizes,
     q: operands.tensor("q", [tokens, heads * qk], dtype),
     kv: operands.tensor("kv", [tokens, heads * (d_nope + d_v)], dtype),
-    kr: operands.tensor("kr", [tokens, d_rope], dtype),
     o: operands.tensor("o", [tokens, heads * d_v], dtype),
     log_sum: operands.tensor("log_sum", [heads, tokens]),
   };
-  await operands.fill(forward.q, forward.kv, forward.kr);
+  const kr = d_rope > 0 ? operands.tensor("kr", [tokens, d_rope], dtype) : undefined;
+  await operands.fill(forward.q, forward.kv, ...(kr ? [kr] : []));
   const plan = new Plan(gpu, "forward");
-  attentionForward(plan, "attention", forward);
+  attentionForward(plan, "attention", { ...forward, kr });
   const scores = batch * heads * length * (length + 1) / 2;
   if (pass === "forward") {
     return { timing: await timePlan(gpu, plan, timing), flops: 2 * scores * (qk + d_v), tokens };
@@ -64,10 +64,11 @@ async function measure(
   const back = new Plan(gpu, "backward");
   attentionBackward(back, "attention", {
     ...forward,
+    kr,
     d_o,
     d_q: operands.tensor("d_q", [tokens, heads * qk], dtype),
     d_kv: operands.tensor("d_kv", [tokens, heads * (d_nope + d_v)], dtype),
-    d_kr: operands.tensor("d_kr", [tokens, heads * d_rope], dtype),
+    d_kr: kr && operands.tensor("d_kr", [tokens, heads * d_rope], dtype),
   });
   const { bytes, ...time } = await timePlan(gpu, back, timing);
   return {

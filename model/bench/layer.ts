@@ -11,6 +11,8 @@ import { Plan } from "../gpu/plan.ts";
 import { type DType, Tensor } from "../gpu/tensor.ts";
 import { LayerContext } from "../layer/context.ts";
 import { Weights } from "../layer/weights.ts";
+import { CONTROL } from "../ops/control.ts";
+import { DROPOUT_KEY } from "../ops/dropout/dropout.ts";
 import { initializeNormal } from "../ops/optimizer/initialize.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import { parameterSpecs, statisticSpecs, weightSpecs } from "../trunk/parameters.ts";
@@ -95,12 +97,23 @@ export async function timeLayer(gpu: Gpu, options: LayerTimingOptions): Promise<
   const score = persistent("score", bench.kept);
   const [dscore, dx] = [persistent("dscore", bench.kept), persistent("dx", d_model)];
 
+  const state = (name: string, size: number, dtype: DType) => {
+    const tensor = new Tensor(name, [size], { dtype });
+    arenas.push(new Arena(gpu, name, [tensor]));
+    return tensor;
+  };
+  const dropout = {
+    seed: 1,
+    control: state("control", CONTROL.length, "f32"),
+    key: state("dropout_key", DROPOUT_KEY, "u32"),
+  };
   const context = (plan: Plan) =>
-    new LayerContext(plan, weights, { batch: 1, length: tokens, mode: "train" });
+    new LayerContext(plan, weights, { batch: 1, length: tokens, mode: "train", dropout });
   const setUp = new Plan(gpu, "set-up");
   const inits = [...parameterSpecs(architecture), ...statisticSpecs(architecture)];
   for (const { name, trained } of specs) {
     const init = inits.find((spec) => spec.name === name)!.init;
+    // A measurement needs weights of the right size, not of the right distribution.
     const deviation = init.kind === "normal"
       ? init.std
       : init.kind === "uniform"

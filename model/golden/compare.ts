@@ -138,6 +138,8 @@ function run(
   switch (golden.kind) {
     case "mla":
       return implementation.mla(golden);
+    case "gpt_attention":
+      return implementation.gptAttention(golden);
     case "router":
       return implementation.router(golden);
     case "beam_router":

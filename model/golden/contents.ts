@@ -50,6 +50,24 @@ export function mlaContents(architecture: Architecture, batch: number, length: n
   };
 }
 
+/** The norm before an attention, which is called `norm` in its file, and the attention. */
+export function gptAttentionContents(
+  architecture: Architecture,
+  batch: number,
+  length: number,
+): Contents {
+  const x = [batch, length, architecture.config.d_model];
+  const norm = shapesUnder(architecture, "layers.0.attn_norm.").trained;
+  const trained = new Map([
+    ...named("norm.", norm),
+    ...shapesUnder(architecture, "layers.0.attn.").trained,
+  ]);
+  return {
+    inputs: new Map([["x", x], ["g", x], ...trained]),
+    results: new Map([["out.norm", x], ["out.y", x], ["grad.x", x], ...named("grad.", trained)]),
+  };
+}
+
 /** Contents of a file about the router alone. */
 export function routerContents(
   architecture: Architecture,

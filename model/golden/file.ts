@@ -6,7 +6,7 @@
 
 import { z } from "zod";
 import { architectureOf } from "../config.ts";
-import type { FfnSection } from "../section.ts";
+import type { AttentionSection, FfnSection } from "../section.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import type {
   BeamRouterCase,
@@ -15,6 +15,7 @@ import type {
   EthosSection,
   GoldenCase,
   GoldenTensor,
+  MhaSection,
   MixtureCase,
   MixtureSection,
   MlaSection,
@@ -26,6 +27,7 @@ import type {
 import {
   beamContents,
   type Contents,
+  gptAttentionContents,
   layerContents,
   mixtureContents,
   mlaContents,
@@ -52,6 +54,10 @@ const metadataSchema = z.object({
   d_nope: count.optional(),
   d_rope: count.multipleOf(2).optional(),
   d_v: count.optional(),
+  positions: count.optional(),
+  tied: z.boolean().optional(),
+  decay: z.enum(["matrices", "all"]).optional(),
+  layer_norm_eps: positive.optional(),
   sub_keys: count.optional(),
   routing_heads: count.optional(),
   top_k: count.optional(),
@@ -69,7 +75,7 @@ const metadataSchema = z.object({
   d_expert: z.int().min(0).max(2 ** 24).optional(),
   moe_top_k: count.optional(),
   dynamic_top_k: count.optional(),
-  top_p: z.number().gt(0).max(1).optional(),
+  top_p: z.number().min(0).max(1).optional(),
   switch_coef: z.number().min(0).optional(),
   beam_width: count.optional(),
   // The beam router's file has the letters of its specification.
@@ -129,6 +135,12 @@ function mlaOf(metadata: GoldenMetadata): MlaSection {
     d_v: metadata.d_v ?? 4,
     rope_base: metadata.rope_theta ?? 10000,
   };
+}
+
+/** Multi-head attention of a file's metadata. */
+function mhaOf({ heads = 1 }: GoldenMetadata): MhaSection {
+  const turning = { d_rope: 0, rope_base: 10000 };
+  return { kind: "mha", num_heads: heads, bias: true, dropout: 0, ...turning };
 }
 
 /** The product-key router of a file's metadata. */
@@ -230,17 +242,22 @@ function topkMoeOf(metadata: GoldenMetadata, file: string): TopkMoeSection {
   };
 }
 
-/** The mixtures of the sparse transformer in a file's metadata: one of k experts, one of as many as it takes. */
-function sparseMoeOf(metadata: GoldenMetadata, file: string): MixtureCase["passes"] {
-  const keys = ["dynamic_top_k", "top_p", "load_balance_coef"] as const;
-  const { dynamic_top_k, top_p, load_balance_coef } = required(metadata, keys, file);
-  const section = {
+/** The experts of the sparse transformer in a file's metadata. */
+function sparseTransformerOf(metadata: GoldenMetadata, file: string): TopkMoeSection {
+  const { load_balance_coef } = required(metadata, ["load_balance_coef"], file);
+  return {
     ...topkMoeOf(metadata, file),
     biases: false,
     gelu: "exact",
     load_balance_coef,
     expert_init: "fan_in",
-  } as const;
+  };
+}
+
+/** The mixtures of the sparse transformer in a file's metadata: one of k experts, one of as many as it takes. */
+function sparseMoeOf(metadata: GoldenMetadata, file: string): MixtureCase["passes"] {
+  const { dynamic_top_k, top_p } = required(metadata, ["dynamic_top_k", "top_p"], file);
+  const section = sparseTransformerOf(metadata, file);
   return [
     { prefix: "", section },
     { prefix: "dynamic.", section: { ...section, top_k: dynamic_top_k, choice: "top_p", top_p } },
@@ -253,6 +270,7 @@ const FFN_OF: Readonly<Record<string, SectionReader<FfnSection>>> = {
   dense: ({ d_ffn = 4 }) => ({ kind: "dense", d_ffn }),
   ethos: ethosOf,
   peer: peerOf,
+  sparse_moe: sparseTransformerOf,
   switch: switchOf,
   topk_moe: topkMoeOf,
 };
@@ -265,7 +283,13 @@ const MIXTURES_OF: Readonly<Record<string, SectionReader<MixtureCase["passes"]>>
 };
 
 /** Kinds that golden files are about besides those that {@linkcode FFN_OF} reads. */
-const OTHER_KINDS = ["sparse_moe"];
+const OTHER_KINDS = [
+  "pca_kmeans",
+  "sparse_expansion_layer",
+  "sparsegpt",
+  "tiny",
+  "tiny_sparse_expansion",
+];
 
 /**
  * The model of a golden file's metadata, whose names are shorter: `heads`, `q_rank`, `sub_keys`. A size that the file
@@ -274,7 +298,7 @@ const OTHER_KINDS = ["sparse_moe"];
 function goldenModel(
   metadata: GoldenMetadata,
   file: string,
-  sections: { attention?: MlaSection; ffn?: FfnSection } = {},
+  sections: { attention?: AttentionSection; ffn?: FfnSection } = {},
 ): Architecture {
   const { layers = 1, dense_layers = 0 } = metadata;
   const { attention = mlaOf(metadata), ffn = { kind: "dense", d_ffn: 4 } } = sections;
@@ -287,12 +311,13 @@ function goldenModel(
     attention,
     ffn,
     trunk: {
-      norm: "rms",
-      epsilon: metadata.rms_eps ?? 1e-6,
-      positions: "none",
-      max_positions: 1,
+      norm: metadata.layer_norm_eps === undefined ? "rms" : "layer",
+      epsilon: metadata.layer_norm_eps ?? metadata.rms_eps ?? 1e-6,
+      positions: metadata.positions === undefined ? "none" : "learned",
+      max_positions: metadata.positions ?? 1,
       residual: "sequential",
-      head: "tied",
+      head: metadata.tied === false ? "own" : "tied",
+      dropout: 0,
     },
   });
 }
@@ -381,6 +406,14 @@ export function parseGolden(bytes: Uint8Array, file: string): GoldenCase | Unsup
     const base = take(tensors, mlaContents(architecture, batch, length), file);
     return { kind: "mla", architecture, mla, batch, length, ...base };
   }
+  if (kind === "gpt_attention") {
+    const keys = ["d_model", "heads", "layer_norm_eps", "B", "L"] as const;
+    const { B: batch, L: length } = required(metadata, keys, file);
+    const mha = mhaOf(metadata);
+    const architecture = goldenModel(metadata, file, { attention: mha });
+    const base = take(tensors, gptAttentionContents(architecture, batch, length), file);
+    return { kind, architecture, mha, batch, length, ...base };
+  }
   if (kind === "router" || kind === "ethos" || kind === "peer") {
     const keys = ["d_model", "sub_keys", "routing_heads", "top_k", "d_query", "T"] as const;
     const { T: tokens } = required(metadata, keys, file);
@@ -432,19 +465,18 @@ function modelCase(
   tensors: ReadonlyMap<string, GoldenTensor>,
   { file, ffn }: { file: string; ffn: FfnSection },
 ): ModelCase {
+  const latent = metadata.q_rank !== undefined;
+  const dense = ffn.kind === "dense" || (metadata.dense_layers ?? 0) > 0;
   const trunk = [
     "layers",
-    "d_ffn",
     "heads",
-    "q_rank",
-    "kv_rank",
-    "d_nope",
-    "d_rope",
-    "d_v",
+    ...dense ? ["d_ffn"] as const : [],
+    ...latent ? ["kv_rank", "d_nope", "d_rope", "d_v"] as const : [],
   ] as const;
   const run = ["B", "L", "steps", "lr", "clip", "weight_decay"] as const;
   const found = required(metadata, [...trunk, ...run], file);
-  const architecture = goldenModel(metadata, file, { ffn });
+  const attention = latent ? mlaOf(metadata) : mhaOf(metadata);
+  const architecture = goldenModel(metadata, file, { attention, ffn });
   const sizes = { batch: found.B, length: found.L, steps: found.steps };
   return {
     kind: "model",
@@ -453,6 +485,10 @@ function modelCase(
     learningRate: found.lr,
     clip: found.clip,
     weightDecay: found.weight_decay,
+    decay: metadata.decay ?? "matrices",
+    beta1: metadata.beta1 ?? 0.9,
+    beta2: metadata.beta2 ?? 0.999,
+    epsilon: metadata.eps ?? 1e-8,
     ...take(tensors, modelContents(architecture, sizes), file),
   };
 }

@@ -23,6 +23,9 @@ export interface GoldenTensor {
 /** The section `model.attention` of latent attention. */
 export type MlaSection = Extract<AttentionSection, { kind: "mla" }>;
 
+/** The section `model.attention` of multi-head attention. */
+export type MhaSection = Extract<AttentionSection, { kind: "mha" }>;
+
 /** The section `model.ffn` of PEER. */
 export type PeerSection = Extract<FfnSection, { kind: "peer" }>;
 
@@ -50,6 +53,20 @@ export interface MlaCase extends CaseBase {
   readonly architecture: Architecture;
   /** Sizes of the attention. */
   readonly mla: MlaSection;
+  /** Sequences of the batch. */
+  readonly batch: number;
+  /** Tokens of a sequence. */
+  readonly length: number;
+}
+
+/** Layer norm and multi-head attention behind it: `out.norm`, `out.y` and `grad.*` of `sum(y ⊙ g)`; weights without prefix but `norm.*`. */
+export interface GptAttentionCase extends CaseBase {
+  /** The kind of case. */
+  readonly kind: "gpt_attention";
+  /** A model of one layer whose weights have the file's names after a prefix. */
+  readonly architecture: Architecture;
+  /** Sizes of the attention. */
+  readonly mha: MhaSection;
   /** Sequences of the batch. */
   readonly batch: number;
   /** Tokens of a sequence. */
@@ -134,6 +151,14 @@ export interface ModelCase extends CaseBase {
   readonly clip: number;
   /** Decoupled weight decay of what decays. */
   readonly weightDecay: number;
+  /** What decays. */
+  readonly decay: "matrices" | "all";
+  /** Decay of the first moment. */
+  readonly beta1: number;
+  /** Decay of the second moment. */
+  readonly beta2: number;
+  /** Added to the root of the second moment. */
+  readonly epsilon: number;
 }
 
 /** AdamW alone: `after.*` each step, `m.*` and `v.*` after the last, `out.grad_norms`. */
@@ -161,6 +186,7 @@ export interface OptimizerCase extends CaseBase {
 /** The case of a golden file. */
 export type GoldenCase =
   | MlaCase
+  | GptAttentionCase
   | RouterCase
   | BeamRouterCase
   | LayerCase
@@ -219,6 +245,8 @@ export interface GoldenImplementation {
   readonly kinds?: ReadonlySet<GoldenCase["kind"]>;
   /** Results of {@linkcode MlaCase}. */
   mla(golden: MlaCase): GoldenResults | Promise<GoldenResults>;
+  /** Results of {@linkcode GptAttentionCase}. */
+  gptAttention(golden: GptAttentionCase): GoldenResults | Promise<GoldenResults>;
   /** Results of {@linkcode RouterCase}. */
   router(golden: RouterCase): GoldenResults | Promise<GoldenResults>;
   /** Results of {@linkcode BeamRouterCase}. */

@@ -12,6 +12,7 @@ const files = [
   "ethos_layer",
   "ethos_layer_context",
   "ethos_layer_wide",
+  "gpt_attention",
   "mla",
   "optimizer",
   "peer",
@@ -22,6 +23,8 @@ const files = [
   "tiny_context",
   "tiny_model",
   "tiny_peer",
+  "tiny_sparse_moe",
+  "tiny_sparse_moe_balanced",
   "tiny_switch",
   "tiny_topk_moe",
   "topk_moe",
@@ -47,6 +50,7 @@ function fake(
     name: "fake",
     tolerance: tolerances.float64,
     mla: answer,
+    gptAttention: answer,
     beamRouter: answer,
     router: answer,
     layer: answer,
@@ -185,7 +189,7 @@ Deno.test("parseGolden() takes sizes from the file, whatever its name", () => {
 });
 
 Deno.test("parseGolden() tells baselines apart that this project does not implement", () => {
-  for (const kind of ["sparse_moe"]) {
+  for (const kind of ["sparsegpt", "tiny"]) {
     const bytes = edit("ethos_layer", { config: (config) => ({ ...config, kind }) });
     assertEquals(parseGolden(bytes, "x"), { kind: "unsupported", file: "x", about: kind });
   }

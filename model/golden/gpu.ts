@@ -15,7 +15,6 @@ import {
   keptCounts,
   type LayerCase,
   type MixtureCase,
-  type MlaCase,
   type ModelCase,
   type OptimizerCase,
   type RouterCase,
@@ -44,7 +43,6 @@ import { switchForward } from "../ffn/switch/switch.ts";
 import { topkMoeForward } from "../ffn/topk_moe/topk_moe.ts";
 import { headLogits } from "../trunk/head.ts";
 import { peerBackward, peerForward } from "../ffn/peer/peer.ts";
-import { mlaBackward, mlaForward } from "../attention/mla/mla.ts";
 import { routerBackward, routerForward } from "../ffn/product_key/router.ts";
 import { recordForward } from "../trunk/network.ts";
 import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "../ops/control.ts";
@@ -52,6 +50,7 @@ import { recordUpdate } from "../ops/optimizer/optimizer.ts";
 import { trainSchema } from "../training/config.ts";
 import { Trainer } from "../training/trainer.ts";
 import type { WeightSpec } from "../layer/weights.ts";
+import { gptAttention, mla } from "./gpu_attention.ts";
 import { Bench, bench, named, OPERAND, type Precision } from "./gpu_bench.ts";
 
 /** Loss scale in mixed precision: no gradient of these files overflows. */
@@ -84,13 +83,16 @@ export function gpuImplementation(
   const mixed = precision === "mixed";
   // The optimiser computes in f32 whatever the operands are.
   const kinds = plain
-    ? mixed ? ["mla", "router", "beam_router", "layer", "mixture", "model"] as const : undefined
+    ? mixed
+      ? ["mla", "gpt_attention", "router", "beam_router", "layer", "mixture", "model"] as const
+      : undefined
     : ["layer", "model"] as const;
   return {
     name: ["gpu", ...plain ? [] : [execution], ...mixed ? ["mixed"] : []].join(", "),
     tolerance: mixed ? tolerances.mixed : tolerances.gpu,
     ...(kinds && { kinds: new Set(kinds) }),
     mla: (golden) => mla(gpu, golden, precision),
+    gptAttention: (golden) => gptAttention(gpu, golden, precision),
     router: (golden) => router(gpu, golden, precision),
     beamRouter: (golden) => beamRouter(gpu, golden, precision),
     layer: (golden) => layer(gpu, golden, { execution, precision }),
@@ -116,24 +118,6 @@ export function gpuImplementations(gpu: Gpu): GoldenImplementation[] {
       gpuImplementation(gpu, execution, precision)
     )
   );
-}
-
-async function mla(
-  gpu: Gpu,
-  golden: MlaCase,
-  precision: Precision,
-): Promise<GoldenResults> {
-  const { mla, batch, length } = golden;
-  using b = bench(gpu, golden, { prefix: "layers.0.attn.", precision });
-  const shape = [batch * length, golden.architecture.config.d_model];
-  const x = b.tensor("x", shape, input(golden, "x").data, OPERAND[precision]);
-  const g = b.tensor("g", shape, input(golden, "g").data);
-  const residual = b.tensor("residual", shape);
-  const results = await b.run({ batch, length, mode: "train" }, (context) => {
-    const { y, saved } = mlaForward(context, "layers.0.attn", { x, residual, mla });
-    return { "out.y": y, "grad.x": mlaBackward(context, "layers.0.attn", { dy: g, saved, mla }) };
-  });
-  return new Map([...results, ...named("grad.", await b.gradients("layers.0.attn."))]);
 }
 
 async function router(
@@ -347,7 +331,8 @@ async function model(
   golden: ModelCase,
   { execution, precision }: { execution: Execution; precision: Precision },
 ): Promise<GoldenResults> {
-  const { batch, length, steps, learningRate, clip, weightDecay } = golden;
+  const { batch, length, steps, learningRate, clip, weightDecay, decay } = golden;
+  const { beta1, beta2, epsilon } = golden;
   const architecture = executing(golden.architecture, execution);
   const parameters = goldenParameters(golden);
   const train = trainSchema.parse({
@@ -356,6 +341,10 @@ async function model(
     steps,
     learning_rate: { initial: learningRate, peak: learningRate, warmup_steps: 0 },
     weight_decay: weightDecay,
+    decay,
+    beta1,
+    beta2,
+    epsilon,
     clip_norm: clip,
     precision,
     loss_scale: { initial: LOSS_SCALE },

@@ -10,6 +10,7 @@ import {
   type GoldenImplementation,
   goldenParameters,
   type GoldenResults,
+  type GptAttentionCase,
   input,
   keptCounts,
   type LayerCase,
@@ -20,6 +21,7 @@ import {
   type RouterCase,
   tolerances,
 } from "./golden.ts";
+import { mha } from "../reference/attention/mha.ts";
 import { mla as referenceMla } from "../reference/attention/mla.ts";
 import { ethos } from "../reference/ffn/ethos/ethos.ts";
 import { peer } from "../reference/ffn/peer.ts";
@@ -29,6 +31,7 @@ import { route, type Routing } from "../reference/ffn/product_key.ts";
 import { switchLayer } from "../reference/ffn/switch.ts";
 import { topkMoe } from "../reference/ffn/topk_moe.ts";
 import { matrix, type Weights } from "../reference/matrix.ts";
+import { layerNormBackward, layerNormForward } from "../reference/norm.ts";
 import { ReferenceModel, type TokenBatch } from "../reference/model.ts";
 import { AdamW, clipByGlobalNorm } from "../reference/optimizer.ts";
 
@@ -56,6 +59,28 @@ function mla(golden: MlaCase): GoldenResults {
   return new Map([
     ["out.y", forward.y.data],
     ["grad.x", backward.x.data],
+    ...named("grad.", backward.weights),
+  ]);
+}
+
+function gptAttention(golden: GptAttentionCase): GoldenResults {
+  const { batch, length, architecture } = golden;
+  const { d_model, trunk } = architecture.config;
+  const w = weights(golden);
+  const x = matrix(batch * length, d_model, input(golden, "x").data);
+  const norm = layerNormForward(x, {
+    weight: input(golden, "norm.weight").data,
+    bias: input(golden, "norm.bias").data,
+  }, trunk);
+  const forward = mha(golden.mha, w, { x: norm.y, length });
+  const backward = forward.backward(matrix(batch * length, d_model, input(golden, "g").data));
+  const gradients = layerNormBackward(norm, backward.x);
+  return new Map([
+    ["out.norm", norm.y.data],
+    ["out.y", forward.y.data],
+    ["grad.x", gradients.x.data],
+    ["grad.norm.weight", gradients.weight],
+    ["grad.norm.bias", gradients.bias],
     ...named("grad.", backward.weights),
   ]);
 }
@@ -158,9 +183,10 @@ function mixture(golden: MixtureCase): GoldenResults {
 }
 
 function model(golden: ModelCase): GoldenResults {
-  const { architecture, learningRate, clip, weightDecay } = golden;
+  const { architecture, learningRate, clip, weightDecay, decay, beta1, beta2, epsilon } = golden;
   const reference = new ReferenceModel(architecture, goldenParameters(golden), {
-    adamW: { weightDecay },
+    adamW: { weightDecay, beta1, beta2, epsilon },
+    decay,
   });
   const batch: TokenBatch = {
     tokens: input(golden, "tokens").data,
@@ -218,6 +244,7 @@ export const referenceImplementation: GoldenImplementation = {
   name: "reference",
   tolerance: tolerances.float64,
   mla,
+  gptAttention,
   router,
   beamRouter,
   layer: (golden) => referenceLayer(golden),

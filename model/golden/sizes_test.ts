@@ -4,6 +4,7 @@ import { compareGolden } from "./compare.ts";
 import { parseGolden } from "./file.ts";
 import { referenceImplementation } from "./reference.ts";
 import { under } from "../reference/layer.ts";
+import { ReferenceModel } from "../reference/model.ts";
 import { normals, randomTensors, smallModel } from "../reference/testing.ts";
 import type { ModelChanges } from "../testing.ts";
 import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
@@ -160,6 +161,95 @@ Deno.test("ETHOS layers of any sizes are read, and every tensor is computed", as
       assert(golden.kind === "layer");
       const rows = await compareGolden(referenceImplementation, golden);
       assertEquals(rows.filter(({ note, error }) => note !== undefined || Number.isNaN(error)), []);
+    }),
+    { numRuns: 20 },
+  );
+});
+
+const sparse = fc.record({
+  heads: small(3),
+  d_head: small(4),
+  B: small(3),
+  L: small(5, 2),
+  more: small(3, 0),
+  vocab: small(9, 2),
+  layers: small(3),
+  d_ffn: small(5),
+  tied: fc.boolean(),
+  decay: fc.constantFrom("matrices", "all"),
+  beta2: fc.constantFrom(0.95, 0.999),
+  seed: small(1000),
+});
+
+Deno.test("whole models with multi-head attention, layer norm, positions and a decay of all are read", async () => {
+  await fc.assert(
+    fc.asyncProperty(sparse, async ({ heads, d_head, more, ...from }) => {
+      const d_model = heads * d_head;
+      const positions = from.L + more;
+      const model = smallModel({
+        vocab_size: from.vocab,
+        d_model,
+        num_layers: from.layers,
+        leading_dense: { num_layers: 0, d_ffn: from.d_ffn },
+        attention: {
+          kind: "mha",
+          num_heads: heads,
+          bias: true,
+          d_rope: 0,
+          rope_base: 1e4,
+          dropout: 0,
+        },
+        ffn: { kind: "dense", d_ffn: from.d_ffn },
+        trunk: {
+          norm: "layer",
+          epsilon: 1e-5,
+          positions: "learned",
+          max_positions: positions,
+          head: from.tied ? "tied" : "own",
+        },
+      });
+      const all = parameterSpecs(model);
+      const values = randomTensors(model, from.seed);
+      const batch = [from.B, from.L];
+      const tokens = (shift: number) =>
+        Float64Array.from({ length: from.B * from.L }, (_, i) => (i * 5 + shift) % from.vocab);
+      const reference = new ReferenceModel(model, values, {
+        adamW: { beta2: from.beta2 },
+        decay: from.decay as "matrices" | "all",
+      });
+      const example = { tokens: tokens(0), targets: tokens(1), length: from.L };
+      for (let step = 0; step < 2; step++) reference.trainStep([example], { learningRate: 1e-3 });
+      const run = { steps: 2, lr: 1e-3, clip: 1, weight_decay: 0.01 };
+      const { decay, beta2, tied, vocab, layers, d_ffn, B, L } = from;
+      const bytes = file(
+        {
+          ...{ decay, beta2, tied, vocab, layers, d_ffn, B, L },
+          ...{ ...run, kind: "dense", d_model, heads, positions, layer_norm_eps: 1e-5 },
+        },
+        [
+          ["tokens", batch, tokens(0)],
+          ["targets", batch, tokens(1)],
+          ...all.flatMap(({ name, shape }): Shaped[] => [
+            [`param.${name}`, shape, values.get(name)!],
+            [`after.${name}`, shape, reference.parameters.get(name)!],
+          ]),
+        ],
+        [
+          ["out.logits", [...batch, from.vocab]],
+          ["out.losses", [2]],
+          ["out.totals", [2]],
+          ["out.grad_norms", [2]],
+          ["out.eval_loss_after", [1]],
+          ...all.map(({ name, shape }) => [`grad.${name}`, shape] as [string, number[]]),
+        ],
+      );
+      const golden = parseGolden(bytes, "generated");
+      assert(golden.kind === "model");
+      assertEquals(golden.architecture.config, model.config);
+      const rows = await compareGolden(referenceImplementation, golden);
+      assertEquals(rows.filter(({ note, error }) => note !== undefined || Number.isNaN(error)), []);
+      // What decays, and how, reaches the optimiser.
+      assertEquals(rows.filter(({ tensor, ok }) => tensor.startsWith("after.") && !ok), []);
     }),
     { numRuns: 20 },
   );

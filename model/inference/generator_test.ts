@@ -132,6 +132,30 @@ const CASES: readonly [name: string, architecture: Architecture][] = [
       },
     }),
   ],
+  [
+    "multi-head attention and learned positions",
+    smallModel(VOCABULARY, {
+      ...DENSE,
+      attention: { kind: "mha", num_heads: 6 },
+      trunk: { norm: "layer", positions: "learned", max_positions: 37 },
+    }),
+  ],
+  [
+    "heads that share keys, values and a turn",
+    smallModel(VOCABULARY, {
+      ...DENSE,
+      attention: {
+        kind: "mha",
+        num_heads: 6,
+        num_kv_heads: 2,
+        d_head: 12,
+        d_rope: 6,
+        rope_base: 100,
+        bias: false,
+        dropout: 0.5,
+      },
+    }),
+  ],
 ];
 
 for (const [name, architecture] of CASES) {

@@ -7,6 +7,7 @@
 
 import type { Plan } from "../gpu/plan.ts";
 import type { DType, Tensor } from "../gpu/tensor.ts";
+import { dropoutKey, dropoutPlace, type RecordedDropout } from "../ops/dropout/dropout.ts";
 import type { Epilogue } from "../ops/gemm/gemm.ts";
 import type { Table, Weights } from "./weights.ts";
 
@@ -29,6 +30,18 @@ export interface LayerContextOptions {
   readonly accumulate?: boolean;
   /** Micro-batches in an update, over which losses and gradients are averaged; defaults to 1. */
   readonly microBatches?: number;
+  /** Needed by layers that drop numbers in training. */
+  readonly dropout?: DropoutState;
+}
+
+/** The source of dropout's masks. */
+export interface DropoutState {
+  /** Chooses the masks. */
+  readonly seed: number;
+  /** The control tensor, which holds the number of the update. */
+  readonly control: Tensor;
+  /** `[2]` u32: from it, a micro-batch that accumulates gradients knows its number. */
+  readonly key: Tensor;
 }
 
 /** Where a layer records itself: the plan, the sizes of the batch, and the weights by name. */
@@ -43,6 +56,8 @@ export class LayerContext {
   #recomputing = false;
   readonly #accumulate: boolean;
   readonly #written = new Set<string>();
+  readonly #dropout: DropoutState | undefined;
+  #dropoutRecorded = false;
 
   constructor(plan: Plan, weights: Weights, options: LayerContextOptions) {
     this.plan = plan;
@@ -52,6 +67,24 @@ export class LayerContext {
     this.mode = options.mode;
     this.share = 1 / (options.microBatches ?? 1);
     this.#accumulate = options.accumulate ?? false;
+    this.#dropout = options.dropout;
+  }
+
+  /**
+   * Dropout at a place, such as `layers.3.attn.output`; undefined where nothing is dropped, as outside of training. The first call records the key of the
+   * micro-batch's masks.
+   *
+   * @throws {Error} If a training context was given no source of masks.
+   */
+  dropout(place: string, rate: number): RecordedDropout | undefined {
+    if (this.mode === "evaluate" || rate === 0) return undefined;
+    if (!this.#dropout) throw new Error(`${place}: a training pass with dropout needs a seed`);
+    const { key } = this.#dropout;
+    if (!this.#dropoutRecorded) {
+      this.#dropoutRecorded = true;
+      dropoutKey(this.plan, "dropout", { ...this.#dropout, first: !this.#accumulate });
+    }
+    return { key, place: dropoutPlace(place), rate };
   }
 
   /** Whether a forward pass is being recorded a second time: it must leave running statistics alone. */

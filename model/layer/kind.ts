@@ -24,6 +24,11 @@ export interface TrunkSizes {
 export interface Kind<Section, Layer> {
   /** The kind's section of the configuration; its `kind` is a literal. */
   readonly schema: z.ZodType<Section>;
+  /** The key of the section that does not fit the sizes of the model, and why, for a message; the schema sees the section alone. */
+  problem?(
+    section: Section,
+    trunk: TrunkSizes,
+  ): { readonly key: string; readonly message: string } | undefined;
   /** Keys of the section that change how a layer runs and nothing that is stored, with their values for generation. */
   readonly runtime: Partial<Section>;
   /** The layer of a section. */
@@ -74,7 +79,7 @@ export interface Decoder {
 
 /** An attention layer of given sizes. */
 export interface Attention extends Parameterised {
-  /** Heads, and their widths of queries and keys without and with rotary position and of values. */
+  /** Heads, and their widths: of queries and keys, the part whose key all heads share (`d_rope`) apart from the other, and of values. */
   readonly heads: {
     readonly heads: number;
     readonly d_nope: number;

@@ -14,6 +14,11 @@ import { changedModel, DENSE, type ModelChanges, PEER } from "../testing.ts";
 import { decoders, recordDecoding } from "../trunk/decoding.ts";
 import { recordEvaluation, recordTraining } from "../trunk/network.ts";
 import { attentionBackward, attentionForward } from "./attention/attention.ts";
+import { cachedAttention } from "./attention/cached_attention.ts";
+import { joinHeads, splitHeads } from "./attention/heads.ts";
+import { DROPOUT_KEY, dropoutKey, dropoutRows } from "./dropout/dropout.ts";
+import { addResidual } from "./elementwise/add_residual.ts";
+import { columnSums } from "./elementwise/column_sums.ts";
 import { rope } from "./attention/rope.ts";
 import { beamRoute, beamRouteBackward } from "./beam/beam_route.ts";
 import { factoredGradient, gatherCodes } from "./beam/factored_codes.ts";
@@ -93,7 +98,7 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
   attention(gpu) {
     const plan = new Plan(gpu, "attention");
     // Widths that fill blocks, the paper's first.
-    for (const [d_nope, d_rope, d_v] of [[64, 64, 64], [20, 20, 36]] as const) {
+    for (const [d_nope, d_rope, d_v] of [[64, 64, 64], [20, 20, 36], [64, 0, 64]] as const) {
       // With and without whole blocks.
       for (
         const [dtype, length] of [["f32", 100], ["f32", 256], ["f16", 100], ["f16", 256]] as const
@@ -102,19 +107,84 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
         const [q, kv, o] = [d_nope + d_rope, d_nope + d_v, d_v].map((width) =>
           t("x", [length, 2 * width], dtype)
         ) as [Tensor, Tensor, Tensor];
-        const kr = t("kr", [length, d_rope], dtype);
-        const operands = { sizes, q, kv, kr, o, log_sum: t("log_sum", [2, length]) };
-        for (const scores of ["stored", "recomputed"] as const) {
-          attentionForward(plan, "attention", { ...operands, scores });
+        const shared = d_rope > 0;
+        const dropout = { key: t("key", [DROPOUT_KEY], "u32"), place: 1, rate: 0.1 };
+        const operands = {
+          sizes,
+          q,
+          kv,
+          o,
+          log_sum: t("log_sum", [2, length]),
+          ...(shared && { kr: t("kr", [length, d_rope], dtype) }),
+        };
+        const variants = (["stored", "recomputed"] as const).flatMap((scores) => [
+          { scores },
+          ...shared ? [] : [{ scores, dropout }],
+        ]);
+        for (const variant of variants) {
+          attentionForward(plan, "attention", { ...operands, ...variant });
           attentionBackward(plan, "attention", {
             ...operands,
-            scores,
+            ...variant,
             d_o: t("d_o", [length, 2 * d_v], dtype),
             d_q: t("d_q", q.shape.slice(), dtype),
             d_kv: t("d_kv", kv.shape.slice(), dtype),
-            d_kr: t("d_kr", [length, 2 * d_rope]),
+            ...(shared && { d_kr: t("d_kr", [length, 2 * d_rope]) }),
           });
         }
+      }
+    }
+    return [plan];
+  },
+  heads(gpu) {
+    const plan = new Plan(gpu, "heads");
+    const groups = { heads: 4, kv_heads: 2, d_head: 16 };
+    for (const dtype of ["f32", "f16"] as const) {
+      const q = t("q", [8, 64], dtype);
+      const kv = t("kv", [8, 128], dtype);
+      const qkv = t("qkv", [8, 128], dtype);
+      for (const bias of [undefined, t("bias", [128])]) {
+        splitHeads(plan, "split", { groups, qkv, bias, q, kv });
+      }
+      joinHeads(plan, "join", { groups, d_q: q, d_kv: kv, d_qkv: qkv });
+      const position = t("position", [1], "u32");
+      const cache = t("cache", [100, 64], dtype);
+      cachedAttention(plan, "cached", {
+        groups,
+        q,
+        kv: cache,
+        position,
+        y: t("y", [8, 64], dtype),
+      });
+    }
+    return [plan];
+  },
+  dropout(gpu) {
+    const plan = new Plan(gpu, "dropout");
+    const key = t("key", [DROPOUT_KEY], "u32");
+    const dropout = { key, place: 1, rate: 0.1 };
+    const control = t("control", [CONTROL.length]);
+    for (const first of [true, false]) dropoutKey(plan, "key", { key, control, seed: 1, first });
+    const x = t("x", [8, 64]);
+    for (const y of [x, t("y", [8, 64]), t("y", [8, 64], "f16")]) {
+      for (const numbers of [undefined, t("numbers", [8], "u32")]) {
+        dropoutRows(plan, "rows", { x, y, dropout, numbers });
+      }
+    }
+    return [plan];
+  },
+  biases(gpu) {
+    const plan = new Plan(gpu, "biases");
+    const dropout = { key: t("key", [DROPOUT_KEY], "u32"), place: 1, rate: 0.1 };
+    const operands = { residual: t("residual", [8, 64]), y: t("y", [8, 64]) };
+    for (const dtype of ["f32", "f16"] as const) {
+      const x = t("x", [8, 64], dtype);
+      const bias = t("bias", [64]);
+      for (const more of [{}, { bias }, { dropout }, { bias, dropout }]) {
+        addResidual(plan, "residual", { ...operands, ...more, x });
+      }
+      for (const epilogue of ["none", "accumulate"] as const) {
+        columnSums(plan, "sums", { x, y: { tensor: t("sums", [64]), epilogue } });
       }
     }
     return [plan];
@@ -458,6 +528,15 @@ const NETWORKS: readonly (readonly [ModelChanges, "f32" | "mixed"])[] = [
         top_p: 0.5,
       },
     }, precision] as const,
+    [
+      { ...DENSE, attention: { kind: "mha", num_heads: 4, num_kv_heads: 2, d_rope: 4 } },
+      precision,
+    ] as const,
+    [{
+      ...DENSE,
+      attention: { kind: "mha", num_heads: 2, bias: false, dropout: 0.1 },
+      trunk: { dropout: 0.1 },
+    }, precision] as const,
   ]),
 ];
 
@@ -485,6 +564,7 @@ function network(gpu: Gpu, changes: ModelChanges, precision: "f32" | "mixed"): P
       mode: "train",
       accumulate: !first,
       microBatches: 2,
+      dropout: { seed: 1, control: tensors.control, key: t("key", [DROPOUT_KEY], "u32") },
     });
     recordTraining(context, architecture, { ...tensors, first });
   }
@@ -535,6 +615,7 @@ const INCLUDED = new Map([
   ["attention_tiles", "attention_forward_matrix"],
   ["bitonic", "beam_"],
   ["insertion_direct", "beam_candidates_direct"],
+  ["dropout", "dropout_rows"],
   ["experts_entry", "segment_sum"],
   ["experts_quarter_sums", "experts_apply_subgroup"],
   ["experts_stored_entry", "segment_sum"],

@@ -1,10 +1,13 @@
 import fc from "fast-check";
-import { assertAlmostEquals, assertEquals } from "@std/assert";
+import { assertAlmostEquals, assertEquals, assertNotEquals } from "@std/assert";
+import { architectureOf } from "../config.ts";
 import { DENSE, type ModelChanges } from "../testing.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import { parameterSpecs } from "../trunk/parameters.ts";
+import { mha } from "./attention/mha.ts";
 import { mla } from "./attention/mla.ts";
 import { beamRoute } from "./ffn/beam.ts";
+import { dropoutMasks } from "./dropout.ts";
 import { dense } from "./ffn/dense.ts";
 import { ethos } from "./ffn/ethos/ethos.ts";
 import { experts } from "./ffn/ethos/experts.ts";
@@ -187,6 +190,40 @@ Deno.test("gradients of attention", () => {
     }),
     { numRuns: 12 },
   );
+});
+
+Deno.test("gradients of multi-head attention", () => {
+  const sizes = fc.record({
+    kv: small(2),
+    group: small(3),
+    d_head: small(5),
+    half: small(3, 0),
+    rope_base: fc.constantFrom(10000, 3),
+    bias: fc.boolean(),
+    dropout: fc.constantFrom(0, 0.4),
+  });
+  const counts = fc.record({ d_model: small(7), batch: small(3), length: small(6) });
+  const property = fc.property(sizes, counts, small(1000), (from, counts, seed) => {
+    const { kv, group, half, d_head, ...more } = from;
+    const { d_model, batch, length } = counts;
+    const heads = { num_heads: kv * group, num_kv_heads: kv, d_head };
+    const d_rope = 2 * Math.min(half, Math.floor(d_head / 2));
+    const section = { kind: "mha", ...heads, d_rope, ...more } as const;
+    const model = architectureOf({ ...smallModel({ d_model }).config, attention: section });
+    const weights = under(randomTensors(model, seed), "layers.0.attn.");
+    const random = normals(seed + 1);
+    const count = batch * length;
+    const x = random(count * d_model);
+    const g = random(count * d_model);
+    const masks = dropoutMasks({ seed, update: 1, microBatch: 0 });
+    const forward = () => mha(section, weights, { x: matrix(count, d_model, x), length, masks });
+    const backward = forward().backward(matrix(count, d_model, g));
+    assertGradients(() => dot(forward().y.data, g), { x, ...weights }, {
+      x: backward.x.data,
+      ...backward.weights,
+    });
+  });
+  fc.assert(property, { numRuns: 20 });
 });
 
 for (const router_batch_norm of [true, false]) {
@@ -379,6 +416,26 @@ Deno.test("gradients of the cross-entropy", () => {
   );
 });
 
+Deno.test("gradients of the whole model with dropout", () => {
+  const attention = { kind: "mha", num_heads: 2, dropout: 0.3 } as const;
+  const more = { bias: true, d_rope: 0, rope_base: 1e4 };
+  const architecture = smallModel({
+    ...DENSE,
+    attention: { ...attention, ...more },
+    trunk: { dropout: 0.3 },
+  });
+  const model = new ReferenceModel(architecture, randomTensors(architecture, 12));
+  const batch = { tokens: [1, 5, 2, 9, 1, 0], targets: [5, 2, 9, 4, 0, 10], length: 3 };
+  const masks = dropoutMasks({ seed: 3, update: 2, microBatch: 1 });
+  const { gradients, total } = model.gradients(batch, { masks });
+  assertNotEquals(total, model.loss(batch).total);
+  assertGradients(
+    () => model.loss(batch, { masks }).total,
+    Object.fromEntries(model.parameters),
+    Object.fromEntries(gradients),
+  );
+});
+
 const allOptions = {
   norm: "layer",
   epsilon: 1e-4,
@@ -431,6 +488,10 @@ const variants: [string, ModelChanges][] = [
   ["a head of its own", { trunk: { head: "own" } }],
   ["every option of the trunk, ethos", { trunk: allOptions }],
   ["every option of the trunk, dense", { ...DENSE, trunk: allOptions }],
+  ["multi-head attention", {
+    ...DENSE,
+    attention: { kind: "mha", num_heads: 2, bias: true, d_rope: 0, rope_base: 1e4, dropout: 0 },
+  }],
 ];
 
 for (const [name, changes] of variants) {

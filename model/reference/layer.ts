@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { DropoutMasks } from "./dropout.ts";
 import type { Matrix, Weights } from "./matrix.ts";
 
 /** A forward pass. */
@@ -21,6 +22,8 @@ export interface AttentionInput {
   readonly x: Matrix;
   /** Tokens of a sequence; sequences follow one another. */
   readonly length: number;
+  /** Dropout's masks of the layer; nothing is dropped unless given. */
+  readonly masks?: DropoutMasks | undefined;
 }
 
 /** A kind of attention. Weights are named as after `layers.N.attn.`. */
@@ -38,6 +41,8 @@ export interface FeedForwardInput {
   readonly training: boolean;
   /** Experts to keep instead of choosing, tokens × kept; for finite differences. */
   readonly selection?: Int32Array;
+  /** Dropout's masks of the layer; nothing is dropped unless given. */
+  readonly masks?: DropoutMasks | undefined;
 }
 
 /** A forward pass of a feed-forward layer. */

@@ -7,6 +7,7 @@
 import { size } from "../layer/parameter.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
+import { type DropoutMasks, dropoutMasks } from "./dropout.ts";
 import { crossEntropy } from "./loss.ts";
 import { addScaled, type Matrix } from "./matrix.ts";
 import { networkForward, type NetworkPass } from "./network.ts";
@@ -28,6 +29,8 @@ export interface ForwardOptions {
   readonly training?: boolean;
   /** Kept experts by layer, instead of choosing; for finite differences. */
   readonly selections?: ReadonlyMap<number, Int32Array>;
+  /** Dropout's masks; nothing is dropped unless given. */
+  readonly masks?: DropoutMasks;
 }
 
 /** Losses of a micro-batch. */
@@ -84,7 +87,11 @@ export class ReferenceModel {
   constructor(
     architecture: Architecture,
     tensors: ReadonlyMap<string, Float64Array>,
-    options: { adamW?: Partial<AdamWOptions> } = {},
+    options: {
+      adamW?: Partial<AdamWOptions>;
+      /** What decays: `matrices` unless given, or `all`. */
+      decay?: "matrices" | "all";
+    } = {},
   ) {
     this.architecture = architecture;
     const specs = parameterSpecs(architecture);
@@ -109,7 +116,8 @@ export class ReferenceModel {
         take(spec, new Float64Array(size(spec)).fill(spec.init.kind === "ones" ? 1 : 0))
       ),
     );
-    const decaying = specs.filter(({ decay }) => decay).map(({ name }) => name);
+    const all = options.decay === "all";
+    const decaying = specs.filter(({ decay }) => all || decay).map(({ name }) => name);
     this.#optimizer = new AdamW(new Set(decaying), options.adamW);
   }
 
@@ -135,10 +143,15 @@ export class ReferenceModel {
    * One update: gradients averaged over the micro-batches, clipped, AdamW. Each micro-batch moves the running statistics.
    *
    * @param options.clip Largest global norm; 1 unless given.
+   * @param options.dropout Seed of the masks, and number of the update; nothing is dropped unless given.
    */
   trainStep(
     microBatches: readonly TokenBatch[],
-    options: { learningRate: number; clip?: number },
+    options: {
+      learningRate: number;
+      clip?: number;
+      dropout?: { readonly seed: number; readonly update: number };
+    },
   ): StepResult {
     const share = 1 / microBatches.length;
     const sum = new Map(
@@ -147,8 +160,10 @@ export class ReferenceModel {
     let crossEntropy = 0;
     let total = 0;
     let logits: Matrix | undefined;
-    for (const batch of microBatches) {
-      const pass = this.#forward(batch, {});
+    for (const [microBatch, batch] of microBatches.entries()) {
+      const { dropout } = options;
+      const masks = dropout && dropoutMasks({ ...dropout, microBatch });
+      const pass = this.#forward(batch, masks ? { masks } : {});
       const result = this.#gradients(pass, batch);
       crossEntropy += result.crossEntropy * share;
       total += result.total * share;

@@ -2,7 +2,7 @@
  * The network around the layers, forward and backward: embedding, residual stream, norms, head.
  *
  * ```
- * x = E[token] (+ P[position])
+ * x = drop(E[token] (+ P[position]))
  * h = x + attention(norm(x));   x = h + ffn(norm(h))           sequential
  * x = x + attention(norm(x)) + ffn(norm(x))                    parallel, with a norm for each
  * logits = norm(x) Eᵀ, or norm(x) Hᵀ with a head of its own
@@ -13,6 +13,7 @@
 
 import type { AttentionSection, FfnSection, ModelConfig } from "../section.ts";
 import { ATTENTION } from "./attention/registry.ts";
+import { drop, type DropoutMasks, noDropout, placesUnder } from "./dropout.ts";
 import { FFN } from "./ffn/registry.ts";
 import {
   type AttentionInput,
@@ -47,6 +48,8 @@ export interface NetworkInput {
   readonly training: boolean;
   /** Kept experts by layer, instead of choosing. */
   readonly selections?: ReadonlyMap<number, Int32Array>;
+  /** Dropout's masks; nothing is dropped unless given. */
+  readonly masks?: DropoutMasks | undefined;
 }
 
 /** A forward pass of the network. */
@@ -73,7 +76,7 @@ export function networkForward(
   input: NetworkInput,
 ): NetworkPass {
   const { d_model, vocab_size, num_layers, trunk } = config;
-  const { tokens, length, training, selections } = input;
+  const { tokens, length, training, selections, masks = noDropout } = input;
   if (!(tokens.length > 0 && tokens.length % length === 0)) {
     throw new RangeError(`${tokens.length} tokens are not whole sequences of ${length}`);
   }
@@ -81,12 +84,18 @@ export function networkForward(
   const head = trunk.head === "own"
     ? matrix(vocab_size, d_model, tensors.get("head.weight")!)
     : undefined;
-  let x = embed(config, tensors, input);
+  const embedded = masks("embed", trunk.dropout);
+  let x = drop(embed(config, tensors, input), embedded);
   const layers = Array.from({ length: num_layers }, (_, i) => {
     const at = `layers.${i}`;
     const normed = (name: string, x: Matrix) => norm(config, under(tensors, `${at}.${name}.`), x);
     const attentionNorm = normed("attn_norm", x);
-    const attention = attentionOf(config, tensors, { i, x: attentionNorm.y, length });
+    const attention = attentionOf(config, tensors, {
+      i,
+      x: attentionNorm.y,
+      length,
+      masks: placesUnder(masks, `${at}.attn.`),
+    });
     const between = add(x, attention.y);
     const ffnNorm = normed("ffn_norm", trunk.residual === "parallel" ? x : between);
     const selection = selections?.get(i);
@@ -94,6 +103,7 @@ export function networkForward(
       i,
       x: ffnNorm.y,
       training,
+      masks: placesUnder(masks, `${at}.ffn.`),
       ...(selection && { selection }),
     });
     x = add(between, feedForward.y);
@@ -124,6 +134,7 @@ export function networkForward(
       );
       gx = add(add(gx, second), first);
     }
+    gx = drop(gx, embedded);
     const gHead = matmul(transpose(gradient), finalNorm.y);
     if (head) gradients.set("head.weight", gHead.data);
     // A tied embedding is read at both ends: as the output head above, and by token here.

@@ -84,6 +84,7 @@ const smallConfig: ModelConfig = {
     max_positions: 6,
     residual: "sequential",
     head: "tied",
+    dropout: 0,
   },
 };
 
@@ -94,7 +95,7 @@ export function smallModel(changes: ModelChanges = {}): Architecture {
     ...smallConfig,
     ...sizes,
     leading_dense: { ...smallConfig.leading_dense, ...leading_dense },
-    attention: { ...smallAttention, ...attention },
+    attention: attention?.["kind"] === undefined ? { ...smallAttention, ...attention } : attention,
     ffn: ffn?.["kind"] === undefined ? { ...smallEthos, ...ffn } : ffn,
     trunk: { ...smallConfig.trunk, ...trunk },
   } as ModelConfig);

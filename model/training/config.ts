@@ -21,6 +21,8 @@ const learningRate = z.strictObject({
   schedule: z.enum(["constant", "cosine"]).default("constant").describe("what follows the warm-up"),
   final_fraction: z.number().min(0).max(1).default(0.1)
     .describe("share of the peak at which a cosine ends"),
+  cosine_end: z.int().min(1).max(1e8).optional()
+    .describe("number of the update at which a cosine ends; that of the last one unless given"),
 });
 
 const lossScale = z.strictObject({
@@ -44,6 +46,8 @@ const fields = z.strictObject({
     .describe("training tokens, rounded up to whole updates; give this or steps"),
   learning_rate: learningRate.prefault({}),
   weight_decay: z.number().min(0).max(10).default(0.01).describe("decoupled weight decay"),
+  decay: z.enum(["matrices", "all"]).default("matrices")
+    .describe("what decays: matrices, or gains and biases too"),
   beta1: z.number().min(0).lt(1).default(0.9).describe("AdamW's decay of the first moment"),
   beta2: z.number().min(0).lt(1).default(0.999).describe("AdamW's decay of the second moment"),
   epsilon: z.number().gt(0).max(1).default(1e-8).describe("AdamW's epsilon"),
@@ -82,6 +86,8 @@ interface LearningRateSection {
   readonly schedule: "constant" | "cosine";
   /** Fraction of the peak at which a cosine ends, 0 to 1. */
   readonly final_fraction: number;
+  /** Number of the update at which a cosine ends, the first being 0; beyond the last one, it is cut off. That of the last update unless given. */
+  readonly cosine_end?: number | undefined;
 }
 
 /** The dynamic loss scale of mixed precision. */
@@ -114,6 +120,8 @@ export interface TrainSection {
   readonly learning_rate: LearningRateSection;
   /** AdamW's decoupled weight decay. */
   readonly weight_decay: number;
+  /** The parameters that decay: `matrices`, embeddings among them, or `all`, gains and biases too. */
+  readonly decay: "matrices" | "all";
   /** AdamW's decay of the first moment. */
   readonly beta1: number;
   /** AdamW's decay of the second moment. */
@@ -218,6 +226,22 @@ export const trainSchema: TrainSchema = fields.superRefine((train, context) => {
       } tokens; at most ${MOST_TOKENS}`,
       steps,
     );
+  }
+  if (train.learning_rate.cosine_end !== undefined) {
+    const { cosine_end, schedule } = train.learning_rate;
+    if (schedule !== "cosine") {
+      issue(
+        ["learning_rate", "cosine_end"],
+        `${cosine_end} is given, but the schedule is ${schedule}; expected cosine`,
+        cosine_end,
+      );
+    } else if (cosine_end <= warmup_steps) {
+      issue(
+        ["learning_rate", "cosine_end"],
+        `${cosine_end} is not after the warm-up of ${warmup_steps} updates`,
+        cosine_end,
+      );
+    }
   }
   if (warmup_steps > steps) {
     issue(

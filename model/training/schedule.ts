@@ -12,12 +12,14 @@ interface LearningRateSchedule {
   readonly peak: number;
   /** Updates of the warm-up. */
   readonly warmup: number;
-  /** The rate after the warm-up: `cosine` ends at `final_fraction` of the peak with the last update. */
+  /** The rate after the warm-up: `cosine` ends at `final_fraction` of the peak, with the last update unless `end` says otherwise. */
   readonly after: "constant" | "cosine";
   /** Where the cosine ends, as a fraction of the peak; the paper's configuration has 0.1. */
   readonly final_fraction: number;
   /** Updates of the whole run; read by `cosine` alone. */
   readonly total: number;
+  /** Number of the update at which the cosine ends; `total - 1` unless given. */
+  readonly end?: number | undefined;
 }
 
 /** The paper's: from 1e-5 to 1e-4 over 1,000 updates. */
@@ -48,9 +50,10 @@ export function learningRate(update: number, schedule: LearningRateSchedule): nu
     throw new RangeError(`Expected the number of an update, 0 or more, got ${update}`);
   }
   const { initial, peak, warmup, after, final_fraction: floor, total } = schedule;
+  const { end = total - 1 } = schedule;
   if (update < warmup) return initial + (peak - initial) * update / warmup;
   if (after === "constant") return peak;
-  const span = total - 1 - warmup;
+  const span = end - warmup;
   const progress = span > 0 ? Math.min(1, (update - warmup) / span) : 1;
   return peak * (floor + (1 - floor) * 0.5 * (1 + Math.cos(Math.PI * progress)));
 }

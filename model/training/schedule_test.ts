@@ -34,6 +34,28 @@ Deno.test("learningRate() without warm-up, and of runs no longer than their warm
   assertAlmostEquals(learningRate(4, short), 8.2e-5, 1e-12);
 });
 
+Deno.test("learningRate() rises from zero, and falls to zero at an update beyond the run", () => {
+  // As the program behind the sparse transformer: 625 updates of a cosine over 5,000.
+  const published = {
+    initial: 0,
+    peak: 3e-4,
+    warmup: 200,
+    after: "cosine",
+    final_fraction: 0,
+    total: 625,
+    end: 5000,
+  } as const;
+  const half = (n: number) => 3e-4 * 0.5 * (1 + Math.cos(Math.PI * (n - 200) / 4800));
+  assertEquals(learningRate(0, published), 0);
+  assertAlmostEquals(learningRate(150, published), 2.25e-4, 1e-12);
+  assertEquals(learningRate(200, published), 3e-4);
+  assertAlmostEquals(learningRate(624, published), half(624), 1e-12);
+  assertAlmostEquals(learningRate(624, published), 2.94e-4, 1e-6);
+  const intended = { ...published, total: 5000 };
+  assertAlmostEquals(learningRate(2600, intended), 1.5e-4, 1e-12);
+  assertAlmostEquals(learningRate(4999, intended), half(4999), 1e-15);
+});
+
 Deno.test("learningRate() refuses what is no update", () => {
   assertThrows(() => learningRate(-1, paperSchedule), RangeError, "got -1");
   assertThrows(() => learningRate(0.5, paperSchedule), RangeError, "got 0.5");

@@ -36,6 +36,7 @@ import {
   METRICS_RING,
   SCHEDULE,
 } from "../ops/control.ts";
+import { DROPOUT_KEY } from "../ops/dropout/dropout.ts";
 import { recordUpdate } from "../ops/optimizer/optimizer.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import { weightSpecs } from "../trunk/parameters.ts";
@@ -74,7 +75,7 @@ export interface TrainerOptions {
   readonly architecture: Architecture;
   /** How it is trained; sizes of the batch are allocated for. */
   readonly train: TrainSection;
-  /** Chooses the initial weights. */
+  /** Chooses the initial weights, and what dropout drops. */
   readonly seed: number;
   /** Gives every activation memory of its own, to find errors in lifetimes. */
   readonly isolate?: boolean;
@@ -88,11 +89,14 @@ export class Trainer implements TrainingState {
   readonly architecture: Architecture;
   /** How it is trained. */
   readonly train: TrainSection;
+  /** Chose the initial weights, and chooses what dropout drops. */
+  readonly seed: number;
   /** Values, gradients and moments on the device. */
   readonly weights: Weights;
   /** Updates of the whole run. */
   readonly steps: number;
   readonly #tensors: Record<"control" | "schedule" | "loss" | "metrics", Tensor>;
+  readonly #dropoutKey: Tensor;
   readonly #batch: Record<"tokens" | "targets" | "losses", Tensor>;
   readonly #evaluator: Evaluator;
   #auxiliary = false;
@@ -104,13 +108,16 @@ export class Trainer implements TrainingState {
 
   private constructor(
     gpu: Gpu,
-    { architecture, train }: Pick<TrainerOptions, "architecture" | "train">,
+    { architecture, train, seed }: Pick<TrainerOptions, "architecture" | "train" | "seed">,
   ) {
     this.gpu = gpu;
     this.architecture = architecture;
     this.train = train;
+    this.seed = seed;
     this.steps = trainingSteps(train);
-    this.weights = new Weights(gpu, weightSpecs(architecture), {
+    const specs = weightSpecs(architecture);
+    const decayed = train.decay === "all" ? specs.map((s) => ({ ...s, decay: s.trained })) : specs;
+    this.weights = new Weights(gpu, decayed, {
       train: true,
       precision: train.precision,
     });
@@ -122,10 +129,17 @@ export class Trainer implements TrainingState {
       loss: state("loss", LOSS.length),
       metrics: state("metrics", METRICS_RING, METRICS.length),
     };
+    this.#dropoutKey = new Tensor("dropout_key", [DROPOUT_KEY], {
+      dtype: "u32",
+      owner: "training state",
+    });
     this.#batch = batchTensors(train.micro_batch * train.sequence_length);
     // An arena each, for a dispatch may not read and write one buffer.
-    this.#arenas = [...Object.values(this.#tensors), ...Object.values(this.#batch)]
-      .map((tensor) => new Arena(gpu, tensor.name, [tensor]));
+    this.#arenas = [
+      ...Object.values(this.#tensors),
+      ...Object.values(this.#batch),
+      this.#dropoutKey,
+    ].map((tensor) => new Arena(gpu, tensor.name, [tensor]));
     this.#evaluator = new Evaluator(gpu, {
       architecture,
       weights: this.weights,
@@ -138,7 +152,7 @@ export class Trainer implements TrainingState {
   /** Allocates a model, initialises it from the seed, and makes its plans ready. */
   static async create(gpu: Gpu, options: TrainerOptions): Promise<Trainer> {
     const trainer = new Trainer(gpu, options);
-    await trainer.#initialize(options.seed);
+    await trainer.#initialize();
     trainer.#built = await buildPlans(gpu, trainer.#record(), {
       isolate: options.isolate ?? false,
     });
@@ -184,6 +198,7 @@ export class Trainer implements TrainingState {
       after: train.learning_rate.schedule,
       final_fraction: train.learning_rate.final_fraction,
       total: this.steps,
+      end: train.learning_rate.cosine_end,
     });
     upload(gpu, this.#tensors.schedule, packFields(SCHEDULE, { lr }));
     batches.forEach((batch, i) => {
@@ -310,6 +325,7 @@ export class Trainer implements TrainingState {
         mode: "train",
         accumulate: !first,
         microBatches: train.gradient_accumulation,
+        dropout: { seed: this.seed, control: tensors.control, key: this.#dropoutKey },
       });
       const { auxiliaries } = recordTraining(context, architecture, {
         ...tensors,
@@ -333,10 +349,10 @@ export class Trainer implements TrainingState {
     return [...plans, update, this.#evaluator.plan];
   }
 
-  async #initialize(seed: number): Promise<void> {
+  async #initialize(): Promise<void> {
     const { gpu, architecture, weights } = this;
     const plan = new Plan(gpu, "initialize");
-    recordInitialWeights(plan, weights, { architecture, seed });
+    recordInitialWeights(plan, weights, { architecture, seed: this.seed });
     await runPlan(plan);
     const loss_scale = this.train.precision === "mixed" ? this.train.loss_scale.initial : 1;
     upload(gpu, this.#tensors.control, packFields(CONTROL, { loss_scale }));

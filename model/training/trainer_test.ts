@@ -25,6 +25,7 @@ import {
   tinyTrain,
   tokenSource,
 } from "./trainer_testing.ts";
+import type { StateKind } from "../checkpoint/checkpoint.ts";
 import { Trainer } from "./trainer.ts";
 
 /** Runs a test with a trainer, and frees it. */
@@ -63,6 +64,8 @@ const BEAM = {
   d_hidden: 12,
 };
 const TOPK_MOE = { kind: "topk_moe", num_experts: 7, d_expert: 12, expert_init: "fan_in" };
+/** Multi-head attention with heads that are not as wide as the model together. */
+const MHA = { attention: { kind: "mha", num_heads: 4, d_head: 12 } };
 
 const MODELS: readonly [string, TinyOptions][] = [
   ["static experts with a load-balance term", {
@@ -113,6 +116,25 @@ const MODELS: readonly [string, TinyOptions][] = [
     model: {
       ffn: { ...TOPK_MOE, top_k: 3, choice: "top_p", top_p: 0.5, load_balance_coef: 0.1 },
     },
+  }],
+  ["multi-head attention", { model: { ...DENSE, ...MHA, trunk: { norm: "layer" } } }],
+  ["every parameter decays, with another second moment", {
+    model: { ...DENSE, ...MHA, trunk: { norm: "layer" } },
+    train: { decay: "all", beta2: 0.95, weight_decay: 5 },
+  }],
+  ["heads without biases that share keys, values and a turn", {
+    model: {
+      ...DENSE,
+      attention: { ...MHA.attention, num_kv_heads: 2, d_rope: 6, bias: false },
+    },
+  }],
+  ["dropout in three micro-batches an update", {
+    model: {
+      ...DENSE,
+      attention: { ...MHA.attention, num_kv_heads: 2, d_rope: 6, dropout: 0.2 },
+      trunk: { positions: "learned", max_positions: 13, dropout: 0.3 },
+    },
+    train: { gradient_accumulation: 3 },
   }],
   ["two micro-batches an update", {
     model: { ffn: { load_balance_coef: 0.1 } },
@@ -204,6 +226,46 @@ Deno.test("Trainer gives the same bits in every run, with memory that is not sha
   assertNotEquals(other.get("value.embed.weight"), first.get("value.embed.weight"));
 });
 
+Deno.test("Dropout gives the same bits in every run, recomputing and after a resume", async () => {
+  const gpu = await openTestGpu();
+  const options = {
+    model: { ...DENSE, attention: { ...MHA.attention, dropout: 0.2 }, trunk: { dropout: 0.1 } },
+    train: { steps: 4, gradient_accumulation: 2 },
+  };
+  const first = await trained(gpu, options);
+  assertSameBits(await trained(gpu, options), first);
+  assertSameBits(await trained(gpu, { ...options, isolate: true }), first);
+  const full = { ...options, train: { ...options.train, recompute: "full" } };
+  assertSameBits(await trained(gpu, full), first);
+  // Half of the updates, and the others in another trainer.
+  const half = await withTrainer(gpu, options, async (trainer) => {
+    for (const step of [0, 1]) trainer.update(batchesOf(trainer, step));
+    return { state: await readAll(trainer), control: await trainer.readControl() };
+  });
+  await withTrainer(gpu, options, async (trainer) => {
+    for (const [key, values] of half.state) {
+      const dot = key.indexOf(".");
+      trainer.writeState(key.slice(0, dot) as StateKind, key.slice(dot + 1), values);
+    }
+    await trainer.resume(2, half.control);
+    for (const step of [2, 3]) trainer.update(batchesOf(trainer, step));
+    assertSameBits(await readAll(trainer), first);
+  });
+  // Evaluation drops nothing: it depends on the weights alone.
+  await withTrainer(gpu, options, async (trainer) => {
+    const [batch] = batchesOf(trainer, 0);
+    const losses = await trainer.losses(batch!);
+    trainer.update(batchesOf(trainer, 0).map(() => batch!));
+    const [record] = await trainer.records();
+    const mean = losses.reduce((a, b) => a + b, 0) / losses.length;
+    assert(Math.abs(record!.loss - mean) > 1e-4, "training drops");
+    const reference = (await referenceOf(trainer)).evaluate({ ...batch!, length: 13 });
+    const after = await trainer.losses(batch!);
+    const evaluated = after.reduce((a, b) => a + b, 0) / after.length;
+    assert(Math.abs(evaluated / reference.crossEntropy - 1) < 1e-4);
+  });
+});
+
 Deno.test("Two micro-batches are not one batch of their size", async () => {
   const gpu = await openTestGpu();
   const halves = await withTrainer(
@@ -248,6 +310,7 @@ Deno.test("Mixed precision keeps the direction of every gradient, f16 native and
     { ffn: PEER },
     { ffn: BEAM },
     DENSE,
+    { ...DENSE, attention: { ...MHA.attention, dropout: 0.2 } },
     { ffn: { kind: "switch", num_experts: 5, d_expert: 12 } },
     { ffn: { ...TOPK_MOE, load_balance_coef: 0.1 } },
   ];

@@ -148,9 +148,10 @@ export async function referenceOf(trainer: Trainer): Promise<ReferenceModel> {
   const tensors = new Map(
     Array.from(values, ([name, value]) => [name, Float64Array.from(value)]),
   );
-  const { beta1, beta2, epsilon, weight_decay: weightDecay } = train;
+  const { beta1, beta2, epsilon, weight_decay: weightDecay, decay } = train;
   return new ReferenceModel(architecture, tensors, {
     adamW: { beta1, beta2, epsilon, weightDecay },
+    decay,
   });
 }
 
@@ -165,7 +166,11 @@ export async function assertTrainsLikeReference(trainer: Trainer): Promise<void>
     assert(record?.applied);
     const expected = reference.trainStep(
       batches.map((batch) => ({ ...batch, length: train.sequence_length })),
-      { learningRate: record.lr, clip: train.clip_norm },
+      {
+        learningRate: record.lr,
+        clip: train.clip_norm,
+        dropout: { seed: trainer.seed, update: step },
+      },
     );
     const near = (a: number, b: number, what: string) =>
       assert(Math.abs(a - b) <= 1e-4 * Math.abs(b), `${what} of update ${step}: ${a}, not ${b}`);

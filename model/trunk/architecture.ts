@@ -71,7 +71,7 @@ export class Architecture {
     const { attention, ffn } = this.#kinds;
     return new Architecture({
       ...config,
-      attention: { ...config.attention, ...attention.runtime },
+      attention: { ...config.attention, ...attention.runtime } as AttentionSection,
       ffn: { ...config.ffn, ...ffn.runtime } as FfnSection,
     }, this.#kinds);
   }

@@ -73,3 +73,23 @@ Deno.test("countFlops() of matrices is twice the parameters that a token multipl
   const matrices = parameterSpecs(allDense).filter(({ shape }) => shape.length === 2);
   assertEquals(total - attentionContext!, 2 * matrices.reduce((sum, spec) => sum + size(spec), 0));
 });
+
+Deno.test("counts of multi-head attention are the sparse transformer's, and those of shared heads less", () => {
+  const changes = {
+    vocab_size: 50257,
+    d_model: 512,
+    num_layers: 6,
+    leading_dense: { num_layers: 0 },
+    ffn: { kind: "dense", d_ffn: 1024 },
+  };
+  const of = (attention: Record<string, unknown>) =>
+    changedModel({ ...changes, attention: { kind: "mha", num_heads: 8, ...attention } }, {});
+  const attention = (model: ReturnType<typeof of>) => countParameters(model).byRole["attention"]!;
+  assertEquals(attention(of({})), 6 * 1_050_624);
+  assertEquals(attention(of({ bias: false })), 6 * 4 * 512 ** 2);
+  // Keys and values of two heads instead of eight.
+  assertEquals(attention(of({ num_kv_heads: 2, bias: false })), 6 * (2 + 2 / 4) * 512 ** 2);
+  const flops = countFlops(of({}), { sequenceLength: 128 });
+  assertEquals(flops["attentionProjections"], 6 * 8 * 512 ** 2);
+  assertEquals(flops["attentionContext"], 6 * 2 * 512 * 129);
+});

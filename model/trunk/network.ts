@@ -7,6 +7,7 @@
 import type { Tensor } from "../gpu/tensor.ts";
 import type { LayerContext } from "../layer/context.ts";
 import type { ExpertUse, FeedForwardPass, Pass } from "../layer/kind.ts";
+import { dropoutRows } from "../ops/dropout/dropout.ts";
 import { embeddingBackward, embeddingForward } from "../ops/elementwise/embedding.ts";
 import { addPositions, positionsBackward } from "../ops/elementwise/positions.ts";
 import { sumInto } from "../ops/optimizer/optimizer.ts";
@@ -104,6 +105,8 @@ export function recordEmbedding(
     const table = context.vector("position.weight");
     addPositions(plan, "position", { x, table, length, ...start });
   }
+  const dropout = context.dropout("embed", config.trunk.dropout);
+  if (dropout) dropoutRows(plan, "embed.dropout", { x, y: x, dropout });
   return x;
 }
 
@@ -225,6 +228,8 @@ function recordEmbeddingBackward(
   { tokens, dx }: { readonly tokens: Tensor; readonly dx: Tensor },
 ): void {
   const { plan } = context;
+  const dropout = context.dropout("embed", config.trunk.dropout);
+  if (dropout) dropoutRows(plan, "embed.dropout.backward", { x: dx, y: dx, dropout });
   const sorted = sortByKey(plan, "embed.sort", { keys: tokens, bound: config.vocab_size });
   const targets = context.gradientParts("embed.weight");
   for (const { tensor, epilogue } of targets) {

@@ -21,6 +21,8 @@ const trunkSchema = z.strictObject({
     .describe("parallel: attention and feed-forward of a layer read the same residual stream"),
   head: z.enum(["tied", "own"]).default("tied")
     .describe("tied: the output head is the embedding; own: a matrix of its own"),
+  dropout: z.number().min(0).lt(1).default(0)
+    .describe("share of the sum of embedding and positions that training drops"),
 });
 
 /** Options of the trunk. */

@@ -7,6 +7,8 @@
 // block of scores is in registers at a time. Blocks beyond the diagonal are left out, those on it masked. Bound by products, with three vec4 from
 // workgroup memory for 32 of them (OWN_QUADS 2; four for 64 in the gradients of wide rows), and by registers.
 //
+// DROPOUT (SIDE "key"): workgroup memory has p times the factors, so p itself waits in registers.
+//
 // Pages: scores, then the buffers that all products share.
 
 {% set widths = (NOPE4 + ROPE4 + 15) // 16 %}
@@ -49,6 +51,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for i in range(OWN_QUADS) %}
   let row{{ i }} = top + 4u * y + {{ 4 * DOWN * i }}u;
 {% endfor %}
+{% if DROPOUT and SIDE == "query" %}{% for r in range(4 * OWN_QUADS) %}
+  let start{{ r }} = vec4u(dropout_row(statistics + row{{ r // 4 }} + {{ r % 4 }}u));
+{% endfor %}{% endif %}
 {% if SIDE == "query" %}
   let begin = 0u;
   let end = min(top + OWN, params.length);
@@ -90,7 +95,20 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
 {% endfor %}
     }
-{{ put_scores("s") }}
+{% if DROPOUT %}
+{% for c in range(OTHER_QUADS) %}
+{% if SIDE == "key" %}
+    let start{{ c }} = dropout_rows(statistics + column{{ c }} + vec4u(0u, 1u, 2u, 3u));
+{% endif %}
+{% for r in range(4 * OWN_QUADS) %}
+    let f{{ r }}_{{ c }} = {% if SIDE == "query" %}dropout_factors(start{{ r }}, column{{ c }} + vec4u(0u, 1u, 2u, 3u)){% else %}dropout_factors(start{{ c }}, vec4u(row{{ r // 4 }} + {{ r % 4 }}u)){% endif %};
+{% if SIDE == "key" %}
+    let kept{{ r }}_{{ c }} = s{{ r }}_{{ c }} * f{{ r }}_{{ c }};
+{% endif %}
+{% endfor %}
+{% endfor %}
+{% endif %}
+{{ put_scores("kept" if DROPOUT and SIDE == "key" else "s") }}
 {% if SIDE == "key" %}
 {{ multiply_scores("db", other_b, values, BUFFER, then_dp) }}
 {% endif %}
@@ -103,12 +121,19 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     let delta{{ r }} = delta[statistics + min(row{{ r // 4 }} + {{ r % 4 }}u, params.length - 1u)];
 {% endif %}
 {% for c in range(OTHER_QUADS) %}
-    dp{{ r }}_{{ c }} = (dp{{ r }}_{{ c }} - delta{{ r if SIDE == "query" else c }}) * params.scale;
+    dp{{ r }}_{{ c }} = ({{ "f" ~ r ~ "_" ~ c ~ " * " if DROPOUT else "" }}dp{{ r }}_{{ c }} - delta{{ r if SIDE == "query" else c }}) * params.scale;
 {% endfor %}
 {% endfor %}
+{% if DROPOUT and SIDE == "key" %}
+{% for r in range(4 * OWN_QUADS) %}{% for c in range(OTHER_QUADS) %}
+    dp{{ r }}_{{ c }} *= s{{ r }}_{{ c }};
+{% endfor %}{% endfor %}
+{{ put_scores("dp") }}
+{% else %}
 {% for i in range(OWN_QUADS) %}{% for c in range(OTHER_QUADS) %}{% for n in range(4) %}
     {{ score_at(i, c, n) }} *= vec4f({% for r in range(4) %}dp{{ 4 * i + r }}_{{ c }}[{{ n }}]{{ ", " if r < 3 }}{% endfor %});
 {% endfor %}{% endfor %}{% endfor %}
+{% endif %}
 {{ multiply_scores("da", other_a, widths, BUFFER, fetch_rows(own_a, other_a, "j + OTHER", "0u")) }}
   }
 {% for r in range(4 * OWN_QUADS) %}
@@ -123,7 +148,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
         if (d < QK4) { store_d_q(to * QK4 + d, da{{ r }}_{{ c }}); }
 {% else %}
         if (d < NOPE4) { store_d_kv(to * KV4 + d, da{{ r }}_{{ c }}); }
+{% if ROPE4 > 0 %}
         else if (d < QK4) { store_d_kr(to * ROPE4 + d - NOPE4, da{{ r }}_{{ c }}); }
+{% endif %}
 {% endif %}
       }
 {% endfor %}

@@ -1,10 +1,12 @@
 // Gradients of causal attention without workgroup memory, for software adapters.
 //
 // With s = q·k · scale, p = exp(s − log_sum), ds = p (d_o·v − delta) scale:
+// DROPOUT, with factors f as in attention_forward_direct.wgsl: ds = p (f d_o·v − delta) scale, and f p for p in d_v.
 // SIDE "query": d_q = Σ over keys of ds · k.   SIDE "key": d_k = Σ over queries of ds · q, d_v = Σ over queries of p · d_o.
 //
 // q, d_q [T, heads·(NOPE+ROPE)], kv, d_kv [T, heads·(NOPE+V)], kr [T, ROPE], d_kr [T, heads·ROPE] (a head's part of the shared key's
-// gradient), d_o [T, heads·V], log_sum, delta [heads, T]; T = batch · length. Widths NOPE4, ROPE4, V4 are in vec4s.
+// gradient), d_o [T, heads·V], log_sum, delta [heads, T]; T = batch · length. Widths NOPE4, ROPE4, V4 are in vec4s; where ROPE4 is 0
+// there are no kr and d_kr.
 //
 // An invocation owns ROWS rows (of queries or of keys), LANES apart, with their gradients in registers, and streams the other side's rows,
 // STREAM at a time. Nothing is added to by two invocations. Bound by loads: a vec4 for 4 · ROWS products.
@@ -40,6 +42,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% if SIDE == "query" %}
   let own_log_sum{{ r }} = log_sum[statistics + row{{ r }}];
   let own_delta{{ r }} = delta[statistics + row{{ r }}];
+{% if DROPOUT %}
+  let start{{ r }} = dropout_row(statistics + row{{ r }});
+{% endif %}
 {% endif %}
 {% endfor %}
 {% if SIDE == "query" %}
@@ -72,15 +77,21 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% if SIDE == "key" %}
     let other_log_sum{{ t }} = log_sum[statistics + other{{ t }}];
     let other_delta{{ t }} = delta[statistics + other{{ t }}];
+{% if DROPOUT %}
+    let start{{ t }} = dropout_row(statistics + other{{ t }});
+{% endif %}
 {% endif %}
 {% for r in range(ROWS) %}
     let s{{ r }}_{{ t }} = dot(dots{{ r }}_{{ t }}, vec4f(1.0)) * params.scale;
+{% if DROPOUT %}
+    let f{{ r }}_{{ t }} = {% if SIDE == "query" %}dropout_factor(start{{ r }}, j + {{ t }}u){% else %}dropout_factor(start{{ t }}, row{{ r }}){% endif %};
+{% endif %}
 {% if SIDE == "query" %}
     let p{{ r }}_{{ t }} = select(0.0, exp(s{{ r }}_{{ t }} - own_log_sum{{ r }}), j + {{ t }}u <= row{{ r }});
-    let ds{{ r }}_{{ t }} = p{{ r }}_{{ t }} * (dot(dp{{ r }}_{{ t }}, vec4f(1.0)) - own_delta{{ r }}) * params.scale;
+    let ds{{ r }}_{{ t }} = p{{ r }}_{{ t }} * ({{ "f" ~ r ~ "_" ~ t ~ " * " if DROPOUT else "" }}dot(dp{{ r }}_{{ t }}, vec4f(1.0)) - own_delta{{ r }}) * params.scale;
 {% else %}
     let p{{ r }}_{{ t }} = select(0.0, exp(s{{ r }}_{{ t }} - other_log_sum{{ t }}), j + {{ t }}u >= row{{ r }} && j + {{ t }}u < end);
-    let ds{{ r }}_{{ t }} = p{{ r }}_{{ t }} * (dot(dp{{ r }}_{{ t }}, vec4f(1.0)) - other_delta{{ t }}) * params.scale;
+    let ds{{ r }}_{{ t }} = p{{ r }}_{{ t }} * ({{ "f" ~ r ~ "_" ~ t ~ " * " if DROPOUT else "" }}dot(dp{{ r }}_{{ t }}, vec4f(1.0)) - other_delta{{ t }}) * params.scale;
 {% endif %}
 {% endfor %}
 {% endfor %}
@@ -91,7 +102,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
 {% if SIDE == "key" %}
 {% for d in range(V4) %}
-    db{{ r }}_{{ d }} = fma(vec4f(p{{ r }}_{{ t }}), y{{ t }}_{{ d }}, db{{ r }}_{{ d }});
+    db{{ r }}_{{ d }} = fma(vec4f(p{{ r }}_{{ t }}{{ " * f" ~ r ~ "_" ~ t if DROPOUT else "" }}), y{{ t }}_{{ d }}, db{{ r }}_{{ d }});
 {% endfor %}
 {% endif %}
 {% endfor %}

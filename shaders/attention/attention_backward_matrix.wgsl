@@ -124,6 +124,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {{ declare_keys() }}
   let own_sum = log_sum[statistics + row];
   let own_delta = delta[statistics + row];
+{% if DROPOUT %}
+  let start = vec4u(dropout_row(statistics + row));
+{% endif %}
 {% else %}
   let kv_at = ((first + top + strip) * params.heads + head) * KV8;
 {% for d in range(depth) %}
@@ -160,13 +163,16 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     {
       let at = part + {{ n }}u;
       let others = j + 4u * at + vec4u(0u, 1u, 2u, 3u);
+{% if DROPOUT %}
+      let f = {% if SIDE == "query" %}dropout_factors(start, others){% else %}dropout_factors(dropout_rows(statistics + others), vec4u(row)){% endif %};
+{% endif %}
 {% if SIDE == "query" %}
       let p = select(vec4f(), exp(scores[place * STRIDE_S + at] * params.scale - own_sum), others <= vec4u(row));
-      score_gradients[place * STRIDE_P + at] = vec4<f16>(p * (products[place * STRIDE_S + at] - own_delta) * params.scale);
+      score_gradients[place * STRIDE_P + at] = vec4<f16>(p * ({{ "f * " if DROPOUT else "" }}products[place * STRIDE_S + at] - own_delta) * params.scale);
 {% else %}
       let p = select(vec4f(), exp(scores[place * STRIDE_S + at] * params.scale - sums[at]), others >= vec4u(row));
-      probabilities[place * STRIDE_P + at] = vec4<f16>(p);
-      score_gradients[place * STRIDE_P + at] = vec4<f16>(p * (products[place * STRIDE_S + at] - deltas[at]) * params.scale);
+      probabilities[place * STRIDE_P + at] = vec4<f16>(p{{ " * f" if DROPOUT else "" }});
+      score_gradients[place * STRIDE_P + at] = vec4<f16>(p * ({{ "f * " if DROPOUT else "" }}products[place * STRIDE_S + at] - deltas[at]) * params.scale);
 {% endif %}
     }
 {% endfor %}
@@ -193,7 +199,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     store_d_q(to * QK4 + d, v);
 {% else %}
     if (d < NOPE4) { store_d_kv(to * KV4 + d, v); }
+{% if ROPE4 > 0 %}
     else { store_d_kr(to * ROPE4 + d - NOPE4, v); }
+{% endif %}
 {% endif %}
   }
 {% endfor %}

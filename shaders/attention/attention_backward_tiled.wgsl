@@ -24,7 +24,9 @@ fn query(token: u32, head: u32, d: u32) -> vec4f {
 }
 fn key(token: u32, head: u32, d: u32) -> vec4f {
   if (d < NOPE4) { return load_kv((token * params.heads + head) * KV4 + d); }
+{% if ROPE4 > 0 %}
   if (d < QK4) { return load_kr(token * ROPE4 + d - NOPE4); }
+{% endif %}
   return vec4f();
 }
 fn value(token: u32, head: u32, d: u32) -> vec4f {
@@ -68,6 +70,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% if SIDE == "query" %}
   let own_log_sum = log_sum[statistics + row];
   let own_delta = delta[statistics + row];
+{% if DROPOUT %}
+  let start = dropout_row(statistics + row);
+{% endif %}
   let begin = 0u;
   let end = min((block + 1u) * ROWS, params.length);
 {% else %}
@@ -105,18 +110,24 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
 {% if SIDE == "query" %}
       let p = select(0.0, exp(both.x * params.scale - own_log_sum), j + {{ t }}u <= row);
-      let ds = p * (both.y - own_delta) * params.scale;
+{% if DROPOUT %}
+      let f = dropout_factor(start, j + {{ t }}u);
+{% endif %}
+      let ds = p * ({{ "f * " if DROPOUT else "" }}both.y - own_delta) * params.scale;
 {% else %}
       let other = statistics + min(j + {{ t }}u, end - 1u);
+{% if DROPOUT %}
+      let f = dropout_factor(dropout_row(other), row);
+{% endif %}
       let p = select(0.0, exp(both.x * params.scale - log_sum[other]), j + {{ t }}u >= row && j + {{ t }}u < end);
-      let ds = p * (both.y - delta[other]) * params.scale;
+      let ds = p * ({{ "f * " if DROPOUT else "" }}both.y - delta[other]) * params.scale;
 {% endif %}
 {% for n in range(QN) %}
       da{{ n }} = fma(vec4f(ds), tile_a[{{ t }}u * QP + part + {{ n * SPLIT }}u], da{{ n }});
 {% endfor %}
 {% if SIDE == "key" %}
 {% for n in range(VN) %}
-      db{{ n }} = fma(vec4f(p), tile_b[{{ t }}u * VP + part + {{ n * SPLIT }}u], db{{ n }});
+      db{{ n }} = fma(vec4f(p{{ " * f" if DROPOUT else "" }}), tile_b[{{ t }}u * VP + part + {{ n * SPLIT }}u], db{{ n }});
 {% endfor %}
 {% endif %}
     }
@@ -131,7 +142,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     if (d < QK4) { store_d_q(to * QK4 + d, da{{ n }}); }
 {% else %}
     if (d < NOPE4) { store_d_kv(to * KV4 + d, da{{ n }}); }
+{% if ROPE4 > 0 %}
     else if (d < QK4) { store_d_kr(to * ROPE4 + d - NOPE4, da{{ n }}); }
+{% endif %}
 {% endif %}
   }
 {% endfor %}

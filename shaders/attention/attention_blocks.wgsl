@@ -34,11 +34,17 @@ fn query(token: u32, head: u32, d: u32) -> Raw {
   return q[(token * params.heads + head) * QK4 + d];
 }
 fn key(token: u32, head: u32, d: u32) -> Raw {
+{% if ROPE4 > 0 %}
   if (d < NOPE4) { return kv[(token * params.heads + head) * KV4 + d]; }
+{% endif %}
 {% if (NOPE4 + ROPE4) % 16 %}
   if (d >= QK4) { return Raw(); }
 {% endif %}
+{% if ROPE4 > 0 %}
   return kr[token * ROPE4 + d - NOPE4];
+{% else %}
+  return kv[(token * params.heads + head) * KV4 + d];
+{% endif %}
 }
 fn value(token: u32, head: u32, d: u32) -> Raw {
 {% if V4 % 16 %}

@@ -30,6 +30,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   var highest{{ i }} = vec4f(LOWEST);
   var sum{{ i }} = vec4f();
 {% endfor %}
+{% if DROPOUT %}{% for r in range(4 * OWN_QUADS) %}
+  let start{{ r }} = dropout_row(head * params.batch * params.length + first + row{{ r // 4 }} + {{ r % 4 }}u);
+{% endfor %}{% endif %}
   let last = min(top + OWN, params.length);
 {{ fetch_rows("query", "key", "0u", "0u") }}
   for (var j = 0u; j < last; j += OTHER) {
@@ -72,6 +75,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for c in range(OTHER_QUADS) %}
       s{{ 4 * i + r }}_{{ c }} = exp(s{{ 4 * i + r }}_{{ c }} - raised[{{ r }}]);
       sum{{ i }}[{{ r }}] += dot(s{{ 4 * i + r }}_{{ c }}, vec4f(1.0));
+{% if DROPOUT %}
+      s{{ 4 * i + r }}_{{ c }} *= dropout_factors(vec4u(start{{ 4 * i + r }}), j + 4u * x + {{ 64 * c }}u + vec4u(0u, 1u, 2u, 3u));
+{% endif %}
 {% endfor %}
 {% endfor %}
     }

@@ -1,7 +1,9 @@
 // Causal attention without workgroup memory, for software adapters: o = softmax(q kᵀ · scale) v and log_sum = log Σ exp(q kᵀ · scale).
 //
 // q [T, heads·(NOPE+ROPE)], kv [T, heads·(NOPE+V)], kr [T, ROPE] (shared by the heads), o [T, heads·V], log_sum [heads, T];
-// T = batch · length, a sequence's rows follow one another. Widths NOPE4, ROPE4, V4 are in vec4s.
+// T = batch · length, a sequence's rows follow one another. Widths NOPE4, ROPE4, V4 are in vec4s; where ROPE4 is 0 there is no kr.
+//
+// DROPOUT: probabilities count times dropout's factors (dropout.wgsl) in o, not in log_sum; a query's place in log_sum is their row, a key's in the sequence their column.
 //
 // An invocation owns ROWS query rows, LANES apart, with q and o in registers, and streams the keys, KEYS at a time, keeping the running
 // maximum and sum. A workgroup's rows follow one another in one head, so its invocations read the same keys. Bound by loads: a vec4 for
@@ -30,6 +32,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
   var highest{{ r }} = LOWEST;
   var sum{{ r }} = 0.0f;
+{% if DROPOUT %}
+  let start{{ r }} = dropout_row(head * params.batch * params.length + first + row{{ r }});
+{% endif %}
 {% endfor %}
   let last = min((block + 1u) * LANES * ROWS, params.length);
   for (var j = 0u; j < last; j += KEYS) {
@@ -62,13 +67,16 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for k in range(KEYS) %}
     let p{{ r }}_{{ k }} = exp(s{{ r }}_{{ k }} - raised{{ r }});
     sum{{ r }} += p{{ r }}_{{ k }};
+{% if DROPOUT %}
+    let kept{{ r }}_{{ k }} = p{{ r }}_{{ k }} * dropout_factor(start{{ r }}, j + {{ k }}u);
+{% endif %}
 {% endfor %}
 {% endfor %}
 {% for k in range(KEYS) %}
 {% for d in range(V4) %}
     let v{{ k }}_{{ d }} = load_kv(kv_at{{ k }} + NOPE4 + {{ d }}u);
 {% for r in range(ROWS) %}
-    o{{ r }}_{{ d }} = fma(vec4f(p{{ r }}_{{ k }}), v{{ k }}_{{ d }}, o{{ r }}_{{ d }});
+    o{{ r }}_{{ d }} = fma(vec4f({{ "kept" if DROPOUT else "p" }}{{ r }}_{{ k }}), v{{ k }}_{{ d }}, o{{ r }}_{{ d }});
 {% endfor %}
 {% endfor %}
 {% endfor %}

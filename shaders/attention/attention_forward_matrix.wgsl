@@ -51,6 +51,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {{ declare_keys() }}
   var highest = LOWEST;
   var sum = 0.0f;
+{% if DROPOUT %}
+  let start = vec4u(dropout_row(head * params.batch * params.length + first + row));
+{% endif %}
 {{ fetch_keys("0u") }}
 {{ put_keys("tile_k", "tile_v") }}
   let last = top + OWN;
@@ -96,7 +99,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for n in range(8) %}
     x{{ n }} = exp(x{{ n }} - highest);
     total += x{{ n }};
-    probabilities[lane * STRIDE_P + {{ n }}u] = vec4<f16>(x{{ n }});
+    probabilities[lane * STRIDE_P + {{ n }}u] = vec4<f16>(x{{ n }}{{ " * dropout_factors(start, j + " ~ 4 * n ~ "u + vec4u(0u, 1u, 2u, 3u))" if DROPOUT else "" }});
 {% endfor %}
     sum = sum * keep + dot(total, vec4f(1.0));
     // A barrier, too: the probabilities are complete.

@@ -40,6 +40,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
   var highest = LOWEST;
   var sum = 0.0f;
+{% if DROPOUT %}
+  let start = dropout_row(head * params.batch * params.length + first + row);
+{% endif %}
   let last = min((block + 1u) * ROWS, params.length);
   for (var j = 0u; j < last; j += TILE) {
     workgroupBarrier();
@@ -48,7 +51,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
       let d = item % QP;
       var v = vec4f();
       if (d < NOPE4) { v = load_kv((key * params.heads + head) * KV4 + d); }
+{% if ROPE4 > 0 %}
       else if (d < QK4) { v = load_kr(key * ROPE4 + d - NOPE4); }
+{% endif %}
       tile_k[item] = v;
     }
     for (var item = lane; item < TILE * VP; item += LANES) {
@@ -88,8 +93,11 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     {
       let p = exp(s{{ t }} - raised);
       sum += p;
+{% if DROPOUT %}
+      let kept = p * dropout_factor(start, j + {{ t }}u);
+{% endif %}
 {% for n in range(VN) %}
-      o{{ n }} = fma(vec4f(p), tile_v[{{ t }}u * VP + part + {{ n * SPLIT }}u], o{{ n }});
+      o{{ n }} = fma(vec4f({{ "kept" if DROPOUT else "p" }}), tile_v[{{ t }}u * VP + part + {{ n * SPLIT }}u], o{{ n }});
 {% endfor %}
     }
 {% endfor %}

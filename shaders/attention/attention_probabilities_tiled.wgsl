@@ -1,6 +1,8 @@
 // Exponentials of causal attention's scores through tiles, forward: for keys j and queries i ≥ j
 // probabilities[j][i] = exp(scale · k_j q_i − maxima of the tile)    and zeros for later keys of a tile on the diagonal.
 //
+// DROPOUT: times factors as in attention_forward_direct.wgsl, which the sums leave out.
+//
 // q, keys [heads·(NOPE+ROPE), tokens]: transposed, so that both operands are K-major, rows `lda` and `ldb` loads apart. probabilities: a square for each pair whose rows are keys and
 // whose columns are queries, as the product with the values takes it; rows `ldc` vec4s apart. maxima, sums [pairs, tiles of keys, queries]: of each tile, the
 // largest score of a query and the sum of its exponentials, which attention_merge.wgsl makes those of the whole row. Steps as in gemm_steps.wgsl, tiles and
@@ -91,6 +93,14 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
       }
 {% endfor %}
     }
+{% if DROPOUT %}
+    let of_pair = params.s_start + pair / params.heads * params.s_sequence + pair % params.heads * params.s_head;
+{% for c in range(quads_n) %}
+    let start{{ c }} = dropout_rows(of_pair + 4u * column{{ c }} + vec4u(0u, 1u, 2u, 3u));
+{% for r in range(FRAGMENT_M) %}
+    c{{ r }}_{{ c }} *= dropout_factors(start{{ c }}, vec4u(row{{ r }}));
+{% endfor %}{% endfor %}
+{% endif %}
 {% for r in range(FRAGMENT_M) %}
     if (row{{ r }} < params.m && real) {
 {% for c in range(quads_n) %}

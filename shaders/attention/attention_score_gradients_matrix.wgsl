@@ -1,6 +1,8 @@
 // Probabilities and score gradients of causal attention on matrix units, for the products of attention_stored.ts: for queries i and keys j ≤ i
 // probabilities = exp(scale · q kᵀ − log_sum)    score_gradients = scale · probabilities ∘ (d_o vᵀ − delta)    and zeros for later keys of a block on the diagonal.
 //
+// DROPOUT, with factors f as in attention_forward_direct.wgsl: f times the probabilities, and f ∘ (d_o vᵀ) in the score gradients.
+//
 // q [T, heads·(NOPE+ROPE)], kv [T, heads·(NOPE+V)], kr [T, ROPE], d_o [T, heads·V]: f16, read as bits; tiles as in attention_tiles.wgsl. log_sum, delta [heads, T]. probabilities, score_gradients: a square of
 // length × length f16 for each pair, rows `width` eights apart, written as bits. Pair p: head first_head + p % pair_heads of sequence first_sequence + p / pair_heads.
 //
@@ -42,6 +44,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for n in range(2) %}
   let sum{{ n }} = log_sum[head * params.tokens + first + top + row + {{ 8 * n }}u];
   let delta{{ n }} = delta[head * params.tokens + first + top + row + {{ 8 * n }}u];
+{% if DROPOUT %}
+  let start{{ n }} = vec4u(dropout_row(head * params.tokens + first + top + row + {{ 8 * n }}u));
+{% endif %}
 {% endfor %}
 {{ declare_keys() }}
 {{ fetch_keys("0u") }}
@@ -62,7 +67,11 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     let at{{ n }} = (row + {{ 8 * n }}u) * STRIDE_S + 2u * part;
     let low{{ n }} = select(vec4f(), exp(scores[at{{ n }}] * params.scale - sum{{ n }}), column <= vec4u(top + row + {{ 8 * n }}u));
     let high{{ n }} = select(vec4f(), exp(scores[at{{ n }} + 1u] * params.scale - sum{{ n }}), column + 4u <= vec4u(top + row + {{ 8 * n }}u));
-    probabilities[result + {{ 8 * n }}u * params.width + j / 8u] = bits(low{{ n }}, high{{ n }});
+{% if DROPOUT %}
+    let low_f{{ n }} = dropout_factors(start{{ n }}, column);
+    let high_f{{ n }} = dropout_factors(start{{ n }}, column + 4u);
+{% endif %}
+    probabilities[result + {{ 8 * n }}u * params.width + j / 8u] = bits(low{{ n }}{{ " * low_f" ~ n if DROPOUT else "" }}, high{{ n }}{{ " * high_f" ~ n if DROPOUT else "" }});
 {% endfor %}
     {
 {{ multiply_tile("o", wide, "values", "STRIDE_V") }}
@@ -71,7 +80,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     }
     workgroupBarrier();
 {% for n in range(2) %}
-    score_gradients[result + {{ 8 * n }}u * params.width + j / 8u] = bits(params.scale * low{{ n }} * (scores[at{{ n }}] - delta{{ n }}), params.scale * high{{ n }} * (scores[at{{ n }} + 1u] - delta{{ n }}));
+    score_gradients[result + {{ 8 * n }}u * params.width + j / 8u] = bits(params.scale * low{{ n }} * ({{ "low_f" ~ n ~ " * " if DROPOUT else "" }}scores[at{{ n }}] - delta{{ n }}), params.scale * high{{ n }} * ({{ "high_f" ~ n ~ " * " if DROPOUT else "" }}scores[at{{ n }} + 1u] - delta{{ n }}));
 {% endfor %}
 {{ put_keys("keys", "values") }}
   }

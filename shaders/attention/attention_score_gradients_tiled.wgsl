@@ -1,6 +1,8 @@
 // Probabilities and score gradients of causal attention through tiles, for the products of attention_stored.ts: for queries i and keys j ≤ i
 // probabilities = exp(scale · q kᵀ − log_sum)    score_gradients = scale · probabilities ∘ (d_o vᵀ − delta)    and zeros for later keys of a tile on the diagonal.
 //
+// DROPOUT, with factors f as in attention_forward_direct.wgsl: f times the probabilities in the end, and f ∘ (d_o vᵀ) in the score gradients.
+//
 // q, keys [heads·(NOPE+ROPE), tokens], kv [heads·(NOPE+V), tokens], d_o [heads·V, tokens]: transposed, so that every operand is K-major, their rows `lda` and `ldb` loads apart.
 // log_sum, delta [heads, T]. probabilities, score_gradients: squares of length × length for each pair, rows `ldc` vec4s apart. Steps as in gemm_steps.wgsl, tiles and pairs as
 // in gemm_tile.wgsl ("below"). WIDTH, VALUES: terms of the two sums, multiples of 2·STEP.
@@ -82,7 +84,11 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
 {% for r in range(4) %}{% for c in range(quads_n) %}
       if (row{{ i }} + {{ r }}u < params.m && left / 4u + x + {{ c }}u * ACROSS < columns4 && real) {
-        store_score_gradients(at{{ r }}_{{ c }}, params.scale * probability{{ r }}_{{ c }} * (c{{ 4 * i + r }}_{{ c }} - of_row{{ r }}));
+{% if DROPOUT %}
+        let f = dropout_factors(vec4u(dropout_row(statistics + row{{ i }} + {{ r }}u)), left + 4u * x + {{ 4 * c }}u * ACROSS + vec4u(0u, 1u, 2u, 3u));
+        store_probabilities(at{{ r }}_{{ c }}, f * probability{{ r }}_{{ c }});
+{% endif %}
+        store_score_gradients(at{{ r }}_{{ c }}, params.scale * probability{{ r }}_{{ c }} * ({{ "f * " if DROPOUT else "" }}c{{ 4 * i + r }}_{{ c }} - of_row{{ r }}));
       }
 {% endfor %}{% endfor %}
     }

@@ -4,7 +4,8 @@
 // no load overtakes a store.
 //
 // Attention's backward pass has two epilogues of its own, for rows of queries and columns of keys (model/ops/attention/attention_stored.ts): "probabilities" gives
-// C = exp(scale·P − log_sum), zero for later keys, and "score_gradients" C = scale·E ∘ (P − delta), where E are the probabilities.
+// C = exp(scale·P − log_sum), zero for later keys, and "score_gradients" C = scale·E ∘ (P − delta), where E are the probabilities. With DROPOUT, and factors F as in
+// attention_forward_direct.wgsl, the second gives C = scale·E ∘ (F ∘ P − delta) and then E = F ∘ E.
 {% if EPILOGUE == "gelu" or EPILOGUE == "gelu_backward" %}
 {{ GELU }}
 {% endif %}
@@ -44,6 +45,11 @@ fn finish(at: u32, row: u32, column4: u32, product: vec4f, other: vec4f, of_row:
 {% elif EPILOGUE == "probabilities" %}
   v = select(vec4f(), exp(v * params.scale - of_row), vec4u(0u, 1u, 2u, 3u) + 4u * column4 <= vec4u(row));
 {% elif EPILOGUE == "score_gradients" %}
+{% if DROPOUT %}
+  let f = dropout_factors(vec4u(dropout_row(statistics + row)), 4u * column4 + vec4u(0u, 1u, 2u, 3u));
+  store_e(at, f * other);
+  v *= f;
+{% endif %}
   v = params.scale * other * (v - of_row);
 {% endif %}
   store_c(at, v);

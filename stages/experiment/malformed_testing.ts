@@ -451,7 +451,39 @@ export const MALFORMED: readonly Malformed[] = [
   {
     what: "a kind that does not exist",
     text: withLines("model: { attention: { kind: mla2, num_heads: 4 } }"),
-    says: ['model.attention.kind: expected mla, got "mla2"'],
+    says: ['model.attention.kind: expected mha or mla, got "mla2"'],
+  },
+  {
+    what: "heads that do not divide the model's width into multiples of 4",
+    text: withLines("model: { d_model: 64, attention: { kind: mha, num_heads: 6 } }"),
+    says: ["model.attention.num_heads: 6 heads of d_model 64", "give d_head"],
+  },
+  {
+    what: "keys and values that heads cannot share",
+    text: withLines("model: { attention: { kind: mha, num_heads: 8, num_kv_heads: 3 } }"),
+    says: [
+      "model.attention.num_kv_heads: 3 heads of keys and values cannot be shared by num_heads 8",
+    ],
+  },
+  {
+    what: "a head that is narrower than what turns of it",
+    text: withLines("model: { attention: { kind: mha, num_heads: 8, d_head: 16, d_rope: 32 } }"),
+    says: ["model.attention.d_rope: 32 is more than the width of a head, d_head 16"],
+  },
+  {
+    what: "dropout of everything",
+    text: withLines("model: { trunk: { dropout: 1 } }"),
+    says: ["model.trunk.dropout: expected a number at least 0 and below 1, got 1"],
+  },
+  {
+    what: "the end of a cosine that is none",
+    text: MINIMAL.replace("warmup_steps: 10", "warmup_steps: 10, cosine_end: 50"),
+    says: ["train.learning_rate.cosine_end: 50 is given, but the schedule is constant"],
+  },
+  {
+    what: "a cosine that ends before it begins",
+    text: MINIMAL.replace("warmup_steps: 10", "warmup_steps: 10, schedule: cosine, cosine_end: 9"),
+    says: ["train.learning_rate.cosine_end: 9 is not after the warm-up of 10 updates"],
   },
   {
     what: "an unknown key of a section that names no kind",

@@ -1,5 +1,5 @@
 /**
- * Causal attention with a rotary key that all heads share, forward and backward. The scores are in memory where there is room for some heads'
+ * Causal attention, with or without a rotary key that all heads share, forward and backward. The scores are in memory where there is room for some heads'
  * (`attention_stored.ts`); forward on matrix units, and where there is no room, they never are.
  *
  * @module
@@ -18,6 +18,7 @@ import {
 } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import type { DType, Tensor } from "../../gpu/tensor.ts";
+import { dropoutParts, type RecordedDropout } from "../dropout/dropout.ts";
 import {
   type AttentionKernel,
   type AttentionOptions,
@@ -39,10 +40,10 @@ export function attentionForward(
   label: string,
   operands: AttentionForward & AttentionOptions,
 ): void {
-  const { sizes, q, kv, kr, o, log_sum } = operands;
+  const { sizes, q, kv, kr, o, log_sum, dropout } = operands;
   checkShapes(label, operands);
   const { capabilities } = plan.gpu;
-  const dtype = commonType(q, kv, kr);
+  const dtype = commonType(q, kv, kr ?? q);
   const { scores = sizes.length >= STORED_LENGTH ? "stored" : "recomputed" } = operands;
   const stored = storedBy(plan, { ...operands, scores }, dtype);
   const tiles = stored && scoreTiles(capabilities, sizes, q.dtype);
@@ -59,10 +60,11 @@ export function attentionForward(
   record(plan, label, {
     kernel,
     sizes,
+    dropout,
     bindings: {
       q: reading(q),
       kv: reading(kv),
-      kr: reading(kr),
+      ...(kr && { kr: reading(kr) }),
       o: write(o),
       log_sum: writeScalar(log_sum),
     },
@@ -104,7 +106,7 @@ export function attentionBackward(
     workgroups: grid(Math.ceil(tokens * heads / lanes)),
     flops: 2 * tokens * heads * d_v,
   });
-  const dtype = commonType(q, kv, kr, d_o);
+  const dtype = commonType(q, kv, kr ?? q, d_o);
   const stored = storedBy(plan, operands, dtype);
   if (stored) {
     storedBackward(plan, label, { ...operands, delta, stored });
@@ -121,14 +123,16 @@ export function attentionBackward(
     record(plan, `${label}.${side}`, {
       kernel,
       sizes,
+      dropout: operands.dropout,
       bindings: {
         q: reading(q),
         kv: reading(kv),
-        kr: reading(kr),
+        ...(kr && { kr: reading(kr) }),
         d_o: reading(d_o),
         log_sum: readScalar(log_sum),
         delta: readScalar(delta),
-        ...(side === "query" ? { d_q: write(d_q) } : { d_kv: write(d_kv), d_kr: write(d_kr) }),
+        ...(side === "query" ? { d_q: write(d_q) } : { d_kv: write(d_kv) }),
+        ...(side === "key" && d_kr && { d_kr: write(d_kr) }),
       },
       products: side === "query" ? 2 * qk + d_v : 2 * (qk + d_v),
     });
@@ -139,6 +143,7 @@ export function attentionBackward(
 function record(plan: Plan, label: string, call: {
   kernel: AttentionKernel;
   sizes: AttentionSizes;
+  dropout: RecordedDropout | undefined;
   bindings: Record<string, Binding>;
   /** Multiplications for one score. */
   products: number;
@@ -146,13 +151,21 @@ function record(plan: Plan, label: string, call: {
   const { batch, length, heads, d_nope, d_rope, d_v } = call.sizes;
   const { name, source, constants, rows } = call.kernel;
   const blocks = Math.ceil(length / rows);
+  const dropout = dropoutParts(call.dropout);
+  const scale = f32(1 / Math.sqrt(d_nope + d_rope));
   plan.dispatch({
     label,
     name,
-    source,
-    constants: { NOPE4: d_nope / 4, ROPE4: d_rope / 4, V4: d_v / 4, ...constants },
-    params: { batch, length, heads, blocks, scale: f32(1 / Math.sqrt(d_nope + d_rope)) },
-    bindings: call.bindings,
+    source: dropout.source + source,
+    constants: {
+      NOPE4: d_nope / 4,
+      ROPE4: d_rope / 4,
+      V4: d_v / 4,
+      ...constants,
+      ...dropout.constants,
+    },
+    params: { batch, length, heads, blocks, scale, ...dropout.params },
+    bindings: { ...call.bindings, ...dropout.bindings },
     workgroups: grid(batch * heads * blocks),
     flops: 2 * call.products * batch * heads * length * (length + 1) / 2,
   });
@@ -167,9 +180,19 @@ function commonType(...tensors: [Tensor, ...Tensor[]]): DType | undefined {
 function checkShapes(label: string, operands: AttentionForward | AttentionBackward): void {
   const { batch, length, heads, d_nope, d_rope, d_v } = operands.sizes;
   for (const [name, width] of Object.entries({ d_nope, d_rope, d_v })) {
-    if (width % 4 !== 0 || width < 4) {
+    if (width % 4 !== 0 || width < (name === "d_rope" ? 0 : 4)) {
       throw new RangeError(`${label}: ${name} is ${width}, not a positive multiple of 4`);
     }
+  }
+  for (const [name, tensor] of Object.entries({ kr: operands.kr, ...gradientOfKey(operands) })) {
+    if ((tensor !== undefined) !== d_rope > 0) {
+      throw new RangeError(
+        `${label}: ${name} is ${tensor ? "given" : "missing"} and d_rope is ${d_rope}`,
+      );
+    }
+  }
+  if (operands.dropout && d_rope > 0) {
+    throw new RangeError(`${label}: dropout takes heads that share no part of their keys`);
   }
   const tokens = batch * length;
   const widths = {
@@ -179,7 +202,7 @@ function checkShapes(label: string, operands: AttentionForward | AttentionBackwa
     o: heads * d_v,
     log_sum: heads,
   };
-  const wanted: [string, Tensor, number][] = [];
+  const wanted: [string, Tensor | undefined, number][] = [];
   for (const name of ["q", "kv", "kr", "o", "log_sum"] as const) {
     wanted.push([name, operands[name], widths[name]]);
   }
@@ -192,10 +215,15 @@ function checkShapes(label: string, operands: AttentionForward | AttentionBackwa
     );
   }
   for (const [name, tensor, width] of wanted) {
-    if (tensor.size !== tokens * width) {
+    if (tensor && tensor.size !== tokens * width) {
       throw new RangeError(
         `${label}: ${name} (${tensor.name}) has ${tensor.size} elements, expected ${tokens}·${width}`,
       );
     }
   }
+}
+
+/** The gradient of the shared key, of operands that have gradients. */
+function gradientOfKey(operands: AttentionForward | AttentionBackward) {
+  return "d_o" in operands ? { d_kr: operands.d_kr } : {};
 }

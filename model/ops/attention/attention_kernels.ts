@@ -39,7 +39,7 @@ import { hasSquareUnits } from "../gemm/matrix_unit.ts";
 export interface HeadWidths {
   /** Width of queries and keys without rotary position. */
   readonly d_nope: number;
-  /** Width of queries and keys with rotary position. */
+  /** Width of queries and keys whose key all heads share, with rotary position; 0 where every head has whole keys of its own. */
   readonly d_rope: number;
   /** Width of values. */
   readonly d_v: number;

@@ -1,5 +1,6 @@
 /**
- * Whole keys of every head, `[k_n | k_r]`, as matrix products take them, and what becomes of their gradient.
+ * Whole keys of every head, `[k_n | k_r]`, as matrix products take them, and what becomes of their gradient. Where heads share no
+ * part of their keys, these are columns of keys and values already.
  *
  * @module
  */
@@ -34,13 +35,20 @@ function move({ batch, length, heads, d_nope, d_rope, d_v }: AttentionSizes, key
   };
 }
 
-/** Records the whole keys `[T, heads·(nope+rope)]` of `kv` `[T, heads·(nope+v)]` and `kr` `[T, rope]`. */
+/** Keys of every head in a tensor `[T, heads·step]`: the first `nope + rope` columns of each head's. */
+export interface WholeKeys {
+  readonly tensor: Tensor;
+  readonly step: number;
+}
+
+/** The whole keys of `kv` `[T, heads·(nope+v)]` and `kr` `[T, rope]`, for which a dispatch is recorded where there is a `kr`. */
 export function wholeKeys(
   plan: Plan,
   label: string,
-  { sizes, kv, kr }: { sizes: AttentionSizes; kv: Tensor; kr: Tensor },
-): Tensor {
-  const { batch, length, heads, d_nope, d_rope } = sizes;
+  { sizes, kv, kr }: { sizes: AttentionSizes; kv: Tensor; kr?: Tensor | undefined },
+): WholeKeys {
+  const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
+  if (!kr) return { tensor: kv, step: d_nope + d_v };
   const shape = [batch * length, heads * (d_nope + d_rope)];
   const keys = plan.tensor(`${label}.keys`, shape, { dtype: kv.dtype, owner: "workspace" });
   plan.dispatch({
@@ -50,7 +58,7 @@ export function wholeKeys(
     source: keysSource,
     bindings: { kv: read(kv), kr: read(kr), keys: write(keys) },
   });
-  return keys;
+  return { tensor: keys, step: d_nope + d_rope };
 }
 
 /** Records how the gradient of whole keys goes to `d_kv` and `d_kr` `[T, heads·rope]`. */

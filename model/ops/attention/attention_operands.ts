@@ -5,9 +5,10 @@
  */
 
 import type { Tensor } from "../../gpu/tensor.ts";
+import type { RecordedDropout } from "../dropout/dropout.ts";
 import type { HeadWidths } from "./attention_kernels.ts";
 
-/** Sizes of an attention. Widths are per head and multiples of 4, counts are free. */
+/** Sizes of an attention. Widths are per head and multiples of 4, of which `d_rope` may be 0; counts are free. */
 export interface AttentionSizes extends HeadWidths {
   /** Sequences; tokens `T = batch · length`. */
   readonly batch: number;
@@ -25,12 +26,16 @@ export interface AttentionForward {
   readonly q: Tensor;
   /** Keys and values `[T, heads·(nope+v)]`, per head `[k_n | v]`. */
   readonly kv: Tensor;
-  /** Rotated keys `[T, rope]`, shared by the heads. */
-  readonly kr: Tensor;
+  /** Rotated keys `[T, rope]`, shared by the heads; absent where `d_rope` is 0. */
+  readonly kr?: Tensor | undefined;
   /** Result `[T, heads·v]`. */
   readonly o: Tensor;
   /** Result `[heads, T]`, f32: the logarithm of each row's sum of exponentials. */
   readonly log_sum: Tensor;
+  /**
+   * Of the probabilities, where heads share no part of their keys: a query's place in `log_sum` is a mask's row, a key's place in its sequence the column.
+   */
+  readonly dropout?: RecordedDropout | undefined;
 }
 
 /** Operands of the backward pass. */
@@ -42,7 +47,7 @@ export interface AttentionBackward extends AttentionForward {
   /** Gradient of `kv`. */
   readonly d_kv: Tensor;
   /** `[T, heads·rope]`: each head's part of the gradient of `kr`, still to be summed. */
-  readonly d_kr: Tensor;
+  readonly d_kr?: Tensor | undefined;
 }
 
 /** Operands of attention in the latent space, for decoding. */

@@ -18,10 +18,11 @@ import { f32, grid, readBits, readScalar, writeBits } from "../../gpu/kernel.ts"
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { AttentionBackward } from "./attention_operands.ts";
-import { partKeys, transposedPays, wholeKeys } from "./attention_keys.ts";
+import { partKeys, transposedPays, type WholeKeys, wholeKeys } from "./attention_keys.ts";
 import { fitsMatrixUnits } from "./attention_kernels.ts";
 import { type Part, partsOf, places, squaresShape, type StoredPairs } from "./attention_pairs.ts";
 import { scoreGradientsByTiles, scoreTiles, WHOLE_ROWS } from "./attention_tiled_scores.ts";
+import { dropoutParts } from "../dropout/dropout.ts";
 import { gemmPaired } from "../gemm/gemm_paired.ts";
 import { matrix, transpose } from "../gemm/matrix.ts";
 
@@ -37,42 +38,52 @@ export function storedBackward(
     readonly stored: StoredPairs;
   },
 ): void {
-  const { sizes, q, kv, d_o, d_kv, d_kr, stored } = operands;
+  const { sizes, q, kv, d_o, d_kv, d_kr, stored, dropout } = operands;
   const { batch, length, heads, d_nope, d_rope } = sizes;
   const tokens = batch * length;
   const qk = d_nope + d_rope;
   const workspace = (name: string, shape: number[]) =>
     plan.tensor(`${label}.${name}`, shape, { dtype: q.dtype, owner: "workspace" });
   const keys = wholeKeys(plan, label, operands);
-  const d_keys = workspace("d_keys", [tokens, heads * qk]);
+  const d_keys: WholeKeys = d_kr
+    ? { tensor: workspace("d_keys", [tokens, heads * qk]), step: qk }
+    : { tensor: d_kv, step: keys.step };
   const squares = squaresShape(sizes, stored);
   const probabilities = workspace("probabilities", squares);
   const score_gradients = workspace("score_gradients", squares);
   const units = q.dtype === "f16" && fitsMatrixUnits(plan.gpu.capabilities, sizes, length);
-  const transposed = units || !transposedPays(length) ? undefined : {
-    q: transpose(plan, `${label}.q_transposed`, matrix(q)).tensor,
-    keys: transpose(plan, `${label}.keys_transposed`, matrix(keys)).tensor,
-    kv: transpose(plan, `${label}.kv_transposed`, matrix(kv)).tensor,
-    d_o: transpose(plan, `${label}.d_o_transposed`, matrix(d_o)).tensor,
+  const turned = (name: string, tensor: Tensor) =>
+    transpose(plan, `${label}.${name}_transposed`, matrix(tensor)).tensor;
+  /** Keys that are columns of keys and values are transposed with these. */
+  const turnAll = () => {
+    const turnedQ = turned("q", q);
+    const turnedKeys = d_kr && turned("keys", keys.tensor);
+    const turnedKv = turned("kv", kv);
+    return { q: turnedQ, keys: turnedKeys ?? turnedKv, kv: turnedKv, d_o: turned("d_o", d_o) };
   };
-  const tiles = transposed && scoreTiles(plan.gpu.capabilities, sizes, q.dtype);
+  const transposed = units || !transposedPays(length) ? undefined : turnAll();
+  // Tiles with dropout bind nine tensors.
+  const bindable = !dropout || plan.gpu.capabilities.max_storage_buffers > 8;
+  const tiles = transposed && bindable && scoreTiles(plan.gpu.capabilities, sizes, q.dtype);
   const tensors = { ...operands, keys, d_keys, probabilities, score_gradients, transposed };
   for (const part of partsOf(sizes, stored)) {
     if (units) scoresOnUnits(plan, label, part, tensors);
-    else if (tiles) scoreGradientsByTiles(plan, label, part, { ...tensors, transposed, tiles });
-    else scoresByProducts(plan, label, part, tensors);
+    else if (tiles) {
+      const key_step = keys.step;
+      scoreGradientsByTiles(plan, label, part, { ...tensors, transposed, key_step, tiles });
+    } else scoresByProducts(plan, label, part, tensors);
     gradientsByProducts(plan, label, part, { ...tensors, ...(tiles && { whole: WHOLE_ROWS }) });
   }
-  partKeys(plan, label, { sizes, d_keys, d_kv, d_kr });
+  if (d_kr) partKeys(plan, label, { sizes, d_keys: d_keys.tensor, d_kv, d_kr });
 }
 
 /** The operands of a part's products. */
 interface StoredTensors extends AttentionBackward {
   readonly delta: Tensor;
-  /** Whole keys `[T, heads·(nope+rope)]`. */
-  readonly keys: Tensor;
+  /** Whole keys. */
+  readonly keys: WholeKeys;
   /** Their gradient. */
-  readonly d_keys: Tensor;
+  readonly d_keys: WholeKeys;
   /** Transposes, where they are worth it. */
   readonly transposed: Readonly<Record<"q" | "keys" | "kv" | "d_o", Tensor>> | undefined;
   /** Probabilities of a part `[pairs, length, width]`: `S`. */
@@ -85,11 +96,12 @@ interface StoredTensors extends AttentionBackward {
 
 /** Records a part's `S` and `G` as two products. */
 function scoresByProducts(plan: Plan, label: string, part: Part, tensors: StoredTensors): void {
-  const { sizes, probabilities, score_gradients, log_sum, delta } = tensors;
+  const { sizes, probabilities, score_gradients, log_sum, delta, dropout } = tensors;
   const { d_nope, d_rope, d_v } = sizes;
   const qk = d_nope + d_rope;
   const { columns, transposed, square, rows } = places(part, sizes);
-  const { q, keys, kv, d_o } = tensors.transposed ?? tensors;
+  const { q, kv, d_o } = tensors.transposed ?? tensors;
+  const keys = tensors.transposed?.keys ?? tensors.keys.tensor;
   const place = tensors.transposed ? transposed : columns;
   const shared = {
     layout: tensors.transposed ? "tn" : "nt",
@@ -100,7 +112,7 @@ function scoresByProducts(plan: Plan, label: string, part: Part, tensors: Stored
   gemmPaired(plan, `${label}.probabilities`, {
     ...shared,
     a: place(q, qk),
-    b: place(keys, qk),
+    b: place(keys, tensors.keys.step, qk),
     c: square(probabilities),
     epilogue: { kind: "probabilities", log_sum: rows(log_sum), scale },
   });
@@ -109,7 +121,7 @@ function scoresByProducts(plan: Plan, label: string, part: Part, tensors: Stored
     a: place(d_o, d_v),
     b: place(kv, d_nope + d_v, d_v, d_nope),
     c: square(score_gradients),
-    epilogue: { kind: "score_gradients", probabilities, delta: rows(delta), scale },
+    epilogue: { kind: "score_gradients", probabilities, delta: rows(delta), scale, dropout },
   });
 }
 
@@ -119,15 +131,17 @@ function scoresOnUnits(plan: Plan, label: string, part: Part, tensors: StoredTen
   const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
   const pairs = part.pairs.sequences * part.pairs.heads;
   const widths = d_nope + d_rope + d_v;
+  const dropout = dropoutParts(tensors.dropout);
   plan.dispatch({
     label: `${label}.score_gradients`,
     name: "attention_score_gradients_matrix",
-    source: tilesSource + scoreGradientsSource,
+    source: dropout.source + tilesSource + scoreGradientsSource,
     constants: {
       SUBGROUP_MATRIX: true,
       NOPE4: d_nope / 4,
       ROPE4: d_rope / 4,
       V4: d_v / 4,
+      ...dropout.constants,
     },
     params: {
       tokens: batch * length,
@@ -140,16 +154,18 @@ function scoresOnUnits(plan: Plan, label: string, part: Part, tensors: StoredTen
       blocks: length / SLOPE_ROWS,
       width: probabilities.width / 8,
       scale: f32(1 / Math.sqrt(d_nope + d_rope)),
+      ...dropout.params,
     },
     bindings: {
       q: readBits(q),
       kv: readBits(kv),
-      kr: readBits(kr),
+      ...(kr && { kr: readBits(kr) }),
       d_o: readBits(d_o),
       log_sum: readScalar(log_sum),
       delta: readScalar(delta),
       probabilities: writeBits(probabilities),
       score_gradients: writeBits(score_gradients),
+      ...dropout.bindings,
     },
     workgroups: grid(pairs * length / SLOPE_ROWS),
     flops: pairs * length * (length + 1) * widths,
@@ -177,14 +193,14 @@ function gradientsByProducts(plan: Plan, label: string, part: Part, tensors: Sto
   gemmPaired(plan, `${label}.d_k`, {
     a: square(score_gradients),
     b: columns(q, qk),
-    c: columns(d_keys, qk),
+    c: columns(d_keys.tensor, d_keys.step, qk),
     layout: "tn",
     causal: "from",
     pairs,
   });
   gemmPaired(plan, `${label}.d_q`, {
     a: square(score_gradients),
-    b: columns(keys, qk),
+    b: columns(keys.tensor, keys.step, qk),
     c: columns(d_q, qk),
     layout: "nn",
     causal: "until",

@@ -39,17 +39,19 @@ export function storedForward(
   const keys = wholeKeys(plan, label, operands);
   const transposed = {
     q: transpose(plan, `${label}.q_transposed`, matrix(q)).tensor,
-    keys: transpose(plan, `${label}.keys_transposed`, matrix(keys)).tensor,
+    keys: transpose(plan, `${label}.keys_transposed`, matrix(keys.tensor)).tensor,
   };
   for (const part of partsOf(sizes, stored)) {
     probabilitiesByTiles(plan, label, part, {
       sizes,
       tiles,
+      key_step: keys.step,
       transposed,
       probabilities,
       maxima,
       sums,
       log_sum,
+      dropout: operands.dropout,
     });
     const { square, columns } = places(part, sizes);
     gemmPaired(plan, `${label}.o`, {

@@ -4,6 +4,10 @@ import type { Gpu } from "../../gpu/device.ts";
 import { Plan } from "../../gpu/plan.ts";
 import { type DType, Tensor } from "../../gpu/tensor.ts";
 import { openTestGpu, testRuntime } from "../../gpu/testing.ts";
+import { packFields } from "../../gpu/transfer.ts";
+import { dropoutMasks } from "../../reference/dropout.ts";
+import { CONTROL } from "../control.ts";
+import { DROPOUT_KEY, dropoutKey, dropoutPlace } from "../dropout/dropout.ts";
 import { attentionBackward, attentionForward } from "./attention.ts";
 import type { AttentionSizes } from "./attention_operands.ts";
 import { type AttentionOptions, chooseAttention } from "./attention_kernels.ts";
@@ -27,8 +31,13 @@ function inputsOf(sizes: AttentionSizes, dtype: DType, spread = 2): Values {
   };
 }
 
+/** Where and when the tests drop probabilities. */
+const DROPPED = { seed: 3, update: 5, microBatch: 0 };
+const PLACE = "layers.1.attn.probabilities";
+
 /** Attention and its gradients, row by row in float64. */
-function reference(sizes: AttentionSizes, { q, kv, kr, d_o }: Values) {
+function reference(sizes: AttentionSizes, { q, kv, kr, d_o }: Values, rate = 0) {
+  const factor = dropoutMasks(DROPPED)(PLACE, rate);
   const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
   const tokens = batch * length;
   const qk = d_nope + d_rope;
@@ -61,13 +70,14 @@ function reference(sizes: AttentionSizes, { q, kv, kr, d_o }: Values) {
       const p = scores.map((s) => Math.exp(s - logSum));
       const dp = p.map((weight, i) => {
         let product = 0;
+        const f = factor(h * tokens + token, i);
         for (let d = 0; d < d_v; d++) {
           const v = kv[kAt(begin + i) + d_nope + d]!;
-          out.o[oAt + d]! += weight * v;
+          out.o[oAt + d]! += weight * f * v;
           product += d_o[oAt + d]! * v;
-          out.d_kv[kAt(begin + i) + d_nope + d]! += weight * d_o[oAt + d]!;
+          out.d_kv[kAt(begin + i) + d_nope + d]! += weight * f * d_o[oAt + d]!;
         }
-        return product;
+        return product * f;
       });
       const delta = p.reduce((sum, weight, i) => sum + weight * dp[i]!, 0);
       p.forEach((weight, i) => {
@@ -101,9 +111,15 @@ function poison(
 async function check(
   gpu: Gpu,
   sizes: AttentionSizes,
-  options: AttentionOptions & { dtype?: DType; tolerance?: number; spread?: number } = {},
+  options: AttentionOptions & {
+    dtype?: DType;
+    tolerance?: number;
+    spread?: number;
+    rate?: number;
+  } = {},
 ) {
-  const { dtype = "f32", tolerance = dtype === "f16" ? 2e-3 : 5e-6, spread, ...kind } = options;
+  const { dtype = "f32", tolerance = dtype === "f16" ? 2e-3 : 5e-6, spread, rate = 0, ...kind } =
+    options;
   const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
   const tokens = batch * length;
   const values = inputsOf(sizes, dtype, spread);
@@ -121,13 +137,18 @@ async function check(
     log_sum: inputs.tensor("log_sum", [heads, tokens]),
     d_q: output("d_q", heads * (d_nope + d_rope)),
     d_kv: output("d_kv", heads * (d_nope + d_v)),
-    d_kr: output("d_kr", heads * d_rope, "f32"),
+    ...(d_rope > 0 && { d_kr: output("d_kr", heads * d_rope, "f32") }),
   };
+  const key = inputs.tensor("key", [DROPOUT_KEY], { dtype: "u32" });
+  const control = inputs.tensor("control", [CONTROL.length], {
+    values: packFields(CONTROL, { decided: DROPPED.update }),
+  });
   const operands = {
     sizes,
+    ...(rate > 0 && { dropout: { key, rate, place: dropoutPlace(PLACE) } }),
     q: input("q", heads * (d_nope + d_rope)),
     kv: input("kv", heads * (d_nope + d_v)),
-    kr: input("kr", d_rope),
+    ...(d_rope > 0 && { kr: input("kr", d_rope) }),
     ...out,
     ...kind,
   };
@@ -137,17 +158,21 @@ async function check(
     if (length % 8 === 0 && 4 * scores <= gpu.capabilities.max_binding_bytes) {
       poison(plan, inputs, dtype, sizes);
     }
+    if (rate > 0) dropoutKey(plan, "key", { key, control, seed: DROPPED.seed, first: true });
     attentionForward(plan, "attention", operands);
     attentionBackward(plan, "attention", { ...operands, d_o: input("d_o", heads * d_v) });
     for (const step of plan.steps) {
-      if (step.kind === "dispatch" && step.call.label !== "poison") kernels.push(step.call.name);
+      if (step.kind === "dispatch" && !/^(poison|key)$/.test(step.call.label)) {
+        kernels.push(step.call.name);
+      }
     }
-    return out;
+    const results: Readonly<Record<string, Tensor>> = out;
+    return results;
   });
-  const expected = reference(sizes, values);
-  for (const name of ["o", "log_sum", "d_q", "d_kv", "d_kr"] as const) {
-    const what = `${name} of ${JSON.stringify({ ...sizes, dtype, ...kind })}`;
-    assertNear(actual[name], expected[name], { tolerance, what });
+  const expected = reference(sizes, values, rate);
+  for (const [name, values] of Object.entries(actual)) {
+    const what = `${name} of ${JSON.stringify({ ...sizes, dtype, rate, ...kind })}`;
+    assertNear(values, expected[name as keyof typeof expected], { tolerance, what });
   }
   return { kernels, actual };
 }
@@ -282,6 +307,66 @@ Deno.test("scores go to memory through tiles in both passes, where widths are wh
       through(2, "transpose_halves"),
     );
   }
+});
+
+/** The kernels without those that put together whole keys, which heads have that share nothing. */
+const unshared = (kernels: string[]) => kernels.filter((name) => !/key(s|_gradient)$/.test(name));
+
+for (const rate of [0, 0.3]) {
+  const what = rate > 0 ? "drops probabilities" : "takes heads that share no part of their keys";
+  Deno.test(`every kernel ${what}`, async (t) => {
+    const swift = testRuntime() === "dawn";
+    const widths = { d_nope: 32, d_rope: 0, d_v: 32 };
+    const small = { batch: 2, length: 37, heads: 2, ...widths };
+    const recomputed = (kind: string) => TILED.map((name) => name.replace("tiled", kind));
+    await t.step("direct", async () => {
+      const gpu = await openTestGpu({ software: true });
+      assertEquals((await check(gpu, small, { rate })).kernels, recomputed("direct"));
+    });
+    await t.step("tiled", async () => {
+      const gpu = await openTestGpu({ software: false, f16: false, max_workgroup_bytes: 16384 });
+      const sizes = { ...small, d_nope: 20, d_v: 28 };
+      const { kernels } = await check(gpu, sizes, { dtype: "f16", scores: "recomputed", rate });
+      assertEquals(kernels, recomputed("tiled"));
+    });
+    await t.step("blocked", async () => {
+      const sizes = { ...small, d_nope: 36 };
+      const { kernels } = await check(await real(), sizes, { scores: "recomputed", rate });
+      assertEquals(kernels, recomputed("blocked"));
+    });
+    await t.step("products, some heads at a time", async () => {
+      const sizes = { batch: 1, length: 260, heads: 3, d_nope: 36, d_rope: 0, d_v: 32 };
+      const memory = { f16: false, max_binding_bytes: 2 * 2 * 260 * 264 };
+      const gpu = await openTestGpu({ software: false, ...memory });
+      const { kernels } = await check(gpu, sizes, { dtype: "f16", rate, scores: "stored" });
+      assertEquals(backward(kernels), unshared(stored(2)));
+    });
+    await t.step("tiles in both passes", async () => {
+      const sizes = { batch: 1, length: 264, heads: 2, ...widths };
+      for (const dtype of swift ? ["f32"] as const : ["f32", "f16"] as const) {
+        const { kernels } = await check(await real(), sizes, { dtype, scores: "stored", rate });
+        const turned = dtype === "f32" ? "transpose" : "transpose_halves";
+        const expected = unshared([...storedForward(1, turned), ...stored(1, turned)]);
+        // Keys are transposed with the values, where these are.
+        expected.splice(expected.lastIndexOf(turned), 1);
+        assertEquals(kernels, expected);
+      }
+    });
+    await t.step("halves in whole blocks, on matrix units where there are some", async () => {
+      const gpu = await openTestGpu();
+      const sizes = { batch: 1, length: 128, heads: 2, ...widths };
+      for (const scores of ["recomputed", "stored"] as const) {
+        await check(gpu, sizes, { dtype: "f16", scores, rate });
+      }
+    });
+  });
+}
+
+Deno.test("dropout within WebGPU's default limits goes through products", async () => {
+  const gpu = await openTestGpu({ ...WEBGPU_DEFAULTS, software: false });
+  const sizes = { batch: 1, length: 264, heads: 1, d_nope: 32, d_rope: 0, d_v: 32 };
+  const { kernels } = await check(gpu, sizes, { scores: "stored", rate: 0.1 });
+  assertEquals(kernels.includes("attention_score_gradients_tiled"), false);
 });
 
 Deno.test("products over stored scores take two tiles at once where there are many", async () => {

@@ -29,6 +29,7 @@ import type { Plan } from "../../gpu/plan.ts";
 import { BYTES, type DType, type Tensor } from "../../gpu/tensor.ts";
 import type { AttentionSizes } from "./attention_operands.ts";
 import { transposedPays } from "./attention_keys.ts";
+import { dropoutParts, type RecordedDropout } from "../dropout/dropout.ts";
 import { type Part, places } from "./attention_pairs.ts";
 import { type GpuKernel, gpuKernel, SQUARE_TILE } from "../gemm/gemm_kernels.ts";
 import { type PairedMatrix, placePaired, tilesBelow } from "../gemm/gemm_paired.ts";
@@ -66,12 +67,15 @@ export function scoreTiles(
 interface TransposedTensors {
   readonly sizes: AttentionSizes;
   readonly tiles: GpuKernel;
-  /** `[heads·(nope+rope), T]` each. */
+  /** `[heads·(nope+rope), T]`, and keys `[heads·key_step, T]`, of a head's columns the first. */
   readonly transposed: Readonly<Record<"q" | "keys", Tensor>>;
+  readonly key_step: number;
   /** A square for each pair. */
   readonly probabilities: Tensor;
   /** `[heads, T]`, f32. */
   readonly log_sum: Tensor;
+  /** Of the probabilities. */
+  readonly dropout?: RecordedDropout | undefined;
 }
 
 /** Records a part's probabilities and score gradients, squares whose rows are queries, of transposed values `[heads·(nope+v), T]` and gradients `[heads·v, T]`. */
@@ -85,16 +89,18 @@ export function scoreGradientsByTiles(
     readonly score_gradients: Tensor;
   },
 ): void {
-  const { sizes, transposed, log_sum, delta, probabilities, score_gradients, tiles } = tensors;
+  const { sizes, transposed, key_step, log_sum, delta, probabilities, score_gradients, tiles } =
+    tensors;
   const { d_nope, d_rope, d_v } = sizes;
   const qk = d_nope + d_rope;
   const place = places(part, sizes);
   const lanes = tiles.lanes_a;
+  const dropout = dropoutParts(tensors.dropout);
   const d_o = place.transposed(transposed.d_o, d_v);
   const kv = place.transposed(transposed.kv, d_nope + d_v, d_v, d_nope);
   const call = scoresCall(part, tensors, {
     a: place.transposed(transposed.q, qk),
-    b: place.transposed(transposed.keys, qk),
+    b: place.transposed(transposed.keys, key_step, qk),
     terms: qk + d_v,
     // Probabilities are written and read again, score gradients written.
     squares: 3,
@@ -103,10 +109,11 @@ export function scoreGradientsByTiles(
     ...call,
     label: `${label}.score_gradients`,
     name: "attention_score_gradients_tiled",
-    source: tileSource + stepsSource + scoreGradientsSource,
-    constants: { ...call.constants, VALUES: d_v },
+    source: dropout.source + tileSource + stepsSource + scoreGradientsSource,
+    constants: { ...call.constants, VALUES: d_v, ...dropout.constants },
     params: {
       ...call.params,
+      ...dropout.params,
       d_o_start: d_o.start / lanes,
       d_o_head: d_o.head / lanes,
       kv_start: kv.start / lanes,
@@ -121,6 +128,7 @@ export function scoreGradientsByTiles(
       delta: readScalar(delta),
       probabilities: write(probabilities),
       score_gradients: write(score_gradients),
+      ...dropout.bindings,
     },
   });
 }
@@ -139,26 +147,31 @@ export function probabilitiesByTiles(
     readonly sums: Tensor;
   },
 ): void {
-  const { sizes, transposed, tiles, probabilities, maxima, sums, log_sum } = tensors;
+  const { sizes, transposed, key_step, tiles, probabilities, maxima, sums, log_sum } = tensors;
   const { length, d_nope, d_rope } = sizes;
   const qk = d_nope + d_rope;
   const place = places(part, sizes);
+  const dropout = dropoutParts(tensors.dropout);
+  const call = scoresCall(part, tensors, {
+    a: place.transposed(transposed.keys, key_step, qk),
+    b: place.transposed(transposed.q, qk),
+    terms: qk,
+    squares: 1,
+  });
   plan.dispatch({
-    ...scoresCall(part, tensors, {
-      a: place.transposed(transposed.keys, qk),
-      b: place.transposed(transposed.q, qk),
-      terms: qk,
-      squares: 1,
-    }),
+    ...call,
     label: `${label}.probabilities`,
     name: "attention_probabilities_tiled",
-    source: tileSource + stepsSource + probabilitiesSource,
+    source: dropout.source + tileSource + stepsSource + probabilitiesSource,
+    constants: { ...call.constants, ...dropout.constants },
+    params: { ...call.params, ...dropout.params },
     bindings: {
       keys: loading(transposed.keys, tiles.lanes_a),
       q: loading(transposed.q, tiles.lanes_a),
       probabilities: write(probabilities),
       maxima: write(maxima),
       sums: write(sums),
+      ...dropout.bindings,
     },
   });
   const { sequences, heads } = part.pairs;

@@ -8,18 +8,13 @@ import appendSource from "../../../shaders/attention/append_rows.wgsl" with { ty
 import attentionSource from "../../../shaders/attention/latent_attention.wgsl" with {
   type: "text",
 };
-import mergeSource from "../../../shaders/attention/latent_merge.wgsl" with { type: "text" };
 import productSource from "../../../shaders/attention/head_product.wgsl" with { type: "text" };
 import { f32, grid, read, readScalar, update, write, writeScalar } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import type { LatentAttention } from "./attention_operands.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { latentProducts, productTokens } from "./latent_products.ts";
-
-/** Positions that a workgroup scores at a time. */
-const LANES = 64;
-/** Workgroups that keep a GPU busy: the cache is cut into spans until there are about so many. */
-const BUSY = 1024;
+import { LANES, mergeSpans, spansOf } from "./spans.ts";
 
 interface AppendRows {
   /** `[rows, width]`. */
@@ -130,9 +125,7 @@ export function latentAttention(plan: Plan, label: string, operands: LatentAtten
     latentProducts(plan, label, { ...operands, stored });
     return;
   }
-  const wanted = Math.min(Math.ceil(capacity / LANES), Math.ceil(BUSY / (tokens * heads)));
-  const span = Math.ceil(capacity / wanted / LANES) * LANES;
-  const spans = Math.ceil(capacity / span);
+  const { span, spans } = spansOf(capacity, tokens * heads);
   const mixed = plan.tensor(`${label}.mixed`, [tokens * heads * spans, rank]);
   const statistics = plan.tensor(`${label}.statistics`, [tokens * heads * spans, 2]);
   plan.dispatch({
@@ -160,19 +153,5 @@ export function latentAttention(plan: Plan, label: string, operands: LatentAtten
     workgroups: grid(tokens * heads * spans),
     flops: 2 * tokens * heads * capacity * (2 * rank + d_rope),
   });
-  plan.dispatch({
-    label: `${label}.merge`,
-    name: "latent_merge",
-    source: mergeSource,
-    constants: { LANES },
-    params: { tokens, heads, span, spans, capacity, rank4: rank / 4 },
-    bindings: {
-      mixed: read(mixed),
-      statistics: readScalar(statistics),
-      position: readScalar(position),
-      y: write(y),
-    },
-    workgroups: grid(Math.ceil(tokens * heads * rank / 4 / LANES)),
-    flops: 2 * tokens * heads * spans * rank,
-  });
+  mergeSpans(plan, label, { tokens, heads, capacity, mixed, statistics, position, y });
 }

@@ -5,9 +5,10 @@
  */
 
 import epilogueSource from "../../../shaders/gemm/gemm_epilogue.wgsl" with { type: "text" };
-import { type Binding, f32, grid, read, readScalar, write } from "../../gpu/kernel.ts";
+import { type Binding, f32, grid, read, readScalar, update, write } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import { BYTES, type Tensor } from "../../gpu/tensor.ts";
+import { dropoutParts, type RecordedDropout } from "../dropout/dropout.ts";
 import { gpuKernel, type ProductShape, SQUARE_TILE } from "./gemm_kernels.ts";
 import {
   type Loads,
@@ -41,12 +42,16 @@ export interface PairedRows {
 type ScoreEpilogue =
   /** `C = exp(scale·P − log_sum)` where the column is no later than the row, else 0: a head's probabilities. */
   | { readonly kind: "probabilities"; readonly log_sum: PairedRows; readonly scale: number }
-  /** `C = scale·S ∘ (P − delta)`, where S are the probabilities: the score gradients. */
+  /**
+   * `C = scale·S ∘ (P − delta)`, where S are the probabilities: the score gradients. With dropout's factors F of places in `delta` and columns,
+   * `C = scale·S ∘ (F ∘ P − delta)`, and S becomes `F ∘ S`.
+   */
   | {
     readonly kind: "score_gradients";
     readonly probabilities: Tensor;
     readonly delta: PairedRows;
     readonly scale: number;
+    readonly dropout?: RecordedDropout | undefined;
   };
 
 interface PairedProduct extends Operands {
@@ -114,14 +119,18 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
   const outputs: Record<string, Binding> = { c: write(c.tensor) };
   if (epilogue?.kind === "probabilities") outputs["log_sum"] = readScalar(epilogue.log_sum.tensor);
   if (factors) outputs["factors"] = read(factors);
+  const dropout = dropoutParts(
+    epilogue?.kind === "score_gradients" ? epilogue.dropout : undefined,
+  );
   if (epilogue?.kind === "score_gradients") {
-    outputs["e"] = read(epilogue.probabilities);
+    const { probabilities } = epilogue;
+    outputs["e"] = epilogue.dropout ? update(probabilities) : read(probabilities);
     outputs["delta"] = readScalar(epilogue.delta.tensor);
   }
   plan.dispatch({
     label,
     name: kernel.name,
-    source: epilogueSource + kernel.source,
+    source: dropout.source + epilogueSource + kernel.source,
     constants: {
       LAYOUT: layout,
       EPILOGUE: epilogue?.kind ?? "none",
@@ -129,6 +138,7 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
       PAIRED: causal,
       ...(factors && { FACTORS: SQUARE_TILE }),
       ...kernel.constants,
+      ...dropout.constants,
     },
     params: {
       m,
@@ -140,8 +150,9 @@ export function gemmPaired(plan: Plan, label: string, product: PairedProduct): v
         factors_stride: a.stride / 4,
         factors_pair: Math.ceil(k / SQUARE_TILE) * a.stride / 4,
       }),
+      ...dropout.params,
     },
-    bindings: { ...bindings, ...outputs },
+    bindings: { ...bindings, ...outputs, ...dropout.bindings },
     workgroups: grid(pairs * tiles),
     flops: 2 * pairs * half * (causal === "below" ? k : n),
     bytes: pairs * bytes,

@@ -6,6 +6,7 @@
 
 import type { AttentionSection } from "../../section.ts";
 import type { AttentionKind } from "../layer.ts";
+import { mha } from "./mha.ts";
 import { mla } from "./mla.ts";
 
 /** By the name that `model.attention.kind` gives. */
@@ -14,5 +15,6 @@ export const ATTENTION: {
     Extract<AttentionSection, { kind: Name }>
   >;
 } = {
+  mha,
   mla,
 };
