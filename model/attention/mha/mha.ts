@@ -24,7 +24,7 @@ import { cast } from "../../ops/elementwise/cast.ts";
 import { columnSums } from "../../ops/elementwise/column_sums.ts";
 import { gemm } from "../../ops/gemm/gemm.ts";
 import { matrix } from "../../ops/gemm/matrix.ts";
-import { headsOf, type MhaSection } from "./schema.ts";
+import { headsOf, type MhaSection, rotaryAngles } from "./schema.ts";
 
 /** The tensors that {@linkcode mhaForward} keeps for {@linkcode mhaBackward}. */
 export interface MhaSaved {
@@ -70,7 +70,8 @@ export function rotateHeads(
     readonly place?: { readonly position: Tensor; readonly positions: number };
   },
 ): void {
-  const { mha: { d_rope, rope_base }, d_head, q, kv, inverse = false, place } = heads;
+  const { mha, d_head, q, kv, inverse = false, place } = heads;
+  const { d_rope } = mha;
   if (d_rope === 0) return;
   const parts = [["q_rope", q, d_head], ["k_rope", kv, 2 * d_head]] as const;
   for (const [name, tensor, step] of parts) {
@@ -78,7 +79,7 @@ export function rotateHeads(
       x: matrix(tensor, { columns: d_rope }),
       groups: { count: tensor.width / step, step },
       length: context.length,
-      angles: { base: rope_base },
+      angles: rotaryAngles(mha),
       inverse,
       ...place,
     });

@@ -52,6 +52,26 @@ const SECTIONS: readonly Record<string, unknown>[] = [
   { num_heads: 3 },
   { num_heads: 4, num_kv_heads: 2, d_head: 12, d_rope: 8, rope_base: 100 },
   { num_heads: 6, num_kv_heads: 1, d_head: 8, d_rope: 2, bias: false },
+  {
+    num_heads: 2,
+    d_head: 16,
+    d_rope: 16,
+    rope_base: 50,
+    rope_scaling: {
+      type: "llama3",
+      factor: 8,
+      low_freq_factor: 1,
+      high_freq_factor: 4,
+      original_max_position_embeddings: 24,
+    },
+  },
+  { num_heads: 2, d_rope: 12, rope_scaling: { type: "linear", factor: 3 } },
+];
+
+/** Widths of published models: the widest heads, and rotary halves that are no whole vec4s. */
+const WIDE: readonly Record<string, unknown>[] = [
+  { num_heads: 2, d_head: 256, d_rope: 64 },
+  { num_heads: 1, d_head: 80, d_rope: 20 },
 ];
 
 /** Both passes on the GPU: the result and every gradient. */
@@ -63,6 +83,8 @@ async function run(
     readonly length: number;
     readonly precision: "f32" | "mixed";
     readonly update: number;
+    /** Leaves the gradients out. */
+    readonly forward?: boolean;
   },
 ): Promise<Record<string, Float32Array>> {
   const { batch, length, precision, update } = options;
@@ -88,8 +110,14 @@ async function run(
       dropout: { seed: 8, control, key },
     });
     const pass = forward(context, AT, { x, residual });
-    return { y: pass.y, x: pass.backward(dy) } as Record<string, typeof x>;
+    const results: Record<string, typeof x> = { y: pass.y };
+    if (!options.forward) results["x"] = pass.backward(dy);
+    return results;
   });
+  if (options.forward) {
+    weights.destroy();
+    return out;
+  }
   for (const { name } of specs) {
     out[name.slice(AT.length + 1)] = await download(
       gpu,
@@ -135,6 +163,21 @@ Deno.test("Multi-head attention and its gradients agree with float64, with and w
           assertNear(actual[name]!, values, { tolerance, what });
         }
       }
+    }
+  }
+});
+
+Deno.test("Heads as wide as those of published models agree with float64, forward", async () => {
+  const gpu = await openTestGpu();
+  for (const section of WIDE) {
+    const attention = attentionOf(section);
+    for (const precision of ["f32", "mixed"] as const) {
+      // The gradients' kernels take a software device minutes to compile at this width.
+      const sizes = { batch: 1, length: 35, precision, update: 0, forward: true };
+      const { y } = expected(attention, sizes);
+      const actual = await run(gpu, attention, sizes);
+      const tolerance = precision === "f32" ? 1e-5 : 1e-2;
+      assertNear(actual["y"]!, y!, { tolerance, what: JSON.stringify({ ...section, precision }) });
     }
   }
 });
@@ -209,7 +252,7 @@ async function decode(
 Deno.test("Decoding with a cache agrees with attention over the whole sequence, over several spans of it", async () => {
   const gpu = await openTestGpu();
   const chunks = [64, 1, 1, 64, 1, 7, 7, 1, 1, 1, 1];
-  for (const section of SECTIONS) {
+  for (const section of [...SECTIONS, ...WIDE]) {
     const attention = attentionOf({ ...section, dropout: 0.5 });
     const whole = reference({ ...attention.mha, dropout: 0 }, attention.values, {
       x: matrix(149, D, noise(149 * D, 30)),
@@ -271,6 +314,13 @@ Deno.test("A stored configuration whose heads do not fit is refused, with the ke
     "attention.num_heads",
     "4 heads of d_model 24 are 6 wide, not a multiple of 4; give d_head",
   ]]);
+  const still = { kind: "mha", num_heads: 6, rope_scaling: { type: "linear", factor: 2 } };
+  const unused = await assertRejects(
+    () => loadArchitecture({ ...config, attention: still }),
+    z.ZodError,
+    "it means nothing with d_rope 0",
+  );
+  assertEquals(unused.issues.map(({ path }) => path.join(".")), ["attention.rope_scaling"]);
   const turning = { kind: "mha", num_heads: 6, d_rope: 8 };
   const other = await assertRejects(
     () => loadArchitecture({ ...config, attention: turning }),

@@ -8,6 +8,25 @@ import { z } from "zod";
 import { count, width } from "../../layer/fields.ts";
 import type { TrunkSizes } from "../../layer/kind.ts";
 import type { HeadGroups } from "../../ops/attention/heads.ts";
+import type { RotaryAngles } from "../../ops/attention/rope.ts";
+
+const factor = z.number().min(1).max(1e6).describe("how many times longer the texts are");
+const turns = (about: string) => z.number().positive().max(1e6).describe(about);
+
+/** Schema of `rope_scaling`: how a model that was trained on shorter texts turns more slowly. */
+const ropeScalingSchema = z.discriminatedUnion("type", [
+  z.strictObject({ type: z.literal("linear"), factor }),
+  z.strictObject({
+    type: z.literal("llama3"),
+    factor,
+    low_freq_factor: turns("turns over the original length below which a frequency is divided"),
+    high_freq_factor: turns("turns over the original length above which a frequency stays"),
+    original_max_position_embeddings: count("the original length", 2 ** 24),
+  }).refine((s) => s.high_freq_factor > s.low_freq_factor, {
+    path: ["high_freq_factor"],
+    error: "it must be more than low_freq_factor",
+  }),
+]);
 
 /** Schema of the section. */
 export const mhaSchema = z.strictObject({
@@ -24,10 +43,14 @@ export const mhaSchema = z.strictObject({
     .describe("columns of a head's queries and keys that turn with the position; 0: none"),
   rope_base: z.number().min(1).max(1e9).default(10000)
     .describe("base of the rotary frequencies, theta"),
+  rope_scaling: ropeScalingSchema.optional()
+    .describe(
+      "slower rotary frequencies for texts that are longer than those of the first training: linear divides all of them, llama3 the low ones; none unless given",
+    ),
   dropout: z.number().min(0).lt(1).default(0)
     .describe("share of the attention probabilities, and of the output, that training drops"),
 }).superRefine((section, context) => {
-  const { num_heads, num_kv_heads = num_heads, d_head, d_rope } = section;
+  const { num_heads, num_kv_heads = num_heads, d_head, d_rope, rope_scaling } = section;
   if (num_heads % num_kv_heads !== 0) {
     context.addIssue({
       code: "custom",
@@ -35,6 +58,14 @@ export const mhaSchema = z.strictObject({
       input: num_kv_heads,
       message:
         `${num_kv_heads} heads of keys and values cannot be shared by num_heads ${num_heads}`,
+    });
+  }
+  if (rope_scaling !== undefined && d_rope === 0) {
+    context.addIssue({
+      code: "custom",
+      path: ["rope_scaling"],
+      input: rope_scaling,
+      message: "it means nothing with d_rope 0; leave it out, or set d_rope",
     });
   }
   if (d_head !== undefined && d_rope > d_head) {
@@ -56,6 +87,11 @@ export function headsOf(
   { d_model }: Pick<TrunkSizes, "d_model">,
 ): HeadGroups {
   return { heads: num_heads, kv_heads: num_kv_heads, d_head: d_head ?? d_model / num_heads };
+}
+
+/** How fast the rotary columns of a section turn. */
+export function rotaryAngles({ rope_base, rope_scaling }: MhaSection): RotaryAngles {
+  return { base: rope_base, ...(rope_scaling && { scaling: rope_scaling }) };
 }
 
 /** A width of heads that the model's width does not give, or that rotary columns do not fit. */

@@ -68,17 +68,18 @@ function plus(a: Matrix, bias: Float64Array | undefined): Matrix {
 
 /** Attention over the rows of `x`, which are sequences of `length` tokens one after another. */
 export function mha(section: Mha, weights: Weights<string>, input: AttentionInput): Pass {
-  const { num_heads, num_kv_heads = num_heads, d_rope, rope_base, dropout } = section;
+  const { num_heads, num_kv_heads = num_heads, d_rope, rope_base, rope_scaling, dropout } = section;
   const { x, length, masks = noDropout } = input;
   const width = section.d_head ?? x.columns / num_heads;
   const columns = (num_heads + 2 * num_kv_heads) * width;
   const { b_qkv, b_o, ...named } = parameters(section, weights);
   const w_qkv = matrix(x.columns, columns, named.w_qkv);
   const w_o = matrix(num_heads * width, x.columns, named.w_o);
+  const rotary = { base: rope_base, ...(rope_scaling && { scaling: rope_scaling }) };
   /** Turns the first columns of a head. */
   const turned = (u: Matrix, direction: 1 | -1) =>
     concatColumns(
-      rotate(block(u, { columns: d_rope }), direction, { base: rope_base }),
+      rotate(block(u, { columns: d_rope }), direction, rotary),
       block(u, { left: d_rope }),
     );
 
