@@ -488,6 +488,12 @@ const variants: [string, ModelChanges][] = [
   ["a head of its own", { trunk: { head: "own" } }],
   ["every option of the trunk, ethos", { trunk: allOptions }],
   ["every option of the trunk, dense", { ...DENSE, trunk: allOptions }],
+  ["dense with biases", { ...DENSE, ffn: { ...DENSE.ffn, biases: true } }],
+  ["dense, gelu with biases", {
+    ...DENSE,
+    ffn: { ...DENSE.ffn, activation: "gelu", biases: true },
+  }],
+  ["dense, exact gelu", { ...DENSE, ffn: { ...DENSE.ffn, activation: "gelu_exact" } }],
   ["multi-head attention", {
     ...DENSE,
     attention: { kind: "mha", num_heads: 2, bias: true, d_rope: 0, rope_base: 1e4, dropout: 0 },
