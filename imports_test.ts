@@ -39,7 +39,7 @@ const LAYERS: Readonly<Record<"pipeline" | "model", readonly (readonly string[])
     ["model/trunk"],
     ["model/reference", "model/load.ts"],
     ["model/checkpoint"],
-    ["model/inference"],
+    ["model/inference", "model/pretrained"],
     ["model/training"],
     ["model/config.ts"],
     ["model/equal_size.ts", "model/bench", "model/golden"],

@@ -152,6 +152,8 @@ function run(
       return implementation.model(golden);
     case "optimizer":
       return implementation.optimizer(golden);
+    case "pretrained":
+      return implementation.pretrained(golden);
   }
 }
 

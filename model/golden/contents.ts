@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { PretrainedConfig } from "../pretrained/family.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
 import type { BeamSection, EthosSection, MixtureCase, PeerSection } from "./golden.ts";
@@ -200,6 +201,29 @@ export function modelContents(
       ...named("grad.", trained),
       ...named("after.", trained),
       ...named("after.", statistics),
+    ]),
+  };
+}
+
+/** Contents of a file about a published model. */
+export function pretrainedContents(
+  { model, tensors }: PretrainedConfig,
+  batch: number,
+  length: number,
+): Contents {
+  const stored: Shapes = new Map(
+    tensors.flatMap(({ parts }) => parts.map(({ name, shape }) => [name, shape] as const)),
+  );
+  const hidden = Array.from(
+    { length: model.num_layers },
+    (_, l) => [`out.hidden.${l}`, [batch, length, model.d_model]] as const,
+  );
+  return {
+    inputs: new Map([["tokens", [batch, length]], ...named("param.", stored)]),
+    results: new Map<string, readonly number[]>([
+      ["out.logits", [batch, length, model.vocab_size]],
+      ["out.loss", []],
+      ...hidden,
     ]),
   };
 }

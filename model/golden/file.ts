@@ -22,6 +22,7 @@ import type {
   ModelCase,
   OptimizerCase,
   PeerSection,
+  PretrainedCase,
   UnsupportedCase,
 } from "./golden.ts";
 import {
@@ -33,9 +34,11 @@ import {
   mlaContents,
   modelContents,
   optimizerContents,
+  pretrainedContents,
   routerContents,
 } from "./contents.ts";
 import { parseSafetensors, toFloat64 } from "../checkpoint/safetensors.ts";
+import { pretrainedConfigOf, storedParameters } from "./stored.ts";
 
 const count = z.int().min(1).max(2 ** 24);
 const positive = z.number().positive();
@@ -96,6 +99,8 @@ const metadataSchema = z.object({
   beta2: z.number().min(0).lt(1).optional(),
   eps: positive.optional(),
   decayed: z.array(z.string()).optional(),
+  // A published model's config.json.
+  model: z.record(z.string(), z.unknown()).optional(),
   // Constants of the specification: a file computed with others would be about another model.
   rms_eps: z.literal(1e-6).optional(),
   rope_theta: z.literal(10000).optional(),
@@ -287,7 +292,6 @@ const OTHER_KINDS = [
   "pca_kmeans",
   "sparse_expansion_layer",
   "sparsegpt",
-  "tiny",
   "tiny_sparse_expansion",
 ];
 
@@ -406,6 +410,7 @@ export function parseGolden(bytes: Uint8Array, file: string): GoldenCase | Unsup
     const base = take(tensors, mlaContents(architecture, batch, length), file);
     return { kind: "mla", architecture, mla, batch, length, ...base };
   }
+  if (kind === "tiny") return pretrainedCase(metadata, tensors, file);
   if (kind === "gpt_attention") {
     const keys = ["d_model", "heads", "layer_norm_eps", "B", "L"] as const;
     const { B: batch, L: length } = required(metadata, keys, file);
@@ -491,6 +496,19 @@ function modelCase(
     epsilon: metadata.eps ?? 1e-8,
     ...take(tensors, modelContents(architecture, sizes), file),
   };
+}
+
+function pretrainedCase(
+  metadata: GoldenMetadata,
+  tensors: ReadonlyMap<string, GoldenTensor>,
+  file: string,
+): PretrainedCase {
+  const { model, B: batch, L: length } = required(metadata, ["model", "B", "L"], file);
+  const config = pretrainedConfigOf(model, file);
+  const base = take(tensors, pretrainedContents(config, batch, length), file);
+  const architecture = architectureOf(config.model);
+  const parameters = storedParameters(config, base.inputs);
+  return { kind: "pretrained", architecture, parameters, batch, length, ...base };
 }
 
 function optimizerCase(

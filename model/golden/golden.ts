@@ -183,6 +183,23 @@ export interface OptimizerCase extends CaseBase {
   readonly decaying: ReadonlySet<string>;
 }
 
+/**
+ * A published model's forward pass in evaluation: `out.logits`, `out.hidden.l` the residual stream after layer l, and `out.loss`, the mean cross-entropy of
+ * the next tokens within each sequence. Weights are `param.*` by the names of their checkpoint.
+ */
+export interface PretrainedCase extends CaseBase {
+  /** The kind of case. */
+  readonly kind: "pretrained";
+  /** The model in the project's terms. */
+  readonly architecture: Architecture;
+  /** Its parameters by the project's names, row-major. */
+  readonly parameters: ReadonlyMap<string, Float32Array>;
+  /** Sequences of the batch. */
+  readonly batch: number;
+  /** Tokens of a sequence. */
+  readonly length: number;
+}
+
 /** The case of a golden file. */
 export type GoldenCase =
   | MlaCase
@@ -192,7 +209,8 @@ export type GoldenCase =
   | LayerCase
   | MixtureCase
   | ModelCase
-  | OptimizerCase;
+  | OptimizerCase
+  | PretrainedCase;
 
 /** A well-formed golden file about something that this project does not implement. */
 export interface UnsupportedCase {
@@ -259,6 +277,8 @@ export interface GoldenImplementation {
   model(golden: ModelCase): GoldenResults | Promise<GoldenResults>;
   /** Results of {@linkcode OptimizerCase}. */
   optimizer(golden: OptimizerCase): GoldenResults | Promise<GoldenResults>;
+  /** Results of {@linkcode PretrainedCase}. */
+  pretrained(golden: PretrainedCase): GoldenResults | Promise<GoldenResults>;
   /** Why this implementation has no counterpart of a result; undefined where it must return it. */
   omits?(golden: GoldenCase, tensor: string): string | undefined;
 }

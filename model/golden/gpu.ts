@@ -51,6 +51,7 @@ import { trainSchema } from "../training/config.ts";
 import { Trainer } from "../training/trainer.ts";
 import type { WeightSpec } from "../layer/weights.ts";
 import { gptAttention, mla } from "./gpu_attention.ts";
+import { pretrained } from "./gpu_pretrained.ts";
 import { Bench, bench, named, OPERAND, type Precision } from "./gpu_bench.ts";
 
 /** Loss scale in mixed precision: no gradient of these files overflows. */
@@ -84,7 +85,16 @@ export function gpuImplementation(
   // The optimiser computes in f32 whatever the operands are.
   const kinds = plain
     ? mixed
-      ? ["mla", "gpt_attention", "router", "beam_router", "layer", "mixture", "model"] as const
+      ? [
+        "mla",
+        "gpt_attention",
+        "router",
+        "beam_router",
+        "layer",
+        "mixture",
+        "model",
+        "pretrained",
+      ] as const
       : undefined
     : ["layer", "model"] as const;
   return {
@@ -99,6 +109,7 @@ export function gpuImplementation(
     mixture: (golden) => mixture(gpu, golden, precision),
     model: (golden) => model(gpu, golden, { execution, precision }),
     optimizer: (golden) => optimizer(gpu, golden),
+    pretrained: (golden) => pretrained(gpu, golden, precision),
     omits(golden, tensor) {
       if (golden.kind === "router" && INSIDE.test(tensor)) return "never leaves a kernel";
       if (golden.kind === "mixture" && tensor.endsWith("out.probability")) {

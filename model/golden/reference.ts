@@ -18,6 +18,7 @@ import {
   type MlaCase,
   type ModelCase,
   type OptimizerCase,
+  type PretrainedCase,
   type RouterCase,
   tolerances,
 } from "./golden.ts";
@@ -30,7 +31,9 @@ import type { MixturePass } from "../reference/ffn/mixture.ts";
 import { route, type Routing } from "../reference/ffn/product_key.ts";
 import { switchLayer } from "../reference/ffn/switch.ts";
 import { topkMoe } from "../reference/ffn/topk_moe.ts";
-import { matrix, type Weights } from "../reference/matrix.ts";
+import { crossEntropy } from "../reference/loss.ts";
+import { matrix, row, type Weights } from "../reference/matrix.ts";
+import { networkForward } from "../reference/network.ts";
 import { layerNormBackward, layerNormForward } from "../reference/norm.ts";
 import { ReferenceModel, type TokenBatch } from "../reference/model.ts";
 import { AdamW, clipByGlobalNorm } from "../reference/optimizer.ts";
@@ -239,6 +242,30 @@ function optimizer(golden: OptimizerCase): GoldenResults {
   ]);
 }
 
+function pretrained(golden: PretrainedCase): GoldenResults {
+  const { architecture: { config }, batch, length } = golden;
+  const tokens = input(golden, "tokens").data;
+  const parameters = new Map(
+    Array.from(golden.parameters, ([name, values]) => [name, Float64Array.from(values)]),
+  );
+  const { logits, hidden } = networkForward(config, parameters, {
+    tokens,
+    length,
+    training: false,
+  });
+  // The last token of a sequence predicts nothing.
+  const last = (i: number) => i % length === length - 1;
+  const rows = Array.from({ length: batch * length }, (_, i) => i).filter((i) => !last(i));
+  const predicted = matrix(rows.length, config.vocab_size);
+  rows.forEach((i, at) => row(predicted, at).set(row(logits, i)));
+  const { loss } = crossEntropy(predicted, rows.map((i) => tokens[i + 1]!));
+  return new Map<string, ArrayLike<number>>([
+    ["out.logits", logits.data],
+    ["out.loss", [loss]],
+    ...hidden.map(({ data }, l) => [`out.hidden.${l}`, data] as const),
+  ]);
+}
+
 /** The float64 reference, for comparing with golden files. */
 export const referenceImplementation: GoldenImplementation = {
   name: "reference",
@@ -251,4 +278,5 @@ export const referenceImplementation: GoldenImplementation = {
   mixture,
   model,
   optimizer,
+  pretrained,
 };

@@ -23,7 +23,15 @@ interface InferenceOptions extends LoadOptions {
   readonly ffn?: Readonly<Record<string, unknown>>;
 }
 
-/** Weights and running statistics of a model file, on a device. */
+/** Something that has the weights of a model, such as a published checkpoint. */
+export interface WeightSource {
+  /** The layers. */
+  readonly architecture: Architecture;
+  /** Gives every tensor to the sink. */
+  fill(sink: WeightSink): Promise<void>;
+}
+
+/** Weights and running statistics of a model, on a device. */
 export class InferenceModel implements Disposable {
   /** The device that holds it. */
   readonly gpu: Gpu;
@@ -50,9 +58,19 @@ export class InferenceModel implements Disposable {
   ): Promise<InferenceModel> {
     const stored = await readArchitecture(path, options);
     const architecture = options.ffn === undefined ? stored : stored.withFfn(options.ffn);
-    const model = new InferenceModel(gpu, architecture, options.precision ?? "f32");
+    const fill = (sink: WeightSink) => loadModel(path, sink);
+    return await InferenceModel.filled(gpu, { architecture, fill }, options);
+  }
+
+  /** A model whose weights a source gives. @throws What the source throws; nothing stays on the device then. */
+  static async filled(
+    gpu: Gpu,
+    source: WeightSource,
+    options: Pick<InferenceOptions, "precision"> = {},
+  ): Promise<InferenceModel> {
+    const model = new InferenceModel(gpu, source.architecture, options.precision ?? "f32");
     try {
-      await loadModel(path, model.#sink());
+      await source.fill(model.#sink());
       await makeOperands(gpu, model.weights);
     } catch (error) {
       model[Symbol.dispose]();

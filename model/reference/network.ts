@@ -56,6 +56,8 @@ export interface NetworkInput {
 export interface NetworkPass {
   /** Tokens × vocabulary. */
   readonly logits: Matrix;
+  /** The residual stream after each layer, tokens × d_model. */
+  readonly hidden: readonly Matrix[];
   /** The feed-forward of every layer. */
   readonly feedForwards: readonly FeedForwardPass[];
   /** Gradients of every parameter by name, from that of the logits and of the layers' auxiliary terms. */
@@ -107,7 +109,7 @@ export function networkForward(
       ...(selection && { selection }),
     });
     x = add(between, feedForward.y);
-    return { at, attentionNorm, attention, ffnNorm, feedForward };
+    return { at, attentionNorm, attention, ffnNorm, feedForward, y: x };
   });
   const finalNorm = norm(config, under(tensors, "final_norm."), x);
 
@@ -149,6 +151,7 @@ export function networkForward(
   };
   return {
     logits: matmul(finalNorm.y, transpose(head ?? embedding)),
+    hidden: layers.map(({ y }) => y),
     feedForwards: layers.map(({ feedForward }) => feedForward),
     backward,
   };
