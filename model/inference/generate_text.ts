@@ -31,9 +31,9 @@ type FinishReason = "endoftext" | "max_tokens" | "context";
 
 /** The summary that {@linkcode generateText} returns. */
 export interface GenerationSummary {
-  /** Tokens of the prompt, with the one that begins a document. */
+  /** Tokens of the prompt, with those that begin a text. */
   readonly prompt_tokens: number;
-  /** Tokens generated, without `<|endoftext|>`. */
+  /** Tokens generated, without the one that ends a text. */
   readonly tokens: number;
   readonly finish: FinishReason;
   /** Seconds of reading the prompt. */
@@ -44,9 +44,19 @@ export interface GenerationSummary {
 }
 
 /**
+ * The tokens before a prompt of `length` tokens: those that a text begins with. A model whose texts begin with none reads the one that ends a document
+ * where there is no prompt, since it needs something to follow.
+ */
+export function firstTokens(tokenizer: Tokenizer, length: number): readonly number[] {
+  const { begin = [tokenizer.endoftext], endoftext } = tokenizer;
+  return begin.length + length > 0 ? begin : [endoftext];
+}
+
+/**
  * Continues a prompt. Yields whole characters: what a token leaves unfinished waits for the next.
  *
- * The prompt is read as the beginning of a document. Generation stops at `<|endoftext|>`, which is not yielded.
+ * The prompt is read as the beginning of a document. Generation stops at a token that
+ * ends a text, which is not yielded.
  *
  * @returns Counts and times, when the iterator is done.
  * @throws {CapacityError} If the prompt does not fit the context.
@@ -59,7 +69,8 @@ export async function* generateText(
   const { prompt, max_tokens, signal } = options;
   const sampling = new Sampling(options.sampling ?? {}, options.seed);
   const ids = tokenizer.encode(prompt);
-  const prompt_tokens = ids.length + 1;
+  const begin = firstTokens(tokenizer, ids.length);
+  const prompt_tokens = begin.length + ids.length;
   if (prompt_tokens > generator.capacity) {
     throw new CapacityError(
       `The prompt has ${prompt_tokens} tokens, but the context holds ${generator.capacity}`,
@@ -68,7 +79,10 @@ export async function* generateText(
   generator.reset();
   sampling.note(ids);
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-  const seen = [tokenizer.endoftext, ...ids];
+  const seen = [...begin, ...ids];
+  const ends = tokenizer.ends ?? new Set([tokenizer.endoftext]);
+  // Of a text that follows no prompt, the first token's space is not the text's.
+  let trim = tokenizer.trims === true && ids.length === 0;
   const start = performance.now();
   let logits = await generator.feed(Uint32Array.from(seen));
   const begun = performance.now();
@@ -79,12 +93,16 @@ export async function* generateText(
   while (tokens < max_tokens) {
     signal?.throwIfAborted();
     const token = sampling.choose(logits);
-    if (token === tokenizer.endoftext) {
+    if (ends.has(token)) {
       finish = "endoftext";
       break;
     }
     tokens++;
-    const piece = decoder.decode(tokenizer.decodeBytes([token]), { stream: true });
+    let piece = decoder.decode(tokenizer.decodeBytes([token]), { stream: true });
+    if (trim && piece !== "") {
+      piece = piece.replace(/^ /, "");
+      trim = false;
+    }
     if (piece !== "") yield piece;
     if (tokens === max_tokens) break;
     seen.push(token);

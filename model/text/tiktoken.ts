@@ -22,6 +22,12 @@ export interface Tokenizer {
   readonly vocab_size: number;
   /** Id of the token that ends a document. */
   readonly endoftext: number;
+  /** Tokens that a text begins with; the one that ends a document, before it, unless given. */
+  readonly begin?: readonly number[];
+  /** Tokens that end a text; `endoftext` alone unless given. */
+  readonly ends?: ReadonlySet<number>;
+  /** Whether a text's first token has a space before it that the text has not; not unless given. */
+  readonly trims?: boolean;
   /** Ids of `text`. Text that spells a special token is ordinary text; lone surrogates become U+FFFD. */
   encode(text: string): Uint32Array;
   /** Text of `ids`; bytes that are no UTF-8 become U+FFFD. */

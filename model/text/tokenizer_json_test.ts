@@ -1,0 +1,75 @@
+/** Published tokenizers: ids, bytes, what a text begins and ends with, and what is refused. */
+
+import { assertEquals, assertThrows } from "@std/assert";
+import { JsonTokenizer } from "./tokenizer_json.ts";
+import { besideCheckout, byteTokenizer, markTokenizer } from "./tokenizer_json_testing.ts";
+
+const TEXTS = [
+  "the cat",
+  " two  spaces ",
+  'line one\n\nline two\t"Hi!"',
+  "café naïve ☃ 😀",
+  "1234567890 the   end",
+  "<s> and <|endoftext|> and <0x0A> are text",
+];
+
+Deno.test("A tokenizer of bytes gives its ids and every text back", () => {
+  const tokenizer = new JsonTokenizer({ json: byteTokenizer(), ends: [0] });
+  assertEquals([tokenizer.vocab_size, tokenizer.endoftext], [262, 0]);
+  assertEquals([tokenizer.begin, tokenizer.trims], [[], false]);
+  const of = (letter: string) => 1 + letter.charCodeAt(0);
+  assertEquals([...tokenizer.encode(" thea")], [259, of("a")]);
+  assertEquals([...tokenizer.encode("é")], [260]);
+  assertEquals([...tokenizer.encode("a    b")], [of("a"), 261, of("b")]);
+  assertEquals([...tokenizer.encode("")], []);
+  for (const text of TEXTS) assertEquals(tokenizer.decode(tokenizer.encode(text)), text);
+  // What spells the token that ends a text is text.
+  assertEquals(tokenizer.encode("<|endoftext|>").includes(0), false);
+  assertEquals(tokenizer.decode([0, of("a"), 0]), "a");
+  assertEquals(tokenizer.decodeBytes([5000]).length, 0);
+});
+
+Deno.test("A tokenizer with a mark for spaces puts one before a text, and takes it away again", () => {
+  const tokenizer = new JsonTokenizer({ json: markTokenizer(), ends: [2, 0] });
+  assertEquals([tokenizer.vocab_size, tokenizer.endoftext], [263, 2]);
+  assertEquals([tokenizer.begin, tokenizer.trims, [...tokenizer.ends]], [[1], true, [2, 0]]);
+  assertEquals([...tokenizer.encode("a b")], [261, 259, 262]);
+  assertEquals([...tokenizer.encode("\n")], [259, 3 + 10]);
+  for (const text of TEXTS) {
+    const ids = tokenizer.encode(text);
+    assertEquals(tokenizer.decode(ids), text);
+    assertEquals(tokenizer.decodeBytes(ids).length, 1 + new TextEncoder().encode(text).length);
+  }
+  // A character comes in pieces.
+  const [, ...bytes] = tokenizer.encode("😀");
+  assertEquals(bytes.map((id) => tokenizer.decodeBytes([id]).length), [1, 1, 1, 1]);
+});
+
+Deno.test("What is not known of a tokenizer is refused by the key", () => {
+  const refused = (change: Record<string, unknown>, message: string, ends = [0]) => {
+    const json = { ...byteTokenizer(), ...change };
+    assertThrows(() => new JsonTokenizer({ json, ends }), Error, message);
+  };
+  refused({ model: { type: "BPE" } }, "model.vocab");
+  refused({ decoder: { type: "WordPiece" } }, "decoder is WordPiece; expected ByteLevel");
+  refused({ decoder: null }, "decoder");
+  refused({ pre_tokenizer: { type: "Soup" } }, "Soup");
+  refused({}, "the token 262 that ends a text is not in it; its last one is 261", [262]);
+});
+
+Deno.test({
+  name: "The tokenizer of a trained model gives the ids of its cases",
+  ignore: besideCheckout("data/stories260k/tokenizer.json") === undefined,
+  fn() {
+    const read = (name: string) =>
+      JSON.parse(Deno.readTextFileSync(besideCheckout(`data/stories260k/${name}`)!));
+    const json = read("tokenizer.json");
+    const tokenizer = new JsonTokenizer({ json, config: read("tokenizer_config.json"), ends: [2] });
+    assertEquals([tokenizer.vocab_size, tokenizer.begin], [512, [1]]);
+    const cases: { text: string; ids: number[]; decoded: string }[] = read("tokenizer_cases.json");
+    for (const { text, ids, decoded } of cases) {
+      assertEquals([...tokenizer.encode(text)], ids);
+      assertEquals(tokenizer.decode(ids), decoded);
+    }
+  },
+});
