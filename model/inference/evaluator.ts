@@ -48,6 +48,11 @@ export interface EvaluationResult {
 export interface EvaluationOptions {
   /** Predictions at most. */
   readonly tokens?: number;
+  /**
+   * Scores whole sequences alone, each by itself: its first token is given and not predicted, and a last sequence that is not full is left out. Otherwise every
+   * token but the text's first is predicted, a sequence's first by the one before.
+   */
+  readonly windows?: boolean | undefined;
   /** UTF-8 bytes that a token stands for; 0 for the one between documents. */
   byteLength?(token: number): number;
   /** Told after each batch how many predictions are done. */
@@ -112,6 +117,7 @@ export class Evaluator implements Disposable {
   readonly plan: Plan;
   /** Predictions of a batch, `B · L`. */
   readonly batchTokens: number;
+  readonly #length: number;
   readonly #gpu: Gpu;
   readonly #batch: BatchTensors;
   readonly #usage = new Map<number, LayerTensors>();
@@ -124,6 +130,7 @@ export class Evaluator implements Disposable {
     const { architecture, weights, batch, length, tensors } = options;
     this.#gpu = gpu;
     this.batchTokens = batch * length;
+    this.#length = length;
     this.#batch = tensors ?? batchTensors(this.batchTokens);
     this.plan = new Plan(gpu, "evaluate");
     const context = new LayerContext(this.plan, weights, {
@@ -240,10 +247,18 @@ export class Evaluator implements Disposable {
     };
     for await (const row of rows) {
       signal?.throwIfAborted();
-      this.#submit(row);
+      const size = this.batchTokens;
+      // A last token that nothing follows is read for its window's sake alone.
+      const given = options.windows ? row.subarray(0, size) : row.subarray(0, -1);
+      const targets = new Uint32Array(size).fill(NO_TARGET);
+      targets.set(row.subarray(1));
+      if (options.windows) keepWindows(targets, { length: this.#length, tokens: row.length });
+      const predicted = targets.filter((target) => target !== NO_TARGET);
+      if (predicted.length === 0) continue;
+      this.#submit(given, targets);
       statistics ??= Promise.all(this.#usage.values().map((layer) => this.#statistics(layer)));
-      const next = { losses: download(gpu, this.#batch.losses), count: row.length - 1 };
-      if (byteLength) { for (const token of row.subarray(1)) bytes += byteLength(token); }
+      const next = { losses: download(gpu, this.#batch.losses), count: predicted.length };
+      if (byteLength) { for (const token of predicted) bytes += byteLength(token); }
       // Should the batch before fail, this one's failure is told by the same error.
       next.losses.catch(() => {});
       await settle();
@@ -270,16 +285,28 @@ export class Evaluator implements Disposable {
     return Object.fromEntries(names.map((name, i) => [name, read[i] ?? NaN]));
   }
 
-  #submit(row: Uint32Array): void {
+  #submit(row: Uint32Array, targets: Uint32Array<ArrayBuffer>): void {
     if (!this.#built) throw new Error("The evaluator's plan has not been built");
-    const size = this.batchTokens;
-    const tokens = new Uint32Array(size);
-    const targets = new Uint32Array(size).fill(NO_TARGET);
-    tokens.set(row.subarray(0, -1));
-    targets.set(row.subarray(1));
+    const tokens = new Uint32Array(this.batchTokens);
+    tokens.set(row);
     upload(this.#gpu, this.#batch.tokens, tokens);
     upload(this.#gpu, this.#batch.targets, targets);
     this.#built.run();
+  }
+}
+
+/**
+ * Takes out the targets that are not of a whole sequence, or are of the sequence after.
+ *
+ * @param targets Of a batch's tokens, in sequences of `length`, of which the first `tokens` are there.
+ */
+function keepWindows(
+  targets: Uint32Array,
+  { length, tokens }: { readonly length: number; readonly tokens: number },
+): void {
+  for (let at = 0; at < targets.length; at += length) {
+    if (at + length > tokens) targets.fill(NO_TARGET, at, at + length);
+    else targets[at + length - 1] = NO_TARGET;
   }
 }
 

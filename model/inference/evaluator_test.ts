@@ -93,6 +93,30 @@ Deno.test("Evaluator agrees with the float64 reference, from a split and from a 
     });
   }
 
+  await t.step("whole sequences alone, each by itself", async () => {
+    const reference = new ReferenceModel(architecture, tensors);
+    // A text that ends within a sequence, at the end of one, and at the end of a batch.
+    for (const tokens of [TEXT.length, 56, 48, 17, 8]) {
+      const windows = Math.floor(tokens / LENGTH);
+      let [total, bytes] = [0, 0];
+      for (let at = 0; at < windows * LENGTH; at += LENGTH) {
+        const targets = TEXT.subarray(at + 1, at + LENGTH);
+        const input = TEXT.subarray(at, at + LENGTH - 1);
+        total += reference.evaluate({ tokens: input, targets, length: LENGTH - 1 }).crossEntropy;
+        for (const target of targets) bytes += byteLength(target);
+      }
+      const blocks = [TEXT.subarray(0, tokens)];
+      const result = await evaluator.evaluateStream(blocks, { windows: true, byteLength });
+      assertEquals([result.tokens, result.bytes], [windows * (LENGTH - 1), bytes]);
+      assertAlmostEquals(result.nats, total / windows, 1e-5);
+    }
+    await assertRejects(
+      () => evaluator.evaluateStream([TEXT.subarray(0, 7)], { windows: true }),
+      RangeError,
+      "The text has no token to predict",
+    );
+  });
+
   await t.step("nothing to predict, and an abort", async () => {
     await assertRejects(
       () => evaluator.evaluate({ length: 1, read: SOURCE.read }),
