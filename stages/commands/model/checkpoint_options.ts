@@ -7,6 +7,7 @@
 import { type Arguments, type OptionSpec, stringArgument } from "../../../pipeline/command.ts";
 import { UserError } from "../../../pipeline/errors.ts";
 import type { CheckpointKind } from "./checkpoints.ts";
+import type { ModelChoice } from "./models.ts";
 
 /** Options that name a checkpoint. */
 export const CHECKPOINT_OPTIONS: Readonly<Record<string, OptionSpec>> = {
@@ -20,6 +21,22 @@ export const CHECKPOINT_OPTIONS: Readonly<Record<string, OptionSpec>> = {
     choices: ["last", "best"],
     requiresArg: true,
     describe: "Which model of a training: the last, or the best on held-out text (default: last)",
+  },
+};
+
+/** Options that name a model: a checkpoint, or a published one. */
+export const MODEL_OPTIONS: Readonly<Record<string, OptionSpec>> = {
+  checkpoint: { ...CHECKPOINT_OPTIONS["checkpoint"]!, demandOption: false },
+  which: CHECKPOINT_OPTIONS["which"]!,
+  model: {
+    type: "string",
+    requiresArg: true,
+    describe: "Published GPT-NeoX or Llama instead: a folder of its files, or ORG/NAME on the hub",
+  },
+  revision: {
+    type: "string",
+    requiresArg: true,
+    describe: "Branch, tag or commit on the hub (default: main)",
   },
 };
 
@@ -40,6 +57,15 @@ export function checkpointArguments(
   const which = stringArgument(args, "which") as CheckpointKind | undefined;
   const checkpoint = stringArgument(args, "checkpoint") ?? "";
   return which === undefined ? { checkpoint } : { checkpoint, which };
+}
+
+/** The values of {@linkcode MODEL_OPTIONS}. */
+export function modelArguments(args: Arguments): Omit<ModelChoice, "storeDir" | "warn"> {
+  const given = (name: string) => {
+    const value = stringArgument(args, name);
+    return value === undefined ? {} : { [name]: value };
+  };
+  return { ...given("checkpoint"), ...given("which"), ...given("model"), ...given("revision") };
 }
 
 /** The largest seed: generators take 32 bits, and would take a larger one for another. */

@@ -6,7 +6,6 @@
 
 import { Evaluator } from "../../../model/inference/evaluator.ts";
 import type { Gpu } from "../../../model/gpu/device.ts";
-import { InferenceModel } from "../../../model/inference/model.ts";
 import { TokenSplit } from "../../../model/text/shard.ts";
 import {
   parseVocabulary,
@@ -14,27 +13,18 @@ import {
   vocabularyDigest,
 } from "../../../model/text/tokenizer.ts";
 import { EXIT, messageOf, UserError } from "../../../pipeline/errors.ts";
-import {
-  type CheckpointKind,
-  filesOf,
-  findInput,
-  openCheckpoint,
-  type OpenedCheckpoint,
-  trainedLength,
-} from "./checkpoints.ts";
+import { filesOf, findInput, trainedLength } from "./checkpoints.ts";
+import { type ModelChoice, type OpenedModel, openModel } from "./models.ts";
 import { byteLengths } from "../../dataset.ts";
 import { describeEvaluation } from "../../evaluate/evaluation.ts";
 import type { Evaluation } from "../../evaluate/result.ts";
+import { readWhole, type WholeTextOptions } from "./whole_text.ts";
 import { gpuProvenance } from "../../shared_gpu.ts";
 import { encodingName } from "../../download/sources/encoding.ts";
 import { findFiles, readFiles } from "../../download/sources/files.ts";
 
 /** Options of {@linkcode evaluateCheckpoint}. */
-export interface EvaluateCheckpointOptions {
-  /** See `findCheckpoint`. */
-  readonly checkpoint: string;
-  readonly which?: CheckpointKind;
-  readonly storeDir: string;
+export interface EvaluateCheckpointOptions extends ModelChoice {
   /** Path or glob of files to read. Either this or `split`. */
   readonly files?: string;
   /** Key of the text in JSON. */
@@ -47,7 +37,7 @@ export interface EvaluateCheckpointOptions {
   readonly tokens?: number;
   /** Sequences scored at once. */
   readonly micro_batch: number;
-  /** Tokens of a sequence; that of the training unless given. */
+  /** Tokens of a sequence; that of the training unless given, of a published model its longest up to 4096. */
   readonly sequence_length?: number;
   readonly precision: "f32" | "mixed";
   /** Opens the device, once the rest is known to be right. */
@@ -59,7 +49,10 @@ export interface EvaluateCheckpointOptions {
 
 /** A checkpoint measured on a text. */
 export interface CheckpointEvaluation extends Evaluation {
+  /** Name of the model: of a checkpoint, or of a published one. */
   readonly checkpoint: string;
+  /** The commit, of a model of the hub. */
+  readonly revision?: string;
   /** The text that was read: files, or the split. */
   readonly files?: readonly string[];
   readonly split?: string;
@@ -71,9 +64,12 @@ export interface CheckpointEvaluation extends Evaluation {
 
 /** Tokens of a sequence when nobody knows the length that the model was trained with. */
 const DEFAULT_LENGTH = 512;
+/** Tokens of a sequence of a published model at most, unless asked for: some are made for a hundred thousand. */
+const PUBLISHED_LENGTH = 4096;
 
 /**
- * Measures a checkpoint. Text is read as a stream; memory does not grow with it.
+ * Measures a model. Text for a checkpoint is read as a stream; memory does not grow with it. A published model is measured as its makers do: the text is
+ * tokenised as one, and cut into sequences that are scored each by itself; a last one that is not full is left out.
  *
  * @throws {UserError} If checkpoint, files or options are wrong.
  */
@@ -84,35 +80,43 @@ export async function evaluateCheckpoint(
   if ((glob === undefined) === (split === undefined)) {
     throw new UserError("Expected either --files or --split, to say which text to read.");
   }
-  const checkpoint = await openCheckpoint(options.checkpoint, options);
+  using chosen = await openModel(options);
+  const { checkpoint, longest, tokenizer } = chosen;
   const files = glob === undefined ? undefined : await filesOfGlob(glob, options);
-  await using text = files && await openText(files, checkpoint.tokenizer, options);
-  using source = split === undefined ? undefined : await openSplit(checkpoint, split, options);
-  const length = options.sequence_length ?? trainedLength(checkpoint) ?? DEFAULT_LENGTH;
-  const { longest } = checkpoint.architecture;
+  const length = options.sequence_length ??
+    (checkpoint
+      ? trainedLength(checkpoint) ?? DEFAULT_LENGTH
+      : Math.min(longest, PUBLISHED_LENGTH));
+  using source = split === undefined ? undefined : await openSplit(chosen, split, options);
+  await using text = files && checkpoint && await openText(files, tokenizer, options);
   if (length > longest) {
     throw new UserError(
       `--sequence-length is ${length}, but the model has ${longest} positions; lower it.`,
     );
   }
+  const whole = files && checkpoint === undefined
+    ? await wholeTokens(files, tokenizer, { ...options, length })
+    : undefined;
 
   const gpu = await options.gpu();
-  using model = await InferenceModel.open(gpu, checkpoint.model, { precision: options.precision });
+  using model = await chosen.load(gpu, options.precision);
   const { architecture, weights } = model;
   const batch = micro_batch;
   using evaluator = await Evaluator.open(gpu, { architecture, weights, batch, length });
   const scoring = {
-    byteLength: byteLengths(checkpoint.tokenizer),
+    byteLength: byteLengths(tokenizer),
+    windows: checkpoint === undefined,
     ...(options.tokens === undefined ? {} : { tokens: options.tokens }),
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
   };
   const start = performance.now();
   const result = source
     ? await evaluator.evaluate(source, scoring)
-    : await evaluator.evaluateStream(text!.tokens, scoring);
+    : await evaluator.evaluateStream(whole ?? text!.tokens, scoring);
   const seconds = (performance.now() - start) / 1000;
   return {
-    checkpoint: checkpoint.name,
+    checkpoint: chosen.name,
+    ...(chosen.revision === undefined ? {} : { revision: chosen.revision }),
     ...(files ? { files } : {}),
     ...(split ? { split } : {}),
     sequence_length: length,
@@ -141,14 +145,14 @@ async function filesOfGlob(
 
 /** A split of the dataset that a node was trained on. */
 async function openSplit(
-  checkpoint: OpenedCheckpoint,
+  { name, checkpoint }: OpenedModel,
   split: "train" | "validation",
   options: EvaluateCheckpointOptions,
 ): Promise<TokenSplit> {
   const { storeDir } = options;
-  if (!checkpoint.record) {
+  if (!checkpoint?.record) {
     throw new UserError(
-      `--split ${split} needs a checkpoint in the store, whose dataset is known; ${checkpoint.name} is a file. Give --files.`,
+      `--split ${split} needs a checkpoint in the store, whose dataset is known; ${name} is none. Give --files.`,
     );
   }
   const dataset = await findInput(checkpoint.record, { input: "dataset", storeDir });
@@ -159,7 +163,7 @@ async function openSplit(
     );
   if (shards.length === 0) {
     throw new UserError(
-      `The ${split} split of the dataset that ${checkpoint.name} was trained on is no longer in the store; give --files.`,
+      `The ${split} split of the dataset that ${name} was trained on is no longer in the store; give --files.`,
     );
   }
   const vocabulary = parseVocabulary(JSON.parse(await Deno.readTextFile(checkpoint.vocabulary)));
@@ -169,6 +173,52 @@ async function openSplit(
   } catch (error) {
     throw new UserError(`The ${split} split can't be used: ${messageOf(error)}.`, { cause: error });
   }
+}
+
+function noText(files: readonly string[]): UserError {
+  return new UserError(`--files has no text: ${files.join(", ")}; expected at least one word.`);
+}
+
+/**
+ * Tokens of files as one text, behind the tokens that a text begins with.
+ *
+ * @throws {UserError} If the files have no text, can't be read, or do not fill one sequence.
+ */
+async function wholeTokens(
+  files: readonly string[],
+  tokenizer: Tokenizer,
+  { length, tokens: most = Infinity, text_field, encoding }:
+    & Pick<EvaluateCheckpointOptions, "tokens">
+    & WholeTextOptions
+    & { readonly length: number },
+): Promise<Uint32Array[]> {
+  if (length < 2) {
+    throw new UserError(
+      `--sequence-length is ${length}; expected 2 or more: its first token is given.`,
+    );
+  }
+  if (most < length - 1) {
+    throw new UserError(
+      `--tokens is ${most}, fewer than the ${
+        length - 1
+      } predictions of a sequence; raise it, or lower --sequence-length.`,
+    );
+  }
+  let ids: Uint32Array;
+  try {
+    const text = await readWhole(files, { text_field, encoding });
+    if (text.trim() === "") throw noText(files);
+    ids = tokenizer.encode(text);
+  } catch (error) {
+    if (error instanceof UserError) throw error;
+    throw new UserError(`${messageOf(error)}.`, { cause: error });
+  }
+  const begin = Uint32Array.from(tokenizer.begin ?? []);
+  const count = begin.length + ids.length;
+  if (count >= length) return [begin, ids];
+  throw new UserError(
+    `--files has ${count} tokens, fewer than a sequence of ${length}; lower --sequence-length, or give more text.`,
+  );
 }
 
 /**
@@ -200,7 +250,7 @@ async function openText(
   const first = await next(EXIT.usage);
   if (first === undefined) {
     await documents.return(undefined);
-    throw new UserError(`--files has no text: ${files.join(", ")}; expected at least one word.`);
+    throw noText(files);
   }
   const end = Uint32Array.of(tokenizer.endoftext);
   async function* tokens(): AsyncGenerator<Uint32Array> {

@@ -6,8 +6,8 @@
 
 import { type Command, stringArgument } from "../../../pipeline/command.ts";
 import {
-  CHECKPOINT_OPTIONS,
-  checkpointArguments,
+  MODEL_OPTIONS,
+  modelArguments,
   PRECISION_OPTION,
   wholeArgument,
 } from "./checkpoint_options.ts";
@@ -24,9 +24,13 @@ export const evaluateCommand: Command = {
       "evaluate --checkpoint 'train[base,seed=1]' --split validation",
       "on the text it was held from",
     ],
+    [
+      "evaluate --model EleutherAI/pythia-70m-deduped --files wikitext2/test.txt",
+      "a published one of the Hugging Face hub",
+    ],
   ],
   options: {
-    ...CHECKPOINT_OPTIONS,
+    ...MODEL_OPTIONS,
     files: {
       type: "string",
       requiresArg: true,
@@ -57,7 +61,8 @@ export const evaluateCommand: Command = {
     "sequence-length": {
       type: "number",
       requiresArg: true,
-      describe: "Tokens that a prediction can see (default: the training's, 512 if unknown)",
+      describe:
+        "Tokens that a prediction can see (default: the training's, 512 if unknown; --model: its longest, at most 4096)",
     },
     ...PRECISION_OPTION,
     ...GPU_OPTION,
@@ -69,7 +74,7 @@ export const evaluateCommand: Command = {
     const terminal = !json && Deno.stderr.isTerminal();
     let said = performance.now();
     const result = await evaluateCheckpoint({
-      ...checkpointArguments(args),
+      ...modelArguments(args),
       storeDir,
       ...optional("files", stringArgument(args, "files")),
       ...optional("text_field", stringArgument(args, "text-field")),
@@ -97,6 +102,7 @@ function describe(result: CheckpointEvaluation): string[] {
   const share = (n: number) => `${(100 * n).toFixed(1)} %`;
   const rows = [
     ["checkpoint", result.checkpoint],
+    ...(result.revision === undefined ? [] : [["revision", result.revision]]),
     ["text", files ? `${files.length} file${files.length === 1 ? "" : "s"}` : `${split} split`],
     ["tokens", `${count(result.tokens)}, ${count(result.bytes)} bytes`],
     ["nats", result.nats.toFixed(4)],

@@ -5,20 +5,20 @@
  */
 
 import type { Gpu } from "../../../model/gpu/device.ts";
-import { generateText, type GenerationSummary } from "../../../model/inference/generate_text.ts";
+import {
+  firstTokens,
+  generateText,
+  type GenerationSummary,
+} from "../../../model/inference/generate_text.ts";
 import { CapacityError, Generator } from "../../../model/inference/generator.ts";
-import { InferenceModel } from "../../../model/inference/model.ts";
+import type { InferenceModel } from "../../../model/inference/model.ts";
 import { type SamplingOptions, samplingSchema } from "../../../model/inference/sampling.ts";
 import { UserError } from "../../../pipeline/errors.ts";
-import { type CheckpointKind, openCheckpoint } from "./checkpoints.ts";
+import { type ModelChoice, openModel } from "./models.ts";
 import { gpuProvenance } from "../../shared_gpu.ts";
 
 /** Options of {@linkcode generate}. */
-export interface GenerateOptions {
-  /** See `findCheckpoint`. */
-  readonly checkpoint: string;
-  readonly which?: CheckpointKind;
-  readonly storeDir: string;
+export interface GenerateOptions extends ModelChoice {
   readonly prompt: string;
   readonly max_tokens: number;
   /** Tokens that prompt and text may have together. */
@@ -49,7 +49,10 @@ interface Story extends GenerationSummary {
 
 /** A prompt, continued `num_stories` times. */
 export interface Generated {
+  /** Name of the model: of a checkpoint, or of a published one. */
   readonly checkpoint: string;
+  /** The commit, of a model of the hub. */
+  readonly revision?: string;
   readonly prompt: string;
   readonly stories: readonly Story[];
   /** The device that computed it. */
@@ -73,10 +76,10 @@ export async function generate(options: GenerateOptions): Promise<Generated> {
       }.`,
     );
   }
-  const checkpoint = await openCheckpoint(options.checkpoint, options);
-  const { tokenizer } = checkpoint;
-  const needed = tokenizer.encode(prompt).length + 1;
-  const { longest } = checkpoint.architecture;
+  using chosen = await openModel(options);
+  const { tokenizer, longest } = chosen;
+  const asked = tokenizer.encode(prompt).length;
+  const needed = firstTokens(tokenizer, asked).length + asked;
   const context = Math.min(options.context, longest);
   if (needed > context) {
     const remedy = context === longest
@@ -87,7 +90,7 @@ export async function generate(options: GenerateOptions): Promise<Generated> {
     );
   }
   const gpu = await options.gpu();
-  using model = await InferenceModel.open(gpu, checkpoint.model, { precision: options.precision });
+  using model = await chosen.load(gpu, options.precision);
   using generator = await createGenerator(model, Math.min(context, needed + max_tokens));
   const stories: Story[] = [];
   for (let story = 0; story < num_stories; story++) {
@@ -105,7 +108,14 @@ export async function generate(options: GenerateOptions): Promise<Generated> {
       seed,
     });
   }
-  return { checkpoint: checkpoint.name, prompt, stories, gpu: gpuProvenance(gpu) };
+  const { name, revision } = chosen;
+  return {
+    checkpoint: name,
+    ...(revision === undefined ? {} : { revision }),
+    prompt,
+    stories,
+    gpu: gpuProvenance(gpu),
+  };
 }
 
 /** Passes the pieces of a text on, and returns the text with its speed. */

@@ -6,9 +6,9 @@
 
 import { type Command, stringArgument } from "../../../pipeline/command.ts";
 import {
-  CHECKPOINT_OPTIONS,
-  checkpointArguments,
   LARGEST_SEED,
+  MODEL_OPTIONS,
+  modelArguments,
   PRECISION_OPTION,
   wholeArgument,
 } from "./checkpoint_options.ts";
@@ -31,9 +31,13 @@ export const generateCommand: Command = {
       "generate --checkpoint exported/ --prompt 'It was' --temperature 0",
       "an exported one, greedily",
     ],
+    [
+      "generate --model EleutherAI/pythia-70m-deduped --prompt 'It was'",
+      "a published one of the Hugging Face hub",
+    ],
   ],
   options: {
-    ...CHECKPOINT_OPTIONS,
+    ...MODEL_OPTIONS,
     prompt: {
       type: "string",
       default: "",
@@ -110,8 +114,9 @@ export const generateCommand: Command = {
       for (; begun < story; begun++) write(`${begun < 0 ? "" : "\n\n"}${prompt}`);
     };
     const result = await generate({
-      ...checkpointArguments(args),
+      ...modelArguments(args),
       storeDir,
+      warn,
       prompt,
       max_tokens: wholeArgument(args, "max-tokens", 1)!,
       context: wholeArgument(args, "context", 2)!,

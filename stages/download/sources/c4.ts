@@ -33,6 +33,14 @@ export interface C4Options extends HubOptions {
   readonly limits: DocumentLimits;
 }
 
+/** Where files are fetched to, and who is told of trouble. */
+export interface FetchContext {
+  /** Folder of the files. */
+  readonly stateDir: string;
+  /** Told what is tried again. */
+  readonly log: { warn(line: string): void };
+}
+
 /**
  * Fetches shards into the output `documents`.
  *
@@ -209,8 +217,8 @@ function requireApart(shards: readonly Shard[]): void {
 }
 
 /** Fetches one shard into the state folder, from where an earlier attempt left it. */
-async function fetchShard(
-  context: StageContext<unknown>,
+export async function fetchShard(
+  context: FetchContext,
   hub: Hub,
   shard: Shard,
   options: { path: string; stop: AbortSignal; onBytes: (bytes: number) => void },
@@ -269,11 +277,13 @@ function requireHash(shard: Shard, hash: Hash): void {
   }
 }
 
-function finishedPath(folder: string, shard: Shard): string {
+/** Path of a shard that has been fetched whole. */
+export function finishedPath(folder: string, shard: Shard): string {
   return join(folder, `${shard.oid.slice(0, 16)}-${basename(shard.path)}`);
 }
 
-async function presentBytes(folder: string, shard: Shard): Promise<number> {
+/** Bytes of a shard that are in the folder already. */
+export async function presentBytes(folder: string, shard: Shard): Promise<number> {
   const target = finishedPath(folder, shard);
   return Math.min(
     shard.size,

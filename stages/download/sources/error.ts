@@ -15,6 +15,20 @@ export class SourceError extends Error {
   readonly exitCode = 1;
 }
 
+/** An answer of the hub whose status is no success and no reason to ask again. */
+export class StatusError extends SourceError {
+  /** `StatusError`. */
+  override readonly name = "StatusError";
+  /** Status of HTTP. */
+  readonly status: number;
+
+  /** Makes an error of an answer's status. */
+  constructor(message: string, status: number) {
+    super(message);
+    this.status = status;
+  }
+}
+
 /** A failure that is worth another attempt, after `pause_ms` if the server asked for a pause. */
 export class TransientError extends SourceError {
   /** `TransientError`. */

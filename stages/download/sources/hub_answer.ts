@@ -4,7 +4,7 @@
  * @module
  */
 
-import { quote, SourceError, TransientError } from "./error.ts";
+import { quote, SourceError, StatusError, TransientError } from "./error.ts";
 import { askedPause } from "./hub_headers.ts";
 
 /** Bytes of a page that are looked at to tell whether it is HTML. */
@@ -70,14 +70,16 @@ export async function checkStatus(response: Response, what: string, now: number)
     );
   }
   if (status === 401 || status === 403) {
-    throw new SourceError(
+    throw new StatusError(
       `The hub refuses ${what} (status ${status}); a private or gated dataset needs HF_TOKEN`,
+      status,
     );
   }
   if (status === 404) {
-    throw new SourceError(
+    throw new StatusError(
       `The hub has no ${what} (status 404); check data.c4.dataset, config and revision`,
+      status,
     );
   }
-  throw new SourceError(`The hub answers ${what} with status ${status}`);
+  throw new StatusError(`The hub answers ${what} with status ${status}`, status);
 }
