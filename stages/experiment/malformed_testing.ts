@@ -471,6 +471,25 @@ export const MALFORMED: readonly Malformed[] = [
     says: ["model.attention.d_rope: 32 is more than the width of a head, d_head 16"],
   },
   {
+    what: "slower rotation where nothing turns",
+    text: withLines(
+      "model: { attention: { kind: mha, num_heads: 8, rope_scaling: { type: linear, factor: 2 } } }",
+    ),
+    says: ["model.attention.rope_scaling: it means nothing with d_rope 0"],
+  },
+  {
+    what: "frequencies that are kept below those that are divided",
+    text: withLines(
+      "model: { attention: { kind: mha, num_heads: 8, d_rope: 8, rope_scaling: { type: llama3, factor: 8, low_freq_factor: 4, high_freq_factor: 1, original_max_position_embeddings: 64 } } }",
+    ),
+    says: ["model.attention.rope_scaling.high_freq_factor: it must be more than low_freq_factor"],
+  },
+  {
+    what: "an activation that there is not",
+    text: withLines("model: { ffn: { kind: dense, activation: relu } }"),
+    says: ["model.ffn.activation: expected swiglu, gelu or gelu_exact"],
+  },
+  {
     what: "dropout of everything",
     text: withLines("model: { trunk: { dropout: 1 } }"),
     says: ["model.trunk.dropout: expected a number at least 0 and below 1, got 1"],
@@ -493,7 +512,7 @@ export const MALFORMED: readonly Malformed[] = [
   {
     what: "a key of another kind",
     text: withLines("model: { ffn: { kind: dense, top_k: 4 } }"),
-    says: ["model.ffn.top_k: unknown key; expected one of d_ffn, kind"],
+    says: ["model.ffn.top_k: unknown key; expected one of activation, biases, d_ffn, kind"],
   },
   {
     what: "sequences longer than learned positions",
