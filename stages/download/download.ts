@@ -17,9 +17,9 @@ import { readEmbedded } from "./sources/embedded.ts";
 import { encodingName } from "./sources/encoding.ts";
 import { findFiles, readFiles } from "./sources/files.ts";
 import { filesFingerprint } from "./sources/fingerprint.ts";
-import { downloadC4 } from "./sources/c4.ts";
-import { c4Schema } from "./sources/c4_section.ts";
-import type { HubOptions } from "./sources/hub.ts";
+import { downloadC4 } from "./sources/hub/shards.ts";
+import { c4Schema } from "./sources/hub/section.ts";
+import type { HubOptions } from "./sources/hub/hub.ts";
 
 const filesSchema = z.strictObject({
   glob: z.string().min(1, "glob must not be empty")

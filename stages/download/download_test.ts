@@ -5,7 +5,7 @@ import { gunzipSync, gzipSync } from "node:zlib";
 import fc from "fast-check";
 import type { JsonValue } from "../../pipeline/stage.ts";
 import { dataSchema, download } from "./download.ts";
-import { C4_REVISION } from "./sources/c4_section.ts";
+import { C4_REVISION } from "./sources/hub/section.ts";
 import { cutText } from "./sources/cut.ts";
 import { gunzipBytes } from "./sources/document.ts";
 import { detag, plainText, unwrap } from "./sources/embedded.ts";

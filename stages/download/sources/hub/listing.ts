@@ -6,12 +6,12 @@
 
 import { listFiles } from "@huggingface/hub";
 import { z } from "zod";
-import type { C4Section } from "./c4_section.ts";
-import { message } from "./document.ts";
-import { quote, SourceError, TransientError } from "./error.ts";
+import type { C4Section } from "./section.ts";
+import { message } from "../document.ts";
+import { quote, SourceError, TransientError } from "../error.ts";
 import type { Hub } from "./hub.ts";
-import { notTheHub, originOf } from "./hub_answer.ts";
-import { nextPage } from "./hub_headers.ts";
+import { notTheHub, originOf } from "./answer.ts";
+import { nextPage } from "./headers.ts";
 
 /** Pages of one listing; the hub puts 1,000 entries on one. */
 const MOST_PAGES = 10_000;

@@ -10,8 +10,8 @@
 import { createHash, type Hash } from "node:crypto";
 import { statfs } from "node:fs/promises";
 import { basename, join } from "@std/path";
-import type { JsonValue, StageContext } from "../../../pipeline/stage.ts";
-import type { C4Section } from "./c4_section.ts";
+import type { JsonValue, StageContext } from "../../../../pipeline/stage.ts";
+import type { C4Section } from "./section.ts";
 import {
   type DocumentLimits,
   gunzipBytes,
@@ -19,8 +19,8 @@ import {
   parseDocuments,
   type TextDocument,
   writeDocuments,
-} from "./document.ts";
-import { SourceError } from "./error.ts";
+} from "../document.ts";
+import { SourceError } from "../error.ts";
 import { Hub, type HubOptions } from "./hub.ts";
 import { listShards, resolvePath, type Shard } from "./listing.ts";
 
