@@ -27,7 +27,7 @@ import { describeEvaluation } from "../../evaluate/evaluation.ts";
 import type { Evaluation } from "../../evaluate/result.ts";
 import { gpuProvenance } from "../../shared_gpu.ts";
 import { encodingName } from "../../download/sources/encoding.ts";
-import { findFiles, readFiles } from "../../download/sources/files.ts";
+import { findFiles, readFiles, requireSeparable } from "../../download/sources/files.ts";
 
 /** Options of {@linkcode evaluateCheckpoint}. */
 export interface EvaluateCheckpointOptions {
@@ -37,8 +37,10 @@ export interface EvaluateCheckpointOptions {
   readonly storeDir: string;
   /** Path or glob of files to read. Either this or `split`. */
   readonly files?: string;
-  /** Key of the text in JSON. */
+  /** Key of the text in JSON, column in Parquet. */
   readonly text_field?: string;
+  /** What stands between the documents of plain text. */
+  readonly separator?: string;
   /** Encoding of files without a byte-order mark; UTF-8 unless given. */
   readonly encoding?: string;
   /** Split of the dataset that the node was trained on. */
@@ -68,6 +70,9 @@ export interface CheckpointEvaluation extends Evaluation {
   /** The device that computed it. */
   readonly gpu: ReturnType<typeof gpuProvenance>;
 }
+
+/** Names of the options that messages give. */
+const SETTINGS = { encoding: "--encoding", separator: "--separator" };
 
 /** Tokens of a sequence when nobody knows the length that the model was trained with. */
 const DEFAULT_LENGTH = 512;
@@ -124,16 +129,18 @@ export async function evaluateCheckpoint(
 
 async function filesOfGlob(
   glob: string,
-  options: Pick<EvaluateCheckpointOptions, "encoding" | "warn">,
+  options: Pick<EvaluateCheckpointOptions, "encoding" | "separator" | "warn">,
 ): Promise<string[]> {
-  const { encoding, warn } = options;
+  const { encoding, separator, warn } = options;
   if (encoding !== undefined && encodingName(encoding) === undefined) {
     throw new UserError(
       `--encoding is ${encoding}; expected an encoding that TextDecoder knows, such as utf-8, latin1 or utf-16le.`,
     );
   }
   try {
-    return await findFiles(glob, { setting: "--files", warn });
+    const files = await findFiles(glob, { setting: "--files", warn });
+    requireSeparable(files, separator, SETTINGS.separator);
+    return files;
   } catch (error) {
     throw new UserError(`${messageOf(error)}.`, { cause: error });
   }
@@ -180,10 +187,10 @@ async function openSplit(
 async function openText(
   files: readonly string[],
   tokenizer: Tokenizer,
-  options: Pick<EvaluateCheckpointOptions, "text_field" | "encoding">,
+  options: Pick<EvaluateCheckpointOptions, "text_field" | "separator" | "encoding">,
 ): Promise<AsyncDisposable & { readonly tokens: AsyncIterable<Uint32Array> }> {
-  const { text_field, encoding } = options;
-  const documents = readFiles(files, { text_field, encoding, setting: "--encoding" });
+  const { text_field, separator, encoding } = options;
+  const documents = readFiles(files, { text_field, separator, encoding, settings: SETTINGS });
   const next = async (exitCode: number): Promise<Uint32Array | undefined> => {
     try {
       for (;;) {

@@ -30,12 +30,18 @@ export const evaluateCommand: Command = {
     files: {
       type: "string",
       requiresArg: true,
-      describe: "Path or glob of .txt, .jsonl or .json files, each with or without .gz",
+      describe:
+        "Path or glob of .txt, .jsonl or .json files, each with or without .gz, or .parquet",
     },
     "text-field": {
       type: "string",
       requiresArg: true,
-      describe: "Key of the text in JSON (default: text)",
+      describe: "Key of the text in JSON, column in Parquet (default: text)",
+    },
+    separator: {
+      type: "string",
+      requiresArg: true,
+      describe: "What stands between the documents of .txt, such as <|endoftext|> (default: none)",
     },
     encoding: {
       type: "string",
@@ -73,6 +79,7 @@ export const evaluateCommand: Command = {
       storeDir,
       ...optional("files", stringArgument(args, "files")),
       ...optional("text_field", stringArgument(args, "text-field")),
+      ...optional("separator", stringArgument(args, "separator")),
       ...optional("encoding", stringArgument(args, "encoding")),
       ...optional("split", stringArgument(args, "split") as "train" | "validation" | undefined),
       ...optional("tokens", wholeArgument(args, "tokens", 1)),

@@ -17,7 +17,7 @@ import { askedPause, contentRange, nextLink, nextPage } from "./headers.ts";
 import { parsePage, wantedShard } from "./listing.ts";
 
 const SEED = 20250716;
-const C4 = { config: "en", files: "c4-train.*.json.gz" };
+const C4 = { folder: "en", files: "c4-train.*.json.gz" };
 const NOW = Date.UTC(2030, 0, 1);
 
 /** The value, or `undefined` where `f` fails in one line; fails on any other error. */
