@@ -106,6 +106,11 @@ export const MALFORMED: readonly Malformed[] = [
     real: ["data.fraction: unknown key here; did you mean data.c4.fraction or data.hub.fraction?"],
   },
   {
+    what: "tokens of single documents",
+    text: withLines().replace(/^train:.*$/m, "train: { tokens: 100000000, documents: single }"),
+    says: ["train.tokens: 100000000 can't be turned into updates with documents: single"],
+  },
+  {
     what: "a fraction for a whole number",
     text: withLines("model: { ffn: { kind: ethos, top_k: 2.5 } }"),
     says: ["model.ffn.top_k: expected a whole number from 1 to 64, got 2.5"],

@@ -20,6 +20,7 @@ import {
   findInput,
   openCheckpoint,
   type OpenedCheckpoint,
+  trainedDocuments,
   trainedLength,
 } from "./checkpoints.ts";
 import { byteLengths } from "../../dataset.ts";
@@ -45,6 +46,8 @@ export interface EvaluateCheckpointOptions {
   readonly encoding?: string;
   /** Split of the dataset that the node was trained on. */
   readonly split?: "train" | "validation";
+  /** Whether a document is a sequence of its own; as in the training unless given. */
+  readonly documents?: "packed" | "single";
   /** Predictions at most. */
   readonly tokens?: number;
   /** Sequences scored at once. */
@@ -65,6 +68,7 @@ export interface CheckpointEvaluation extends Evaluation {
   /** The text that was read: files, or the split. */
   readonly files?: readonly string[];
   readonly split?: string;
+  readonly documents: "packed" | "single";
   readonly sequence_length: number;
   readonly tokens_per_second: number;
   /** The device that computed it. */
@@ -106,7 +110,10 @@ export async function evaluateCheckpoint(
   const { architecture, weights } = model;
   const batch = micro_batch;
   using evaluator = await Evaluator.open(gpu, { architecture, weights, batch, length });
+  const documents = options.documents ?? trainedDocuments(checkpoint) ?? "packed";
+  const { endoftext } = checkpoint.tokenizer;
   const scoring = {
+    documents: documents === "single" ? { endoftext } : undefined,
     byteLength: byteLengths(checkpoint.tokenizer),
     ...(options.tokens === undefined ? {} : { tokens: options.tokens }),
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
@@ -120,6 +127,7 @@ export async function evaluateCheckpoint(
     checkpoint: checkpoint.name,
     ...(files ? { files } : {}),
     ...(split ? { split } : {}),
+    documents,
     sequence_length: length,
     tokens_per_second: result.tokens / seconds,
     ...describeEvaluation(result),

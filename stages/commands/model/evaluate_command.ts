@@ -53,6 +53,11 @@ export const evaluateCommand: Command = {
       requiresArg: true,
       describe: "Split of the node's own dataset, instead of --files",
     },
+    documents: {
+      choices: ["packed", "single"],
+      requiresArg: true,
+      describe: "Whether each document is a sequence of its own (default: as in the training)",
+    },
     tokens: { type: "number", requiresArg: true, describe: "Predictions at most (default: all)" },
     "micro-batch": {
       type: "number",
@@ -82,6 +87,10 @@ export const evaluateCommand: Command = {
       ...optional("separator", stringArgument(args, "separator")),
       ...optional("encoding", stringArgument(args, "encoding")),
       ...optional("split", stringArgument(args, "split") as "train" | "validation" | undefined),
+      ...optional(
+        "documents",
+        stringArgument(args, "documents") as "packed" | "single" | undefined,
+      ),
       ...optional("tokens", wholeArgument(args, "tokens", 1)),
       ...optional("sequence_length", wholeArgument(args, "sequence-length", 1, 131072)),
       micro_batch: wholeArgument(args, "micro-batch", 1, 65536)!,

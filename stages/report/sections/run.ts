@@ -113,7 +113,13 @@ export function runSection(context: SectionContext): Section {
       ],
       [
         "step",
-        `${whole(facts.tokensPerStep)} tokens in sequences of ${whole(facts.sequenceLength)} ` +
+        (facts.singleDocuments
+          ? `${whole(facts.tokensPerStep)} tokens in the mean, a document a sequence of at most ${
+            whole(facts.sequenceLength)
+          } `
+          : `${whole(facts.tokensPerStep)} tokens in sequences of ${
+            whole(facts.sequenceLength)
+          } `) +
         `(paper: ${whole(PAPER.tokensPerStep)})`,
       ],
     );
