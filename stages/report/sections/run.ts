@@ -200,9 +200,9 @@ function sourceName(source: JsonObject | undefined): string | undefined {
   if (source === undefined) return undefined;
   const name = source.source ?? source.name ?? source.kind;
   if (typeof name !== "string") return undefined;
-  const { revision } = source;
+  const { revision, dataset } = source;
   return [
-    name,
+    name === "hub" && typeof dataset === "string" ? dataset : name,
     ...(typeof revision === "string" ? [`revision ${revision.slice(0, 12)}`] : []),
     ...fileNames(source.files),
     ...(Array.isArray(source.packages)
