@@ -52,9 +52,12 @@ export interface EvaluationOptions {
   readonly tokens?: number;
   /**
    * Makes each document a sequence of its own, from its first token on and cut at the length of a sequence; the token is
-   * the one that documents end in. Sequences take the tokens as they come unless given.
+   * the one that documents end in. With `padded` every sequence is filled with that token, which is predicted, too. Sequences
+   * take the tokens as they come unless given.
    */
-  readonly documents?: { readonly endoftext: number } | undefined;
+  readonly documents?:
+    | { readonly endoftext: number; readonly padded?: boolean | undefined }
+    | undefined;
   /** UTF-8 bytes that a token stands for; 0 for the one between documents. */
   byteLength?(token: number): number;
   /** Told after each batch how many predictions are done. */
@@ -219,9 +222,8 @@ export class Evaluator implements Disposable {
     const { documents, tokens: most = Infinity } = options;
     const [size, length] = [this.batchTokens, this.#length];
     if (documents === undefined) return await this.#score(packed(blocks, size, most), options);
-    const { endoftext } = documents;
-    const heads = documentHeads(blocks, { endoftext, most: length + 1 });
-    const batches = documentBatches(heads, { batch: size / length, length, endoftext, most });
+    const heads = documentHeads(blocks, { ...documents, most: length + 1 });
+    const batches = documentBatches(heads, { ...documents, batch: size / length, length, most });
     return await this.#score(batches, options);
   }
 

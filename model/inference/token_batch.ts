@@ -22,19 +22,23 @@ export interface DocumentBatchSizes {
   readonly length: number;
   /** The token after a document, which also pads a sequence. */
   readonly endoftext: number;
+  /** Whether padding is predicted, so that every sequence has `length` predictions; it is not unless given. */
+  readonly padded?: boolean | undefined;
 }
 
 /**
- * A batch whose sequences are documents: each begins with one, and what follows its end is padding that is not predicted.
+ * A batch whose sequences are documents: each begins with one, and what follows its end is padding that is not predicted,
+ * unless `padded` says so.
  *
  * @param heads At most `batch` documents, cut at `length + 1` tokens.
  */
 export function documentBatch(
   heads: readonly Uint32Array[],
-  { batch, length, endoftext }: DocumentBatchSizes,
+  { batch, length, endoftext, padded }: DocumentBatchSizes,
 ): TokenBatch {
   const tokens = new Uint32Array(batch * length).fill(endoftext);
   const targets = new Uint32Array(batch * length).fill(NO_TARGET);
+  if (padded) targets.fill(endoftext, 0, heads.length * length);
   heads.forEach((head, i) => {
     tokens.set(head.subarray(0, -1), i * length);
     targets.set(head.subarray(1), i * length);
@@ -42,17 +46,19 @@ export function documentBatch(
   return { tokens, targets };
 }
 
-/** Documents as batches, in their order, up to `most` predictions in all. */
+/** Documents as batches, in their order, up to `most` predictions in all; padded ones are not cut by it. */
 export async function* documentBatches(
   heads: AsyncIterable<Uint32Array>,
   options: DocumentBatchSizes & { readonly most: number },
 ): AsyncGenerator<TokenBatch> {
+  const { padded, length } = options;
   let left = options.most;
   let waiting: Uint32Array[] = [];
   for await (const head of heads) {
+    if (padded && left < length) break;
     const taken = head.subarray(0, left + 1);
     waiting.push(taken);
-    left -= taken.length - 1;
+    left -= padded ? length : taken.length - 1;
     if (left === 0) break;
     if (waiting.length < options.batch) continue;
     yield documentBatch(waiting, options);

@@ -6,11 +6,11 @@ const END = 9;
 const SIZES = { batch: 2, length: 3, endoftext: END };
 const heads = [[1, END], [2, 3, 4, 5], [6, 7, END]].map((head) => Uint32Array.from(head));
 
-async function batches(most: number) {
+async function batches(most: number, padded = false) {
   async function* stream() {
     for (const head of heads) yield await Promise.resolve(head);
   }
-  const all = await Array.fromAsync(documentBatches(stream(), { ...SIZES, most }));
+  const all = await Array.fromAsync(documentBatches(stream(), { ...SIZES, most, padded }));
   return all.map(({ tokens, targets }) => [[...tokens], [...targets]]);
 }
 
@@ -27,6 +27,14 @@ Deno.test("documentBatches() takes documents in their order, up to a number of p
   assertEquals(await batches(Infinity), [first, second]);
   assertEquals(await batches(6), [first, second]);
   assertEquals(await batches(4), [first]);
+  // With padding that is predicted, only whole sequences, and nothing in a row without a document.
+  const all = [[1, END, END, 2, 3, 4], [END, END, END, 3, 4, 5]];
+  assertEquals(await batches(8, true), [all]);
+  assertEquals((await batches(9, true))[1], [
+    second[0],
+    [7, END, END, NO_TARGET, NO_TARGET, NO_TARGET],
+  ]);
+  assertEquals(await batches(2, true), []);
   assertEquals(await batches(2), [[
     [1, END, END, 2, END, END],
     [END, NO_TARGET, NO_TARGET, 3, NO_TARGET, NO_TARGET],

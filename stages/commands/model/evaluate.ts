@@ -30,6 +30,9 @@ import { gpuProvenance } from "../../shared_gpu.ts";
 import { encodingName } from "../../download/sources/encoding.ts";
 import { findFiles, readFiles, requireSeparable } from "../../download/sources/files.ts";
 
+/** How documents become sequences. */
+type DocumentMode = "packed" | "single" | "padded";
+
 /** Options of {@linkcode evaluateCheckpoint}. */
 export interface EvaluateCheckpointOptions {
   /** See `findCheckpoint`. */
@@ -46,8 +49,8 @@ export interface EvaluateCheckpointOptions {
   readonly encoding?: string;
   /** Split of the dataset that the node was trained on. */
   readonly split?: "train" | "validation";
-  /** Whether a document is a sequence of its own; as in the training unless given. */
-  readonly documents?: "packed" | "single";
+  /** Whether a document is a sequence of its own, and with `padded` its padding is scored; as in the training unless given. */
+  readonly documents?: DocumentMode;
   /** Predictions at most. */
   readonly tokens?: number;
   /** Sequences scored at once. */
@@ -68,7 +71,7 @@ export interface CheckpointEvaluation extends Evaluation {
   /** The text that was read: files, or the split. */
   readonly files?: readonly string[];
   readonly split?: string;
-  readonly documents: "packed" | "single";
+  readonly documents: DocumentMode;
   readonly sequence_length: number;
   readonly tokens_per_second: number;
   /** The device that computed it. */
@@ -113,7 +116,7 @@ export async function evaluateCheckpoint(
   const documents = options.documents ?? trainedDocuments(checkpoint) ?? "packed";
   const { endoftext } = checkpoint.tokenizer;
   const scoring = {
-    documents: documents === "single" ? { endoftext } : undefined,
+    documents: documents === "packed" ? undefined : { endoftext, padded: documents === "padded" },
     byteLength: byteLengths(checkpoint.tokenizer),
     ...(options.tokens === undefined ? {} : { tokens: options.tokens }),
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),

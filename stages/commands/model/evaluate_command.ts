@@ -54,9 +54,10 @@ export const evaluateCommand: Command = {
       describe: "Split of the node's own dataset, instead of --files",
     },
     documents: {
-      choices: ["packed", "single"],
+      choices: ["packed", "single", "padded"],
       requiresArg: true,
-      describe: "Whether each document is a sequence of its own (default: as in the training)",
+      describe:
+        "Whether each document is a sequence of its own, and its padding scored (default: as in the training)",
     },
     tokens: { type: "number", requiresArg: true, describe: "Predictions at most (default: all)" },
     "micro-batch": {
@@ -89,7 +90,7 @@ export const evaluateCommand: Command = {
       ...optional("split", stringArgument(args, "split") as "train" | "validation" | undefined),
       ...optional(
         "documents",
-        stringArgument(args, "documents") as "packed" | "single" | undefined,
+        stringArgument(args, "documents") as CheckpointEvaluation["documents"] | undefined,
       ),
       ...optional("tokens", wholeArgument(args, "tokens", 1)),
       ...optional("sequence_length", wholeArgument(args, "sequence-length", 1, 131072)),

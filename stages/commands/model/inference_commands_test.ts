@@ -153,6 +153,8 @@ Deno.test("evaluateCheckpoint() measures a split and any text alike", async () =
     assertEquals([single.documents, a.documents], ["single", "packed"]);
     const rows = await run({ files: join(dir, "stories.parquet"), documents: "single" });
     assertEquals([rows.nats, rows.layers], [single.nats, single.layers]);
+    const padded = await run({ files: join(dir, "stories.parquet"), documents: "padded" });
+    assertEquals([padded.tokens, padded.bytes], [3 * 16, single.bytes]);
     const joined = await run({ files: join(dir, "stories.parquet") });
     assertEquals(joined.tokens, stories.join("").length + 3);
     const none = { files: join(dir, "stories.parquet"), separator };
