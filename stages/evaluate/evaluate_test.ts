@@ -2,7 +2,7 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/as
 import { join } from "@std/path";
 import { perplexityOf } from "../../model/inference/evaluator.ts";
 import { TokenSplit } from "../../model/text/shard.ts";
-import type { NodeOutput } from "../../pipeline/stage.ts";
+import type { JsonValue, NodeOutput } from "../../pipeline/stage.ts";
 import { SMALL_TRAINING, writeDataset } from "../commands/model/checkpoint_testing.ts";
 import { evaluate } from "./evaluate.ts";
 import { describeEvaluation, routingHistogram } from "./evaluation.ts";
@@ -89,6 +89,34 @@ Deno.test("a perplexity beyond float64 is null, and so are bits per byte of no b
   assertEquals(describe(709, 2), [Math.exp(709), 709 / Math.LN2]);
   assertEquals(describe(709.8, 2), [null, 709.8 / Math.LN2]);
   assertEquals(describe(1, 0), [Math.E, null]);
+});
+
+Deno.test("evaluate takes single documents as training did", async () => {
+  const dir = await Deno.makeTempDir();
+  // Of the last document of the 700 bytes that are held out 7 bytes are left.
+  const dataset = await writeDataset(join(dir, "dataset"), { document: 11 });
+  const params = structuredClone(SMALL_TRAINING) as Record<string, Record<string, JsonValue>>;
+  params["train"]!["documents"] = "single";
+  const trained = await runStage(train, {
+    params,
+    inputs: { dataset: [dataset] },
+    dir: join(dir, "train"),
+  });
+  const summary = trained.json.summary as unknown as { tokens: number; last: { nats: number } };
+  // Four updates of four documents of 11 predictions each, in sequences of 16.
+  assertEquals(summary.tokens, 4 * 4 * 11);
+  const run = await runStage(evaluate, {
+    params: { tokens: 500, micro_batch: 4 },
+    inputs: { train: [trained.output], dataset: [dataset] },
+    dir: join(dir, "evaluate"),
+  });
+  const evaluation = evaluationSchema.parse(run.json.evaluation);
+  assertEquals(evaluation.nats, summary.last.nats);
+  // 45 documents of 11 predictions, ten of which are text, and five of the next.
+  assertEquals([evaluation.tokens, evaluation.bytes], [500, 455]);
+  const [layer] = evaluation.layers;
+  assertEquals(layer!.routing_histogram.reduce((a, b) => a + b), 500 * 4);
+  await Deno.remove(dir, { recursive: true });
 });
 
 Deno.test("routingHistogram() sorts counts, and keeps shares when it sums them up", () => {

@@ -103,7 +103,12 @@ export const MALFORMED: readonly Malformed[] = [
     what: "a per cent",
     text: MINIMAL.replace("source: embedded", "source: c4, fraction: 1%"),
     says: ["bad.yaml:2: data.fraction: expected a number", "write 0.01"],
-    real: ["data.fraction: unknown key here; did you mean data.c4.fraction?"],
+    real: ["data.fraction: unknown key here; did you mean data.c4.fraction or data.hub.fraction?"],
+  },
+  {
+    what: "tokens of single documents",
+    text: withLines().replace(/^train:.*$/m, "train: { tokens: 100000000, documents: single }"),
+    says: ["train.tokens: 100000000 can't be turned into updates with documents: single"],
   },
   {
     what: "a fraction for a whole number",
@@ -220,7 +225,7 @@ export const MALFORMED: readonly Malformed[] = [
     what: "a source that doesn't exist",
     text: MINIMAL.replace("embedded", "wikipedia"),
     says: ['bad.yaml:2: data.source: expected embedded or c4 or files, got "wikipedia"'],
-    real: ['bad.yaml:2: data.source: expected one of embedded, c4, files, got "wikipedia"'],
+    real: ['bad.yaml:2: data.source: expected one of embedded, c4, hub, files, got "wikipedia"'],
   },
   {
     what: "a name that can't be a file's",
