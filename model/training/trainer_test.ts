@@ -170,7 +170,8 @@ Deno.test("Trainer trains like the reference on lesser devices", async (t) => {
   });
 
   await t.step("experts in parts", async () => {
-    const gpu = await openTestGpu({ max_binding_bytes: 12288 });
+    // The higher tiles of other devices pad rows beyond a binding that cuts the experts.
+    const gpu = await openTestGpu({ max_binding_bytes: 12288, software: true });
     for (const ffn of [{ kind: "switch" }, { kind: "topk_moe", top_k: 1 }]) {
       const model = { ffn: { ...ffn, num_experts: 16, d_expert: 12 } };
       await withTrainer(gpu, { model }, async (trainer) => {
