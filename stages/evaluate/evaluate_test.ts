@@ -5,7 +5,7 @@ import { TokenSplit } from "../../model/text/shard.ts";
 import type { JsonValue, NodeOutput } from "../../pipeline/stage.ts";
 import { SMALL_TRAINING, writeDataset } from "../commands/model/checkpoint_testing.ts";
 import { evaluate } from "./evaluate.ts";
-import { describeEvaluation, routingHistogram } from "./evaluation.ts";
+import { describeEvaluation, hottestExperts, routingHistogram } from "./evaluation.ts";
 import { evaluationSchema } from "./result.ts";
 import { runStage } from "../testing.ts";
 import { train } from "../train/train.ts";
@@ -46,6 +46,10 @@ Deno.test("evaluate measures what training measured, and publishes the use of ex
     // Two heads keep two experts each, for each of the predictions.
     assertEquals(counts.reduce((a, b) => a + b), 500 * 4);
     assertEquals(layer!.experts_per_token, 4);
+    assertEquals(layer!.experts, 64);
+    const shares = counts.slice(0, 8).map((count) => count / 2000);
+    assertEquals(layer!.hottest?.map(({ share }) => share), shares);
+    assertEquals(new Set(layer!.hottest?.map(({ expert }) => expert)).size, 8);
     assertEquals(counts, counts.toSorted((a, b) => b - a));
     assertEquals(layer!.expert_usage, counts.filter((count) => count > 0).length / 64);
     const speed = run.metrics.find(({ name }) => name === "tokens_per_second");
@@ -127,4 +131,15 @@ Deno.test("routingHistogram() sorts counts, and keeps shares when it sums them u
   const sum = (of: Iterable<number>) => Iterator.from(of).reduce((a, b) => a + b);
   assertEquals(4 * sum(histogram), sum(counts));
   assertEquals(4 * sum(histogram.slice(0, 100)), sum(counts.toSorted().reverse().slice(0, 400)));
+});
+
+Deno.test("hottestExperts() names the most used ones, of equals the lower number, and no unused one", () => {
+  const counts = Uint32Array.of(1, 0, 5, 2, 5, 2, 1);
+  assertEquals(hottestExperts(counts, 3), [
+    { expert: 2, share: 5 / 16 },
+    { expert: 4, share: 5 / 16 },
+    { expert: 3, share: 2 / 16 },
+  ]);
+  assertEquals(hottestExperts(counts, 8).map(({ expert }) => expert), [2, 4, 3, 5, 0, 6]);
+  assertEquals(hottestExperts(new Uint32Array(4), 8), []);
 });
