@@ -12,8 +12,8 @@ export const LABEL_SIZE = 11.5;
 /** Height that a label takes. */
 const LINE = 14;
 
-/** Distance of a label from its point. */
-const GAP = 7;
+/** Distances of a label from its point, sideways, in pixels. */
+const SIDEWAYS = [7, 14, 24, 38, 58, 85, 120, 165, 220] as const;
 
 /** A point in a panel, in pixels from its upper left corner. */
 export interface LabelledPoint {
@@ -40,7 +40,7 @@ interface Box {
 }
 
 /**
- * Places labels right or left of their points, as near as is free, from the top of the panel to its bottom.
+ * Places labels right or left of their points, each as near as is free, in the order of their heights.
  *
  * @example
  * ```ts
@@ -75,10 +75,10 @@ export function placeLabels(
   for (const index of order) {
     const { text, x, y } = points[index]!;
     const width = textWidth(text, LABEL_SIZE);
-    const candidates = shifts(panel.height).flatMap((dy) => [
-      { left: x + GAP, y: y + dy },
-      { left: x - GAP - width, y: y + dy },
-    ]);
+    const candidates = shifts(panel.height).map(({ dx, dy }) => ({
+      left: dx > 0 ? x + dx : x + dx - width,
+      y: y + dy,
+    }));
     const boxOf = ({ left, y }: typeof candidates[number]): Box => ({
       left,
       right: left + width,
@@ -98,11 +98,15 @@ export function placeLabels(
   return places;
 }
 
-/** 0, then further and further down and up, by a third of a line. */
-function shifts(height: number): number[] {
+/** From a point to the near end of its label: the nearest place first, and of equals the right and the lower one. */
+function shifts(height: number): { dx: number; dy: number }[] {
   const step = LINE / 3;
   const count = Math.ceil(height / step);
-  return [0, ...Array.from({ length: count }, (_, i) => [(i + 1) * step, -(i + 1) * step]).flat()];
+  const down = Array.from({ length: 2 * count + 1 }, (_, i) => (i - count) * step);
+  const all = SIDEWAYS.flatMap((dx) => [dx, -dx]).flatMap((dx) =>
+    down.toReversed().map((dy) => ({ dx, dy }))
+  );
+  return all.toSorted((a, b) => Math.hypot(a.dx, a.dy) - Math.hypot(b.dx, b.dy));
 }
 
 /**
