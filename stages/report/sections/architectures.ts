@@ -6,7 +6,7 @@
 
 import { comparedFactors, type Comparison, type Cost, COSTS } from "../architectures.ts";
 import { ablationFigure } from "../figures/ablation.ts";
-import { expertUseFigure } from "../figures/expert_use.ts";
+import { architectureUseFigure } from "../figures/architecture_use.ts";
 import { type Front, paretoFigure } from "../figures/pareto.ts";
 import { bytesText, compact } from "../figures/series.ts";
 import { type Block, md, type Prose, type Section } from "../document.ts";
@@ -58,7 +58,7 @@ async function comparisonBlocks(
       }),
     );
   }
-  const use = expertUseFigure(comparison);
+  const use = architectureUseFigure(comparison);
   if (use) {
     blocks.push(
       await figures.add(use, {

@@ -40,7 +40,7 @@ type Place = typeof PLACES[number]["place"];
  *
  * @returns Nothing when no architecture has experts.
  */
-export function expertUseFigure(comparison: Comparison): Chart | undefined {
+export function architectureUseFigure(comparison: Comparison): Chart | undefined {
   const { name, title: compared } = comparison;
   const values = comparison.values.filter((value) =>
     value.layers.length > 0 || value.curves.expert_usage.length > 0
