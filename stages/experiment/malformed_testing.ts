@@ -434,6 +434,23 @@ export const MALFORMED: readonly Malformed[] = [
     says: ["ablations.0.seeds: the base has no run with seed 9", "1, 2, 3"],
   },
   {
+    what: "a seed of a variant that the base lacks",
+    text: withLines(
+      "ablations:",
+      "  - { name: x, variants: [{ value: y, set: { model.ffn.d_latent: 64 }, seeds: [1, 9] }] }",
+    ),
+    says: ["ablations.0.variants.0.seeds: the base has no run with seed 9", "1, 2, 3"],
+  },
+  {
+    what: "seeds of a variant in a grid",
+    text: withLines(
+      "combine: grid",
+      "ablations:",
+      "  - { name: x, variants: [{ value: y, set: { model.ffn.d_latent: 64 }, seeds: [1] }] }",
+    ),
+    says: ["ablations.0.variants.0.seeds: a grid's cells belong to all factors"],
+  },
+  {
     what: "two factors of one name",
     text: withLines(
       "ablations:",
