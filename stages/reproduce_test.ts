@@ -4,7 +4,9 @@
  */
 
 import { assert, assertEquals, assertLess, assertStringIncludes } from "@std/assert";
-import { basename, join } from "@std/path";
+import { basename, fromFileUrl, join, relative } from "@std/path";
+import { ATTENTION } from "../model/attention/registry.ts";
+import { FFN } from "../model/ffn/registry.ts";
 import { moduleUrl, readCode } from "../pipeline/graph/code.ts";
 import { fileExists, modulesThatRan } from "../pipeline/testing.ts";
 import {
@@ -87,8 +89,17 @@ Deno.test("the whole experiment: once, then cached, then damaged and healed", as
   await t.step("every module that ran is in a key, or only reads the configuration", async () => {
     const records = await sandbox.records();
     const keyed = records.flatMap(({ components }) => Object.keys(components.code.files));
-    const paths = ["stages/main.ts", "stages/experiment/load.ts", "model/equal_size.ts"];
-    const roots = paths.map((path) => moduleUrl(join(ROOT, path)));
+    const paths = [
+      "stages/main.ts",
+      "stages/experiment/load.ts",
+      "stages/experiment/input_hashes.ts",
+      "model/equal_size.ts",
+    ];
+    // The configuration's schema loads every kind; those that the experiment trains are in its keys.
+    const kinds = Object.values({ ...ATTENTION, ...FFN }).map(({ module }) => module)
+      .filter((module) => !keyed.includes(relative(ROOT, fromFileUrl(module))));
+    assertEquals(kinds.length, Object.keys({ ...ATTENTION, ...FFN }).length - 3);
+    const roots = [...paths.map((path) => moduleUrl(join(ROOT, path))), ...kinds];
     const commandLine = (await readCode(new Map([["", roots]]), { root: ROOT })).get("")!.files;
     // It imports every stage, so only the module itself is excused.
     const known = new Set([...keyed, ...Object.keys(commandLine), "stages/experiment/parts.ts"]);

@@ -11,10 +11,10 @@ import { MODEL_FILE } from "../../model/checkpoint/checkpoint.ts";
 import { INDEX_FILE, parseIndex, readJson } from "../../model/pretrained/files.ts";
 import { CONFIG_FILE } from "../../model/pretrained/json.ts";
 import { OPTIONAL_FILES, TOKENIZER_FILE } from "../../model/pretrained/tokenizer.ts";
-import { fetchShard, finishedPath, presentBytes } from "../download/sources/c4.ts";
+import { fetchShard, finishedPath, presentBytes } from "../download/sources/hub/shards.ts";
 import { quote, SourceError, StatusError, TransientError } from "../download/sources/error.ts";
-import { Hub, type HubOptions } from "../download/sources/hub.ts";
-import type { Shard } from "../download/sources/listing.ts";
+import { Hub, type HubOptions } from "../download/sources/hub/hub.ts";
+import type { Shard } from "../download/sources/hub/listing.ts";
 import { COMMIT, ModelCache, sizeOf } from "./cache.ts";
 
 /** A name on the hub: an owner and a model. */

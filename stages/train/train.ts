@@ -9,7 +9,7 @@ import { z } from "zod";
 import { MODEL_FILE, shareCheckpoint } from "../../model/checkpoint/checkpoint.ts";
 import { countFlops, countParameters } from "../../model/trunk/counts.ts";
 import { acceptedModel, kindModules, loadArchitecture } from "../../model/load.ts";
-import { tokensPerStep, trainSchema } from "../../model/training/config.ts";
+import { trainSchema } from "../../model/training/config.ts";
 import { Trainer } from "../../model/training/trainer.ts";
 import { runTraining } from "../../model/training/training.ts";
 import { defineStage, type StageContext } from "../../pipeline/stage.ts";
@@ -53,6 +53,7 @@ async function runTrain(context: StageContext<TrainParams>): Promise<void> {
         train: dataset.split("train"),
         validation: dataset.split("validation"),
         byteLength: dataset.byteLength,
+        endoftext: dataset.tokenizer.endoftext,
       },
       seed,
       folder: join(stateDir, "checkpoints"),
@@ -77,7 +78,7 @@ async function runTrain(context: StageContext<TrainParams>): Promise<void> {
     context.json("summary", {
       config: JSON.parse(JSON.stringify(architecture.config)),
       steps: result.step,
-      tokens: result.step * tokensPerStep(train),
+      tokens: result.tokens,
       skipped: result.skipped,
       last: result.last,
       best: result.best,

@@ -13,7 +13,7 @@ import {
   vocabularyDigest,
 } from "../../../model/text/tokenizer.ts";
 import { EXIT, messageOf, UserError } from "../../../pipeline/errors.ts";
-import { filesOf, findInput, trainedLength } from "./checkpoints.ts";
+import { filesOf, findInput, trainedDocuments, trainedLength } from "./checkpoints.ts";
 import { type ModelChoice, type OpenedModel, openModel } from "./models.ts";
 import { byteLengths } from "../../dataset.ts";
 import { describeEvaluation } from "../../evaluate/evaluation.ts";
@@ -21,18 +21,25 @@ import type { Evaluation } from "../../evaluate/result.ts";
 import { readWhole, type WholeTextOptions } from "./whole_text.ts";
 import { gpuProvenance } from "../../shared_gpu.ts";
 import { encodingName } from "../../download/sources/encoding.ts";
-import { findFiles, readFiles } from "../../download/sources/files.ts";
+import { findFiles, readFiles, requireSeparable } from "../../download/sources/files.ts";
+
+/** How documents become sequences. */
+export type DocumentMode = "packed" | "single" | "padded";
 
 /** Options of {@linkcode evaluateCheckpoint}. */
 export interface EvaluateCheckpointOptions extends ModelChoice {
   /** Path or glob of files to read. Either this or `split`. */
   readonly files?: string;
-  /** Key of the text in JSON. */
+  /** Key of the text in JSON, column in Parquet. */
   readonly text_field?: string;
+  /** What stands between the documents of plain text. */
+  readonly separator?: string;
   /** Encoding of files without a byte-order mark; UTF-8 unless given. */
   readonly encoding?: string;
   /** Split of the dataset that the node was trained on. */
   readonly split?: "train" | "validation";
+  /** Whether a document is a sequence of its own, and with `padded` its padding is scored; as in the training unless given. */
+  readonly documents?: DocumentMode;
   /** Predictions at most. */
   readonly tokens?: number;
   /** Sequences scored at once. */
@@ -56,11 +63,16 @@ export interface CheckpointEvaluation extends Evaluation {
   /** The text that was read: files, or the split. */
   readonly files?: readonly string[];
   readonly split?: string;
+  /** How documents became sequences; `whole`: all of them are one text, as for a published model. */
+  readonly documents: DocumentMode | "whole";
   readonly sequence_length: number;
   readonly tokens_per_second: number;
   /** The device that computed it. */
   readonly gpu: ReturnType<typeof gpuProvenance>;
 }
+
+/** Names of the options that messages give. */
+const SETTINGS = { encoding: "--encoding", separator: "--separator" };
 
 /** Tokens of a sequence when nobody knows the length that the model was trained with. */
 const DEFAULT_LENGTH = 512;
@@ -82,6 +94,10 @@ export async function evaluateCheckpoint(
   }
   using chosen = await openModel(options);
   const { checkpoint, longest, tokenizer } = chosen;
+  for (const key of ["documents", "separator"] as const) {
+    if (checkpoint || options[key] === undefined) continue;
+    throw new UserError(`--${key} is ${options[key]}, which only --checkpoint has.`);
+  }
   const files = glob === undefined ? undefined : await filesOfGlob(glob, options);
   const length = options.sequence_length ??
     (checkpoint
@@ -103,9 +119,19 @@ export async function evaluateCheckpoint(
   const { architecture, weights } = model;
   const batch = micro_batch;
   using evaluator = await Evaluator.open(gpu, { architecture, weights, batch, length });
+  const documents = checkpoint
+    ? options.documents ?? trainedDocuments(checkpoint) ?? "packed"
+    : "whole";
   const scoring = {
+    ...(checkpoint
+      ? {
+        documents: documents === "packed" ? undefined : {
+          endoftext: tokenizer.endoftext,
+          padded: documents === "padded",
+        },
+      }
+      : { windows: true }),
     byteLength: byteLengths(tokenizer),
-    windows: checkpoint === undefined,
     ...(options.tokens === undefined ? {} : { tokens: options.tokens }),
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
   };
@@ -119,6 +145,7 @@ export async function evaluateCheckpoint(
     ...(chosen.revision === undefined ? {} : { revision: chosen.revision }),
     ...(files ? { files } : {}),
     ...(split ? { split } : {}),
+    documents,
     sequence_length: length,
     tokens_per_second: result.tokens / seconds,
     ...describeEvaluation(result),
@@ -128,16 +155,18 @@ export async function evaluateCheckpoint(
 
 async function filesOfGlob(
   glob: string,
-  options: Pick<EvaluateCheckpointOptions, "encoding" | "warn">,
+  options: Pick<EvaluateCheckpointOptions, "encoding" | "separator" | "warn">,
 ): Promise<string[]> {
-  const { encoding, warn } = options;
+  const { encoding, separator, warn } = options;
   if (encoding !== undefined && encodingName(encoding) === undefined) {
     throw new UserError(
       `--encoding is ${encoding}; expected an encoding that TextDecoder knows, such as utf-8, latin1 or utf-16le.`,
     );
   }
   try {
-    return await findFiles(glob, { setting: "--files", warn });
+    const files = await findFiles(glob, { setting: "--files", warn });
+    requireSeparable(files, separator, SETTINGS.separator);
+    return files;
   } catch (error) {
     throw new UserError(`${messageOf(error)}.`, { cause: error });
   }
@@ -230,10 +259,10 @@ async function wholeTokens(
 async function openText(
   files: readonly string[],
   tokenizer: Tokenizer,
-  options: Pick<EvaluateCheckpointOptions, "text_field" | "encoding">,
+  options: Pick<EvaluateCheckpointOptions, "text_field" | "separator" | "encoding">,
 ): Promise<AsyncDisposable & { readonly tokens: AsyncIterable<Uint32Array> }> {
-  const { text_field, encoding } = options;
-  const documents = readFiles(files, { text_field, encoding, setting: "--encoding" });
+  const { text_field, separator, encoding } = options;
+  const documents = readFiles(files, { text_field, separator, encoding, settings: SETTINGS });
   const next = async (exitCode: number): Promise<Uint32Array | undefined> => {
     try {
       for (;;) {

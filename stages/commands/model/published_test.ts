@@ -109,7 +109,10 @@ for (const family of ["llama", "gpt_neox"] as const) {
         nats * windows * (length - 1) / bytes / Math.LN2,
         1e-4,
       );
-      assertEquals([score.checkpoint, score.sequence_length], [model, length]);
+      assertEquals([score.checkpoint, score.documents], [model, "whole"]);
+      assertEquals(score.sequence_length, length);
+      const some = { model, files: join(dir, "*.txt"), sequence_length: length, tokens: 100 };
+      assertEquals((await evaluate(some)).tokens, 3 * (length - 1));
       const mixed = await evaluate({
         model,
         files: join(dir, "*.txt"),
@@ -160,6 +163,8 @@ Deno.test("What can't be is refused in one line, before a device is opened", asy
     await refused({ which: "best" }, "--which is best, which only --checkpoint has");
     await refused({ revision: "main" }, `--revision is main, but --model ${model} is a folder`);
     await refused({ model: "no such/folder/here" }, "there is no such folder; expected one");
+    await refused({ documents: "single" }, "--documents is single, which only --checkpoint has");
+    await refused({ separator: "--" }, "--separator is --, which only --checkpoint has");
     await refused({ sequence_length: 65 }, "but the model has 64 positions; lower it");
     await refused({ sequence_length: 1 }, "--sequence-length is 1; expected 2 or more");
     await refused({ tokens: 10 }, "--tokens is 10, fewer than the 63 predictions of a sequence");
@@ -242,7 +247,7 @@ Deno.test({
   async fn() {
     const model = dirname(trained!);
     const measure = (precision: "f32" | "mixed", windows: number) =>
-      evaluate({ model, files: stories!, tokens: windows * 512 - 1, precision, micro_batch: 4 });
+      evaluate({ model, files: stories!, tokens: windows * 511, precision, micro_batch: 4 });
     const score = await measure("f32", 100);
     assertEquals([score.tokens, score.sequence_length], [51100, 512]);
     assertAlmostEquals(score.perplexity!, 4.01012, 1e-5);

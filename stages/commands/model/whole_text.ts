@@ -28,7 +28,7 @@ export async function readWhole(
   files: readonly string[],
   { text_field, encoding }: WholeTextOptions,
 ): Promise<string> {
-  const setting = "--encoding";
+  const settings = { encoding: "--encoding", separator: "--separator" };
   const texts: string[] = [];
   const add = (text: string) => {
     const trimmed = text.replace(/[\r\n]+$/, "");
@@ -38,12 +38,18 @@ export async function readWhole(
     if (/\.txt(?:\.gz)?$/.test(path)) {
       const decoder = new TextDecoder();
       let text = "";
-      for await (const chunk of utf8Bytes(readBytes(path, {}), { name: path, encoding, setting })) {
+      for await (
+        const chunk of utf8Bytes(readBytes(path, {}), {
+          name: path,
+          encoding,
+          setting: settings.encoding,
+        })
+      ) {
         text += decoder.decode(chunk, { stream: true });
       }
       add(text + decoder.decode());
     } else {
-      for await (const { text } of readFiles([path], { text_field, encoding, setting })) add(text);
+      for await (const { text } of readFiles([path], { text_field, encoding, settings })) add(text);
     }
   }
   return texts.join(BETWEEN);
