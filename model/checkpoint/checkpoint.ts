@@ -321,8 +321,8 @@ export interface TrainingState extends WeightSink {
 export interface WeightSink {
   /** The model whose tensors are filled; says which names and shapes a file must have. */
   readonly architecture: Architecture;
-  /** Replaces one tensor by name; `values` are row-major, all of them. */
-  writeState(kind: StateKind, name: string, values: Float32Array): void;
+  /** Replaces one tensor by name; `values` are row-major, all of them. Whoever has more waits for the promise, if there is one, before the next. */
+  writeState(kind: StateKind, name: string, values: Float32Array): void | Promise<void>;
 }
 
 /** Fills weights and running statistics from a model file. */
@@ -350,7 +350,7 @@ async function loadTensors(
           }]`,
         );
       }
-      sink.writeState(kind, name, tensor.data);
+      await sink.writeState(kind, name, tensor.data);
     }
   }
 }

@@ -33,7 +33,8 @@ function encode(
 ): Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | Uint8Array<ArrayBuffer> {
   switch (tensor.dtype) {
     case "f32":
-      return Float32Array.from(values);
+      // A weight may have gigabytes, and the queue takes its own copy.
+      return isPlain(values) ? values : Float32Array.from(values);
     case "u32":
       return Uint32Array.from(values);
     case "f16": {
@@ -43,6 +44,11 @@ function encode(
       return bytes;
     }
   }
+}
+
+/** Whether numbers are f32 already, in memory that the queue takes. */
+function isPlain(values: ArrayLike<number>): values is Float32Array<ArrayBuffer> {
+  return values instanceof Float32Array && values.buffer instanceof ArrayBuffer;
 }
 
 /** Reads a tensor back. Waits for everything that was submitted before. */

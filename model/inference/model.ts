@@ -16,6 +16,9 @@ import { makeOperands, recordInitialWeights } from "../trunk/initial_weights.ts"
 import { weightSpecs } from "../trunk/parameters.ts";
 import { Weights } from "../layer/weights.ts";
 
+/** Bytes of weights that may wait to be written to the device. */
+const MOST_WAITING = 2 ** 28;
+
 interface InferenceOptions extends LoadOptions {
   /** `mixed` computes with f16 copies of the weights; defaults to `f32`. */
   readonly precision?: "f32" | "mixed";
@@ -109,10 +112,18 @@ export class InferenceModel implements Disposable {
   }
 
   #sink(): WeightSink {
+    const { queue } = this.gpu.device;
+    let waiting = 0;
     return {
       architecture: this.architecture,
-      writeState: (_kind, name, values) => {
+      writeState: async (_kind, name, values) => {
         uploadParts(this.gpu, this.weights.value(name).parts, values);
+        waiting += values.byteLength;
+        if (waiting < MOST_WAITING) return;
+        waiting = 0;
+        // The queue holds copies of all that was written until something is submitted.
+        queue.submit([]);
+        await this.gpu.guard(queue.onSubmittedWorkDone());
       },
     };
   }

@@ -79,7 +79,7 @@ export class PretrainedCheckpoint implements Disposable {
       for (const part of map.parts) {
         for await (const rows of this.#rows(part)) place(map, part, { ...rows, target });
       }
-      sink.writeState("value", map.name, target);
+      await sink.writeState("value", map.name, target);
     }
   }
 
@@ -141,12 +141,23 @@ async function readFloats(
     throw new PretrainedError(`${range.path} can't be read: ${why}`, { cause });
   }
   if (range.dtype === "F32") return new Float32Array(bytes.buffer);
-  if (range.dtype === "F16") return new Float32Array(new Float16Array(bytes.buffer));
+  const words = new Uint16Array(bytes.buffer);
+  const values = new Float32Array(words.length);
+  if (range.dtype === "F16") {
+    const table = halves ??= new Float32Array(
+      new Float16Array(Uint16Array.from({ length: 2 ** 16 }, (_, word) => word).buffer),
+    );
+    for (let i = 0; i < words.length; i++) values[i] = table[words[i]!]!;
+    return values;
+  }
   // bfloat16 is the upper half of a float32.
-  return new Float32Array(
-    Uint32Array.from(new Uint16Array(bytes.buffer), (word) => word << 16).buffer,
-  );
+  const bits = new Uint32Array(values.buffer);
+  for (let i = 0; i < words.length; i++) bits[i] = words[i]! << 16;
+  return values;
 }
+
+/** Every half as f32, by its bits: looked up, they are there several times faster than converted. */
+let halves: Float32Array | undefined;
 
 /**
  * Checks that every parameter is there in its shape, that the parameters are those of the architecture, and that no tensor is left over.

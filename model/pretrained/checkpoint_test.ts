@@ -99,6 +99,23 @@ Deno.test("A fused product's heads become queries, keys and values, transposed",
   });
 });
 
+Deno.test("A sink that takes its time holds up the next tensor", async () => {
+  await withFolder(async (folder) => {
+    await writePretrained(folder, SMALL_LLAMA);
+    using checkpoint = await PretrainedCheckpoint.open(folder);
+    let [waiting, most] = [0, 0];
+    await checkpoint.fill({
+      architecture: checkpoint.architecture,
+      writeState: async () => {
+        most = Math.max(most, ++waiting);
+        await new Promise((resolve) => setTimeout(resolve, 1));
+        waiting--;
+      },
+    });
+    assertEquals([waiting, most], [0, 1]);
+  });
+});
+
 Deno.test("Buffers and a copy of the tied embedding are passed over", async () => {
   await withFolder(async (folder) => {
     const one = { shape: [1], values: Float32Array.of(NaN) };
