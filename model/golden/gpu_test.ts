@@ -51,7 +51,7 @@ Deno.test("the kernels of a real GPU agree with a whole model's file", async () 
   const gpu = await openTestGpu({ software: false });
   for (const precision of ["f32", "mixed"] as const) {
     const implementation = gpuImplementation(gpu, "materialized", precision);
-    for (const name of ["tiny_context", "tiny_topk_moe"]) {
+    for (const name of ["tiny_context", "tiny_topk_moe", "tiny_llama", "tiny_neox"]) {
       const rows = await compareGolden(implementation, golden(`${name}.safetensors`));
       assertEquals(rows.filter(({ ok }) => !ok), [], name);
     }

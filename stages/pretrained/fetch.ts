@@ -82,7 +82,12 @@ export async function fetchModel(options: FetchOptions): Promise<FetchedModel> {
     await cache.note(revision, commit);
     return { folder: cache.snapshot(commit), commit };
   } catch (error) {
-    throw error instanceof StatusError ? explain(error, name, revision) : error;
+    if (error instanceof StatusError) throw explain(error, name, revision);
+    const held = known !== undefined && await cache.isComplete(known);
+    if (!(error instanceof SourceError) || !held) throw error;
+    throw new SourceError(
+      `${error.message}; the cache has an earlier look, which HF_HUB_OFFLINE=1 takes`,
+    );
   }
 }
 

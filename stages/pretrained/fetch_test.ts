@@ -83,6 +83,9 @@ Deno.test("A model is fetched once, in the hub's own layout, and what it does no
     await fetch({ revision: COMMIT });
     assertEquals(await fetch({ hub: { offline: true } }), { folder, commit });
     assertEquals(hub.requests.length, before + 1);
+    // Where nobody answers, what is there is named.
+    const gone = { endpoint: "http://127.0.0.1:1", attempts: 1 };
+    await assertRejects(() => fetch({ hub: gone }), SourceError, "which HF_HUB_OFFLINE=1 takes");
   });
 });
 
