@@ -45,6 +45,51 @@ Deno.test("A tokenizer with a mark for spaces puts one before a text, and takes 
   assertEquals(bytes.map((id) => tokenizer.decodeBytes([id]).length), [1, 1, 1, 1]);
 });
 
+Deno.test("Llama 3's way: a regular expression, whole pieces first, and a token before texts that only it knows", () => {
+  const base = byteTokenizer();
+  const model = base["model"] as { vocab: Record<string, number> };
+  const begin = "<|begin_of_text|>";
+  const json = {
+    ...base,
+    added_tokens: [{ id: 262, content: begin, special: true, normalized: false }],
+    normalizer: null,
+    pre_tokenizer: {
+      type: "Sequence",
+      pretokenizers: [
+        {
+          type: "Split",
+          pattern: { Regex: "\\p{N}{1,3}| ?\\p{L}+|[^\\p{L}\\p{N}]" },
+          behavior: "Isolated",
+          invert: false,
+        },
+        { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: false },
+      ],
+    },
+    post_processor: {
+      type: "Sequence",
+      processors: [
+        { type: "ByteLevel", add_prefix_space: true, trim_offsets: false, use_regex: true },
+        {
+          type: "TemplateProcessing",
+          single: [{ SpecialToken: { id: begin, type_id: 0 } }, {
+            Sequence: { id: "A", type_id: 0 },
+          }],
+          pair: [],
+          special_tokens: { [begin]: { id: begin, ids: [262], tokens: [begin] } },
+        },
+      ],
+    },
+    model: { ...model, ignore_merges: true, vocab: { ...model.vocab, "Ġcat": 261 } },
+  };
+  const tokenizer = new JsonTokenizer({ json, ends: [262, 0] });
+  assertEquals([tokenizer.vocab_size, tokenizer.begin, tokenizer.trims], [263, [262], false]);
+  // No merge makes it, and it is taken as a whole.
+  assertEquals([...tokenizer.encode(" cat")], [261]);
+  for (const text of [...TEXTS, `${begin} is text`]) {
+    assertEquals(tokenizer.decode(tokenizer.encode(text)), text);
+  }
+});
+
 Deno.test("What is not known of a tokenizer is refused by the key", () => {
   const refused = (change: Record<string, unknown>, message: string, ends = [0]) => {
     const json = { ...byteTokenizer(), ...change };
