@@ -63,6 +63,8 @@ export interface Published<Result = JsonObject> {
 
 /** An `evaluate` node with the labels of the model that it read. */
 export interface EvaluatedModel extends Published<Evaluation> {
+  /** Name of its cell. */
+  readonly cell: string | undefined;
   readonly base: boolean;
   readonly seed: number | undefined;
 }
@@ -97,6 +99,7 @@ export async function readInputs(
     models,
     evaluations: (inputs.evaluate ?? []).map((node) => ({
       ...published(node, "evaluation", evaluationSchema),
+      cell: typeof node.labels.cell === "string" ? node.labels.cell : undefined,
       base: isBase(node.labels),
       seed: seedOf(node.labels),
     })),

@@ -21,6 +21,7 @@ import { ablationSection } from "./sections/ablations.ts";
 import { budgetSections } from "./sections/budget.ts";
 import { FigureList, type SectionContext } from "./sections/context.ts";
 import { executionSection } from "./sections/execution.ts";
+import { latentLawSections } from "./sections/latent_law.ts";
 import { lead, runSection } from "./sections/run.ts";
 import { speedSections } from "./sections/speed.ts";
 import { cacheSection, memorySection, modelSection, parametersSection } from "./sections/theory.ts";
@@ -84,6 +85,7 @@ export async function composeReport(
     facts: await runFacts(data, options),
     paper: await loadPaper(options),
     figures,
+    latentTolerance: params.latent_tolerance,
     gpuHourPrice: params.gpu_hour_price,
   };
   const document: Report = {
@@ -94,6 +96,7 @@ export async function composeReport(
       await trainingSection(context),
       await usageSection(context),
       await ablationSection(context),
+      ...await latentLawSections(context),
       await executionSection(context),
       ...speedSections(context),
       ...budgetSections(context),
