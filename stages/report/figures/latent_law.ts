@@ -4,7 +4,12 @@
  * @module
  */
 
-import { evaluateLimit, type LatentLaw, type WidthResult } from "../theory/latent_law.ts";
+import {
+  evaluateLimit,
+  type LatentLaw,
+  type PowerLaw,
+  type WidthResult,
+} from "../theory/latent_law.ts";
 import type { Chart, ChartSpec, Row } from "./figure.ts";
 import { BINARY_LABELS, COLOR, PANEL_HEIGHT, PANEL_WIDTH } from "./style.ts";
 
@@ -41,7 +46,7 @@ export function latentLawFigure(law: LatentLaw): Chart {
           bounds: "flush",
           hconcat: law.widths.map((each, i) => lossPanel(each, { width, named: i === 0 })),
         },
-        ...(told > 0 ? [lawPanel(law)] : []),
+        ...(law.law === undefined ? [] : [lawPanel(law, law.law)]),
       ],
     },
   };
@@ -81,11 +86,9 @@ function lossRows({ d_model, losses, fit, sufficient, interval }: WidthResult, t
   for (const d_latent of logarithmic(from, to)) {
     rows.push(row("curve", { d_model, d_latent, nats: evaluateLimit(fit, d_latent) }));
   }
-  rows.push(
-    row("enough", { d_model, d_latent: from, nats: fit.limit + tolerance }),
-    row("enough", { d_model, d_latent: to, nats: fit.limit + tolerance }),
-  );
   if (sufficient.state === "measured") {
+    rows.push(row("enough", { d_model, d_latent: from, nats: fit.limit + tolerance }));
+    rows.push(row("enough", { d_model, d_latent: to, nats: fit.limit + tolerance }));
     rows.push(row("sufficient", {
       d_model,
       d_latent: sufficient.width,
@@ -162,23 +165,19 @@ function lossPanel(
   };
 }
 
-function lawPanel({ law, interval, widths }: LatentLaw): ChartSpec {
+function lawPanel({ interval, widths }: LatentLaw, { exponent }: PowerLaw): ChartSpec {
   const models = widths.map(({ d_model }) => d_model);
-  const exponent = law?.exponent.toFixed(2).replace("-", "−");
+  const said = (value: number) => value.toFixed(2).replace("-", "−");
   return {
     width: PANEL_WIDTH,
     height: 0.8 * PANEL_HEIGHT,
     title: {
       text: "Latent width that suffices",
-      subtitle: law === undefined
-        ? "too few widths for an exponent"
-        : `both axes logarithmic; exponent ${exponent}, ${
-          interval === undefined
-            ? "no interval over seeds"
-            : `95 % over seeds: ${interval.low.toFixed(2).replace("-", "−")} to ${
-              interval.high.toFixed(2).replace("-", "−")
-            }`
-        }`,
+      subtitle: `both axes logarithmic; exponent ${said(exponent)}, ${
+        interval === undefined
+          ? "no interval over seeds"
+          : `95 % over seeds: ${said(interval.low)} to ${said(interval.high)}`
+      }`,
     },
     transform: [{ filter: "datum.panel === 'sufficient' || datum.panel === 'law'" }],
     encoding: {

@@ -69,9 +69,9 @@ function table({ widths, tolerance }: LatentLaw): Block {
     header: ["d_model", "limit L∞", "c", "α", "residual, nats", "latent width", "95 % over seeds"],
     rows: widths.map((each) => [
       whole(each.d_model),
-      fixed(each.fit.limit, 3),
-      fixed(each.fit.scale, 3),
-      each.fit.scale === 0 ? "" : fixed(each.fit.exponent, 2),
+      each.fit.unlimited ? "none shown" : fixed(each.fit.limit, 3),
+      each.fit.unlimited ? "" : fixed(each.fit.scale, 3),
+      each.fit.unlimited || each.fit.scale === 0 ? "" : fixed(each.fit.exponent, 2),
       fixed(each.fit.rmse, 4),
       sufficientText(each),
       each.interval === undefined
@@ -86,8 +86,8 @@ function sufficientText({ sufficient, losses }: WidthResult): string {
   switch (sufficient.state) {
     case "measured":
       return fixed(sufficient.width, 1);
-    case "below":
-      return `at most ${losses[0]!.d_latent}`;
+    case "flat":
+      return "not told: flat";
     case "above":
       return `more than ${losses.at(-1)!.d_latent}`;
   }
@@ -95,16 +95,20 @@ function sufficientText({ sufficient, losses }: WidthResult): string {
 
 /** The conclusion that the interval allows, and no more. */
 export function conclusion({ law, interval, widths, fitted, seeds }: LatentLaw): string {
-  const flat = widths.filter(({ sufficient }) => sufficient.state === "below");
+  const flat = widths.filter(({ sufficient }) => sufficient.state === "flat");
   const beyond = widths.filter(({ sufficient }) => sufficient.state === "above");
   const names = (some: readonly WidthResult[]) => some.map(({ d_model }) => d_model).join(", ");
   const outside = [
     flat.length === 0
       ? ""
-      : `At d_model ${names(flat)} the narrowest code already suffices: the curve is flat there. `,
+      : `At d_model ${
+        names(flat)
+      } the curve falls by no more than the tolerance over all latent widths: it is flat there, and tells no width. `,
     beyond.length === 0
       ? ""
-      : `At d_model ${names(beyond)} the widest code does not suffice: the curve still falls. `,
+      : `At d_model ${
+        names(beyond)
+      } the widest code does not suffice: the curve still falls, and shows no limit. `,
   ].join("");
   if (law === undefined) {
     return `${outside}A width could be told at fewer than two model widths, so there is no exponent.`;

@@ -122,9 +122,9 @@ Deno.test("the conclusion says no more than the interval", () => {
   assertStringIncludes(said({ interval: { low: -0.9, high: -0.1 } }), "narrower codes");
   assertStringIncludes(said({ interval: undefined, fitted: 0.8 }), "20 % of the resamples");
   assertStringIncludes(said({ seeds: [1], interval: undefined }), "a single seed");
-  const flat = { ...width, sufficient: { state: "below" } } as const;
+  const flat = { ...width, sufficient: { state: "flat" } } as const;
   assertStringIncludes(
     said({ law: undefined, interval: undefined, widths: [flat, { ...flat, d_model: 64 }] }),
-    "At d_model 32, 64 the narrowest code already suffices: the curve is flat there. A width could be told",
+    "it is flat there, and tells no width. A width could be told at fewer",
   );
 });

@@ -31,14 +31,19 @@ export interface LimitFit {
   /** Nats above the limit at width 1; 0 where the loss does not fall. */
   readonly scale: number;
   readonly exponent: number;
+  /** Whether the exponent is the smallest that a fit takes: the points fall like a logarithm, and show no limit. */
+  readonly unlimited: boolean;
   /** Root mean square of the residuals, nats. */
   readonly rmse: number;
 }
 
-/** The width that suffices, or on which side of the measured widths it lies. */
+/**
+ * The width that suffices; `flat` where the curve falls by no more than the tolerance over the measured widths, and
+ * `above` where it is further from its limit than that at the widest.
+ */
 export type Sufficient =
   | { readonly state: "measured"; readonly width: number }
-  | { readonly state: "below" | "above" };
+  | { readonly state: "flat" | "above" };
 
 /** One model width. */
 export interface WidthResult {
@@ -83,7 +88,7 @@ export interface LatentLaw {
 }
 
 /** Exponents that a fit looks at, from a curve like a logarithm to one that is at its limit after one doubling. */
-const EXPONENTS = { from: 0.05, to: 4, count: 96 } as const;
+const EXPONENTS = { from: 0.1, to: 4, count: 96 } as const;
 
 /** Resamples are all that there are of at most five seeds, and so many draws of more. */
 const DRAWS = 2000;
@@ -141,7 +146,13 @@ function fitAt(
   const scale = Math.max(0, products / squares);
   const limit = mean - scale * meanPower;
   const residual = points.reduce((sum, { y }, i) => sum + (y - limit - scale * powers[i]!) ** 2, 0);
-  return { limit, scale, exponent, rmse: Math.sqrt(residual / n) };
+  return {
+    limit,
+    scale,
+    exponent,
+    unlimited: exponent < 1.01 * EXPONENTS.from,
+    rmse: Math.sqrt(residual / n),
+  };
 }
 
 /** The curve's value. */
@@ -155,7 +166,7 @@ export function sufficientWidth(
   options: { tolerance: number; from: number; to: number },
 ): Sufficient {
   const { tolerance, from, to } = options;
-  if (scale * from ** -exponent <= tolerance) return { state: "below" };
+  if (scale * (from ** -exponent - to ** -exponent) <= tolerance) return { state: "flat" };
   const width = (scale / tolerance) ** (1 / exponent);
   return width > to ? { state: "above" } : { state: "measured", width };
 }

@@ -54,13 +54,21 @@ Deno.test("a loss that rises with the width is flat, not a negative scale", () =
   const fit = fitLimit(LATENTS.map((x) => ({ x, y: 3 + 0.01 * Math.log(x) })));
   assertEquals(fit.scale, 0);
   const range = { tolerance: TOLERANCE, from: 2, to: 128 };
-  assertEquals(sufficientWidth(fit, range), { state: "below" });
+  assertEquals(sufficientWidth(fit, range), { state: "flat" });
+});
+
+Deno.test("a loss that falls like a logarithm shows no limit", () => {
+  const fit = fitLimit(LATENTS.map((x) => ({ x, y: 3 - 0.05 * Math.log(x) })));
+  assert(fit.unlimited && fit.scale > 0);
+  assert(!fitLimit(LATENTS.map((x) => ({ x, y: 3 + x ** -0.3 }))).unlimited);
+  const range = { tolerance: TOLERANCE, from: 2, to: 128 };
+  assertEquals(sufficientWidth(fit, range), { state: "above" });
 });
 
 Deno.test("a width outside of the measured ones is named by its side", () => {
   const range = { tolerance: 0.1, from: 4, to: 32 };
   assertEquals(sufficientWidth({ scale: 1, exponent: 1 }, range), { state: "measured", width: 10 });
-  assertEquals(sufficientWidth({ scale: 0.3, exponent: 1 }, range), { state: "below" });
+  assertEquals(sufficientWidth({ scale: 0.4, exponent: 1 }, range), { state: "flat" });
   assertEquals(sufficientWidth({ scale: 4, exponent: 1 }, range), { state: "above" });
 });
 
@@ -104,7 +112,7 @@ Deno.test("with noise the interval holds the exponent, and more seeds narrow it"
 Deno.test("flat curves have no law", () => {
   const flat = made({ exponent: 0, factor: 0.5, seeds: 3 });
   const law = latentLaw(flat, { tolerance: TOLERANCE })!;
-  assertEquals(law.widths.map(({ sufficient }) => sufficient.state), WIDTHS.map(() => "below"));
+  assertEquals(law.widths.map(({ sufficient }) => sufficient.state), WIDTHS.map(() => "flat"));
   assertEquals([law.law, law.interval, law.fitted], [undefined, undefined, 0]);
 });
 
