@@ -19,6 +19,7 @@ import { renderHtml } from "./html.ts";
 import { renderMarkdown } from "./markdown.ts";
 import { ablationSection } from "./sections/ablations.ts";
 import { budgetSections } from "./sections/budget.ts";
+import { claimsSection } from "./sections/claims.ts";
 import { FigureList, type SectionContext } from "./sections/context.ts";
 import { executionSection } from "./sections/execution.ts";
 import { latentLawSections } from "./sections/latent_law.ts";
@@ -102,6 +103,7 @@ export async function composeReport(
       ...budgetSections(context),
       await modelSection(context),
       parametersSection(context),
+      claimsSection(context),
       await memorySection(context),
       await cacheSection(context),
     ],
