@@ -77,6 +77,7 @@ Deno.test("a grid of both widths gets a section with its fits, its figure and it
   const law = latentLaw(latentPoints(data), { tolerance: 0.02 })!;
   assert(Math.abs(law.law!.exponent - 1) < 0.15, String(law.law!.exponent));
   assertStringIncludes(markdown, conclusion(law));
+  assertStringIncludes(markdown, "Every combination of the factors. Left:");
   const csv = String(files.get("figures/latent_law.csv"));
   for (const panel of ["loss", "curve", "enough", "sufficient", "law"]) {
     assertStringIncludes(csv, `\n${panel},`.slice(panel === "loss" ? 1 : 0));
@@ -97,6 +98,7 @@ Deno.test("an ablation of one width has no such section", async () => {
   const data = await readInputs(inputs(["d_latent"]));
   const { files } = await composeReport(data, reportSchema.parse({}));
   assert(!String(files.get("report.md")).includes("Latent width and model width"));
+  assertStringIncludes(String(files.get("report.md")), "One factor at a time around the base");
   assert(!files.has("figures/latent_law.csv"));
 });
 
