@@ -91,7 +91,8 @@ export type RunQuantity =
   | "execution_speed"
   | "execution_memory"
   | "batch_norm"
-  | "dense";
+  | "dense"
+  | "latent_exponent";
 
 /** Why no figure decides a claim. */
 export interface Open {

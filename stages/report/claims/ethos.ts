@@ -293,5 +293,6 @@ export const ETHOS_CLAIMS: readonly Claim[] = [
       verdict: "not measured yet",
       reason: "configs/ablations/latent_law_small.yaml fits the exponent; no report of it is kept",
     },
+    run: "latent_exponent",
   }),
 ];

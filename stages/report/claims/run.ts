@@ -5,9 +5,11 @@
  */
 
 import { executionTimings } from "../../benchmark/result.ts";
+import { latentPoints } from "../ablation.ts";
 import { baseEvaluations, baseModels, curve } from "../data.ts";
 import type { SectionContext } from "../sections/context.ts";
 import { fitLog } from "../theory/fit.ts";
+import { latentLaw } from "../theory/latent_law.ts";
 import { PAPER } from "../theory/paper.ts";
 import type { Claim, Estimate, Open, RunQuantity } from "./claim.ts";
 
@@ -82,6 +84,17 @@ const QUANTITIES: Readonly<Record<RunQuantity, Quantity>> = {
     difference(context, { factor: "batch_norm", value: "false", label: "without it − with it" }),
   dense: (context) =>
     difference(context, { factor: "architecture", value: "dense", label: "dense − the base" }),
+  latent_exponent: ({ data, latentTolerance }) => {
+    const found = latentLaw(latentPoints(data), { tolerance: latentTolerance });
+    if (found === undefined) return unmeasured("a grid of d_model and d_latent");
+    if (found.law === undefined || found.interval === undefined) {
+      return {
+        verdict: "not measured yet",
+        reason: "the grid of d_model and d_latent gives no exponent with an interval",
+      };
+    }
+    return { value: found.law.exponent, ...found.interval, label: "exponent of d_model" };
+  },
 };
 
 function sized(

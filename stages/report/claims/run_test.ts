@@ -30,6 +30,7 @@ Deno.test("a small model is no test of claims about the paper's size, and says s
   }
   assertStringIncludes(row("Its slope is")[3]!, "only with the vocabulary cl100k");
   assertStringIncludes(row("Batch norm of")[3]!, "not measured yet");
+  assertStringIncludes(row("The latent width that")[3]!, "not measured yet: this run has not");
   assertEquals(row("Attention is causal"), [], "a claim about another kind of model");
 });
 

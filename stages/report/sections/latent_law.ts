@@ -5,19 +5,11 @@
  */
 
 import { latentLawFigure } from "../figures/latent_law.ts";
-import {
-  type LatentLaw,
-  latentLaw,
-  type LatentPoint,
-  type WidthResult,
-} from "../theory/latent_law.ts";
-import type { ReportData } from "../data.ts";
+import { type LatentLaw, latentLaw, type WidthResult } from "../theory/latent_law.ts";
+import { latentPoints } from "../ablation.ts";
 import { type Block, md, type Section } from "../document.ts";
 import { fixed, whole } from "../facts.ts";
 import type { SectionContext } from "./context.ts";
-
-/** Names of the factors that the sweep varies. */
-const FACTORS = { model: "d_model", latent: "d_latent" } as const;
 
 /** The section, when a grid varied both widths; none otherwise. */
 export async function latentLawSections(context: SectionContext): Promise<Section[]> {
@@ -47,19 +39,6 @@ export async function latentLawSections(context: SectionContext): Promise<Sectio
     }`,
   ];
   return [{ id: "latent-law", title: "Latent width and model width", blocks }];
-}
-
-/** The runs of cells that have both widths. */
-export function latentPoints(data: ReportData): readonly LatentPoint[] {
-  const cells = new Map(data.ablation?.result.cells.map((cell) => [cell.name, cell.factors]));
-  return data.evaluations.flatMap(({ cell, seed, result }): LatentPoint[] => {
-    const factors = cell === undefined ? undefined : cells.get(cell);
-    const d_model = factors?.[FACTORS.model];
-    const d_latent = factors?.[FACTORS.latent];
-    return typeof d_model === "number" && typeof d_latent === "number" && seed !== undefined
-      ? [{ d_model, d_latent, seed, nats: result.nats }]
-      : [];
-  });
 }
 
 function table({ widths, tolerance }: LatentLaw): Block {

@@ -1,11 +1,12 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { compare } from "../../ablate/ablate.ts";
+import { latentPoints } from "../ablation.ts";
 import { reportSchema } from "../config.ts";
 import { readInputs } from "../data.ts";
 import { composeReport } from "../report.ts";
 import { madeUpInputs, madeUpNode } from "../report_testing.ts";
 import { fitLimit, type LatentLaw, latentLaw } from "../theory/latent_law.ts";
-import { conclusion, latentPoints } from "./latent_law.ts";
+import { conclusion } from "./latent_law.ts";
 
 const SEEDS = [1, 2, 3];
 const MODELS = [32, 64, 128];
@@ -77,6 +78,13 @@ Deno.test("a grid of both widths gets a section with its fits, its figure and it
   const law = latentLaw(latentPoints(data), { tolerance: 0.02 })!;
   assert(Math.abs(law.law!.exponent - 1) < 0.15, String(law.law!.exponent));
   assertStringIncludes(markdown, conclusion(law));
+  const { low, high } = law.interval!;
+  assertStringIncludes(
+    markdown,
+    `| no number; judged: more than 0 | ${Number(law.law!.exponent.toPrecision(3))} (95 %: ${
+      Number(low.toPrecision(3))
+    } to ${Number(high.toPrecision(3))}): exponent of d\\_model | holds |`,
+  );
   assertStringIncludes(markdown, "Every combination of the factors. Left:");
   const csv = String(files.get("figures/latent_law.csv"));
   for (const panel of ["loss", "curve", "enough", "sufficient", "law"]) {
