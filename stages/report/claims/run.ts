@@ -8,6 +8,7 @@ import { executionTimings } from "../../benchmark/result.ts";
 import { latentPoints } from "../ablation.ts";
 import { baseEvaluations, baseModels, curve } from "../data.ts";
 import type { SectionContext } from "../sections/context.ts";
+import { compact } from "../figures/series.ts";
 import { fitLog } from "../theory/fit.ts";
 import { latentLaw } from "../theory/latent_law.ts";
 import { PAPER } from "../theory/paper.ts";
@@ -112,9 +113,9 @@ function otherSize({ facts, paper }: SectionContext, source: Claim["source"]): O
   const wanted = source === "sparse_moe" ? MOE_PUBLISHED.stored : paper.arithmetic.stored;
   return Math.abs(facts.arithmetic.stored / wanted - 1) <= 0.01 ? undefined : {
     verdict: "not testable here",
-    reason: `the base has ${
-      (facts.arithmetic.stored / wanted).toPrecision(2)
-    } times the parameters that it is claimed for`,
+    reason: `the base has ${compact(facts.arithmetic.stored)} parameters, and the claim is about ${
+      compact(wanted)
+    }`,
   };
 }
 

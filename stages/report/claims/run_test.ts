@@ -26,7 +26,7 @@ Deno.test("a small model is no test of claims about the paper's size, and says s
   for (const start of ["The model stores", "A token uses", "It trains at 14,308"]) {
     const [, , figure, verdict] = row(start);
     assertEquals(figure, "");
-    assertStringIncludes(verdict!, "not testable here: the base has 0.0");
+    assertStringIncludes(verdict!, "parameters, and the claim is about 744 M");
   }
   assertStringIncludes(row("Its slope is")[3]!, "only with the vocabulary cl100k");
   assertStringIncludes(row("Batch norm of")[3]!, "not measured yet");
@@ -101,7 +101,7 @@ Deno.test("a mixture of stored experts is held against the claims about one", as
     ffn: { kind: "topk_moe", num_experts: 8, top_k: 2, d_expert: 64 },
   });
   assertEquals(row("The model stores"), []);
-  assertStringIncludes(row("It has 158.62 M")[3]!, "not testable here: the base has 0.00");
+  assertStringIncludes(row("It has 158.62 M")[3]!, "parameters, and the claim is about 159 M");
   assertStringIncludes(row("The validation loss is 2.2")[3]!, "only with the vocabulary gpt2");
   const [, rule, figure, verdict] = row("The coefficient of variation");
   assertEquals(rule, "at most 0.062");
