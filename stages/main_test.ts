@@ -48,6 +48,8 @@ const CONFIGURATIONS: readonly [file: string, cells: number, runs: number][] = [
   ["ablations/top_k.yaml", 3, 9],
   ["ablations/context.yaml", 6, 18],
   ["ablations/router.yaml", 2, 6],
+  ["ablations/latent_law.yaml", 12, 36],
+  ["ablations/latent_law_small.yaml", 15, 60],
 ];
 
 for (const [file, cells, runs] of CONFIGURATIONS) {
