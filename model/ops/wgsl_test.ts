@@ -26,6 +26,7 @@ import { castInto } from "./elementwise/cast.ts";
 import { copyThrough, copyVariants } from "./elementwise/copy.ts";
 import { crossEntropy } from "./elementwise/cross_entropy.ts";
 import { embeddingBackward, embeddingForward } from "./elementwise/embedding.ts";
+import { geluBackward, geluForward } from "./elementwise/gelu.ts";
 import { addPositions, positionsBackward } from "./elementwise/positions.ts";
 import { orderKept, storedExperts, storedExpertsBackward } from "./experts/experts_stored.ts";
 import { type Epilogue, gemm } from "./gemm/gemm.ts";
@@ -195,6 +196,10 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
       const [gate, up, h, dh, dgate, dup] = ["gate", "up", "h", "dh", "dgate", "dup"].map((name) =>
         t(name, [16, 64], dtype)
       ) as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
+      for (const gelu of ["tanh", "exact"] as const) {
+        geluForward(plan, "gelu", { gelu, x: up, h });
+        geluBackward(plan, "gelu", { gelu, x: up, dh, dx: dup });
+      }
       swigluForward(plan, "swiglu", { gate, up, h });
       swigluBackward(plan, "swiglu", { gate, up, dh, dgate, dup });
     }
@@ -526,8 +531,10 @@ const NETWORKS: readonly (readonly [ModelChanges, "f32" | "mixed"])[] = [
         load_balance_coef: 0.1,
         choice: "top_p",
         top_p: 0.5,
+        expert_dropout: 0.1,
       },
     }, precision] as const,
+    [{ ...DENSE, ffn: { ...DENSE.ffn, activation: "gelu_exact" } }, precision] as const,
     [
       { ...DENSE, attention: { kind: "mha", num_heads: 4, num_kv_heads: 2, d_rope: 4 } },
       precision,

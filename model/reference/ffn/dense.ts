@@ -1,17 +1,65 @@
 /**
- * The dense feed-forward layer: `y = (silu(x W_gate) ⊙ (x W_up)) W_down`.
+ * The dense feed-forward layer: `y = (silu(x W_gate) ⊙ (x W_up)) W_down`, or `y = gelu(x W_up) W_down`.
  *
  * @module
  */
 
 import type { FfnSection } from "../../section.ts";
-import { silu, siluDerivative } from "../activation.ts";
+import {
+  gelu,
+  geluDerivative,
+  geluExact,
+  geluExactDerivative,
+  silu,
+  siluDerivative,
+} from "../activation.ts";
 import { type FeedForwardInput, type FeedForwardPass, need } from "../layer.ts";
 import { add, map, matmul, matrix, transpose, type Weights, zip } from "../matrix.ts";
 
+type DenseSizes = Pick<Extract<FfnSection, { kind: "dense" }>, "d_ffn" | "activation">;
+
 /** The layer over the rows of `x`. */
 export function dense(
-  { d_ffn }: Pick<Extract<FfnSection, { kind: "dense" }>, "d_ffn">,
+  section: DenseSizes,
+  weights: Weights<string>,
+  input: Pick<FeedForwardInput, "x">,
+): FeedForwardPass {
+  const { activation = "swiglu" } = section;
+  return activation === "swiglu"
+    ? swigluLayer(section, weights, input)
+    : geluLayer(section, weights, input);
+}
+
+function geluLayer(
+  { d_ffn, activation }: DenseSizes,
+  weights: Weights<string>,
+  { x }: Pick<FeedForwardInput, "x">,
+): FeedForwardPass {
+  const named = need(weights, ["w_up", "w_down"]);
+  const w_up = matrix(x.columns, d_ffn, named.w_up);
+  const w_down = matrix(d_ffn, x.columns, named.w_down);
+  const [value, slope] = activation === "gelu_exact"
+    ? [geluExact, geluExactDerivative]
+    : [gelu, geluDerivative];
+  const up = matmul(x, w_up);
+  const hidden = map(up, value);
+  return {
+    y: matmul(hidden, w_down),
+    backward(gradient) {
+      const gUp = zip(matmul(gradient, transpose(w_down)), up, (g, v) => g * slope(v));
+      return {
+        x: matmul(gUp, transpose(w_up)),
+        weights: {
+          w_up: matmul(transpose(x), gUp).data,
+          w_down: matmul(transpose(hidden), gradient).data,
+        },
+      };
+    },
+  };
+}
+
+function swigluLayer(
+  { d_ffn }: DenseSizes,
   weights: Weights<string>,
   { x }: Pick<FeedForwardInput, "x">,
 ): FeedForwardPass {
