@@ -168,4 +168,6 @@ export interface FeedForward extends Parameterised {
   problems(tokens: number): readonly string[];
   /** Of a layer with experts. */
   readonly bench?: ExpertBench;
+  /** Section of the dense layer that is as wide as the experts of a token together, where experts are such layers themselves. */
+  readonly dense?: Readonly<Record<string, unknown>>;
 }

@@ -66,6 +66,12 @@ Deno.test("the dense equivalent has the same active parameters and operations", 
   const { sections, architecture } = await load("sparse_moe.yaml");
   const dense = architectureOf({ ...sections("dense").model, vocab_size });
   assertEquals(countParameters(dense).stored, 70_494_208);
+  assertEquals(dense.config.ffn, {
+    kind: "dense",
+    d_ffn: 2048,
+    activation: "gelu_exact",
+    weight_init: "fan_in",
+  });
   assertEquals(dense.config.trunk, architecture.config.trunk);
   assertEquals(dense.config.attention, architecture.config.attention);
   const gates = 6 * 8192;
