@@ -123,7 +123,7 @@ export const MALFORMED: readonly Malformed[] = [
   {
     what: "an activation that a dense layer does not have",
     text: withLines("model: { ffn: { kind: dense, activation: relu } }"),
-    says: ["model.ffn.activation: expected swiglu or gelu or gelu_exact"],
+    says: ["model.ffn.activation: expected one of swiglu, gelu, gelu_exact"],
   },
   {
     what: "a sum of probabilities that nothing reads",
