@@ -7,8 +7,11 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { trainingSteps } from "../model/training/config.ts";
+import { architectureOf } from "../model/config.ts";
 import { denseEquivalent } from "../model/equal_size.ts";
+import type { ModelSection } from "../model/section.ts";
+import { trainingSteps, type TrainSection } from "../model/training/config.ts";
+import { countFlops, countParameters } from "../model/trunk/counts.ts";
 import type { JsonValue } from "../pipeline/stage.ts";
 import { ConfigurationError } from "../pipeline/config/config.ts";
 import { loadExperiment } from "./experiment/load.ts";
@@ -35,7 +38,7 @@ interface TrainParams {
 
 /** Models and runs of every configuration: its head states them, so they should not grow unseen. */
 const CONFIGURATIONS: readonly [file: string, cells: number, runs: number][] = [
-  ["tiny.yaml", 11, 31],
+  ["tiny.yaml", 16, 36],
   ["small.yaml", 11, 31],
   ["paper.yaml", 10, 10],
   ["h200.yaml", 1, 1],
@@ -44,11 +47,12 @@ const CONFIGURATIONS: readonly [file: string, cells: number, runs: number][] = [
   ["sparse_moe_512m.yaml", 1, 1],
   ["sparse_moe_1b.yaml", 1, 1],
   ["ablations/positions.yaml", 4, 4],
-  ["ablations/router.yaml", 2, 6],
+  ["architectures.yaml", 13, 39],
   ["ablations/d_latent.yaml", 5, 15],
   ["ablations/heads.yaml", 3, 9],
   ["ablations/top_k.yaml", 3, 9],
   ["ablations/context.yaml", 6, 18],
+  ["ablations/router.yaml", 2, 6],
 ];
 
 for (const [file, cells, runs] of CONFIGURATIONS) {
@@ -115,6 +119,61 @@ Deno.test("h200 trains the paper's model by its recipe, but for the length and t
   };
   assertEquals(await base("h200.yaml"), await base("paper.yaml"));
 });
+
+/** Configurations that compare architectures, with the ids of their vocabularies and the quantity that each factor keeps. */
+const EQUAL_TERMS = [
+  ["tiny.yaml", 512, { architecture: "active" }],
+  ["architectures.yaml", 8192, { equal_active: "active", equal_flops: "flops" }],
+] as const;
+
+for (const [file, vocab_size, factors] of EQUAL_TERMS) {
+  Deno.test(`configs/${file} has every architecture at equal terms, within 1 %`, async () => {
+    const { nodes } = await load(file);
+    const train = nodes.filter(({ stage }) => stage.name === "train");
+    const sizesOf = (cell: string) => {
+      const params = train.find(({ labels }) => labels?.cell === cell)?.params;
+      const { model, train: { sequence_length } } = params as unknown as {
+        model: ModelSection;
+        train: TrainSection;
+      };
+      const architecture = architectureOf({ ...model, vocab_size });
+      return {
+        model,
+        sizes: {
+          active: countParameters(architecture).active,
+          flops: countFlops(architecture, { sequenceLength: sequence_length }).total,
+        },
+      };
+    };
+    const { model: base, sizes } = sizesOf("base");
+    const ablate = nodes.find(({ stage }) => stage.name === "ablate")?.params as unknown as {
+      factors: { name: string; values: { value: string; cell: string }[] }[];
+    };
+    for (const [factor, quantity] of Object.entries(factors)) {
+      const { values } = ablate.factors.find(({ name }) => name === factor)!;
+      assertEquals(values.map(({ value }) => value), [
+        "ethos",
+        "ethos + beams",
+        "ethos + context",
+        "peer",
+        "switch",
+        "topk_moe",
+        "dense",
+      ]);
+      for (const { value, cell } of values) {
+        const variant = sizesOf(cell);
+        const ratio = variant.sizes[quantity] / sizes[quantity];
+        assert(Math.abs(ratio - 1) <= 0.01, `${cell} has ${ratio} times the base's ${quantity}`);
+        assertEquals(variant.model.ffn.kind, value.split(" ")[0]);
+        // One trunk for all: only the feed-forward layers differ, and the dense model of tiny has no first layer of its own.
+        const { ffn: _, ...trunk } = variant.model;
+        const { ffn: __, ...expected } = base;
+        const { leading_dense } = value === "dense" && file === "tiny.yaml" ? trunk : expected;
+        assertEquals(trunk, { ...expected, leading_dense });
+      }
+    }
+  });
+}
 
 Deno.test("the dense cell of tiny matches its active parameters", async () => {
   const { nodes } = await load("tiny.yaml");

@@ -15,8 +15,10 @@ import type { Architecture } from "../trunk/architecture.ts";
 import { type BatchTensors, recordEvaluation } from "../trunk/network.ts";
 import { NO_TARGET } from "../ops/elementwise/cross_entropy.ts";
 import { countUsage } from "../ops/routing/usage.ts";
+import { documentHeads, tokenBlocks } from "../text/documents.ts";
 import type { TokenSource } from "../text/token_source.ts";
 import type { Weights } from "../layer/weights.ts";
+import { documentBatches, packedBatch, type TokenBatch } from "./token_batch.ts";
 
 /** How the experts of one layer were used. */
 export interface LayerUsage {
@@ -48,6 +50,14 @@ export interface EvaluationResult {
 export interface EvaluationOptions {
   /** Predictions at most. */
   readonly tokens?: number;
+  /**
+   * Makes each document a sequence of its own, from its first token on and cut at the length of a sequence; the token is
+   * the one that documents end in. With `padded` every sequence is filled with that token, which is predicted, too. Sequences
+   * take the tokens as they come unless given.
+   */
+  readonly documents?:
+    | { readonly endoftext: number; readonly padded?: boolean | undefined }
+    | undefined;
   /** UTF-8 bytes that a token stands for; 0 for the one between documents. */
   byteLength?(token: number): number;
   /** Told after each batch how many predictions are done. */
@@ -98,7 +108,7 @@ function finite(value: number): number | null {
  * {@linkcode Evaluator.open} makes one that is ready. The constructor only records a plan: a trainer builds
  * {@linkcode Evaluator.plan} together with its own and hands it to {@linkcode Evaluator.use}. One evaluation at a time.
  *
- * Text is cut into sequences of `length` tokens that do not see each other, in their order.
+ * Text is cut into sequences of `length` tokens that do not see each other, in their order, or at its documents.
  *
  * @example
  * ```ts ignore
@@ -112,6 +122,7 @@ export class Evaluator implements Disposable {
   readonly plan: Plan;
   /** Predictions of a batch, `B · L`. */
   readonly batchTokens: number;
+  readonly #length: number;
   readonly #gpu: Gpu;
   readonly #batch: BatchTensors;
   readonly #usage = new Map<number, LayerTensors>();
@@ -124,6 +135,7 @@ export class Evaluator implements Disposable {
     const { architecture, weights, batch, length, tensors } = options;
     this.#gpu = gpu;
     this.batchTokens = batch * length;
+    this.#length = length;
     this.#batch = tensors ?? batchTensors(this.batchTokens);
     this.plan = new Plan(gpu, "evaluate");
     const context = new LayerContext(this.plan, weights, {
@@ -182,13 +194,14 @@ export class Evaluator implements Disposable {
    * @throws {RangeError} If there is nothing to predict.
    */
   async evaluate(source: TokenSource, options: EvaluationOptions = {}): Promise<EvaluationResult> {
+    if (options.documents) return await this.evaluateStream(tokenBlocks(source), options);
     const predictions = Math.min(options.tokens ?? Infinity, source.length - 1);
     if (predictions < 1) throw new RangeError("The split has no token to predict");
     const size = this.batchTokens;
     return await this.#score(
       function* () {
         for (let at = 0; at < predictions; at += size) {
-          yield source.read(at, Math.min(size, predictions - at) + 1);
+          yield packedBatch(source.read(at, Math.min(size, predictions - at) + 1), size);
         }
       }(),
       options,
@@ -196,7 +209,8 @@ export class Evaluator implements Disposable {
   }
 
   /**
-   * Scores a stream of tokens: every token but the very first is predicted. Keeps one batch in memory, whatever the length.
+   * Scores a stream of tokens: every token but the very first is predicted, or with `documents` but the first of each. Keeps
+   * one batch in memory, whatever the length.
    *
    * @param blocks Consecutive tokens, cut anywhere.
    * @throws {RangeError} If there is nothing to predict.
@@ -205,7 +219,12 @@ export class Evaluator implements Disposable {
     blocks: AsyncIterable<Uint32Array> | Iterable<Uint32Array>,
     options: EvaluationOptions = {},
   ): Promise<EvaluationResult> {
-    return await this.#score(rows(blocks, this.batchTokens, options.tokens ?? Infinity), options);
+    const { documents, tokens: most = Infinity } = options;
+    const [size, length] = [this.batchTokens, this.#length];
+    if (documents === undefined) return await this.#score(packed(blocks, size, most), options);
+    const heads = documentHeads(blocks, { ...documents, most: length + 1 });
+    const batches = documentBatches(heads, { ...documents, batch: size / length, length, most });
+    return await this.#score(batches, options);
   }
 
   /** Frees the device's memory, but for that of a plan that somebody else built. */
@@ -214,9 +233,9 @@ export class Evaluator implements Disposable {
     for (const arena of this.#arenas) arena.destroy();
   }
 
-  /** Scores rows of at most a batch and the token that follows it. */
+  /** Scores batches. */
   async #score(
-    rows: AsyncIterable<Uint32Array> | Iterable<Uint32Array>,
+    batches: AsyncIterable<TokenBatch> | Iterable<TokenBatch>,
     options: EvaluationOptions,
   ): Promise<EvaluationResult> {
     const gpu = this.#gpu;
@@ -238,12 +257,16 @@ export class Evaluator implements Disposable {
       tokens += count;
       onProgress?.(tokens);
     };
-    for await (const row of rows) {
+    for await (const batch of batches) {
       signal?.throwIfAborted();
-      this.#submit(row);
+      this.#submit(batch);
       statistics ??= Promise.all(this.#usage.values().map((layer) => this.#statistics(layer)));
-      const next = { losses: download(gpu, this.#batch.losses), count: row.length - 1 };
-      if (byteLength) { for (const token of row.subarray(1)) bytes += byteLength(token); }
+      const next = { losses: download(gpu, this.#batch.losses), count: 0 };
+      for (const target of batch.targets) {
+        if (target === NO_TARGET) continue;
+        next.count++;
+        if (byteLength) bytes += byteLength(target);
+      }
       // Should the batch before fail, this one's failure is told by the same error.
       next.losses.catch(() => {});
       await settle();
@@ -270,13 +293,8 @@ export class Evaluator implements Disposable {
     return Object.fromEntries(names.map((name, i) => [name, read[i] ?? NaN]));
   }
 
-  #submit(row: Uint32Array): void {
+  #submit({ tokens, targets }: TokenBatch): void {
     if (!this.#built) throw new Error("The evaluator's plan has not been built");
-    const size = this.batchTokens;
-    const tokens = new Uint32Array(size);
-    const targets = new Uint32Array(size).fill(NO_TARGET);
-    tokens.set(row.subarray(0, -1));
-    targets.set(row.subarray(1));
     upload(this.#gpu, this.#batch.tokens, tokens);
     upload(this.#gpu, this.#batch.targets, targets);
     this.#built.run();
@@ -293,12 +311,12 @@ export function batchTensors(size: number): Record<"tokens" | "targets" | "losse
   };
 }
 
-/** Cuts a stream into rows of `size + 1` tokens that overlap by one; the last may be shorter. */
-async function* rows(
+/** Cuts a stream into batches of `size` predictions; the last may have fewer. */
+async function* packed(
   blocks: AsyncIterable<Uint32Array> | Iterable<Uint32Array>,
   size: number,
   most: number,
-): AsyncGenerator<Uint32Array> {
+): AsyncGenerator<TokenBatch> {
   const row = new Uint32Array(size + 1);
   let filled = 0;
   let left = most;
@@ -310,12 +328,12 @@ async function* rows(
       filled += take;
       at += take;
       if (filled < wanted) continue;
-      yield row.slice(0, filled);
+      yield packedBatch(row.subarray(0, filled), size);
       left -= filled - 1;
       if (left === 0) return;
       row[0] = row[filled - 1]!;
       filled = 1;
     }
   }
-  if (filled > 1) yield row.slice(0, filled);
+  if (filled > 1) yield packedBatch(row.subarray(0, filled), size);
 }

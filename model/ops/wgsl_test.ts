@@ -24,7 +24,7 @@ import { beamRoute, beamRouteBackward } from "./beam/beam_route.ts";
 import { factoredGradient, gatherCodes } from "./beam/factored_codes.ts";
 import { castInto } from "./elementwise/cast.ts";
 import { copyThrough, copyVariants } from "./elementwise/copy.ts";
-import { crossEntropy } from "./elementwise/cross_entropy.ts";
+import { countTargets, crossEntropy } from "./elementwise/cross_entropy.ts";
 import { embeddingBackward, embeddingForward } from "./elementwise/embedding.ts";
 import { geluBackward, geluForward } from "./elementwise/gelu.ts";
 import { addPositions, positionsBackward } from "./elementwise/positions.ts";
@@ -281,10 +281,18 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
         ...options,
         gradient: { scale: 1 / 32, control: t("control", [CONTROL.length]) },
       });
+      const predictions = t("predictions", [1, 4]);
+      countTargets(plan, "count", { targets: tensors.targets, predictions });
+      crossEntropy(plan, "loss", tensors, {
+        ...options,
+        gradient: { scale: 1, control: t("control", [CONTROL.length]), predictions },
+      });
     }
     for (const add of [true, false]) {
       const total = t("total", [4]);
       sumInto(plan, "sum", { x: t("losses", [32]), total }, { slot: 0, scale: 1, add });
+      const divided = { x: t("losses", [32]), total, divisor: t("divisor", [4]) };
+      sumInto(plan, "sum", divided, { slot: 0, scale: 1, add });
     }
     return [plan];
   },

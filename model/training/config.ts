@@ -47,6 +47,8 @@ const initial = z.strictObject({
 const fields = z.strictObject({
   initial: initial.optional()
     .describe("weights of a trained model to start from; random ones unless given"),
+  documents: z.enum(["packed", "single"]).optional()
+    .describe("packed (unless given): one after the other; single: each is a sequence of its own"),
   sequence_length: z.int().min(1).max(131072).default(4096)
     .describe("predictions in a sequence, L; a sequence supplies L + 1 tokens"),
   micro_batch: z.int().min(1).max(65536).default(8).describe("sequences in a micro-batch, B"),
@@ -129,6 +131,11 @@ export interface InitialSection {
 export interface TrainSection {
   /** Weights of a trained model to start from; random ones unless given. */
   readonly initial?: InitialSection | undefined;
+  /**
+   * `single`: a sequence is one document, cut at `L + 1` tokens or padded; absent: documents follow each other, and a sequence
+   * is `L + 1` tokens from anywhere.
+   */
+  readonly documents?: "packed" | "single" | undefined;
   /** Predictions in a sequence, L; a sequence supplies `L + 1` tokens. */
   readonly sequence_length: number;
   /** Sequences in a micro-batch, B. */
@@ -199,7 +206,10 @@ type TrainSchema = z.ZodType<TrainSection>;
  * console.assert(trainingSteps(train) === 3052);
  * ```
  */
-export const trainSchema: TrainSchema = fields.superRefine((train, context) => {
+export const trainSchema: TrainSchema = fields.overwrite(({ documents, ...train }) =>
+  // The default is left out, so that it is the same parameters said or not.
+  documents === "single" ? { ...train, documents } : train
+).superRefine((train, context) => {
   const issue = (path: string[], message: string, input: unknown) =>
     context.addIssue({ code: "custom", path, message, input });
   if ((train.steps === undefined) === (train.tokens === undefined)) {
@@ -211,6 +221,13 @@ export const trainSchema: TrainSchema = fields.superRefine((train, context) => {
       train.steps,
     );
     return;
+  }
+  if (train.documents === "single" && train.tokens !== undefined) {
+    issue(
+      ["tokens"],
+      `${train.tokens} can't be turned into updates with documents: single, where a sequence has as many tokens as its document; give steps`,
+      train.tokens,
+    );
   }
   const microBatchTokens = train.sequence_length * train.micro_batch;
   if (microBatchTokens > MAXIMUM_MICRO_BATCH_TOKENS) {
@@ -282,7 +299,7 @@ export const trainSchema: TrainSchema = fields.superRefine((train, context) => {
   }
 });
 
-/** Tokens that one update learns from, `B · L · accumulation`. */
+/** Tokens that one update learns from, `B · L · accumulation`; the most with `documents: single`. */
 export function tokensPerStep(
   train: Pick<TrainSection, "sequence_length" | "micro_batch" | "gradient_accumulation">,
 ): number {

@@ -4,14 +4,18 @@
  * @module
  */
 
+import { documentBatch, type TokenBatch } from "../inference/token_batch.ts";
+import type { Documents } from "../text/documents.ts";
 import type { TokenSource } from "../text/token_source.ts";
 
-/** A batch of sequences: `targets[i]` follows `tokens[i]`. */
-export interface TokenBatch {
-  /** `[B · L]`. */
-  readonly tokens: Uint32Array<ArrayBuffer>;
-  /** `[B · L]`. */
-  readonly targets: Uint32Array<ArrayBuffer>;
+export type { TokenBatch } from "../inference/token_batch.ts";
+
+/** Batches of a run by the number of their first sequence. */
+export interface BatchSource {
+  /** Sequences `first` to `first + count` of the run, counted from its beginning. */
+  batch(first: number, count: number): TokenBatch;
+  /** Targets of those sequences that are predicted. */
+  predictions(first: number, count: number): number;
 }
 
 const ROUNDS = 4;
@@ -54,7 +58,7 @@ export function permute(index: number, count: number, seed: number): number {
  * console.assert(tokens.length === 40 && targets[0] === tokens[0]! + 1);
  * ```
  */
-export class Sampler {
+export class Sampler implements BatchSource {
   readonly #source: TokenSource;
   readonly #length: number;
   readonly #seed: number;
@@ -86,23 +90,79 @@ export class Sampler {
     const tokens = new Uint32Array(count * length);
     const targets = new Uint32Array(count * length);
     for (let i = 0; i < count; i++) {
-      const epoch = Math.floor((first + i) / this.sequences);
-      const at = permute(
-        (first + i) % this.sequences,
-        this.sequences,
-        hash(this.#seed, epoch, 1),
-      );
+      const at = shuffled(first + i, this.sequences, this.#seed);
       const row = this.#source.read(at * length, length + 1);
       tokens.set(row.subarray(0, length), i * length);
       targets.set(row.subarray(1), i * length);
     }
     return { tokens, targets };
   }
+
+  /** Targets of so many sequences, all of which are predicted. */
+  predictions(_first: number, count: number): number {
+    return count * this.#length;
+  }
+}
+
+/** The place of the run's sequence `index` among `count` that each epoch orders anew. */
+function shuffled(index: number, count: number, seed: number): number {
+  const epoch = Math.floor(index / count);
+  return permute(index % count, count, hash(seed, epoch, 1));
+}
+
+/**
+ * Draws documents in a random order without repetition, epoch after epoch: a sequence is one document, cut at `length + 1`
+ * tokens, and padded where it is shorter.
+ */
+export class DocumentSampler implements BatchSource {
+  readonly #documents: Documents;
+  readonly #length: number;
+  readonly #seed: number;
+  readonly #endoftext: number;
+
+  /**
+   * Makes each document a sequence of at most `length` predictions, in an order that `seed` chooses.
+   *
+   * @throws {RangeError} When there is no document.
+   */
+  constructor(
+    documents: Documents,
+    options: { length: number; seed: number; endoftext: number },
+  ) {
+    if (documents.count < 1) throw new RangeError("The training split has no document with text");
+    this.#documents = documents;
+    this.#length = options.length;
+    this.#seed = options.seed;
+    this.#endoftext = options.endoftext;
+  }
+
+  /** Sequences `first` to `first + count` of the run, counted from its beginning. */
+  batch(first: number, count: number): TokenBatch {
+    const length = this.#length;
+    const heads = Array.from(
+      { length: count },
+      (_, i) => this.#documents.read(this.#at(first + i), length + 1),
+    );
+    return documentBatch(heads, { batch: count, length, endoftext: this.#endoftext });
+  }
+
+  /** Targets of those sequences that are predicted. */
+  predictions(first: number, count: number): number {
+    let sum = 0;
+    for (let i = first; i < first + count; i++) {
+      sum += Math.min(this.#length, this.#documents.length(this.#at(i)) - 1);
+    }
+    return sum;
+  }
+
+  #at(sequence: number): number {
+    return shuffled(sequence, this.#documents.count, this.#seed);
+  }
 }
 
 /** The micro-batches of update `step`, the first being 0: a run's data depends on the seed and the position only. */
 export function batchesOfUpdate(
-  sampler: Sampler,
+  sampler: Pick<BatchSource, "batch">,
   step: number,
   train: { readonly gradient_accumulation: number; readonly micro_batch: number },
 ): TokenBatch[] {

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { permute, Sampler } from "./sampler.ts";
+import { Documents } from "../text/documents.ts";
+import { DocumentSampler, permute, Sampler } from "./sampler.ts";
 
 const counting = (length: number) => ({
   length,
@@ -41,5 +42,50 @@ Deno.test("Sampler says when the data is shorter than a sequence", () => {
     () => new Sampler(counting(10), { length: 10, seed: 1 }),
     RangeError,
     "10 tokens; one sequence of 10 needs 11",
+  );
+});
+
+Deno.test("DocumentSampler sees every document once an epoch, from its beginning, and counts its predictions", () => {
+  const END = 5;
+  // Document i is i + 10 as often as its length less one, which is 1 to 9.
+  const lengths = Array.from({ length: 50 }, (_, i) => 2 + i * 7 % 9);
+  const all = lengths.flatMap((n, i) => [...Array<number>(n - 1).fill(i + 10), END]);
+  const source = {
+    length: all.length,
+    read: (at: number, n: number) => Uint32Array.from(all.slice(at, at + n)),
+  };
+  const documents = Documents.scan(source, { endoftext: END });
+  const make = () => new DocumentSampler(documents, { length: 6, seed: 4, endoftext: END });
+  const sampler = make();
+  const epoch = (n: number) =>
+    Array.from({ length: 50 }, (_, i) => sampler.batch(50 * n + i, 1).tokens[0]! - 10);
+  assertEquals(epoch(0).toSorted((a, b) => a - b), Array.from({ length: 50 }, (_, i) => i));
+  assertNotEquals(epoch(0), epoch(1));
+  // The same from any position, over the end of an epoch.
+  assertEquals(make().batch(46, 9), sampler.batch(46, 9));
+  for (let i = 0; i < 50; i++) {
+    const { tokens, targets } = sampler.batch(i, 1);
+    const document = tokens[0]! - 10;
+    const row = [...Array<number>(lengths[document]! - 1).fill(document + 10), END].slice(0, 7);
+    const padding = 7 - row.length;
+    assertEquals([...tokens], [...row.slice(0, -1), ...Array<number>(padding).fill(END)]);
+    assertEquals([...targets], [...row.slice(1), ...Array<number>(padding).fill(0xffffffff)]);
+    assertEquals(sampler.predictions(i, 1), row.length - 1);
+  }
+  const predicted = lengths.reduce((sum, n) => sum + Math.min(6, n - 1), 0);
+  assertEquals(sampler.predictions(0, 50), predicted);
+  assertEquals(
+    sampler.predictions(25, 50),
+    predicted - sampler.predictions(0, 25) + sampler.predictions(50, 25),
+  );
+  assertThrows(
+    () =>
+      new DocumentSampler(Documents.scan({ ...source, length: 0 }, { endoftext: END }), {
+        length: 6,
+        seed: 4,
+        endoftext: END,
+      }),
+    RangeError,
+    "no document with text",
   );
 });

@@ -331,6 +331,7 @@ export class Trainer implements TrainingState {
         ...tensors,
         first,
         recompute: train.recompute,
+        padded: train.documents === "single",
       });
       this.#auxiliary = auxiliaries.length > 0;
       return plan;

@@ -17,9 +17,9 @@ import {
   verifyCheckpoint,
 } from "../checkpoint/checkpoint.ts";
 import { bitsPerByte } from "../inference/evaluator.ts";
+import { Documents } from "../text/documents.ts";
 import type { TokenSource } from "../text/token_source.ts";
-import { batchesOfUpdate, Sampler } from "./sampler.ts";
-import { tokensPerStep } from "./config.ts";
+import { batchesOfUpdate, type BatchSource, DocumentSampler, Sampler } from "./sampler.ts";
 import type { StepRecord, Trainer } from "./trainer.ts";
 import { usageStatistics } from "../inference/usage_statistics.ts";
 
@@ -31,6 +31,8 @@ export interface TrainingData {
   readonly validation: TokenSource;
   /** UTF-8 bytes that a token stands for; 0 for the one between documents. */
   byteLength(token: number): number;
+  /** The token that documents end in. */
+  readonly endoftext: number;
 }
 
 /** Callbacks through which a run reports its progress. A step is the number of updates done. */
@@ -68,6 +70,8 @@ interface TrainingOptions {
 export interface TrainingResult {
   /** Updates done. */
   readonly step: number;
+  /** Predictions learned from, padding aside. */
+  readonly tokens: number;
   /** The last evaluation: update, held-out nats a token, and bits per byte of UTF-8 (null when the text has none). */
   readonly last: {
     readonly step: number;
@@ -111,7 +115,9 @@ export async function runTraining(
 class Run {
   readonly #trainer: Trainer;
   readonly #options: TrainingOptions;
-  readonly #sampler: Sampler;
+  readonly #sampler: BatchSource;
+  /** Predictions of the first updates. */
+  #seen = { step: 0, tokens: 0 };
   #best: BestModel | null = null;
   #last: TrainingResult["last"] | undefined;
   #skipped = 0;
@@ -119,14 +125,16 @@ class Run {
   #saved = 0;
   #mark = performance.now();
   #markStep = 0;
+  #markTokens = 0;
 
   constructor(trainer: Trainer, options: TrainingOptions) {
     this.#trainer = trainer;
     this.#options = options;
-    this.#sampler = new Sampler(options.data.train, {
-      length: trainer.train.sequence_length,
-      seed: options.seed,
-    });
+    const { data: { train, endoftext }, seed } = options;
+    const length = trainer.train.sequence_length;
+    this.#sampler = trainer.train.documents === "single"
+      ? new DocumentSampler(Documents.scan(train, { endoftext }), { length, seed, endoftext })
+      : new Sampler(train, { length, seed });
   }
 
   async run(): Promise<TrainingResult> {
@@ -134,8 +142,7 @@ class Run {
     const { train, steps } = this.#trainer;
     await Deno.mkdir(folder, { recursive: true });
     await this.#resume();
-    this.#markStep = this.#trainer.step;
-    this.#mark = performance.now();
+    this.#restartClock();
     while (this.#trainer.step < steps) {
       if (signal?.aborted) await this.#stop(signal);
       this.#trainer.update(batchesOfUpdate(this.#sampler, this.#trainer.step, train));
@@ -155,12 +162,23 @@ class Run {
     const { step, nats } = this.#best!;
     return {
       step: this.#trainer.step,
+      tokens: this.#tokensAt(this.#trainer.step),
       last,
       best: { step, nats },
       skipped: this.#skipped,
       lastPath: checkpointPath(folder, steps),
       bestPath: bestModelPath(folder, step),
     };
+  }
+
+  /** Predictions of the first `step` updates, which follow from the seed; `step` never falls. */
+  #tokensAt(step: number): number {
+    const { gradient_accumulation, micro_batch } = this.#trainer.train;
+    const count = gradient_accumulation * micro_batch;
+    for (; this.#seen.step < step; this.#seen.step++) {
+      this.#seen.tokens += this.#sampler.predictions(this.#seen.step * count, count);
+    }
+    return this.#seen.tokens;
   }
 
   /** Keeps what was done since the last checkpoint, and leaves. */
@@ -230,7 +248,7 @@ class Run {
       }
       if (step % train.log_every === 0 || step === 1 || step === steps) {
         hooks.write(step, {
-          tokens: step * tokensPerStep(train),
+          tokens: this.#tokensAt(step),
           loss: record.loss,
           ...(this.#trainer.auxiliary ? { balance: record.balance } : {}),
           lr: record.lr,
@@ -246,7 +264,7 @@ class Run {
     const step = latest.step + 1;
     const seconds = (performance.now() - this.#mark) / 1000;
     const updates = step - this.#markStep;
-    const rate = updates * tokensPerStep(train) / seconds;
+    const rate = (this.#tokensAt(step) - this.#markTokens) / seconds;
     hooks.measure(step, {
       tokens_per_second: rate,
       step_seconds: seconds / updates,
@@ -263,6 +281,7 @@ class Run {
     const step = this.#trainer.step;
     const result = await this.#trainer.evaluate(data.validation, {
       tokens: train.evaluate_tokens,
+      documents: train.documents === "single" ? { endoftext: data.endoftext } : undefined,
       byteLength: (token) => data.byteLength(token),
     });
     const bits = bitsPerByte(result);
@@ -300,5 +319,6 @@ class Run {
   #restartClock(): void {
     this.#mark = performance.now();
     this.#markStep = this.#trainer.step;
+    this.#markTokens = this.#tokensAt(this.#markStep);
   }
 }

@@ -31,6 +31,7 @@ const data: TrainingData = {
   train: tokenSource(400, 61, 11),
   validation: tokenSource(90, 61, 12),
   byteLength: (token) => token === 0 ? 0 : 2,
+  endoftext: 0,
 };
 
 const OPTIONS: TinyOptions = {
@@ -108,7 +109,13 @@ async function run<T>(
   }
 }
 
-Deno.test("A run that is killed and resumed ends in the bits of one that was not", async () => {
+for (const documents of ["packed", "single"] as const) {
+  const name =
+    `A run of ${documents} documents that is killed and resumed ends in the bits of one that was not`;
+  Deno.test(name, () => resumes({ ...OPTIONS, train: { ...OPTIONS.train, documents } }));
+}
+
+async function resumes(tiny: TinyOptions): Promise<void> {
   await withFolder(async (folder) => {
     const whole = new Table();
     const killed = new Table();
@@ -116,7 +123,7 @@ Deno.test("A run that is killed and resumed ends in the bits of one that was not
       const { lastPath: _, bestPath: __, ...rest } = result;
       return { state: await readAll(trainer), control: await trainer.readControl(), rest };
     };
-    const expected = await run(join(folder, "whole"), { table: whole }, finish);
+    const expected = await run(join(folder, "whole"), { table: whole, tiny }, finish);
 
     const attempt = join(folder, "killed");
     for (const checkpoint of [1, 2]) {
@@ -126,7 +133,7 @@ Deno.test("A run that is killed and resumed ends in the bits of one that was not
         if (killed.flushed.length === before + checkpoint) controller.abort(new Error("killed"));
       };
       await assertRejects(
-        () => run(attempt, { table: killed, signal: controller.signal }, finish),
+        () => run(attempt, { table: killed, signal: controller.signal, tiny }, finish),
         Error,
         "killed",
       );
@@ -136,16 +143,45 @@ Deno.test("A run that is killed and resumed ends in the bits of one that was not
     }
     assertEquals((await listCheckpoints(attempt)).map(({ step }) => step), [6, 9]);
     killed.onFlush = () => {};
-    const actual = await run(attempt, { table: killed, tiny: { ...OPTIONS, seed: 77 } }, finish);
+    const actual = await run(attempt, { table: killed, tiny: { ...tiny, seed: 77 } }, finish);
     assertSameBits(actual.state, expected.state);
     assertEquals(actual.control, expected.control);
     assertEquals(actual.rest, expected.rest);
     assertEquals(killed.rows, whole.rows);
 
     // Resuming what is done evaluates, and changes nothing.
-    const again = await run(attempt, { table: killed }, finish);
+    const again = await run(attempt, { table: killed, tiny }, finish);
     assertSameBits(again.state, expected.state);
     assertEquals(again.rest, expected.rest);
+  });
+}
+
+Deno.test("A run of single documents goes over an epoch, counts real tokens, and learns no padding", async () => {
+  await withFolder(async (folder) => {
+    const tiny = { ...OPTIONS, train: { ...OPTIONS.train, documents: "single", steps: 6 } };
+    const end = data.endoftext;
+    const text = data.train.read(0, data.train.length);
+    const documents: number[] = [];
+    for (let start = 0; start < text.length;) {
+      const found = text.indexOf(end, start);
+      const last = found < 0 ? text.length - 1 : found;
+      if (last > start) documents.push(Math.min(13, last - start));
+      start = last + 1;
+    }
+    // Six updates of two micro-batches of two documents are more than an epoch.
+    assert(documents.length > 3 && documents.length < 24, `${documents.length} documents`);
+    const table = new Table();
+    await run(folder, { table, tiny }, (_, result) => {
+      const sum = documents.reduce((a, b) => a + b);
+      const rows = table.rows.filter(([, values]) => "tokens" in values);
+      assertEquals(rows.at(-1)?.[1]["tokens"], result.tokens);
+      const epochs = Math.floor(24 / documents.length);
+      assert(result.tokens >= epochs * sum && result.tokens <= (epochs + 1) * sum);
+      assert(result.tokens < 24 * 13, "padding would be as many as packed documents have");
+      const records = table.rows.filter(([, values]) => "loss" in values);
+      assert(records.every(([, values]) => Number.isFinite(values["loss"])));
+      return Promise.resolve();
+    });
   });
 });
 

@@ -33,8 +33,15 @@ export interface HeadOptions {
   readonly targets: Tensor;
   /** Cross-entropy of each token in nats `[T]`, f32: written. */
   readonly losses: Tensor;
-  /** Where the gradient starts: the loss is `scale · Σ losses`, times the loss scale in `control[0]`. */
-  readonly gradient?: { readonly scale: number; readonly control: Tensor };
+  /**
+   * Where the gradient starts: the loss is `scale · Σ losses`, over `predictions[0]` where there is one, times the loss scale
+   * in `control[0]`.
+   */
+  readonly gradient?: {
+    readonly scale: number;
+    readonly control: Tensor;
+    readonly predictions?: Tensor | undefined;
+  };
 }
 
 /**

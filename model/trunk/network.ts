@@ -8,6 +8,7 @@ import type { Tensor } from "../gpu/tensor.ts";
 import type { LayerContext } from "../layer/context.ts";
 import type { ExpertUse, FeedForwardPass, Pass } from "../layer/kind.ts";
 import { dropoutRows } from "../ops/dropout/dropout.ts";
+import { countTargets } from "../ops/elementwise/cross_entropy.ts";
 import { embeddingBackward, embeddingForward } from "../ops/elementwise/embedding.ts";
 import { addPositions, positionsBackward } from "../ops/elementwise/positions.ts";
 import { sumInto } from "../ops/optimizer/optimizer.ts";
@@ -191,12 +192,17 @@ export function recordEvaluation(
  * Records forward and backward of one micro-batch.
  *
  * The gradient is that of the mean cross-entropy over the tokens of all micro-batches of the update, plus the mean of their auxiliary
- * terms, times the loss scale.
+ * terms, times the loss scale. With `padded`, a micro-batch has targets that are not predicted: its cross-entropy is the mean over the
+ * others, and the update's is the mean of its micro-batches.
  */
 export function recordTraining(
   context: LayerContext,
   architecture: Architecture,
-  options: TrainingTensors & { readonly first: boolean; readonly recompute?: Recompute },
+  options: TrainingTensors & {
+    readonly first: boolean;
+    readonly recompute?: Recompute;
+    readonly padded?: boolean;
+  },
 ): Forward {
   const { plan, share } = context;
   const { tokens, targets, loss, control, losses, first, recompute = "none" } = options;
@@ -205,15 +211,18 @@ export function recordTraining(
   for (const auxiliary of forward.auxiliaries) {
     sumInto(plan, "balance", { x: auxiliary, total: loss }, { slot: 1, scale: share, add: true });
   }
-  const scale = share / context.tokens;
+  const predictions = options.padded ? context.activation("head.predictions", 1, 4) : undefined;
+  if (predictions) countTargets(plan, "head.count", { targets, predictions });
+  const scale = predictions ? share : share / context.tokens;
   const dx = headLoss(context, {
     architecture,
     x: forward.x,
     targets,
     losses,
-    gradient: { scale, control },
+    gradient: { scale, control, predictions },
   })!;
-  sumInto(plan, "loss", { x: losses, total: loss }, { slot: 0, scale, add: true });
+  const total = { x: losses, total: loss, divisor: predictions };
+  sumInto(plan, "loss", total, { slot: 0, scale, add: true });
   for (const layer of forward.layers.toReversed()) {
     recordLayerBackward(architecture, layer, { dx, loss_scale: control });
   }

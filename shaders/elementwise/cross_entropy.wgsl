@@ -1,6 +1,6 @@
 // loss[t] = log Σ_v exp(z[t, v]) − z[t, target[t]], and z ← (softmax(z) − onehot(target)) · scale when GRADIENT, in place.
 // z: [rows, V] with rows of `stride` vec4s, padded with zeros; targets: [T] u32; losses: [T] f32; control: see ops/control.ts.
-// A target of 0xffffffff is not predicted: loss 0, gradient 0. params: rows, vocabulary, stride, first (token of row 0), scale.
+// A target of 0xffffffff is not predicted: loss 0, gradient 0. With COUNTED the scale is divided by predictions[0]. params: rows, vocabulary, stride, first (token of row 0), scale.
 //
 // Rows and their invocations as in rows.wgsl. Two passes over the row, without GRADIENT one, in which an invocation asks for UNROLL vec4s at once. Bound by memory.
 
@@ -48,7 +48,11 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   // The loss above reads what the loop below overwrites.
   workgroupBarrier();
 {% endif %}
+{% if COUNTED %}
+  let scale = select(0.0, params.scale * control.loss_scale / predictions[0], predicted);
+{% else %}
   let scale = select(0.0, params.scale * control.loss_scale, predicted);
+{% endif %}
   for (var i = first; i < params.stride; i += UNROLL * STRIDE) {
 {% for u in range(UNROLL) %}
     let z{{ u }} = load_z(start + min(i + {{ u }}u * STRIDE, params.stride - 1u));

@@ -50,6 +50,7 @@ const variant = z.strictObject({
         `${JSON.stringify(issue.input)} is no width of model.ffn, such as model.ffn.d_expert`,
     }).describe("width that is chosen, such as model.ffn.d_expert"),
   }).optional().describe("what the variant has as much of as the base, within 1 %"),
+  seeds: seedList.optional().describe("seeds of its cell; those of the factor otherwise"),
 });
 
 const factorFields = z.strictObject({

@@ -14,51 +14,58 @@ import {
   writeDocuments,
 } from "./sources/document.ts";
 import { readEmbedded } from "./sources/embedded.ts";
-import { encodingName } from "./sources/encoding.ts";
-import { findFiles, readFiles } from "./sources/files.ts";
+import { findFiles, readFiles, requireSeparable } from "./sources/files.ts";
 import { filesFingerprint } from "./sources/fingerprint.ts";
-import { downloadC4 } from "./sources/c4.ts";
-import { c4Schema } from "./sources/c4_section.ts";
-import type { HubOptions } from "./sources/hub.ts";
+import { downloadC4 } from "./sources/hub/c4.ts";
+import { downloadHub } from "./sources/hub/dataset.ts";
+import { c4Schema, hubSchema } from "./sources/hub/section.ts";
+import type { HubOptions } from "./sources/hub/hub.ts";
+import { encoding, separator } from "./sources/text_fields.ts";
 
 const filesSchema = z.strictObject({
   glob: z.string().min(1, "glob must not be empty")
-    .describe("local files: .jsonl, .json or .txt, each with or without .gz; a path or a pattern"),
+    .describe(
+      "local files: .jsonl, .json or .txt, each with or without .gz, or .parquet; a path or a pattern",
+    ),
   validation: z.string().min(1, "validation must not be empty").optional()
     .describe("local files that are held out, all of them; a share of the documents unless given"),
   embedded: z.boolean().optional()
     .describe("whether the texts of source: embedded are learned from, too, after the files"),
-  text_field: z.string().min(1).default("text").describe("key of the text in JSON"),
-  encoding: z.string().refine((label) => encodingName(label) !== undefined, {
-    error: (issue) =>
-      `${
-        JSON.stringify(issue.input)
-      } is not an encoding; expected one that TextDecoder knows, such as utf-8, latin1 or utf-16le`,
-  }).optional()
-    .describe("encoding of files without a byte-order mark; utf-8 unless given"),
+  text_field: z.string().min(1).default("text").describe(
+    "key of the text in JSON, column in Parquet",
+  ),
+  separator: separator.optional(),
+  encoding: encoding.optional(),
   fingerprint: z.string().optional()
     .describe("digest of names and contents, so that changed files are read again"),
 });
 
 /** Schema of the `data` section. */
 export const dataSchema = z.strictObject({
-  source: z.enum(["embedded", "c4", "files"], {
+  source: z.enum(["embedded", "c4", "hub", "files"], {
     error: (issue) =>
-      `${JSON.stringify(issue.input)} is not a source; expected embedded, c4 or files`,
+      `${JSON.stringify(issue.input)} is not a source; expected embedded, c4, hub or files`,
   }).default("embedded").describe("where text comes from"),
   max_documents: z.int("max_documents must be a whole number").min(1).optional()
-    .describe("documents at most, files.validation aside"),
+    .describe("documents at most, what is held out aside"),
   max_bytes: z.int("max_bytes must be a whole number").min(1).optional()
-    .describe("UTF-8 bytes of text at most, files.validation aside"),
+    .describe("UTF-8 bytes of text at most, what is held out aside"),
   c4: c4Schema.optional().describe("for source: c4"),
+  hub: hubSchema.optional().describe("for source: hub"),
   files: filesSchema.optional().describe("for source: files"),
 }).superRefine((data, context) => {
-  const issue = (key: "c4" | "files", message: string) =>
+  const issue = (key: "c4" | "hub" | "files", message: string) =>
     context.addIssue({ code: "custom", path: [key], message, input: data[key] });
   if (data.source === "files" && !data.files) {
     issue("files", "source: files needs files.glob, as files: { glob: text/*.jsonl }");
   }
-  for (const key of ["c4", "files"] as const) {
+  if (data.source === "hub" && !data.hub) {
+    issue(
+      "hub",
+      "source: hub needs hub.dataset, hub.revision and hub.files, as hub: { dataset: roneneldan/TinyStories, revision: a commit, files: TinyStories-train.txt }",
+    );
+  }
+  for (const key of ["c4", "hub", "files"] as const) {
     if (data[key] && data.source !== key) {
       issue(key, `has no effect with source: ${data.source}; remove it or set source: ${key}`);
     }
@@ -98,6 +105,9 @@ export async function runDownload(
       break;
     case "files":
       context.json("source", await downloadFiles(context, limits));
+      break;
+    case "hub":
+      context.json("source", await downloadHub(context, { ...hub, section: params.hub!, limits }));
       break;
     case "c4":
       context.json(
@@ -139,6 +149,7 @@ async function downloadFiles(
     ? []
     : await findFiles(validation, { setting: "data.files.validation" });
   await requireApart(paths, heldOut);
+  requireSeparable([...paths, ...heldOut], options.separator);
   const requireUnchanged = async () => {
     if (fingerprint === undefined || fingerprint === await filesFingerprint(options)) return;
     throw new Error(
@@ -148,15 +159,15 @@ async function downloadFiles(
     );
   };
   await requireUnchanged();
-  let total = 0;
-  for (const path of [...heldOut, ...paths]) total += (await Deno.stat(path)).size;
-  const progress = context.progress(total, { unit: "bytes" });
+  const [heldBytes, bytes] = [await totalBytes(heldOut), await totalBytes(paths)];
+  const progress = context.progress(heldBytes + bytes, { unit: "bytes" });
   const { signal } = context;
-  const read = (files: readonly string[]) =>
+  const read = (files: readonly string[], before: number) =>
     readFiles(files, {
       text_field: options.text_field,
+      separator: options.separator,
       encoding: options.encoding,
-      onRead: (bytes, path) => progress.update(bytes, path),
+      onRead: (bytes, path) => progress.update(before + bytes, path),
     });
   const folder = context.output("documents");
   let held: JsonValue | undefined;
@@ -164,14 +175,15 @@ async function downloadFiles(
     await Deno.mkdir(join(folder, HELD_OUT));
     const counts = await writeDocuments(
       join(folder, HELD_OUT),
-      limitDocuments(read(heldOut), {}),
+      limitDocuments(read(heldOut, 0), {}),
       { signal },
     );
     requireSome(counts.documents, {}, `data.files.validation (${heldOut.join(", ")})`);
     held = { ...counts, files: heldOut };
   }
   const more = embedded === true ? await readEmbedded() : undefined;
-  const documents = more === undefined ? read(paths) : chain(read(paths), more.documents);
+  const texts = read(paths, heldBytes);
+  const documents = more === undefined ? texts : chain(texts, more.documents);
   const counts = await writeDocuments(folder, limitDocuments(documents, limits), { signal });
   requireSome(counts.documents, limits, `data.files.glob (${paths.join(", ")})`);
   // The text that was read is the text that the key names.
@@ -187,6 +199,11 @@ async function downloadFiles(
     ...held !== undefined && { validation: held },
     ...more !== undefined && { packages: more.packages.map((entry) => ({ ...entry })) },
   };
+}
+
+async function totalBytes(paths: readonly string[]): Promise<number> {
+  const stats = await Promise.all(paths.map((path) => Deno.stat(path)));
+  return stats.reduce((sum, { size }) => sum + size, 0);
 }
 
 /** Throws when a file is both learned from and held out, whichever names lead to it. */

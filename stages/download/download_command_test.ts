@@ -3,8 +3,8 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { Sandbox } from "../reproduce_testing.ts";
-import { FILES } from "./sources/c4_testing.ts";
-import { type Fault, type HubContent, HubStandin } from "./sources/hub_standin.ts";
+import { FILES } from "./sources/hub/c4_testing.ts";
+import { type Fault, type HubContent, HubStandin } from "./sources/hub/hub_standin.ts";
 
 /** `reproduce --only download` of all shards of a stand-in. */
 function start(sandbox: Sandbox, endpoint: string, ...set: string[]) {

@@ -5,7 +5,7 @@ import { gunzipSync, gzipSync } from "node:zlib";
 import fc from "fast-check";
 import type { JsonValue } from "../../pipeline/stage.ts";
 import { dataSchema, download } from "./download.ts";
-import { C4_REVISION } from "./sources/c4_section.ts";
+import { C4_REVISION } from "./sources/hub/section.ts";
 import { cutText } from "./sources/cut.ts";
 import { gunzipBytes } from "./sources/document.ts";
 import { detag, plainText, unwrap } from "./sources/embedded.ts";
@@ -150,7 +150,7 @@ Deno.test("dataSchema: defaults, and what is wrong by its key", () => {
     return `${error?.issues[0]?.path.join(".")}: ${error?.issues[0]?.message}`;
   };
   const cases: [unknown, string][] = [
-    [{ source: "web" }, 'source: "web" is not a source; expected embedded, c4 or files'],
+    [{ source: "web" }, 'source: "web" is not a source; expected embedded, c4, hub or files'],
     [
       { source: "files" },
       "files: source: files needs files.glob, as files: { glob: text/*.jsonl }",
@@ -169,6 +169,26 @@ Deno.test("dataSchema: defaults, and what is wrong by its key", () => {
     [
       { source: "c4", c4: { config: ".." } },
       'c4.config: ".." is not a folder\'s name; expected one such as en',
+    ],
+    [
+      { source: "hub" },
+      "hub: source: hub needs hub.dataset, hub.revision and hub.files, as hub: { dataset: roneneldan/TinyStories, revision: a commit, files: TinyStories-train.txt }",
+    ],
+    [
+      { source: "hub", hub: { dataset: "a/b", files: "*.txt" } },
+      "hub.revision: Invalid input: expected string, received undefined",
+    ],
+    [
+      { source: "hub", hub: { dataset: "a/b", files: "*.txt", revision: "c", folder: "a/../b" } },
+      'hub.folder: "a/../b" is not a folder of a dataset; expected one such as data or en/v1',
+    ],
+    [
+      { source: "hub", hub: { dataset: "a/b", files: "*.txt", revision: "c", shards: [1, 1] } },
+      "hub.shards: 1, 1 names a shard twice",
+    ],
+    [
+      { source: "files", files: { glob: "*.txt", separator: "" } },
+      "files.separator: separator must not be empty",
     ],
     [{ max_bytes: 1.5 }, "max_bytes: max_bytes must be a whole number"],
     [{ sorce: "c4" }, ': Unrecognized key: "sorce"'],

@@ -21,6 +21,7 @@ const modelledSchema = z.object({ model: z.unknown() });
 /** The parameters of a `train` node that the stage reads besides. */
 const trainedSchema = z.object({
   train: z.object({
+    documents: z.enum(["packed", "single"]).optional(),
     sequence_length: z.int().min(1),
     precision: z.enum(["f32", "mixed"]).default("f32"),
   }),
@@ -71,6 +72,10 @@ async function runEvaluate(context: StageContext<EvaluateSection>): Promise<void
   const start = performance.now();
   const result = await evaluator.evaluate(split, {
     tokens: params.tokens,
+    // Text comes as it came in training.
+    documents: train.documents === "single"
+      ? { endoftext: dataset.tokenizer.endoftext }
+      : undefined,
     byteLength: dataset.byteLength,
     signal,
     onProgress: (done) => progress.update(done),

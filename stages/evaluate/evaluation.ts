@@ -16,6 +16,9 @@ import type { Evaluation } from "./result.ts";
 /** Entries of a histogram at most. */
 const HISTOGRAM_ENTRIES = 4096;
 
+/** The most used experts that are named. */
+const HOTTEST = 8;
+
 /** Writes the measurements as `evaluation.json`. */
 export function describeEvaluation(result: EvaluationResult): Evaluation {
   const { tokens, bytes, nats, perplexity, usage } = result;
@@ -31,10 +34,39 @@ export function describeEvaluation(result: EvaluationResult): Evaluation {
       expert_usage: expertUsage(counts),
       expert_unevenness: expertUnevenness(counts),
       expert_gini: expertGini(counts),
+      experts: counts.length,
       experts_per_token: counts.reduce((sum, count) => sum + count, 0) / tokens,
+      hottest: hottestExperts(counts, HOTTEST),
       routing_histogram: routingHistogram(counts),
     })),
   };
+}
+
+/**
+ * The most used experts with their shares of all choices, the most used first and of equals the one with the lower number. An expert that was
+ * never kept is not among them.
+ *
+ * @example
+ * ```ts
+ * import { hottestExperts } from "./evaluation.ts";
+ * const [first] = hottestExperts(Uint32Array.of(0, 3, 1, 0), 2);
+ * console.assert(first?.expert === 1 && first.share === 0.75);
+ * ```
+ */
+export function hottestExperts(
+  counts: Uint32Array,
+  most: number,
+): { expert: number; share: number }[] {
+  const hottest: { expert: number; count: number }[] = [];
+  let total = 0;
+  for (const [expert, count] of counts.entries()) {
+    total += count;
+    if (count === 0 || count <= (hottest[most - 1]?.count ?? 0)) continue;
+    const place = hottest.findIndex((other) => other.count < count);
+    hottest.splice(place < 0 ? hottest.length : place, 0, { expert, count });
+    hottest.length = Math.min(hottest.length, most);
+  }
+  return hottest.map(({ expert, count }) => ({ expert, share: count / total }));
 }
 
 /**

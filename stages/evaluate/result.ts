@@ -11,8 +11,17 @@ const layerEvaluation = z.object({
   expert_usage: z.number().describe("fraction of experts that were kept at least once, 0 to 1"),
   expert_unevenness: z.number().describe("divergence of their use from an even one, nats"),
   expert_gini: z.number().describe("Gini coefficient of how often each was kept: 0 is even"),
+  experts: z.int().exactOptional()
+    .describe(
+      "experts that are counted, or rows of a router's tables; left out by earlier versions",
+    ),
   experts_per_token: z.number().exactOptional()
     .describe("experts that a token keeps in the mean; left out by earlier versions"),
+  hottest: z.array(z.object({
+    expert: z.int(),
+    share: z.number().describe("part of all choices, 0 to 1"),
+  })).exactOptional()
+    .describe("the most used experts, at most 8; left out by earlier versions"),
   routing_histogram: z.array(z.number()).describe(
     "how often experts were kept, the most used first",
   ),

@@ -81,10 +81,14 @@ interface Variant {
   readonly set: Readonly<Record<string, FactorValue>>;
   readonly equal_active_parameters: boolean;
   readonly equal?: EqualTerms | undefined;
+  readonly seeds?: readonly number[] | undefined;
 }
 
 /** The quantity that a variant has in common with the base, and the key that is chosen for it. */
 type EqualTerms = NonNullable<NonNullable<Factor["variants"]>[number]["equal"]>;
+
+/** The part of a variant that makes sections. */
+type Changes = Omit<Variant, "value" | "seeds">;
 
 /** The variants of a factor, whichever way it was written. */
 export function variantsOf(factor: Factor): Variant[] {
@@ -124,7 +128,7 @@ export function checkSections({ model, train }: CellSections): CellProblem[] {
 /** The sections that a variant makes of the base, or why it can't. */
 export function applyVariant(
   base: CellSections,
-  variant: Omit<Variant, "value">,
+  variant: Changes,
   tools: CellTools,
 ): CellSections | readonly CellProblem[] {
   const sections: Record<string, unknown> = structuredClone({
@@ -177,7 +181,7 @@ export function applyVariant(
 function sized(
   { model, train }: CellSections,
   base: CellSections,
-  { variant, tools }: { variant: Omit<Variant, "value">; tools: CellTools },
+  { variant, tools }: { variant: Changes; tools: CellTools },
 ): ModelSection {
   const { equal, equal_active_parameters } = variant;
   const whole = (model: ModelSection) => ({ ...model, ...tools });
@@ -248,7 +252,7 @@ function oneAtATime(plan: CellPlan, tools: CellTools): Cells {
       const cell = table.add(`${factor.name}=${variant.value}`, sections, {
         base: false,
         factors: { [factor.name]: variant.value },
-        seeds,
+        seeds: variant.seeds ?? seeds,
       });
       return { value: variant.value, cell: cell.name };
     });
@@ -313,7 +317,7 @@ export function combinations(factors: readonly Factor[]): Choice[][] {
 }
 
 /** The changes of several variants together. */
-export function joinVariants(choices: readonly Choice[]): Omit<Variant, "value"> {
+export function joinVariants(choices: readonly Choice[]): Changes {
   return {
     set: Object.assign({}, ...choices.map(({ variant }) => variant.set)),
     equal_active_parameters: choices.some(({ variant }) => variant.equal_active_parameters),

@@ -56,7 +56,7 @@ const KINDS = [...GPU, "report"].sort();
 Deno.test("each stage's closure holds what it runs, and no other stage's code", () => {
   const cases: [RegExp, string[]][] = [
     [/^stages\/report\//, ["report"]],
-    [/^stages\/download\/sources\/(c4|hub|embedded|files)\.ts$/, ["download"]],
+    [/^stages\/download\/sources\/(hub\/shards|hub\/hub|embedded|files)\.ts$/, ["download"]],
     [/^stages\/tokenize\/worker\.ts$/, ["tokenize"]],
     [/^stages\/ablate\/statistics\.ts$/, ["ablate", "report"]],
     [/^shaders\//, KINDS],

@@ -149,13 +149,21 @@ function checkFactor(plan: CellPlan, index: number, tools: CellTools): CellProbl
   }
   const seeds = missingBaseSeed(plan, factor.seeds, ["ablations", index, "seeds"]);
   if (seeds !== undefined) problems.push(seeds);
-  if (factor.seeds !== undefined && plan.combine === "grid") {
+  const refuseInGrid = (path: (string | number)[]) => {
+    if (plan.combine !== "grid") return;
     problems.push({
-      path: ["ablations", index, "seeds"],
+      path: ["ablations", index, ...path, "seeds"],
       message: "a grid's cells belong to all factors; set ablation_seeds instead",
     });
-  }
+  };
+  if (factor.seeds !== undefined) refuseInGrid([]);
   for (const [position, variant] of variantsOf(factor).entries()) {
+    if (variant.seeds !== undefined) {
+      refuseInGrid(["variants", position]);
+      const path = ["ablations", index, "variants", position, "seeds"];
+      const problem = missingBaseSeed(plan, variant.seeds, path);
+      if (problem !== undefined) problems.push(problem);
+    }
     const result = applyVariant(plan, variant, tools);
     if ("model" in result) continue;
     const list = factor.variants === undefined ? "values" : "variants";
@@ -196,7 +204,14 @@ function checkGrid(plan: CellPlan, tools: CellTools): CellProblem[] {
 
 /** `seed` is added to every training seed. */
 function checkSeeds(plan: CellPlan): CellProblem[] {
-  const lists = [plan.seeds, plan.ablation_seeds, ...plan.ablations.map(({ seeds }) => seeds)];
+  const lists = [
+    plan.seeds,
+    plan.ablation_seeds,
+    ...plan.ablations.flatMap((factor) => [
+      factor.seeds,
+      ...variantsOf(factor).map(({ seeds }) => seeds),
+    ]),
+  ];
   const largest = Math.max(...lists.flatMap((list) => list ?? []));
   if (plan.seed + largest <= LARGEST_TRAINING_SEED) return [];
   return [{

@@ -87,6 +87,17 @@ Deno.test("a minimal configuration gets the paper's defaults", async () => {
   assertEquals(value.train.learning_rate.schedule, "cosine");
   assertEquals(value.train.clip_norm, 1);
   assertEquals(value.results, "results");
+  assertEquals("documents" in value.train, false);
+});
+
+Deno.test("packed documents are the default, said or not", async () => {
+  const file = await Deno.makeTempFile({ suffix: ".yaml" });
+  await Deno.writeTextFile(file, MINIMAL);
+  const train = async (...set: string[]) =>
+    (await loadConfiguration(file, { schema, set })).value.train;
+  assertEquals(await train("train.documents=packed"), await train());
+  assertEquals((await train("train.documents=single")).documents, "single");
+  await Deno.remove(file);
 });
 
 Deno.test("numbers that generators or counters would take for others are refused", async () => {

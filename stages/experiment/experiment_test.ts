@@ -111,6 +111,27 @@ Deno.test("one factor at a time: the base is shared, other cells have their own 
   ]);
 });
 
+Deno.test("a variant can have seeds of its own", () => {
+  const { named } = build({
+    seeds: [1, 2],
+    ablations: [{
+      name: "architecture",
+      variants: [
+        { value: "ethos" },
+        { value: "wide", set: { "model.ffn.d_latent": 32 } },
+        { value: "narrow", set: { "model.ffn.d_latent": 8 }, seeds: [2] },
+      ],
+    }],
+  });
+  assertEquals(named("train").map(({ label }) => label), [
+    "base,seed=1",
+    "base,seed=2",
+    "architecture=wide,seed=1",
+    "architecture=wide,seed=2",
+    "architecture=narrow,seed=2",
+  ]);
+});
+
 Deno.test("the base's own value joins a factor that leaves it out", () => {
   const { one } = build({
     ablations: [

@@ -149,8 +149,25 @@ export const MALFORMED_DATA: readonly Malformed[] = [
     what: "a glob of a kind of file that can't be read",
     text: data("{ source: files, files: { glob: deno.loc* } }"),
     says: [
-      "bad.yaml: data: data.files.glob matches deno.lock; expected .jsonl, .json or .txt, each with or without .gz",
+      "bad.yaml: data: data.files.glob matches deno.lock; expected .jsonl, .json or .txt, each with or without .gz, or .parquet",
     ],
+  },
+  {
+    what: "a separator that splits no file",
+    text: data('{ source: files, files: { glob: deno.json, separator: "---" } }'),
+    says: [
+      'bad.yaml: data: data.files.separator "---" has no effect: it splits .txt and .txt.gz, and deno.json is neither; remove it',
+    ],
+  },
+  {
+    what: "a dataset of the hub without a revision",
+    text: data('{ source: hub, hub: { dataset: a/b, files: "*.txt" } }'),
+    says: ["bad.yaml:2: data.hub.revision: missing; expected text (commit; a branch is not"],
+  },
+  {
+    what: "a source of the hub without its section",
+    text: data("{ source: hub }"),
+    says: ["bad.yaml:2: data.hub: source: hub needs hub.dataset, hub.revision and hub.files"],
   },
   {
     what: "a section that is text",

@@ -103,7 +103,12 @@ export const MALFORMED: readonly Malformed[] = [
     what: "a per cent",
     text: MINIMAL.replace("source: embedded", "source: c4, fraction: 1%"),
     says: ["bad.yaml:2: data.fraction: expected a number", "write 0.01"],
-    real: ["data.fraction: unknown key here; did you mean data.c4.fraction?"],
+    real: ["data.fraction: unknown key here; did you mean data.c4.fraction or data.hub.fraction?"],
+  },
+  {
+    what: "tokens of single documents",
+    text: withLines().replace(/^train:.*$/m, "train: { tokens: 100000000, documents: single }"),
+    says: ["train.tokens: 100000000 can't be turned into updates with documents: single"],
   },
   {
     what: "a fraction for a whole number",
@@ -230,7 +235,7 @@ export const MALFORMED: readonly Malformed[] = [
     what: "a source that doesn't exist",
     text: MINIMAL.replace("embedded", "wikipedia"),
     says: ['bad.yaml:2: data.source: expected embedded or c4 or files, got "wikipedia"'],
-    real: ['bad.yaml:2: data.source: expected one of embedded, c4, files, got "wikipedia"'],
+    real: ['bad.yaml:2: data.source: expected one of embedded, c4, hub, files, got "wikipedia"'],
   },
   {
     what: "a name that can't be a file's",
@@ -437,6 +442,23 @@ export const MALFORMED: readonly Malformed[] = [
     what: "a seed that the base lacks",
     text: withLines("ablations: [{ name: x, path: model.ffn.d_latent, values: [64], seeds: [9] }]"),
     says: ["ablations.0.seeds: the base has no run with seed 9", "1, 2, 3"],
+  },
+  {
+    what: "a seed of a variant that the base lacks",
+    text: withLines(
+      "ablations:",
+      "  - { name: x, variants: [{ value: y, set: { model.ffn.d_latent: 64 }, seeds: [1, 9] }] }",
+    ),
+    says: ["ablations.0.variants.0.seeds: the base has no run with seed 9", "1, 2, 3"],
+  },
+  {
+    what: "seeds of a variant in a grid",
+    text: withLines(
+      "combine: grid",
+      "ablations:",
+      "  - { name: x, variants: [{ value: y, set: { model.ffn.d_latent: 64 }, seeds: [1] }] }",
+    ),
+    says: ["ablations.0.variants.0.seeds: a grid's cells belong to all factors"],
   },
   {
     what: "two factors of one name",

@@ -12,6 +12,8 @@ import type { PairedSummary, Summary } from "../ablate/statistics.ts";
 export interface FactorResult {
   /** As figures show it. */
   readonly label: string;
+  /** Cell that was trained. */
+  readonly cell: string;
   readonly base: boolean;
   readonly seeds: readonly number[];
   /** Held-out nats a token. */
@@ -46,6 +48,7 @@ export function factorResults(
       if (cell === undefined || nats === undefined) return [];
       return [{
         label: String(v.value),
+        cell: v.cell,
         base: v.base,
         seeds: cell.seeds,
         nats,

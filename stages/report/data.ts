@@ -38,6 +38,8 @@ export interface TrainedModel {
   readonly factor: string | undefined;
   /** Value of the factor. */
   readonly value: JsonValue | undefined;
+  /** Cell of the ablation. */
+  readonly cell: string | undefined;
   readonly seed: number | undefined;
   /** Whether it is the base that ablations compare with. */
   readonly base: boolean;
@@ -63,6 +65,7 @@ export interface Published<Result = JsonObject> {
 
 /** An `evaluate` node with the labels of the model that it read. */
 export interface EvaluatedModel extends Published<Evaluation> {
+  readonly cell: string | undefined;
   readonly base: boolean;
   readonly seed: number | undefined;
 }
@@ -97,6 +100,7 @@ export async function readInputs(
     models,
     evaluations: (inputs.evaluate ?? []).map((node) => ({
       ...published(node, "evaluation", evaluationSchema),
+      cell: cellOf(node.labels),
       base: isBase(node.labels),
       seed: seedOf(node.labels),
     })),
@@ -181,6 +185,7 @@ async function readModel(node: NodeOutput): Promise<TrainedModel> {
     key: node.key,
     factor: typeof factor === "string" ? factor : undefined,
     value,
+    cell: cellOf(node.labels),
     seed: seedOf(node.labels),
     base: isBase(node.labels),
     params: node.params,
@@ -192,6 +197,10 @@ async function readModel(node: NodeOutput): Promise<TrainedModel> {
 
 function isBase(labels: Readonly<Record<string, JsonValue>>): boolean {
   return labels.base === true;
+}
+
+function cellOf(labels: Readonly<Record<string, JsonValue>>): string | undefined {
+  return typeof labels.cell === "string" ? labels.cell : undefined;
 }
 
 function seedOf(labels: Readonly<Record<string, JsonValue>>): number | undefined {

@@ -23,7 +23,10 @@ import {
 /** The base that ran. */
 export interface RunFacts {
   readonly architecture: Architecture;
+  /** Whether a sequence is one document. */
+  readonly singleDocuments: boolean;
   readonly sequenceLength: number;
+  /** Tokens that an update learns from; of single documents the mean. */
   readonly tokensPerStep: number;
   readonly arithmetic: Arithmetic;
 }
@@ -49,11 +52,13 @@ export async function runFacts(
   const train = trainSchema.safeParse(base.params.train);
   if (vocabulary === undefined || model === undefined || !train.success) return undefined;
   const architecture = await loadArchitecture({ ...model, vocab_size: vocabulary }, options);
+  const singleDocuments = train.data.documents === "single";
+  const mean = numberField(base.summary, "tokens")! / numberField(base.summary, "steps")!;
   const sizes = {
     sequenceLength: train.data.sequence_length,
-    tokensPerStep: tokensPerStep(train.data),
+    tokensPerStep: singleDocuments && mean > 0 ? mean : tokensPerStep(train.data),
   };
-  return { architecture, ...sizes, arithmetic: arithmetic(architecture, sizes) };
+  return { architecture, singleDocuments, ...sizes, arithmetic: arithmetic(architecture, sizes) };
 }
 
 function vocabularySize(data: ReportData, summary: JsonObject): number | undefined {

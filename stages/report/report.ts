@@ -18,6 +18,7 @@ import { runFacts } from "./facts.ts";
 import { renderHtml } from "./html.ts";
 import { renderMarkdown } from "./markdown.ts";
 import { ablationSection } from "./sections/ablations.ts";
+import { architectureSections } from "./sections/architectures.ts";
 import { budgetSections } from "./sections/budget.ts";
 import { FigureList, type SectionContext } from "./sections/context.ts";
 import { executionSection } from "./sections/execution.ts";
@@ -94,6 +95,7 @@ export async function composeReport(
       await trainingSection(context),
       await usageSection(context),
       await ablationSection(context),
+      ...await architectureSections(context),
       await executionSection(context),
       ...speedSections(context),
       ...budgetSections(context),

@@ -51,6 +51,33 @@ Deno.test("the same inputs give the same bytes, and every figure its files", asy
   }
 });
 
+Deno.test("the report names a dataset of the hub, and says that a sequence is a document", async () => {
+  const inputs = madeUpInputs();
+  const source = {
+    source: "hub",
+    dataset: "someone/stories",
+    revision: "f54c09fd23315a6f9c86f9dc80f725de7d8f9c64",
+    validation: { files: ["data/valid.parquet"] },
+  };
+  const train = inputs.train!.map((node): NodeOutput => {
+    const params = node.params as { train: object };
+    return {
+      ...node,
+      params: { ...params, train: { ...params.train, documents: "single" } },
+      json: (name) => {
+        const summary = node.json(name) as { steps: number };
+        return { ...summary, tokens: 300 * summary.steps };
+      },
+    };
+  });
+  const download = [madeUpNode("download", { json: { source } })];
+  const { text } = await compose({ ...inputs, download, train });
+  const report = text("report.md");
+  assert(report.includes("someone/stories, revision f54c09fd2331, held out: valid.parquet"));
+  assert(/300 tokens in the mean, a document a sequence of at most \d+ /.test(report), report);
+  assert(/ tokens in sequences of \d+ /.test((await compose(inputs)).text("report.md")));
+});
+
 Deno.test("a perplexity beyond float64 is a dash in the table, and a curve has a gap there", async () => {
   const inputs = madeUpInputs();
   const huge = (node: NodeOutput): NodeOutput => ({

@@ -13,7 +13,7 @@ import {
 } from "../../model/checkpoint/checkpoint.ts";
 import { countFlops, countParameters } from "../../model/trunk/counts.ts";
 import { acceptedModel, kindModules, loadArchitecture } from "../../model/load.ts";
-import { type InitialSection, tokensPerStep, trainSchema } from "../../model/training/config.ts";
+import { type InitialSection, trainSchema } from "../../model/training/config.ts";
 import { Trainer } from "../../model/training/trainer.ts";
 import { runTraining } from "../../model/training/training.ts";
 import { defineStage, type StageContext } from "../../pipeline/stage.ts";
@@ -59,6 +59,7 @@ async function runTrain(context: StageContext<TrainParams>): Promise<void> {
         train: dataset.split("train"),
         validation: dataset.split("validation"),
         byteLength: dataset.byteLength,
+        endoftext: dataset.tokenizer.endoftext,
       },
       seed,
       folder: join(stateDir, "checkpoints"),
@@ -83,7 +84,7 @@ async function runTrain(context: StageContext<TrainParams>): Promise<void> {
     context.json("summary", {
       config: JSON.parse(JSON.stringify(architecture.config)),
       steps: result.step,
-      tokens: result.step * tokensPerStep(train),
+      tokens: result.tokens,
       skipped: result.skipped,
       last: result.last,
       best: result.best,

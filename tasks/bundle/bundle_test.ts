@@ -117,22 +117,29 @@ Deno.test("Data and included files get their places; what is not read is refused
       "c4/en/one.json.gz": "",
       "c4/two.jsonl": "",
       "loose/three.txt": "",
+      "loose/four.parquet": "",
       "other/three.txt": "",
       "bad/readme.md": "",
       "libx.so": "x",
     });
     const at = (path: string) => join(folder, path);
-    const data = await findData([at("c4"), at("loose/three.txt")]);
+    const data = await findData([at("c4"), at("loose/three.txt"), at("loose/four.parquet")]);
     assertEquals([...data.files], [
       ["data/c4/en/one.json.gz", at("c4/en/one.json.gz")],
       ["data/c4/two.jsonl", at("c4/two.jsonl")],
       ["data/three.txt", at("loose/three.txt")],
+      ["data/four.parquet", at("loose/four.parquet")],
     ]);
-    assertEquals(data.globs, ["data/*.txt", "data/c4/*.jsonl", "data/c4/en/*.json.gz"]);
+    assertEquals(data.globs, [
+      "data/*.parquet",
+      "data/*.txt",
+      "data/c4/*.jsonl",
+      "data/c4/en/*.json.gz",
+    ]);
     await copyFiles(data.files, at("bundle"));
     await copyFiles(await findIncluded([at("libx.so")]), at("bundle"));
     assertEquals(await Deno.readTextFile(at("bundle/include/libx.so")), "x");
-    assertEquals((await listFolder(at("bundle"))).length, 4);
+    assertEquals((await listFolder(at("bundle"))).length, 5);
     const refused: [() => Promise<unknown>, string][] = [
       [() => findData([at("bad")]), "readme.md"],
       [() => findData([at("absent")]), `No file matches --data "${at("absent")}"`],

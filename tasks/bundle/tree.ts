@@ -97,7 +97,7 @@ export async function findData(
         folder ? relative(dirname(resolve(path)), resolve(file)) : basename(file)
       }`;
       add(files, name, file, "--data");
-      const ending = name.slice(name.search(/\.(?:jsonl|json|txt)(?:\.gz)?$/));
+      const ending = name.slice(name.search(/\.(?:(?:jsonl|json|txt)(?:\.gz)?|parquet)$/));
       globs.add(`${escapeGlob(dirname(name))}/*${ending}`);
     }
   }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import countSource from "../../../shaders/elementwise/count_targets.wgsl" with { type: "text" };
 import source from "../../../shaders/elementwise/cross_entropy.wgsl" with { type: "text" };
 import rowsSource from "../../../shaders/gemm/rows.wgsl" with { type: "text" };
 import { f32, grid, read, readFields, readScalar, update, writeScalar } from "../../gpu/kernel.ts";
@@ -20,7 +21,8 @@ const UNROLL = 4;
 /**
  * Records `losses[first + r] = −log softmax(logits[r])[targets[first + r]]` in nats.
  *
- * With `gradient`, the logits become the gradient of `scale · Σ losses`, times the loss scale of the {@linkcode CONTROL} tensor.
+ * With `gradient`, the logits become the gradient of `scale · Σ losses`, times the loss scale of the {@linkcode CONTROL} tensor,
+ * and with `predictions` divided by that number ({@linkcode countTargets}).
  *
  * @param tensors `logits` `[rows, stride]` of any float type, zero beyond the vocabulary; `targets` `[T]` u32; `losses` `[T]` f32.
  */
@@ -32,7 +34,7 @@ export function crossEntropy(
     vocabulary: number;
     rows: number;
     first: number;
-    gradient?: { scale: number; control: Tensor };
+    gradient?: { scale: number; control: Tensor; predictions?: Tensor | undefined };
   },
 ): void {
   const { logits, targets, losses } = tensors;
@@ -48,6 +50,7 @@ export function crossEntropy(
       BY_ROW: software,
       UNROLL: software ? 1 : UNROLL,
       GRADIENT: gradient !== undefined,
+      COUNTED: gradient?.predictions !== undefined,
     },
     params: {
       rows,
@@ -61,9 +64,35 @@ export function crossEntropy(
       targets: readScalar(targets),
       losses: writeScalar(losses),
       ...(gradient ? { control: readFields(gradient.control, CONTROL) } : {}),
+      ...(gradient?.predictions ? { predictions: readScalar(gradient.predictions) } : {}),
     },
     workgroups: grid(software ? Math.ceil(rows / lanes) : rows),
     flops: 8 * rows * options.vocabulary,
     bytes: rows * logits.width * BYTES[logits.dtype] * (gradient ? 3 : 1),
+  });
+}
+
+/** Invocations that count; losses are summed by as many. */
+const COUNT_LANES = 64;
+
+/**
+ * Records `predictions[0] =` how many targets are predicted, at least 1 so that it can be divided by.
+ *
+ * @param tensors `targets` `[T]` u32; `predictions` f32 of one vector of four.
+ */
+export function countTargets(
+  plan: Plan,
+  label: string,
+  tensors: { targets: Tensor; predictions: Tensor },
+): void {
+  const { targets, predictions } = tensors;
+  plan.dispatch({
+    label,
+    name: "count_targets",
+    source: rowsSource + countSource,
+    constants: { LANES: COUNT_LANES, BY_ROW: false },
+    params: { count: targets.size },
+    bindings: { targets: readScalar(targets), predictions: writeScalar(predictions) },
+    workgroups: [1, 1, 1],
   });
 }

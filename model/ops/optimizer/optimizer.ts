@@ -87,21 +87,25 @@ interface UpdateTensors {
   readonly metrics: Tensor;
 }
 
-/** Records `total[slot] = scale · Σ x`, or adds it. */
+/** Records `total[slot] = scale · Σ x`, over `divisor[0]` where there is one, or adds it. */
 export function sumInto(
   plan: Plan,
   label: string,
-  tensors: { x: Tensor; total: Tensor },
+  tensors: { x: Tensor; total: Tensor; divisor?: Tensor | undefined },
   options: { slot: number; scale: number; add: boolean; count?: number },
 ): void {
-  const { x, total } = tensors;
+  const { x, total, divisor } = tensors;
   plan.dispatch({
     label,
     name: "sum",
     source: rowsSource + sumSource,
-    constants: { ...SUM_LANES, ADD: options.add },
+    constants: { ...SUM_LANES, ADD: options.add, DIVIDED: divisor !== undefined },
     params: { count: options.count ?? x.size, slot: options.slot, scale: f32(options.scale) },
-    bindings: { x: readScalar(x), total: updateScalar(total) },
+    bindings: {
+      x: readScalar(x),
+      total: updateScalar(total),
+      ...(divisor ? { divisor: readScalar(divisor) } : {}),
+    },
     workgroups: [1, 1, 1],
   });
 }

@@ -46,8 +46,15 @@ export function someText(length: number): string {
   return text.slice(0, length);
 }
 
-/** Writes a tokenised dataset, as `tokenize` publishes it. */
-export async function writeDataset(folder: string): Promise<NodeOutput> {
+/**
+ * Writes a tokenised dataset, as `tokenize` publishes it.
+ *
+ * @param options `document`: bytes of a document; each split is one unless given.
+ */
+export async function writeDataset(
+  folder: string,
+  options: { readonly document?: number } = {},
+): Promise<NodeOutput> {
   const digest = await vocabularyDigest(BYTE_VOCABULARY);
   const tokens = join(folder, "tokens");
   for (const [split, length] of [["train", 6000], ["validation", 700]] as const) {
@@ -57,7 +64,11 @@ export async function writeDataset(folder: string): Promise<NodeOutput> {
       digest,
     });
     const text = someText(length + split.length).slice(split.length);
-    writer.write(Uint32Array.of(...new TextEncoder().encode(text), 256));
+    const bytes = new TextEncoder().encode(text);
+    const { document = bytes.length } = options;
+    for (let at = 0; at < bytes.length; at += document) {
+      writer.write(Uint32Array.of(...bytes.subarray(at, at + document), 256));
+    }
     writer.close();
   }
   await Deno.writeTextFile(join(tokens, VOCABULARY_FILE), formatVocabulary(BYTE_VOCABULARY));

@@ -211,6 +211,13 @@ export function trainedLength({ params }: CheckpointFiles): number | undefined {
   return parsed.data?.train.sequence_length;
 }
 
+/** Whether the model was trained on single documents, where the checkpoint says so. */
+export function trainedDocuments({ params }: CheckpointFiles): "single" | undefined {
+  const parsed = z.object({ train: z.object({ documents: z.literal("single") }) })
+    .safeParse(params);
+  return parsed.data?.train.documents;
+}
+
 /** Key of the last published node of this name. */
 async function latestKey(name: string, records: Records): Promise<string | undefined> {
   for (const run of (await records.readRuns()).reverse()) {

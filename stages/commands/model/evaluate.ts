@@ -20,6 +20,7 @@ import {
   findInput,
   openCheckpoint,
   type OpenedCheckpoint,
+  trainedDocuments,
   trainedLength,
 } from "./checkpoints.ts";
 import { byteLengths } from "../../dataset.ts";
@@ -27,7 +28,10 @@ import { describeEvaluation } from "../../evaluate/evaluation.ts";
 import type { Evaluation } from "../../evaluate/result.ts";
 import { gpuProvenance } from "../../shared_gpu.ts";
 import { encodingName } from "../../download/sources/encoding.ts";
-import { findFiles, readFiles } from "../../download/sources/files.ts";
+import { findFiles, readFiles, requireSeparable } from "../../download/sources/files.ts";
+
+/** How documents become sequences. */
+type DocumentMode = "packed" | "single" | "padded";
 
 /** Options of {@linkcode evaluateCheckpoint}. */
 export interface EvaluateCheckpointOptions {
@@ -37,12 +41,16 @@ export interface EvaluateCheckpointOptions {
   readonly storeDir: string;
   /** Path or glob of files to read. Either this or `split`. */
   readonly files?: string;
-  /** Key of the text in JSON. */
+  /** Key of the text in JSON, column in Parquet. */
   readonly text_field?: string;
+  /** What stands between the documents of plain text. */
+  readonly separator?: string;
   /** Encoding of files without a byte-order mark; UTF-8 unless given. */
   readonly encoding?: string;
   /** Split of the dataset that the node was trained on. */
   readonly split?: "train" | "validation";
+  /** Whether a document is a sequence of its own, and with `padded` its padding is scored; as in the training unless given. */
+  readonly documents?: DocumentMode;
   /** Predictions at most. */
   readonly tokens?: number;
   /** Sequences scored at once. */
@@ -63,11 +71,15 @@ export interface CheckpointEvaluation extends Evaluation {
   /** The text that was read: files, or the split. */
   readonly files?: readonly string[];
   readonly split?: string;
+  readonly documents: DocumentMode;
   readonly sequence_length: number;
   readonly tokens_per_second: number;
   /** The device that computed it. */
   readonly gpu: ReturnType<typeof gpuProvenance>;
 }
+
+/** Names of the options that messages give. */
+const SETTINGS = { encoding: "--encoding", separator: "--separator" };
 
 /** Tokens of a sequence when nobody knows the length that the model was trained with. */
 const DEFAULT_LENGTH = 512;
@@ -101,7 +113,10 @@ export async function evaluateCheckpoint(
   const { architecture, weights } = model;
   const batch = micro_batch;
   using evaluator = await Evaluator.open(gpu, { architecture, weights, batch, length });
+  const documents = options.documents ?? trainedDocuments(checkpoint) ?? "packed";
+  const { endoftext } = checkpoint.tokenizer;
   const scoring = {
+    documents: documents === "packed" ? undefined : { endoftext, padded: documents === "padded" },
     byteLength: byteLengths(checkpoint.tokenizer),
     ...(options.tokens === undefined ? {} : { tokens: options.tokens }),
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
@@ -115,6 +130,7 @@ export async function evaluateCheckpoint(
     checkpoint: checkpoint.name,
     ...(files ? { files } : {}),
     ...(split ? { split } : {}),
+    documents,
     sequence_length: length,
     tokens_per_second: result.tokens / seconds,
     ...describeEvaluation(result),
@@ -125,16 +141,18 @@ export async function evaluateCheckpoint(
 /** The files that `--files` names. @throws {UserError} If there are none, or the encoding is none. */
 export async function filesOfGlob(
   glob: string,
-  options: Pick<EvaluateCheckpointOptions, "encoding" | "warn">,
+  options: Pick<EvaluateCheckpointOptions, "encoding" | "separator" | "warn">,
 ): Promise<string[]> {
-  const { encoding, warn } = options;
+  const { encoding, separator, warn } = options;
   if (encoding !== undefined && encodingName(encoding) === undefined) {
     throw new UserError(
       `--encoding is ${encoding}; expected an encoding that TextDecoder knows, such as utf-8, latin1 or utf-16le.`,
     );
   }
   try {
-    return await findFiles(glob, { setting: "--files", warn });
+    const files = await findFiles(glob, { setting: "--files", warn });
+    requireSeparable(files, separator, SETTINGS.separator);
+    return files;
   } catch (error) {
     throw new UserError(`${messageOf(error)}.`, { cause: error });
   }
@@ -181,10 +199,10 @@ export async function openSplit(
 export async function openText(
   files: readonly string[],
   tokenizer: Tokenizer,
-  options: Pick<EvaluateCheckpointOptions, "text_field" | "encoding">,
+  options: Pick<EvaluateCheckpointOptions, "text_field" | "separator" | "encoding">,
 ): Promise<AsyncDisposable & { readonly tokens: AsyncIterable<Uint32Array> }> {
-  const { text_field, encoding } = options;
-  const documents = readFiles(files, { text_field, encoding, setting: "--encoding" });
+  const { text_field, separator, encoding } = options;
+  const documents = readFiles(files, { text_field, separator, encoding, settings: SETTINGS });
   const next = async (exitCode: number): Promise<Uint32Array | undefined> => {
     try {
       for (;;) {

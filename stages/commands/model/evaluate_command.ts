@@ -30,12 +30,18 @@ export const evaluateCommand: Command = {
     files: {
       type: "string",
       requiresArg: true,
-      describe: "Path or glob of .txt, .jsonl or .json files, each with or without .gz",
+      describe:
+        "Path or glob of .txt, .jsonl or .json files, each with or without .gz, or .parquet",
     },
     "text-field": {
       type: "string",
       requiresArg: true,
-      describe: "Key of the text in JSON (default: text)",
+      describe: "Key of the text in JSON, column in Parquet (default: text)",
+    },
+    separator: {
+      type: "string",
+      requiresArg: true,
+      describe: "What stands between the documents of .txt, such as <|endoftext|> (default: none)",
     },
     encoding: {
       type: "string",
@@ -46,6 +52,12 @@ export const evaluateCommand: Command = {
       choices: ["validation", "train"],
       requiresArg: true,
       describe: "Split of the node's own dataset, instead of --files",
+    },
+    documents: {
+      choices: ["packed", "single", "padded"],
+      requiresArg: true,
+      describe:
+        "Whether each document is a sequence of its own, and its padding scored (default: as in the training)",
     },
     tokens: { type: "number", requiresArg: true, describe: "Predictions at most (default: all)" },
     "micro-batch": {
@@ -73,8 +85,13 @@ export const evaluateCommand: Command = {
       storeDir,
       ...optional("files", stringArgument(args, "files")),
       ...optional("text_field", stringArgument(args, "text-field")),
+      ...optional("separator", stringArgument(args, "separator")),
       ...optional("encoding", stringArgument(args, "encoding")),
       ...optional("split", stringArgument(args, "split") as "train" | "validation" | undefined),
+      ...optional(
+        "documents",
+        stringArgument(args, "documents") as CheckpointEvaluation["documents"] | undefined,
+      ),
       ...optional("tokens", wholeArgument(args, "tokens", 1)),
       ...optional("sequence_length", wholeArgument(args, "sequence-length", 1, 131072)),
       micro_batch: wholeArgument(args, "micro-batch", 1, 65536)!,

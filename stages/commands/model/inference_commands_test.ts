@@ -6,6 +6,7 @@ import { someText, writeStore } from "./checkpoint_testing.ts";
 import { evaluateCheckpoint, type EvaluateCheckpointOptions } from "./evaluate.ts";
 import { generate, type GenerateOptions } from "./generate.ts";
 import { runTask } from "../speed/task_testing.ts";
+import { parquetOf } from "../../download/sources/parquet_testing.ts";
 
 const NODE = "train[base,seed=1]";
 /** Draws from the model's distribution as it is. */
@@ -141,6 +142,27 @@ Deno.test("evaluateCheckpoint() measures a split and any text alike", async () =
     await write("gap.jsonl", `{"text":""}\n${JSON.stringify({ text })}\n{"text":""}\n`);
     assertEquals((await run({ files: join(dir, "gap.jsonl") })).nats, nats);
 
+    // Stories of which each is a sequence of its own, by a separator or as rows.
+    const stories = ["the cat sat.", "a dog ran to the river and back.", "why not?"];
+    await write("stories.txt", stories.join("\n<|endoftext|>\n"));
+    await write("stories.parquet", await parquetOf(stories));
+    const separator = "<|endoftext|>";
+    const single = await run({ files: join(dir, "stories.txt"), separator, documents: "single" });
+    // Every byte but the first, and the end, of the first 16 predictions.
+    assertEquals([single.tokens, single.bytes], [12 + 16 + 8, 11 + 16 + 7]);
+    assertEquals([single.documents, a.documents], ["single", "packed"]);
+    const rows = await run({ files: join(dir, "stories.parquet"), documents: "single" });
+    assertEquals([rows.nats, rows.layers], [single.nats, single.layers]);
+    const padded = await run({ files: join(dir, "stories.parquet"), documents: "padded" });
+    assertEquals([padded.tokens, padded.bytes], [3 * 16, single.bytes]);
+    const joined = await run({ files: join(dir, "stories.parquet") });
+    assertEquals(joined.tokens, stories.join("").length + 3);
+    const none = { files: join(dir, "stories.parquet"), separator };
+    assertEquals(await unread(none, '--separator "<|endoftext|>" has no effect'), 2);
+    await write("cut.parquet", (await parquetOf(stories)).slice(0, -30));
+    const cut = `${join(dir, "cut.parquet")} can't be read as Parquet: `;
+    assertEquals(await unread({ files: join(dir, "cut.parquet") }, cut), 2);
+
     await Deno.remove(join(storeDir, "nodes", "11"), { recursive: true });
     assertEquals(await refused({ split: "train" }, "is no longer in the store"), 2);
   });
@@ -163,6 +185,9 @@ Deno.test("The tasks generate and evaluate run with the permissions that they na
     assertEquals([text.stories.length, text.stories[0].prompt_tokens], [1, 6]);
     const score = await task("evaluate", "--files", join(dir, "*.txt"), "--gpu", "deno");
     assert(score.nats > 0 && score.tokens > 200 && score.gpu.adapter !== "");
+    await Deno.writeFile(join(dir, "a.parquet"), await parquetOf([someText(200)]));
+    const rows = await task("evaluate", "--files", join(dir, "a.parquet"), "--gpu", "deno");
+    assertEquals([rows.nats, rows.documents], [score.nats, "packed"]);
     const copy = await task("export-checkpoint", "--out", join(dir, "copy"));
     assertEquals(copy.files.length, 4);
   });

@@ -36,6 +36,11 @@ export interface DocumentLimits {
   readonly max_bytes?: number | undefined;
 }
 
+/** Whether a source is taken up to a limit, and not whole. */
+export function isLimited({ max_documents, max_bytes }: DocumentLimits): boolean {
+  return max_documents !== undefined || max_bytes !== undefined;
+}
+
 /** Counts of the text written. */
 export interface DocumentCounts {
   readonly documents: number;

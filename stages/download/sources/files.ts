@@ -1,6 +1,6 @@
 /**
- * Local text: JSON lines or a JSON array (`.jsonl`, `.json`, with or without `.gz`) and plain text (`.txt`, with or
- * without `.gz`), in any encoding that has a byte-order mark or is named.
+ * Files of text: JSON lines or a JSON array (`.jsonl`, `.json`, with or without `.gz`) and plain text (`.txt`, with or
+ * without `.gz`), in any encoding that has a byte-order mark or is named; and Parquet.
  *
  * @module
  */
@@ -11,8 +11,12 @@ import { cutText } from "./cut.ts";
 import { readBytes, type TextDocument } from "./document.ts";
 import { type EncodingOptions, utf8Bytes } from "./encoding.ts";
 import { parseJsonFile } from "./json_array.ts";
+import { readParquet } from "./parquet.ts";
+import { splitText } from "./separator.ts";
 
-const READABLE = /\.(?:jsonl|json|txt)(?:\.gz)?$/;
+const READABLE = /\.(?:(?:jsonl|json|txt)(?:\.gz)?|parquet)$/;
+/** The endings that are read, for messages. */
+const ENDINGS = ".jsonl, .json or .txt, each with or without .gz, or .parquet";
 
 /** How to find files. */
 export interface FindOptions {
@@ -79,14 +83,7 @@ async function readable(
     const why = lost === undefined ? "" : `; ${lost} is a link that leads to no file`;
     throw new Error(`No file matches ${what}; it is read from ${Deno.cwd()}${why}`);
   }
-  const foreign = files.find((path) => !READABLE.test(path));
-  if (foreign !== undefined) {
-    throw new Error(
-      `${
-        options.setting ?? "data.files.glob"
-      } matches ${foreign}; expected .jsonl, .json or .txt, each with or without .gz`,
-    );
-  }
+  requireReadable(files, options.setting ?? "data.files.glob");
   return files.sort();
 }
 
@@ -115,38 +112,93 @@ function isNoName(error: unknown): boolean {
 }
 
 /** How to read files. */
-export interface ReadFilesOptions extends Pick<EncodingOptions, "encoding" | "setting"> {
-  /** Key of the text in JSON; `text` unless given. */
+export interface ReadFilesOptions extends Pick<EncodingOptions, "encoding"> {
+  /** Key of the text in JSON, or its column in Parquet; `text` unless given. */
   readonly text_field?: string | undefined;
+  /** What stands between the documents of plain text; it is cut by its length unless given. */
+  readonly separator?: string | undefined;
+  /** Names of the settings above, for messages; those of `data.files` unless given. */
+  readonly settings?: { readonly encoding: string; readonly separator: string } | undefined;
   /** Called with the bytes read of all files so far. */
   readonly onRead?: ((bytes: number, path: string) => void) | undefined;
 }
 
-/** Documents of local files, file by file; plain text is cut into documents of a few kilobytes. */
+/** A file by its path, and by another name for messages if it has one. */
+export type NamedFile = string | { readonly path: string; readonly name: string };
+
+/** Documents of local files, file by file; plain text is cut into documents of a few kilobytes or at its separator. */
 export async function* readFiles(
-  paths: readonly string[],
+  files: readonly NamedFile[],
   options: ReadFilesOptions = {},
 ): AsyncGenerator<TextDocument> {
-  const { text_field, encoding, setting } = options;
+  const { text_field, onRead } = options;
   let before = 0;
-  for (const path of paths) {
+  for (const file of files) {
+    const { path, name } = typeof file === "string" ? { path: file, name: file } : file;
     let within = 0;
-    const packed = readBytes(path, {
-      onRead: (read) => options.onRead?.(before + (within = read), path),
-    });
-    const bytes = utf8Bytes(packed, { name: path, encoding, setting });
-    if (/\.txt(?:\.gz)?$/.test(path)) {
-      for await (const block of textBlocks(bytes)) {
-        for (const text of cutText(block)) yield { text, url: `file:${basename(path)}` };
-      }
+    const told = (read: number) => onRead?.(before + (within = read), name);
+    if (isParquet(name)) {
+      yield* readParquet(path, { name, text_field, onRead: told });
     } else {
-      yield* parseJsonFile(bytes, {
-        name: path,
-        ...(text_field === undefined ? {} : { text_field }),
-      });
+      yield* parseFile(readBytes(path, { name, onRead: told }), { ...options, name });
     }
     before += within;
   }
+}
+
+/**
+ * Documents of one file of text or JSON, whose name says what it is.
+ *
+ * @param chunks Its bytes, unpacked.
+ */
+export async function* parseFile(
+  chunks: AsyncIterable<Uint8Array>,
+  options: ReadFilesOptions & { readonly name: string },
+): AsyncGenerator<TextDocument> {
+  const { name, encoding, separator, text_field, settings } = options;
+  const bytes = utf8Bytes(chunks, { name, encoding, setting: settings?.encoding });
+  if (!isPlainText(name)) {
+    yield* parseJsonFile(bytes, { name, ...(text_field === undefined ? {} : { text_field }) });
+    return;
+  }
+  const url = `file:${basename(name)}`;
+  if (separator !== undefined) {
+    const split = { name, separator, setting: settings?.separator };
+    for await (const text of splitText(bytes, split)) yield { text, url };
+    return;
+  }
+  for await (const block of textBlocks(bytes)) {
+    for (const text of cutText(block)) yield { text, url };
+  }
+}
+
+/** Whether a file is read as a whole, from its end, and not as a stream. */
+export function isParquet(name: string): boolean {
+  return name.endsWith(".parquet");
+}
+
+/** Throws when a name has an ending that is not read. */
+export function requireReadable(names: readonly string[], setting: string): void {
+  const foreign = names.find((name) => !READABLE.test(name));
+  if (foreign !== undefined) throw new Error(`${setting} matches ${foreign}; expected ${ENDINGS}`);
+}
+
+/** Throws when a separator is given and no file is plain text, the only kind that it splits. */
+export function requireSeparable(
+  names: readonly string[],
+  separator: string | undefined,
+  setting = "data.files.separator",
+): void {
+  if (separator === undefined || names.some(isPlainText)) return;
+  throw new Error(
+    `${setting} ${JSON.stringify(separator)} has no effect: it splits .txt and .txt.gz, and ${
+      names[0]
+    } is neither; remove it`,
+  );
+}
+
+function isPlainText(name: string): boolean {
+  return /\.txt(?:\.gz)?$/.test(name);
 }
 
 /** Characters from which on text is cut at its last blank line, and from which on it is cut where there is none. */

@@ -13,7 +13,7 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { resolve } from "@std/path";
-import { findFiles } from "./files.ts";
+import { findFiles, requireSeparable } from "./files.ts";
 
 /** A file as it was when its bytes were read. */
 export interface HashedFile {
@@ -53,9 +53,15 @@ export interface FingerprintOptions {
 /**
  * Digest of the names and contents of the files that a `data.files` section names: what an experiment puts into
  * `data.files.fingerprint`.
+ *
+ * @throws {Error} If a file can't be found or read, or the section's separator splits none of them.
  */
 export async function filesFingerprint(
-  section: { readonly glob: string; readonly validation?: string | undefined },
+  section: {
+    readonly glob: string;
+    readonly validation?: string | undefined;
+    readonly separator?: string | undefined;
+  },
   options: FingerprintOptions = {},
 ): Promise<string> {
   const { warn } = options;
@@ -65,10 +71,16 @@ export async function filesFingerprint(
       hash.update(JSON.stringify([path, await contentDigest(path, options)]));
     }
   };
-  await add(await findFiles(section.glob, { warn }));
-  if (section.validation !== undefined) {
+  const { glob, validation, separator } = section;
+  const learned = await findFiles(glob, { warn });
+  const heldOut = validation === undefined
+    ? []
+    : await findFiles(validation, { setting: "data.files.validation", warn });
+  requireSeparable([...learned, ...heldOut], separator);
+  await add(learned);
+  if (validation !== undefined) {
     hash.update("validation");
-    await add(await findFiles(section.validation, { setting: "data.files.validation", warn }));
+    await add(heldOut);
   }
   return hash.digest("hex");
 }

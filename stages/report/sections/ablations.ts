@@ -6,7 +6,8 @@
 
 import { ablationFigure } from "../figures/ablation.ts";
 import { bytesText } from "../figures/series.ts";
-import { type FactorResults, factorResults } from "../ablation.ts";
+import type { FactorResults } from "../ablation.ts";
+import { comparedFactors } from "../architectures.ts";
 import { type Block, md, type Section } from "../document.ts";
 import { fixed, whole } from "../facts.ts";
 import type { SectionContext } from "./context.ts";
@@ -15,11 +16,13 @@ import type { SectionContext } from "./context.ts";
 export async function ablationSection(context: SectionContext): Promise<Section> {
   const { data, figures } = context;
   const blocks: Block[] = [];
-  const factors = data.ablation === undefined
-    ? []
-    : factorResults(data.ablation.result, data.ablation.measured);
+  const { others: factors, comparisons } = comparedFactors(data);
   if (factors.length === 0) {
-    blocks.push(md`This run has no ablation.`);
+    blocks.push(
+      comparisons.length === 0
+        ? md`This run has no ablation.`
+        : md`This run compares architectures, which is the next section, and has no other ablation.`,
+    );
   } else {
     blocks.push(
       md`One factor at a time around the base. Left: held-out loss, mean and 95 % t-interval over seeds. Right: the difference to the base *paired by seed*, which removes what a seed changes in both, and is what a conclusion has to rest on. With two or three seeds such an interval is wide, as it should be. Many intervals at 95 % also mean that about one in twenty excludes zero by chance; no correction is made.`,
@@ -46,7 +49,7 @@ export async function ablationSection(context: SectionContext): Promise<Section>
 }
 
 /** The conclusion that the paired intervals allow, and no more. */
-function conclusion(factor: FactorResults): string {
+export function conclusion(factor: FactorResults): string {
   const compared = factor.values.filter((v) => v.difference !== undefined);
   if (compared.length === 0) return "Nothing to compare the base with.";
   const clear = compared.filter(({ difference: d }) =>
@@ -61,9 +64,12 @@ function conclusion(factor: FactorResults): string {
   return `Paired intervals that exclude zero: ${parts.join("; ")}.`;
 }
 
+/** Half of an interval after its mean; nothing for a single run. */
+export function plusMinus({ low, high }: { low: number | null; high: number | null }): string {
+  return low === null || high === null ? "" : ` ± ${fixed((high - low) / 2, 3)}`;
+}
+
 function table(factor: FactorResults): Block {
-  const half = (d: { low: number | null; high: number | null }) =>
-    d.low === null || d.high === null ? "" : ` ± ${fixed((d.high - d.low) / 2, 3)}`;
   const speed = factor.values.some((v) => v.tokensPerSecond !== undefined);
   const memory = factor.values.some((v) => v.memoryBytes !== undefined);
   return {
@@ -80,9 +86,9 @@ function table(factor: FactorResults): Block {
     rows: factor.values.map((v) => [
       v.base ? `${v.label} (base)` : v.label,
       String(v.nats.n),
-      fixed(v.nats.mean, 3) + half(v.nats),
+      fixed(v.nats.mean, 3) + plusMinus(v.nats),
       v.difference
-        ? fixed(v.difference.mean, 3) + half(v.difference) +
+        ? fixed(v.difference.mean, 3) + plusMinus(v.difference) +
           (v.difference.n === v.nats.n ? "" : ` (${v.difference.n} pairs)`)
         : v.base
         ? "0"

@@ -113,7 +113,13 @@ export function runSection(context: SectionContext): Section {
       ],
       [
         "step",
-        `${whole(facts.tokensPerStep)} tokens in sequences of ${whole(facts.sequenceLength)} ` +
+        (facts.singleDocuments
+          ? `${whole(facts.tokensPerStep)} tokens in the mean, a document a sequence of at most ${
+            whole(facts.sequenceLength)
+          } `
+          : `${whole(facts.tokensPerStep)} tokens in sequences of ${
+            whole(facts.sequenceLength)
+          } `) +
         `(paper: ${whole(PAPER.tokensPerStep)})`,
       ],
     );
@@ -194,9 +200,9 @@ function sourceName(source: JsonObject | undefined): string | undefined {
   if (source === undefined) return undefined;
   const name = source.source ?? source.name ?? source.kind;
   if (typeof name !== "string") return undefined;
-  const { revision } = source;
+  const { revision, dataset } = source;
   return [
-    name,
+    name === "hub" && typeof dataset === "string" ? dataset : name,
     ...(typeof revision === "string" ? [`revision ${revision.slice(0, 12)}`] : []),
     ...fileNames(source.files),
     ...(Array.isArray(source.packages)

@@ -6,9 +6,9 @@
 
 import { assertEquals } from "@std/assert";
 import { createHash } from "node:crypto";
-import type { JsonValue } from "../../../pipeline/stage.ts";
-import { runStage, type StageRun } from "../../testing.ts";
-import { download, runDownload } from "../download.ts";
+import type { JsonValue } from "../../../../pipeline/stage.ts";
+import { runStage, type StageRun } from "../../../testing.ts";
+import { download, runDownload } from "../../download.ts";
 import type { Clock, HubOptions } from "./hub.ts";
 import { c4Shard, type Fault, type HubContent, HubStandin } from "./hub_standin.ts";
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { quote, SourceError } from "./error.ts";
+import { quote, SourceError } from "../error.ts";
 
 /** The path of every address of the hub's API that lists a dataset, below the endpoint. */
 const API = "/api/datasets/";

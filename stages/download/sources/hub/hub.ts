@@ -7,10 +7,10 @@
  * @module
  */
 
-import { message } from "./document.ts";
-import { quote, SourceError, TransientError } from "./error.ts";
-import { checkStatus, isWebPage, looksLikeWebPage, notTheHub, originOf } from "./hub_answer.ts";
-import { contentRange } from "./hub_headers.ts";
+import { message } from "../document.ts";
+import { quote, SourceError, TransientError } from "../error.ts";
+import { checkStatus, isWebPage, looksLikeWebPage, notTheHub, originOf } from "./answer.ts";
+import { contentRange } from "./headers.ts";
 
 /** Where the hub is and how patient to be. */
 export interface HubOptions {

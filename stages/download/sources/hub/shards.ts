@@ -1,5 +1,5 @@
 /**
- * C4 from the Hugging Face hub: whole shards with their hashes checked, or the first documents as a stream.
+ * Shards of a dataset on the hub: whole ones with their hashes checked, or their bytes as a stream.
  *
  * A shard is written under a name that has its hash, `….partial`, and gets its own name only after the hash was checked
  * and the disk has it. Both live in the node's state folder, so that an interrupted download goes on where it was.
@@ -10,60 +10,42 @@
 import { createHash, type Hash } from "node:crypto";
 import { statfs } from "node:fs/promises";
 import { basename, join } from "@std/path";
-import type { JsonValue, StageContext } from "../../../pipeline/stage.ts";
-import type { C4Section } from "./c4_section.ts";
+import type { StageContext } from "../../../../pipeline/stage.ts";
 import {
+  type DocumentCounts,
   type DocumentLimits,
-  gunzipBytes,
   limitDocuments,
-  parseDocuments,
   type TextDocument,
   writeDocuments,
-} from "./document.ts";
-import { SourceError } from "./error.ts";
-import { Hub, type HubOptions } from "./hub.ts";
-import { listShards, resolvePath, type Shard } from "./listing.ts";
+} from "../document.ts";
+import { SourceError } from "../error.ts";
+import type { Hub } from "./hub.ts";
+import { type HubFolder, resolvePath, type Shard } from "./listing.ts";
 
-/** Share of the shards if the configuration names neither shards nor a limit. */
-const DEFAULT_FRACTION = 0.01;
-
-/** The section to fetch, its limits, and the hub. */
-export interface C4Options extends HubOptions {
-  readonly c4: C4Section;
-  readonly limits: DocumentLimits;
+/** Which shards to take. */
+export interface ShardChoice {
+  /** Their numbers, from 0. */
+  readonly shards?: readonly number[] | undefined;
+  /** Share of them, from the first on. */
+  readonly fraction: number;
 }
 
 /**
- * Fetches shards into the output `documents`.
+ * The shards that the configuration asks for.
  *
- * @returns What `source.json` says.
- * @throws {SourceError} of one line, if the hub can't serve the section.
+ * @param section Section of the configuration, for messages.
  */
-export async function downloadC4(
-  context: StageContext<unknown>,
-  options: C4Options,
-): Promise<JsonValue> {
-  const { c4, limits } = options;
-  const hub = new Hub(options, { signal: context.signal, warn: (line) => context.log.warn(line) });
-  const limited = limits.max_documents !== undefined || limits.max_bytes !== undefined;
-  const shards = selectShards(await listShards(hub, c4), c4, limited);
-  const about = { source: "c4", dataset: c4.dataset, config: c4.config, revision: c4.revision };
-  if (limited) return { ...about, ...await streamShards(context, hub, shards, options) };
-  await fetchShards(context, hub, shards, options);
-  return {
-    ...about,
-    shards: shards.map(({ path, size, algorithm, oid }) => ({ path, size, [algorithm]: oid })),
-  };
-}
-
-/** The shards that the configuration asks for. */
-function selectShards(shards: readonly Shard[], c4: C4Section, limited: boolean): Shard[] {
-  if (c4.shards) {
-    return c4.shards.map((index) => {
+export function selectShards(
+  shards: readonly Shard[],
+  choice: ShardChoice,
+  section: string,
+): Shard[] {
+  if (choice.shards) {
+    return choice.shards.map((index) => {
       const shard = shards[index];
       if (!shard) {
         throw new SourceError(
-          `data.c4.shards: ${index} is not there; the dataset has ${shards.length} shards, 0 to ${
+          `${section}.shards: ${index} is not there; the dataset has ${shards.length} shards, 0 to ${
             shards.length - 1
           }`,
         );
@@ -71,71 +53,104 @@ function selectShards(shards: readonly Shard[], c4: C4Section, limited: boolean)
       return shard;
     });
   }
-  const fraction = c4.fraction ?? (limited ? 1 : DEFAULT_FRACTION);
-  return shards.slice(0, Math.max(1, Math.round(fraction * shards.length)));
+  return shards.slice(0, Math.max(1, Math.round(choice.fraction * shards.length)));
 }
 
-/** Streams shards until a limit is reached; a shard that was read to its end is checked. */
-async function streamShards(
-  context: StageContext<unknown>,
+/** Bytes of a shard as a stream. @throws {SourceError} At their end, if they have another hash than is listed. */
+export async function* shardBytes(
   hub: Hub,
+  from: HubFolder,
+  shard: Shard,
+): AsyncGenerator<Uint8Array> {
+  const hash = startHash(shard);
+  for await (const chunk of hub.bytes(resolvePath(from, shard), { size: shard.size })) {
+    hash.update(chunk);
+    yield chunk;
+  }
+  requireHash(shard, hash);
+}
+
+/** How to read shards. */
+interface StreamOptions {
+  readonly limits: DocumentLimits;
+  /** Documents of a shard; it has its listed hash when they come to their end. */
+  read(shard: Shard): AsyncIterable<TextDocument>;
+  /** Folder to write to; the output `documents` unless given. */
+  readonly output?: string;
+}
+
+/** Counts of what was read, and the shards that it was read from. */
+export interface StreamedShards extends DocumentCounts {
+  /** `verified`: whether the shard was read to its end, where its hash is checked. */
+  readonly shards: { path: string; verified: boolean }[];
+}
+
+/**
+ * Writes the documents of shards until a limit is reached.
+ *
+ * @throws {SourceError} If there is no document, or the first is beyond the limit.
+ */
+export async function streamShards(
+  context: StageContext<unknown>,
   shards: readonly Shard[],
-  { c4, limits }: C4Options,
-): Promise<{ documents: number; bytes: number; shards: JsonValue }> {
-  const used: { path: string; verified: boolean }[] = [];
-  const total = limits.max_documents ?? limits.max_bytes!;
-  const progress = context.progress(total, {
-    unit: limits.max_documents === undefined ? "bytes" : "documents",
-  });
+  { limits, read, output = context.output("documents") }: StreamOptions,
+): Promise<StreamedShards> {
+  const used: StreamedShards["shards"] = [];
+  const { max_documents, max_bytes } = limits;
+  // Without a limit nobody knows how many there are: shards are counted.
+  const [unit, total] = max_documents !== undefined
+    ? ["documents" as const, max_documents]
+    : max_bytes !== undefined
+    ? ["bytes" as const, max_bytes]
+    : ["shards" as const, shards.length];
+  const progress = context.progress(total, { unit });
   async function* documents(): AsyncGenerator<TextDocument> {
     for (const shard of shards) {
       const entry = { path: shard.path, verified: false };
       used.push(entry);
-      const hash = startHash(shard);
-      const packed = hub.bytes(resolvePath(c4, shard), { size: shard.size });
-      const bytes = gunzipBytes(tap(packed, hash), shard.path);
-      yield* parseDocuments(bytes, { name: shard.path });
-      requireHash(shard, hash);
+      yield* read(shard);
       entry.verified = true;
+      if (unit === "shards") progress.update(used.length, shard.path);
     }
   }
-  const counts = await writeDocuments(
-    context.output("documents"),
-    limitDocuments(documents(), limits),
-    {
-      signal: context.signal,
-      onDocument: ({ documents, bytes }) =>
-        progress.update(limits.max_documents === undefined ? bytes : documents),
+  const counts = await writeDocuments(output, limitDocuments(documents(), limits), {
+    signal: context.signal,
+    onDocument: (counts) => {
+      if (unit !== "shards") progress.update(counts[unit]);
     },
-  );
+  });
   if (counts.documents === 0) {
+    const first = shards[0]?.path;
     throw new SourceError(
-      `The first document of ${shards[0]?.path} is larger than data.max_bytes ${limits.max_bytes}`,
+      max_bytes === undefined || used.every(({ verified }) => verified)
+        ? `${first}${
+          shards.length > 1 ? ` and ${shards.length - 1} more have` : " has"
+        } no document`
+        : `The first document of ${first} is larger than data.max_bytes ${max_bytes}`,
     );
   }
   context.log.info(`${counts.documents} documents from ${used.length} shards`);
   return { ...counts, shards: used };
 }
 
-async function* tap(chunks: AsyncIterable<Uint8Array>, hash: Hash): AsyncGenerator<Uint8Array> {
-  for await (const chunk of chunks) {
-    hash.update(chunk);
-    yield chunk;
-  }
-}
-
-/** Fetches whole shards, several at once. */
-async function fetchShards(
+/**
+ * Fetches whole shards into the state folder, several at once.
+ *
+ * @returns Their paths.
+ */
+export async function fetchShards(
   context: StageContext<unknown>,
   hub: Hub,
   shards: readonly Shard[],
-  { c4, concurrency = 4 }: C4Options,
-): Promise<void> {
-  requireApart(shards);
+  { from, concurrency = 4 }: {
+    readonly from: HubFolder;
+    readonly concurrency?: number | undefined;
+  },
+): Promise<string[]> {
   const total = shards.reduce((sum, { size }) => sum + size, 0);
   const present = await Promise.all(shards.map((shard) => presentBytes(context.stateDir, shard)));
   const missing = total - present.reduce((sum, bytes) => sum + bytes, 0);
-  await requireSpace(context.stateDir, missing);
+  await requireSpace(context.stateDir, missing, from.section);
   context.log.info(
     `${shards.length} shards, ${(total / 1e6).toFixed(1)} MB, of which ${
       (missing / 1e6).toFixed(1)
@@ -161,7 +176,7 @@ async function fetchShards(
     for (const [index, shard] of queue) {
       if (stop.signal.aborted) return;
       await fetchShard(context, hub, shard, {
-        path: resolvePath(c4, shard),
+        path: resolvePath(from, shard),
         stop: stop.signal,
         onBytes: (bytes) => {
           done[index] = bytes;
@@ -183,29 +198,7 @@ async function fetchShards(
   // All of them: none may write after the stage has ended.
   await Promise.all(lanes);
   if (failure) throw failure.error;
-  for (const shard of shards) {
-    const target = join(context.output("documents"), publishedName(shard));
-    await place(finishedPath(context.stateDir, shard), target);
-  }
-}
-
-function publishedName(shard: Shard): string {
-  return basename(shard.path).replace(/\.json\.gz$/, ".jsonl.gz");
-}
-
-/** Throws if two shards would be published under one name. */
-function requireApart(shards: readonly Shard[]): void {
-  const byName = new Map<string, Shard>();
-  for (const shard of shards) {
-    const name = publishedName(shard);
-    const other = byName.get(name);
-    if (other) {
-      throw new SourceError(
-        `data.c4.files takes ${other.path} and ${shard.path}, both of which become ${name}`,
-      );
-    }
-    byName.set(name, shard);
-  }
+  return shards.map((shard) => finishedPath(context.stateDir, shard));
 }
 
 /** Fetches one shard into the state folder, from where an earlier attempt left it. */
@@ -291,7 +284,7 @@ async function fileSize(path: string): Promise<number | undefined> {
 }
 
 /** Throws if the disk has less than `bytes` free, with a little room to spare. */
-async function requireSpace(folder: string, bytes: number): Promise<void> {
+async function requireSpace(folder: string, bytes: number, section: string): Promise<void> {
   const { bavail, bsize } = await statfs(folder);
   const free = bavail * bsize;
   const needed = bytes + 64 * 1024 * 1024;
@@ -299,17 +292,8 @@ async function requireSpace(folder: string, bytes: number): Promise<void> {
     throw new SourceError(
       `${folder} has ${(free / 1e9).toFixed(2)} GB free, but ${
         (needed / 1e9).toFixed(2)
-      } GB are needed; free some space or lower data.c4.fraction`,
+      } GB are needed; free some space or lower ${section}.fraction`,
     );
-  }
-}
-
-/** A hard link, so that a kill between here and publication costs nothing; a copy where links are not possible. */
-async function place(from: string, to: string): Promise<void> {
-  try {
-    await Deno.link(from, to);
-  } catch {
-    await Deno.copyFile(from, to);
   }
 }
 

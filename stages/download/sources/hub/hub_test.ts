@@ -2,10 +2,10 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import type { JsonValue } from "../../../pipeline/stage.ts";
+import type { JsonValue } from "../../../../pipeline/stage.ts";
 import { FILES, FIRST, TestClock, texts, trial } from "./c4_testing.ts";
-import { dataSchema } from "../download.ts";
-import { SourceError } from "./error.ts";
+import { dataSchema } from "../../download.ts";
+import { SourceError } from "../error.ts";
 import type { HubOptions } from "./hub.ts";
 import { c4Shard, type Fault, type HubContent } from "./hub_standin.ts";
 

@@ -1,13 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { SourceError } from "./error.ts";
-import {
-  askedPause,
-  contentRange,
-  nextLink,
-  nextPage,
-  rateLimit,
-  retryAfter,
-} from "./hub_headers.ts";
+import { SourceError } from "../error.ts";
+import { askedPause, contentRange, nextLink, nextPage, rateLimit, retryAfter } from "./headers.ts";
 
 const NOW = Date.UTC(2030, 0, 1);
 

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { quote, SourceError, TransientError } from "./error.ts";
-import { askedPause } from "./hub_headers.ts";
+import { quote, SourceError, TransientError } from "../error.ts";
+import { askedPause } from "./headers.ts";
 
 /** Bytes of a page that are looked at to tell whether it is HTML. */
 const SNIFF_BYTES = 1024;

@@ -6,17 +6,28 @@
 
 import { listFiles } from "@huggingface/hub";
 import { z } from "zod";
-import type { C4Section } from "./c4_section.ts";
-import { message } from "./document.ts";
-import { quote, SourceError, TransientError } from "./error.ts";
+import { message } from "../document.ts";
+import { quote, SourceError, TransientError } from "../error.ts";
 import type { Hub } from "./hub.ts";
-import { notTheHub, originOf } from "./hub_answer.ts";
-import { nextPage } from "./hub_headers.ts";
+import { notTheHub, originOf } from "./answer.ts";
+import { nextPage } from "./headers.ts";
 
 /** Pages of one listing; the hub puts 1,000 entries on one. */
 const MOST_PAGES = 10_000;
 /** UTF-8 bytes of a name: with its hash and `.partial` it is a file's name. */
 const LONGEST_NAME = 200;
+
+/** A folder of a dataset at a revision. */
+export interface HubFolder {
+  /** Owner and name. */
+  readonly dataset: string;
+  /** Commit, branch, tag or another reference. */
+  readonly revision: string;
+  /** Path of the folder; empty for the dataset's top. */
+  readonly folder: string;
+  /** Section of the configuration that names it, such as `data.c4`. */
+  readonly section: string;
+}
 
 /** A shard as the hub lists it. */
 export interface Shard {
@@ -41,21 +52,22 @@ const wantedSchema = z.object({
 });
 
 /**
- * Shards of the configured folder whose name fits, sorted.
+ * Shards of a folder whose name fits `files`, in which `*` stands for anything, sorted.
  *
  * @throws {SourceError} if there are none, the listing is none or ends early, or a wanted entry can't be right.
  */
-export async function listShards(hub: Hub, c4: C4Section): Promise<Shard[]> {
+export async function listShards(hub: Hub, from: HubFolder, files: string): Promise<Shard[]> {
+  const { dataset, revision, folder } = from;
   const shards = new Map<string, Shard>();
   const entries = listFiles({
-    repo: { type: "dataset", name: c4.dataset },
-    path: escapePath(c4.config),
-    revision: encodeURIComponent(c4.revision),
+    repo: { type: "dataset", name: dataset },
+    ...folder === "" ? {} : { path: escapePath(folder) },
+    revision: encodeURIComponent(revision),
     hubUrl: hub.endpoint,
     fetch: pages(hub),
   });
   for await (const entry of entries) {
-    const shard = wantedShard(entry, c4);
+    const shard = wantedShard(entry, { folder, files });
     if (!shard) continue;
     const before = shards.get(shard.path);
     if (before && (before.oid !== shard.oid || before.size !== shard.size)) {
@@ -65,16 +77,16 @@ export async function listShards(hub: Hub, c4: C4Section): Promise<Shard[]> {
   }
   if (shards.size === 0) {
     throw new SourceError(
-      `${c4.dataset} at ${c4.revision} has no file ${c4.config}/${c4.files}; check data.c4`,
+      `${dataset} at ${revision} has no file ${within(folder, files)}; check ${from.section}`,
     );
   }
   return [...shards.values()].sort((a, b) => a.path < b.path ? -1 : 1);
 }
 
 /** Path of a shard below the hub's endpoint, escaped. */
-export function resolvePath(c4: C4Section, shard: Pick<Shard, "path">): string {
-  const revision = encodeURIComponent(c4.revision);
-  return `/datasets/${c4.dataset}/resolve/${revision}/${escapePath(shard.path)}`;
+export function resolvePath(from: HubFolder, shard: Pick<Shard, "path">): string {
+  const revision = encodeURIComponent(from.revision);
+  return `/datasets/${from.dataset}/resolve/${revision}/${escapePath(shard.path)}`;
 }
 
 function escapePath(path: string): string {
@@ -154,18 +166,18 @@ export function parsePage(
  */
 export function wantedShard(
   entry: { readonly type: string; readonly path: string },
-  c4: Pick<C4Section, "config" | "files">,
+  { folder, files }: { readonly folder: string; readonly files: string },
 ): Shard | undefined {
   const { path } = entry;
   if (entry.type !== "file") return undefined;
   const last = path.slice(Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\")) + 1);
-  if (!globPattern(c4.files).test(last)) return undefined;
-  if (path !== `${c4.config}/${last}`) {
+  if (!globPattern(files).test(last)) return undefined;
+  if (path !== within(folder, last)) {
     // A file of another folder is not wanted either. One that only seems to be of another is refused.
     if (path.split("/").every(isPlainName)) return undefined;
-    throw outside(path, c4.config);
+    throw outside(path, folder);
   }
-  if (!isPlainName(last)) throw outside(path, c4.config);
+  if (!isPlainName(last)) throw outside(path, folder);
   const result = wantedSchema.safeParse(entry);
   if (!result.success) {
     const place = result.error.issues[0]?.path.join(".");
@@ -182,9 +194,12 @@ export function wantedShard(
 }
 
 function outside(path: string, folder: string): SourceError {
-  return new SourceError(
-    `The hub lists ${quote(path)}, which is no plain name in the folder ${folder}`,
-  );
+  const where = folder === "" ? "at the top of the dataset" : `in the folder ${folder}`;
+  return new SourceError(`The hub lists ${quote(path)}, which is no plain name ${where}`);
+}
+
+function within(folder: string, name: string): string {
+  return folder === "" ? name : `${folder}/${name}`;
 }
 
 /** Whether a name from the network can be a file's name: printable, no path, not hidden, not too long. */

@@ -8,16 +8,16 @@ import { basename, dirname, join, relative } from "@std/path";
 import { createHash } from "node:crypto";
 import { gunzipSync } from "node:zlib";
 import fc from "fast-check";
-import { runStage } from "../../testing.ts";
-import { download, runDownload } from "../download.ts";
+import { runStage } from "../../../testing.ts";
+import { download, runDownload } from "../../download.ts";
 import { c4Shard } from "./hub_standin.ts";
 import { TestClock } from "./c4_testing.ts";
-import { SourceError } from "./error.ts";
-import { askedPause, contentRange, nextLink, nextPage } from "./hub_headers.ts";
+import { SourceError } from "../error.ts";
+import { askedPause, contentRange, nextLink, nextPage } from "./headers.ts";
 import { parsePage, wantedShard } from "./listing.ts";
 
 const SEED = 20250716;
-const C4 = { config: "en", files: "c4-train.*.json.gz" };
+const C4 = { folder: "en", files: "c4-train.*.json.gz" };
 const NOW = Date.UTC(2030, 0, 1);
 
 /** The value, or `undefined` where `f` fails in one line; fails on any other error. */

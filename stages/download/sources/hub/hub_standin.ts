@@ -121,7 +121,8 @@ export class HubStandin implements AsyncDisposable {
   }
 
   #list(url: URL): Response {
-    const folder = url.pathname.match(/^\/api\/datasets\/[^/]+\/[^/]+\/tree\/[^/]+\/(.*)$/)?.[1];
+    const tree = /^\/api\/datasets\/[^/]+\/[^/]+\/tree\/[^/]+(?:\/(.*))?$/;
+    const folder = url.pathname.match(tree)?.[1] ?? "";
     const entries = Object.entries(this.#content.files).map(([path, bytes]) => ({
       type: "file",
       path,
@@ -132,7 +133,7 @@ export class HubStandin implements AsyncDisposable {
         size: bytes.length,
         pointerSize: 134,
       },
-    })).filter(({ path }) => path.startsWith(`${folder}`));
+    })).filter(({ path }) => path.startsWith(folder));
     if (entries.length === 0) return Response.json({ error: "Entry not found" }, { status: 404 });
     const page = this.#content.page ?? entries.length;
     const start = Number(url.searchParams.get("cursor") ?? 0);

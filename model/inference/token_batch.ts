@@ -1,0 +1,77 @@
+/**
+ * Batches of sequences for a model: what it reads, and what follows each token.
+ *
+ * @module
+ */
+
+import { NO_TARGET } from "../ops/elementwise/cross_entropy.ts";
+
+/** A batch of sequences: `targets[i]` follows `tokens[i]`, or is {@linkcode NO_TARGET} where nothing is predicted. */
+export interface TokenBatch {
+  /** `[B · L]`. */
+  readonly tokens: Uint32Array<ArrayBuffer>;
+  /** `[B · L]`. */
+  readonly targets: Uint32Array<ArrayBuffer>;
+}
+
+/** Sizes of a batch of documents, each a sequence of its own. */
+export interface DocumentBatchSizes {
+  /** Sequences in a batch. */
+  readonly batch: number;
+  /** Predictions in a sequence at most. */
+  readonly length: number;
+  /** The token after a document, which also pads a sequence. */
+  readonly endoftext: number;
+  /** Whether padding is predicted, so that every sequence has `length` predictions; it is not unless given. */
+  readonly padded?: boolean | undefined;
+}
+
+/**
+ * A batch whose sequences are documents: each begins with one, and what follows its end is padding that is not predicted,
+ * unless `padded` says so.
+ *
+ * @param heads At most `batch` documents, cut at `length + 1` tokens.
+ */
+export function documentBatch(
+  heads: readonly Uint32Array[],
+  { batch, length, endoftext, padded }: DocumentBatchSizes,
+): TokenBatch {
+  const tokens = new Uint32Array(batch * length).fill(endoftext);
+  const targets = new Uint32Array(batch * length).fill(NO_TARGET);
+  if (padded) targets.fill(endoftext, 0, heads.length * length);
+  heads.forEach((head, i) => {
+    tokens.set(head.subarray(0, -1), i * length);
+    targets.set(head.subarray(1), i * length);
+  });
+  return { tokens, targets };
+}
+
+/** Documents as batches, in their order, up to `most` predictions in all; padded ones are not cut by it. */
+export async function* documentBatches(
+  heads: AsyncIterable<Uint32Array>,
+  options: DocumentBatchSizes & { readonly most: number },
+): AsyncGenerator<TokenBatch> {
+  const { padded, length } = options;
+  let left = options.most;
+  let waiting: Uint32Array[] = [];
+  for await (const head of heads) {
+    if (padded && left < length) break;
+    const taken = head.subarray(0, left + 1);
+    waiting.push(taken);
+    left -= padded ? length : taken.length - 1;
+    if (left === 0) break;
+    if (waiting.length < options.batch) continue;
+    yield documentBatch(waiting, options);
+    waiting = [];
+  }
+  if (waiting.length > 0) yield documentBatch(waiting, options);
+}
+
+/** Consecutive tokens as a batch of `size` predictions; what is left of it is not predicted. */
+export function packedBatch(row: Uint32Array, size: number): TokenBatch {
+  const tokens = new Uint32Array(size);
+  const targets = new Uint32Array(size).fill(NO_TARGET);
+  tokens.set(row.subarray(0, -1));
+  targets.set(row.subarray(1));
+  return { tokens, targets };
+}
