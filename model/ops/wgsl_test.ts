@@ -26,7 +26,6 @@ import { castInto } from "./elementwise/cast.ts";
 import { copyThrough, copyVariants } from "./elementwise/copy.ts";
 import { countTargets, crossEntropy } from "./elementwise/cross_entropy.ts";
 import { embeddingBackward, embeddingForward } from "./elementwise/embedding.ts";
-import { geluBackward, geluForward } from "./elementwise/gelu.ts";
 import { addPositions, positionsBackward } from "./elementwise/positions.ts";
 import { orderKept, storedExperts, storedExpertsBackward } from "./experts/experts_stored.ts";
 import { type Epilogue, gemm } from "./gemm/gemm.ts";
@@ -38,6 +37,7 @@ import { layernormBackward, layernormForward } from "./norm/layernorm.ts";
 import { rmsnormBackward, rmsnormForward } from "./norm/rmsnorm.ts";
 import { queryStatistics } from "./routing/routing.ts";
 import { countUsage } from "./routing/usage.ts";
+import { geluBackward, geluForward } from "./elementwise/gelu.ts";
 import { swigluBackward, swigluForward } from "./elementwise/swiglu.ts";
 import { weightSpecs } from "../trunk/parameters.ts";
 import { Weights } from "../layer/weights.ts";
@@ -196,12 +196,17 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
       const [gate, up, h, dh, dgate, dup] = ["gate", "up", "h", "dh", "dgate", "dup"].map((name) =>
         t(name, [16, 64], dtype)
       ) as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
-      for (const gelu of ["tanh", "exact"] as const) {
-        geluForward(plan, "gelu", { gelu, x: up, h });
-        geluBackward(plan, "gelu", { gelu, x: up, dh, dx: dup });
+      const bias = t("bias", [64]);
+      for (const biases of [undefined, { gate: bias, up: t("bias_up", [64]) }]) {
+        swigluForward(plan, "swiglu", { gate, up, biases, h });
+        swigluBackward(plan, "swiglu", { gate, up, biases, dh, dgate, dup });
       }
-      swigluForward(plan, "swiglu", { gate, up, h });
-      swigluBackward(plan, "swiglu", { gate, up, dh, dgate, dup });
+      for (const form of ["tanh", "exact"] as const) {
+        for (const more of [{}, { bias }]) {
+          geluForward(plan, "gelu", { x: up, form, ...more, h });
+          geluBackward(plan, "gelu", { x: up, form, ...more, dh, dx: dup });
+        }
+      }
     }
     castInto(plan, "cast", { from: t("from", [16, 64]), to: t("to", [16, 64], "f16") });
     castInto(plan, "cast", { from: t("from", [16, 64], "f16"), to: t("to", [16, 64]) });

@@ -479,8 +479,6 @@ const variants: [string, ModelChanges][] = [
     ffn: { ...smallBeam, axes: 2, d_context: 3, execution: "naive" },
   }],
   ["dense", DENSE],
-  ["dense with gelu", { ...DENSE, ffn: { ...DENSE.ffn, activation: "gelu" } }],
-  ["dense with exact gelu", { ...DENSE, ffn: { ...DENSE.ffn, activation: "gelu_exact" } }],
   ["switch", { ffn: SWITCH }],
   ["topk_moe with biases", { ffn: TOPK_MOE }],
   ["topk_moe, balanced, exact gelu, without biases", {
@@ -495,6 +493,12 @@ const variants: [string, ModelChanges][] = [
   ["a head of its own", { trunk: { head: "own" } }],
   ["every option of the trunk, ethos", { trunk: allOptions }],
   ["every option of the trunk, dense", { ...DENSE, trunk: allOptions }],
+  ["dense with biases", { ...DENSE, ffn: { ...DENSE.ffn, biases: true } }],
+  ["dense, gelu with biases", {
+    ...DENSE,
+    ffn: { ...DENSE.ffn, activation: "gelu", biases: true },
+  }],
+  ["dense, exact gelu", { ...DENSE, ffn: { ...DENSE.ffn, activation: "gelu_exact" } }],
   ["multi-head attention", {
     ...DENSE,
     attention: { kind: "mha", num_heads: 2, bias: true, d_rope: 0, rope_base: 1e4, dropout: 0 },

@@ -525,7 +525,9 @@ export const MALFORMED: readonly Malformed[] = [
   {
     what: "a key of another kind",
     text: withLines("model: { ffn: { kind: dense, top_k: 4 } }"),
-    says: ["model.ffn.top_k: unknown key; expected one of activation, d_ffn, kind, weight_init"],
+    says: [
+      "model.ffn.top_k: unknown key; expected one of activation, biases, d_ffn, kind, weight_init",
+    ],
   },
   {
     what: "sequences longer than learned positions",

@@ -1,65 +1,68 @@
 /**
- * The dense layer, as a kind of feed-forward layer: SwiGLU, or gelu between two matrices.
+ * The dense feed-forward layer, as a kind of feed-forward layer.
  *
  * @module
  */
 
-import { z } from "zod";
-import { width } from "../../layer/fields.ts";
 import type { FeedForward, Kind, TrunkSizes } from "../../layer/kind.ts";
-import { type ParameterSpec, residualStd, uniformWeight, weight } from "../../layer/parameter.ts";
-import { geluLayer } from "./gelu.ts";
+import {
+  type ParameterSpec,
+  residualStd,
+  size,
+  uniformWeight,
+  vector,
+  weight,
+  zeros,
+} from "../../layer/parameter.ts";
+import { geluLayerBackward, geluLayerForward } from "./gelu.ts";
+import { denseSchema, type DenseSection } from "./schema.ts";
 import { swigluLayerBackward, swigluLayerForward } from "./swiglu.ts";
 
-const schema = z.strictObject({
-  kind: z.literal("dense"),
-  d_ffn: width("width F of the hidden layer").default(4096),
-  activation: z.enum(["swiglu", "gelu", "gelu_exact"]).optional().describe(
-    "swiglu unless given; gelu: two matrices with the tanh form between them; gelu_exact: with the error function",
-  ),
-  weight_init: z.enum(["normal", "fan_in"]).optional()
-    .describe("normal unless given; fan_in: uniform, by the width that a product sums over"),
-});
-
-/** Sizes of the layer. */
-export type DenseSection = Readonly<z.infer<typeof schema>>;
-
-const isSwiglu = ({ activation = "swiglu" }: DenseSection) => activation === "swiglu";
-
-function parameters(section: DenseSection, trunk: TrunkSizes, at: string): ParameterSpec[] {
-  const { d_ffn, weight_init } = section;
+function parameters(dense: DenseSection, trunk: TrunkSizes, at: string): ParameterSpec[] {
+  const { d_ffn, activation = "swiglu", biases = false, weight_init } = dense;
   const { d_model } = trunk;
   const role = "dense";
   const matrix = (name: string, shape: [number, number], std?: number) =>
     weight_init === "fan_in"
       ? uniformWeight(`${at}.${name}`, shape, { role, bound: 1 / Math.sqrt(shape[0]) })
       : weight(`${at}.${name}`, shape, { role, ...(std && { std }) });
+  const bias = (name: string, columns: number) =>
+    biases ? [vector(`${at}.${name}`, columns, { role, init: zeros })] : [];
   return [
-    ...(isSwiglu(section) ? [matrix("w_gate", [d_model, d_ffn])] : []),
+    ...(activation === "swiglu"
+      ? [matrix("w_gate", [d_model, d_ffn]), ...bias("b_gate", d_ffn)]
+      : []),
     matrix("w_up", [d_model, d_ffn]),
+    ...bias("b_up", d_ffn),
     matrix("w_down", [d_ffn, d_model], residualStd(trunk)),
+    ...bias("b_down", d_model),
   ];
 }
 
-/** The dense layer. */
+/** The dense feed-forward layer. */
 export const kind: Kind<DenseSection, FeedForward> = {
-  schema,
+  schema: denseSchema,
   runtime: {},
   create(dense, trunk) {
-    const stored = (isSwiglu(dense) ? 3 : 2) * trunk.d_model * dense.d_ffn;
+    const specs = parameters(dense, trunk, "");
+    const stored = specs.reduce((sum, spec) => sum + size(spec), 0);
+    const matrices = specs.filter(({ shape }) => shape.length === 2)
+      .reduce((sum, spec) => sum + size(spec), 0);
     return {
       parameters: (at) => parameters(dense, trunk, at),
       statistics: () => [],
       counts: { active: stored, theoretical: stored },
-      flops: () => ({ dense: 2 * stored }),
+      flops: () => ({ dense: 2 * matrices }),
       problems: () => [],
       forward(context, at, input) {
-        if (!isSwiglu(dense)) {
-          const gelu = dense.activation === "gelu_exact" ? "exact" : "tanh";
-          return geluLayer(context, at, { ...input, gelu });
+        const { activation = "swiglu", biases = false } = dense;
+        if (activation === "swiglu") {
+          const { y, saved } = swigluLayerForward(context, at, { ...input, biases });
+          return { y, backward: (dy) => swigluLayerBackward(context, at, { dy, saved, biases }) };
         }
-        const { y, saved } = swigluLayerForward(context, at, input);
-        return { y, backward: (dy) => swigluLayerBackward(context, at, { dy, saved }) };
+        const form = activation === "gelu" ? "tanh" : "exact";
+        const { y, saved } = geluLayerForward(context, at, { ...input, form, biases });
+        return { y, backward: (dy) => geluLayerBackward(context, at, { dy, saved, form, biases }) };
       },
     };
   },

@@ -1,60 +1,61 @@
 /**
- * The activation gelu, in both forms: with tanh, and exact with the error function.
+ * The activation of a feed-forward of two matrices: `gelu(x + bias)`.
  *
  * @module
  */
 
+import activateSource from "../../../shaders/elementwise/gelu_activate.wgsl" with { type: "text" };
 import exactSource from "../../../shaders/elementwise/gelu_exact.wgsl" with { type: "text" };
-import rowsSource from "../../../shaders/elementwise/gelu_rows.wgsl" with { type: "text" };
 import tanhSource from "../../../shaders/elementwise/gelu.wgsl" with { type: "text" };
 import { type Binding, grid, read, write } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 
-/** The form of gelu. */
-export type Gelu = "tanh" | "exact";
-
-/** WGSL of `gelu(x: vec4f)` and of `gelu_derivative(x: vec4f)`. */
-export function geluSource(form: Gelu): string {
-  return form === "exact" ? exactSource : tanhSource;
-}
-
-/** Operands that {@linkcode geluForward} and its gradient share. */
-interface GeluRows {
-  readonly gelu: Gelu;
-  /** `[T, F]`, a multiple of 4 elements. */
+/** What {@linkcode geluForward} and its gradient share. */
+export interface GeluOperands {
+  /** `[T, F]`, F a multiple of 4. */
   readonly x: Tensor;
+  /** f32 `[F]`. */
+  readonly bias?: Tensor | undefined;
+  /** `tanh`: the approximation by it; `exact`: `x Φ(x)`. */
+  readonly form: "tanh" | "exact";
 }
 
-/** Records `h = gelu(x)`; both of one shape and any float types. */
+/** Records `h = gelu(x + bias)`, `[T, F]`. */
 export function geluForward(
   plan: Plan,
   label: string,
-  { h, ...input }: GeluRows & { readonly h: Tensor },
+  operands: GeluOperands & { readonly h: Tensor },
 ): void {
-  record(plan, label, { ...input, others: { h: write(h) }, backward: false });
+  activate(plan, label, operands, { h: write(operands.h) });
 }
 
-/** Records `dx = dh ∘ gelu′(x)`. */
+/** Records `dx = dh ∘ gelu′(x + bias)`, which is also the gradient of every row's bias. */
 export function geluBackward(
   plan: Plan,
   label: string,
-  { dh, dx, ...input }: GeluRows & { readonly dh: Tensor; readonly dx: Tensor },
+  operands: GeluOperands & { readonly dh: Tensor; readonly dx: Tensor },
 ): void {
-  record(plan, label, { ...input, others: { dh: read(dh), dx: write(dx) }, backward: true });
+  activate(plan, label, operands, { dh: read(operands.dh), dx: write(operands.dx) });
 }
 
-function record(plan: Plan, label: string, { gelu, x, others, backward }: GeluRows & {
-  readonly others: Readonly<Record<string, Binding>>;
-  readonly backward: boolean;
-}): void {
+function activate(
+  plan: Plan,
+  label: string,
+  { x, bias, form }: GeluOperands,
+  others: Readonly<Record<string, Binding>>,
+): void {
   plan.dispatch({
     label,
-    name: "gelu_rows",
-    source: rowsSource,
-    constants: { BACKWARD: backward, GELU_SOURCE: geluSource(gelu) },
-    params: { count: x.size / 4 },
-    bindings: { x: read(x), ...others },
+    name: "gelu_activate",
+    source: activateSource,
+    constants: {
+      BIAS: bias !== undefined,
+      BACKWARD: "dx" in others,
+      GELU_SOURCE: form === "exact" ? exactSource : tanhSource,
+    },
+    params: { count: x.size / 4, width: x.width / 4 },
+    bindings: { x: read(x), ...(bias && { bias: read(bias) }), ...others },
     workgroups: grid(Math.ceil(x.size / 256)),
     flops: 12 * x.size,
   });

@@ -6,14 +6,15 @@
 
 import activateSource from "../../../shaders/mixture/mixture_activate.wgsl" with { type: "text" };
 import combineSource from "../../../shaders/mixture/mixture_combine.wgsl" with { type: "text" };
+import exactSource from "../../../shaders/elementwise/gelu_exact.wgsl" with { type: "text" };
 import gatherSource from "../../../shaders/mixture/mixture_gather.wgsl" with { type: "text" };
 import gradientSource from "../../../shaders/mixture/mixture_weight_gradient.wgsl" with {
   type: "text",
 };
+import tanhSource from "../../../shaders/elementwise/gelu.wgsl" with { type: "text" };
 import { grid, read, readScalar, write, writeScalar } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import { type Gelu, geluSource } from "../elementwise/gelu.ts";
 import type { Groups } from "../gemm/gemm_grouped.ts";
 import { matrix } from "../gemm/matrix.ts";
 import { rowKernel } from "../norm/norm_rows.ts";
@@ -115,6 +116,9 @@ export function weightGradient(plan: Plan, label: string, input: {
   return dweight;
 }
 
+/** The form of gelu. */
+export type Gelu = "tanh" | "exact";
+
 /** What {@linkcode biasedGelu} and its gradient share. */
 interface BiasedGelu {
   readonly groups: Groups;
@@ -157,7 +161,7 @@ function activate(
       TILE: groups.tile,
       BIAS: bias !== undefined,
       BACKWARD: "dx" in others,
-      GELU_SOURCE: geluSource(gelu),
+      GELU_SOURCE: gelu === "exact" ? exactSource : tanhSource,
     },
     params: { rows: groups.rows, width: x.width / 4, groups: groups.count },
     bindings: {
