@@ -10,7 +10,8 @@ import {
   readAll,
   type TinyOptions,
 } from "../training/trainer_testing.ts";
-import { loadInitialModel, saveModel } from "./checkpoint.ts";
+import { saveModel } from "./checkpoint.ts";
+import { loadInitialModel } from "./initial_model.ts";
 
 const model = (max_positions: number, more = {}): ModelChanges => ({
   ...DENSE,

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assertStartsFrom } from "../../model/checkpoint/checkpoint.ts";
+import { assertStartsFrom } from "../../model/checkpoint/initial_model.ts";
 import { architectureOf } from "../../model/config.ts";
 import { ablate } from "../ablate/ablate.ts";
 import { benchmark } from "../benchmark/benchmark.ts";

@@ -6,11 +6,8 @@
 
 import { join } from "@std/path";
 import { z } from "zod";
-import {
-  loadInitialModel,
-  MODEL_FILE,
-  shareCheckpoint,
-} from "../../model/checkpoint/checkpoint.ts";
+import { MODEL_FILE, shareCheckpoint } from "../../model/checkpoint/checkpoint.ts";
+import { loadInitialModel } from "../../model/checkpoint/initial_model.ts";
 import { countFlops, countParameters } from "../../model/trunk/counts.ts";
 import { acceptedModel, kindModules, loadArchitecture } from "../../model/load.ts";
 import { type InitialSection, trainSchema } from "../../model/training/config.ts";
