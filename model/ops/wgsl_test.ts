@@ -37,6 +37,7 @@ import { layernormBackward, layernormForward } from "./norm/layernorm.ts";
 import { rmsnormBackward, rmsnormForward } from "./norm/rmsnorm.ts";
 import { queryStatistics } from "./routing/routing.ts";
 import { countUsage } from "./routing/usage.ts";
+import { geluBackward, geluForward } from "./elementwise/gelu.ts";
 import { swigluBackward, swigluForward } from "./elementwise/swiglu.ts";
 import { weightSpecs } from "../trunk/parameters.ts";
 import { Weights } from "../layer/weights.ts";
@@ -195,8 +196,17 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
       const [gate, up, h, dh, dgate, dup] = ["gate", "up", "h", "dh", "dgate", "dup"].map((name) =>
         t(name, [16, 64], dtype)
       ) as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
-      swigluForward(plan, "swiglu", { gate, up, h });
-      swigluBackward(plan, "swiglu", { gate, up, dh, dgate, dup });
+      const bias = t("bias", [64]);
+      for (const biases of [undefined, { gate: bias, up: t("bias_up", [64]) }]) {
+        swigluForward(plan, "swiglu", { gate, up, biases, h });
+        swigluBackward(plan, "swiglu", { gate, up, biases, dh, dgate, dup });
+      }
+      for (const form of ["tanh", "exact"] as const) {
+        for (const more of [{}, { bias }]) {
+          geluForward(plan, "gelu", { x: up, form, ...more, h });
+          geluBackward(plan, "gelu", { x: up, form, ...more, dh, dx: dup });
+        }
+      }
     }
     castInto(plan, "cast", { from: t("from", [16, 64]), to: t("to", [16, 64], "f16") });
     castInto(plan, "cast", { from: t("from", [16, 64], "f16"), to: t("to", [16, 64]) });
@@ -534,8 +544,10 @@ const NETWORKS: readonly (readonly [ModelChanges, "f32" | "mixed"])[] = [
         load_balance_coef: 0.1,
         choice: "top_p",
         top_p: 0.5,
+        expert_dropout: 0.1,
       },
     }, precision] as const,
+    [{ ...DENSE, ffn: { ...DENSE.ffn, activation: "gelu_exact" } }, precision] as const,
     [
       { ...DENSE, attention: { kind: "mha", num_heads: 4, num_kv_heads: 2, d_rope: 4 } },
       precision,

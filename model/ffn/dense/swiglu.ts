@@ -1,5 +1,6 @@
 /**
- * The dense feed-forward: `y = residual + (silu(x W_gate) ⊙ (x W_up)) W_down`.
+ * The dense feed-forward that gates: `y = residual + (silu(x W_gate) ⊙ (x W_up)) W_down`, with a bias after each product where there are
+ * biases.
  *
  * @module
  */
@@ -9,6 +10,7 @@ import { cast } from "../../ops/elementwise/cast.ts";
 import { gemm } from "../../ops/gemm/gemm.ts";
 import { swigluBackward, swigluForward } from "../../ops/elementwise/swiglu.ts";
 import type { LayerContext } from "../../layer/context.ts";
+import { biasGradient, denseOutput } from "./output.ts";
 
 /** The tensors that the backward pass reads. */
 export interface SwigluSaved {
@@ -16,6 +18,12 @@ export interface SwigluSaved {
   readonly gate: Tensor;
   readonly up: Tensor;
   readonly h: Tensor;
+}
+
+/** The biases of gate and up, where there are some. */
+function biasesOf(context: LayerContext, prefix: string, biases: boolean) {
+  if (!biases) return undefined;
+  return { gate: context.vector(`${prefix}.b_gate`), up: context.vector(`${prefix}.b_up`) };
 }
 
 /**
@@ -28,27 +36,21 @@ export interface SwigluSaved {
 export function swigluLayerForward(
   context: LayerContext,
   prefix: string,
-  tensors: { x: Tensor; residual: Tensor },
+  tensors: { x: Tensor; residual: Tensor; biases: boolean },
 ): { y: Tensor; saved: SwigluSaved } {
   const { plan } = context;
-  const { x, residual } = tensors;
-  const [gateWeight, upWeight, downWeight] = weights(context, prefix);
+  const { x, residual, biases } = tensors;
+  const [gateWeight, upWeight] = weights(context, prefix);
   const width = gateWeight.width;
   const rows = x.rows;
   const gate = context.operand(`${prefix}.gate`, rows, width);
   const up = context.operand(`${prefix}.up`, rows, width);
   const h = context.operand(`${prefix}.h`, rows, width);
-  const y = context.activation(`${prefix}.y`, rows, x.width);
   gemm(plan, `${prefix}.gate`, { a: x, b: gateWeight, c: gate });
   gemm(plan, `${prefix}.up`, { a: x, b: upWeight, c: up });
-  swigluForward(plan, `${prefix}.activation`, { gate, up, h });
-  gemm(plan, `${prefix}.down`, {
-    a: h,
-    b: downWeight,
-    c: y,
-    epilogue: "add",
-    addend: residual,
-  });
+  const before = biasesOf(context, prefix, biases);
+  swigluForward(plan, `${prefix}.activation`, { gate, up, biases: before, h });
+  const y = denseOutput(context, prefix, { h, residual, biases });
   return { y, saved: { x, gate, up, h } };
 }
 
@@ -61,10 +63,10 @@ export function swigluLayerForward(
 export function swigluLayerBackward(
   context: LayerContext,
   prefix: string,
-  tensors: { dy: Tensor; saved: SwigluSaved },
+  tensors: { dy: Tensor; saved: SwigluSaved; biases: boolean },
 ): Tensor {
   const { plan } = context;
-  const { x, gate, up, h } = tensors.saved;
+  const { saved: { x, gate, up, h }, biases } = tensors;
   const dy = cast(context.plan, `${prefix}.dy`, tensors.dy, context.operandType);
   const [gateWeight, upWeight, downWeight] = weights(context, prefix);
   const dh = context.operand(`${prefix}.dh`, ...h.shape);
@@ -77,9 +79,15 @@ export function swigluLayerBackward(
   };
   gemm(plan, `${prefix}.dh`, { a: dy, b: downWeight, c: dh, layout: "nt" });
   gradient("w_down", h, dy);
-  swigluBackward(plan, `${prefix}.dactivation`, { gate, up, dh, dgate, dup });
+  if (biases) biasGradient(context, prefix, { name: "b_down", dy });
+  const before = biasesOf(context, prefix, biases);
+  swigluBackward(plan, `${prefix}.dactivation`, { gate, up, biases: before, dh, dgate, dup });
   gradient("w_gate", x, dgate);
   gradient("w_up", x, dup);
+  if (biases) {
+    biasGradient(context, prefix, { name: "b_gate", dy: dgate });
+    biasGradient(context, prefix, { name: "b_up", dy: dup });
+  }
   gemm(plan, `${prefix}.dx_gate`, { a: dgate, b: gateWeight, c: dx, layout: "nt" });
   gemm(plan, `${prefix}.dx_up`, {
     a: dup,

@@ -12,19 +12,38 @@ import { grid, read, write } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 
-/** Records `h = silu(gate) ⊙ up`; all of one shape, a multiple of 4 elements. */
+/** Operands of both directions: of one shape, a multiple of 4 elements. */
+interface Swiglu {
+  readonly gate: Tensor;
+  readonly up: Tensor;
+  /** Added to `gate` and `up` first, f32 `[F]`. */
+  readonly biases?: { readonly gate: Tensor; readonly up: Tensor } | undefined;
+}
+
+/** The biases as parts of a dispatch. */
+function biasParts({ gate, biases }: Swiglu) {
+  if (biases === undefined) return { params: { count: gate.size / 4 }, bindings: {} };
+  return {
+    constants: { BIAS: true },
+    params: { count: gate.size / 4, width: gate.width / 4 },
+    bindings: { bias_gate: read(biases.gate), bias_up: read(biases.up) },
+  };
+}
+
+/** Records `h = silu(gate) ⊙ up`. */
 export function swigluForward(
   plan: Plan,
   label: string,
-  tensors: { gate: Tensor; up: Tensor; h: Tensor },
+  tensors: Swiglu & { readonly h: Tensor },
 ): void {
   const { gate, up, h } = tensors;
+  const parts = biasParts(tensors);
   plan.dispatch({
     label,
     name: "swiglu_forward",
     source: forwardSource,
-    params: { count: gate.size / 4 },
-    bindings: { gate: read(gate), up: read(up), h: write(h) },
+    ...parts,
+    bindings: { gate: read(gate), up: read(up), ...parts.bindings, h: write(h) },
     workgroups: grid(Math.ceil(gate.size / 256)),
     flops: 5 * gate.size,
   });
@@ -34,17 +53,19 @@ export function swigluForward(
 export function swigluBackward(
   plan: Plan,
   label: string,
-  tensors: { gate: Tensor; up: Tensor; dh: Tensor; dgate: Tensor; dup: Tensor },
+  tensors: Swiglu & { readonly dh: Tensor; readonly dgate: Tensor; readonly dup: Tensor },
 ): void {
   const { gate, up, dh, dgate, dup } = tensors;
+  const parts = biasParts(tensors);
   plan.dispatch({
     label,
     name: "swiglu_backward",
     source: backwardSource,
-    params: { count: gate.size / 4 },
+    ...parts,
     bindings: {
       gate: read(gate),
       up: read(up),
+      ...parts.bindings,
       dh: read(dh),
       dgate: write(dgate),
       dup: write(dup),

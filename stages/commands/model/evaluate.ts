@@ -138,7 +138,8 @@ export async function evaluateCheckpoint(
   };
 }
 
-async function filesOfGlob(
+/** The files that `--files` names. @throws {UserError} If there are none, or the encoding is none. */
+export async function filesOfGlob(
   glob: string,
   options: Pick<EvaluateCheckpointOptions, "encoding" | "separator" | "warn">,
 ): Promise<string[]> {
@@ -158,7 +159,7 @@ async function filesOfGlob(
 }
 
 /** A split of the dataset that a node was trained on. */
-async function openSplit(
+export async function openSplit(
   checkpoint: OpenedCheckpoint,
   split: "train" | "validation",
   options: EvaluateCheckpointOptions,
@@ -195,7 +196,7 @@ async function openSplit(
  *
  * @throws {UserError} If the files have no text, or what comes before it can't be read.
  */
-async function openText(
+export async function openText(
   files: readonly string[],
   tokenizer: Tokenizer,
   options: Pick<EvaluateCheckpointOptions, "text_field" | "separator" | "encoding">,
