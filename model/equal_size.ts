@@ -69,7 +69,19 @@ export function equalSize(
 }
 
 /**
- * The dense baseline of a model: the same trunk with SwiGLU in every layer, as wide as makes the active parameters match.
+ * The model with one dense layer in the place of each mixture, as wide as the experts of a token together; nothing where experts are no dense
+ * layers. It has the same active parameters but for the gates'.
+ */
+export function joinedExperts(config: ModelConfig): ModelConfig | undefined {
+  const ffn = architectureOf(config).feedForward(config.num_layers - 1).dense;
+  if (ffn === undefined) return undefined;
+  const { d_ffn } = ffn as DenseSection;
+  return { ...config, leading_dense: { num_layers: 0, d_ffn }, ffn: ffn as DenseSection };
+}
+
+/**
+ * The dense baseline of a model: {@linkcode joinedExperts} where they match, otherwise the same trunk with SwiGLU in every layer, as wide as makes
+ * the active parameters match.
  *
  * @example
  * ```ts
@@ -87,6 +99,10 @@ export function denseEquivalent(
   config: ModelConfig,
   options: { tolerance?: number } = {},
 ): ModelConfig {
+  const { tolerance = 0.01 } = options;
+  const active = (model: ModelConfig) => countParameters(architectureOf(model)).active;
+  const joined = joinedExperts(config);
+  if (joined && Math.abs(active(joined) / active(config) - 1) <= tolerance) return joined;
   const dense: ModelConfig = {
     ...config,
     leading_dense: { ...config.leading_dense, num_layers: 0 },
@@ -98,9 +114,11 @@ export function denseEquivalent(
     key: "d_ffn",
     sequence_length: 1,
   });
-  const { d_ffn } = matched.ffn as Extract<ModelConfig["ffn"], { kind: "dense" }>;
+  const { d_ffn } = matched.ffn as DenseSection;
   return { ...matched, leading_dense: { num_layers: 0, d_ffn } };
 }
+
+type DenseSection = Extract<ModelConfig["ffn"], { kind: "dense" }>;
 
 function costOf(config: ModelConfig, { quantity, sequence_length }: EqualSizeOptions): number {
   const architecture = architectureOf(config);

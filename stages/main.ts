@@ -17,6 +17,7 @@ import { exportCheckpointCommand } from "./commands/model/export_checkpoint_comm
 import { GPU_STAGE_OPTIONS } from "./commands/gpu_option.ts";
 import { generateCommand } from "./commands/model/generate_command.ts";
 import { parityCommand } from "./commands/speed/parity_command.ts";
+import { sparseActivationCommand } from "./commands/model/sparse_activation_command.ts";
 import { profileCommand } from "./commands/speed/profile_command.ts";
 
 Deno.exit(
@@ -37,6 +38,7 @@ Deno.exit(
       evaluateCommand,
       generateCommand,
       exportCheckpointCommand,
+      sparseActivationCommand,
       profileCommand,
       benchCommand,
       parityCommand,

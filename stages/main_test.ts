@@ -42,12 +42,19 @@ const CONFIGURATIONS: readonly [file: string, cells: number, runs: number][] = [
   ["small.yaml", 11, 31],
   ["paper.yaml", 10, 10],
   ["h200.yaml", 1, 1],
+  ["sparse_moe.yaml", 3, 9],
+  ["sparse_moe_published.yaml", 3, 9],
+  ["sparse_moe_512m.yaml", 1, 1],
+  ["sparse_moe_1b.yaml", 1, 1],
+  ["ablations/positions.yaml", 4, 4],
   ["architectures.yaml", 13, 39],
   ["ablations/d_latent.yaml", 5, 15],
   ["ablations/heads.yaml", 3, 9],
   ["ablations/top_k.yaml", 3, 9],
   ["ablations/context.yaml", 6, 18],
   ["ablations/router.yaml", 2, 6],
+  ["ablations/latent_law.yaml", 12, 36],
+  ["ablations/latent_law_small.yaml", 15, 60],
 ];
 
 for (const [file, cells, runs] of CONFIGURATIONS) {

@@ -21,6 +21,7 @@ export const SUITES = [
   "step",
   "scaling",
   "inference",
+  "model",
 ] as const;
 
 /** One of {@linkcode SUITES}. */
@@ -31,6 +32,8 @@ export interface SuiteContext {
   readonly gpu: Gpu;
   /** The model whose sizes are measured. */
   readonly architecture: Architecture;
+  /** Its dense equivalent, where the suite `model` is to measure it beside the model. */
+  readonly dense?: Architecture | undefined;
   /** Its batches and its precision. */
   readonly train: TrainSection;
   /** Repetitions of what takes one plan. */
@@ -88,6 +91,8 @@ export interface BenchEntry {
   readonly gb_per_second?: number;
   readonly tokens_per_second?: number;
   readonly peak_bytes?: number;
+  /** Floating-point operations of one run, as dispatched. */
+  readonly flops?: number;
 }
 
 /** Measures a case. */
@@ -107,6 +112,7 @@ export async function measureCase(benchCase: BenchCase): Promise<BenchEntry> {
     ...bytes !== undefined && { gb_per_second: bytes / median / 1e9 },
     ...tokens !== undefined && { tokens_per_second: tokens / median },
     ...peak_bytes !== undefined && { peak_bytes },
+    ...flops !== undefined && { flops },
   };
 }
 

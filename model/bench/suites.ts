@@ -10,6 +10,7 @@ import { gemmSuite } from "./gemm_suite.ts";
 import { groupedSuite } from "./grouped_suite.ts";
 import { inferenceSuite } from "./inference_suite.ts";
 import { expertsSuite, layerSuite } from "./layer_suite.ts";
+import { modelSuite } from "./model_suite.ts";
 import { scalingSuite, stepSuite } from "./step_suite.ts";
 import type { BenchCase, Suite, SuiteContext, SuiteName } from "./suite.ts";
 
@@ -23,6 +24,7 @@ const BY_NAME: Readonly<Record<SuiteName, Suite>> = {
   step: stepSuite,
   scaling: scalingSuite,
   inference: inferenceSuite,
+  model: modelSuite,
 };
 
 /** The cases of these suites, in their order. */

@@ -1,5 +1,5 @@
 /**
- * Tokens for benchmarks: no text, but as unevenly distributed as one.
+ * Tokens for benchmarks: no text, but as unevenly distributed as one. And normal numbers for the inputs of a layer.
  *
  * @module
  */
@@ -41,4 +41,15 @@ export function zipfBatches(
     const row = Uint32Array.from({ length: tokens + 1 }, draw);
     return { tokens: row.slice(0, tokens), targets: row.slice(1) };
   });
+}
+
+/** Draws lists of numbers from a standard normal distribution, the same ones for the same seed and calls (Box and Muller, 1958). */
+export function normalNumbers(seed: number): (count: number) => Float32Array<ArrayBuffer> {
+  const random = mersenne(seed);
+  return (count) =>
+    Float32Array.from({ length: count }, () => {
+      // Above 0, of which there is no logarithm.
+      const radius = Math.sqrt(-2 * Math.log(1 - uniformFloat64(random)));
+      return radius * Math.cos(2 * Math.PI * uniformFloat64(random));
+    });
 }

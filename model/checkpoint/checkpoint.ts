@@ -233,7 +233,7 @@ function stateDigest(state: object): string {
  *
  * @throws {Error} Naming the keys that differ.
  */
-async function assertSameModel(path: string, expected: Architecture): Promise<void> {
+export async function assertSameModel(path: string, expected: Architecture): Promise<void> {
   const config = await readConfig(path);
   const kinds = (value: unknown) =>
     new Map([...flatten(value)].filter(([key]) => key.endsWith(".kind")));

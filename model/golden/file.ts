@@ -242,6 +242,7 @@ function topkMoeOf(metadata: GoldenMetadata, file: string): TopkMoeSection {
     gelu: "tanh",
     // These files have no such term, though the program has a coefficient for other kinds.
     load_balance_coef: 0,
+    expert_dropout: 0,
     choice: "top_k",
     expert_init: "normal",
   };

@@ -107,6 +107,10 @@ const CASES: readonly [name: string, architecture: Architecture][] = [
     }),
   ],
   ["a dense model", smallModel(VOCABULARY, DENSE)],
+  [
+    "a dense model with gelu",
+    smallModel(VOCABULARY, { ...DENSE, ffn: { ...DENSE.ffn, activation: "gelu" } }),
+  ],
   ["stored experts", smallModel(VOCABULARY, { ffn: PEER })],
   [
     "as many generated experts as a mass asks for",

@@ -37,6 +37,40 @@ export function expertGini(counts: Uint32Array): number {
   return total === 0 ? 0 : weighted / (sorted.length * total);
 }
 
+/** How evenly the experts of a layer share its kept slots. */
+export interface ExpertBalance {
+  /** Coefficient of variation: the counts' population deviation over their mean; 0 is perfectly even. */
+  readonly cv: number;
+  /** Entropy of the shares, nats; ln N is perfectly even. */
+  readonly entropy: number;
+  /** Slots of the expert with the fewest. */
+  readonly fewest: number;
+  /** Slots of the expert with the most. */
+  readonly most: number;
+  /** Experts with less than a tenth of an even share. */
+  readonly rare: number;
+}
+
+/** Describes counts of kept slots, of which there is at least one. */
+export function expertBalance(counts: ArrayLike<number>): ExpertBalance {
+  const values = Array.from(counts);
+  const total = values.reduce((a, b) => a + b, 0);
+  const mean = total / values.length;
+  const variance = values.reduce((sum, n) => sum + (n - mean) ** 2, 0) / values.length;
+  return {
+    cv: Math.sqrt(variance) / mean,
+    entropy: -values.reduce((sum, n) => n > 0 ? sum + n / total * Math.log(n / total) : sum, 0),
+    fewest: values.reduce((a, b) => Math.min(a, b), Infinity),
+    most: values.reduce((a, b) => Math.max(a, b), 0),
+    rare: values.filter((n) => n < mean / 10).length,
+  };
+}
+
+/** The coefficient of variation that so many slots have which choose among `experts` evenly and by chance. */
+export function chanceCv(slots: number, experts: number): number {
+  return Math.sqrt((1 - 1 / experts) / (slots / experts));
+}
+
 /** Means over the layers, as metrics; nothing for a model without experts. */
 export function usageStatistics(usage: readonly LayerUsage[]): Record<string, number> {
   if (usage.length === 0) return {};

@@ -103,8 +103,20 @@ export interface ExpertUse {
   readonly experts: number;
   /** Those that were kept, u32 `[T, kept]`; N or more where a token keeps fewer. */
   readonly index: Tensor;
+  /** Where whole experts multiply: the rows that they do. */
+  readonly rows?: ComputedRows;
   /** Records further numbers of the pass, f32, of which the first ones are those named. */
   statistics?(): { readonly names: readonly string[]; readonly values: Tensor };
+}
+
+/** The rows that experts compute, as their products read them. */
+export interface ComputedRows {
+  /** `token · kept + j` of each row, u32 `[rows]`; of a row that fills a tile up a number beyond all. */
+  readonly source: Tensor;
+  /** Expert of each tile of rows, u32 `[rows / tile]`; N or more of a tile that no expert computes. */
+  readonly of_tile: Tensor;
+  /** Rows of a tile. */
+  readonly tile: number;
 }
 
 /** A recorded forward pass of a feed-forward layer. */
@@ -168,4 +180,6 @@ export interface FeedForward extends Parameterised {
   problems(tokens: number): readonly string[];
   /** Of a layer with experts. */
   readonly bench?: ExpertBench;
+  /** Section of the dense layer that is as wide as the experts of a token together, where experts are such layers themselves. */
+  readonly dense?: Readonly<Record<string, unknown>>;
 }

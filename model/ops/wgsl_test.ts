@@ -544,8 +544,10 @@ const NETWORKS: readonly (readonly [ModelChanges, "f32" | "mixed"])[] = [
         load_balance_coef: 0.1,
         choice: "top_p",
         top_p: 0.5,
+        expert_dropout: 0.1,
       },
     }, precision] as const,
+    [{ ...DENSE, ffn: { ...DENSE.ffn, activation: "gelu_exact" } }, precision] as const,
     [
       { ...DENSE, attention: { kind: "mha", num_heads: 4, num_kv_heads: 2, d_rope: 4 } },
       precision,

@@ -416,26 +416,6 @@ Deno.test("gradients of the cross-entropy", () => {
   );
 });
 
-Deno.test("gradients of the whole model with dropout", () => {
-  const attention = { kind: "mha", num_heads: 2, dropout: 0.3 } as const;
-  const more = { bias: true, d_rope: 0, rope_base: 1e4 };
-  const architecture = smallModel({
-    ...DENSE,
-    attention: { ...attention, ...more },
-    trunk: { dropout: 0.3 },
-  });
-  const model = new ReferenceModel(architecture, randomTensors(architecture, 12));
-  const batch = { tokens: [1, 5, 2, 9, 1, 0], targets: [5, 2, 9, 4, 0, 10], length: 3 };
-  const masks = dropoutMasks({ seed: 3, update: 2, microBatch: 1 });
-  const { gradients, total } = model.gradients(batch, { masks });
-  assertNotEquals(total, model.loss(batch).total);
-  assertGradients(
-    () => model.loss(batch, { masks }).total,
-    Object.fromEntries(model.parameters),
-    Object.fromEntries(gradients),
-  );
-});
-
 const allOptions = {
   norm: "layer",
   epsilon: 1e-4,
@@ -453,9 +433,34 @@ const TOPK_MOE = {
   biases: true,
   gelu: "tanh",
   load_balance_coef: 0,
+  expert_dropout: 0,
   choice: "top_k",
   expert_init: "normal",
 };
+
+Deno.test("gradients of the whole model with dropout", () => {
+  const attention = { kind: "mha", num_heads: 2, dropout: 0.3 } as const;
+  const more = { bias: true, d_rope: 0, rope_base: 1e4 };
+  for (
+    const changes of [
+      { ...DENSE, attention: { ...attention, ...more }, trunk: { dropout: 0.3 } },
+      { ffn: { ...TOPK_MOE, expert_dropout: 0.4, biases: true } },
+    ]
+  ) {
+    const architecture = smallModel(changes);
+    const model = new ReferenceModel(architecture, randomTensors(architecture, 12));
+    const batch = { tokens: [1, 5, 2, 9, 1, 0], targets: [5, 2, 9, 4, 0, 10], length: 3 };
+    const masks = dropoutMasks({ seed: 3, update: 2, microBatch: 1 });
+    const { gradients, total, routings } = model.gradients(batch, { masks });
+    const selections = new Map(Array.from(routings, ([layer, { index }]) => [layer, index]));
+    assertNotEquals(total, model.loss(batch).total);
+    assertGradients(
+      () => model.loss(batch, { masks, selections }).total,
+      Object.fromEntries(model.parameters),
+      Object.fromEntries(gradients),
+    );
+  }
+});
 
 const variants: [string, ModelChanges][] = [
   ["ethos", { num_layers: 3 }],

@@ -35,7 +35,18 @@ const lossScale = z.strictObject({
   minimum: z.number().gt(0).max(2 ** 40).default(1).describe("the scale never falls below"),
 });
 
+const initial = z.strictObject({
+  checkpoint: z.string().min(1).max(4096)
+    .describe("exported checkpoint or model.safetensors whose weights training starts from"),
+  lengthen: z.boolean().default(false)
+    .describe("whether the model has more learned positions than the file; new rows are random"),
+  fingerprint: z.string().regex(/^[0-9a-f]{64}$/).optional()
+    .describe("SHA-256 of the file, which an experiment finds out by itself"),
+});
+
 const fields = z.strictObject({
+  initial: initial.optional()
+    .describe("weights of a trained model to start from; random ones unless given"),
   documents: z.enum(["packed", "single"]).optional()
     .describe("packed (unless given): one after the other; single: each is a sequence of its own"),
   sequence_length: z.int().min(1).max(131072).default(4096)
@@ -106,8 +117,20 @@ interface LossScaleSection {
   readonly minimum: number;
 }
 
+/** Weights that a training starts from. */
+export interface InitialSection {
+  /** An exported checkpoint's folder, or a `model.safetensors`. */
+  readonly checkpoint: string;
+  /** The model has more learned positions than the file: the file's rows come first, the others are what the seed gives. */
+  readonly lengthen: boolean;
+  /** SHA-256 of the file, so that another file makes another node. */
+  readonly fingerprint?: string | undefined;
+}
+
 /** The `train` section, validated. */
 export interface TrainSection {
+  /** Weights of a trained model to start from; random ones unless given. */
+  readonly initial?: InitialSection | undefined;
   /**
    * `single`: a sequence is one document, cut at `L + 1` tokens or padded; absent: documents follow each other, and a sequence
    * is `L + 1` tokens from anywhere.

@@ -117,6 +117,18 @@ const MODELS: readonly [string, TinyOptions][] = [
       ffn: { ...TOPK_MOE, top_k: 3, choice: "top_p", top_p: 0.5, load_balance_coef: 0.1 },
     },
   }],
+  ["topk_moe with dropout inside experts, three micro-batches an update", {
+    model: { ffn: { ...TOPK_MOE, gelu: "exact", expert_dropout: 0.3 } },
+    train: { gradient_accumulation: 3 },
+  }],
+  ["dense with gelu", { model: { ...DENSE, ffn: { ...DENSE.ffn, activation: "gelu" } } }],
+  ["dense with exact gelu, two micro-batches an update", {
+    model: {
+      ...DENSE,
+      ffn: { ...DENSE.ffn, activation: "gelu_exact", weight_init: "fan_in" },
+    },
+    train: { gradient_accumulation: 2 },
+  }],
   ["multi-head attention", { model: { ...DENSE, ...MHA, trunk: { norm: "layer" } } }],
   ["every parameter decays, with another second moment", {
     model: { ...DENSE, ...MHA, trunk: { norm: "layer" } },
@@ -234,7 +246,11 @@ Deno.test("Trainer gives the same bits in every run, with memory that is not sha
 Deno.test("Dropout gives the same bits in every run, recomputing and after a resume", async () => {
   const gpu = await openTestGpu();
   const options = {
-    model: { ...DENSE, attention: { ...MHA.attention, dropout: 0.2 }, trunk: { dropout: 0.1 } },
+    model: {
+      attention: { ...MHA.attention, dropout: 0.2 },
+      ffn: { ...TOPK_MOE, expert_dropout: 0.25 },
+      trunk: { dropout: 0.1 },
+    },
     train: { steps: 4, gradient_accumulation: 2 },
   };
   const first = await trained(gpu, options);
@@ -318,6 +334,8 @@ Deno.test("Mixed precision keeps the direction of every gradient, f16 native and
     { ...DENSE, attention: { ...MHA.attention, dropout: 0.2 } },
     { ffn: { kind: "switch", num_experts: 5, d_expert: 12 } },
     { ffn: { ...TOPK_MOE, load_balance_coef: 0.1 } },
+    { ffn: { ...TOPK_MOE, expert_dropout: 0.2 } },
+    { ...DENSE, ffn: { ...DENSE.ffn, activation: "gelu_exact" } },
   ];
   for (const model of models) {
     const exact = await firstGradients(await openTestGpu(), model, "f32");

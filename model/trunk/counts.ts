@@ -50,6 +50,24 @@ export function countParameters(architecture: Architecture): ParameterCounts {
   return { stored, active, theoretical, byRole };
 }
 
+/** Parameters that one token uses, by three conventions; each includes the ones before. */
+export interface ActiveCounts {
+  /** Those of the layers and of the last norm. */
+  readonly layers: number;
+  /** And the output head, which every token is multiplied by. */
+  readonly with_head: number;
+  /** And the tables of embedding and positions, of which a token reads a row: {@linkcode ParameterCounts.active}. */
+  readonly with_tables: number;
+}
+
+/** Counts the parameters that one token uses. */
+export function countActive(architecture: Architecture): ActiveCounts {
+  const { active, byRole } = countParameters(architecture);
+  const { vocab_size, d_model } = architecture.config;
+  const layers = active - (byRole["embedding"] ?? 0) - (byRole["head"] ?? 0);
+  return { layers, with_head: layers + vocab_size * d_model, with_tables: active };
+}
+
 /** Options of {@linkcode countFlops}. */
 export interface FlopOptions extends FeedForwardFlopOptions {
   /** Tokens of a sequence; attention sees half of them on average. */

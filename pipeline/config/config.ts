@@ -42,7 +42,7 @@ export interface LoadedConfiguration<T> {
  * Loads the YAML file at `path`.
  *
  * - `extends: other.yaml` at the top names a file, relative to this one. This file is laid over it: maps are merged key
- *   by key; lists, single values and maps of another `kind` (or `router`) are replaced.
+ *   by key; lists, single values and maps of another `kind` (or `router`) are replaced. Where `source` changes from `hub`, a map `hub` beside it goes.
  * - Each of `set` is `path=value`: keys joined by dots, an index for an item of a list, the value in YAML
  *   (`64`, `[1, 2]`, `cosine`). A `kind` is set before the other keys, then a `router`.
  * - The result must satisfy `schema`.

@@ -111,6 +111,33 @@ Deno.test("another kind of section takes the place of the one below it", async (
   });
 });
 
+Deno.test("another source takes away the section of the one before, and nothing else", async () => {
+  const schema = z.strictObject({
+    data: z.strictObject({
+      source: z.string(),
+      most: z.int(),
+      hub: z.strictObject({ dataset: z.string() }).optional(),
+      files: z.strictObject({ glob: z.string() }).optional(),
+    }),
+  });
+  await inFolder({
+    "base.yaml": "data: { source: hub, most: 3, hub: { dataset: a } }\n",
+    "same.yaml": "extends: base.yaml\ndata: { source: hub, hub: { dataset: b } }\n",
+    "other.yaml": "extends: base.yaml\ndata: { source: files, files: { glob: c } }\n",
+  }, async (folder) => {
+    const load = async (name: string, ...set: string[]) =>
+      (await loadConfiguration(join(folder, name), { schema, set })).value.data;
+    const base = { source: "hub", most: 3, hub: { dataset: "a" } };
+    assertEquals(await load("base.yaml"), base);
+    assertEquals(await load("same.yaml"), { ...base, hub: { dataset: "b" } });
+    const files = { source: "files", most: 3, files: { glob: "c" } };
+    assertEquals(await load("other.yaml"), files);
+    assertEquals(await load("base.yaml", "data.files.glob=c", "data.source=files"), files);
+    assertEquals(await load("base.yaml", "data.source=own"), { source: "own", most: 3 });
+    assertEquals(await load("base.yaml", "data.source=hub"), base);
+  });
+});
+
 Deno.test("another router of a kind takes the place of all keys but the kind", async () => {
   const layer = z.discriminatedUnion("kind", [
     z.discriminatedUnion("router", [

@@ -19,7 +19,8 @@ type ConfigMap = Extract<ConfigTree, { kind: "map" }>;
 
 /**
  * Lays `over` over `base`. Maps are merged key by key; other values are replaced whole. A map of another `kind` is
- * replaced too: its kind decides which other keys it has. So does a `router` among the maps of a kind.
+ * replaced too: its kind decides which other keys it has. So does a `router` among the maps of a kind. Another `source` takes away the map that is
+ * named like the one before.
  *
  * @example
  * ```ts
@@ -65,8 +66,16 @@ function entriesFor(
     if (!before || !after || plainValue(before) === plainValue(after)) continue;
     return new Map([...map.entries].filter(([other]) => keysKept(key)!.includes(other)));
   }
-  return new Map(map.entries);
+  const entries = new Map(map.entries);
+  const [before, after] = [map.entries.get(SOURCE), over.get(SOURCE)];
+  if (before && after && plainValue(before) !== plainValue(after)) {
+    entries.delete(String(plainValue(before)));
+  }
+  return entries;
 }
+
+/** Key that names one of several sections beside it: another value takes away the section that the one before named. */
+const SOURCE = "source";
 
 /** The tree as plain objects, arrays and scalars. */
 export function plainValue(tree: ConfigTree): unknown {
@@ -107,7 +116,8 @@ export interface SetRefusal {
 
 /**
  * Puts `value` at `path` and makes missing maps on the way. An index reaches into an existing list. Another `kind`
- * clears the map that it is put into, and another `router` all of it but the kind.
+ * clears the map that it is put into, and another `router` all of it but the kind. Another `source` clears the map that is named like the
+ * one before.
  *
  * @returns The new tree, or why the path leads nowhere.
  */

@@ -12,6 +12,7 @@
 
 import type { JsonValue, NodeSpec, ResultSpec, Stage } from "../../pipeline/stage.ts";
 import { type Cell, type CellTools, expandCells } from "./cells.ts";
+import type { TrainSection } from "../../model/training/config.ts";
 import type { ExperimentConfiguration } from "./config.ts";
 
 /** The stages that the experiment wires together. */
@@ -38,8 +39,10 @@ export interface Experiment {
 export interface ExperimentOptions {
   /** The stages; tests pass their own. */
   readonly stages: ExperimentStages;
-  /** The dense model with as many active parameters. */
+  /** Ids of the vocabulary, on which the size of a model depends. */
   readonly vocab_size: CellTools["vocab_size"];
+  /** SHA-256 of the file that a `train.initial.checkpoint` names. */
+  readonly initialDigests?: ReadonlyMap<string, string>;
 }
 
 /**
@@ -53,7 +56,13 @@ export function experiment(
   configuration: ExperimentConfiguration,
   options: ExperimentOptions,
 ): Experiment {
-  const { stages, vocab_size } = options;
+  const { stages, vocab_size, initialDigests } = options;
+  /** The section with the digest of the model that it starts from, so that another file makes another node. */
+  const started = ({ initial, ...train }: TrainSection): TrainSection => {
+    if (initial === undefined) return train;
+    const fingerprint = initialDigests?.get(initial.checkpoint);
+    return { ...train, initial: { ...initial, fingerprint } };
+  };
   const { cells, factors } = expandCells(configuration, { vocab_size });
 
   const download: NodeSpec = { stage: stages.download, params: configuration.data };
@@ -67,7 +76,7 @@ export function experiment(
     stage: stages.train,
     label: `${cell.name},seed=${seed}`,
     labels: labelsOf(cell, seed),
-    params: json({ model: cell.model, train: cell.train, seed }),
+    params: json({ model: cell.model, train: started(cell.train), seed }),
     inputs: { dataset: [tokenize] },
   }));
   const evaluate = runs.map(({ cell, seed }, index): NodeSpec => ({
@@ -87,11 +96,13 @@ export function experiment(
     inputs: { train, evaluate },
   };
   const [base] = runs as [{ cell: Cell; seed: number }];
+  // What is timed does not depend on the weights that a training starts from.
+  const { initial: _, ...timed } = base.cell.train;
   const benchmark: NodeSpec = {
     stage: stages.benchmark,
     params: json({
       model: base.cell.model,
-      train: base.cell.train,
+      train: timed,
       benchmark: configuration.benchmark,
       seed: base.seed,
     }),

@@ -7,7 +7,10 @@
 import type { Experiment, ExperimentRequest } from "../../pipeline/command.ts";
 import { ConfigurationError, loadConfiguration } from "../../pipeline/config/config.ts";
 import type { JsonValue } from "../../pipeline/stage.ts";
-import { type ExperimentParts, experimentSchema } from "./config.ts";
+import { expandCells } from "./cells.ts";
+import { type ExperimentConfiguration, type ExperimentParts, experimentSchema } from "./config.ts";
+import type { ModelConfig } from "../../model/section.ts";
+import type { InitialSection } from "../../model/training/config.ts";
 import { experiment, type ExperimentStages } from "./experiment.ts";
 
 /** The parts of an experiment. */
@@ -18,6 +21,12 @@ export interface LoadExperimentParts extends ExperimentParts {
    * what the section names.
    */
   prepareData?(data: JsonValue, request: ExperimentRequest): Promise<JsonValue>;
+  /** SHA-256 of the trained model that a section `train.initial` names. Throws when there is none, or it does not fit the model that is to be trained. */
+  initialDigest?(
+    initial: InitialSection,
+    model: ModelConfig,
+    request: ExperimentRequest,
+  ): Promise<string>;
   /** Keeps in the store what `prepareData` found out. */
   remember?(storeDir: string): Promise<void>;
 }
@@ -36,11 +45,10 @@ export async function loadExperiment(
     set: request.seed === undefined ? request.set : [...request.set, `seed=${request.seed}`],
   });
   const configuration = { ...value, data: await prepareData(value.data, request, parts) };
+  const vocab_size = parts.vocabularySize(configuration.tokenizer);
+  const initialDigests = await digestInitial(configuration, request, { ...parts, vocab_size });
   return {
-    ...experiment(configuration, {
-      stages: parts.stages,
-      vocab_size: parts.vocabularySize(configuration.tokenizer),
-    }),
+    ...experiment(configuration, { stages: parts.stages, vocab_size, initialDigests }),
     // Optional keys that are undefined are no JSON.
     configuration: JSON.parse(JSON.stringify(configuration)) as JsonValue,
     configPath: request.config,
@@ -63,4 +71,29 @@ async function prepareData(
       cause: error,
     });
   }
+}
+
+/** Digests of the models that cells start from, by the path that the configuration has. */
+async function digestInitial(
+  configuration: ExperimentConfiguration,
+  request: ExperimentRequest,
+  parts: LoadExperimentParts & { readonly vocab_size: number },
+): Promise<Map<string, string>> {
+  const digests = new Map<string, string>();
+  if (parts.initialDigest === undefined) return digests;
+  const { vocab_size } = parts;
+  for (const { model, train: { initial } } of expandCells(configuration, { vocab_size }).cells) {
+    if (initial === undefined) continue;
+    try {
+      const digest = await parts.initialDigest(initial, { ...model, vocab_size }, request);
+      digests.set(initial.checkpoint, digest);
+    } catch (error) {
+      throw new ConfigurationError([{
+        place: request.config,
+        path: "train.initial.checkpoint",
+        message: error instanceof Error ? error.message : String(error),
+      }], { cause: error });
+    }
+  }
+  return digests;
 }

@@ -121,6 +121,16 @@ export const MALFORMED: readonly Malformed[] = [
     says: ["bad.yaml:5: model.ffn.top_k: 5 is more than num_experts 4; at most 4"],
   },
   {
+    what: "a share of an expert's numbers that cannot be",
+    text: withLines("model: { ffn: { kind: topk_moe, expert_dropout: 1 } }"),
+    says: ["model.ffn.expert_dropout"],
+  },
+  {
+    what: "an activation that a dense layer does not have",
+    text: withLines("model: { ffn: { kind: dense, activation: relu } }"),
+    says: ["model.ffn.activation: expected one of swiglu, gelu, gelu_exact"],
+  },
+  {
     what: "a sum of probabilities that nothing reads",
     text: withLines("model: { ffn: { kind: topk_moe, top_p: 0.5 } }"),
     says: ["model.ffn.top_p: 0.5 means nothing with choice top_k"],
@@ -534,7 +544,9 @@ export const MALFORMED: readonly Malformed[] = [
   {
     what: "a key of another kind",
     text: withLines("model: { ffn: { kind: dense, top_k: 4 } }"),
-    says: ["model.ffn.top_k: unknown key; expected one of activation, biases, d_ffn, kind"],
+    says: [
+      "model.ffn.top_k: unknown key; expected one of activation, biases, d_ffn, kind, weight_init",
+    ],
   },
   {
     what: "sequences longer than learned positions",

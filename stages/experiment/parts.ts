@@ -4,15 +4,18 @@
  * @module
  */
 
+import { assertStartsFrom } from "../../model/checkpoint/initial_model.ts";
+import { architectureOf } from "../../model/config.ts";
 import { ablate } from "../ablate/ablate.ts";
 import { benchmark } from "../benchmark/benchmark.ts";
 import { dataSchema, download } from "../download/download.ts";
 import { evaluate } from "../evaluate/evaluate.ts";
 import type { LoadExperimentParts } from "./load.ts";
 import { report } from "../report/report.ts";
-import { filesFingerprint } from "../download/sources/fingerprint.ts";
+import { contentDigest, filesFingerprint } from "../download/sources/fingerprint.ts";
 import { readInputHashes, writeInputHashes } from "./input_hashes.ts";
 import { tokenize, tokenizerSchema, vocabularySize } from "../tokenize/tokenize.ts";
+import { initialModelFile } from "../train/initial.ts";
 import { train } from "../train/train.ts";
 
 /** The arguments of {@linkcode loadExperiment} from the command line. */
@@ -29,6 +32,12 @@ export const PARTS: LoadExperimentParts = {
     if (storeDir !== undefined) await readInputHashes(storeDir);
     const fingerprint = await filesFingerprint(data.files, { verify: verifyInputs, warn });
     return JSON.parse(JSON.stringify({ ...data, files: { ...data.files, fingerprint } }));
+  },
+  async initialDigest({ checkpoint, lengthen }, model, { storeDir, verifyInputs = false }) {
+    const path = await initialModelFile(checkpoint);
+    await assertStartsFrom(path, architectureOf(model), { lengthen });
+    if (storeDir !== undefined) await readInputHashes(storeDir);
+    return await contentDigest(path, { verify: verifyInputs });
   },
   remember: writeInputHashes,
 };

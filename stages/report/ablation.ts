@@ -7,6 +7,8 @@
 
 import type { Ablation, MeasuredRow } from "../ablate/result.ts";
 import type { PairedSummary, Summary } from "../ablate/statistics.ts";
+import type { ReportData } from "./data.ts";
+import type { LatentPoint } from "./theory/latent_law.ts";
 
 /** One value of a factor. */
 export interface FactorResult {
@@ -58,4 +60,20 @@ export function factorResults(
       }];
     }),
   })).filter(({ values }) => values.length > 0);
+}
+
+/** Names of the factors that a sweep of latent widths varies. */
+const FACTORS = { model: "d_model", latent: "d_latent" } as const;
+
+/** The runs of cells that have both widths. */
+export function latentPoints(data: ReportData): readonly LatentPoint[] {
+  const cells = new Map(data.ablation?.result.cells.map((cell) => [cell.name, cell.factors]));
+  return data.evaluations.flatMap(({ cell, seed, result }): LatentPoint[] => {
+    const factors = cell === undefined ? undefined : cells.get(cell);
+    const d_model = factors?.[FACTORS.model];
+    const d_latent = factors?.[FACTORS.latent];
+    return typeof d_model === "number" && typeof d_latent === "number" && seed !== undefined
+      ? [{ d_model, d_latent, seed, nats: result.nats }]
+      : [];
+  });
 }

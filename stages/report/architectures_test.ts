@@ -11,7 +11,11 @@ import { madeUpInputs } from "./report_testing.ts";
 
 async function compose(inputs: Readonly<Record<string, readonly NodeOutput[]>>) {
   const data = await readInputs(inputs);
-  const { files } = await composeReport(data, { title: "A test", png_scale: 1 });
+  const { files } = await composeReport(data, {
+    title: "A test",
+    latent_tolerance: 0.02,
+    png_scale: 1,
+  });
   const text = (path: string) => {
     const content = files.get(path);
     if (typeof content !== "string") throw new Error(`${path} is not there, or no text`);

@@ -11,6 +11,8 @@ export const reportSchema = z.strictObject({
   title: z.string().min(1).max(200).default("ETHOS, reproduced").describe("title of the report"),
   gpu_hour_price: z.number().gt(0).max(1e6).optional()
     .describe("US dollars that an hour of the GPU is assumed to cost; no costs unless given"),
+  latent_tolerance: z.number().gt(0).max(10).default(0.02)
+    .describe("nats above the limit of a wide latent code at which a width counts as sufficient"),
   png_scale: z.number().min(1).max(8).default(2).describe("pixels a unit in the PNG figures"),
 });
 

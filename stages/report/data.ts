@@ -65,6 +65,7 @@ export interface Published<Result = JsonObject> {
 
 /** An `evaluate` node with the labels of the model that it read. */
 export interface EvaluatedModel extends Published<Evaluation> {
+  /** Name of its cell. */
   readonly cell: string | undefined;
   readonly base: boolean;
   readonly seed: number | undefined;

@@ -20,8 +20,10 @@ import { renderMarkdown } from "./markdown.ts";
 import { ablationSection } from "./sections/ablations.ts";
 import { architectureSections } from "./sections/architectures.ts";
 import { budgetSections } from "./sections/budget.ts";
+import { claimsSection } from "./sections/claims.ts";
 import { FigureList, type SectionContext } from "./sections/context.ts";
 import { executionSection } from "./sections/execution.ts";
+import { latentLawSections } from "./sections/latent_law.ts";
 import { lead, runSection } from "./sections/run.ts";
 import { speedSections } from "./sections/speed.ts";
 import { cacheSection, memorySection, modelSection, parametersSection } from "./sections/theory.ts";
@@ -85,6 +87,7 @@ export async function composeReport(
     facts: await runFacts(data, options),
     paper: await loadPaper(options),
     figures,
+    latentTolerance: params.latent_tolerance,
     gpuHourPrice: params.gpu_hour_price,
   };
   const document: Report = {
@@ -96,11 +99,13 @@ export async function composeReport(
       await usageSection(context),
       await ablationSection(context),
       ...await architectureSections(context),
+      ...await latentLawSections(context),
       await executionSection(context),
       ...speedSections(context),
       ...budgetSections(context),
       await modelSection(context),
       parametersSection(context),
+      claimsSection(context),
       await memorySection(context),
       await cacheSection(context),
     ],

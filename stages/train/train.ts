@@ -7,14 +7,16 @@
 import { join } from "@std/path";
 import { z } from "zod";
 import { MODEL_FILE, shareCheckpoint } from "../../model/checkpoint/checkpoint.ts";
+import { loadInitialModel } from "../../model/checkpoint/initial_model.ts";
 import { countFlops, countParameters } from "../../model/trunk/counts.ts";
 import { acceptedModel, kindModules, loadArchitecture } from "../../model/load.ts";
-import { trainSchema } from "../../model/training/config.ts";
+import { type InitialSection, trainSchema } from "../../model/training/config.ts";
 import { Trainer } from "../../model/training/trainer.ts";
 import { runTraining } from "../../model/training/training.ts";
 import { defineStage, type StageContext } from "../../pipeline/stage.ts";
 import { openDataset, VOCABULARY_FILE } from "../dataset.ts";
 import { gpuProvenance, sharedGpu } from "../shared_gpu.ts";
+import { assertSameVocabulary, fileDigest, initialModelFile } from "./initial.ts";
 
 const paramsSchema = z.strictObject({
   model: acceptedModel,
@@ -47,6 +49,7 @@ async function runTrain(context: StageContext<TrainParams>): Promise<void> {
   const architecture = await loadArchitecture(config, { onLoad: context.assertInKey });
   const trainer = await Trainer.create(gpu, { architecture, train, seed });
   try {
+    if (train.initial) await start(trainer, train.initial, dataset.vocabulary);
     const progress = context.progress(trainer.steps, { unit: "updates" });
     const result = await runTraining(trainer, {
       data: {
@@ -88,4 +91,16 @@ async function runTrain(context: StageContext<TrainParams>): Promise<void> {
   } finally {
     trainer.destroy();
   }
+}
+
+/** Gives a trainer the weights that the section names. Where there is a checkpoint of this training, it replaces them afterwards. */
+async function start(trainer: Trainer, initial: InitialSection, vocabulary: string): Promise<void> {
+  const path = await initialModelFile(initial.checkpoint);
+  if (initial.fingerprint !== undefined && initial.fingerprint !== await fileDigest(path)) {
+    throw new Error(
+      `train.initial.checkpoint ${path} changed after the experiment was planned; run it again`,
+    );
+  }
+  await assertSameVocabulary(path, vocabulary);
+  await loadInitialModel(path, trainer, initial);
 }

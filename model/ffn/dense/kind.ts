@@ -9,6 +9,7 @@ import {
   type ParameterSpec,
   residualStd,
   size,
+  uniformWeight,
   vector,
   weight,
   zeros,
@@ -18,18 +19,22 @@ import { denseSchema, type DenseSection } from "./schema.ts";
 import { swigluLayerBackward, swigluLayerForward } from "./swiglu.ts";
 
 function parameters(dense: DenseSection, trunk: TrunkSizes, at: string): ParameterSpec[] {
-  const { d_ffn, activation = "swiglu", biases = false } = dense;
+  const { d_ffn, activation = "swiglu", biases = false, weight_init } = dense;
   const { d_model } = trunk;
   const role = "dense";
+  const matrix = (name: string, shape: [number, number], std?: number) =>
+    weight_init === "fan_in"
+      ? uniformWeight(`${at}.${name}`, shape, { role, bound: 1 / Math.sqrt(shape[0]) })
+      : weight(`${at}.${name}`, shape, { role, ...(std && { std }) });
   const bias = (name: string, columns: number) =>
     biases ? [vector(`${at}.${name}`, columns, { role, init: zeros })] : [];
   return [
     ...(activation === "swiglu"
-      ? [weight(`${at}.w_gate`, [d_model, d_ffn], { role }), ...bias("b_gate", d_ffn)]
+      ? [matrix("w_gate", [d_model, d_ffn]), ...bias("b_gate", d_ffn)]
       : []),
-    weight(`${at}.w_up`, [d_model, d_ffn], { role }),
+    matrix("w_up", [d_model, d_ffn]),
     ...bias("b_up", d_ffn),
-    weight(`${at}.w_down`, [d_ffn, d_model], { role, std: residualStd(trunk) }),
+    matrix("w_down", [d_ffn, d_model], residualStd(trunk)),
     ...bias("b_down", d_model),
   ];
 }

@@ -15,6 +15,8 @@ export const denseSchema = z.strictObject({
     "swiglu: three matrices, of which one gates; gelu: two matrices with the tanh form between them; gelu_exact: with the error function; swiglu unless given",
   ),
   biases: z.boolean().optional().describe("whether every matrix has a bias; none unless given"),
+  weight_init: z.enum(["normal", "fan_in"]).optional()
+    .describe("normal unless given; fan_in: uniform, by the width that a product sums over"),
 });
 
 /** Sizes of the layer. */

@@ -150,7 +150,15 @@ export function mixtureForward(
     y,
     backward,
     gated,
-    use: { experts: columns, index: gated.keys },
+    use: {
+      experts: columns,
+      index: gated.keys,
+      rows: {
+        source: segments.source,
+        of_tile: segments.groups.of_tile,
+        tile: segments.groups.tile,
+      },
+    },
     ...(auxiliary && { auxiliary }),
   };
 }

@@ -56,7 +56,7 @@ export const kind: Kind<TopkMoeSection, FeedForward> = {
   schema: topkMoeSchema,
   runtime: {},
   create(section, trunk) {
-    const { num_experts, top_k, d_expert, biases } = section;
+    const { num_experts, top_k, d_expert, biases, gelu, expert_init } = section;
     const gate = trunk.d_model * num_experts;
     const product = 2 * trunk.d_model * d_expert;
     const expert = product + (biases ? d_expert + trunk.d_model : 0);
@@ -66,6 +66,12 @@ export const kind: Kind<TopkMoeSection, FeedForward> = {
       counts: { active: gate + top_k * expert, theoretical: gate + num_experts * expert },
       flops: () => ({ gate: 2 * gate, experts: 2 * top_k * product }),
       problems: (tokens) => mixtureProblems(section, tokens),
+      dense: {
+        kind: "dense",
+        d_ffn: top_k * d_expert,
+        activation: gelu === "exact" ? "gelu_exact" : "gelu",
+        ...(expert_init !== "normal" && { weight_init: "fan_in" }),
+      },
       forward: (context, at, input) => topkMoeForward(context, at, { ...input, section }),
     };
   },

@@ -17,6 +17,8 @@ export const topkMoeSchema = z.strictObject({
   gelu: z.enum(["tanh", "exact"]).default("tanh")
     .describe("form of the activation: with tanh, or exact with the error function"),
   load_balance_coef: loadBalanceField(0),
+  expert_dropout: z.number().min(0).lt(1).default(0)
+    .describe("share of an expert's hidden numbers that training drops"),
   choice: z.enum(["top_k", "top_p"]).default("top_k").describe(
     "experts of a token: always k, or as many of the k best as their probabilities take to come to top_p",
   ),

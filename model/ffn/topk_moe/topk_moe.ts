@@ -1,5 +1,7 @@
 /**
- * The top-k mixture of experts: `y = residual + Σ_j w_j · (gelu(x W1[e_j] + b1[e_j]) W2[e_j] + b2[e_j])`, w the softmax over the kept logits.
+ * The top-k mixture of experts: `y = residual + Σ_j w_j · (drop(gelu(x W1[e_j] + b1[e_j])) W2[e_j] + b2[e_j])`, w the softmax over the kept logits.
+ *
+ * Rows are sorted by expert, so an expert's dropout takes the row of its mask from the token and the place j of the expert among those that it keeps.
  *
  * @module
  */
@@ -7,6 +9,7 @@
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { LayerContext } from "../../layer/context.ts";
 import type { LayerInput } from "../../layer/kind.ts";
+import { dropoutRows } from "../../ops/dropout/dropout.ts";
 import { gemmGrouped, gemmGroupedSums } from "../../ops/gemm/gemm_grouped.ts";
 import { biasedGelu, biasedGeluBackward, groupSums } from "../../ops/mixture/rows.ts";
 import { type Experts, mixtureForward, type MixturePass } from "../mixture/mixture.ts";
@@ -36,7 +39,7 @@ export function topkMoeForward(
 function geluExperts(
   context: LayerContext,
   at: string,
-  { d_expert, biases, gelu }: TopkMoeSection,
+  { d_expert, biases, gelu, expert_dropout }: TopkMoeSection,
 ): Experts {
   const { plan } = context;
   const weights = (name: string) => context.weightParts(`${at}.${name}`);
@@ -52,6 +55,12 @@ function geluExperts(
       gemmGrouped(plan, `${at}.up`, { ...product, a: x, b: weights("w1"), c: before });
       const activation = { groups, gelu, x: before, bias: bias("b1") };
       biasedGelu(plan, `${at}.activation`, { ...activation, h });
+      const dropout = context.dropout(`${at}.hidden`, expert_dropout);
+      const drop = (label: string, rows: Tensor) => {
+        if (!dropout) return;
+        dropoutRows(plan, label, { x: rows, y: rows, dropout, numbers: segments.source });
+      };
+      drop(`${at}.dropout`, h);
       gemmGrouped(plan, `${at}.down`, { ...product, a: h, b: weights("w2"), c: out });
       return {
         out,
@@ -74,6 +83,7 @@ function geluExperts(
           gemmGrouped(plan, `${at}.dh`, { ...back, a: dout, b: weights("w2"), c: dh });
           gradient("w2", h, dout);
           biasGradient("b2", dout);
+          drop(`${at}.dh_dropout`, dh);
           biasedGeluBackward(plan, `${at}.dactivation`, { ...activation, dh, dx: dbefore });
           gradient("w1", x, dbefore);
           biasGradient("b1", dbefore);

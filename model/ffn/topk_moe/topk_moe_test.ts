@@ -85,6 +85,29 @@ Deno.test("experts and gates start as their sections say", () => {
   near(starts("normal"), { w_g: -0.02, w1: -0.02, w2: -0.02 / Math.sqrt(12) });
 });
 
+Deno.test("the dense layer that a token's experts make together starts as they do", () => {
+  for (
+    const [expert_init, init] of [
+      ["fan_in", ["uniform", "uniform"]],
+      ["normal", ["normal", "normal"]],
+    ] as const
+  ) {
+    const { dense, ...sparse } = modelOf({ ...SPARSE, expert_init }).feedForward(0);
+    const joined = modelOf({ ...dense });
+    const parameters = joined.feedForward(0).parameters("ffn");
+    assertEquals(parameters.map(({ name, shape }) => [name, shape]), [
+      ["ffn.w_up", [512, 2048]],
+      ["ffn.w_down", [2048, 512]],
+    ]);
+    assertEquals(parameters.map(({ init }) => init.kind), [...init]);
+    if (expert_init === "fan_in") {
+      const bounds = parameters.map(({ init }) => init.kind === "uniform" ? init.bound : NaN);
+      assertEquals(bounds, [1 / Math.sqrt(512), 1 / Math.sqrt(2048)]);
+    }
+    assertEquals(joined.feedForward(0).counts.active + 8192, sparse.counts.active);
+  }
+});
+
 Deno.test("a section that cannot be is answered in one line", () => {
   const mixture = { kind: "topk_moe", num_experts: 4 };
   for (

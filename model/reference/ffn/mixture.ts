@@ -75,13 +75,15 @@ function choose(logits: Float64Array, best: readonly number[], sizes: MixtureSiz
 /**
  * The mixture over the rows of `x`.
  *
- * @param expert The pass of expert number `e` over rows.
+ * @param expert The pass of expert number `e` over rows; `slots` are their places in {@linkcode MixtureRouting.index}, `token · k + j`.
  * @param weights The gate `w_g`, D×E; others are the experts' own.
  */
 export function mixture(
   sizes: MixtureSizes,
   weights: Weights<string>,
-  input: FeedForwardInput & { readonly expert: (e: number, x: Matrix) => ExpertPass },
+  input: FeedForwardInput & {
+    readonly expert: (e: number, x: Matrix, slots: readonly number[]) => ExpertPass;
+  },
 ): MixturePass {
   const { x, selection, expert } = input;
   const { experts, top_k, load_balance_coef } = sizes;
@@ -115,7 +117,7 @@ export function mixture(
   const passes = slots.map((of, e) => {
     const rows = matrix(of.length, x.columns);
     of.forEach((slot, i) => row(rows, i).set(row(x, tokenOf(slot))));
-    return expert(e, rows);
+    return expert(e, rows, of);
   });
   const y = matrix(x.rows, x.columns);
   passes.forEach((pass, e) =>

@@ -1,11 +1,12 @@
 /**
- * The top-k mixture of experts: `y = Σ_j w_j (gelu(x W1[e_j] + b1[e_j]) W2[e_j] + b2[e_j])`.
+ * The top-k mixture of experts: `y = Σ_j w_j (drop(gelu(x W1[e_j] + b1[e_j])) W2[e_j] + b2[e_j])`.
  *
  * @module
  */
 
 import type { FfnSection } from "../../section.ts";
 import { gelu, geluDerivative, geluExact, geluExactDerivative } from "../activation.ts";
+import { drop } from "../dropout.ts";
 import { type FeedForwardInput, need } from "../layer.ts";
 import {
   addScaled,
@@ -40,15 +41,19 @@ export function topkMoe(
     : [gelu, geluDerivative];
   const named = need(weights, ["w1", "w2"]);
   const bias = biases ? need(weights, ["b1", "b2"]) : undefined;
-  const expert = (e: number, x: Matrix): ExpertPass => {
+  const factor = input.masks?.("hidden", section.expert_dropout);
+  const expert = (e: number, x: Matrix, slots: readonly number[]): ExpertPass => {
+    const dropped = (rows: Matrix) =>
+      factor ? drop(rows, (i, column) => factor(slots[i]!, column)) : rows;
     const w1 = matrix(x.columns, d_expert, partOf(named.w1, e, experts));
     const w2 = matrix(d_expert, x.columns, partOf(named.w2, e, experts));
     const before = affine(x, w1, bias && partOf(bias.b1, e, experts));
-    const h = map(before, value);
+    const h = dropped(map(before, value));
     return {
       y: affine(h, w2, bias && partOf(bias.b2, e, experts)),
       backward(gradient) {
-        const gBefore = zip(matmul(gradient, transpose(w2)), before, (g, v) => g * slope(v));
+        const gHidden = dropped(matmul(gradient, transpose(w2)));
+        const gBefore = zip(gHidden, before, (g, v) => g * slope(v));
         return {
           x: matmul(gBefore, transpose(w1)),
           weights: {

@@ -13,8 +13,14 @@ import {
   vocabularyDigest,
 } from "../../../model/text/tokenizer.ts";
 import { EXIT, messageOf, UserError } from "../../../pipeline/errors.ts";
-import { filesOf, findInput, trainedDocuments, trainedLength } from "./checkpoints.ts";
-import { type ModelChoice, type OpenedModel, openModel } from "./models.ts";
+import {
+  filesOf,
+  findInput,
+  type OpenedCheckpoint,
+  trainedDocuments,
+  trainedLength,
+} from "./checkpoints.ts";
+import { type ModelChoice, openModel } from "./models.ts";
 import { byteLengths } from "../../dataset.ts";
 import { describeEvaluation } from "../../evaluate/evaluation.ts";
 import type { Evaluation } from "../../evaluate/result.ts";
@@ -94,7 +100,7 @@ export async function evaluateCheckpoint(
   }
   using chosen = await openModel(options);
   const { checkpoint, longest, tokenizer } = chosen;
-  for (const key of ["documents", "separator"] as const) {
+  for (const key of ["split", "documents", "separator"] as const) {
     if (checkpoint || options[key] === undefined) continue;
     throw new UserError(`--${key} is ${options[key]}, which only --checkpoint has.`);
   }
@@ -103,7 +109,7 @@ export async function evaluateCheckpoint(
     (checkpoint
       ? trainedLength(checkpoint) ?? DEFAULT_LENGTH
       : Math.min(longest, PUBLISHED_LENGTH));
-  using source = split === undefined ? undefined : await openSplit(chosen, split, options);
+  using source = checkpoint && split && await openSplit(checkpoint, split, options);
   await using text = files && checkpoint && await openText(files, tokenizer, options);
   if (length > longest) {
     throw new UserError(
@@ -153,7 +159,8 @@ export async function evaluateCheckpoint(
   };
 }
 
-async function filesOfGlob(
+/** The files that `--files` names. @throws {UserError} If there are none, or the encoding is none. */
+export async function filesOfGlob(
   glob: string,
   options: Pick<EvaluateCheckpointOptions, "encoding" | "separator" | "warn">,
 ): Promise<string[]> {
@@ -173,15 +180,15 @@ async function filesOfGlob(
 }
 
 /** A split of the dataset that a node was trained on. */
-async function openSplit(
-  { name, checkpoint }: OpenedModel,
+export async function openSplit(
+  checkpoint: OpenedCheckpoint,
   split: "train" | "validation",
   options: EvaluateCheckpointOptions,
 ): Promise<TokenSplit> {
   const { storeDir } = options;
-  if (!checkpoint?.record) {
+  if (!checkpoint.record) {
     throw new UserError(
-      `--split ${split} needs a checkpoint in the store, whose dataset is known; ${name} is none. Give --files.`,
+      `--split ${split} needs a checkpoint in the store, whose dataset is known; ${checkpoint.name} is a file. Give --files.`,
     );
   }
   const dataset = await findInput(checkpoint.record, { input: "dataset", storeDir });
@@ -192,7 +199,7 @@ async function openSplit(
     );
   if (shards.length === 0) {
     throw new UserError(
-      `The ${split} split of the dataset that ${name} was trained on is no longer in the store; give --files.`,
+      `The ${split} split of the dataset that ${checkpoint.name} was trained on is no longer in the store; give --files.`,
     );
   }
   const vocabulary = parseVocabulary(JSON.parse(await Deno.readTextFile(checkpoint.vocabulary)));
@@ -256,7 +263,7 @@ async function wholeTokens(
  *
  * @throws {UserError} If the files have no text, or what comes before it can't be read.
  */
-async function openText(
+export async function openText(
   files: readonly string[],
   tokenizer: Tokenizer,
   options: Pick<EvaluateCheckpointOptions, "text_field" | "separator" | "encoding">,

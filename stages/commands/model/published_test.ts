@@ -168,8 +168,11 @@ Deno.test("What can't be is refused in one line, before a device is opened", asy
     await refused({ sequence_length: 65 }, "but the model has 64 positions; lower it");
     await refused({ sequence_length: 1 }, "--sequence-length is 1; expected 2 or more");
     await refused({ tokens: 10 }, "--tokens is 10, fewer than the 63 predictions of a sequence");
-    const { files: _, ...without } = { files };
-    await refused({ ...without, split: "train" }, "Expected either --files or --split");
+    const split = await assertRejects(
+      () => evaluate({ model, gpu, split: "train" }),
+      UserError,
+    );
+    assertEquals(split.message, "--split is train, which only --checkpoint has.");
     await Deno.writeTextFile(join(dir, "short.txt"), "a b a");
     await refused({ files: join(dir, "short.txt") }, "fewer than a sequence of 64");
     await Deno.writeTextFile(join(dir, "blank.txt"), " \n\n");

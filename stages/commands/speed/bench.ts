@@ -15,12 +15,21 @@ import {
   SUITES,
 } from "../../../model/bench/suite.ts";
 import { casesOf } from "../../../model/bench/suites.ts";
+import { architectureOf } from "../../../model/config.ts";
+import { denseEquivalent, joinedExperts } from "../../../model/equal_size.ts";
 import type { Gpu } from "../../../model/gpu/device.ts";
+import type { Architecture } from "../../../model/trunk/architecture.ts";
 import { messageOf, UserError } from "../../../pipeline/errors.ts";
 import { formatTable } from "../../../pipeline/terminal/table.ts";
 import { suggestion } from "../../../pipeline/terminal/suggest.ts";
 import type { BaseModel } from "./base_model.ts";
 import { type MeasuredOn, measuredOn } from "./measured_on.ts";
+import {
+  type ModelComparison,
+  modelCounts,
+  type ModelLoss,
+  renderComparison,
+} from "./model_table.ts";
 import { showBytes, showCount, showSeconds, showShare, threeDigits } from "./quantities.ts";
 
 /** Options of {@linkcode bench}. */
@@ -37,6 +46,8 @@ export interface BenchOptions {
   /** Training steps that are timed. */
   readonly steps: number;
   readonly seed: number;
+  /** Losses of trained models for the suite `model`, once the rest is measured. */
+  losses?(): Promise<readonly ModelLoss[]>;
   /** Is told each result as it comes, with all that there are so far. */
   progress(line: string, result: BenchResult): Promise<void> | void;
   readonly signal?: AbortSignal;
@@ -82,6 +93,8 @@ export interface BenchResult {
   /** Naive execution against the others, where both were measured. */
   readonly ratios: readonly ExecutionRatio[];
   readonly failures: readonly BenchFailure[];
+  /** Of the suite `model`: counts of both models, and losses of trained ones. */
+  readonly comparison?: ModelComparison;
 }
 
 /** Measures the chosen cases one after the other. One that fails is noted, and the others go on as long as the device does. */
@@ -91,6 +104,14 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
   const measured_on = await measuredOn(gpu, root);
   const entries: BenchEntry[] = [];
   const failures: BenchFailure[] = [];
+  const compared = options.suites.includes("model") ? denseBeside(model) : undefined;
+  const counts = options.suites.includes("model")
+    ? {
+      base: modelCounts(model.architecture),
+      ...compared && { dense: modelCounts(compared) },
+    }
+    : undefined;
+  let losses: readonly ModelLoss[] = [];
   const result = (): BenchResult => ({
     format: "ethos-bench",
     version: 1,
@@ -101,6 +122,7 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
     entries: rateEntries(entries),
     ratios: executionRatios(entries),
     failures: [...failures],
+    ...counts && { comparison: { counts, losses } },
   });
   for (const [i, benchCase] of cases.entries()) {
     signal?.throwIfAborted();
@@ -117,11 +139,23 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
       if (!usable(gpu)) {
         const left = cases.slice(i + 1);
         failures.push(...left.map(({ id }) => ({ id, error: "the device is gone" })));
-        break;
+        return result();
       }
     }
   }
+  losses = await options.losses?.() ?? [];
   return result();
+}
+
+/** The dense model that the suite `model` measures beside a model: none beside a dense one, or where no width matches. */
+export function denseBeside({ config }: Pick<BaseModel, "config">): Architecture | undefined {
+  if (config.ffn.kind === "dense") return undefined;
+  try {
+    return architectureOf(joinedExperts(config) ?? denseEquivalent(config));
+  } catch (error) {
+    if (error instanceof RangeError) return undefined;
+    throw error;
+  }
 }
 
 /** The cases that `--suite` and `--only` ask for. @throws {UserError} If there are none. */
@@ -132,6 +166,7 @@ export function chooseCases(
   const context: SuiteContext = {
     gpu,
     architecture: model.architecture,
+    dense: suites.includes("model") ? denseBeside(model) : undefined,
     train: model.train,
     timing: { warmup, repeats, minimum: gpu.capabilities.software ? 0.005 : 0.1 },
     steps,
@@ -266,7 +301,8 @@ export function renderBench(result: BenchResult, against?: Comparison): string {
       ]),
     ));
   }
-  if (against) parts.push(renderComparison(against));
+  if (result.comparison) parts.push(renderComparison(result.comparison, entries));
+  if (against) parts.push(renderDifferences(against));
   if (failures.length > 0) {
     parts.push(
       ["Not measured:", ...failures.map(({ id, error }) => `  ${id}: ${error.split("\n")[0]}`)]
@@ -367,7 +403,7 @@ export function compareBench(
   };
 }
 
-function renderComparison(comparison: Comparison): string {
+function renderDifferences(comparison: Comparison): string {
   const { then, same_configuration, rows, only_then, only_now } = comparison;
   const lines = [
     formatTable(

@@ -4,10 +4,19 @@
  * @module
  */
 
-import { type Command, listArgument, stringArgument } from "../../../pipeline/command.ts";
-import { EXIT } from "../../../pipeline/errors.ts";
+import type { Gpu } from "../../../model/gpu/device.ts";
+import {
+  type Arguments,
+  type Command,
+  listArgument,
+  stringArgument,
+} from "../../../pipeline/command.ts";
+import { EXIT, UserError } from "../../../pipeline/errors.ts";
 import { LARGEST_SEED, wholeArgument } from "../model/checkpoint_options.ts";
 import { commandGpu, GPU_OPTION } from "../gpu_option.ts";
+import type { BaseModel } from "./base_model.ts";
+import type { Side } from "../../../model/bench/model_suite.ts";
+import type { ModelLoss } from "./model_table.ts";
 import { MEASURE_OPTIONS } from "./profile_command.ts";
 import { checkWritable, writeResult } from "./write_result.ts";
 
@@ -19,6 +28,7 @@ export const benchCommand: Command = {
     ["bench --suite copy,gemm", "memory and matrix products"],
     ["bench --suite experts --save before.json", "keep the numbers"],
     ["bench --suite experts --against before.json", "ratios to what was kept"],
+    ["bench --suite model --config configs/sparse_moe.yaml", "a model beside its dense equivalent"],
     ["bench --suite step --only mixed --config configs/small.yaml", "some cases of a suite"],
   ],
   options: {
@@ -27,7 +37,7 @@ export const benchCommand: Command = {
       default: "copy,gemm,attention,layer,experts",
       requiresArg: true,
       describe:
-        "Of copy, gemm, grouped, attention, layer, experts, step, scaling, inference; or all",
+        "Of copy, gemm, grouped, attention, layer, experts, step, scaling, inference, model; or all",
     },
     only: {
       type: "string",
@@ -60,13 +70,32 @@ export const benchCommand: Command = {
       requiresArg: true,
       describe: "Training steps that are timed (default: 20, on a software device 3)",
     },
+    checkpoint: {
+      type: "string",
+      array: true,
+      nargs: 1,
+      requiresArg: true,
+      describe:
+        "With the suite model: a trained model whose held-out loss is reported; may be repeated",
+    },
+    files: {
+      type: "string",
+      requiresArg: true,
+      describe:
+        "Text for these losses, as evaluate takes it (default: the node's validation split)",
+    },
+    tokens: {
+      type: "number",
+      requiresArg: true,
+      describe: "Predictions at most for these losses (default: all)",
+    },
     against: {
       type: "string",
       requiresArg: true,
       describe: "Compare with what an earlier run wrote with --save",
     },
   },
-  async run(args, { program, json, print, warn }) {
+  async run(args, { program, storeDir, json, print, warn }) {
     const [{ bench, chooseCases, compareBench, parseSuites, readSavedBench, renderBench }, base] =
       await Promise.all([import("./bench.ts"), import("./base_model.ts")]);
     const { MOST_STEPS } = await import("../../../model/bench/step_profile.ts");
@@ -89,6 +118,7 @@ export const benchCommand: Command = {
       root: program.root,
       defaultConfig: software ? "configs/tiny.yaml" : "configs/paper.yaml",
     });
+    const losses = await lossesOf(args, { gpu, model, suites, storeDir, warn });
     const options = {
       gpu,
       model,
@@ -106,6 +136,7 @@ export const benchCommand: Command = {
     }
     const result = await bench({
       ...options,
+      ...losses && { losses },
       async progress(line, sofar) {
         warn(line);
         // The measurements so far stay, should the rest be cut short.
@@ -121,3 +152,66 @@ export const benchCommand: Command = {
     return result.failures.length > 0 ? EXIT.failed : EXIT.ok;
   },
 };
+
+/** The losses that `--checkpoint` asks for, as a function that measures them; all is checked before. */
+async function lossesOf(
+  args: Arguments,
+  options: {
+    readonly gpu: Gpu;
+    readonly model: BaseModel;
+    readonly suites: readonly string[];
+    readonly storeDir: string;
+    readonly warn: (line: string) => void;
+  },
+): Promise<(() => Promise<ModelLoss[]>) | undefined> {
+  const { gpu, model, suites, storeDir, warn } = options;
+  const names = listArgument(args, "checkpoint");
+  const files = stringArgument(args, "files");
+  const tokens = wholeArgument(args, "tokens", 1);
+  if (names.length === 0) {
+    for (const [option, value] of Object.entries({ files, tokens })) {
+      if (value === undefined) continue;
+      throw new UserError(
+        `--${option} is ${value}, but there is no --checkpoint whose loss it is for.`,
+      );
+    }
+    return undefined;
+  }
+  if (!suites.includes("model")) {
+    throw new UserError(
+      `--checkpoint is ${
+        names[0]
+      }, but --suite has no model, which reports its loss; add model to it.`,
+    );
+  }
+  const [{ denseBeside }, { sideOf }, { openCheckpoint }, { evaluateCheckpoint }] = await Promise
+    .all([
+      import("./bench.ts"),
+      import("./model_table.ts"),
+      import("../model/checkpoints.ts"),
+      import("../model/evaluate.ts"),
+    ]);
+  const sides = { base: model.config, dense: denseBeside(model)?.config };
+  const checkpoints: { checkpoint: string; model: Side }[] = [];
+  for (const checkpoint of names) {
+    const { architecture } = await openCheckpoint(checkpoint, { storeDir });
+    checkpoints.push({ checkpoint, model: sideOf(checkpoint, architecture.config, sides) });
+  }
+  return async () => {
+    const losses: ModelLoss[] = [];
+    for (const { checkpoint, model: side } of checkpoints) {
+      const { nats, bits_per_byte, ...scored } = await evaluateCheckpoint({
+        checkpoint,
+        storeDir,
+        ...(files === undefined ? { split: "validation" } : { files }),
+        ...(tokens !== undefined && { tokens }),
+        micro_batch: model.train.micro_batch,
+        precision: model.train.precision,
+        gpu: () => Promise.resolve(gpu),
+        warn,
+      });
+      losses.push({ model: side, checkpoint, tokens: scored.tokens, nats, bits_per_byte });
+    }
+    return losses;
+  };
+}

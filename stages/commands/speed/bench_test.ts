@@ -141,7 +141,7 @@ Deno.test("compareBench() finds what is in both runs, and says when they cannot 
 
 Deno.test("parseSuites() takes names in any order", () => {
   assertEquals(parseSuites("gemm, copy"), ["copy", "gemm"]);
-  assertEquals(parseSuites("all").length, 9);
+  assertEquals(parseSuites("all").length, 10);
   assertThrows(() => parseSuites("gem"), UserError, "gem is no suite; expected copy, gemm,");
   assertThrows(() => parseSuites(","), UserError, "names no suite");
 });

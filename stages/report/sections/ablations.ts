@@ -17,6 +17,9 @@ export async function ablationSection(context: SectionContext): Promise<Section>
   const { data, figures } = context;
   const blocks: Block[] = [];
   const { others: factors, comparisons } = comparedFactors(data);
+  // Every cell of a grid stands for a value of each factor; one that a single factor made does so by chance.
+  const made = data.ablation?.result.cells.filter(({ base }) => !base) ?? [];
+  const grid = made.length > 0 && made.every(({ factors }) => Object.keys(factors).length > 1);
   if (factors.length === 0) {
     blocks.push(
       comparisons.length === 0
@@ -25,7 +28,9 @@ export async function ablationSection(context: SectionContext): Promise<Section>
     );
   } else {
     blocks.push(
-      md`One factor at a time around the base. Left: held-out loss, mean and 95 % t-interval over seeds. Right: the difference to the base *paired by seed*, which removes what a seed changes in both, and is what a conclusion has to rest on. With two or three seeds such an interval is wide, as it should be. Many intervals at 95 % also mean that about one in twenty excludes zero by chance; no correction is made.`,
+      md`${
+        grid ? "Every combination of the factors" : "One factor at a time around the base"
+      }. Left: held-out loss, mean and 95 % t-interval over seeds. Right: the difference to the base *paired by seed*, which removes what a seed changes in both, and is what a conclusion has to rest on. With two or three seeds such an interval is wide, as it should be. Many intervals at 95 % also mean that about one in twenty excludes zero by chance; no correction is made.`,
     );
     for (const factor of factors) {
       const seeds = [...new Set(factor.values.flatMap((v) => v.seeds))].sort((a, b) => a - b);

@@ -62,6 +62,8 @@ export interface SectionContext {
   /** The paper's model. */
   readonly paper: Paper;
   readonly figures: FigureList;
+  /** Nats above the limit at which a latent width counts as sufficient. */
+  readonly latentTolerance: number;
   /** US dollars that an hour of the GPU is assumed to cost. */
   readonly gpuHourPrice?: number | undefined;
 }

@@ -22,6 +22,7 @@ const TITLES: Readonly<Record<SuiteName, string>> = {
   step: "Training steps",
   scaling: "Training steps as one size grows",
   inference: "Inference",
+  model: "The whole model",
 };
 
 /** The section, when the benchmark measured suites; none otherwise. */
