@@ -4,9 +4,11 @@
  * @module
  */
 
+import { z } from "zod";
 import type { Dtype, SafetensorsFile } from "../checkpoint/safetensors.ts";
 import type { WeightSink } from "../checkpoint/checkpoint.ts";
 import { loadArchitecture } from "../load.ts";
+import type { ModelConfig } from "../section.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import { readPretrainedConfig } from "./config.ts";
 import { PretrainedError } from "./error.ts";
@@ -57,7 +59,7 @@ export class PretrainedCheckpoint implements Disposable {
    */
   static async open(folder: string): Promise<PretrainedCheckpoint> {
     const config = readPretrainedConfig(await readJson(folder, CONFIG_FILE));
-    const architecture = await loadArchitecture(config.model);
+    const architecture = await bind(config.model);
     const files = await TensorFiles.open(folder);
     try {
       checkTensors(files, config, folder);
@@ -113,6 +115,20 @@ export class PretrainedCheckpoint implements Disposable {
       }
       yield { row, values };
     }
+  }
+}
+
+/** The layers of a configuration. @throws {PretrainedError} If the project's own schema does not take it. */
+async function bind(model: ModelConfig): Promise<Architecture> {
+  try {
+    return await loadArchitecture(model);
+  } catch (cause) {
+    if (!(cause instanceof z.ZodError)) throw cause;
+    const issue = cause.issues[0]!;
+    throw new PretrainedError(
+      `${CONFIG_FILE}: model.${issue.path.join(".")} would be what can't be: ${issue.message}`,
+      { cause },
+    );
   }
 }
 

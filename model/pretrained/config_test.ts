@@ -180,6 +180,9 @@ const REFUSED: readonly (readonly [unknown, string])[] = [
   [scaled({ ...LLAMA3, high_freq_factor: 1 }), "expected more than low_freq_factor 1"],
   [scaled("linear"), 'rope_scaling is "linear"; expected an object or null'],
   [llama({ rope_theta: "10000" }), 'rope_theta is "10000"'],
+  [llama({ rope_theta: 0.5 }), "rope_theta is 0.5; expected a number from 1 to 1e9"],
+  [llama({ intermediate_size: 131072 }), "intermediate_size is 131072; expected at most 65536"],
+  [llama({ rms_norm_eps: 0 }), "rms_norm_eps is 0"],
   [
     llama({ rope_scaling: LLAMA3, rope_parameters: { rope_theta: 1e4 } }),
     "rope_parameters is there, too; expected one of them",

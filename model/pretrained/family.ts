@@ -35,7 +35,7 @@ export const count = (maximum: number) =>
 
 /** A width of a matrix. */
 export const width = () =>
-  count(2 ** 20).refine((n) => n % MULTIPLE === 0, {
+  count(65536).refine((n) => n % MULTIPLE === 0, {
     error: `expected a multiple of ${MULTIPLE}`,
   });
 

@@ -27,7 +27,7 @@ export interface HubRotary {
   readonly scaling: RotaryScaling | undefined;
 }
 
-const positive = z.number().positive().max(1e9);
+const positive = z.number().positive().max(1e6);
 
 /** Keys of scalings; a scaling has its own and no other. */
 const SCALINGS = {
@@ -36,7 +36,7 @@ const SCALINGS = {
     factor: positive.min(1),
     low_freq_factor: positive,
     high_freq_factor: positive,
-    original_max_position_embeddings: z.int().min(1),
+    original_max_position_embeddings: z.int().min(1).max(2 ** 24),
   }),
 } as const;
 
@@ -50,23 +50,27 @@ export function readRotary(config: HubConfig): HubRotary {
   const own = parameters ?? older ?? {};
   const at = parameters === undefined ? "rope_scaling" : "rope_parameters";
   const { rope_theta, partial_rotary_factor, rope_type, type, ...rest } = own;
-  const number = (values: Readonly<Record<string, unknown>>, maximum: number) => {
+  /** The first of several keys for a number that is there. */
+  const number = (
+    values: Readonly<Record<string, unknown>>,
+    { fits, expected }: { fits: (value: number) => boolean; expected: string },
+  ) => {
     for (const [key, value] of Object.entries(values)) {
       if (value === undefined || value === null) continue;
-      if (typeof value === "number" && value > 0 && value <= maximum) return value;
-      throw refused(key, value, `expected a number above 0, at most ${maximum}`);
+      if (typeof value === "number" && fits(value)) return value;
+      throw refused(key, value, `expected a number ${expected}`);
     }
   };
   const base = number({
     [`${at}.rope_theta`]: rope_theta,
     rope_theta: config["rope_theta"],
     rotary_emb_base: config["rotary_emb_base"],
-  }, 1e9);
+  }, { fits: (value) => value >= 1 && value <= 1e9, expected: "from 1 to 1e9" });
   const fraction = number({
     [`${at}.partial_rotary_factor`]: partial_rotary_factor,
     partial_rotary_factor: config["partial_rotary_factor"],
     rotary_pct: config["rotary_pct"],
-  }, 1);
+  }, { fits: (value) => value > 0 && value <= 1, expected: "above 0, at most 1" });
   return { base: base ?? 10000, fraction, scaling: scalingOf(rope_type ?? type, rest, at) };
 }
 
