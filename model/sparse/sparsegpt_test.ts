@@ -137,3 +137,27 @@ Deno.test("a Pruner gives the same bits again, whatever it pruned in between", a
   await run(other);
   assertEquals((await run(x))[0], a);
 });
+
+Deno.test("Pruner.measure() takes the rows that it is given, a part of them at a time", async () => {
+  const gpu = await openTestGpu();
+  using tensors = new Tensors(gpu);
+  const [count, inputs] = [17_000, 3];
+  const x = noise(count * inputs, 1);
+  // Every row but some, from the last to the first: more than are gathered at once, out of several chunks.
+  const numbers = Uint32Array.from({ length: count }, (_, i) => count - 1 - i)
+    .filter((row) => row % 100 > 0);
+  const layers = { w: tensors.matrix("w", noise(inputs, 2), inputs) };
+  using pruner = await Pruner.open(gpu, { inputs, pruning: PRUNING, layers });
+  await pruner.measure(uploadRows(tensors, x, { width: inputs, gpu, most: 6400 }), numbers);
+  const kept = Array.from(numbers).flatMap((
+    row,
+  ) => [...x.subarray(row * inputs, (row + 1) * inputs)]);
+  const expected = hessian(matrix(numbers.length, inputs, Float64Array.from(kept)));
+  const found = unpadColumns(await download(gpu, pruner.hessian), inputs);
+  assertNear(found, expected.data, { tolerance: 2e-6, what: "Hessian" });
+  await assertRejects(
+    () => pruner.measure({ chunks: [], count: 0, width: inputs }),
+    RangeError,
+    "there are no rows",
+  );
+});

@@ -83,6 +83,10 @@ const cases: [string, Sizes, Partial<Pruning>][] = [
   ["one row and one column", { out: 1, inputs: 1 }, { sparsity: 0.5 }],
   ["dead inputs", { out: 7, inputs: 24, dead: [0, 5, 23] }, { sparsity: 0.5, block: 8 }],
   ["equal saliencies", { out: 70, inputs: 80, steps: 2 }, { sparsity: 0.5, block: 64 }],
+  ["more equal saliencies than two bytes count", { out: 1100, inputs: 64, steps: 2 }, {
+    sparsity: 0.5,
+    block: 64,
+  }],
   ["two of four", { out: 9, inputs: 40 }, { pattern: [2, 4], block: 16 }],
   ["three of five", { out: 9, inputs: 40 }, { pattern: [3, 5], block: 20 }],
   ["equal saliencies, four of eight", { out: 9, inputs: 32, steps: 1 }, { pattern: [4, 8] }],
