@@ -31,3 +31,27 @@ export function uniform(seed: number, index: number): number {
 export function siteSeed(seed: number, block: number, site: 0 | 1): number {
   return (seed + 2 * block + site) >>> 0;
 }
+
+/**
+ * Where windows of calibration begin in a text of so many tokens: `⌊u(seed, j) · (tokens − length)⌋`.
+ *
+ * @throws {RangeError} If no window fits.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { windowStarts } from "./uniform.ts";
+ *
+ * assertEquals(windowStarts(0, 2, { tokens: 1000, length: 100 }), [613, 564]);
+ * ```
+ */
+export function windowStarts(
+  seed: number,
+  count: number,
+  { tokens, length }: { tokens: number; length: number },
+): number[] {
+  if (length > tokens) {
+    throw new RangeError(`No window of ${length} tokens fits in a text of ${tokens}`);
+  }
+  return Array.from({ length: count }, (_, j) => Math.floor(uniform(seed, j) * (tokens - length)));
+}

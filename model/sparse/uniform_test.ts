@@ -1,6 +1,6 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { uniform as reference } from "../reference/sparse/uniform.ts";
-import { siteSeed, uniform } from "./uniform.ts";
+import { siteSeed, uniform, windowStarts } from "./uniform.ts";
 
 Deno.test("uniform() gives the specified numbers, as the reference does", () => {
   const most = 2 ** 32 - 1;
@@ -27,4 +27,16 @@ Deno.test("uniform() fills [0, 1) evenly", () => {
 
 Deno.test("siteSeed() gives each site of each block its own seed", () => {
   assertEquals([siteSeed(7, 0, 0), siteSeed(7, 0, 1), siteSeed(7, 3, 1)], [7, 8, 14]);
+});
+
+Deno.test("windowStarts() keeps windows inside of a text, and refuses a text that is too short", () => {
+  const starts = windowStarts(3, 200, { tokens: 50, length: 20 });
+  assert(starts.every((start) => start >= 0 && start < 30));
+  assert(new Set(starts).size > 20);
+  assertEquals(windowStarts(3, 2, { tokens: 20, length: 20 }), [0, 0]);
+  assertThrows(
+    () => windowStarts(3, 1, { tokens: 19, length: 20 }),
+    RangeError,
+    "No window of 20 tokens fits in a text of 19",
+  );
 });
