@@ -57,6 +57,21 @@ export function countRows(labels: ArrayLike<number>, clusters: number): Uint32Ar
   return counts;
 }
 
+/** The plans of {@linkcode Kmeans}: an update of the centroids, an assignment to given ones, and the distance to each of them. */
+function plansFor(gpu: Gpu, on: Nearest): Plan[] {
+  const update = new Plan(gpu, "update");
+  clusterMeans(update, "means", on);
+  nearestCentroid(update, "nearest", on);
+  const assign = new Plan(gpu, "assign");
+  nearestCentroid(assign, "nearest", on);
+  const seeds = Array.from({ length: on.centroids.rows }, (_, only) => {
+    const plan = new Plan(gpu, "seed");
+    nearestCentroid(plan, "seed", on, { only });
+    return plan;
+  });
+  return [update, assign, ...seeds];
+}
+
 /** k-means of one set of rows. Plans are built once, and run for each start and each iteration. */
 export class Kmeans implements Disposable {
   readonly #gpu: Gpu;
@@ -93,25 +108,20 @@ export class Kmeans implements Disposable {
   ): Promise<Kmeans> {
     if (clusters > z.rows) throw new RangeError(`${clusters} clusters of ${z.rows} rows`);
     const tensors = new Tensors(gpu);
-    const on: Nearest = {
-      x: z,
-      centroids: tensors.tensor("centroids", [clusters, z.width]),
-      label: tensors.tensor("label", [z.rows], { dtype: "u32" }),
-      distance: tensors.tensor("distance", [z.rows]),
-    };
-    const update = new Plan(gpu, "update");
-    clusterMeans(update, "means", on);
-    nearestCentroid(update, "nearest", on);
-    const assign = new Plan(gpu, "assign");
-    nearestCentroid(assign, "nearest", on);
-    const seeds = Array.from({ length: clusters }, (_, only) => {
-      const plan = new Plan(gpu, "seed");
-      nearestCentroid(plan, "seed", on, { only });
-      return plan;
-    });
-    const built = await buildPlans(gpu, [update, assign, ...seeds]);
-    const rows = await download(gpu, z) as Float32Array;
-    return new Kmeans(gpu, tensors, { on, rows, width, built });
+    try {
+      const on: Nearest = {
+        x: z,
+        centroids: tensors.tensor("centroids", [clusters, z.width]),
+        label: tensors.tensor("label", [z.rows], { dtype: "u32" }),
+        distance: tensors.tensor("distance", [z.rows]),
+      };
+      const rows = await download(gpu, z) as Float32Array;
+      const built = await buildPlans(gpu, plansFor(gpu, on));
+      return new Kmeans(gpu, tensors, { on, rows, width, built });
+    } catch (error) {
+      tensors[Symbol.dispose]();
+      throw error;
+    }
   }
 
   get #clusters(): number {
