@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type Gpu } from "../gpu/device.ts";
+import type { Gpu } from "../gpu/device.ts";
 import { Arena } from "../gpu/memory.ts";
 import type { Plan } from "../gpu/plan.ts";
 import { type DType, roundUp, Tensor } from "../gpu/tensor.ts";
