@@ -34,6 +34,7 @@ import { matrix, type Weights } from "../reference/matrix.ts";
 import { layerNormBackward, layerNormForward } from "../reference/norm.ts";
 import { ReferenceModel, type TokenBatch } from "../reference/model.ts";
 import { AdamW, clipByGlobalNorm } from "../reference/optimizer.ts";
+import { sparseReference } from "./sparse_reference.ts";
 
 /** A case's inputs as weights by name. */
 function weights(golden: GoldenCase): Weights<string> {
@@ -251,4 +252,5 @@ export const referenceImplementation: GoldenImplementation = {
   mixture,
   model,
   optimizer,
+  sparse: sparseReference,
 };
