@@ -15,6 +15,7 @@ export const SUITES = [
   "copy",
   "gemm",
   "grouped",
+  "pruning",
   "attention",
   "layer",
   "experts",

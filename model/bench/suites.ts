@@ -9,6 +9,7 @@ import { copySuite } from "./copy_suite.ts";
 import { gemmSuite } from "./gemm_suite.ts";
 import { groupedSuite } from "./grouped_suite.ts";
 import { inferenceSuite } from "./inference_suite.ts";
+import { pruningSuite } from "./pruning_suite.ts";
 import { expertsSuite, layerSuite } from "./layer_suite.ts";
 import { modelSuite } from "./model_suite.ts";
 import { scalingSuite, stepSuite } from "./step_suite.ts";
@@ -18,6 +19,7 @@ const BY_NAME: Readonly<Record<SuiteName, Suite>> = {
   copy: copySuite,
   gemm: gemmSuite,
   grouped: groupedSuite,
+  pruning: pruningSuite,
   attention: attentionSuite,
   layer: layerSuite,
   experts: expertsSuite,

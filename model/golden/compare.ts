@@ -13,6 +13,7 @@ import type {
   GoldenTensor,
   GoldenTolerance,
 } from "./golden.ts";
+import { isSparse, sparseTolerance } from "./sparse.ts";
 
 /** A measure of one tensor's error, and its tolerance. */
 type Criterion = Pick<Comparison, "tolerance"> & {
@@ -40,6 +41,10 @@ function criteria(golden: GoldenCase, name: string, tolerance: GoldenTolerance):
     return /^out\.codes/.test(name)
       ? [{ measure: "absolute", tolerance: 5e-4 }]
       : [{ measure: "relative", tolerance: 1e-3 }];
+  }
+  if (isSparse(golden)) {
+    const precision = tolerance.outputs > 1e-6 ? "gpu" : "float64";
+    return [{ measure: "relative", tolerance: sparseTolerance(name, precision) }];
   }
   const model = golden.kind === "model";
   if (golden.kind !== "optimizer" && /(^|\.)grad\.(.*\.)?b_q$/.test(name)) {
@@ -154,6 +159,10 @@ function run(
       return implementation.optimizer(golden);
     case "pretrained":
       return implementation.pretrained(golden);
+    case "sparsegpt":
+    case "pca_kmeans":
+    case "sparse_expansion_layer":
+      return implementation.sparse(golden);
   }
 }
 

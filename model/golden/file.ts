@@ -39,6 +39,7 @@ import {
 } from "./contents.ts";
 import { parseSafetensors, toFloat64 } from "../checkpoint/safetensors.ts";
 import { pretrainedConfigOf, storedParameters } from "./stored.ts";
+import { SPARSE_KINDS, sparseCase } from "./sparse.ts";
 
 const count = z.int().min(1).max(2 ** 24);
 const positive = z.number().positive();
@@ -290,9 +291,6 @@ const MIXTURES_OF: Readonly<Record<string, SectionReader<MixtureCase["passes"]>>
 
 /** Kinds that golden files are about besides those that {@linkcode FFN_OF} reads. */
 const OTHER_KINDS = [
-  "pca_kmeans",
-  "sparse_expansion_layer",
-  "sparsegpt",
   "tiny_sparse_expansion",
 ];
 
@@ -352,17 +350,20 @@ function take(
   return { file, inputs, expected };
 }
 
-/** A file's `config`, checked. */
-function parseMetadata(text: string | undefined, file: string): GoldenMetadata {
+/** A file's `config`, whatever is in it. */
+function parseConfig(text: string | undefined, file: string): unknown {
   if (text === undefined) {
     throw new SyntaxError(`${file} is not a golden file: its metadata has no config`);
   }
-  let json: unknown;
   try {
-    json = JSON.parse(text);
+    return JSON.parse(text);
   } catch (cause) {
     throw new SyntaxError(`${file}: the metadata's config is not JSON`, { cause });
   }
+}
+
+/** A file's `config`, checked. */
+function parseMetadata(json: unknown, file: string): GoldenMetadata {
   const parsed = metadataSchema.safeParse(json);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
@@ -379,7 +380,8 @@ function parseMetadata(text: string | undefined, file: string): GoldenMetadata {
  */
 export function parseGolden(bytes: Uint8Array, file: string): GoldenCase | UnsupportedCase {
   const parsed = parseSafetensors(bytes, file);
-  const metadata = parseMetadata(parsed.metadata["config"], file);
+  const config = parseConfig(parsed.metadata["config"], file);
+  const metadata = parseMetadata(config, file);
   const { kind, vocab } = metadata;
   const reader = kind !== undefined && Object.hasOwn(FFN_OF, kind) ? FFN_OF[kind] : undefined;
   if (kind !== undefined && !reader && OTHER_KINDS.includes(kind)) {
@@ -389,6 +391,11 @@ export function parseGolden(bytes: Uint8Array, file: string): GoldenCase | Unsup
   for (const [name, tensor] of parsed.tensors) {
     const whole = !["F16", "BF16", "F32", "F64"].includes(tensor.dtype);
     tensors.set(name, { shape: tensor.shape, data: toFloat64(tensor), whole });
+  }
+  const sparse = SPARSE_KINDS.find((known) => known === kind);
+  if (sparse) {
+    const take_ = (contents: Contents) => take(tensors, contents, file);
+    return sparseCase(sparse, { config, file, take: take_ });
   }
   if (kind === undefined && metadata.beta1 !== undefined) {
     return optimizerCase(metadata, tensors, file);

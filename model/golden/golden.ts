@@ -9,16 +9,10 @@
 
 import type { AttentionSection, FfnSection } from "../section.ts";
 import type { Architecture } from "../trunk/architecture.ts";
+import type { CaseBase, GoldenTensor } from "./case.ts";
+import type { SparseCase } from "./sparse.ts";
 
-/** A tensor of a golden file. */
-export interface GoldenTensor {
-  /** Sizes, outermost first. */
-  readonly shape: readonly number[];
-  /** Row-major values. */
-  readonly data: Float64Array;
-  /** Whether the file holds whole numbers: indices, which must be equal. */
-  readonly whole: boolean;
-}
+export type { CaseBase, GoldenTensor };
 
 /** The section `model.attention` of latent attention. */
 export type MlaSection = Extract<AttentionSection, { kind: "mla" }>;
@@ -34,16 +28,6 @@ export type EthosSection = Extract<FfnSection, { router: "product_key" }>;
 
 /** The section `model.ffn` of ETHOS behind the beam router. */
 export type BeamSection = Extract<FfnSection, { router: "beam" }>;
-
-/** The properties of every case. */
-export interface CaseBase {
-  /** Name of the file. */
-  readonly file: string;
-  /** Inputs and weights under the file's own names. */
-  readonly inputs: ReadonlyMap<string, GoldenTensor>;
-  /** Results under the file's own names. */
-  readonly expected: ReadonlyMap<string, GoldenTensor>;
-}
 
 /** Attention alone: `out.y` and `grad.*` of `sum(y ⊙ g)`; weights without prefix. */
 export interface MlaCase extends CaseBase {
@@ -210,7 +194,8 @@ export type GoldenCase =
   | MixtureCase
   | ModelCase
   | OptimizerCase
-  | PretrainedCase;
+  | PretrainedCase
+  | SparseCase;
 
 /** A well-formed golden file about something that this project does not implement. */
 export interface UnsupportedCase {
@@ -279,6 +264,8 @@ export interface GoldenImplementation {
   optimizer(golden: OptimizerCase): GoldenResults | Promise<GoldenResults>;
   /** Results of {@linkcode PretrainedCase}. */
   pretrained(golden: PretrainedCase): GoldenResults | Promise<GoldenResults>;
+  /** Results of {@linkcode SparseCase}. */
+  sparse(golden: SparseCase): GoldenResults | Promise<GoldenResults>;
   /** Why this implementation has no counterpart of a result; undefined where it must return it. */
   omits?(golden: GoldenCase, tensor: string): string | undefined;
 }

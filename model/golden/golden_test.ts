@@ -15,9 +15,12 @@ const files = [
   "gpt_attention",
   "mla",
   "optimizer",
+  "pca_kmeans",
   "peer",
   "router",
+  "sparse_expansion_layer",
   "sparse_moe_layer",
+  "sparsegpt",
   "switch",
   "tiny_beam",
   "tiny_context",
@@ -62,6 +65,7 @@ function fake(
     model: answer,
     optimizer: answer,
     pretrained: answer,
+    sparse: answer,
     ...more,
   };
 }
@@ -194,7 +198,7 @@ Deno.test("parseGolden() takes sizes from the file, whatever its name", () => {
 });
 
 Deno.test("parseGolden() tells baselines apart that this project does not implement", () => {
-  for (const kind of ["sparsegpt", "pca_kmeans"]) {
+  for (const kind of ["tiny_sparse_expansion"]) {
     const bytes = edit("ethos_layer", { config: (config) => ({ ...config, kind }) });
     assertEquals(parseGolden(bytes, "x"), { kind: "unsupported", file: "x", about: kind });
   }
@@ -270,6 +274,33 @@ const malformed: [string, Uint8Array, string][] = [
     "a published model without a weight",
     edit("tiny_neox", { tensors: (t) => t.delete("param.embed_out.weight") }),
     "param.embed_out.weight is missing",
+  ],
+  [
+    "a pruning without inputs",
+    edit("sparsegpt", { config: (c) => ({ ...c, cases: { half: { out: 13, n: 91 } } }) }),
+    "config cases.half.in: ",
+  ],
+  [
+    "a pruning of bits that there are not",
+    edit("sparsegpt", {
+      config: (c) => ({ ...c, cases: { quant: { in: 35, out: 9, n: 71, bits: 9 } } }),
+    }),
+    "config cases.quant.bits: ",
+  ],
+  [
+    "levels that are missing",
+    edit("sparsegpt", { tensors: (t) => t.delete("quant.out.level") }),
+    "quant.out.level is missing",
+  ],
+  [
+    "more restarts of k-means than uniforms",
+    edit("pca_kmeans", { config: (c) => ({ ...c, restarts: 4 }) }),
+    "uniforms has the shape [3, 5], expected [4, 5]",
+  ],
+  [
+    "an expanded layer without a seed",
+    edit("sparse_expansion_layer", { config: (c) => ({ ...c, seed: undefined }) }),
+    "config seed: ",
   ],
   ["no safetensors", new TextEncoder().encode("hello, world"), "not a valid safetensors file"],
 ];

@@ -52,6 +52,7 @@ import { Trainer } from "../training/trainer.ts";
 import type { WeightSpec } from "../layer/weights.ts";
 import { gptAttention, mla } from "./gpu_attention.ts";
 import { pretrained } from "./gpu_pretrained.ts";
+import { sparseOnGpu } from "./sparse_gpu.ts";
 import { Bench, bench, named, OPERAND, type Precision } from "./gpu_bench.ts";
 
 /** Loss scale in mixed precision: no gradient of these files overflows. */
@@ -110,6 +111,7 @@ export function gpuImplementation(
     model: (golden) => model(gpu, golden, { execution, precision }),
     optimizer: (golden) => optimizer(gpu, golden),
     pretrained: (golden) => pretrained(gpu, golden, precision),
+    sparse: (golden) => sparseOnGpu(gpu, golden),
     omits(golden, tensor) {
       if (golden.kind === "router" && INSIDE.test(tensor)) return "never leaves a kernel";
       if (golden.kind === "mixture" && tensor.endsWith("out.probability")) {

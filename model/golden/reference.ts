@@ -37,6 +37,7 @@ import { networkForward } from "../reference/network.ts";
 import { layerNormBackward, layerNormForward } from "../reference/norm.ts";
 import { ReferenceModel, type TokenBatch } from "../reference/model.ts";
 import { AdamW, clipByGlobalNorm } from "../reference/optimizer.ts";
+import { sparseReference } from "./sparse_reference.ts";
 
 /** A case's inputs as weights by name. */
 function weights(golden: GoldenCase): Weights<string> {
@@ -279,4 +280,5 @@ export const referenceImplementation: GoldenImplementation = {
   model,
   optimizer,
   pretrained,
+  sparse: sparseReference,
 };

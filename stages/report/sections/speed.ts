@@ -16,6 +16,7 @@ const TITLES: Readonly<Record<SuiteName, string>> = {
   copy: "Copies",
   gemm: "Matrix products",
   grouped: "Products with each expert's matrix, and square ones of as many operations",
+  pruning: "Parts of pruning a linear layer",
   attention: "Attention",
   layer: "One ETHOS layer, with its router",
   experts: "Experts and router apart",

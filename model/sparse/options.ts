@@ -1,0 +1,147 @@
+/**
+ * What Sparse Expansion does to a linear layer: how it is pruned, and into how many experts a site is split.
+ *
+ * @module
+ */
+
+/** How SparseGPT prunes and quantises one matrix. */
+export interface Pruning {
+  /** Part of each block of columns that becomes zero, from 0 to below 1. Not with a pattern. */
+  readonly sparsity: number;
+  /** `[N, M]`: N zeros in every M neighbouring inputs of a row. */
+  readonly pattern?: readonly [number, number] | undefined;
+  /** Bits of a quantised weight, 2 to 8; undefined leaves weights as they are. */
+  readonly bits?: number | undefined;
+  /** Whether the grid of quantised weights is symmetric around zero. */
+  readonly symmetric: boolean;
+  /** Columns that are pruned together, before the columns after them follow. */
+  readonly block: number;
+  /** What is added to the Hessian's diagonal, over the mean of its diagonal. */
+  readonly damping: number;
+}
+
+/** How a site is split into experts. */
+export interface Expansion {
+  /** Experts of a site, which are clusters of its inputs. */
+  readonly clusters: number;
+  /** PCA keeps a component for so many inputs; 0 clusters the inputs as they are. */
+  readonly pca_factor: number;
+  /** Starts of k-means, of which the best is kept. */
+  readonly restarts: number;
+  /** Updates of the centroids in one start at most. */
+  readonly max_iterations: number;
+}
+
+/** The published pruning, without any sparsity. */
+export const PRUNING: Pruning = { sparsity: 0, symmetric: false, block: 128, damping: 0.01 };
+
+/** The published expansion. */
+export const EXPANSION: Expansion = {
+  clusters: 16,
+  pca_factor: 32,
+  restarts: 10,
+  max_iterations: 300,
+};
+
+/**
+ * Weights that are pruned of so many: `⌊count · sparsity⌋`, where a product that should be whole is not rounded down.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { prunedOf } from "./options.ts";
+ *
+ * assertEquals(prunedOf(100, 0.29), 29);
+ * ```
+ */
+export function prunedOf(count: number, sparsity: number): number {
+  return Math.floor(count * sparsity + 1e-9);
+}
+
+/** Components that PCA keeps of `width` inputs: at least one. */
+export function componentsOf(width: number, factor: number): number {
+  return Math.max(1, Math.floor(width / factor));
+}
+
+/** Lowest and highest level of a quantised weight. */
+export function levelsOf({ bits, symmetric }: { bits: number; symmetric: boolean }): {
+  readonly lowest: number;
+  readonly highest: number;
+} {
+  if (!symmetric) return { lowest: 0, highest: 2 ** bits - 1 };
+  const highest = 2 ** (bits - 1) - 1;
+  return { lowest: -highest, highest };
+}
+
+/**
+ * Refuses a pruning that no matrix of so many inputs can have.
+ *
+ * @param name What the matrix is called in messages.
+ * @throws {RangeError} Which option is wrong, its value, and what was expected.
+ */
+export function checkPruning(pruning: Pruning, name: string, inputs: number): void {
+  const { sparsity, pattern, bits, block, damping } = pruning;
+  const refuse = (what: string) => {
+    throw new RangeError(`${name}: ${what}`);
+  };
+  if (!(sparsity >= 0 && sparsity < 1)) {
+    refuse(`sparsity is ${sparsity}, expected a number from 0 to below 1`);
+  }
+  if (!Number.isInteger(block) || block < 1) {
+    refuse(`block is ${block}, expected a positive whole number`);
+  }
+  if (!(damping >= 0 && damping < Infinity)) {
+    refuse(`damping is ${damping}, expected a number from 0`);
+  }
+  if (bits !== undefined && !(Number.isInteger(bits) && bits >= 2 && bits <= 8)) {
+    refuse(`bits is ${bits}, expected a whole number from 2 to 8`);
+  }
+  if (pattern === undefined) return;
+  const [zeros, group] = pattern;
+  const shown = `pattern is ${zeros}:${group}`;
+  if (sparsity > 0) refuse(`${shown} and sparsity is ${sparsity}, expected one of them`);
+  if (![zeros, group].every((n) => Number.isInteger(n) && n >= 1)) {
+    refuse(`${shown}, expected two positive whole numbers`);
+  }
+  if (zeros > group) refuse(`${shown}, expected no more zeros than neighbours`);
+  if (inputs % group !== 0) {
+    refuse(`${shown}, but ${inputs} inputs do not divide into groups of ${group}`);
+  }
+  if (block % group !== 0) {
+    refuse(`${shown}, but blocks of ${block} columns do not divide into groups of ${group}`);
+  }
+}
+
+/**
+ * Refuses an expansion that no site of so many rows and inputs can have.
+ *
+ * @param name What the site is called in messages.
+ * @throws {RangeError} Which option is wrong, its value, and what was expected.
+ */
+export function checkExpansion(
+  expansion: Expansion,
+  name: string,
+  { rows, width }: { rows: number; width: number },
+): void {
+  const { clusters, pca_factor, restarts, max_iterations } = expansion;
+  for (const [key, value] of Object.entries({ clusters, restarts, max_iterations })) {
+    if (!Number.isInteger(value) || value < 1) {
+      throw new RangeError(`${name}: ${key} is ${value}, expected a positive whole number`);
+    }
+  }
+  if (clusters > rows) {
+    throw new RangeError(`${name}: clusters is ${clusters}, expected at most its ${rows} rows`);
+  }
+  if (!Number.isInteger(pca_factor) || pca_factor < 0) {
+    throw new RangeError(`${name}: pca_factor is ${pca_factor}, expected a whole number from 0`);
+  }
+  if (pca_factor === 0) return;
+  const components = componentsOf(width, pca_factor);
+  if (components > rows - 1) {
+    throw new RangeError(
+      `${name}: pca_factor ${pca_factor} keeps ${components} components of ${width} inputs, expected at most ${
+        rows - 1
+      }, one less than its rows`,
+    );
+  }
+}
