@@ -8,7 +8,7 @@ import { architectureOf, modelSchema } from "./config.ts";
 import type { ModelConfig } from "./section.ts";
 import { countFlops, countParameters } from "./trunk/counts.ts";
 
-/** What two models have alike: the parameters that a token uses, or the operations of its forward pass. */
+/** A quantity that two models have alike: the parameters that a token uses, or the operations of its forward pass. */
 export type Quantity = "active_parameters" | "flops";
 
 /** Options of {@linkcode equalSize}. */

@@ -15,7 +15,7 @@ interface Cell {
   readonly execution_count?: number | null;
 }
 
-/** What one cell showed: a value, or formats to choose from. */
+/** The output of one cell: a value, or formats to choose from. */
 type Shown = string | Readonly<Record<string, unknown>>;
 
 const { cells } = JSON.parse(await Deno.readTextFile(NOTEBOOK)) as { cells: readonly Cell[] };

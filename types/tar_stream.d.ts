@@ -12,7 +12,7 @@ export interface Headers {
   readonly mode?: number;
   /** Time of the last change. */
   readonly mtime?: Date;
-  /** What it is; a file unless given. */
+  /** Its type; a file unless given. */
   readonly type?: "file" | "directory" | "symlink" | "link";
   /** Where a link points. */
   readonly linkname?: string | null;

@@ -6,7 +6,7 @@ export interface OptionSpec {
   readonly alias?: string;
   /** May be given several times. */
   readonly array?: boolean;
-  /** What is allowed. */
+  /** The values that are allowed. */
   readonly choices?: readonly (string | number)[];
   /** The value when it is not given. */
   readonly default?: unknown;
@@ -18,7 +18,7 @@ export interface OptionSpec {
   readonly nargs?: number;
   /** Must be followed by a value. */
   readonly requiresArg?: boolean;
-  /** What the value is read as. */
+  /** The type that the value is read as. */
   readonly type?: "string" | "number" | "boolean" | "count";
 }
 

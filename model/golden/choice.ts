@@ -25,12 +25,12 @@ function sets(index: ArrayLike<number>, token: number, shape: readonly number[])
   }).join(";");
 }
 
-/** What a layer's results are to be compared with; undefined where it kept the file's experts in the file's order. */
+/** The results that a layer's are compared with; undefined where it kept the file's experts in the file's order. */
 export function givenChoice(golden: LayerCase, results: GoldenResults): GivenChoice | undefined {
   const expected = golden.expected.get("out.index")!;
   const index = results.get("out.index");
   const { num_experts } = golden.ffn;
-  // What is no choice of experts is a miss, not another choice.
+  // Numbers that are no choice of experts are a miss, not another choice.
   if (index?.length !== expected.data.length) return undefined;
   const all = Array.from(index);
   if (!all.every((e) => Number.isInteger(e) && e >= 0 && e < num_experts)) return undefined;

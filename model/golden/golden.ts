@@ -135,7 +135,7 @@ export interface ModelCase extends CaseBase {
   readonly clip: number;
   /** Decoupled weight decay of what decays. */
   readonly weightDecay: number;
-  /** What decays. */
+  /** The parameters that decay. */
   readonly decay: "matrices" | "all";
   /** Decay of the first moment. */
   readonly beta1: number;

@@ -248,7 +248,7 @@ Deno.test("whole models with multi-head attention, layer norm, positions and a d
       assertEquals(golden.architecture.config, model.config);
       const rows = await compareGolden(referenceImplementation, golden);
       assertEquals(rows.filter(({ note, error }) => note !== undefined || Number.isNaN(error)), []);
-      // What decays, and how, reaches the optimiser.
+      // The decay and what it applies to reach the optimiser.
       assertEquals(rows.filter(({ tensor, ok }) => tensor.startsWith("after.") && !ok), []);
     }),
     { numRuns: 20 },

@@ -77,7 +77,7 @@ export function packedBatch(row: Uint32Array, size: number): TokenBatch {
 }
 
 /**
- * Whole windows of a stream as batches, each a sequence of its own whose first token is given: `length − 1` predictions. What does not fill a window is left out.
+ * Whole windows of a stream as batches, each a sequence of its own whose first token is given: `length − 1` predictions. Tokens that fill no window are left out.
  *
  * @param blocks Consecutive tokens, cut anywhere.
  * @param sizes `most` predictions in all: a window that would pass it is left out, too.

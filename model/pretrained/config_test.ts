@@ -132,7 +132,7 @@ Deno.test("Keys of any year say the same", () => {
     const { ffn } = model({ ...SMALL_NEOX, hidden_act });
     assert(ffn.kind === "dense" && ffn.activation === "gelu");
   }
-  // What is null or turned off changes nothing.
+  // A key that is null or turned off changes nothing.
   const off = { quantization_config: null, use_sliding_window: false, sliding_window: null };
   assertEquals(model({ ...SMALL_LLAMA, ...off }), model(SMALL_LLAMA));
 });
@@ -189,7 +189,7 @@ const REFUSED: readonly (readonly [unknown, string])[] = [
   ],
 ];
 
-Deno.test("What is missing, wrong or not supported is refused in one line that names the key", () => {
+Deno.test("A key that is missing, wrong or not supported is refused in one line that names it", () => {
   for (const [config, message] of REFUSED) {
     const error = assertThrows(
       () => readPretrainedConfig(JSON.parse(JSON.stringify(config))),

@@ -70,7 +70,7 @@ export function readKeys<Shape extends z.ZodRawShape>(
   for (const [key, value] of Object.entries(given)) {
     const understood = Object.hasOwn(schema.shape, key) || known.includes(key) ||
       WITHOUT_EFFECT.has(key) || key.startsWith("_");
-    // What is turned off changes nothing.
+    // A feature that is turned off changes nothing.
     if (understood || value === false) continue;
     throw refused(key, value, "a model with this key is not supported; expected none");
   }

@@ -19,7 +19,7 @@ export const OPTIONAL_FILES = ["tokenizer_config.json", "generation_config.json"
 const ids = z.union([z.int().min(0), z.array(z.int().min(0)).min(1)]);
 
 /**
- * Opens the tokenizer of the checkpoint in a folder. What ends a text is what `generation_config.json` says, or else `config.json`.
+ * Opens the tokenizer of the checkpoint in a folder. `generation_config.json` names the token that ends a text, or else `config.json`.
  *
  * @param vocabulary Ids of the model, of which the tokenizer may use fewer.
  * @throws {PretrainedError} If a file is missing, or holds what is not known here.

@@ -6,7 +6,7 @@
 
 import { type Matrix, matrix, row } from "./matrix.ts";
 
-/** What a number at a row and a column of a place is multiplied by: 0, or `1 / (1 − rate)`. */
+/** The factor of a number at a row and a column of a place: 0, or `1 / (1 − rate)`. */
 export type DropoutFactor = (row: number, column: number) => number;
 
 /** Factors at a place, such as `output`, where a share of the numbers is dropped. */

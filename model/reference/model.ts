@@ -89,7 +89,7 @@ export class ReferenceModel {
     tensors: ReadonlyMap<string, Float64Array>,
     options: {
       adamW?: Partial<AdamWOptions>;
-      /** What decays: `matrices` unless given, or `all`. */
+      /** The parameters that decay: `matrices` unless given, or `all`. */
       decay?: "matrices" | "all";
     } = {},
   ) {

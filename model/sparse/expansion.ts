@@ -22,7 +22,7 @@ import { type PrunedMatrix, Pruner } from "./sparsegpt.ts";
 /** How a site is expanded. */
 interface SiteOptions {
   readonly pruning: Pruning;
-  /** What the site is called in messages. */
+  /** Name of the site in messages. */
   readonly name: string;
   /** Dense matrices `[out, in padded to 4]`, f32, by name. */
   readonly layers: Readonly<Record<string, Tensor>>;

@@ -1,5 +1,5 @@
 /**
- * What Sparse Expansion does to a linear layer: how it is pruned, and into how many experts a site is split.
+ * Options of Sparse Expansion for a linear layer: how it is pruned, and into how many experts a site is split.
  *
  * @module
  */
@@ -16,7 +16,7 @@ export interface Pruning {
   readonly symmetric: boolean;
   /** Columns that are pruned together, before the columns after them follow. */
   readonly block: number;
-  /** What is added to the Hessian's diagonal, over the mean of its diagonal. */
+  /** Addend of the Hessian's diagonal, over the mean of its diagonal. */
   readonly damping: number;
 }
 

@@ -82,7 +82,7 @@ for (const [what, value] of spectra) {
       for (let i = j; i < cv.length; i += wanted) {
         squares += (cv[i]! - found.values[j]! * v.data[i]!) ** 2;
       }
-      // What the GPU took for the residual, and what rounding to f32 adds.
+      // The residual as the GPU took it, and the rounding to f32.
       assert(Math.sqrt(squares) < 2e-6 * found.values[0]!, `${j}: ${Math.sqrt(squares)}`);
     }
     const again = await topEigen(gpu, tensors.matrix("c", c.data, n), wanted);

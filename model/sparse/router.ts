@@ -32,7 +32,7 @@ export interface RouterValues {
 /** A router fitted to rows. */
 export interface RouterFit {
   readonly values: RouterValues;
-  /** What k-means found. */
+  /** The result of k-means. */
   readonly kmeans: KmeansFit;
 }
 

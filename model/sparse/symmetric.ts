@@ -96,7 +96,7 @@ function factor(
       const scale = above[i]!;
       for (let j = i; j < n; j++) target[j]! -= scale * above[j]!;
     }
-    // What is smaller is rounding of a product in f32.
+    // Smaller numbers are rounding of a product in f32.
     if (!(target[i]! > SHIFT / 4)) return false;
     const pivot = Math.sqrt(target[i]!);
     for (let j = i; j < n; j++) target[j]! /= pivot;

@@ -64,7 +64,7 @@ class Subspace implements Disposable {
   readonly #q: number;
   readonly #v: Tensor;
   readonly #cv: Tensor;
-  /** What the host hands over, `[q, q]`. */
+  /** The matrix that the host hands over, `[q, q]`. */
   readonly #small: Tensor;
   /** Products with the matrix so far. */
   products = 0;
@@ -181,7 +181,7 @@ class Subspace implements Disposable {
       b: matrix(minus, { columns }),
       c: matrix(out, { columns }),
     });
-    // What the columns' own products lose is known: each is its own Ritz vector.
+    // The loss of the columns' own products is known: each is its own Ritz vector.
     const product = plan.tensor("filter.1.product", shape);
     plan.copy(this.#cv, product);
     scaledSum(plan, "out", { x: out, y: product, scale: 1, accumulate: true });
@@ -210,7 +210,7 @@ class Subspace implements Disposable {
       scaledSum(plan, "next", { x: before, y: next, scale: -1, accumulate: true });
       [before, now] = [now, next];
     }
-    // What has settled stays as it is.
+    // Columns that have settled stay as they are.
     const kept = plan.constant("kept", this.#small.shape, {
       numbers: () => padColumns(diagonal(settled.map((value) => value > 0 ? 1 : 0)), columns),
     });

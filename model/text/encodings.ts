@@ -7,7 +7,7 @@
 import type { PieceRules } from "./pieces.ts";
 import type { EncodingName } from "./vocabulary.ts";
 
-/** What sets one encoding apart. */
+/** The parts in which one encoding differs from another. */
 export interface Encoding {
   /** Ids: ordinary tokens, special tokens and the unused ids between them. */
   readonly size: number;

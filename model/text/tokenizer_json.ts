@@ -106,7 +106,7 @@ export class JsonTokenizer implements Tokenizer {
     }
     this.ends = new Set(ends);
     this.endoftext = ends[0]!;
-    // What spells a special token is ordinary text.
+    // Text that spells a special token is ordinary text.
     const ordinary = file.added_tokens.filter(({ special }) => !special);
     try {
       this.begin = new Library(file, Object(config)).encode("").ids;

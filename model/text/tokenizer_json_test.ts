@@ -23,7 +23,7 @@ Deno.test("A tokenizer of bytes gives its ids and every text back", () => {
   assertEquals([...tokenizer.encode("a    b")], [of("a"), 261, of("b")]);
   assertEquals([...tokenizer.encode("")], []);
   for (const text of TEXTS) assertEquals(tokenizer.decode(tokenizer.encode(text)), text);
-  // What spells the token that ends a text is text.
+  // Text that spells the token that ends a text is text.
   assertEquals(tokenizer.encode("<|endoftext|>").includes(0), false);
   assertEquals(tokenizer.decode([0, of("a"), 0]), "a");
   assertEquals(tokenizer.decodeBytes([5000]).length, 0);
@@ -90,7 +90,7 @@ Deno.test("Llama 3's way: a regular expression, whole pieces first, and a token 
   }
 });
 
-Deno.test("What is not known of a tokenizer is refused by the key", () => {
+Deno.test("A part of a tokenizer that is not known is refused by its key", () => {
   const refused = (change: Record<string, unknown>, message: string, ends = [0]) => {
     const json = { ...byteTokenizer(), ...change };
     assertThrows(() => new JsonTokenizer({ json, ends }), Error, message);

@@ -195,7 +195,7 @@ async function checkStore(dir: string, touched: readonly string[]): Promise<void
       const isWhole = !touched.some((path) => path.includes(key));
       assert(!isWhole || record !== undefined, `lost ${key}`);
       if (record === undefined) continue;
-      // What is left after a change that no digest covers can be used.
+      // A store can be used after a change that no digest covers.
       await store.metrics(record);
       for (const { sha256 } of objectsOf(record)) {
         assert(store.objects.path(sha256).startsWith(dir));

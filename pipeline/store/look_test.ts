@@ -87,7 +87,7 @@ async function snapshot(dir: string): Promise<unknown> {
   return [found, [...Deno.readDirSync(dir)].map(({ name }) => name).sort()];
 }
 
-/** What a look shows. */
+/** The rows that a look shows. */
 async function seen(dir: string): Promise<unknown> {
   const store = await Store.open(dir, LOOK);
   const nodes = await store.catalogue.rows("SELECT key FROM nodes ORDER BY key");

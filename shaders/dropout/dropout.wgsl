@@ -13,7 +13,7 @@ fn dropout_mix{{ "es" if plural else "" }}(x: {{ type }}) -> {{ type }} {
   return v ^ (v >> {{ type }}(15u));
 }
 
-// What the hashes of a row's numbers start from.
+// The hashes of a row's numbers start from this.
 fn dropout_row{{ plural }}(row: {{ type }}) -> {{ type }} {
   return dropout_mix{{ "es" if plural else "" }}(row * 0x9e3779b9u + dropout_mix(dropout_key[0] ^ params.dropout_place));
 }

@@ -16,7 +16,7 @@ fn held(assignment: u32) -> bool {
   return index[assignment] >= params.first && index[assignment] - params.first < params.count;
 }
 
-// What a sum over a row makes of its assignment: the weight of the other table's row.
+// A sum over a row becomes its assignment's weight of the other table's row.
 fn weigh(assignment: u32, total: f32) -> f32 {
 {% if BACKWARD %}
   return total * score[assignment] * gelu_derivative(vec4f(p[assignment])).x;

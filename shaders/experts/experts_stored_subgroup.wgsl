@@ -13,7 +13,7 @@
 
 {{ GELU }}
 
-{# What an invocation loads of a row, and the four numbers that it takes from that. #}
+{# The part of a row that an invocation loads, and the four numbers that it takes from that. #}
 {% macro load(table, e, i) %}{% if PER == 2 %}{{ table }}[at{{ e }} + column{{ i }}]{% else %}load_{{ table }}(at{{ e }} + column{{ i }}){% endif %}{% endmacro %}
 {% macro numbers(table, e, i, q) %}{% set loaded = table ~ e ~ "_" ~ i %}{% if PER == 2 %}vec4f(unpack2x16float({{ loaded }}[{{ 2 * q }}]), unpack2x16float({{ loaded }}[{{ 2 * q + 1 }}])){% else %}{{ loaded }}{% endif %}{% endmacro %}
 

@@ -54,7 +54,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% if not GIVEN %}
 {% for j in range(TOP) %}
 {% if TOP_P and j > 0 %}
-  // What came before is not enough yet.
+  // The probabilities before it are not enough yet.
   let before{{ j }} = before{{ j - 1 }} + exp(value{{ j - 1 }} - most) / all;
   let kept{{ j }} = before{{ j }} < params.top_p;
 {% else %}

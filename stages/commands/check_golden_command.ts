@@ -44,7 +44,7 @@ export const checkGoldenCommand: Command = {
       choices: ["reference", "gpu", "both"],
       default: "both",
       requiresArg: true,
-      describe: "What computes: the float64 reference, the GPU in every execution, or both",
+      describe: "Computes: the float64 reference, the GPU in every execution, or both",
     },
     ...GPU_OPTION,
   },

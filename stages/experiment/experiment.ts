@@ -96,7 +96,7 @@ export function experiment(
     inputs: { train, evaluate },
   };
   const [base] = runs as [{ cell: Cell; seed: number }];
-  // What is timed does not depend on the weights that a training starts from.
+  // The times do not depend on the weights that a training starts from.
   const { initial: _, ...timed } = base.cell.train;
   const benchmark: NodeSpec = {
     stage: stages.benchmark,

@@ -32,7 +32,7 @@ export function cacheFolder(): string {
   throw new SourceError("There is no folder for fetched models: set HF_HOME, or HOME");
 }
 
-/** What the cache has of one model. */
+/** The files of one model that the cache has. */
 export class ModelCache {
   /** Folder of the model. */
   readonly folder: string;

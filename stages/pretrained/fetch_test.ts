@@ -146,7 +146,7 @@ Deno.test("A gated model needs its token, which messages do not tell", async () 
   });
 });
 
-Deno.test("What is not there is named", async () => {
+Deno.test("A model, revision or file that is not there is named", async () => {
   await withHub({}, async (_, fetch) => {
     const refused = (more: Partial<FetchOptions>, message: string) =>
       assertRejects(() => fetch(more), SourceError, message);

@@ -14,7 +14,7 @@ import { LayerContext } from "../../layer/context.ts";
 import type { ComputedRows } from "../../layer/kind.ts";
 import { recordForward } from "../../trunk/network.ts";
 
-/** What ran in one layer. */
+/** The experts that ran in one layer. */
 export interface LayerActivation {
   /** Number of the layer, from 0. */
   readonly layer: number;
@@ -121,7 +121,7 @@ export class ActivationCounter implements Disposable {
     }
   }
 
-  /** What was counted so far, by layer. */
+  /** Counts so far, by layer. */
   get layers(): readonly LayerActivation[] {
     return [...this.#found.values()];
   }

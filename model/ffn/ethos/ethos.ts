@@ -122,7 +122,7 @@ export function ethosForward(
   const balance = router?.balance;
   const y = context.activation(`${prefix}.y`, tokens, residual.width);
   const w1 = context.weight(`${prefix}.w1`);
-  // What naive execution forms for an expert that is not kept must be numbers: it has the weight 0 there.
+  // Naive execution forms experts that are not kept, too, and must form numbers: they have the weight 0 there.
   const naive = execution === "naive";
   const { z, kept } = routing.codes(context, prefix, { kept: routed, naive });
 

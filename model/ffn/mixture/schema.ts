@@ -1,5 +1,5 @@
 /**
- * What the kinds with a mixture of stored experts share in their sections.
+ * The keys that the kinds with a mixture of stored experts share.
  *
  * @module
  */

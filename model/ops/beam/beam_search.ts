@@ -114,7 +114,7 @@ export function beamCounts(
   return counts;
 }
 
-/** What {@linkcode searchBeams} reads and writes. */
+/** The tensors that {@linkcode searchBeams} reads and writes. */
 interface Search {
   readonly candidates: Candidates;
   /** f32 `[H, A]`: logarithm of the factor of an axis' scores. */

@@ -119,7 +119,7 @@ export function factoredGradient(
     const sorted = sortByKey(plan, `${label}.sort`, { keys, bound: tensor.rows });
     segmentSum(plan, `${label}.dz`, {
       sorted,
-      // What is sorted is a kept expert on an axis.
+      // A key is a kept expert on an axis.
       entries: {
         wgsl:
           "fn entry(at: u32, segment: u32, column: u32) -> vec4f { return load_rows(at / params.axes * params.ldr + column); }",

@@ -11,7 +11,7 @@ import { type Binding, grid, read, write } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 
-/** What {@linkcode geluForward} and its gradient share. */
+/** Inputs that {@linkcode geluForward} and its gradient share. */
 export interface GeluOperands {
   /** `[T, F]`, F a multiple of 4. */
   readonly x: Tensor;

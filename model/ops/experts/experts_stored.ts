@@ -211,7 +211,7 @@ function fused(plan: Plan, label: string, input: FusedPass): void {
   }
 }
 
-/** What both passes of {@linkcode storedExperts} read. */
+/** The tensors that both passes of {@linkcode storedExperts} read. */
 interface StoredInput {
   readonly tables: StoredTables;
   /** `[T, D]`, in the tables' type or f32. */

@@ -117,7 +117,7 @@ async function run(
   const x = row("x", values.x, dtype);
   const dy = row("dy", values.dy, dtype);
   const y = row("y", values.residual, "f32");
-  // What nobody writes must show.
+  // Numbers that nobody writes must show.
   const nan = (count: number) => new Float64Array(count).fill(NaN);
   const dx = row("dx", nan(tokens * width), "f32");
   const dscore = inputs.tensor("dscore", [tokens, per], { values: nan(tokens * per) });

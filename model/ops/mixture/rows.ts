@@ -119,7 +119,7 @@ export function weightGradient(plan: Plan, label: string, input: {
 /** The form of gelu. */
 export type Gelu = "tanh" | "exact";
 
-/** What {@linkcode biasedGelu} and its gradient share. */
+/** Inputs that {@linkcode biasedGelu} and its gradient share. */
 interface BiasedGelu {
   readonly groups: Groups;
   readonly gelu: Gelu;

@@ -69,7 +69,7 @@ export interface Routed {
   readonly index: Tensor;
   /** Their weights, which sum to one per head, f32 `[T, H·k]`; 0 for an expert that a {@linkcode KeepRule} drops. */
   readonly score: Tensor;
-  /** What a {@linkcode KeepRule} kept. */
+  /** The experts that a {@linkcode KeepRule} kept. */
   readonly kept?: KeptNumber;
   /** The load-balance term, when it was asked for. */
   readonly balance?: Balance;

@@ -48,7 +48,7 @@ interface Head {
   readonly value: Matrix;
   /** Attention probabilities, length × length, zero above the diagonal. */
   readonly probabilities: Matrix;
-  /** What they count times. */
+  /** The factor that they count times. */
   readonly factor: DropoutFactor;
 }
 

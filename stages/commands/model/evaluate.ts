@@ -38,7 +38,7 @@ export interface EvaluateCheckpointOptions extends ModelChoice {
   readonly files?: string;
   /** Key of the text in JSON, column in Parquet. */
   readonly text_field?: string;
-  /** What stands between the documents of plain text. */
+  /** Text that stands between the documents of plain text. */
   readonly separator?: string;
   /** Encoding of files without a byte-order mark; UTF-8 unless given. */
   readonly encoding?: string;

@@ -45,7 +45,7 @@ export const evaluateCommand: Command = {
     separator: {
       type: "string",
       requiresArg: true,
-      describe: "What stands between the documents of .txt, such as <|endoftext|> (default: none)",
+      describe: "Text between the documents of .txt, such as <|endoftext|> (default: none)",
     },
     encoding: {
       type: "string",

@@ -145,7 +145,7 @@ for (const family of ["llama", "gpt_neox"] as const) {
   });
 }
 
-Deno.test("What can't be is refused in one line, before a device is opened", async () => {
+Deno.test("Options that can't be are refused in one line, before a device is opened", async () => {
   await withFolder(async (dir) => {
     const model = await writeModel(join(dir, "model"), "llama");
     const files = join(dir, "text.txt");

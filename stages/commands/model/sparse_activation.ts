@@ -230,7 +230,7 @@ function balanceOf(layer: LayerActivation): LayerBalance {
   };
 }
 
-/** What must hold of a model. */
+/** A property that must hold of a model. */
 function checksOf(name: string, { ffn }: ModelConfig, model: ModelActivation): Check[] {
   const dynamic = "choice" in ffn && ffn.choice === "top_p";
   const { layers, gradients } = model;

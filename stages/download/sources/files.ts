@@ -115,7 +115,7 @@ function isNoName(error: unknown): boolean {
 export interface ReadFilesOptions extends Pick<EncodingOptions, "encoding"> {
   /** Key of the text in JSON, or its column in Parquet; `text` unless given. */
   readonly text_field?: string | undefined;
-  /** What stands between the documents of plain text; it is cut by its length unless given. */
+  /** Text between the documents of plain text; it is cut by its length unless given. */
   readonly separator?: string | undefined;
   /** Names of the settings above, for messages; those of `data.files` unless given. */
   readonly settings?: { readonly encoding: string; readonly separator: string } | undefined;

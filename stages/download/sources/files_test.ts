@@ -11,7 +11,7 @@ const encoder = new TextEncoder();
 const seeded = { seed: 20, numRuns: 2000 };
 
 const anyString = fc.string({ unit: "binary", maxLength: 40 });
-/** What JSON may spell and UTF-8 can't: halves of surrogate pairs. */
+/** Halves of surrogate pairs, which JSON may spell and UTF-8 can't. */
 const escapes = fc.array(
   fc.constantFrom("\\ud800", "\\udc00", "\\ud83d\\ude00", "\\u0000", "\\u001b", "\\n", "x", "é"),
   { maxLength: 12 },

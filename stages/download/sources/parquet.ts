@@ -40,7 +40,7 @@ export async function* readParquet(
     autoinstall_known_extensions: "false",
     autoload_known_extensions: "false",
     memory_limit: MEMORY,
-    // What would not fit is an error: nothing is written beside the working tree.
+    // Rows that would not fit are an error: nothing is written beside the working tree.
     temp_directory: "",
     // One thread reads the rows in their order, whatever the machine.
     threads: "1",

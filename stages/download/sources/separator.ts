@@ -11,7 +11,7 @@ const MAX_DOCUMENT = 2 ** 24;
 export interface SeparatorOptions {
   /** Name of the file, for messages. */
   readonly name: string;
-  /** What stands between two documents. */
+  /** Text between two documents. */
   readonly separator: string;
   /** Name of the setting that holds the separator, for messages; `data.files.separator` unless given. */
   readonly setting?: string | undefined;

@@ -18,7 +18,7 @@ export const encoding: z.ZodString = z.string().refine(
   },
 ).describe("encoding of files without a byte-order mark; utf-8 unless given");
 
-/** What stands between the documents of plain text. */
+/** Text between the documents of plain text. */
 export const separator: z.ZodString = z.string().min(1, "separator must not be empty")
   .describe(
     "what stands between the documents of .txt, such as <|endoftext|>; cut by length unless given",

@@ -62,7 +62,7 @@ export type FileValue =
 /** A figure that can decide a claim, and what it is a figure of. */
 export type Evidence =
   & {
-    /** What was measured or counted, and where. */
+    /** The quantity that was measured or counted, and where. */
     readonly label: string;
   }
   & (
@@ -115,7 +115,7 @@ export interface Claim {
   readonly source: Source;
   /** Where the source states it. */
   readonly place: string;
-  /** What is claimed, as a sentence. */
+  /** The claim, as a sentence. */
   readonly statement: string;
   readonly claimed: Claimed;
   readonly rule: Rule;

@@ -4,7 +4,7 @@
  * @module
  */
 
-/** What each count is; `counts.ts` computes them. */
+/** Descriptions of the counts; `counts.ts` computes them. */
 export const COUNT_MEANINGS = {
   "ethos.stored": "parameters of configs/paper.yaml",
   "ethos.active":

@@ -122,7 +122,7 @@ export function spreadHeights(heights: readonly number[], panelHeight: number): 
     last = Math.max(heights[index]!, last + LINE);
     placed[index] = last;
   }
-  // What went below the panel comes back, and pushes those above it.
+  // Labels that went below the panel come back, and pushes those above it.
   let limit = panelHeight;
   for (const index of order.toReversed()) {
     placed[index] = Math.min(placed[index]!, limit);

@@ -1,5 +1,5 @@
 /**
- * "What ran": data, model, training, hardware, and the one result in a sentence.
+ * "The run": data, model, training, hardware, and the one result in a sentence.
  *
  * @module
  */
@@ -154,7 +154,7 @@ export function runSection(context: SectionContext): Section {
   ]);
   return {
     id: "run",
-    title: "What ran",
+    title: "The run",
     blocks: [
       { kind: "table", title: "Data, model and training", header: ["", ""], rows },
       ...(losses.length > 0

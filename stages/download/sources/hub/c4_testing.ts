@@ -29,7 +29,7 @@ export const FILES = Object.fromEntries(
 /** The first of them. */
 export const FIRST = FILES["en/c4-train.00000-of-00004.json.gz"]!;
 
-/** What a trial came to. */
+/** The result of a trial. */
 export interface Trial {
   readonly run: StageRun;
   readonly hub: HubStandin;

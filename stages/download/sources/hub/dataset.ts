@@ -34,7 +34,7 @@ export interface HubDatasetOptions extends HubOptions {
  * `validation` there.
  *
  * Without limits all shards are fetched whole. With limits, text and JSON are read as they come, and a Parquet file, which
- * is read from its end, is fetched whole when its turn comes. What is held out is always fetched whole, and has no limit.
+ * is read from its end, is fetched whole when its turn comes. Held-out text is always fetched whole, and has no limit.
  *
  * @returns What `source.json` says.
  * @throws {SourceError} of one line, if the hub can't serve the section.

@@ -40,7 +40,7 @@ const pieces = (...words: string[]) =>
   fc.array(fc.oneof(fc.constantFrom(...words), fc.nat(400).map(String)), { maxLength: 12 })
     .map((parts) => parts.join(""));
 
-/** What may be the value of a header: no line ends, no characters beyond Latin-1. */
+/** Values that a header may have: no line ends, no characters beyond Latin-1. */
 const headerText = fc.oneof(
   pieces(
     ...["<", ">", ";", ",", "=", '"', "\\", " ", "\t", "rel", "next", "prev", "rel=next", "*", "-"],
