@@ -141,7 +141,9 @@ Deno.test("compareBench() finds what is in both runs, and says when they cannot 
 
 Deno.test("parseSuites() takes names in any order", () => {
   assertEquals(parseSuites("gemm, copy"), ["copy", "gemm"]);
-  assertEquals(parseSuites("all").length, 10);
+  const all = parseSuites("all");
+  assertEquals(parseSuites(all.toReversed().join(",")), all);
+  assert(all.length > 9);
   assertThrows(() => parseSuites("gem"), UserError, "gem is no suite; expected copy, gemm,");
   assertThrows(() => parseSuites(","), UserError, "names no suite");
 });
