@@ -42,7 +42,7 @@ function criteria(golden: GoldenCase, name: string, tolerance: GoldenTolerance):
       ? [{ measure: "absolute", tolerance: 5e-4 }]
       : [{ measure: "relative", tolerance: 1e-3 }];
   }
-  if (isSparse(golden)) {
+  if (isSparse(golden) || golden.kind === "expanded") {
     const precision = tolerance.outputs > 1e-6 ? "gpu" : "float64";
     return [{ measure: "relative", tolerance: sparseTolerance(name, precision) }];
   }
@@ -163,6 +163,8 @@ function run(
     case "pca_kmeans":
     case "sparse_expansion_layer":
       return implementation.sparse(golden);
+    case "expanded":
+      return implementation.expanded(golden);
   }
 }
 

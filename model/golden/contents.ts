@@ -4,9 +4,10 @@
  * @module
  */
 
-import type { PretrainedConfig } from "../pretrained/family.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
+import type { WidenedModel } from "./published/heads.ts";
+import { storedShapes } from "./published/stored.ts";
 import type { BeamSection, EthosSection, MixtureCase, PeerSection } from "./golden.ts";
 
 /** Shapes by name. */
@@ -207,19 +208,17 @@ export function modelContents(
 
 /** Contents of a file about a published model. */
 export function pretrainedContents(
-  { model, tensors }: PretrainedConfig,
+  stored: WidenedModel,
   batch: number,
   length: number,
 ): Contents {
-  const stored: Shapes = new Map(
-    tensors.flatMap(({ parts }) => parts.map(({ name, shape }) => [name, shape] as const)),
-  );
+  const { model } = stored.published;
   const hidden = Array.from(
     { length: model.num_layers },
     (_, l) => [`out.hidden.${l}`, [batch, length, model.d_model]] as const,
   );
   return {
-    inputs: new Map([["tokens", [batch, length]], ...named("param.", stored)]),
+    inputs: new Map([["tokens", [batch, length]], ...storedShapes(stored)]),
     results: new Map<string, readonly number[]>([
       ["out.logits", [batch, length, model.vocab_size]],
       ["out.loss", []],

@@ -23,7 +23,6 @@ import type {
   OptimizerCase,
   PeerSection,
   PretrainedCase,
-  UnsupportedCase,
 } from "./golden.ts";
 import {
   beamContents,
@@ -38,7 +37,8 @@ import {
   routerContents,
 } from "./contents.ts";
 import { parseSafetensors, toFloat64 } from "../checkpoint/safetensors.ts";
-import { pretrainedConfigOf, storedParameters } from "./stored.ts";
+import { publishedModelOf, storedParameters } from "./published/stored.ts";
+import { EXPANDED_KIND, expandedCase } from "./published/expanded.ts";
 import { SPARSE_KINDS, sparseCase } from "./sparse.ts";
 
 const count = z.int().min(1).max(2 ** 24);
@@ -289,11 +289,6 @@ const MIXTURES_OF: Readonly<Record<string, SectionReader<MixtureCase["passes"]>>
   sparse_moe_layer: sparseMoeOf,
 };
 
-/** Kinds that golden files are about besides those that {@linkcode FFN_OF} reads. */
-const OTHER_KINDS = [
-  "tiny_sparse_expansion",
-];
-
 /**
  * The model of a golden file's metadata, whose names are shorter: `heads`, `q_rank`, `sub_keys`. A size that the file
  * leaves out, since its case does not need it, becomes the smallest that there is.
@@ -378,25 +373,21 @@ function parseMetadata(json: unknown, file: string): GoldenMetadata {
  * @param file What to call it in tables and errors.
  * @throws {SyntaxError} If the file is malformed or of no known kind: what is wrong with which tensor or key.
  */
-export function parseGolden(bytes: Uint8Array, file: string): GoldenCase | UnsupportedCase {
+export function parseGolden(bytes: Uint8Array, file: string): GoldenCase {
   const parsed = parseSafetensors(bytes, file);
   const config = parseConfig(parsed.metadata["config"], file);
   const metadata = parseMetadata(config, file);
   const { kind, vocab } = metadata;
   const reader = kind !== undefined && Object.hasOwn(FFN_OF, kind) ? FFN_OF[kind] : undefined;
-  if (kind !== undefined && !reader && OTHER_KINDS.includes(kind)) {
-    return { kind: "unsupported", file, about: kind };
-  }
   const tensors = new Map<string, GoldenTensor>();
   for (const [name, tensor] of parsed.tensors) {
     const whole = !["F16", "BF16", "F32", "F64"].includes(tensor.dtype);
     tensors.set(name, { shape: tensor.shape, data: toFloat64(tensor), whole });
   }
   const sparse = SPARSE_KINDS.find((known) => known === kind);
-  if (sparse) {
-    const take_ = (contents: Contents) => take(tensors, contents, file);
-    return sparseCase(sparse, { config, file, take: take_ });
-  }
+  const parts = { config, file, take: (contents: Contents) => take(tensors, contents, file) };
+  if (sparse) return sparseCase(sparse, parts);
+  if (kind === EXPANDED_KIND) return expandedCase(parts);
   if (kind === undefined && metadata.beta1 !== undefined) {
     return optimizerCase(metadata, tensors, file);
   }
@@ -512,10 +503,10 @@ function pretrainedCase(
   file: string,
 ): PretrainedCase {
   const { model, B: batch, L: length } = required(metadata, ["model", "B", "L"], file);
-  const config = pretrainedConfigOf(model, file);
-  const base = take(tensors, pretrainedContents(config, batch, length), file);
-  const architecture = architectureOf(config.model);
-  const parameters = storedParameters(config, base.inputs);
+  const published = publishedModelOf(model, { key: "model", file });
+  const base = take(tensors, pretrainedContents(published, batch, length), file);
+  const architecture = architectureOf(published.published.model);
+  const parameters = storedParameters(published, base.inputs);
   return { kind: "pretrained", architecture, parameters, batch, length, ...base };
 }
 

@@ -10,6 +10,7 @@
 import type { AttentionSection, FfnSection } from "../section.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import type { CaseBase, GoldenTensor } from "./case.ts";
+import type { ExpandedCase } from "./published/expanded.ts";
 import type { SparseCase } from "./sparse.ts";
 
 export type { CaseBase, GoldenTensor };
@@ -195,17 +196,8 @@ export type GoldenCase =
   | ModelCase
   | OptimizerCase
   | PretrainedCase
-  | SparseCase;
-
-/** A well-formed golden file about something that this project does not implement. */
-export interface UnsupportedCase {
-  /** The kind of case. */
-  readonly kind: "unsupported";
-  /** Name of the file. */
-  readonly file: string;
-  /** Its subject. */
-  readonly about: string;
-}
+  | SparseCase
+  | ExpandedCase;
 
 /** How far an implementation may be off. */
 export interface GoldenTolerance {
@@ -266,6 +258,8 @@ export interface GoldenImplementation {
   pretrained(golden: PretrainedCase): GoldenResults | Promise<GoldenResults>;
   /** Results of {@linkcode SparseCase}. */
   sparse(golden: SparseCase): GoldenResults | Promise<GoldenResults>;
+  /** Results of {@linkcode ExpandedCase}. */
+  expanded(golden: ExpandedCase): GoldenResults | Promise<GoldenResults>;
   /** Why this implementation has no counterpart of a result; undefined where it must return it. */
   omits?(golden: GoldenCase, tensor: string): string | undefined;
 }

@@ -51,7 +51,8 @@ import { trainSchema } from "../training/config.ts";
 import { Trainer } from "../training/trainer.ts";
 import type { WeightSpec } from "../layer/weights.ts";
 import { gptAttention, mla } from "./gpu_attention.ts";
-import { pretrained } from "./gpu_pretrained.ts";
+import { expanded } from "./published/expanded_gpu.ts";
+import { pretrained } from "./published/pretrained_gpu.ts";
 import { sparseOnGpu } from "./sparse_gpu.ts";
 import { Bench, bench, named, OPERAND, type Precision } from "./gpu_bench.ts";
 
@@ -112,6 +113,7 @@ export function gpuImplementation(
     optimizer: (golden) => optimizer(gpu, golden),
     pretrained: (golden) => pretrained(gpu, golden, precision),
     sparse: (golden) => sparseOnGpu(gpu, golden),
+    expanded: (golden) => expanded(gpu, golden),
     omits(golden, tensor) {
       if (golden.kind === "router" && INSIDE.test(tensor)) return "never leaves a kernel";
       if (golden.kind === "mixture" && tensor.endsWith("out.probability")) {

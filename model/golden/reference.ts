@@ -32,12 +32,14 @@ import { route, type Routing } from "../reference/ffn/product_key.ts";
 import { switchLayer } from "../reference/ffn/switch.ts";
 import { topkMoe } from "../reference/ffn/topk_moe.ts";
 import { crossEntropy } from "../reference/loss.ts";
-import { matrix, row, type Weights } from "../reference/matrix.ts";
+import { matrix, type Weights } from "../reference/matrix.ts";
 import { networkForward } from "../reference/network.ts";
 import { layerNormBackward, layerNormForward } from "../reference/norm.ts";
 import { ReferenceModel, type TokenBatch } from "../reference/model.ts";
 import { AdamW, clipByGlobalNorm } from "../reference/optimizer.ts";
+import { expandedReference } from "./published/expanded_reference.ts";
 import { sparseReference } from "./sparse_reference.ts";
+import { nextTokens } from "./published/stored.ts";
 
 /** A case's inputs as weights by name. */
 function weights(golden: GoldenCase): Weights<string> {
@@ -244,7 +246,7 @@ function optimizer(golden: OptimizerCase): GoldenResults {
 }
 
 function pretrained(golden: PretrainedCase): GoldenResults {
-  const { architecture: { config }, batch, length } = golden;
+  const { architecture: { config }, length } = golden;
   const tokens = input(golden, "tokens").data;
   const parameters = new Map(
     Array.from(golden.parameters, ([name, values]) => [name, Float64Array.from(values)]),
@@ -254,12 +256,7 @@ function pretrained(golden: PretrainedCase): GoldenResults {
     length,
     training: false,
   });
-  // The last token of a sequence predicts nothing.
-  const last = (i: number) => i % length === length - 1;
-  const rows = Array.from({ length: batch * length }, (_, i) => i).filter((i) => !last(i));
-  const predicted = matrix(rows.length, config.vocab_size);
-  rows.forEach((i, at) => row(predicted, at).set(row(logits, i)));
-  const { loss } = crossEntropy(predicted, rows.map((i) => tokens[i + 1]!));
+  const { loss } = crossEntropy(logits, nextTokens(tokens, length));
   return new Map<string, ArrayLike<number>>([
     ["out.logits", logits.data],
     ["out.loss", [loss]],
@@ -281,4 +278,5 @@ export const referenceImplementation: GoldenImplementation = {
   optimizer,
   pretrained,
   sparse: sparseReference,
+  expanded: expandedReference,
 };

@@ -50,6 +50,8 @@ export interface NetworkInput {
   readonly selections?: ReadonlyMap<number, Int32Array>;
   /** Dropout's masks; nothing is dropped unless given. */
   readonly masks?: DropoutMasks | undefined;
+  /** The output of layer `i`'s feed-forward for normalised rows, instead of the configuration's; the pass then has no gradients. */
+  readonly feedForward?: (i: number, x: Matrix) => Matrix;
 }
 
 /** A forward pass of the network. */
@@ -101,7 +103,8 @@ export function networkForward(
     const between = add(x, attention.y);
     const ffnNorm = normed("ffn_norm", trunk.residual === "parallel" ? x : between);
     const selection = selections?.get(i);
-    const feedForward = feedForwardOf(config, tensors, {
+    const given = input.feedForward?.(i, ffnNorm.y);
+    const feedForward = given ? withoutGradients(given) : feedForwardOf(config, tensors, {
       i,
       x: ffnNorm.y,
       training,
@@ -211,6 +214,16 @@ function attentionOf(
   { i, ...input }: AttentionInput & { readonly i: number },
 ): Pass {
   return attentions[attention.kind]!(attention, under(tensors, `layers.${i}.attn.`), input);
+}
+
+/** A feed-forward that was computed elsewhere. */
+function withoutGradients(y: Matrix): FeedForwardPass {
+  return {
+    y,
+    backward() {
+      throw new Error("A feed-forward that was given has no gradients");
+    },
+  };
 }
 
 /** Feed-forward of layer `i`. */

@@ -12,7 +12,7 @@ import { upload } from "../gpu/transfer.ts";
 import { embeddingForward } from "../ops/elementwise/embedding.ts";
 
 /** Rows of all tensors but the last are a multiple of this, so that any of them begins where a binding may. */
-const ALIGNED_ROWS = 64;
+export const ALIGNED_ROWS = 64;
 
 /** Rows that are gathered at once. */
 const GATHERED_ROWS = 16384;

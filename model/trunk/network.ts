@@ -61,6 +61,46 @@ export interface Forward {
   readonly auxiliaries: readonly Tensor[];
 }
 
+/** The rows that enter a layer's feed-forward. */
+export interface FeedForwardRows {
+  /** Normalised, of the operands' type, `[T, D]`. */
+  readonly x: Tensor;
+  /** The residual stream that the output is added to, f32 `[T, D]`. */
+  readonly residual: Tensor;
+}
+
+/** Records layer `i` up to its feed-forward, from the residual stream before it, f32 `[T, D]`. */
+export function recordBeforeFeedForward(
+  context: LayerContext,
+  architecture: Architecture,
+  input: { readonly i: number; readonly x: Tensor },
+): FeedForwardRows {
+  const layer = new LayerRecorder(context, architecture, input);
+  const residual = layer.attention().pass.y;
+  return { x: layer.feedForwardNorm(residual).y, residual };
+}
+
+/**
+ * Records the layers with other feed-forwards than the architecture's, for evaluation.
+ *
+ * @param feedForward Records that of layer `i`, and returns the new residual stream, f32 `[T, D]`.
+ * @returns The residual stream after the last layer, f32 `[T, D]`.
+ */
+export function recordForwardWith(
+  context: LayerContext,
+  architecture: Architecture,
+  { tokens, feedForward }: {
+    readonly tokens: Tensor;
+    readonly feedForward: (i: number, rows: FeedForwardRows) => Tensor;
+  },
+): Tensor {
+  let x = recordEmbedding(context, architecture, { tokens });
+  for (let i = 0; i < architecture.config.num_layers; i++) {
+    x = feedForward(i, recordBeforeFeedForward(context, architecture, { i, x }));
+  }
+  return x;
+}
+
 /** Records embedding and layers. */
 export function recordForward(
   context: LayerContext,
@@ -140,14 +180,18 @@ class LayerRecorder {
   }
 
   /** @param residual The residual stream after attention. */
-  feedForward(residual: Tensor): Half<FeedForwardPass> {
-    const { context } = this;
+  feedForwardNorm(residual: Tensor): NormPass {
     const architecture = this.#architecture;
-    const at = `layers.${this.#i}`;
     const x = architecture.config.trunk.residual === "parallel" ? this.#x : residual;
-    const norm = recordNorm(context, `${at}.ffn_norm`, { architecture, x });
+    return recordNorm(this.context, `layers.${this.#i}.ffn_norm`, { architecture, x });
+  }
+
+  /** @param residual The residual stream after attention. */
+  feedForward(residual: Tensor): Half<FeedForwardPass> {
+    const norm = this.feedForwardNorm(residual);
     const input = { x: norm.y, residual };
-    return { norm, pass: architecture.feedForward(this.#i).forward(context, `${at}.ffn`, input) };
+    const layer = this.#architecture.feedForward(this.#i);
+    return { norm, pass: layer.forward(this.context, `layers.${this.#i}.ffn`, input) };
   }
 }
 

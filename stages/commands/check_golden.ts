@@ -5,12 +5,7 @@
  */
 
 import { join } from "@std/path";
-import type {
-  Comparison,
-  GoldenCase,
-  GoldenImplementation,
-  UnsupportedCase,
-} from "../../model/golden/golden.ts";
+import type { Comparison, GoldenCase, GoldenImplementation } from "../../model/golden/golden.ts";
 import { compareGolden } from "../../model/golden/compare.ts";
 import { parseGolden } from "../../model/golden/file.ts";
 
@@ -116,8 +111,6 @@ function table({ file, implementation, ok, comparisons, error }: GoldenReport): 
 /**
  * Compares golden files and prints a table of errors against tolerances for each.
  *
- * Files about a baseline that the project does not implement are named and passed over, unless `only` asks for them.
- *
  * @returns The exit code: 0 if everything is within tolerance, 1 if something is not, 2 if a file or the folder cannot be read.
  */
 export async function checkGolden(options: CheckGoldenOptions): Promise<number> {
@@ -128,7 +121,6 @@ export async function checkGolden(options: CheckGoldenOptions): Promise<number> 
   });
 
   const reports: GoldenReport[] = [];
-  const skipped: { file: string; about: string }[] = [];
   const unreadable: { file: string; error: string }[] = [];
   let files: string[] = [];
   try {
@@ -140,16 +132,12 @@ export async function checkGolden(options: CheckGoldenOptions): Promise<number> 
     unreadable.push({ file: directory, error: text });
   }
   for (const file of files) {
-    let golden: GoldenCase | UnsupportedCase;
+    let golden: GoldenCase;
     try {
       golden = parseGolden(await Deno.readFile(join(directory, file)), file);
     } catch (error) {
       unreadable.push({ file, error: message(error) });
       if (!json) print(`${file} · cannot be read\n${message(error)}\n`);
-      continue;
-    }
-    if (golden.kind === "unsupported") {
-      skipped.push({ file, about: golden.about });
       continue;
     }
     for (const implementation of implementations) {
@@ -161,15 +149,11 @@ export async function checkGolden(options: CheckGoldenOptions): Promise<number> 
   }
 
   const missed = reports.filter(({ ok }) => !ok);
-  const nothing = reports.length === 0 ||
-    (only !== undefined && only.length > 0 && skipped.length > 0);
+  const nothing = reports.length === 0;
   const code = unreadable.length > 0 ? UNREADABLE : missed.length > 0 || nothing ? MISS : WITHIN;
   if (json) {
-    print(JSON.stringify({ ok: code === WITHIN, reports, skipped, unreadable }, null, 2));
+    print(JSON.stringify({ ok: code === WITHIN, reports, unreadable }, null, 2));
     return code;
-  }
-  for (const { file, about } of skipped) {
-    print(`${file} · not compared: ${about} is not part of this project`);
   }
   for (const { file, error } of unreadable) if (file === directory) print(error);
   const compared = reports.reduce((sum, { comparisons }) => sum + comparisons.length, 0);
