@@ -50,3 +50,18 @@ export const PEER = {
   top_k: 3,
   d_query: 16,
 } as const;
+
+/** A section `model.ffn` of experts behind beams, with odd counts. */
+export const BEAM = {
+  kind: "ethos",
+  router: "beam",
+  routing_heads: 2,
+  top_k: 3,
+  axes: 3,
+  axis_query: 8,
+  axis_size: 7,
+  axis_candidates: 5,
+  beam_width: 6,
+  d_latent: 8,
+  d_hidden: 12,
+} as const;

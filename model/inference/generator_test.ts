@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { DENSE, PEER } from "../testing.ts";
+import { BEAM, DENSE, PEER } from "../testing.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { openTestGpu, testRuntime } from "../gpu/testing.ts";
@@ -90,20 +90,7 @@ const CASES: readonly [name: string, architecture: Architecture][] = [
   [
     "experts behind beams, context-aware",
     smallModel(VOCABULARY, {
-      ffn: {
-        kind: "ethos",
-        router: "beam",
-        routing_heads: 2,
-        top_k: 3,
-        axes: 3,
-        axis_query: 8,
-        axis_size: 7,
-        axis_candidates: 5,
-        beam_width: 6,
-        d_latent: 8,
-        d_hidden: 12,
-        d_context: 8,
-      },
+      ffn: { ...BEAM, d_context: 8 },
     }),
   ],
   ["a dense model", smallModel(VOCABULARY, DENSE)],

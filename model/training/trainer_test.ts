@@ -7,7 +7,7 @@ import {
   assertThrows,
 } from "@std/assert";
 import type { ProductKeyEthosSection } from "../ffn/ethos/schema.ts";
-import { DENSE, type ModelChanges, PEER } from "../testing.ts";
+import { BEAM, DENSE, type ModelChanges, PEER } from "../testing.ts";
 import { WEBGPU_DEFAULTS } from "../gpu/capabilities.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { openTestGpu } from "../gpu/testing.ts";
@@ -49,20 +49,6 @@ const trained = (gpu: Gpu, options: TinyOptions) =>
     return await readAll(trainer);
   });
 
-/** Experts behind beams. */
-const BEAM = {
-  kind: "ethos",
-  router: "beam",
-  routing_heads: 2,
-  top_k: 3,
-  axes: 3,
-  axis_query: 8,
-  axis_size: 7,
-  axis_candidates: 5,
-  beam_width: 6,
-  d_latent: 8,
-  d_hidden: 12,
-};
 const TOPK_MOE = { kind: "topk_moe", num_experts: 7, d_expert: 12, expert_init: "fan_in" };
 /** Multi-head attention with heads that are not as wide as the model together. */
 const MHA = { attention: { kind: "mha", num_heads: 4, d_head: 12 } };
