@@ -39,7 +39,7 @@ function pruned(golden: SparsegptCase): GoldenResults {
 }
 
 /** Rows of each of so many clusters. */
-export function countLabels(labels: ArrayLike<number>, clusters: number): number[] {
+function countLabels(labels: ArrayLike<number>, clusters: number): number[] {
   const counts = Array<number>(clusters).fill(0);
   for (const label of Array.from(labels)) counts[label]!++;
   return counts;

@@ -59,7 +59,7 @@ async function readText(folder: string, name: string): Promise<string | undefine
 }
 
 /** Parses a file's text. @throws {PretrainedError} If it is no JSON. */
-export function parseJson(text: string, path: string): unknown {
+function parseJson(text: string, path: string): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {

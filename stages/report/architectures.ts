@@ -26,7 +26,7 @@ export const COSTS = ["stored", "active", "flops"] as const;
 export type Cost = typeof COSTS[number];
 
 /** Use of experts that training recorded, and each layer's evaluation has. */
-export const USE_METRICS = ["expert_usage", "expert_unevenness", "expert_gini"] as const;
+const USE_METRICS = ["expert_usage", "expert_unevenness", "expert_gini"] as const;
 
 /** One of them. */
 export type UseMetric = typeof USE_METRICS[number];

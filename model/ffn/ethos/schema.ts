@@ -36,7 +36,7 @@ export const productKeyEthosSchema = z.strictObject({
 const TABLE = 2 ** 25;
 
 /** Schema of the section with the beam router. */
-export const beamEthosSchema = z.strictObject({
+const beamEthosSchema = z.strictObject({
   kind: z.literal("ethos"),
   router: z.literal("beam").describe(about),
   ...beamFields,

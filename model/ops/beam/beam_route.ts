@@ -67,7 +67,7 @@ const SCORE_BYTES = 128 * 2 ** 20;
 const EPSILON = 1e-6;
 
 /** The table of codes, f32 `[S, r]`, which all layers of a plan share. */
-export function codesOf(plan: Plan, { axis_size, axis_query }: BeamSizes): Tensor {
+function codesOf(plan: Plan, { axis_size, axis_query }: BeamSizes): Tensor {
   return plan.constant(`codes ${axis_size} ${axis_query}`, [axis_size, axis_query], {
     numbers: () => idCodes(axis_size, axis_query),
   });

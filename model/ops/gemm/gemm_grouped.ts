@@ -34,14 +34,11 @@ export interface Groups {
   readonly rows: number;
   /** Rows that are not padding, at most: the operations that a product is counted with. */
   readonly filled: number;
-  /** Group of each tile, u32 `[rows / tile]`; of a tile that none uses {@linkcode NO_GROUP}. */
+  /** Group of each tile, u32 `[rows / tile]`; of a tile that none uses 0xffffffff. */
   readonly of_tile: Tensor;
   /** First row of each group, and after them the first row that is no group's: u32 `[count + 1]`, multiples of `tile`. */
   readonly begin_of: Tensor;
 }
-
-/** The group of a tile that no group uses. */
-export const NO_GROUP = 0xffffffff;
 
 /** Rounds of a loop that a software adapter runs for certain. */
 const MAX_ROUNDS = 65000;

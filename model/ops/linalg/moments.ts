@@ -100,7 +100,7 @@ function diagonal(
 }
 
 /** Rows of a product of {@linkcode secondMoment}: a sum in f32 of more terms loses digits. */
-export const MOMENT_ROWS = 1024;
+const MOMENT_ROWS = 1024;
 
 /** Products that add up before their sum goes to the whole. */
 const MOMENT_PRODUCTS = 16;

@@ -40,7 +40,7 @@ export function nearest(z: Matrix, centroids: Matrix): Int32Array {
 }
 
 /** The rows that centroids start from: each is drawn in proportion to its squared distance from those before it. */
-export function seedRows(z: Matrix, uniforms: readonly number[]): number[] {
+function seedRows(z: Matrix, uniforms: readonly number[]): number[] {
   const rows = [Math.floor(uniforms[0]! * z.rows)];
   const d2 = Float64Array.from(
     { length: z.rows },

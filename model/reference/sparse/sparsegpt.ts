@@ -87,7 +87,7 @@ export function inverseFactor(h: Matrix, damping: number): { u: Matrix; dead: bo
 }
 
 /** `round` to the nearest whole number, halves to the even one. */
-export function roundEven(x: number): number {
+function roundEven(x: number): number {
   const low = Math.floor(x);
   if (x - low !== 0.5) return Math.round(x);
   return low % 2 === 0 ? low : low + 1;

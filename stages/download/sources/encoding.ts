@@ -10,7 +10,7 @@
 import { isUtf8 } from "node:buffer";
 
 /** The encoding of a file without a mark whose encoding nobody names. */
-export const ENCODING_DEFAULT = "utf-8";
+const ENCODING_DEFAULT = "utf-8";
 
 /** How to read a file's bytes as text. */
 export interface EncodingOptions {

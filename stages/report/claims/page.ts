@@ -15,7 +15,7 @@ import { PEER_CLAIMS } from "./peer.ts";
 import { SPARSE_MOE_CLAIMS } from "./sparse_moe.ts";
 
 /** How the page and the reports call each source. */
-export const SOURCE_NAMES: Readonly<Record<Source, string>> = {
+const SOURCE_NAMES: Readonly<Record<Source, string>> = {
   ethos: "ETHOS (Medford, McCormick, Callicoat 2025, and its README)",
   peer: "PEER (He 2024), on which ETHOS builds",
   sparse_moe: "Sparse mixture-of-experts transformer (README)",
