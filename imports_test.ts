@@ -142,6 +142,13 @@ Deno.test("Modules import as ARCHITECTURE.md allows", async () => {
   assertEquals(wrong, []);
 });
 
+Deno.test("A module that runs imports no test and no benchmark, which a bundle leaves out", async () => {
+  const wrong = (await graph).flatMap(({ path, all }) =>
+    isTest(path) ? [] : all.filter(isTest).map((to) => `${path} imports ${to}`)
+  );
+  assertEquals(wrong, []);
+});
+
 Deno.test("No module imports itself by a detour, types included", async () => {
   const edges = new Map(
     (await graph).map(({ path, all }) => [path, isTest(path) ? [] : [...new Set(all)]]),

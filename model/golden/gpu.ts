@@ -54,7 +54,7 @@ import { gptAttention, mla } from "./gpu_attention.ts";
 import { expanded } from "./published/expanded_gpu.ts";
 import { pretrained } from "./published/pretrained_gpu.ts";
 import { sparseOnGpu } from "./sparse_gpu.ts";
-import { Bench, bench, named, OPERAND, type Precision } from "./gpu_bench.ts";
+import { Bench, bench, named, OPERAND, type Precision } from "./gpu_workbench.ts";
 
 /** Loss scale in mixed precision: no gradient of these files overflows. */
 const LOSS_SCALE = 1024;

@@ -10,7 +10,7 @@ import type { Gpu } from "../gpu/device.ts";
 import { recordNorm } from "../trunk/norm.ts";
 import { weightSpecs } from "../trunk/parameters.ts";
 import { type GoldenResults, type GptAttentionCase, input, type MlaCase } from "./golden.ts";
-import { Bench, bench, named, OPERAND, type Precision } from "./gpu_bench.ts";
+import { Bench, bench, named, OPERAND, type Precision } from "./gpu_workbench.ts";
 
 /** Latent attention. */
 export async function mla(

@@ -10,7 +10,7 @@ import { ExpandedModel } from "../../sparse/model.ts";
 import { weightSpecs } from "../../trunk/parameters.ts";
 import type { ExpandedCase, LayerName } from "./expanded.ts";
 import { type GoldenResults, input } from "../golden.ts";
-import { Bench } from "../gpu_bench.ts";
+import { Bench } from "../gpu_workbench.ts";
 import { predict } from "./pretrained_gpu.ts";
 
 /** Rows that calibration runs at once, so few that there are several batches. */

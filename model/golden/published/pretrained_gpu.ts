@@ -12,7 +12,7 @@ import { recordForward } from "../../trunk/network.ts";
 import { weightSpecs } from "../../trunk/parameters.ts";
 import type { ExpandedCase } from "./expanded.ts";
 import { type GoldenResults, input, type PretrainedCase } from "../golden.ts";
-import { Bench, type Precision } from "../gpu_bench.ts";
+import { Bench, type Precision } from "../gpu_workbench.ts";
 import { nextTokens } from "./stored.ts";
 
 /** A forward pass in evaluation. */
