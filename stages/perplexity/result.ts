@@ -42,7 +42,9 @@ export const cellLabelsSchema = z.object({
   bits: z.int().nullable(),
   clusters: z.int().nullable(),
   method: z.string().nullable().describe("how weights are chosen: sparsegpt, magnitude"),
-  control: z.string().nullable().describe("none, or which part of the method is taken away"),
+  control: z.string().nullable()
+    .describe("part of the method that is taken away: rows, random, matched; null for none"),
+  of: z.string().nullable().describe("cell that it is a control of"),
 });
 
 /** Labels of a cell. */
