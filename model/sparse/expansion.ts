@@ -14,7 +14,7 @@ import { gemmGrouped } from "../ops/gemm/gemm_grouped.ts";
 import { combineRows, gatherRows } from "../ops/mixture/rows.ts";
 import { type Segments, segmentsOf } from "../ops/mixture/segments.ts";
 import { countRows } from "./kmeans.ts";
-import type { Pruning } from "./options.ts";
+import { checkMethod, type Pruning } from "./options.ts";
 import { named, Router, type RouterFit, type RouterValues } from "./router.ts";
 import { type SiteRows, Tensors } from "./rows.ts";
 import { type PrunedMatrix, Pruner } from "./sparsegpt.ts";
@@ -89,6 +89,7 @@ export class ExpandedSite implements Disposable {
   ): Promise<ExpandedSite> {
     const { pruning, layers, onExpert, name } = options;
     const { values, kmeans } = fit;
+    checkMethod(pruning, name, values.clusters);
     const tensors = new Tensors(gpu);
     const router = new Router(gpu, values);
     const experts = new Map(
@@ -105,9 +106,13 @@ export class ExpandedSite implements Disposable {
       using pruner = await Pruner.open(gpu, { inputs: rows.width, pruning, layers });
       const clusters = rowsByCluster(kmeans.clusters.labels, values.clusters);
       for (const [cluster, numbers] of clusters.entries()) {
-        await pruner.measure(rows, numbers);
-        if (await pruner.silent()) await pruner.measure(rows);
-        await named(`${name} cluster ${cluster}`, () => pruner.factor());
+        if (pruning.method === "magnitude") {
+          pruner.takeIdentity();
+        } else {
+          await pruner.measure(rows, numbers);
+          if (await pruner.silent()) await pruner.measure(rows);
+          await named(`${name} cluster ${cluster}`, () => pruner.factor());
+        }
         for (const [layer, targets] of experts) {
           pruner.prune(layer);
           const keep = new Plan(gpu, "keep");
