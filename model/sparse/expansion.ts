@@ -10,6 +10,7 @@ import { runPlan } from "../gpu/build.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Plan } from "../gpu/plan.ts";
 import { roundUp, type Tensor } from "../gpu/tensor.ts";
+import { embeddingForward } from "../ops/elementwise/embedding.ts";
 import { gemmGrouped } from "../ops/gemm/gemm_grouped.ts";
 import { combineRows, gatherRows } from "../ops/mixture/rows.ts";
 import { type Segments, segmentsOf } from "../ops/mixture/segments.ts";
@@ -156,6 +157,25 @@ export class ExpandedSite implements Disposable {
       groups: segments.groups,
     });
     return rows;
+  }
+
+  /** Records the columns of `x Wᵀ` that belong to some outputs, in the order of the rows themselves: `[n, numbers]`. */
+  sample(
+    plan: Plan,
+    layer: string,
+    { routed, numbers }: { routed: Routed; numbers: Tensor },
+  ): Tensor {
+    const { segments: { groups }, sorted } = routed;
+    const experts = this.#experts.get(layer)!.map((expert, j) => {
+      const [, rows, width] = expert.shape as [number, number, number];
+      const own = plan.tensor(`neurons.${j}`, [numbers.size, width]);
+      const parts = [expert.reshape(rows, width)];
+      embeddingForward(plan, "neurons", { tokens: numbers, parts, x: own });
+      return own.reshape(1, numbers.size, width);
+    });
+    const rows = plan.tensor(`${layer}.sample`, [groups.rows, numbers.size]);
+    gemmGrouped(plan, "sample", { a: sorted, b: experts, c: rows, layout: "nt", groups });
+    return this.combine(plan, routed, rows);
   }
 
   /** Records rows in their own order again, plus `residual`: `[n, width]` of sorted rows of that width. */
