@@ -10,11 +10,12 @@ import { runPlan } from "../gpu/build.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Plan } from "../gpu/plan.ts";
 import { roundUp, type Tensor } from "../gpu/tensor.ts";
+import { embeddingForward } from "../ops/elementwise/embedding.ts";
 import { gemmGrouped } from "../ops/gemm/gemm_grouped.ts";
 import { combineRows, gatherRows } from "../ops/mixture/rows.ts";
 import { type Segments, segmentsOf } from "../ops/mixture/segments.ts";
 import { countRows } from "./kmeans.ts";
-import type { Pruning } from "./options.ts";
+import { checkMethod, type Pruning } from "./options.ts";
 import { named, Router, type RouterFit, type RouterValues } from "./router.ts";
 import { type SiteRows, Tensors } from "./rows.ts";
 import { type PrunedMatrix, Pruner } from "./sparsegpt.ts";
@@ -89,6 +90,7 @@ export class ExpandedSite implements Disposable {
   ): Promise<ExpandedSite> {
     const { pruning, layers, onExpert, name } = options;
     const { values, kmeans } = fit;
+    checkMethod(pruning, name, values.clusters);
     const tensors = new Tensors(gpu);
     const router = new Router(gpu, values);
     const experts = new Map(
@@ -105,9 +107,13 @@ export class ExpandedSite implements Disposable {
       using pruner = await Pruner.open(gpu, { inputs: rows.width, pruning, layers });
       const clusters = rowsByCluster(kmeans.clusters.labels, values.clusters);
       for (const [cluster, numbers] of clusters.entries()) {
-        await pruner.measure(rows, numbers);
-        if (await pruner.silent()) await pruner.measure(rows);
-        await named(`${name} cluster ${cluster}`, () => pruner.factor());
+        if (pruning.method === "magnitude") {
+          pruner.takeIdentity();
+        } else {
+          await pruner.measure(rows, numbers);
+          if (await pruner.silent()) await pruner.measure(rows);
+          await named(`${name} cluster ${cluster}`, () => pruner.factor());
+        }
         for (const [layer, targets] of experts) {
           pruner.prune(layer);
           const keep = new Plan(gpu, "keep");
@@ -151,6 +157,25 @@ export class ExpandedSite implements Disposable {
       groups: segments.groups,
     });
     return rows;
+  }
+
+  /** Records the columns of `x Wᵀ` that belong to some outputs, in the order of the rows themselves: `[n, numbers]`. */
+  sample(
+    plan: Plan,
+    layer: string,
+    { routed, numbers }: { routed: Routed; numbers: Tensor },
+  ): Tensor {
+    const { segments: { groups }, sorted } = routed;
+    const experts = this.#experts.get(layer)!.map((expert, j) => {
+      const [, rows, width] = expert.shape as [number, number, number];
+      const own = plan.tensor(`neurons.${j}`, [numbers.size, width]);
+      const parts = [expert.reshape(rows, width)];
+      embeddingForward(plan, "neurons", { tokens: numbers, parts, x: own });
+      return own.reshape(1, numbers.size, width);
+    });
+    const rows = plan.tensor(`${layer}.sample`, [groups.rows, numbers.size]);
+    gemmGrouped(plan, "sample", { a: sorted, b: experts, c: rows, layout: "nt", groups });
+    return this.combine(plan, routed, rows);
   }
 
   /** Records rows in their own order again, plus `residual`: `[n, width]` of sorted rows of that width. */

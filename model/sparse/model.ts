@@ -16,7 +16,7 @@ import type { Weights } from "../layer/weights.ts";
 import type { FfnSection } from "../section.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import { recordBeforeFeedForward, recordEmbedding, recordForwardWith } from "../trunk/network.ts";
-import { type DenseMlp, ExpandedMlp, type MlpOptions, type SiteName } from "./mlp.ts";
+import { type DenseMlp, ExpandedMlp, type MlpOptions, type MlpRows, type SiteName } from "./mlp.ts";
 import { ALIGNED_ROWS, chunkRows, Tensors } from "./rows.ts";
 import type { RouterFit } from "./router.ts";
 import type { PrunedMatrix } from "./sparsegpt.ts";
@@ -41,6 +41,13 @@ export interface ModelExpansion extends Pick<MlpOptions, "expansion" | "pruning"
   readonly most?: number;
   /** Gets each router as it is fitted. */
   readonly onRouter?: (block: number, site: SiteName, fit: RouterFit) => void;
+  /** Gets each MLP as it is expanded, with its dense matrices and the rows that it was expanded for, which are freed afterwards. */
+  readonly onMlp?: (at: {
+    readonly block: number;
+    readonly mlp: ExpandedMlp;
+    readonly dense: DenseMlp;
+    readonly rows: MlpRows;
+  }) => void | Promise<void>;
   /** Gets each expert as it is pruned; `layer` is `gate`, `up` or `down`. */
   readonly onExpert?: (expert: {
     readonly block: number;
@@ -256,7 +263,7 @@ export class ExpandedModel implements Disposable {
     model: DenseModel,
     options: ModelExpansion,
   ): Promise<ExpandedModel> {
-    const { expansion, pruning, seed, onRouter, onExpert } = options;
+    const { expansion, pruning, seed, onRouter, onExpert, onMlp } = options;
     if (model.weights.precision !== "f32") {
       throw new RangeError(`The weights are ${model.weights.precision}, expected f32`);
     }
@@ -273,8 +280,9 @@ export class ExpandedModel implements Disposable {
           width: chunks[0]!.width,
         });
         const dense = await denseMlp(gpu, model, { block, tensors });
+        const entering = { in: site(rows.in), mid: site(rows.mid) };
         const mlp = await ExpandedMlp.expand(gpu, dense, {
-          rows: { in: site(rows.in), mid: site(rows.mid) },
+          rows: entering,
           expansion,
           pruning,
           seed,
@@ -283,6 +291,7 @@ export class ExpandedModel implements Disposable {
           ...(onExpert && { onExpert: (expert) => onExpert({ block, ...expert }) }),
         });
         mlps.push(mlp);
+        await onMlp?.({ block, mlp, dense, rows: entering });
         await calibration.leave(mlp, rows.in);
       }
     } catch (error) {

@@ -12,6 +12,7 @@ import { expandedLogits, expandModel } from "../reference/sparse/model.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import { headLogits } from "../trunk/head.ts";
 import { weightSpecs } from "../trunk/parameters.ts";
+import { measureNeurons } from "./entanglement/neurons.ts";
 import { type DenseModel, ExpandedModel, type ModelExpansion } from "./model.ts";
 import { PRUNING } from "./options.ts";
 import { Tensors } from "./rows.ts";
@@ -75,6 +76,7 @@ for (const [activation, biases, residual] of forms) {
     const mlps = expandModel(config, tensors, options);
     const labels: Record<string, number[]> = {};
     const masks = new Map<string, number[]>();
+    const measured: [layer: string, rows: number][][] = [];
     using expanded = await ExpandedModel.expand(gpu, model, {
       ...options,
       // The last batch has fewer windows than the others.
@@ -86,7 +88,15 @@ for (const [activation, biases, residual] of forms) {
         const at = `${block} ${layer}`;
         masks.set(at, [...masks.get(at) ?? [], ...matrix.mask]);
       },
+      async onMlp({ block, ...at }) {
+        const neurons = await measureNeurons(gpu, at, { neurons: 4, rows: 99, shown: 0, seed: 1 });
+        measured[block] = neurons.map(({ layer, rows }) => [layer, rows.reduce((a, b) => a + b)]);
+      },
     });
+    // The first batch has 64 rows.
+    const layers = activation === "swiglu" ? ["gate", "up", "down"] : ["up", "down"];
+    const expectedRows = layers.map((layer): [string, number] => [layer, 64]);
+    assertEquals(measured, [expectedRows, expectedRows]);
     for (const [block, mlp] of mlps.entries()) {
       for (const site of ["in", "mid"] as const) {
         assertEquals(labels[`${block} ${site}`], [...mlp[site].labels], `${block} ${site}`);
