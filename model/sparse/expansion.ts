@@ -6,32 +6,74 @@
  * @module
  */
 
-import { runPlan } from "../gpu/build.ts";
 import type { Gpu } from "../gpu/device.ts";
-import { Plan } from "../gpu/plan.ts";
+import type { Plan } from "../gpu/plan.ts";
 import { roundUp, type Tensor } from "../gpu/tensor.ts";
+import type { CompressedMatrix, Compression, LevelGrid } from "../ops/compressed/forms.ts";
+import { packMatrix, unpackMatrix } from "../ops/compressed/pack.ts";
 import { gemmGrouped } from "../ops/gemm/gemm_grouped.ts";
 import { combineRows, gatherRows } from "../ops/mixture/rows.ts";
 import { type Segments, segmentsOf } from "../ops/mixture/segments.ts";
 import { countRows } from "./kmeans.ts";
-import type { Pruning } from "./options.ts";
+import { levelsOf, type Pruning } from "./options.ts";
 import { named, Router, type RouterFit, type RouterValues } from "./router.ts";
-import { type SiteRows, Tensors } from "./rows.ts";
+import { padColumns, type SiteRows, Tensors } from "./rows.ts";
 import { type PrunedMatrix, Pruner } from "./sparsegpt.ts";
 
+/** Type of the stored weights that are not quantised. */
+export type ValueType = "f32" | "f16";
+
+/** A linear layer with its experts, as files hold them. */
+export interface StoredLayer {
+  readonly outputs: number;
+  readonly inputs: number;
+  /** Of quantised weights. */
+  readonly grid?: LevelGrid | undefined;
+  /** One a cluster. */
+  readonly experts: readonly CompressedMatrix[];
+}
+
+/** A site with its router and its experts, on the host. */
+export interface StoredSite {
+  readonly router: RouterValues;
+  /** By name. */
+  readonly layers: Readonly<Record<string, StoredLayer>>;
+}
+
+/** Gets each expert as SparseGPT leaves it, before its values are rounded to those that are stored. */
+type OnExpert = (expert: {
+  readonly layer: string;
+  readonly cluster: number;
+  readonly matrix: PrunedMatrix;
+}) => void | Promise<void>;
+
 /** How a site is expanded. */
-interface SiteOptions {
+export interface SiteOptions {
   readonly pruning: Pruning;
   /** Name of the site in messages. */
   readonly name: string;
   /** Dense matrices `[out, in padded to 4]`, f32, by name. */
   readonly layers: Readonly<Record<string, Tensor>>;
-  /** Gets each expert as it is done; the host keeps none otherwise. */
-  readonly onExpert?: (expert: {
-    readonly layer: string;
-    readonly cluster: number;
-    readonly matrix: PrunedMatrix;
-  }) => void | Promise<void>;
+  /** What weights that are not quantised are rounded to; f32, which changes none, unless given. */
+  readonly values?: ValueType | undefined;
+  /** Looked at before each cluster. */
+  readonly signal?: AbortSignal | undefined;
+  /** Told how often the damping of a cluster's Hessian was added until it was positive definite. */
+  readonly onFactor?: ((cluster: number, dampings: number) => void) | undefined;
+  readonly onExpert?: OnExpert | undefined;
+}
+
+/** How the experts of a layer are stored. */
+export function compressionOf(
+  { pattern, bits, symmetric }: Pruning,
+  { inputs, values }: { readonly inputs: number; readonly values: ValueType },
+): Compression {
+  if (bits === undefined) return { inputs, pattern, values: { kind: values } };
+  return {
+    inputs,
+    pattern,
+    values: { kind: "levels", bits, lowest: levelsOf({ bits, symmetric }).lowest },
+  };
 }
 
 /** Numbers of the rows of each cluster, in ascending order. */
@@ -45,6 +87,19 @@ export function rowsByCluster(labels: ArrayLike<number>, clusters: number): Uint
   return rows;
 }
 
+/** An expert as a dense matrix `[1, out padded to 4, in padded to 4]`. */
+function denseExpert(
+  tensors: Tensors,
+  name: string,
+  { layer, j }: { readonly layer: StoredLayer; readonly j: number },
+): Tensor {
+  const { inputs, outputs, grid, experts } = layer;
+  const at = `${name}.experts.${j}`;
+  const padded = new Float32Array(roundUp(outputs, 4) * roundUp(inputs, 4));
+  padded.set(padColumns(unpackMatrix(experts[j]!, { name: at, grid }).weight, inputs));
+  return tensors.tensor(at, [1, roundUp(outputs, 4), roundUp(inputs, 4)], { values: padded });
+}
+
 /** Rows that one router sent to experts, as the products of several layers take them. */
 export interface Routed {
   /** Expert of each row, u32 `[n]`. */
@@ -54,75 +109,75 @@ export interface Routed {
   readonly sorted: Tensor;
 }
 
+/**
+ * Prunes an expert for each cluster of the rows that a router was fitted to, and each layer.
+ *
+ * A cluster whose rows are all zero says nothing about a layer's inputs, so its expert is pruned for all of the site's rows.
+ *
+ * @returns The experts on the host, where all of a site's are together.
+ * @throws {RangeError} Which option does not fit a layer, or what is wrong with the rows of which cluster.
+ */
+export async function pruneSite(
+  gpu: Gpu,
+  rows: SiteRows,
+  { fit, ...options }: SiteOptions & { readonly fit: RouterFit },
+): Promise<StoredSite> {
+  const { pruning, layers, onExpert, onFactor, signal, name, values = "f32" } = options;
+  const { values: router, kmeans } = fit;
+  const { width: inputs } = rows;
+  const compression = compressionOf(pruning, { inputs, values });
+  const experts = new Map(Object.keys(layers).map((name) => [name, [] as CompressedMatrix[]]));
+  const grids = new Map<string, LevelGrid>();
+  using pruner = await Pruner.open(gpu, { inputs, pruning, layers });
+  const clusters = rowsByCluster(kmeans.clusters.labels, router.clusters);
+  for (const [cluster, numbers] of clusters.entries()) {
+    signal?.throwIfAborted();
+    await pruner.measure(rows, numbers);
+    if (await pruner.silent()) await pruner.measure(rows);
+    onFactor?.(cluster, await named(`${name} cluster ${cluster}`, () => pruner.factor()));
+    for (const [layer, packed] of experts) {
+      pruner.prune(layer);
+      const matrix = await pruner.read(layer);
+      packed.push(packMatrix(`${name} ${layer} of cluster ${cluster}`, matrix, compression));
+      if (matrix.quantised && compression.values.kind === "levels") {
+        const { scale, zero } = matrix.quantised;
+        grids.set(layer, { scale, zero, lowest: compression.values.lowest });
+      }
+      await onExpert?.({ layer, cluster, matrix });
+    }
+  }
+  return {
+    router,
+    layers: Object.fromEntries(
+      Array.from(experts, ([layer, packed]) => {
+        const { rows: outputs } = layers[layer]!;
+        return [layer, { outputs, inputs, grid: grids.get(layer), experts: packed }];
+      }),
+    ),
+  };
+}
+
 /** A site with its router and its experts on the GPU. */
 export class ExpandedSite implements Disposable {
   readonly #tensors: Tensors;
   readonly #experts: ReadonlyMap<string, readonly Tensor[]>;
   readonly #router: Router;
 
-  private constructor(
-    tensors: Tensors,
-    router: Router,
-    experts: ReadonlyMap<string, readonly Tensor[]>,
-  ) {
-    this.#tensors = tensors;
-    this.#router = router;
-    this.#experts = experts;
+  /** Moves a site to the GPU. */
+  constructor(gpu: Gpu, { router, layers }: StoredSite) {
+    this.#tensors = new Tensors(gpu);
+    this.#router = new Router(gpu, router);
+    this.#experts = new Map(
+      Object.entries(layers).map(([name, layer]) => [
+        name,
+        layer.experts.map((_, j) => denseExpert(this.#tensors, name, { layer, j })),
+      ]),
+    );
   }
 
   /** The router's numbers. */
   get router(): RouterValues {
     return this.#router.values;
-  }
-
-  /**
-   * Prunes an expert for each cluster of the rows that a router was fitted to, and each layer.
-   *
-   * A cluster whose rows are all zero says nothing about a layer's inputs, so its expert is pruned for all of the site's rows.
-   *
-   * @throws {RangeError} Which option does not fit a layer, or what is wrong with the rows of which cluster.
-   */
-  static async prune(
-    gpu: Gpu,
-    rows: SiteRows,
-    { fit, ...options }: SiteOptions & { readonly fit: RouterFit },
-  ): Promise<ExpandedSite> {
-    const { pruning, layers, onExpert, name } = options;
-    const { values, kmeans } = fit;
-    const tensors = new Tensors(gpu);
-    const router = new Router(gpu, values);
-    const experts = new Map(
-      Object.entries(layers).map(([name, { rows, width }]) => [
-        name,
-        Array.from(
-          { length: values.clusters },
-          (_, j) => tensors.tensor(`${name}.experts.${j}`, [1, roundUp(rows, 4), width]),
-        ),
-      ]),
-    );
-    const site = new ExpandedSite(tensors, router, experts);
-    try {
-      using pruner = await Pruner.open(gpu, { inputs: rows.width, pruning, layers });
-      const clusters = rowsByCluster(kmeans.clusters.labels, values.clusters);
-      for (const [cluster, numbers] of clusters.entries()) {
-        await pruner.measure(rows, numbers);
-        if (await pruner.silent()) await pruner.measure(rows);
-        await named(`${name} cluster ${cluster}`, () => pruner.factor());
-        for (const [layer, targets] of experts) {
-          pruner.prune(layer);
-          const keep = new Plan(gpu, "keep");
-          const from = pruner.pruned(layer);
-          const [, rows, columns] = targets[cluster]!.shape as [number, number, number];
-          keep.copy(from, targets[cluster]!.reshape(rows, columns).slice(0, from.rows));
-          await runPlan(keep);
-          await onExpert?.({ layer, cluster, matrix: await pruner.read(layer) });
-        }
-      }
-    } catch (error) {
-      site[Symbol.dispose]();
-      throw error;
-    }
-    return site;
   }
 
   /** Records where rows `[n, in padded to 4]`, f32, go. */
@@ -158,6 +213,11 @@ export class ExpandedSite implements Disposable {
     const y = plan.tensor("combined", [label.size, rows.width]);
     combineRows(plan, "combine", { segments, rows, y, ...(residual && { residual }) });
     return y;
+  }
+
+  /** Bytes of router and experts. */
+  get bytes(): number {
+    return this.#router.bytes + this.#tensors.bytes;
   }
 
   /** Frees router and experts. */

@@ -145,6 +145,11 @@ export class Router implements Disposable {
     return label;
   }
 
+  /** Bytes allocated. */
+  get bytes(): number {
+    return this.#tensors.bytes;
+  }
+
   /** Frees its memory. */
   [Symbol.dispose](): void {
     this.#tensors[Symbol.dispose]();
