@@ -6,10 +6,10 @@
 
 import { dirname } from "@std/path";
 
-/** Writes a text and waits until it is on disk. */
-export async function writeSynced(path: string, text: string): Promise<void> {
+/** Writes a text, or bytes, and waits until they are on disk. */
+export async function writeSynced(path: string, contents: string | Uint8Array): Promise<void> {
   using file = await Deno.open(path, { write: true, create: true, truncate: true });
-  const bytes = new TextEncoder().encode(text);
+  const bytes = typeof contents === "string" ? new TextEncoder().encode(contents) : contents;
   for (let done = 0; done < bytes.length;) done += await file.write(bytes.subarray(done));
   await file.sync();
 }

@@ -84,7 +84,7 @@ function routerResults({ values }: RouterFit): [string, ArrayLike<number>][] {
   return [
     ["mean", pca!.mean],
     ["components", pca!.components],
-    ["variance", pca!.variance],
+    ["variance", pca!.variance!],
     ["centroids", centroids],
   ];
 }

@@ -76,6 +76,7 @@ export async function expandBlocks(
     const before = await store.stored?.(block);
     if (before) {
       await source.use({ kind: "block", block, mlp: false }, async (weights) => {
+        if (block + 1 === num_layers) return;
         using mlp = new ExpandedMlp(gpu, before);
         await calibration.pass(block, { weights, mlp });
       });
@@ -90,6 +91,7 @@ export async function expandBlocks(
         rows: entering,
       });
       await store.take(block, stored);
+      if (block + 1 === num_layers) return;
       using mlp = new ExpandedMlp(gpu, stored);
       await calibration.leave(mlp, entering.in);
     });

@@ -78,6 +78,22 @@ function transposed(values: Float32Array, outputs: number): Float32Array {
   return out;
 }
 
+/** Refuses tokens that are no windows of a model. @throws {RangeError} What is wrong with them. */
+export function checkWindows(
+  { config: { vocab_size } }: Architecture,
+  { tokens, length }: Windows,
+): void {
+  if (!(length > 0 && tokens.length > 0 && tokens.length % length === 0)) {
+    throw new RangeError(`${tokens.length} calibration tokens are no windows of ${length}`);
+  }
+  const bad = Array.from(tokens).find((id) =>
+    !(Number.isInteger(id) && id >= 0 && id < vocab_size)
+  );
+  if (bad !== undefined) {
+    throw new RangeError(`Calibration has the token ${bad}, expected one below ${vocab_size}`);
+  }
+}
+
 /** Calibration windows on their way through a model. */
 export class Calibration implements Disposable {
   readonly #gpu: Gpu;
@@ -94,16 +110,8 @@ export class Calibration implements Disposable {
    * @throws {RangeError} If they are no windows of the model.
    */
   constructor(gpu: Gpu, architecture: Architecture, { tokens, length, most }: Windows) {
-    const { d_model, num_layers, vocab_size } = architecture.config;
-    if (!(length > 0 && tokens.length > 0 && tokens.length % length === 0)) {
-      throw new RangeError(`${tokens.length} calibration tokens are no windows of ${length}`);
-    }
-    const bad = Array.from(tokens).find((id) =>
-      !(Number.isInteger(id) && id >= 0 && id < vocab_size)
-    );
-    if (bad !== undefined) {
-      throw new RangeError(`Calibration has the token ${bad}, expected one below ${vocab_size}`);
-    }
+    const { d_model, num_layers } = architecture.config;
+    checkWindows(architecture, { tokens, length });
     const widest = Math.max(
       d_model,
       ...Array.from({ length: num_layers }, (_, i) => denseOf(architecture, i).d_ffn),

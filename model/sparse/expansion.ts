@@ -134,7 +134,8 @@ export async function pruneSite(
     signal?.throwIfAborted();
     await pruner.measure(rows, numbers);
     if (await pruner.silent()) await pruner.measure(rows);
-    onFactor?.(cluster, await named(`${name} cluster ${cluster}`, () => pruner.factor()));
+    const dampings = await named(`${name} cluster ${cluster}`, () => pruner.factor());
+    onFactor?.(cluster, dampings);
     for (const [layer, packed] of experts) {
       pruner.prune(layer);
       const matrix = await pruner.read(layer);

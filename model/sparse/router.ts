@@ -14,7 +14,7 @@ import { nearestCentroid } from "../ops/linalg/cluster.ts";
 import { centreRows } from "../ops/linalg/moments.ts";
 import { Kmeans, type KmeansFit } from "./kmeans.ts";
 import { checkExpansion, componentsOf, type Expansion } from "./options.ts";
-import { fitPca, type Pca, type PcaTensors, pcaTensors } from "./pca.ts";
+import { fitPca, type PcaTensors, pcaTensors, type Projection } from "./pca.ts";
 import { type SiteRows, Tensors } from "./rows.ts";
 
 /** A router's numbers, as files hold them. */
@@ -22,7 +22,7 @@ export interface RouterValues {
   /** Inputs of the site. */
   readonly width: number;
   /** Undefined where rows are compared with centroids as they are. */
-  readonly pca: Pca | undefined;
+  readonly pca: Projection | undefined;
   /** `[clusters, components]`, or `[clusters, width]` without them. */
   readonly centroids: Float32Array;
   /** Experts of the site. */
