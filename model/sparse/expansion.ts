@@ -9,15 +9,21 @@
 import type { Gpu } from "../gpu/device.ts";
 import type { Plan } from "../gpu/plan.ts";
 import { roundUp, type Tensor } from "../gpu/tensor.ts";
-import type { CompressedMatrix, Compression, LevelGrid } from "../ops/compressed/forms.ts";
-import { packMatrix, unpackMatrix } from "../ops/compressed/pack.ts";
-import { gemmGrouped } from "../ops/gemm/gemm_grouped.ts";
+import { CompressedExperts } from "../ops/compressed/experts.ts";
+import {
+  type CompressedMatrix,
+  type Compression,
+  type LevelGrid,
+  storedCounts,
+} from "../ops/compressed/forms.ts";
+import { gemmGroupedCompressed } from "../ops/compressed/gemm_grouped_compressed.ts";
+import { packMatrix } from "../ops/compressed/pack.ts";
 import { combineRows, gatherRows } from "../ops/mixture/rows.ts";
 import { type Segments, segmentsOf } from "../ops/mixture/segments.ts";
 import { countRows } from "./kmeans.ts";
 import { levelsOf, type Pruning } from "./options.ts";
 import { named, Router, type RouterFit, type RouterValues } from "./router.ts";
-import { padColumns, type SiteRows, Tensors } from "./rows.ts";
+import type { SiteRows } from "./rows.ts";
 import { type PrunedMatrix, Pruner } from "./sparsegpt.ts";
 
 /** Type of the stored weights that are not quantised. */
@@ -87,17 +93,24 @@ export function rowsByCluster(labels: ArrayLike<number>, clusters: number): Uint
   return rows;
 }
 
-/** An expert as a dense matrix `[1, out padded to 4, in padded to 4]`. */
-function denseExpert(
-  tensors: Tensors,
+/** The experts of a layer on the GPU, as they are stored. */
+function uploadExperts(
+  gpu: Gpu,
   name: string,
-  { layer, j }: { readonly layer: StoredLayer; readonly j: number },
-): Tensor {
-  const { inputs, outputs, grid, experts } = layer;
-  const at = `${name}.experts.${j}`;
-  const padded = new Float32Array(roundUp(outputs, 4) * roundUp(inputs, 4));
-  padded.set(padColumns(unpackMatrix(experts[j]!, { name: at, grid }).weight, inputs));
-  return tensors.tensor(at, [1, roundUp(outputs, 4), roundUp(inputs, 4)], { values: padded });
+  { outputs, inputs, grid, experts }: StoredLayer,
+): CompressedExperts {
+  const [first] = experts;
+  const { values } = first!;
+  const on = new CompressedExperts(gpu, name, {
+    outputs,
+    inputs,
+    pattern: first!.form === "pattern" ? [first!.zeros, first!.group] : undefined,
+    values: values.kind === "levels" ? { ...values, lowest: grid!.lowest } : { kind: values.kind },
+    stored: experts.map((expert) => storedCounts(expert).reduce((sum, count) => sum + count, 0)),
+    ...(grid && { grid }),
+  });
+  for (const [j, expert] of experts.entries()) on.upload(j, expert);
+  return on;
 }
 
 /** Rows that one router sent to experts, as the products of several layers take them. */
@@ -160,20 +173,20 @@ export async function pruneSite(
 
 /** A site with its router and its experts on the GPU. */
 export class ExpandedSite implements Disposable {
-  readonly #tensors: Tensors;
-  readonly #experts: ReadonlyMap<string, readonly Tensor[]>;
+  readonly #experts = new Map<string, CompressedExperts>();
   readonly #router: Router;
 
   /** Moves a site to the GPU. */
   constructor(gpu: Gpu, { router, layers }: StoredSite) {
-    this.#tensors = new Tensors(gpu);
     this.#router = new Router(gpu, router);
-    this.#experts = new Map(
-      Object.entries(layers).map(([name, layer]) => [
-        name,
-        layer.experts.map((_, j) => denseExpert(this.#tensors, name, { layer, j })),
-      ]),
-    );
+    try {
+      for (const [name, layer] of Object.entries(layers)) {
+        this.#experts.set(name, uploadExperts(gpu, name, layer));
+      }
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
   }
 
   /** The router's numbers. */
@@ -197,13 +210,12 @@ export class ExpandedSite implements Disposable {
 
   /** Records `x Wᵀ` with the expert of each row, `[rows, out padded to 4]`, f32, for the rows as they are sorted; what belongs to no row holds anything. */
   products(plan: Plan, layer: string, { segments, sorted }: Routed): Tensor {
-    const experts = this.#experts.get(layer)!;
-    const rows = plan.tensor(layer, [segments.groups.rows, experts[0]!.shape[1]!]);
-    gemmGrouped(plan, layer, {
+    const { weights } = this.#experts.get(layer)!;
+    const rows = plan.tensor(layer, [segments.groups.rows, roundUp(weights.outputs, 4)]);
+    gemmGroupedCompressed(plan, layer, {
       a: sorted,
-      b: experts,
+      b: weights,
       c: rows,
-      layout: "nt",
       groups: segments.groups,
     });
     return rows;
@@ -216,14 +228,19 @@ export class ExpandedSite implements Disposable {
     return y;
   }
 
+  /** Bytes of the experts on the device. */
+  get expertBytes(): number {
+    return this.#experts.values().reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
   /** Bytes of router and experts. */
   get bytes(): number {
-    return this.#router.bytes + this.#tensors.bytes;
+    return this.#router.bytes + this.expertBytes;
   }
 
   /** Frees router and experts. */
   [Symbol.dispose](): void {
     this.#router[Symbol.dispose]();
-    this.#tensors[Symbol.dispose]();
+    for (const experts of this.#experts.values()) experts[Symbol.dispose]();
   }
 }

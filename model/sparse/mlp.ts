@@ -197,6 +197,11 @@ export class ExpandedMlp implements Disposable {
     });
   }
 
+  /** Bytes of the experts on the device. */
+  get expertBytes(): number {
+    return this.#sites.in.expertBytes + this.#sites.mid.expertBytes;
+  }
+
   /** Bytes of routers, experts and biases. */
   get bytes(): number {
     return this.#tensors.bytes + this.#sites.in.bytes + this.#sites.mid.bytes;

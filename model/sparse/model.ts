@@ -91,6 +91,11 @@ export class ExpandedModel implements Disposable {
     return recordForward(context, this.architecture, { tokens }).x;
   }
 
+  /** Bytes of the experts on the device, which are as they are stored. */
+  get expertBytes(): number {
+    return this.#mlps.reduce((sum, mlp) => sum + mlp.expertBytes, 0);
+  }
+
   /** Bytes of routers, experts and biases on the device. */
   get bytes(): number {
     return this.#mlps.reduce((sum, mlp) => sum + mlp.bytes, 0);
