@@ -27,11 +27,8 @@ Deno.exit(
     root: fromFileUrl(new URL("..", import.meta.url)),
     defaultConfig: "configs/tiny.yaml",
     async loadExperiment(request) {
-      const [{ loadExperiment }, { PARTS }] = await Promise.all([
-        import("./experiment/load.ts"),
-        import("./experiment/parts.ts"),
-      ]);
-      return await loadExperiment(request, PARTS);
+      const { loadAnyExperiment } = await import("./experiment/kinds.ts");
+      return await loadAnyExperiment(request);
     },
     stageOptions: GPU_STAGE_OPTIONS,
     commands: [
