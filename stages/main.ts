@@ -12,6 +12,7 @@ import { fromFileUrl } from "@std/path";
 import { runCommandLine } from "../pipeline/command_line.ts";
 import { benchCommand } from "./commands/speed/bench_command.ts";
 import { checkGoldenCommand } from "./commands/check_golden_command.ts";
+import { expandCommand } from "./commands/expand/expand_command.ts";
 import { evaluateCommand } from "./commands/model/evaluate_command.ts";
 import { exportCheckpointCommand } from "./commands/model/export_checkpoint_command.ts";
 import { GPU_STAGE_OPTIONS } from "./commands/gpu_option.ts";
@@ -35,6 +36,7 @@ Deno.exit(
       evaluateCommand,
       generateCommand,
       exportCheckpointCommand,
+      expandCommand,
       sparseActivationCommand,
       profileCommand,
       benchCommand,
