@@ -9,7 +9,15 @@ import type { Tensor } from "../gpu/tensor.ts";
 import type { Weights } from "../layer/weights.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import { Calibration, denseMlp, type Windows } from "./calibration.ts";
-import { ExpandedMlp, expandMlp, type MlpOptions, type SiteName, type StoredMlp } from "./mlp.ts";
+import {
+  type DenseMlp,
+  ExpandedMlp,
+  expandMlp,
+  type MlpOptions,
+  type MlpRows,
+  type SiteName,
+  type StoredMlp,
+} from "./mlp.ts";
 import type { RouterFit } from "./router.ts";
 import { Tensors } from "./rows.ts";
 import type { PrunedMatrix } from "./sparsegpt.ts";
@@ -35,6 +43,15 @@ export interface BlockOptions
   /** Told how often the damping of a cluster's Hessian was added until it was positive definite. */
   readonly onFactor?:
     | ((at: { block: number; site: SiteName; cluster: number; dampings: number }) => void)
+    | undefined;
+  /** Gets each MLP as it is expanded, before it is stored, with its dense matrices and the rows that it was expanded for, which are freed afterwards. */
+  readonly onMlp?:
+    | ((at: {
+      readonly block: number;
+      readonly mlp: ExpandedMlp;
+      readonly dense: DenseMlp;
+      readonly rows: MlpRows;
+    }) => void | Promise<void>)
     | undefined;
   /** Gets each expert as it is pruned; `layer` is `gate`, `up` or `down`. */
   readonly onExpert?:
@@ -83,44 +100,50 @@ export async function expandBlocks(
       continue;
     }
     await source.use({ kind: "block", block, mlp: true }, async (weights) => {
-      using rows = new Tensors(gpu);
-      const entering = await calibration.enter(block, { weights, tensors: rows });
-      const stored = await expandBlock(gpu, { architecture, weights }, {
+      using tensors = new Tensors(gpu);
+      const entering = await calibration.enter(block, { weights, tensors });
+      using mlp = await expandBlock(gpu, { architecture, weights }, {
         ...options,
-        block,
-        rows: entering,
+        ...{ block, entering, store },
       });
-      await store.take(block, stored);
-      if (block + 1 === num_layers) return;
-      using mlp = new ExpandedMlp(gpu, stored);
-      await calibration.leave(mlp, entering.in);
+      if (block + 1 < num_layers) await calibration.leave(mlp, entering.in);
     });
   }
 }
 
-/** Expands the MLP of a block for the rows that enter its sites. */
+/** Expands the MLP of a block for the rows that enter its sites, and stores it; returns it on the device. */
 async function expandBlock(
   gpu: Gpu,
   model: { readonly architecture: Architecture; readonly weights: Weights },
   options: BlockOptions & {
     readonly block: number;
-    readonly rows: Readonly<Record<SiteName, readonly Tensor[]>>;
+    readonly entering: Readonly<Record<SiteName, readonly Tensor[]>>;
+    readonly store: BlockStore;
   },
-): Promise<StoredMlp> {
-  const { block, rows, expansion, pruning, seed, values, signal } = options;
-  const { onRouter, onFactor, onExpert } = options;
+): Promise<ExpandedMlp> {
+  const { block, entering, store, expansion, pruning, seed, values, signal } = options;
+  const { onRouter, onFactor, onExpert, onMlp } = options;
   const site = (chunks: readonly Tensor[]) => ({
     chunks,
     count: chunks.reduce((sum, chunk) => sum + chunk.rows, 0),
     width: chunks[0]!.width,
   });
+  const rows = { in: site(entering.in), mid: site(entering.mid) };
   using tensors = new Tensors(gpu);
   const dense = await denseMlp(gpu, model, { block, tensors });
-  return await expandMlp(gpu, dense, {
-    rows: { in: site(rows.in), mid: site(rows.mid) },
-    ...{ expansion, pruning, seed, block, values, signal },
+  const stored = await expandMlp(gpu, dense, {
+    ...{ rows, expansion, pruning, seed, block, values, signal },
     onRouter: (at, fit) => onRouter?.(block, at, fit),
     onFactor: (site, cluster, dampings) => onFactor?.({ block, site, cluster, dampings }),
     onExpert: (expert) => onExpert?.({ block, ...expert }),
   });
+  const mlp = new ExpandedMlp(gpu, stored);
+  try {
+    await onMlp?.({ block, mlp, dense, rows });
+    await store.take(block, stored);
+  } catch (error) {
+    mlp[Symbol.dispose]();
+    throw error;
+  }
+  return mlp;
 }

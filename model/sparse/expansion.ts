@@ -18,10 +18,11 @@ import {
 } from "../ops/compressed/forms.ts";
 import { gemmGroupedCompressed } from "../ops/compressed/gemm_grouped_compressed.ts";
 import { packMatrix } from "../ops/compressed/pack.ts";
+import { gemm } from "../ops/gemm/gemm.ts";
 import { combineRows, gatherRows } from "../ops/mixture/rows.ts";
 import { type Segments, segmentsOf } from "../ops/mixture/segments.ts";
 import { countRows } from "./kmeans.ts";
-import { levelsOf, type Pruning } from "./options.ts";
+import { checkMethod, levelsOf, type Pruning } from "./options.ts";
 import { named, Router, type RouterFit, type RouterValues } from "./router.ts";
 import type { SiteRows } from "./rows.ts";
 import { type PrunedMatrix, Pruner } from "./sparsegpt.ts";
@@ -138,6 +139,7 @@ export async function pruneSite(
   const { pruning, layers, onExpert, onFactor, signal, name, values = "f32" } = options;
   const { values: router, kmeans } = fit;
   const { width: inputs } = rows;
+  checkMethod(pruning, name, router.clusters);
   const compression = compressionOf(pruning, { inputs, values });
   const experts = new Map(Object.keys(layers).map((name) => [name, [] as CompressedMatrix[]]));
   const grids = new Map<string, LevelGrid>();
@@ -145,10 +147,14 @@ export async function pruneSite(
   const clusters = rowsByCluster(kmeans.clusters.labels, router.clusters);
   for (const [cluster, numbers] of clusters.entries()) {
     signal?.throwIfAborted();
-    await pruner.measure(rows, numbers);
-    if (await pruner.silent()) await pruner.measure(rows);
-    const dampings = await named(`${name} cluster ${cluster}`, () => pruner.factor());
-    onFactor?.(cluster, dampings);
+    if (pruning.method === "magnitude") {
+      pruner.takeIdentity();
+    } else {
+      await pruner.measure(rows, numbers);
+      if (await pruner.silent()) await pruner.measure(rows);
+      const dampings = await named(`${name} cluster ${cluster}`, () => pruner.factor());
+      onFactor?.(cluster, dampings);
+    }
     for (const [layer, packed] of experts) {
       pruner.prune(layer);
       const matrix = await pruner.read(layer);
@@ -219,6 +225,30 @@ export class ExpandedSite implements Disposable {
       groups: segments.groups,
     });
     return rows;
+  }
+
+  /**
+   * Records the columns of `x Wᵀ` that belong to some outputs, in the order of the rows themselves: `[n, numbers]`.
+   *
+   * @param from `numbers`: a multiple of four of them.
+   */
+  sample(
+    plan: Plan,
+    layer: string,
+    { routed, numbers }: { routed: Routed; numbers: readonly number[] },
+  ): Tensor {
+    const products = this.products(plan, layer, routed);
+    // Experts are compressed, and a row of one can't be taken alone: a product with ones picks columns, and changes no bit.
+    const picked = plan.constant(`${layer}.picked`, [numbers.length, products.width], {
+      numbers() {
+        const ones = new Float32Array(numbers.length * products.width);
+        for (const [i, number] of numbers.entries()) ones[i * products.width + number] = 1;
+        return ones;
+      },
+    });
+    const rows = plan.tensor(`${layer}.sample`, [products.rows, numbers.length]);
+    gemm(plan, "sample", { a: products, b: picked, c: rows, layout: "nt" });
+    return this.combine(plan, routed, rows);
   }
 
   /** Records rows in their own order again, plus `residual`: `[n, width]` of sorted rows of that width. */

@@ -71,8 +71,10 @@ export interface MlpOptions extends Pick<SiteOptions, "values" | "signal" | "onE
   readonly onFactor?: ((site: SiteName, cluster: number, dampings: number) => void) | undefined;
 }
 
-/** The layers of each site, by name. */
-function layersOf(dense: DenseMlp): Readonly<Record<SiteName, Readonly<Record<string, Tensor>>>> {
+/** The matrices that read each site, by the layer's name. */
+export function layersOf(
+  dense: DenseMlp,
+): Readonly<Record<SiteName, Readonly<Record<string, Tensor>>>> {
   const { up, down } = dense;
   return { in: dense.activation === "swiglu" ? { gate: dense.gate, up } : { up }, mid: { down } };
 }
@@ -195,6 +197,23 @@ export class ExpandedMlp implements Disposable {
       addResidual(plan, "bias", { x: product, bias, residual, y });
       return { y, labels };
     });
+  }
+
+  /**
+   * Records what some neurons of a layer give for rows `x` `[n, in padded to 4]` that enter a site, without a bias.
+   *
+   * @param of `numbers`: of the neurons, a multiple of four.
+   * @returns The outputs of the expert of each row, `[n, neurons]`, and the expert, u32 `[n]`.
+   */
+  sample(plan: Plan, { site, layer, x, numbers }: {
+    site: SiteName;
+    layer: string;
+    x: Tensor;
+    numbers: readonly number[];
+  }): { outputs: Tensor; label: Tensor } {
+    const from = this.#sites[site];
+    const routed = from.route(plan, x);
+    return { outputs: from.sample(plan, layer, { routed, numbers }), label: routed.label };
   }
 
   /** Bytes of the experts on the device. */

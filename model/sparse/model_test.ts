@@ -14,6 +14,7 @@ import { headLogits } from "../trunk/head.ts";
 import { weightSpecs } from "../trunk/parameters.ts";
 import type { BlockOptions } from "./blocks.ts";
 import type { DenseModel } from "./calibration.ts";
+import { measureNeurons } from "./entanglement/neurons.ts";
 import { ExpandedModel } from "./model.ts";
 import { PRUNING } from "./options.ts";
 import { Tensors } from "./rows.ts";
@@ -77,6 +78,7 @@ for (const [activation, biases, residual] of forms) {
     const mlps = expandModel(config, tensors, options);
     const labels: Record<string, number[]> = {};
     const masks = new Map<string, number[]>();
+    const measured: [layer: string, rows: number][][] = [];
     using expanded = await ExpandedModel.expand(gpu, model, {
       ...options,
       // The last batch has fewer windows than the others.
@@ -88,7 +90,15 @@ for (const [activation, biases, residual] of forms) {
         const at = `${block} ${layer}`;
         masks.set(at, [...masks.get(at) ?? [], ...matrix.mask]);
       },
+      async onMlp({ block, ...at }) {
+        const neurons = await measureNeurons(gpu, at, { neurons: 4, rows: 99, shown: 0, seed: 1 });
+        measured[block] = neurons.map(({ layer, rows }) => [layer, rows.reduce((a, b) => a + b)]);
+      },
     });
+    // The first batch has 64 rows.
+    const layers = activation === "swiglu" ? ["gate", "up", "down"] : ["up", "down"];
+    const expectedRows = layers.map((layer): [string, number] => [layer, 64]);
+    assertEquals(measured, [expectedRows, expectedRows]);
     for (const [block, mlp] of mlps.entries()) {
       for (const site of ["in", "mid"] as const) {
         assertEquals(labels[`${block} ${site}`], [...mlp[site].labels], `${block} ${site}`);
