@@ -28,7 +28,18 @@ import {
   sparseExpansionSchema,
 } from "../../sparse_expansion/config.ts";
 import { type LoadedSparseExpansion, planSparseExpansion } from "../../sparse_expansion/load.ts";
-import type { NumberOption } from "./expand_command.ts";
+
+/** Names of the options that hold numbers. */
+export type NumberOption =
+  | "clusters"
+  | "bits"
+  | "samples"
+  | "seqlen"
+  | "windows"
+  | "pca-factor"
+  | "restarts"
+  | "block-size"
+  | "percdamp";
 
 /** The options of the command, as they were typed. */
 export interface ExpandOptions {
