@@ -68,7 +68,7 @@ fn funnel(low: u32, high: u32, shift: u32) -> u32 {
 {% if FORM == "pattern" %}
 {% macro take_windows(name, source, bits, begin, count, cross) %}
 {% for i in range(count) %}
-  let {{ name }}_at{{ i }} = {{ begin }} + (result.first + {{ i * (32 // bits) }}u) * {{ bits }}u / 32u * params.n;
+  let {{ name }}_at{{ i }} = {{ begin }} + (result.first + {{ i * (32 // bits) }}u){{ " * " ~ bits ~ "u / 32u" if bits < 32 }} * params.n;
   result.{{ name }}{{ i }} = {{ source }}[{{ name }}_at{{ i }}];
 {% if cross %}
   result.{{ name }}{{ i }}_high = {{ source }}[{{ name }}_at{{ i }} + params.n];
