@@ -1,0 +1,130 @@
+/**
+ * What the report begins with: its results in a few sentences, and the model, the texts and the machine behind them.
+ *
+ * @module
+ */
+
+import type { TextsResult } from "../../../calibrate/result.ts";
+import { bytesText, compact } from "../../figures/series.ts";
+import { md, type Prose, type Section } from "../../document.ts";
+import { adapterOf, fixed, provenanceText, whole } from "../../facts.ts";
+import {
+  cellTitle,
+  type ComparedCell,
+  comparedText,
+  largestCells,
+  type Measurement,
+  perplexityText,
+  timesText,
+} from "../cells.ts";
+import type { ExpansionContext } from "./context.ts";
+
+/** The first paragraphs: the dense model, and at each sparsity the most clusters beside SparseGPT, with their costs. */
+export function lead({ comparison }: ExpansionContext): Prose {
+  const { dense, cells } = comparison;
+  if (cells.length === 0 && dense === undefined) {
+    return md`This run has no measured model.`;
+  }
+  const nodes = dense
+    ? [
+      ...md`The dense model has a perplexity of ${perplexityText(dense.perplexity.mean)} on ${
+        windowsText(dense)
+      }.`.nodes,
+    ]
+    : [];
+  for (const cell of largestCells(comparison)) {
+    const base = sparsegptAt(comparison.cells, cell);
+    nodes.push(
+      ...md`**${cellTitle(cell)}:** perplexity ${perplexityText(cell.perplexity.mean)}${
+        base ? `, where SparseGPT with one cluster has ${perplexityText(base.perplexity.mean)}` : ""
+      }${
+        cell.difference ? ` (${comparedText(cell.difference, "it")}, paired by window)` : ""
+      }. Its MLPs store ${timesText(cell.relative?.storedBits)} the bits of the dense ones${
+        base ? ` (SparseGPT ${timesText(base.relative?.storedBits)})` : ""
+      }, and a token takes ${timesText(cell.relative?.multiplyAdds)} the multiply-adds${
+        base ? ` (SparseGPT ${timesText(base.relative?.multiplyAdds)})` : ""
+      }.`.nodes,
+    );
+  }
+  return { kind: "prose", nodes };
+}
+
+/** SparseGPT with one cluster at a cell's level. */
+export function sparsegptAt(
+  cells: readonly ComparedCell[],
+  { level, bits }: ComparedCell,
+): ComparedCell | undefined {
+  return cells.find((cell) =>
+    cell.kind === "sparsegpt" && cell.level.name === level.name && cell.bits === bits
+  );
+}
+
+/** `100 windows of the evaluation text`. */
+export function windowsText({ nats }: Measurement): string {
+  return `${whole(nats.n)} ${nats.n === 1 ? "window" : "windows"} of the evaluation text`;
+}
+
+/** The section. */
+export function runSection({ data }: ExpansionContext): Section {
+  const { model, texts, measured, expanded } = data;
+  const rows: string[][] = [];
+  if (model) {
+    const { result } = model;
+    rows.push(
+      [
+        "model",
+        [result.name, ...result.commit ? [`revision ${result.commit.slice(0, 12)}`] : []].join(
+          ", ",
+        ),
+      ],
+      [
+        "sizes",
+        `${result.family}: ${result.blocks} blocks, width ${result.d_model}, MLPs ${result.d_ffn} wide, ${
+          whole(result.vocab_size)
+        } tokens in the vocabulary`,
+      ],
+      [
+        "parameters",
+        `${compact(result.parameters)}, of which ${compact(result.mlp_parameters)} (${
+          fixed(100 * result.mlp_parameters / result.parameters, 1)
+        } %) are in the matrices of the MLPs`,
+      ],
+    );
+  }
+  if (texts) {
+    rows.push(
+      ["calibration", textText(texts.result.calibration)],
+      ["evaluation", textText(texts.result.evaluation)],
+    );
+  }
+  const gpu = [...expanded, ...measured];
+  const seconds = expanded.map(({ timings }) => timings.seconds);
+  if (seconds.length > 0) {
+    const peak = Math.max(...expanded.map(({ timings }) => timings.peak_bytes));
+    rows.push([
+      "expansion",
+      `${whole(seconds.length)} models in ${fixed(seconds.reduce((a, b) => a + b), 0)} s, at most ${
+        bytesText(peak)
+      } on the device`,
+    ]);
+  }
+  rows.push(["adapter", adapterOf(gpu) ?? "not recorded"]);
+  const said = (key: string) => provenanceText(gpu, key);
+  for (const key of ["runtime", "commit", "config"]) {
+    const value = said(key);
+    if (value !== undefined) rows.push([key === "config" ? "configuration" : key, value]);
+  }
+  return {
+    id: "run",
+    title: "The model and the texts",
+    blocks: [{ kind: "table", title: "What was expanded, and for what", header: ["", ""], rows }],
+  };
+}
+
+function textText(
+  { dataset, windows, length, tokens, revision }: TextsResult["evaluation"],
+): string {
+  return `${dataset}${revision ? `, revision ${revision.slice(0, 12)}` : ""}: ${
+    whole(windows)
+  } windows of ${whole(length)} tokens, out of ${whole(tokens)}`;
+}
