@@ -5,7 +5,7 @@ import { openTestGpu } from "../gpu/testing.ts";
 import { assertNear, noise } from "../ops/testing.ts";
 import { matrix } from "../reference/matrix.ts";
 import { applySite, expandSite, routeSite } from "../reference/sparse/expansion.ts";
-import { ExpandedSite, rowsByCluster } from "./expansion.ts";
+import { ExpandedSite, pruneSite, rowsByCluster } from "./expansion.ts";
 import { type Expansion, PRUNING, type Pruning } from "./options.ts";
 import { fitRouter } from "./router.ts";
 import { Tensors, unpadColumns, uploadRows } from "./rows.ts";
@@ -45,7 +45,7 @@ async function both(sizes: Sizes, expansion: Expansion, pruning: Pruning) {
   const rows = uploadRows(tensors, x, { width: inputs, gpu, ...(most && { most }) });
   const fit = await fitRouter(gpu, rows, { expansion, uniform: draw, name: "site" });
   const experts: Record<string, PrunedMatrix[]> = {};
-  using site = await ExpandedSite.prune(gpu, rows, {
+  const stored = await pruneSite(gpu, rows, {
     fit,
     pruning,
     name: "site",
@@ -54,6 +54,7 @@ async function both(sizes: Sizes, expansion: Expansion, pruning: Pruning) {
     ),
     onExpert: ({ layer, matrix }) => void (experts[layer] ??= []).push(matrix),
   });
+  using site = new ExpandedSite(gpu, stored);
   const test = noise(37 * inputs, 12).map((v) => Math.fround(2 * v));
   const plan = new Plan(gpu, "test");
   const routed = site.route(plan, tensors.matrix("test", test, inputs));
@@ -155,7 +156,7 @@ Deno.test("a cluster of zeros is pruned for all rows, and the same bits come twi
       name: "site",
     });
     const experts: PrunedMatrix[] = [];
-    using _ = await ExpandedSite.prune(gpu, rows, {
+    await pruneSite(gpu, rows, {
       fit,
       pruning,
       name: "site",
@@ -195,13 +196,13 @@ Deno.test("a site says what is wrong with its options or its rows", async () => 
   const layers = { gate: tensors.matrix("gate", [1, 2], 2) };
   const pruning = { ...PRUNING, bits: 20 };
   await assertRejects(
-    () => ExpandedSite.prune(gpu, rows, { fit, layers, pruning, name: "block 3 in" }),
+    () => pruneSite(gpu, rows, { fit, layers, pruning, name: "block 3 in" }),
     RangeError,
     "gate: bits is 20",
   );
   const zeros = uploadRows(tensors, [0, 0, 0, 0, 0, 0], { width: 2, gpu });
   await assertRejects(
-    () => ExpandedSite.prune(gpu, zeros, { fit, layers, pruning: PRUNING, name: "block 3 in" }),
+    () => pruneSite(gpu, zeros, { fit, layers, pruning: PRUNING, name: "block 3 in" }),
     RangeError,
     "block 3 in cluster 0: Every input is zero",
   );
@@ -218,7 +219,7 @@ Deno.test("a site is not pruned by magnitude for several clusters", async () => 
   const layers = { down: tensors.matrix("down", [1, 2], 2) };
   const pruning = { ...PRUNING, method: "magnitude" } as const;
   await assertRejects(
-    () => ExpandedSite.prune(gpu, rows, { fit, layers, pruning, name: "block 0 mid" }),
+    () => pruneSite(gpu, rows, { fit, layers, pruning, name: "block 0 mid" }),
     RangeError,
     "block 0 mid: method is magnitude and clusters is 2, expected 1",
   );

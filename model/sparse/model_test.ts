@@ -13,7 +13,9 @@ import type { Architecture } from "../trunk/architecture.ts";
 import { headLogits } from "../trunk/head.ts";
 import { weightSpecs } from "../trunk/parameters.ts";
 import { measureNeurons } from "./entanglement/neurons.ts";
-import { type DenseModel, ExpandedModel, type ModelExpansion } from "./model.ts";
+import type { BlockOptions } from "./blocks.ts";
+import type { DenseModel } from "./calibration.ts";
+import { ExpandedModel } from "./model.ts";
 import { PRUNING } from "./options.ts";
 import { Tensors } from "./rows.ts";
 
@@ -25,7 +27,7 @@ const expansion = { clusters: 2, pca_factor: 6, restarts: 2, max_iterations: 50 
 const tokensOf = (count: number, seed: number) =>
   Uint32Array.from({ length: count }, (_, i) => (i * i * 7 + i * (seed + 3) + seed) % VOCABULARY);
 
-const options: ModelExpansion = {
+const options: BlockOptions = {
   tokens: tokensOf(LENGTH * WINDOWS, 1),
   length: LENGTH,
   expansion,
@@ -128,7 +130,7 @@ Deno.test("a model is not expanded from tokens, weights or layers that do not fi
   const refused = async (
     expected: string,
     architecture: Architecture,
-    changes: Partial<ModelExpansion> & { precision?: "mixed"; broken?: string } = {},
+    changes: Partial<BlockOptions> & { precision?: "mixed"; broken?: string } = {},
   ) => {
     const { precision, broken, ...more } = changes;
     const { model } = loaded(gpu, architecture, precision);

@@ -15,7 +15,7 @@ import { centreRows } from "../ops/linalg/moments.ts";
 import { randomCentroids } from "./centroids.ts";
 import { Kmeans, type KmeansFit } from "./kmeans.ts";
 import { checkExpansion, componentsOf, type Expansion } from "./options.ts";
-import { fitPca, type Pca, type PcaTensors, pcaTensors } from "./pca.ts";
+import { fitPca, type Pca, type PcaTensors, pcaTensors, type Projection } from "./pca.ts";
 import { type SiteRows, Tensors } from "./rows.ts";
 
 /** A router's numbers, as files hold them. */
@@ -23,7 +23,7 @@ export interface RouterValues {
   /** Inputs of the site. */
   readonly width: number;
   /** Undefined where rows are compared with centroids as they are. */
-  readonly pca: Pca | undefined;
+  readonly pca: Projection | undefined;
   /** `[clusters, components]`, or `[clusters, width]` without them. */
   readonly centroids: Float32Array;
   /** Experts of the site. */
@@ -158,6 +158,11 @@ export class Router implements Disposable {
     const z = this.project(plan, x);
     nearestCentroid(plan, "nearest", { x: z, centroids: this.#centroids, label, distance });
     return label;
+  }
+
+  /** Bytes allocated. */
+  get bytes(): number {
+    return this.#tensors.bytes;
   }
 
   /** Frees its memory. */

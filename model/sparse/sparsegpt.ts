@@ -194,9 +194,10 @@ export class Pruner implements Disposable {
   /**
    * Factors the damped Hessian.
    *
+   * @returns How often the damping was added until it was positive definite: 1 unless it was not at once.
    * @throws {RangeError} If every input is zero, a value is not finite, or no damping of at most a hundred times the first is enough.
    */
-  async factor(): Promise<void> {
+  async factor(): Promise<number> {
     const diagonal = await this.#readDiagonal();
     const live = diagonal.filter((v) => v !== 0);
     if (live.length === 0) throw new RangeError("Every input is zero");
@@ -213,7 +214,7 @@ export class Pruner implements Disposable {
       upload(this.#gpu, this.#added, added);
       upload(this.#gpu, this.#failed, [0, 0, 0, 0]);
       this.#built.plans[1]!.run();
-      if ((await download(this.#gpu, this.#failed))[0] === 0) return;
+      if ((await download(this.#gpu, this.#failed))[0] === 0) return attempt;
     }
     throw new RangeError("The Hessian is not positive definite");
   }

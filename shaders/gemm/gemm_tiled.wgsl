@@ -6,8 +6,36 @@
 // SPLIT: K is cut into `splits` ranges of `range` (a multiple of 2·STEP), each with workgroups of its own, which write p [splits, M, N padded to 4];
 // gemm_reduce.wgsl adds them up in order. For few tiles with long sums, such as the gradients of weights. PAIRED as in gemm_tile.wgsl.
 //
+// COMPRESSED: B are experts' compressed weights (compressed_weights.wgsl comes before), unpacked on their way into workgroup memory: an invocation takes CHUNK inputs
+// of an output a step, neighbours take neighbouring outputs.
+//
 // FACTORS: A counts times `factors` [pairs, tiles of FACTORS terms, vec4s of M padded as A is], the same number for each of these terms (only with K-major A).
 
+{% macro fetch_b(base, last) %}
+{% if COMPRESSED %}
+{% if last %}
+    {
+      let chunk = {{ base }} / CHUNK + own_chunk;
+      let chunks = (params.k + CHUNK - 1u) / CHUNK;
+      next_b = weights(group, b_start, own_output, min(chunk, chunks - 1u), own_grid);
+      if (chunk >= chunks) { next_b = Weights(); }
+    }
+{% else %}
+    next_b = weights(group, b_start, own_output, {{ base }} / CHUNK + own_chunk, own_grid);
+{% endif %}
+{% else %}
+{{ fetch_operand("b", "b", base, last) }}
+{% endif %}
+{% endmacro %}
+{% macro put_b(buffer) %}
+{% if COMPRESSED %}
+{% for j in range(CHUNK) %}
+  tile_b[{{ buffer }}][own_chunk * CHUNK + {{ j }}u][lane % TILE_N / 4u][lane % 4u] = next_b.w{{ j // 4 }}.{{ "xyzw"[j % 4] }};
+{% endfor %}
+{% else %}
+{{ put_operand("b", "b", buffer) }}
+{% endif %}
+{% endmacro %}
 {% macro fetch(base) %}
 {% if FACTORS %}
   if ({{ base }} % FACTORS == 0u) {
@@ -18,24 +46,31 @@
 {% endif %}
   if ({{ base }} + STEP <= params.k) {
 {{ fetch_operand("a", "a", base, false) }}
-{{ fetch_operand("b", "b", base, false) }}
+{{ fetch_b(base, false) }}
   } else {
 {{ fetch_operand("a", "a", base, true) }}
-{{ fetch_operand("b", "b", base, true) }}
+{{ fetch_b(base, true) }}
   }
 {% endmacro %}
 {% macro put(buffer) %}
 {{ put_operand("a", "a", buffer, "factor" if FACTORS) }}
-{{ put_operand("b", "b", buffer) }}
+{{ put_b(buffer) }}
 {% endmacro %}
 @compute @workgroup_size({{ invocations }})
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
 {{ own_tile("top", "left") }}
 {{ own_fragment() }}
 {{ declare_operand("a", "a") }}
-{{ declare_operand("b", "b") }}
 {{ aim_operand("a", "a", "a_start", "top") }}
+{% if COMPRESSED %}
+  let own_output = min(left + lane % TILE_N, params.n - 1u);
+  let own_chunk = lane / TILE_N;
+  let own_grid = level_grid(own_output);
+  var next_b: Weights;
+{% else %}
+{{ declare_operand("b", "b") }}
 {{ aim_operand("b", "b", "b_start", "left") }}
+{% endif %}
 {% if FACTORS %}
   // All loads of an invocation are of the same columns.
   let factors_at = pair * params.factors_pair + min(top / {{ load_a }}u + lane % {{ TILE_M // load_a }}u, (params.m - 1u) / {{ load_a }}u) * {{ load_a // 4 }}u;

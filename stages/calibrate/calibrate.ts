@@ -11,8 +11,8 @@ import { defineStage, type NodeOutput, type StageContext } from "../../pipeline/
 import type { HubOptions } from "../download/sources/hub/hub.ts";
 import { linkModel } from "../pretrained/model_files.ts";
 import {
-  calibrationSchema,
   type CalibrationSection,
+  calibrationTextSchema,
   evaluationTextSchema,
   LONGEST_WINDOW,
 } from "./config.ts";
@@ -21,7 +21,7 @@ import { findText, type FoundText, type TextRole } from "./texts.ts";
 import { calibrationWindows, evaluationWindows, type Windows } from "./windows.ts";
 
 const paramsSchema = z.strictObject({
-  calibration: calibrationSchema,
+  calibration: calibrationTextSchema,
   evaluation: evaluationTextSchema,
   seed: z.int().min(0).max(2 ** 31 - 1),
 });

@@ -53,12 +53,21 @@ function checkFiles({ dataset, files }: TextSection, context: z.core.$Refinement
   if (dataset === "embedded" && files) issue("has no effect with dataset: embedded; remove it");
 }
 
-/** Schema of the section `calibration`. */
-export const calibrationSchema = z.strictObject({
+const calibrationFields = {
   dataset,
   files: filesSchema.optional(),
   samples: z.int().min(1).max(65536).default(128).describe("windows"),
   length,
+};
+
+/** Schema of the part of the section `calibration` that says which windows of which text. */
+export const calibrationTextSchema = z.strictObject(calibrationFields).superRefine(checkFiles);
+
+/** Schema of the section `calibration`. */
+export const calibrationSchema = z.strictObject({
+  ...calibrationFields,
+  seed: z.int().min(0).max(2 ** 31 - 1).optional()
+    .describe("of the windows; the experiment's unless given"),
 }).superRefine(checkFiles);
 
 /** The section `calibration`, validated. */

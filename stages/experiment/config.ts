@@ -69,7 +69,7 @@ export interface ExperimentConfiguration {
 }
 
 /** A folder inside the project. */
-const folder = z.string().min(1).max(200).refine(
+export const folder = z.string().min(1).max(200).refine(
   (path) => !path.startsWith("/") && !path.split(/[\\/]/).includes("..") && !/[\0:]/.test(path),
   { error: (issue) => `${JSON.stringify(issue.input)} is not a folder inside the project` },
 );

@@ -168,11 +168,12 @@ export async function measureNeurons(
       const plan = new Plan(gpu, "neurons");
       // Products have a multiple of four columns.
       const width = roundUp(neurons.length, 4);
+      const chosen = Array.from({ length: width }, (_, i) => neurons[i] ?? neurons.at(-1)!);
       const numbers = plan.constant("numbers", [width], {
         dtype: "u32",
-        numbers: () => Uint32Array.from({ length: width }, (_, i) => neurons[i] ?? neurons.at(-1)!),
+        numbers: () => Uint32Array.from(chosen),
       });
-      const { label, outputs } = mlp.sample(plan, { site, layer, x, numbers });
+      const { label, outputs } = mlp.sample(plan, { site, layer, x, numbers: chosen });
       const read = await runPlan(plan, {
         label,
         expert: outputs,

@@ -3,7 +3,7 @@ import type { Gpu } from "../../gpu/device.ts";
 import { openTestGpu } from "../../gpu/testing.ts";
 import { assertNear, noise } from "../../ops/testing.ts";
 import { matmul, type Matrix, matrix, row, transpose } from "../../reference/matrix.ts";
-import { ExpandedMlp, type SiteName } from "../mlp.ts";
+import { ExpandedMlp, expandMlp, type SiteName } from "../mlp.ts";
 import { PRUNING } from "../options.ts";
 import { Tensors, uploadRows } from "../rows.ts";
 import { BINS, measureNeurons, spacedNeurons } from "./neurons.ts";
@@ -36,7 +36,7 @@ async function measured(gpu: Gpu) {
   const entering = { in: site(rows.in), mid: site(rows.mid) };
   const experts: Record<string, Matrix[]> = {};
   const labels: Partial<Record<SiteName, Uint32Array>> = {};
-  using mlp = await ExpandedMlp.expand(gpu, dense, {
+  const stored = await expandMlp(gpu, dense, {
     rows: entering,
     expansion: { clusters: 3, pca_factor: 4, restarts: 2, max_iterations: 50 },
     pruning: { ...PRUNING, sparsity: 0.5, block: 8 },
@@ -48,6 +48,7 @@ async function measured(gpu: Gpu) {
       (experts[layer] ??= []).push(matrix(rows, columns, Float64Array.from(weight)));
     },
   });
+  using mlp = new ExpandedMlp(gpu, stored);
   const found = await measureNeurons(
     gpu,
     { mlp, dense, rows: entering },
