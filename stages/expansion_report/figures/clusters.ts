@@ -4,8 +4,8 @@
  * @module
  */
 
-import type { Chart } from "../../figures/figure.ts";
-import { COLOR } from "../../figures/style.ts";
+import type { Chart } from "../../report/figures/figure.ts";
+import { COLOR } from "../../report/figures/style.ts";
 import { type CellKind, type ComparedCell, type Comparison, perplexityText } from "../cells.ts";
 import {
   type LinePanel,
@@ -16,7 +16,7 @@ import {
 } from "./line_panels.ts";
 import { KIND_COLORS } from "./series.ts";
 
-const PANEL = { width: 230, height: 190 } as const;
+const PANEL = { width: 200, height: 190 } as const;
 
 /** Lines of a panel. All but that of magnitude begin at SparseGPT, which has one cluster. */
 const LINES = [
@@ -77,7 +77,7 @@ export function clustersFigure({ cells, levels, dense }: Comparison): Chart | un
     spec: {
       spacing: 26,
       vconcat: Array.from({ length: Math.ceil(panels.length / 2) }, (_, i) => ({
-        spacing: 40,
+        spacing: 28,
         hconcat: panelSpecs(panels).slice(2 * i, 2 * i + 2),
       })),
     },

@@ -4,10 +4,10 @@
  * @module
  */
 
-import type { ChartSpec, Row } from "../../figures/figure.ts";
-import { LABEL_SIZE, spreadHeights } from "../../figures/labels.ts";
-import { scale } from "../../figures/scale.ts";
-import { COLOR } from "../../figures/style.ts";
+import type { ChartSpec, Row } from "../../report/figures/figure.ts";
+import { LABEL_SIZE, spreadHeights } from "../../report/figures/labels.ts";
+import { scale } from "../../report/figures/scale.ts";
+import { COLOR } from "../../report/figures/style.ts";
 import type { Interval } from "../cells.ts";
 
 /** Pixels between a panel and the names of its lines. */

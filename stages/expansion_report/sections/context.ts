@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { FigureList } from "../../sections/context.ts";
+import type { FigureList } from "../../report/sections/context.ts";
 import type { Comparison } from "../cells.ts";
 import type { ExpandedCell, ExpansionData } from "../data.ts";
 

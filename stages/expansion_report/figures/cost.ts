@@ -4,11 +4,11 @@
  * @module
  */
 
-import type { Chart, ChartSpec, Row } from "../../figures/figure.ts";
-import { textWidth } from "../../figures/fonts.ts";
-import { LABEL_SIZE, placeLabels } from "../../figures/labels.ts";
-import { scale } from "../../figures/scale.ts";
-import { COLOR } from "../../figures/style.ts";
+import type { Chart, ChartSpec, Row } from "../../report/figures/figure.ts";
+import { textWidth } from "../../report/figures/fonts.ts";
+import { LABEL_SIZE, placeLabels, type Segment } from "../../report/figures/labels.ts";
+import { scale } from "../../report/figures/scale.ts";
+import { COLOR } from "../../report/figures/style.ts";
 import {
   type ComparedCell,
   type Comparison,
@@ -19,10 +19,13 @@ import {
 import { NUMBERS, type PanelAxis, positiveAxis } from "./line_panels.ts";
 import { seriesOf } from "./series.ts";
 
-const PANEL = { width: 330, height: 290 } as const;
+const PANEL = { width: 290, height: 260 } as const;
 
 /** A label further from its point than this, in pixels, has a line to it. */
 const NEAR = 9;
+
+/** Pixels of the pieces that lines are cut into. */
+const PIECE = 5;
 
 const AXES = [
   ["storedBits", "bits stored by the MLPs, dense = 1"],
@@ -78,7 +81,7 @@ export function costFigure({ cells, dense }: Comparison): Chart | undefined {
       least[1]!.join(" to ")
     } times the multiply-adds. The dense model has ${perplexityText(dense.perplexity.mean)}.`,
     rows: panels.flatMap(({ rows }) => rows),
-    spec: { spacing: 44, hconcat: panels.map(({ spec }) => spec) },
+    spec: { spacing: 30, hconcat: panels.map(({ spec }) => spec) },
   };
 }
 
@@ -121,7 +124,10 @@ function rowsOf(points: readonly Point[], { cost, x, y }: Place): Row[] {
   const labelled = points.flatMap(({ text }, i) => text ? [{ text, ...at[i]! }] : []);
   const places = placeLabels(labelled, {
     ...PANEL,
-    lines: at.map(({ x, y }) => [x - 2, y - 2, x + 2, y + 2] as const),
+    lines: [
+      ...at.map(({ x, y }) => [x - 2, y - 2, x + 2, y + 2] as const),
+      ...joints(points, at),
+    ],
   });
   let next = 0;
   return points.map(({ series, level, model, text, joined }, i): Row => {
@@ -147,6 +153,30 @@ function rowsOf(points: readonly Point[], { cost, x, y }: Place): Row[] {
       label_y: place ? down.value(place.y) : null,
       line_x: far ? across.value(near) : null,
     };
+  });
+}
+
+/** The lines of the series in pieces of a few pixels, for labels keep clear of boxes. */
+function joints(
+  points: readonly Point[],
+  at: readonly { readonly x: number; readonly y: number }[],
+): Segment[] {
+  const indices = points.map((_, i) => i).filter((i) => points[i]!.joined);
+  return [...Map.groupBy(indices, (i) => points[i]!.series).values()].flatMap((own) => {
+    const ordered = own.map((i) => at[i]!).toSorted((a, b) => a.y - b.y);
+    return ordered.slice(1).flatMap((to, i) => {
+      const from = ordered[i]!;
+      const pieces = Math.max(1, Math.ceil(Math.hypot(to.x - from.x, to.y - from.y) / PIECE));
+      const along = (part: number) =>
+        [
+          from.x + (to.x - from.x) * part / pieces,
+          from.y + (to.y - from.y) * part / pieces,
+        ] as const;
+      return Array.from(
+        { length: pieces },
+        (_, piece): Segment => [...along(piece), ...along(piece + 1)],
+      );
+    });
   });
 }
 

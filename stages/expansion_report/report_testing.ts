@@ -4,20 +4,19 @@
  * @module
  */
 
-import { matchAll } from "../../../model/sparse/options.ts";
 import {
   gaussianDistance,
   histogram,
   standardised,
-} from "../../../model/sparse/entanglement/wasserstein.ts";
-import { EXPANSION, PRUNING } from "../../../model/sparse/options.ts";
-import type { JsonValue, NodeOutput } from "../../../pipeline/stage.ts";
-import type { TextsResult } from "../../calibrate/result.ts";
-import type { NeuronsResult } from "../../expand/neurons_result.ts";
-import type { ExpansionResult, SiteResult } from "../../expand/result.ts";
-import type { CellLabels, PerplexityResult } from "../../perplexity/result.ts";
-import type { DenseModelResult } from "../../pretrained/result.ts";
-import { madeUpNode } from "../report_testing.ts";
+} from "../../model/sparse/entanglement/wasserstein.ts";
+import { EXPANSION, matchAll, PRUNING } from "../../model/sparse/options.ts";
+import type { JsonValue, NodeOutput } from "../../pipeline/stage.ts";
+import type { TextsResult } from "../calibrate/result.ts";
+import type { NeuronsResult } from "../expand/neurons_result.ts";
+import type { ExpansionResult, SiteResult } from "../expand/result.ts";
+import type { CellLabels, PerplexityResult } from "../perplexity/result.ts";
+import type { DenseModelResult } from "../pretrained/result.ts";
+import { madeUpNode } from "../report/report_testing.ts";
 
 /** Nats of the made-up dense model. */
 export const MADE_UP_NATS = 1.4;
@@ -268,7 +267,7 @@ export function madeUpExpansion(
       measured: { timings: { seconds: 2, tokens_per_second: 3000 } },
     });
   return {
-    pretrained: [madeUpNode("pretrained", { json: { model: json(model) } })],
+    model: [madeUpNode("pretrained", { json: { model: json(model) } })],
     calibrate: [madeUpNode("calibrate", { json: { texts: json(texts) } })],
     expand: cells.map((cell) =>
       madeUpNode("expand", {

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { md, type Section } from "../../document.ts";
-import { provenanceText, whole } from "../../facts.ts";
+import { md, type Section } from "../../report/document.ts";
+import { provenanceText, whole } from "../../report/facts.ts";
 import type { ExpansionContext } from "./context.ts";
 
 /** The section. */

@@ -4,14 +4,21 @@
  * @module
  */
 
-import { type Block, md, type Prose, type Section, type TableBlock } from "../../document.ts";
-import { bytesText, compact } from "../../figures/series.ts";
-import { fixed } from "../../facts.ts";
 import {
+  type Block,
+  md,
+  type Prose,
+  type Section,
+  type TableBlock,
+} from "../../report/document.ts";
+import { bytesText, compact } from "../../report/figures/series.ts";
+import {
+  type CellKind,
   cellTitle,
   type ComparedCell,
   comparedText,
   type Comparison,
+  halfText,
   isClear,
   largestCells,
   type Measurement,
@@ -19,6 +26,7 @@ import {
   seriesName,
   signed,
   timesText,
+  unbroken,
 } from "../cells.ts";
 import { clustersFigure } from "../figures/clusters.ts";
 import { costFigure } from "../figures/cost.ts";
@@ -51,7 +59,7 @@ export async function perplexitySections(context: ExpansionContext): Promise<Sec
         caption:
           md`Mean difference of the windows' cross-entropies and its 95 % interval; a panel has a scale of its own. ${
             controlled(cells)
-              ? "A control is compared at the sparsity of the model that it controls."
+              ? "Hollow: controls, each at the sparsity of the model that it controls."
               : ""
           }`,
       }),
@@ -65,8 +73,11 @@ export async function perplexitySections(context: ExpansionContext): Promise<Sec
       id: "clusters",
       title: "Clusters and controls",
       blocks: [
-        md`More clusters store more weights, and any partition of the inputs lets an expert be pruned for fewer rows. The controls take these apart. *Rows* as centroids are drawn at random and stay where they are. *Random* directions know how wide the inputs spread and nothing about where they lie; they are linear in the input, as every router is, so they are not without any meaning. *One expert* keeps as many weights as all experts together.`,
+        md`More clusters store more weights, and any partition of the inputs lets an expert be pruned for fewer rows. The controls take these apart. *Rows* are centroids that are inputs, drawn at random, and stay where they are. *Random* directions know how wide the inputs spread and nothing about where they lie; they are linear in the input, as every router is, so they are not without any meaning. *One expert* keeps as many weights as all experts together.`,
         await figures.add(clusters, { from, caption: controlsCaption(comparison) }),
+        ...controlTable(comparison),
+        ...denseControls(comparison),
+        md`Many intervals at 95 % mean that about one in twenty excludes zero by chance; no correction is made.`,
       ],
     });
   }
@@ -94,35 +105,88 @@ function sparsityCaption(comparison: Comparison): Prose {
     cell.difference ? [`${cellTitle(cell)}: ${comparedText(cell.difference, "SparseGPT")}.`] : []
   );
   const infinite = comparison.cells.filter(({ perplexity }) => !Number.isFinite(perplexity.mean));
-  return md`Bars at the points: 95 % intervals over windows. Dashed: controls of the most clusters. ${
-    sentences.join(" ")
-  }${
+  return md`Bars at the points: 95 % intervals over windows. ${
+    controlled(comparison.cells)
+      ? "Dashed: controls of the most clusters, which the next section explains. "
+      : ""
+  }${sentences.join(" ")}${
     infinite.length > 0
       ? ` Not drawn, for their perplexity is beyond float64: ${infinite.map(cellTitle).join("; ")}.`
       : ""
   }`;
 }
 
-function controlsCaption(comparison: Comparison): Prose {
-  const { cells } = comparison;
-  const sentences = cells.filter(({ kind }) =>
-    kind === "rows" || kind === "random" || kind === "matched"
-  )
-    .flatMap((cell) =>
-      cell.toOwn ? [`${cellTitle(cell)}: ${comparedText(cell.toOwn, "k-means")}.`] : []
-    );
+/** How many controls differ from their cells, and in which direction. */
+function controlsCaption({ cells }: Comparison): Prose {
+  const controls = cells.filter(({ node, toOwn }) => node.labels.control !== null && toOwn);
+  if (controls.length === 0) return md`No control was measured.`;
+  const parts = Array.from(Map.groupBy(controls, ({ kind }) => kind), ([kind, own]) => {
+    const clear = own.map(({ toOwn }) => toOwn!).filter(isClear);
+    const worse = clear.filter(({ mean }) => mean > 0).length;
+    const better = clear.length - worse;
+    return `${
+      CONTROL_NAMES[kind]
+    } worse than k-means in ${worse} and better in ${better} of ${own.length}`;
+  });
+  return md`Dashed: controls. By intervals of paired differences that exclude zero, ${
+    parts.join("; ")
+  }.`;
+}
+
+const CONTROL_NAMES: Readonly<Partial<Record<CellKind, string>>> = {
+  rows: "rows are",
+  random: "random directions are",
+  matched: "one expert is",
+};
+
+/** Where one expert that keeps as many weights as all experts of a cell is the dense layer. */
+function denseControls({ cells }: Comparison): Block[] {
   const whole = cells.filter(({ kind, clusters, level, bits }) =>
-    kind === "clusters" && bits === null && clusters * (1 - level.sparsity) >= 1
+    kind === "clusters" && bits === null && clusters * (1 - level.sparsity) > 1 - 1e-9
   );
-  return md`Controls against k-means with as many clusters, paired by window. ${
-    sentences.length > 0 ? sentences.join(" ") : "No control was measured."
-  }${
-    whole.length > 0
-      ? ` One expert that keeps as many weights as all experts of ${
-        whole.map(cellTitle).join("; ")
-      } is the dense layer itself, or less than it: there the control is the dense model.`
-      : ""
-  } Many intervals at 95 % mean that about one in twenty excludes zero by chance; no correction is made.`;
+  if (whole.length === 0) return [];
+  const parts = Array.from(
+    Map.groupBy(whole, ({ clusters }) => clusters),
+    ([clusters, own]) => `${clusters} clusters at ${own.map(({ level }) => level.name).join(", ")}`,
+  );
+  return [
+    md`Experts that together keep as many weights as the dense layer has, or more, leave no smaller layer to compare with: one expert of their storage is the dense layer. That is so for ${
+      parts.join("; ")
+    }.`,
+  ];
+}
+
+/** Every control beside its cell. */
+function controlTable({ cells }: Comparison): TableBlock[] {
+  const rows = cells.flatMap((cell) => {
+    const own = cells.find(({ name }) => name === cell.node.labels.of);
+    if (own === undefined || cell.toOwn === undefined) return [];
+    return [[
+      own.level.name,
+      unbroken(seriesName(cell)),
+      perplexityText(cell.perplexity.mean),
+      perplexityText(own.perplexity.mean),
+      differenceCell(cell.toOwn),
+      timesText(cell.relative?.storedBits),
+      timesText(cell.relative?.multiplyAdds),
+    ]];
+  });
+  return rows.length === 0 ? [] : [{
+    kind: "table",
+    title:
+      "Controls beside k-means with as many clusters: paired difference, and costs (dense = 1)",
+    header: [
+      "pruned",
+      "control",
+      "perplexity",
+      "k-means",
+      "nats to k-means",
+      "stored",
+      "multiply-adds",
+    ],
+    rows,
+    numbersFrom: 2,
+  }];
 }
 
 function costCaption({ cells, dense }: Comparison): Prose {
@@ -152,7 +216,7 @@ function cellTable({ cells, dense, levels }: Comparison): TableBlock {
   ];
   const row = (cell: ComparedCell) => [
     cell.level.name,
-    seriesName(cell),
+    unbroken(seriesName(cell)),
     ...(bits ? [cell.bits === null ? "16" : String(cell.bits)] : []),
     withInterval(cell),
     cell.difference ? differenceCell(cell.difference) : cell.kind === "sparsegpt" ? "0" : "no pair",
@@ -161,15 +225,15 @@ function cellTable({ cells, dense, levels }: Comparison): TableBlock {
   return {
     kind: "table",
     title:
-      "All models: perplexity, difference to SparseGPT of the same sparsity, and costs of all MLPs",
+      "All models: perplexity with its 95 % interval, paired difference to SparseGPT of the same sparsity, bytes stored by all MLPs, and multiply-adds of a token in them (dense = 1)",
     header: [
       "pruned",
       "model",
       ...(bits ? ["bits"] : []),
-      "perplexity, 95 % interval",
-      "nats to SparseGPT, paired",
+      "perplexity",
+      "nats to SparseGPT",
       "stored",
-      "multiply-adds a token",
+      "multiply-adds",
     ],
     rows: [
       ...dense
@@ -184,13 +248,13 @@ function cellTable({ cells, dense, levels }: Comparison): TableBlock {
 function withInterval({ perplexity: { mean, low, high } }: Measurement): string {
   const range = low === null || high === null
     ? ""
-    : ` (${perplexityText(low)} to ${perplexityText(high)})`;
+    : ` (${perplexityText(low, 3)}–${perplexityText(high, 3)})`;
   return `${perplexityText(mean)}${range}`;
 }
 
 function differenceCell({ mean, low, high }: NonNullable<ComparedCell["difference"]>): string {
   if (low === null || high === null) return signed(mean);
-  return `${signed(mean)} ± ${fixed((high - low) / 2, 3)}${
+  return `${signed(mean)} ± ${halfText((high - low) / 2)}${
     isClear({ low, high }) ? "" : " (none shown)"
   }`;
 }

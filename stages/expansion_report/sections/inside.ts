@@ -4,9 +4,15 @@
  * @module
  */
 
-import { type Block, md, type Prose, type Section, type TableBlock } from "../../document.ts";
-import { fixed, whole } from "../../facts.ts";
-import { cellTitle, signed } from "../cells.ts";
+import {
+  type Block,
+  md,
+  type Prose,
+  type Section,
+  type TableBlock,
+} from "../../report/document.ts";
+import { fixed, whole } from "../../report/facts.ts";
+import { cellTitle, signed, unbroken } from "../cells.ts";
 import type { ExpandedCell } from "../data.ts";
 import { histogramsFigure } from "../figures/histograms.ts";
 import { blocksFigure, distancesFigure } from "../figures/neurons.ts";
@@ -86,7 +92,7 @@ function distanceTable(context: ExpansionContext, expanded: readonly ExpandedCel
       if (neurons.length === 0) return [];
       const closer = neurons.filter(({ expert, split }) => expert < split).length / neurons.length;
       return [[
-        nameOf(context, cell),
+        unbroken(nameOf(context, cell)),
         whole(neurons.length),
         ...MEASURES.map((measure) =>
           fixed(quantile(neurons.map((neuron) => neuron[measure]), 0.5), 3)
@@ -107,7 +113,7 @@ export async function sizesSection(context: ExpansionContext): Promise<Section[]
     id: "sizes",
     title: "Sizes of the clusters",
     blocks: [
-      md`An expert is pruned for its cluster's rows, and a cluster with few of them says little about its inputs. The effective number of clusters is the exponential of the entropy of their shares: with even clusters it is their number. The figure shows *${
+      md`An expert is pruned for its cluster's rows, and a cluster with few of them says little about its inputs. The effective number of clusters is the exponential of the entropy of their shares: with even clusters it is their number. A Hessian that is not positive definite is damped again. The figure shows *${
         nameOf(context, shown)
       }*.`,
       await context.figures.add(figure, { from: [shown], caption: sizesCaption(shown) }),
@@ -153,7 +159,7 @@ function sizesTable(context: ExpansionContext): TableBlock {
     const raised = blocks.flatMap((sites) => SITES.flatMap((site) => sites[site].dampings))
       .filter((times) => times > 1).length;
     return [[
-      nameOf(context, cell),
+      unbroken(nameOf(context, cell)),
       fixed(mean("in"), 1),
       fixed(mean("mid"), 1),
       whole(Math.min(...all)),
@@ -163,14 +169,15 @@ function sizesTable(context: ExpansionContext): TableBlock {
   });
   return {
     kind: "table",
-    title: "Balance of the clusters, over all blocks",
+    title:
+      "Balance of the clusters, over all blocks: effective number before and behind the activation",
     header: [
       "model",
-      "effective clusters, before",
+      "effective, before",
       "behind",
       "fewest rows",
       "most rows",
-      "Hessians damped again",
+      "damped again",
     ],
     rows,
     numbersFrom: 1,

@@ -4,10 +4,10 @@
  * @module
  */
 
-import type { TextsResult } from "../../../calibrate/result.ts";
-import { bytesText, compact } from "../../figures/series.ts";
-import { md, type Prose, type Section } from "../../document.ts";
-import { adapterOf, fixed, provenanceText, whole } from "../../facts.ts";
+import type { TextsResult } from "../../calibrate/result.ts";
+import { bytesText, compact } from "../../report/figures/series.ts";
+import { md, type Prose, type Section } from "../../report/document.ts";
+import { adapterOf, fixed, provenanceText, whole } from "../../report/facts.ts";
 import {
   cellTitle,
   type ComparedCell,
@@ -29,24 +29,41 @@ export function lead({ comparison }: ExpansionContext): Prose {
     ? [
       ...md`The dense model has a perplexity of ${perplexityText(dense.perplexity.mean)} on ${
         windowsText(dense)
-      }.`.nodes,
+      }. Its MLPs store ${bytesText(dense.storedBits / 8)} in 16 bits a weight, and a token takes ${
+        compact(dense.multiplyAdds)
+      } multiply-adds in them.`.nodes,
     ]
     : [];
   for (const cell of largestCells(comparison)) {
     const base = sparsegptAt(comparison.cells, cell);
     nodes.push(
-      ...md`**${cellTitle(cell)}:** perplexity ${perplexityText(cell.perplexity.mean)}${
-        base ? `, where SparseGPT with one cluster has ${perplexityText(base.perplexity.mean)}` : ""
+      ...md`**${cellTitle(cell)}:** perplexity ${perplexityText(cell.perplexity.mean)}, ${
+        costsText(cell)
+      }. ${
+        base
+          ? `SparseGPT with one cluster: ${perplexityText(base.perplexity.mean)}, ${
+            costsText(base)
+          }. `
+          : ""
       }${
-        cell.difference ? ` (${comparedText(cell.difference, "it")}, paired by window)` : ""
-      }. Its MLPs store ${timesText(cell.relative?.storedBits)} the bits of the dense ones${
-        base ? ` (SparseGPT ${timesText(base.relative?.storedBits)})` : ""
-      }, and a token takes ${timesText(cell.relative?.multiplyAdds)} the multiply-adds${
-        base ? ` (SparseGPT ${timesText(base.relative?.multiplyAdds)})` : ""
-      }.`.nodes,
+        cell.difference
+          ? `Paired by window, the clusters are ${comparedText(cell.difference, "SparseGPT")}.`
+          : ""
+      }`.nodes,
     );
   }
   return { kind: "prose", nodes };
+}
+
+/** What a model takes, over the dense one where that was measured. */
+function costsText({ relative, storedBits, multiplyAdds }: Measurement): string {
+  return relative
+    ? `with ${timesText(relative.storedBits)} the dense MLPs' bits and ${
+      timesText(relative.multiplyAdds)
+    } their multiply-adds a token`
+    : `with ${bytesText(storedBits / 8)} in its MLPs and ${
+      compact(multiplyAdds)
+    } multiply-adds a token in them`;
 }
 
 /** SparseGPT with one cluster at a cell's level. */

@@ -4,9 +4,9 @@
  * @module
  */
 
-import type { NeuronsResult } from "../../../expand/neurons_result.ts";
-import type { Chart, Row } from "../../figures/figure.ts";
-import { COLOR } from "../../figures/style.ts";
+import type { NeuronsResult } from "../../expand/neurons_result.ts";
+import type { Chart, Row } from "../../report/figures/figure.ts";
+import { COLOR } from "../../report/figures/style.ts";
 
 /** Neurons that are shown. */
 const SHOWN = 4;
@@ -69,7 +69,7 @@ export function histogramsFigure({ blocks, bins }: NeuronsResult): Chart | undef
       },
       resolve: { scale: { y: "independent" } },
       spec: {
-        width: 290,
+        width: 270,
         height: 140,
         layer: [
           {

@@ -4,9 +4,9 @@
  * @module
  */
 
-import type { Chart, Row } from "../../figures/figure.ts";
-import { COLOR } from "../../figures/style.ts";
-import { type Comparison, isClear, seriesName, signed } from "../cells.ts";
+import type { Chart, Row } from "../../report/figures/figure.ts";
+import { COLOR } from "../../report/figures/style.ts";
+import { type Comparison, isClear, signed } from "../cells.ts";
 import { linearTicks, NUMBERS } from "./line_panels.ts";
 import { seriesOf } from "./series.ts";
 
@@ -18,14 +18,16 @@ export function differencesFigure({ cells, levels }: Comparison): Chart | undefi
   const series = seriesOf(cells.filter(({ difference }) => difference !== undefined));
   if (series.length === 0) return undefined;
   const rows: Row[] = levels.flatMap(({ name }) =>
-    series.flatMap(({ label, cells }) =>
+    series.flatMap(({ label, dashed, cells }) =>
       cells.filter(({ level }) => level.name === name).map((cell): Row => {
         const { mean, low, high, n, p } = cell.difference!;
-        return { level: name, model: label, nats: mean, low, high, windows: n, p };
+        const control = dashed ? "yes" : "no";
+        return { level: name, model: label, control, nats: mean, low, high, windows: n, p };
       })
     )
   );
   const shown = levels.filter(({ name }) => rows.some(({ level }) => level === name));
+  const differences = rows.map(({ nats }) => Number(nats));
   const clear = cells.filter(({ difference }) => difference !== undefined && isClear(difference));
   return {
     kind: "chart",
@@ -33,15 +35,9 @@ export function differencesFigure({ cells, levels }: Comparison): Chart | undefi
     title: "Difference to SparseGPT with one cluster",
     alt: `Differences in nats with 95 % intervals at ${
       shown.map(({ name }) => name).join(", ")
-    }. ${clear.length} of ${rows.length} intervals exclude zero${
-      clear.length > 0
-        ? `: ${
-          clear.map((cell) =>
-            `${seriesName(cell)} at ${cell.level.name} ${signed(cell.difference!.mean)}`
-          ).join("; ")
-        }`
-        : ""
-    }.`,
+    }, from ${signed(Math.min(...differences))} to ${
+      signed(Math.max(...differences))
+    }. ${clear.length} of ${rows.length} intervals exclude zero.`,
     rows,
     spec: {
       spacing: 14,
@@ -88,7 +84,7 @@ export function differencesFigure({ cells, levels }: Comparison): Chart | undefi
               },
             },
             {
-              mark: { type: "point", filled: true, size: 44, opacity: 1, color: COLOR.blue },
+              mark: { type: "point", size: 44, opacity: 1, color: COLOR.blue },
               encoding: {
                 x: {
                   field: "nats",
@@ -98,6 +94,12 @@ export function differencesFigure({ cells, levels }: Comparison): Chart | undefi
                     ? "nats more than SparseGPT (below zero: better)"
                     : null,
                   axis: { values: linearTicks(domain), format: NUMBERS, grid: true },
+                },
+                fill: {
+                  field: "control",
+                  type: "nominal",
+                  legend: null,
+                  scale: { domain: ["no", "yes"], range: [COLOR.blue, COLOR.paper] },
                 },
               },
             },

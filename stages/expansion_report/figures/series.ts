@@ -4,7 +4,7 @@
  * @module
  */
 
-import { COLOR } from "../../figures/style.ts";
+import { COLOR } from "../../report/figures/style.ts";
 import { type ComparedCell, seriesName } from "../cells.ts";
 
 /** Colours of numbers of clusters, the most first. */

@@ -4,8 +4,8 @@
  * @module
  */
 
-import type { Chart, Row } from "../../figures/figure.ts";
-import { COLOR } from "../../figures/style.ts";
+import type { Chart, Row } from "../../report/figures/figure.ts";
+import { COLOR } from "../../report/figures/style.ts";
 import {
   layerNames,
   type Measure,
@@ -151,7 +151,7 @@ export function blocksFigure(neurons: readonly Neuron[]): Chart | undefined {
       y: positiveAxis(lines.flatMap(({ points }) => points.map(({ y }) => y.mean)), {
         title: "median distance",
       }),
-      width: 230,
+      width: 200,
       height: 180,
     };
   });
@@ -166,7 +166,7 @@ export function blocksFigure(neurons: readonly Neuron[]): Chart | undefined {
     spec: {
       spacing: 26,
       vconcat: Array.from({ length: Math.ceil(panels.length / 2) }, (_, i) => ({
-        spacing: 40,
+        spacing: 28,
         hconcat: panelSpecs(panels).slice(2 * i, 2 * i + 2),
       })),
     },

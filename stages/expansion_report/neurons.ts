@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { NeuronsResult } from "../../expand/neurons_result.ts";
+import type { NeuronsResult } from "../expand/neurons_result.ts";
 
 /** Distances of a neuron, in the order in which they are shown. */
 export const MEASURES = ["dense", "split", "clustered", "expert"] as const;

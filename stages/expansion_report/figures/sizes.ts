@@ -4,9 +4,9 @@
  * @module
  */
 
-import type { ExpansionResult } from "../../../expand/result.ts";
-import type { Chart, Row } from "../../figures/figure.ts";
-import { COLOR } from "../../figures/style.ts";
+import type { ExpansionResult } from "../../expand/result.ts";
+import type { Chart, Row } from "../../report/figures/figure.ts";
+import { COLOR } from "../../report/figures/style.ts";
 import { NUMBERS, positiveAxis } from "./line_panels.ts";
 
 /** The sites of a block, in their order. */
@@ -39,7 +39,7 @@ export function sizesFigure({ blocks }: ExpansionResult): Chart | undefined {
     title: "Sizes of the clusters",
     alt: `Shares of the calibration rows that ${clusters} clusters have in ${blocks.length} block${
       blocks.length === 1 ? "" : "s"
-    }: from ${Math.min(...shares).toPrecision(2)} % to ${
+    }: from ${Math.min(...shares).toPrecision(2)}\u00a0% to ${
       Math.max(...shares).toPrecision(3)
     } %, where an even share is ${even.toPrecision(3)} %.`,
     rows,

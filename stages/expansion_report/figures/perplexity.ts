@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Chart } from "../../figures/figure.ts";
+import type { Chart } from "../../report/figures/figure.ts";
 import { type Comparison, perplexityText } from "../cells.ts";
 import {
   type LinePanel,
@@ -15,7 +15,7 @@ import {
 } from "./line_panels.ts";
 import { type Series, seriesOf } from "./series.ts";
 
-const HEIGHT = 300;
+const HEIGHT = 280;
 
 /** Draws the figure; nothing where no model was expanded. */
 export function perplexityFigure({ cells, levels, dense }: Comparison): Chart | undefined {
@@ -47,7 +47,7 @@ export function perplexityFigure({ cells, levels, dense }: Comparison): Chart | 
         ],
         { title: "perplexity" },
       ),
-      width: patterns ? 70 + 70 * own.length : Math.max(150, Math.min(430, 90 * own.length)),
+      width: patterns ? 50 + 60 * own.length : Math.max(140, Math.min(360, 80 * own.length)),
       height: HEIGHT,
     });
   }
@@ -62,7 +62,7 @@ export function perplexityFigure({ cells, levels, dense }: Comparison): Chart | 
       dense ? `The dense model has ${perplexityText(dense.perplexity.mean)}. ` : ""
     }The lowest of the others is ${perplexityText(best.perplexity.mean)}.`,
     rows: panelRows(panels),
-    spec: { spacing: 40, hconcat: panelSpecs(panels) },
+    spec: { spacing: 28, hconcat: panelSpecs(panels) },
   };
 }
 

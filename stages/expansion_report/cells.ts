@@ -9,9 +9,9 @@ import {
   type PairedSummary,
   summarize,
   type Summary,
-} from "../../ablate/statistics.ts";
-import type { CellLabels } from "../../perplexity/result.ts";
-import { fixed } from "../facts.ts";
+} from "../ablate/statistics.ts";
+import type { CellLabels } from "../perplexity/result.ts";
+import { fixed } from "../report/facts.ts";
 import type { ExpansionData, MeasuredCell } from "./data.ts";
 
 /** What a cell is, of one sparsity. */
@@ -19,7 +19,7 @@ export type CellKind = "sparsegpt" | "clusters" | "magnitude" | "rows" | "random
 
 /** A sparsity at which cells are compared. */
 export interface Level {
-  /** `50 %` or `2:4`. */
+  /** `50 %` or `2:4`; its space does not break. */
   readonly name: string;
   /** Part of the weights that is pruned. */
   readonly sparsity: number;
@@ -145,7 +145,7 @@ function kindOf({ control, method, clusters }: CellLabels): CellKind {
 function levelOf({ sparsity, pattern }: CellLabels): Level {
   const value = sparsity ?? 0;
   return {
-    name: pattern ?? `${Number((100 * value).toFixed(3))} %`,
+    name: pattern ?? `${Number((100 * value).toFixed(3))}\u00a0%`,
     sparsity: value,
     pattern: pattern ?? undefined,
   };
@@ -161,11 +161,11 @@ export function seriesName({ kind, clusters }: Pick<ComparedCell, "kind" | "clus
     case "clusters":
       return `${clusters} clusters`;
     case "rows":
-      return `${clusters}, rows as centroids`;
+      return `${clusters}, rows`;
     case "random":
-      return `${clusters}, random directions`;
+      return `${clusters}, random`;
     case "matched":
-      return `one expert as large as ${clusters}`;
+      return `one as large as ${clusters}`;
   }
 }
 
@@ -183,12 +183,19 @@ export function isClear({ low, high }: { low: number | null; high: number | null
 export function comparedText(difference: PairedSummary, other: string): string {
   const { mean, low, high } = difference;
   if (low === null || high === null) {
-    return `${signed(mean)} nats to ${other} in a single window, from which nothing follows`;
+    return `${signed(mean)} nats from ${other} in a single window, from which nothing follows`;
   }
-  const half = fixed((high - low) / 2, 3);
+  const half = halfText((high - low) / 2);
   return isClear(difference)
-    ? `${mean < 0 ? "better" : "worse"} than ${other} by ${fixed(Math.abs(mean), 3)} ± ${half} nats`
-    : `no difference to ${other} was shown (${signed(mean)} ± ${half} nats)`;
+    ? `${mean < 0 ? "better" : "worse"} than ${other} by ${
+      fixed(Math.abs(mean), 3)
+    }\u00a0±\u00a0${half} nats`
+    : `not shown to differ from ${other} (${signed(mean)}\u00a0±\u00a0${half} nats)`;
+}
+
+/** A text whose spaces do not break, for narrow columns. */
+export function unbroken(text: string): string {
+  return text.replaceAll(" ", "\u00a0");
 }
 
 /** A number with its sign. */
@@ -197,16 +204,25 @@ export function signed(value: number, digits = 3): string {
   return value > 0 ? `+${text}` : text;
 }
 
-/** A perplexity to four significant digits. */
-export function perplexityText(value: number): string {
-  if (!Number.isFinite(value)) return "above 10^308";
-  if (value >= 1e6) return value.toExponential(2).replace("e+", " · 10^");
-  return Number(value.toPrecision(4)).toLocaleString("en-US", { maximumFractionDigits: 3 });
+/** A perplexity to so many significant digits; null and infinity are beyond float64. */
+export function perplexityText(value: number | null, digits = 4): string {
+  if (value === null || !Number.isFinite(value)) return "beyond float64";
+  if (value >= 1e7) return value.toExponential(digits - 1).replace("e+", " · 10^");
+  const decimals = Math.max(0, digits - 1 - Math.floor(Math.log10(value)));
+  return value.toLocaleString("en-US", {
+    minimumFractionDigits: decimals,
+    maximumFractionDigits: decimals,
+  });
+}
+
+/** Half of an interval, with as many digits as it takes to show that it isn't zero. */
+export function halfText(half: number): string {
+  return half >= 0.0005 || half < 1e-9 ? fixed(half, 3) : String(Number(half.toPrecision(1)));
 }
 
 /** So many times the dense model's, to three significant digits. */
 export function timesText(ratio: number | undefined): string {
-  return ratio === undefined ? "not measured" : `${Number(ratio.toPrecision(3))} ×`;
+  return ratio === undefined ? "not measured" : `${Number(ratio.toPrecision(3))}\u00a0×`;
 }
 
 /** The cells of Sparse Expansion itself with the most clusters, one a level. */
