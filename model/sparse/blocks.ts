@@ -19,7 +19,7 @@ import {
   type StoredMlp,
 } from "./mlp.ts";
 import type { RouterFit } from "./router.ts";
-import { type SiteRows, Tensors } from "./rows.ts";
+import { Tensors } from "./rows.ts";
 import type { PrunedMatrix } from "./sparsegpt.ts";
 
 /** A part of a dense model. */
@@ -38,13 +38,20 @@ export interface DenseSource {
 /** How a model is expanded. */
 export interface BlockOptions
   extends Windows, Pick<MlpOptions, "expansion" | "pruning" | "seed" | "values" | "signal"> {
-  /** Gets each MLP as it is expanded, before the store does. */
-  readonly onMlp?: ((expanded: ExpandedBlock) => void | Promise<void>) | undefined;
   /** Gets each router as it is fitted. */
   readonly onRouter?: ((block: number, site: SiteName, fit: RouterFit) => void) | undefined;
   /** Told how often the damping of a cluster's Hessian was added until it was positive definite. */
   readonly onFactor?:
     | ((at: { block: number; site: SiteName; cluster: number; dampings: number }) => void)
+    | undefined;
+  /** Gets each MLP as it is expanded, before it is stored, with its dense matrices and the rows that it was expanded for, which are freed afterwards. */
+  readonly onMlp?:
+    | ((at: {
+      readonly block: number;
+      readonly mlp: ExpandedMlp;
+      readonly dense: DenseMlp;
+      readonly rows: MlpRows;
+    }) => void | Promise<void>)
     | undefined;
   /** Gets each expert as it is pruned; `layer` is `gate`, `up` or `down`. */
   readonly onExpert?:
@@ -55,16 +62,6 @@ export interface BlockOptions
       readonly matrix: PrunedMatrix;
     }) => void | Promise<void>)
     | undefined;
-}
-
-/** A block that has just been expanded, with what it was expanded from. All of it is freed afterwards. */
-export interface ExpandedBlock {
-  readonly block: number;
-  readonly mlp: ExpandedMlp;
-  /** The matrices before. */
-  readonly dense: DenseMlp;
-  /** The rows that entered each site. */
-  readonly rows: MlpRows;
 }
 
 /** What is done with each block. */
@@ -105,38 +102,48 @@ export async function expandBlocks(
     await source.use({ kind: "block", block, mlp: true }, async (weights) => {
       using tensors = new Tensors(gpu);
       const entering = await calibration.enter(block, { weights, tensors });
-      const rows = { in: siteRows(entering.in), mid: siteRows(entering.mid) };
-      const dense = await denseMlp(gpu, { architecture, weights }, { block, tensors });
-      const stored = await expandBlock(gpu, dense, { ...options, block, rows });
-      using mlp = new ExpandedMlp(gpu, stored);
-      await options.onMlp?.({ block, mlp, dense, rows });
-      await store.take(block, stored);
+      using mlp = await expandBlock(gpu, { architecture, weights }, {
+        ...options,
+        ...{ block, entering, store },
+      });
       if (block + 1 < num_layers) await calibration.leave(mlp, entering.in);
     });
   }
 }
 
-/** The rows of a site. */
-function siteRows(chunks: readonly Tensor[]): SiteRows {
-  return {
+/** Expands the MLP of a block for the rows that enter its sites, and stores it; returns it on the device. */
+async function expandBlock(
+  gpu: Gpu,
+  model: { readonly architecture: Architecture; readonly weights: Weights },
+  options: BlockOptions & {
+    readonly block: number;
+    readonly entering: Readonly<Record<SiteName, readonly Tensor[]>>;
+    readonly store: BlockStore;
+  },
+): Promise<ExpandedMlp> {
+  const { block, entering, store, expansion, pruning, seed, values, signal } = options;
+  const { onRouter, onFactor, onExpert, onMlp } = options;
+  const site = (chunks: readonly Tensor[]) => ({
     chunks,
     count: chunks.reduce((sum, chunk) => sum + chunk.rows, 0),
     width: chunks[0]!.width,
-  };
-}
-
-/** Expands the MLP of a block for the rows that enter its sites. */
-async function expandBlock(
-  gpu: Gpu,
-  dense: DenseMlp,
-  options: BlockOptions & { readonly block: number; readonly rows: MlpRows },
-): Promise<StoredMlp> {
-  const { block, rows, expansion, pruning, seed, values, signal } = options;
-  const { onRouter, onFactor, onExpert } = options;
-  return await expandMlp(gpu, dense, {
+  });
+  const rows = { in: site(entering.in), mid: site(entering.mid) };
+  using tensors = new Tensors(gpu);
+  const dense = await denseMlp(gpu, model, { block, tensors });
+  const stored = await expandMlp(gpu, dense, {
     ...{ rows, expansion, pruning, seed, block, values, signal },
     onRouter: (at, fit) => onRouter?.(block, at, fit),
     onFactor: (site, cluster, dampings) => onFactor?.({ block, site, cluster, dampings }),
     onExpert: (expert) => onExpert?.({ block, ...expert }),
   });
+  const mlp = new ExpandedMlp(gpu, stored);
+  try {
+    await onMlp?.({ block, mlp, dense, rows });
+    await store.take(block, stored);
+  } catch (error) {
+    mlp[Symbol.dispose]();
+    throw error;
+  }
+  return mlp;
 }

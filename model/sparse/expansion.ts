@@ -138,8 +138,8 @@ export async function pruneSite(
 ): Promise<StoredSite> {
   const { pruning, layers, onExpert, onFactor, signal, name, values = "f32" } = options;
   const { values: router, kmeans } = fit;
-  checkMethod(pruning, name, router.clusters);
   const { width: inputs } = rows;
+  checkMethod(pruning, name, router.clusters);
   const compression = compressionOf(pruning, { inputs, values });
   const experts = new Map(Object.keys(layers).map((name) => [name, [] as CompressedMatrix[]]));
   const grids = new Map<string, LevelGrid>();
@@ -149,7 +149,6 @@ export async function pruneSite(
     signal?.throwIfAborted();
     if (pruning.method === "magnitude") {
       pruner.takeIdentity();
-      onFactor?.(cluster, 0);
     } else {
       await pruner.measure(rows, numbers);
       if (await pruner.silent()) await pruner.measure(rows);
@@ -231,26 +230,25 @@ export class ExpandedSite implements Disposable {
   /**
    * Records the columns of `x Wᵀ` that belong to some outputs, in the order of the rows themselves: `[n, numbers]`.
    *
-   * @param options `numbers`: of the outputs, a multiple of four of them.
+   * @param from `numbers`: a multiple of four of them.
    */
   sample(
     plan: Plan,
     layer: string,
     { routed, numbers }: { routed: Routed; numbers: readonly number[] },
   ): Tensor {
-    const all = this.combine(plan, routed, this.products(plan, layer, routed));
-    const { width } = all;
-    // A product with ones and zeros changes no number.
-    const chosen = plan.constant(`${layer}.chosen`, [numbers.length, width], {
-      numbers: () => {
-        const ones = new Float32Array(numbers.length * width);
-        numbers.forEach((number, i) => ones[i * width + number] = 1);
+    const products = this.products(plan, layer, routed);
+    // Experts are compressed, and a row of one can't be taken alone: a product with ones picks columns, and changes no bit.
+    const picked = plan.constant(`${layer}.picked`, [numbers.length, products.width], {
+      numbers() {
+        const ones = new Float32Array(numbers.length * products.width);
+        for (const [i, number] of numbers.entries()) ones[i * products.width + number] = 1;
         return ones;
       },
     });
-    const outputs = plan.tensor(`${layer}.sample`, [all.rows, numbers.length]);
-    gemm(plan, "sample", { a: all, b: chosen, c: outputs, layout: "nt" });
-    return outputs;
+    const rows = plan.tensor(`${layer}.sample`, [products.rows, numbers.length]);
+    gemm(plan, "sample", { a: products, b: picked, c: rows, layout: "nt" });
+    return this.combine(plan, routed, rows);
   }
 
   /** Records rows in their own order again, plus `residual`: `[n, width]` of sorted rows of that width. */

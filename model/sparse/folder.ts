@@ -56,7 +56,7 @@ export type { BlockReport, LayerReport, SiteReport } from "./files/report.ts";
 
 /** How a checkpoint is expanded into a folder. */
 export interface FolderExpansion
-  extends Pick<BlockOptions, "onMlp" | "onRouter" | "onExpert" | "most"> {
+  extends Pick<BlockOptions, "onRouter" | "onExpert" | "onMlp" | "most"> {
   /** The dense model. Its weights stay in their files: the device has those of one block at a time. */
   readonly model: PretrainedCheckpoint;
   /** The calibration windows, one after another. */
@@ -88,7 +88,7 @@ export interface FolderReport {
  * Expands every MLP of a checkpoint, layer after layer, and writes a file a block. Experts are stored in f32 if the checkpoint's matrices are, else in f16; the windows run on through
  * what is stored.
  *
- * `onMlp`, `onRouter` and `onExpert` get what is expanded now, not the blocks that were there before.
+ * `onRouter`, `onExpert` and `onMlp` get what is expanded now, not the blocks that were there before; a block counts as done once they have returned.
  *
  * @throws {RangeError} Which option does not fit, or what is wrong with the rows of which site.
  * @throws {PretrainedError} If the folder is of other options or is no such folder, or a file can't be used.
@@ -104,10 +104,10 @@ export async function expandIntoFolder(gpu: Gpu, options: FolderExpansion): Prom
   if (await target.missing()) {
     let numbers = new BlockNumbers();
     const { expansion, pruning, seed, tokens, length, most } = options;
-    const { onMlp, onRouter, onExpert } = options;
+    const { onRouter, onExpert, onMlp } = options;
     await expandBlocks(gpu, denseSource(gpu, model), {
-      ...{ expansion, pruning, seed, tokens, length, most, signal, values: target.form.values },
-      onMlp,
+      ...{ expansion, pruning, seed, tokens, length, most, signal, onMlp },
+      values: target.form.values,
       onRouter(block, site, fit) {
         numbers.router(site, fit);
         onRouter?.(block, site, fit);

@@ -202,18 +202,15 @@ export class ExpandedMlp implements Disposable {
   /**
    * Records what some neurons of a layer give for rows `x` `[n, in padded to 4]` that enter a site, without a bias.
    *
-   * @param of `numbers`: of the neurons, a multiple of four of them.
+   * @param of `numbers`: of the neurons, a multiple of four.
    * @returns The outputs of the expert of each row, `[n, neurons]`, and the expert, u32 `[n]`.
    */
-  sample(
-    plan: Plan,
-    { site, layer, x, numbers }: {
-      site: SiteName;
-      layer: string;
-      x: Tensor;
-      numbers: readonly number[];
-    },
-  ): { outputs: Tensor; label: Tensor } {
+  sample(plan: Plan, { site, layer, x, numbers }: {
+    site: SiteName;
+    layer: string;
+    x: Tensor;
+    numbers: readonly number[];
+  }): { outputs: Tensor; label: Tensor } {
     const from = this.#sites[site];
     const routed = from.route(plan, x);
     return { outputs: from.sample(plan, layer, { routed, numbers }), label: routed.label };

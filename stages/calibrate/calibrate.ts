@@ -7,7 +7,7 @@
 import { join } from "@std/path";
 import { z } from "zod";
 import { openPretrainedTokenizer } from "../../model/pretrained/tokenizer.ts";
-import { defineStage, type NodeOutput, type StageContext } from "../../pipeline/stage.ts";
+import { defineStage, type StageContext } from "../../pipeline/stage.ts";
 import type { HubOptions } from "../download/sources/hub/hub.ts";
 import { linkModel } from "../pretrained/model_files.ts";
 import {
@@ -121,9 +121,4 @@ function requireKnown({ tokens }: Windows, vocabulary: number, role: TextRole): 
 
 async function writeTokens(path: string, tokens: Uint32Array<ArrayBuffer>): Promise<void> {
   await Deno.writeFile(path, new Uint8Array(tokens.buffer));
-}
-
-/** Windows that a `calibrate` node published. */
-export async function readWindows(node: NodeOutput, role: TextRole): Promise<Uint32Array> {
-  return new Uint32Array((await Deno.readFile(node.file("windows", `${role}.u32`))).buffer);
 }

@@ -12,11 +12,11 @@
  */
 
 import type { StageContext } from "../../pipeline/stage.ts";
+import { contentDigest } from "../download/sources/content_digest.ts";
 import { gunzipBytes, parseDocuments, type TextDocument } from "../download/sources/document.ts";
 import { readEmbedded } from "../download/sources/embedded.ts";
 import { SourceError } from "../download/sources/error.ts";
 import { findFiles, isParquet, readFiles } from "../download/sources/files.ts";
-import { contentDigest } from "../download/sources/fingerprint.ts";
 import { Hub, type HubOptions } from "../download/sources/hub/hub.ts";
 import { type HubFolder, listShards, type Shard } from "../download/sources/hub/listing.ts";
 import { C4_REVISION } from "../download/sources/hub/section.ts";

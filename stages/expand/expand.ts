@@ -6,18 +6,16 @@
 
 import { join } from "@std/path";
 import { z } from "zod";
-import { kindModules } from "../../model/load.ts";
 import { PretrainedCheckpoint } from "../../model/pretrained/checkpoint.ts";
 import { BINS, measureNeurons } from "../../model/sparse/entanglement/neurons.ts";
 import { type BlockReport, expandIntoFolder, type SiteReport } from "../../model/sparse/folder.ts";
 import { defineStage, type JsonValue, type StageContext } from "../../pipeline/stage.ts";
-import { readWindows } from "../calibrate/calibrate.ts";
-import { textsSchema } from "../calibrate/result.ts";
-import { parseOutput } from "../parse_output.ts";
+import { readWindows } from "../calibrate/read_windows.ts";
 import { linkModel } from "../pretrained/model_files.ts";
-import { PUBLISHED_KINDS } from "../pretrained/pretrained.ts";
+import { publishedModules } from "../pretrained/kinds.ts";
 import { gpuProvenance, sharedGpu } from "../shared_gpu.ts";
 import { neuronsSectionSchema } from "./config.ts";
+import { EXPANDED_OUTPUT } from "./result.ts";
 
 const whole = z.int().min(1);
 
@@ -45,15 +43,12 @@ const paramsSchema = z.strictObject({
 /** Parameters of the stage. */
 export type ExpandParams = z.infer<typeof paramsSchema>;
 
-/** Name of the output that holds the expanded model. */
-export const EXPANDED_OUTPUT = "expanded";
-
 /** The `expand` stage: the folder `expanded/`, and the numbers of its blocks. */
 export const expand = defineStage<ExpandParams>({
   name: "expand",
   description: "Give a model's MLPs sparse experts; resumes at its last block",
   module: import.meta.url,
-  modules: () => kindModules(PUBLISHED_KINDS),
+  modules: publishedModules,
   params: paramsSchema,
   outputs: {
     [EXPANDED_OUTPUT]: "directory",
@@ -71,13 +66,9 @@ async function runExpand(context: StageContext<ExpandParams>): Promise<void> {
   const [calibrate] = context.inputs.calibrate ?? [];
   if (!model) throw new Error(`${context.node.name} has no input named model`);
   if (!calibrate) throw new Error(`${context.node.name} has no input named calibrate`);
-  const { calibration } = parseOutput(calibrate.json("texts"), {
-    schema: textsSchema,
-    what: "texts",
-  });
-  const tokens = await readWindows(calibrate, "calibration");
+  const { tokens, length } = await readWindows(calibrate, "calibration");
   const { folder } = await linkModel(model, stateDir);
-  for (const module of kindModules(PUBLISHED_KINDS)) context.assertInKey(module);
+  for (const module of publishedModules()) context.assertInKey(module);
   using checkpoint = await PretrainedCheckpoint.open(folder);
   const gpu = await sharedGpu();
   context.provenance?.(gpuProvenance(gpu));
@@ -94,7 +85,7 @@ async function runExpand(context: StageContext<ExpandParams>): Promise<void> {
   const { blocks, peak_bytes } = await expandIntoFolder(gpu, {
     model: checkpoint,
     tokens,
-    length: calibration.length,
+    length,
     ...options,
     folder: into,
     signal,

@@ -6,6 +6,9 @@
 
 import { z } from "zod";
 
+/** Name of the output that holds the expanded model. */
+export const EXPANDED_OUTPUT = "expanded";
+
 const layer = z.object({
   outputs: z.int(),
   losses: z.array(z.number())

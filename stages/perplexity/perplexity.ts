@@ -6,20 +6,17 @@
 
 import { z } from "zod";
 import { Evaluator, perplexityOf } from "../../model/inference/evaluator.ts";
-import { kindModules } from "../../model/load.ts";
 import type { Gpu } from "../../model/gpu/device.ts";
 import { InferenceModel } from "../../model/inference/model.ts";
 import { PretrainedCheckpoint } from "../../model/pretrained/checkpoint.ts";
 import { ExpandedCheckpoint } from "../../model/sparse/files/checkpoint.ts";
 import { denseBits } from "../../model/sparse/storage.ts";
 import { defineStage, type StageContext } from "../../pipeline/stage.ts";
-import { readWindows } from "../calibrate/calibrate.ts";
-import { textsSchema } from "../calibrate/result.ts";
-import { EXPANDED_OUTPUT } from "../expand/expand.ts";
-import { expansionSchema } from "../expand/result.ts";
+import { readWindows } from "../calibrate/read_windows.ts";
+import { EXPANDED_OUTPUT, expansionSchema } from "../expand/result.ts";
 import { parseOutput } from "../parse_output.ts";
 import { linkModel, linkOutput } from "../pretrained/model_files.ts";
-import { PUBLISHED_KINDS } from "../pretrained/pretrained.ts";
+import { publishedModules } from "../pretrained/kinds.ts";
 import { denseModelSchema } from "../pretrained/result.ts";
 import { gpuProvenance, sharedGpu } from "../shared_gpu.ts";
 import type { PerplexityResult } from "./result.ts";
@@ -34,7 +31,7 @@ export const perplexity = defineStage<PerplexityParams>({
   name: "perplexity",
   description: "Measure a model, dense or expanded, on windows of text",
   module: import.meta.url,
-  modules: () => kindModules(PUBLISHED_KINDS),
+  modules: publishedModules,
   params: paramsSchema,
   outputs: { perplexity: "json", timings: "measured" },
   resource: "gpu",
@@ -48,19 +45,14 @@ async function runPerplexity(context: StageContext<PerplexityParams>): Promise<v
   const [expanded] = inputs.expanded ?? [];
   if (!calibrate) throw new Error(`${context.node.name} has no input named calibrate`);
   if (!model && !expanded) throw new Error(`${context.node.name} has no input named model`);
-  const { evaluation } = parseOutput(calibrate.json("texts"), {
-    schema: textsSchema,
-    what: "texts",
-  });
-  const tokens = await readWindows(calibrate, "evaluation");
-  for (const module of kindModules(PUBLISHED_KINDS)) context.assertInKey(module);
+  const { tokens, length, windows } = await readWindows(calibrate, "evaluation");
+  for (const module of publishedModules()) context.assertInKey(module);
   const gpu = await sharedGpu();
   context.provenance?.(gpuProvenance(gpu));
   using loaded = expanded
     ? await loadExpanded(gpu, await linkOutput(expanded, EXPANDED_OUTPUT, stateDir))
     : await loadDense(gpu, (await linkModel(model!, stateDir)).folder);
   const { architecture, weights } = loaded.model;
-  const { length, windows } = evaluation;
   using evaluator = await Evaluator.open(gpu, {
     architecture,
     weights,

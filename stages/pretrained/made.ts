@@ -11,13 +11,12 @@ import {
   readArchitecture,
   type WeightSink,
 } from "../../model/checkpoint/checkpoint.ts";
-import { kindModules } from "../../model/load.ts";
 import { PretrainedCheckpoint } from "../../model/pretrained/checkpoint.ts";
 import { writeByteLlama } from "../../model/pretrained/export.ts";
 import { defineStage } from "../../pipeline/stage.ts";
 import { describeModel } from "./describe.ts";
 import { describeFiles, FILES_OUTPUT, modelFileNames } from "./model_files.ts";
-import { PUBLISHED_KINDS } from "./pretrained.ts";
+import { publishedModules } from "./kinds.ts";
 
 const size = z.int().min(1);
 
@@ -37,7 +36,7 @@ export const publish = defineStage<PublishParams>({
   name: "publish",
   description: "Write a trained Llama of single bytes as a published model",
   module: import.meta.url,
-  modules: () => kindModules(PUBLISHED_KINDS),
+  modules: publishedModules,
   params: paramsSchema,
   outputs: { [FILES_OUTPUT]: "directory", model: "json" },
   async run(context) {

@@ -11,7 +11,7 @@ import { INDEX_FILE, parseIndex, readJson, readJsonIfThere } from "../../model/p
 import { CONFIG_FILE } from "../../model/pretrained/json.ts";
 import { OPTIONAL_FILES, TOKENIZER_FILE } from "../../model/pretrained/tokenizer.ts";
 import type { NodeOutput } from "../../pipeline/stage.ts";
-import { contentDigest } from "../download/sources/fingerprint.ts";
+import { contentDigest } from "../download/sources/content_digest.ts";
 import { parseOutput } from "../parse_output.ts";
 import { ModelCache } from "./cache.ts";
 import { type DenseModelResult, denseModelSchema } from "./result.ts";

@@ -9,12 +9,12 @@
 
 import { join } from "@std/path";
 import { z } from "zod";
-import { kindModules } from "../../model/load.ts";
 import { PretrainedCheckpoint } from "../../model/pretrained/checkpoint.ts";
 import { openPretrainedTokenizer } from "../../model/pretrained/tokenizer.ts";
 import { defineStage, type StageContext } from "../../pipeline/stage.ts";
 import type { HubOptions } from "../download/sources/hub/hub.ts";
 import { describeModel } from "./describe.ts";
+import { publishedModules } from "./kinds.ts";
 import { locateModel } from "./locate.ts";
 import {
   describeFiles,
@@ -34,19 +34,12 @@ const paramsSchema = z.strictObject({
 /** Parameters of the stage. */
 export type PretrainedParams = z.infer<typeof paramsSchema>;
 
-/** Kinds of layers that published models are made of. */
-export const PUBLISHED_KINDS: Readonly<Record<string, unknown>> = {
-  attention: { kind: "mha" },
-  ffn: { kind: "dense" },
-  leading_dense: { num_layers: 0 },
-};
-
 /** The `pretrained` stage. */
 export const pretrained = defineStage<PretrainedParams>({
   name: "pretrained",
   description: "Find a published model, fetch it if need be, and hash its files",
   module: import.meta.url,
-  modules: () => kindModules(PUBLISHED_KINDS),
+  modules: publishedModules,
   params: paramsSchema,
   outputs: { [FILES_OUTPUT]: "directory", model: "json" },
   run: (context) => runPretrained(context),
@@ -72,7 +65,7 @@ export async function runPretrained(
     ...(hub && { hub }),
     signal,
   });
-  for (const module of kindModules(PUBLISHED_KINDS)) context.assertInKey(module);
+  for (const module of publishedModules()) context.assertInKey(module);
   using checkpoint = await PretrainedCheckpoint.open(folder);
   await openPretrainedTokenizer(folder, checkpoint.architecture.config.vocab_size);
   const names = await modelFileNames(folder);

@@ -168,12 +168,9 @@ export async function measureNeurons(
       const plan = new Plan(gpu, "neurons");
       // Products have a multiple of four columns.
       const width = roundUp(neurons.length, 4);
-      const chosen = Array.from({ length: width }, (_, i) => neurons[i] ?? neurons.at(-1)!);
-      const numbers = plan.constant("numbers", [width], {
-        dtype: "u32",
-        numbers: () => Uint32Array.from(chosen),
-      });
-      const { label, outputs } = mlp.sample(plan, { site, layer, x, numbers: chosen });
+      const padded = Array.from({ length: width }, (_, i) => neurons[i] ?? neurons.at(-1)!);
+      const numbers = plan.constant("numbers", [width], { dtype: "u32", numbers: () => padded });
+      const { label, outputs } = mlp.sample(plan, { site, layer, x, numbers: padded });
       const read = await runPlan(plan, {
         label,
         expert: outputs,

@@ -6,6 +6,7 @@
 
 import { createHash } from "node:crypto";
 import { join } from "@std/path";
+import canonicalize from "canonicalize";
 import { z } from "zod";
 import { replaceFile, writeSynced } from "../../checkpoint/atomic.ts";
 import type { WrittenFile } from "../../checkpoint/safetensors.ts";
@@ -116,7 +117,8 @@ export async function readState(
 
 /** Writes the state of a folder. */
 export async function writeState(folder: string, state: FolderState): Promise<void> {
-  const text = `${JSON.stringify(state, undefined, 1)}\n`;
+  // Keys in one order, whether the state was read or not: the same run gives the same bytes.
+  const text = `${canonicalize(state)}\n`;
   await replaceFile(join(folder, STATE_FILE), (partial) => writeSynced(partial, text));
 }
 

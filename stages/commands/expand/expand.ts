@@ -18,8 +18,7 @@ import type { Store } from "../../../pipeline/store/store.ts";
 import { createDisplay } from "../../../pipeline/terminal/progress.ts";
 import { formatTable } from "../../../pipeline/terminal/table.ts";
 import { type Dataset, DATASETS } from "../../calibrate/config.ts";
-import { EXPANDED_OUTPUT } from "../../expand/expand.ts";
-import { type ExpansionResult, expansionSchema } from "../../expand/result.ts";
+import { EXPANDED_OUTPUT, type ExpansionResult, expansionSchema } from "../../expand/result.ts";
 import { perplexityText } from "../../expansion_report/cells.ts";
 import { parseOutput } from "../../parse_output.ts";
 import { type PerplexityResult, perplexitySchema } from "../../perplexity/result.ts";
@@ -29,7 +28,18 @@ import {
   sparseExpansionSchema,
 } from "../../sparse_expansion/config.ts";
 import { type LoadedSparseExpansion, planSparseExpansion } from "../../sparse_expansion/load.ts";
-import type { NumberOption } from "./expand_command.ts";
+
+/** Names of the options that hold numbers. */
+export type NumberOption =
+  | "clusters"
+  | "bits"
+  | "samples"
+  | "seqlen"
+  | "windows"
+  | "pca-factor"
+  | "restarts"
+  | "block-size"
+  | "percdamp";
 
 /** The options of the command, as they were typed. */
 export interface ExpandOptions {

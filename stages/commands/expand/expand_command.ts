@@ -5,10 +5,10 @@
  */
 
 import { type Arguments, type Command, stringArgument } from "../../../pipeline/command.ts";
-import type { ExpandOptions } from "./expand.ts";
+import type { ExpandOptions, NumberOption } from "./expand.ts";
 
 /** Numbers that go into the configuration as they are; its schema checks them. */
-const NUMBERS = {
+const NUMBERS: Readonly<Record<NumberOption, string>> = {
   clusters: "Experts of each site (default: 16); 1 is plain SparseGPT",
   bits: "Bits of a quantised weight, 2 to 8 (default: not quantised)",
   samples: "Calibration windows (default: 128)",
@@ -18,7 +18,7 @@ const NUMBERS = {
   restarts: "Starts of k-means (default: 10)",
   "block-size": "Columns that are pruned together (default: 128)",
   percdamp: "Addend of the Hessian's diagonal, over its mean (default: 0.01)",
-} as const;
+};
 
 /** Expands a published model, and measures it before and after. */
 export const expandCommand: Command = {
@@ -109,6 +109,3 @@ function optionsOf(args: Arguments): ExpandOptions {
     out: stringArgument(args, "out"),
   };
 }
-
-/** Names of the options that hold numbers. */
-export type NumberOption = keyof typeof NUMBERS;
