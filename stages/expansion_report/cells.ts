@@ -14,7 +14,7 @@ import type { CellLabels } from "../perplexity/result.ts";
 import { fixed } from "../report/facts.ts";
 import type { ExpansionData, MeasuredCell } from "./data.ts";
 
-/** What a cell is, of one sparsity. */
+/** Kinds of cells of one sparsity. */
 export type CellKind = "sparsegpt" | "clusters" | "magnitude" | "rows" | "random" | "matched";
 
 /** A sparsity at which cells are compared. */
@@ -33,7 +33,7 @@ export interface Interval {
   readonly high: number | null;
 }
 
-/** What a model takes: all MLPs together. */
+/** Storage and work of all MLPs together. */
 export interface Costs {
   readonly storedBits: number;
   readonly multiplyAdds: number;

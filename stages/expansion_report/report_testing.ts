@@ -32,7 +32,7 @@ interface MadeUpCell {
   readonly control?: "rows" | "random" | "matched";
 }
 
-/** What a test changes. */
+/** Changes of a test. */
 export interface MadeUpOptions {
   readonly sparsities?: readonly (number | string)[];
   readonly clusters?: readonly number[];

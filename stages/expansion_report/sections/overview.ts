@@ -1,5 +1,5 @@
 /**
- * What the report begins with: its results in a few sentences, and the model, the texts and the machine behind them.
+ * The beginning of the report: its results in a few sentences, and the model, the texts and the machine behind them.
  *
  * @module
  */
@@ -55,7 +55,7 @@ export function lead({ comparison }: ExpansionContext): Prose {
   return { kind: "prose", nodes };
 }
 
-/** What a model takes, over the dense one where that was measured. */
+/** Storage and work of a model, over the dense one where that was measured. */
 function costsText({ relative, storedBits, multiplyAdds }: Measurement): string {
   return relative
     ? `with ${timesText(relative.storedBits)} the dense MLPs' bits and ${
@@ -134,7 +134,7 @@ export function runSection({ data }: ExpansionContext): Section {
   return {
     id: "run",
     title: "The model and the texts",
-    blocks: [{ kind: "table", title: "What was expanded, and for what", header: ["", ""], rows }],
+    blocks: [{ kind: "table", title: "Model, texts and machine", header: ["", ""], rows }],
   };
 }
 
