@@ -1,12 +1,18 @@
 /**
- * The inputs of the report of Sparse Expansion, checked.
+ * The data of the report of Sparse Expansion: the inputs of its node, checked.
  *
  * @module
  */
 
 import type { NodeOutput } from "../../pipeline/stage.ts";
 import { type TextsResult, textsSchema } from "../calibrate/result.ts";
-import { type ExpansionResult, expansionSchema } from "../expand/result.ts";
+import { type NeuronsResult, neuronsSchema } from "../expand/neurons_result.ts";
+import {
+  type ExpandTimings,
+  expandTimingsSchema,
+  type ExpansionResult,
+  expansionSchema,
+} from "../expand/result.ts";
 import { parseOutput } from "../parse_output.ts";
 import {
   type CellLabels,
@@ -17,52 +23,53 @@ import {
   perplexityTimingsSchema,
 } from "../perplexity/result.ts";
 import { type DenseModelResult, denseModelSchema } from "../pretrained/result.ts";
+import { measured, type Published, published } from "../report/data.ts";
 
-/** One cell. */
-export interface MeasuredCell {
+/** An expanded model. */
+export interface ExpandedCell extends Published<ExpansionResult> {
+  readonly cell: string;
+  readonly neurons: NeuronsResult;
+  readonly timings: ExpandTimings;
+}
+
+/** A measured model: the dense one, or an expanded one. */
+export interface MeasuredCell extends Published<PerplexityResult> {
   readonly labels: CellLabels;
-  readonly result: PerplexityResult;
   readonly timings: PerplexityTimings;
-  /** None for the dense model. */
-  readonly expansion: ExpansionResult | undefined;
 }
 
-/** Everything that the report says. */
+/** Everything that the report is drawn from. */
 export interface ExpansionData {
-  readonly model: DenseModelResult;
-  readonly texts: TextsResult;
-  /** The dense model first. */
-  readonly cells: readonly MeasuredCell[];
+  readonly model: Published<DenseModelResult> | undefined;
+  readonly texts: Published<TextsResult> | undefined;
+  /** In the order of the experiment. */
+  readonly expanded: readonly ExpandedCell[];
+  readonly measured: readonly MeasuredCell[];
 }
 
-/** Reads the inputs of the report's node. */
-export function readExpansionData(
+/** Reads the inputs of the report's node: `model`, `calibrate`, `expand` (one a cell), `perplexity` (one a cell and one of the dense model). */
+export function readExpansion(
   inputs: Readonly<Record<string, readonly NodeOutput[]>>,
 ): ExpansionData {
   const [model] = inputs.model ?? [];
-  const [calibrate] = inputs.calibrate ?? [];
-  if (!model || !calibrate) throw new Error("The report has no model or no texts");
-  const expansions = new Map((inputs.expand ?? []).map((node) => [
-    cellLabelsSchema.parse(node.labels).cell,
-    parseOutput(node.json("expansion"), { schema: expansionSchema, what: "expansion" }),
-  ]));
+  const [texts] = inputs.calibrate ?? [];
   return {
-    model: parseOutput(model.json("model"), { schema: denseModelSchema, what: "model" }),
-    texts: parseOutput(calibrate.json("texts"), { schema: textsSchema, what: "texts" }),
-    cells: (inputs.perplexity ?? []).map((node) => {
-      const labels = cellLabelsSchema.parse(node.labels);
-      return {
-        labels,
-        result: parseOutput(node.json("perplexity"), {
-          schema: perplexitySchema,
-          what: "perplexity",
-        }),
-        timings: parseOutput(node.measured("timings"), {
-          schema: perplexityTimingsSchema,
-          what: "timings",
-        }),
-        expansion: expansions.get(labels.cell),
-      };
-    }),
+    model: model && published(model, "model", denseModelSchema),
+    texts: texts && published(texts, "texts", textsSchema),
+    expanded: (inputs.expand ?? []).map((node) => ({
+      ...published(node, "expansion", expansionSchema),
+      cell: labelsOf(node).cell,
+      neurons: published(node, "neurons", neuronsSchema).result,
+      timings: measured(node, "timings", expandTimingsSchema),
+    })),
+    measured: (inputs.perplexity ?? []).map((node) => ({
+      ...published(node, "perplexity", perplexitySchema),
+      labels: labelsOf(node),
+      timings: measured(node, "timings", perplexityTimingsSchema),
+    })),
   };
+}
+
+function labelsOf({ labels, name }: NodeOutput): CellLabels {
+  return parseOutput({ ...labels }, { schema: cellLabelsSchema, what: `labels of ${name}` });
 }

@@ -1,59 +1,61 @@
 /**
- * The stage `report` of Sparse Expansion: perplexity, storage and work of every cell, as one page and as Markdown.
+ * `report` of Sparse Expansion: figures, tables and words, as one page and as Markdown.
+ *
+ * Inputs by name, each optional: `model`, `calibrate`, `expand` (one a cell), `perplexity` (one a cell, and one of the dense model).
  *
  * @module
  */
 
-import { join } from "@std/path";
-import { z } from "zod";
 import { defineStage } from "../../pipeline/stage.ts";
 import { md, type Report } from "../report/document.ts";
-import { renderHtml } from "../report/html.ts";
-import { renderMarkdown } from "../report/markdown.ts";
-import { type ExpansionData, readExpansionData } from "./data.ts";
-import { perplexitySection } from "./sections.ts";
+import { type ComposedReport, reportFiles, writeReport } from "../report/files.ts";
+import { FigureList } from "../report/sections/context.ts";
+import { compareCells } from "./cells.ts";
+import { expansionReportSchema, type ExpansionReportSection } from "./config.ts";
+import { type ExpansionData, readExpansion } from "./data.ts";
+import type { ExpansionContext } from "./sections/context.ts";
+import { neuronsSection, sizesSection } from "./sections/inside.ts";
+import { lead, runSection } from "./sections/overview.ts";
+import { perplexitySections } from "./sections/perplexity.ts";
+import { reproduceSection } from "./sections/reproduce.ts";
 
-const paramsSchema = z.strictObject({
-  title: z.string().min(1),
-  png_scale: z.number().min(1).max(8),
-});
-
-/** Parameters of the stage. */
-export type ExpansionReportParams = z.infer<typeof paramsSchema>;
-
-/** The `report` stage: `report/report.html` and `report/report.md`. */
-export const expansionReport = defineStage<ExpansionReportParams>({
+/** The stage. */
+export const expansionReport = defineStage<ExpansionReportSection>({
   name: "report",
-  description: "Write report.html and report.md of the expanded models",
+  description: "Draws figures and tables of Sparse Expansion and writes report.html and report.md",
   module: import.meta.url,
-  params: paramsSchema,
+  params: expansionReportSchema,
   outputs: { report: "directory" },
   readsMeasured: true,
-  async run({ params, inputs, output, log, signal }) {
-    const data = readExpansionData(inputs);
+  async run({ params, inputs, output, progress, log, signal }) {
+    const bar = progress(1, { unit: "report" });
+    const { files, figures } = await composeExpansionReport(readExpansion(inputs), params);
     signal.throwIfAborted();
-    const document = composeExpansionReport(data, params);
-    const folder = output("report");
-    await Deno.writeTextFile(join(folder, "report.html"), await renderHtml(document));
-    await Deno.writeTextFile(join(folder, "report.md"), renderMarkdown(document));
-    log.info("Wrote report.html and report.md");
+    await writeReport(output("report"), files);
+    bar.update(1);
+    log.info(`Wrote report.html, report.md and ${figures} figures`);
   },
 });
 
-/** The whole report. */
-export function composeExpansionReport(
+/** Everything that the stage writes, without writing it. */
+export async function composeExpansionReport(
   data: ExpansionData,
-  { title }: Pick<ExpansionReportParams, "title">,
-): Report {
-  const { model, texts, cells } = data;
-  return {
-    title,
-    lead:
-      md`**${model.name}** (${model.family}, ${model.parameters} parameters, of which ${model.mlp_parameters} in the matrices of its MLPs), measured on ${texts.evaluation.windows} windows of ${texts.evaluation.length} tokens of ${texts.evaluation.dataset}, and expanded in ${
-        cells.length - 1
-      } ways for ${texts.calibration.windows} windows of ${texts.calibration.length} tokens of ${texts.calibration.dataset}.`,
-    sections: [perplexitySection(data)],
+  params: ExpansionReportSection,
+): Promise<ComposedReport> {
+  const figures = new FigureList({ pngScale: params.png_scale });
+  const context: ExpansionContext = { data, comparison: compareCells(data), figures };
+  const document: Report = {
+    title: params.title,
+    lead: lead(context),
+    sections: [
+      runSection(context),
+      ...await perplexitySections(context),
+      ...await neuronsSection(context),
+      ...await sizesSection(context),
+      reproduceSection(context),
+    ],
     colophon:
-      md`Sparse Expansion: Sawmya, Kong, Markov, Alistarh, Shavit, arXiv 2405.15756. Licence: AGPL-3.0.`,
+      md`Method: Sawmya, Kong, Markov, Alistarh and Shavit, "Wasserstein Distances, Neuronal Entanglement, and Sparsity" (ICLR 2025, arXiv 2405.15756); pruning by SparseGPT (arXiv 2301.00774). Every figure has its data and specification beside it, in \`figures/\`. Licence: AGPL-3.0.`,
   };
+  return { files: await reportFiles(document, figures), figures: figures.rendered.length };
 }

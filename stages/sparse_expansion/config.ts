@@ -16,6 +16,7 @@ import {
   type Sparsity,
   sparsity,
 } from "../expand/config.ts";
+import { expansionReportSchema } from "../expansion_report/config.ts";
 import { publishedModelSchema } from "../pretrained/config.ts";
 import { type ExpansionCell, expansionCells, MOST_CELLS } from "./cells.ts";
 
@@ -40,11 +41,6 @@ const gridSchema = z.strictObject({
   ),
 });
 
-const reportSchema = z.strictObject({
-  title: z.string().min(1).max(200).default("Sparse Expansion").describe("title of the report"),
-  png_scale: z.number().min(1).max(8).default(2).describe("pixels a unit in the PNG figures"),
-});
-
 const fields = z.strictObject({
   name: slug.describe("name of the experiment"),
   experiment: z.literal(SPARSE_EXPANSION).describe("the kind of experiment"),
@@ -58,7 +54,7 @@ const fields = z.strictObject({
   pruning: pruningSectionSchema.prefault({}),
   grid: gridSchema.prefault({}),
   neurons: neuronsSectionSchema.prefault({}),
-  report: reportSchema.prefault({}),
+  report: expansionReportSchema.prefault({}),
 });
 
 /** A validated configuration of Sparse Expansion. */

@@ -19,7 +19,7 @@ import { createDisplay } from "../../../pipeline/terminal/progress.ts";
 import { formatTable } from "../../../pipeline/terminal/table.ts";
 import { type Dataset, DATASETS } from "../../calibrate/config.ts";
 import { EXPANDED_OUTPUT, type ExpansionResult, expansionSchema } from "../../expand/result.ts";
-import { perplexityText } from "../../expansion_report/sections.ts";
+import { perplexityText } from "../../expansion_report/cells.ts";
 import { parseOutput } from "../../parse_output.ts";
 import { type PerplexityResult, perplexitySchema } from "../../perplexity/result.ts";
 import {
@@ -252,7 +252,7 @@ function comparison(dense: PerplexityResult, expanded: PerplexityResult): string
   const megabytes = (bits: number) => `${(bits / 8e6).toFixed(2)} MB`;
   const row = (name: string, { perplexity, mlp }: PerplexityResult) => [
     name,
-    perplexityText(perplexity),
+    perplexityText(perplexity, 5),
     megabytes(mlp.stored_bits),
     `${(mlp.stored_bits / dense.mlp.stored_bits).toFixed(3)} ×`,
     Math.round(mlp.multiply_adds).toLocaleString("en"),
