@@ -16,7 +16,7 @@ const madeSchema = z.strictObject({
   num_layers: z.int().min(1).max(64).default(3).describe("layers"),
   num_heads: z.int().min(1).max(64).default(4).describe("attention heads"),
   d_ffn: z.int().min(8).max(8192).multipleOf(4).default(172).describe("width of the MLPs"),
-  max_bytes: z.int().min(10_000).max(MOST_BYTES).default(2_000_000)
+  max_bytes: z.int().min(200_000).max(MOST_BYTES).default(2_000_000)
     .describe("bytes of the embedded text that it learns from"),
   train: trainSchema.describe("how it is trained"),
 });

@@ -64,7 +64,8 @@ export const DENSE_LABELS: CellLabels = {
 export function expansionCells({ expansion, pruning, grid }: CellPlan): ExpansionCell[] {
   const cells = new Map<string, ExpansionCell>();
   const add = (cell: ExpansionCell) => {
-    const key = canonicalize([cell.expansion, cell.pruning]) ?? "";
+    // A control keeps its name where another cell has the same options: the pipeline expands the model once for both.
+    const key = canonicalize([cell.expansion, cell.pruning, cell.labels.control]) ?? "";
     if (!cells.has(key)) cells.set(key, cell);
   };
   for (const sparsity of grid.sparsities ?? [pruning.sparsity]) {
@@ -84,8 +85,8 @@ export function expansionCells({ expansion, pruning, grid }: CellPlan): Expansio
             add(named({ ...cell, expansion: { ...cell.expansion, centroids: control } }, control));
             continue;
           }
-          const { dense, ...matched } = matchAll(cell);
-          if (!dense) add(named({ ...cell, ...matched }, control));
+          const { dense, pruning: own, expansion: { centroids: _, ...one } } = matchAll(cell);
+          if (!dense) add(named({ ...cell, pruning: own, expansion: one }, control));
         }
       }
     }

@@ -7,7 +7,7 @@
 import { z } from "zod";
 import { slug } from "../ablate/config.ts";
 import { calibrationSchema, evaluationSchema } from "../calibrate/config.ts";
-import { folder } from "../experiment/config.ts";
+import { folder } from "../experiment/fields.ts";
 import {
   clusters,
   expansionSectionSchema,
@@ -24,16 +24,16 @@ import { type ExpansionCell, expansionCells, MOST_CELLS } from "./cells.ts";
 export const SPARSE_EXPANSION = "sparse_expansion";
 
 const distinct = <Schema extends z.ZodType<Sparsity>>(item: Schema) =>
-  z.array(item).min(1).max(64).refine((list) => new Set(list).size === list.length, {
+  z.array(item).max(64).refine((list) => new Set(list).size === list.length, {
     error: "a value is listed twice",
   });
 
 const gridSchema = z.strictObject({
-  sparsities: distinct(sparsity).optional()
+  sparsities: distinct(sparsity).min(1).optional()
     .describe("sparsities of the cells; that of pruning unless given"),
-  clusters: distinct(clusters).optional()
+  clusters: distinct(clusters).min(1).optional()
     .describe("clusters of the cells; those of expansion unless given"),
-  methods: distinct(z.enum(["sparsegpt", "magnitude"])).default(["sparsegpt"]).describe(
+  methods: distinct(z.enum(["sparsegpt", "magnitude"])).min(1).default(["sparsegpt"]).describe(
     "how weights are chosen; magnitude looks at no inputs, and so has no clusters",
   ),
   controls: distinct(z.enum(["rows", "random", "matched"])).default([]).describe(

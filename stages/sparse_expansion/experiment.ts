@@ -31,6 +31,9 @@ type StageName =
   | "perplexity"
   | "report";
 
+/** Share of a made model's text that its training holds out: even little text has a document of it. */
+const MADE_VALIDATION = 0.1;
+
 /** The nodes of an experiment, each after its inputs. */
 export interface SparseExpansionNodes {
   readonly nodes: readonly NodeSpec[];
@@ -115,7 +118,11 @@ function madeNodes(
   };
   const tokenize: NodeSpec = {
     stage: stages.tokenize,
-    params: { vocabulary: "compact", vocab_size: BYTE_VOCABULARY },
+    params: {
+      vocabulary: "compact",
+      vocab_size: BYTE_VOCABULARY,
+      validation_fraction: MADE_VALIDATION,
+    },
     inputs: { download: [download] },
   };
   const trained: NodeSpec = {
