@@ -14,7 +14,7 @@ import { changedModel, DENSE, type ModelChanges, PEER } from "../testing.ts";
 import { decoders, recordDecoding } from "../trunk/decoding.ts";
 import { recordEvaluation, recordTraining } from "../trunk/network.ts";
 import { attentionBackward, attentionForward } from "./attention/attention.ts";
-import { cachedAttention } from "./attention/cached_attention.ts";
+import { cachedAttention } from "./decoding/cached_attention.ts";
 import { joinHeads, splitHeads } from "./attention/heads.ts";
 import { DROPOUT_KEY, dropoutKey, dropoutRows } from "./dropout/dropout.ts";
 import { addResidual } from "./elementwise/add_residual.ts";

@@ -246,7 +246,7 @@ Deno.test("an edit of a kind's code or shader makes stale only the nodes that ru
       "model/ffn/product_key/router.ts": [...ethos, "report"],
       "shaders/elementwise/swiglu_forward.wgsl": [...other, "report"],
       "model/ffn/dense/kind.ts": [...other, "report"],
-      "shaders/attention/latent_attention.wgsl": [...ethos, ...other, "report"],
+      "shaders/decoding/latent_attention.wgsl": [...ethos, ...other, "report"],
       "model/attention/mla/mla.ts": [...ethos, ...other, "report"],
       "model/ffn/registry.ts": [],
     };

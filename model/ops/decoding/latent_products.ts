@@ -12,13 +12,12 @@
  */
 
 import rowsSource from "../../../shaders/gemm/rows.wgsl" with { type: "text" };
-import softmaxSource from "../../../shaders/attention/latent_softmax.wgsl" with { type: "text" };
+import softmaxSource from "../../../shaders/decoding/latent_softmax.wgsl" with { type: "text" };
 import type { Capabilities } from "../../gpu/capabilities.ts";
 import { f32, grid, read, readScalar, write } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
-import { BYTES, roundUp } from "../../gpu/tensor.ts";
+import { BYTES, roundUp, type Tensor } from "../../gpu/tensor.ts";
 import { gemm } from "../gemm/gemm.ts";
-import type { LatentAttention } from "./attention_operands.ts";
 import { matrix } from "../gemm/matrix.ts";
 
 /** Rows, a head of a token each, from which on products are worth it: those of a tile. */
@@ -27,6 +26,28 @@ const MIN_ROWS = 128;
 const STORED_BYTES = 256 << 20;
 /** Invocations that share a row of the softmax. */
 const LANES = 256;
+
+/** Operands of attention in the latent space, for decoding. */
+export interface LatentAttention {
+  /** Heads. */
+  readonly heads: number;
+  /** Width of queries without rotary position. */
+  readonly d_nope: number;
+  /** Width of queries and keys with rotary position. */
+  readonly d_rope: number;
+  /** Queries in the latent space `[tokens, heads·kv_rank]`. */
+  readonly ql: Tensor;
+  /** Rotated queries `[tokens, heads·(nope+rope)]`; only the rotated columns are read. */
+  readonly q: Tensor;
+  /** Normalised latents `[capacity, kv_rank]`; what lies beyond the tokens has to be finite. */
+  readonly c_kv: Tensor;
+  /** Rotated keys `[capacity, rope]`. */
+  readonly kr: Tensor;
+  /** A u32: position of the first token. Both caches already hold the tokens' own rows. */
+  readonly position: Tensor;
+  /** Weighted sums of latents `[tokens, heads·kv_rank]`. */
+  readonly y: Tensor;
+}
 
 /** How many tokens' scores are stored at a time; undefined where attention should not go through products. */
 export function productTokens(

@@ -4,7 +4,7 @@
  * @module
  */
 
-import mergeSource from "../../../shaders/attention/latent_merge.wgsl" with { type: "text" };
+import mergeSource from "../../../shaders/decoding/merge_spans.wgsl" with { type: "text" };
 import { grid, read, readScalar, write } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
@@ -39,10 +39,10 @@ export function mergeSpans(plan: Plan, label: string, operands: {
   const { span, spans } = spansOf(capacity, tokens * heads);
   plan.dispatch({
     label: `${label}.merge`,
-    name: "latent_merge",
+    name: "merge_spans",
     source: mergeSource,
     constants: { LANES },
-    params: { tokens, heads, span, spans, capacity, rank4: mixed.width / 4 },
+    params: { tokens, heads, span, spans, capacity, width4: mixed.width / 4 },
     bindings: {
       mixed: read(mixed),
       statistics: readScalar(statistics),

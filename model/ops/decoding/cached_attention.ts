@@ -4,13 +4,13 @@
  * @module
  */
 
-import attentionSource from "../../../shaders/attention/cached_attention.wgsl" with {
+import attentionSource from "../../../shaders/decoding/cached_attention.wgsl" with {
   type: "text",
 };
 import { f32, grid, read, readScalar, write, writeScalar } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import type { HeadGroups } from "./heads.ts";
+import type { HeadGroups } from "../attention/heads.ts";
 import { LANES, mergeSpans, spansOf } from "./spans.ts";
 
 /** Operands of {@linkcode cachedAttention}. */

@@ -1,12 +1,13 @@
-// Puts the spans of latent_attention.wgsl together: y = Σ exp(highest − max) mixed / Σ exp(highest − max) sum, over the spans in their order.
+// Puts the spans of a cache together, which cached_attention.wgsl and latent_attention.wgsl attend to apart, in their order:
+// y = Σ exp(highest − max) mixed / Σ exp(highest − max) sum.
 //
-// mixed [tokens·heads·spans, RANK], statistics [tokens·heads·spans, 2], y [tokens, heads·RANK]; token t sees the positions up to
+// mixed [tokens·heads·spans, width], statistics [tokens·heads·spans, 2], y [tokens, heads·width]; token t sees the positions up to
 // position[0] + t. An invocation computes four columns of one head and token. Bound by memory.
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
   let item = workgroup_number(id, count) * LANES + lane;
-  let pair = item / params.rank4;
+  let pair = item / params.width4;
   let token = pair / params.heads;
   if (token >= params.tokens) { return; }
   let visible = min(position[0] + token + 1u, params.capacity);
@@ -19,7 +20,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   for (var i = first; i < last; i++) {
     let weight = exp(statistics[2u * i] - highest);
     sum = fma(weight, statistics[2u * i + 1u], sum);
-    total = fma(vec4f(weight), load_mixed(i * params.rank4 + item % params.rank4), total);
+    total = fma(vec4f(weight), load_mixed(i * params.width4 + item % params.width4), total);
   }
   store_y(item, total / sum);
 }

@@ -1,15 +1,16 @@
-// Attention of a few tokens over a cache of keys and values: for each token, head and span of positions, the largest score, the sum of
-// exponentials and the weighted sum of values. latent_merge.wgsl puts the spans together.
+// Attention of a few tokens over the latent cache: for each token, head and span of positions, the largest score, the sum of exponentials and
+// the weighted sum of latents. merge_spans.wgsl puts the spans together.
 //
-// q [tokens, heads·D], kv [capacity, kv_heads·2·D], per head [k | v]; query head h reads head h / (heads / kv_heads) of it. Token t is at position[0] + t and sees the
-// positions up to its own. mixed [tokens·heads·spans, D], statistics [tokens·heads·spans, 2] (largest score, sum). Spans that begin beyond the token are left as they
-// are. Width D4 in vec4s.
+// ql [tokens, heads·RANK] (queries brought into the latent space), q [tokens, heads·(NOPE+ROPE)] of which the rotated columns are
+// read, c_kv [capacity, RANK], kr [capacity, ROPE]; token t is at position[0] + t and sees the positions up to its own.
+// mixed [tokens·heads·spans, RANK], statistics [tokens·heads·spans, 2] (largest score, sum). Spans that begin beyond the token are left
+// as they are. Widths RANK4, NOPE4, ROPE4 in vec4s.
 //
 // A workgroup of LANES invocations takes one span in steps of LANES positions: first every invocation scores a position, then each sums its
-// columns of the values over the positions. Bound by reading the cache.
+// columns of the latents over the positions. Bound by reading the cache.
 
 const LOWEST = -3.0e38f;
-{% set columns = (D4 + LANES - 1) // LANES %}
+{% set columns = (RANK4 + LANES - 1) // LANES %}
 
 var<workgroup> scores: array<f32, LANES>;
 
@@ -24,19 +25,19 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let begin = work % params.spans * params.span;
   let end = min(begin + params.span, visible);
   if (begin >= visible) { return; }
-  let q_at = (token * params.heads + head) * D4;
-  let kv_at = head / (params.heads / params.kv_heads) * 2u * D4;
-  let row_step = params.kv_heads * 2u * D4;
+  let ql_at = (token * params.heads + head) * RANK4;
+  let q_at = (token * params.heads + head) * (NOPE4 + ROPE4) + NOPE4;
 {% for n in range(columns) %}
-  let column{{ n }} = min(lane + {{ n * LANES }}u, D4 - 1u);
+  let column{{ n }} = min(lane + {{ n * LANES }}u, RANK4 - 1u);
   var total{{ n }} = vec4f();
 {% endfor %}
   var highest = LOWEST;
   var sum = 0.0f;
   for (var j = begin; j < end; j += LANES) {
-    let at = min(j + lane, end - 1u) * row_step + kv_at;
+    let row = min(j + lane, end - 1u);
     var dots = vec4f();
-    for (var d = 0u; d < D4; d++) { dots = fma(load_q(q_at + d), load_kv(at + d), dots); }
+    for (var d = 0u; d < RANK4; d++) { dots = fma(load_ql(ql_at + d), load_c_kv(row * RANK4 + d), dots); }
+    for (var d = 0u; d < ROPE4; d++) { dots = fma(load_q(q_at + d), load_kr(row * ROPE4 + d), dots); }
     let score = select(LOWEST, dot(dots, vec4f(1.0)) * params.scale, j + lane < end);
     scores[lane] = score;
     workgroupBarrier();
@@ -54,16 +55,16 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
     for (var t = 0u; t < LANES; t++) {
       let p = scores[t];
-      let values = min(j + t, end - 1u) * row_step + kv_at + D4;
+      let at = min(j + t, end - 1u) * RANK4;
       sum += p;
 {% for n in range(columns) %}
-      total{{ n }} = fma(vec4f(p), load_kv(values + column{{ n }}), total{{ n }});
+      total{{ n }} = fma(vec4f(p), load_c_kv(at + column{{ n }}), total{{ n }});
 {% endfor %}
     }
     workgroupBarrier();
   }
 {% for n in range(columns) %}
-  if (lane + {{ n * LANES }}u < D4) { store_mixed(work * D4 + column{{ n }}, total{{ n }}); }
+  if (lane + {{ n * LANES }}u < RANK4) { store_mixed(work * RANK4 + column{{ n }}, total{{ n }}); }
 {% endfor %}
   if (lane == 0u) {
     statistics[2u * work] = highest;
