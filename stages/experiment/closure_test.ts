@@ -64,7 +64,7 @@ Deno.test("each stage's closure holds what it runs, and no other stage's code", 
     [/^model\/training\/training\.ts$/, ["train"]],
     // The benchmark times whole steps and the generation of text.
     [/^model\/training\/(trainer|sampler|schedule)\.ts$/, ["benchmark", "train"]],
-    [/^model\/(inference\/generator|bench\/[a-z]+_suite)\.ts$/, ["benchmark"]],
+    [/^model\/(inference\/generator|bench\/suites\/[a-z]+_suite)\.ts$/, ["benchmark"]],
     [/^model\/inference\/evaluator\.ts$/, GPU],
     // Of the engine only the contract; nothing of the command line and the configuration.
     [/^pipeline\/(?!stage\.ts$)/, []],

@@ -4,16 +4,16 @@
  * @module
  */
 
-import { runPlan } from "../gpu/build.ts";
-import type { Gpu } from "../gpu/device.ts";
-import { Plan } from "../gpu/plan.ts";
-import { BYTES } from "../gpu/tensor.ts";
-import { upload } from "../gpu/transfer.ts";
-import { gemmGrouped, gemmGroupedSums, type Groups } from "../ops/gemm/gemm_grouped.ts";
-import { segmentsOf } from "../ops/mixture/segments.ts";
-import { Operands, type Product, timeProduct } from "./ceilings.ts";
+import { runPlan } from "../../gpu/build.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import { Plan } from "../../gpu/plan.ts";
+import { BYTES } from "../../gpu/tensor.ts";
+import { upload } from "../../gpu/transfer.ts";
+import { gemmGrouped, gemmGroupedSums, type Groups } from "../../ops/gemm/gemm_grouped.ts";
+import { segmentsOf } from "../../ops/mixture/segments.ts";
+import { Operands, type Product, timeProduct } from "../measure/ceilings.ts";
 import { type BenchCase, type SuiteContext, tokensAtOnce } from "./suite.ts";
-import { timePlan, type Timing } from "./timing.ts";
+import { timePlan, type Timing } from "../measure/timing.ts";
 
 /** A mixture's first product: entries (a token and a kept expert), D, F, and experts. */
 interface Sizes {

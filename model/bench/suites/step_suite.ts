@@ -4,9 +4,9 @@
  * @module
  */
 
-import type { TrainSection } from "../training/config.ts";
-import type { Architecture } from "../trunk/architecture.ts";
-import { timeSteps } from "./step_profile.ts";
+import type { TrainSection } from "../../training/config.ts";
+import type { Architecture } from "../../trunk/architecture.ts";
+import { timeSteps } from "../measure/step_profile.ts";
 import {
   type BenchCase,
   type CaseParams,

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { buildPlans, type BuiltPlan } from "../gpu/build.ts";
-import type { Gpu } from "../gpu/device.ts";
-import type { Plan } from "../gpu/plan.ts";
+import { buildPlans, type BuiltPlan } from "../../gpu/build.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import type { Plan } from "../../gpu/plan.ts";
 import { Marks } from "./marks.ts";
 
 /** How often something is timed. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Gpu } from "../gpu/device.ts";
+import type { Gpu } from "../../gpu/device.ts";
 
 /** A list of moments on the device's clock. Each is when everything that was submitted before had ended. */
 export class Marks implements Disposable {

@@ -4,13 +4,13 @@
  * @module
  */
 
-import type { Architecture } from "../trunk/architecture.ts";
-import { countFlops } from "../trunk/counts.ts";
-import type { Gpu } from "../gpu/device.ts";
-import type { Dispatch } from "../gpu/plan.ts";
-import { profilePlan } from "../gpu/profiler.ts";
-import { tokensPerStep, type TrainSection } from "../training/config.ts";
-import type { PlanName, Trainer } from "../training/trainer.ts";
+import type { Architecture } from "../../trunk/architecture.ts";
+import { countFlops } from "../../trunk/counts.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import type { Dispatch } from "../../gpu/plan.ts";
+import { profilePlan } from "../../gpu/profiler.ts";
+import { tokensPerStep, type TrainSection } from "../../training/config.ts";
+import type { PlanName, Trainer } from "../../training/trainer.ts";
 import { Marks } from "./marks.ts";
 import { zipfBatches } from "./synthetic_tokens.ts";
 import { type Timing, timingOf } from "./timing.ts";

@@ -1,6 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { openTestGpu } from "../gpu/testing.ts";
-import { tinyModel, tinyTrain } from "../training/trainer_testing.ts";
+import { openTestGpu } from "../../gpu/testing.ts";
+import { tinyModel, tinyTrain } from "../../training/trainer_testing.ts";
 import { measureCeilings } from "./ceilings.ts";
 import { profileStep, type StepProfile } from "./step_profile.ts";
 import { addUp, foldLabel, rate, toTrace } from "./step_report.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { type LayerPart, type LayerTiming, timeLayer } from "./layer.ts";
+import { type LayerPart, type LayerTiming, timeLayer } from "../measure/layer.ts";
 import { type BenchCase, expertBench, type SuiteContext } from "./suite.ts";
 
 /** The whole layer. */

@@ -4,11 +4,11 @@
  * @module
  */
 
-import { Plan } from "../gpu/plan.ts";
-import { copyVariants } from "../ops/elementwise/copy.ts";
-import { Operands, timeCopy } from "./ceilings.ts";
+import { Plan } from "../../gpu/plan.ts";
+import { copyVariants } from "../../ops/elementwise/copy.ts";
+import { Operands, timeCopy } from "../measure/ceilings.ts";
 import type { BenchCase, SuiteContext } from "./suite.ts";
-import { timePlan } from "./timing.ts";
+import { timePlan } from "../measure/timing.ts";
 
 const MIB = 2 ** 20;
 

@@ -4,11 +4,11 @@
  * @module
  */
 
-import type { Gpu } from "../gpu/device.ts";
-import type { ExpertBench } from "../layer/kind.ts";
-import type { TrainSection } from "../training/config.ts";
-import type { Architecture } from "../trunk/architecture.ts";
-import type { Timing, TimingOptions } from "./timing.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import type { ExpertBench } from "../../layer/kind.ts";
+import type { TrainSection } from "../../training/config.ts";
+import type { Architecture } from "../../trunk/architecture.ts";
+import type { Timing, TimingOptions } from "../measure/timing.ts";
 
 /** Names of the suites, from the smallest thing that is measured to the largest. */
 export const SUITES = [

@@ -4,11 +4,11 @@
  * @module
  */
 
-import { Plan } from "../gpu/plan.ts";
-import { attentionBackward, attentionForward } from "../ops/attention/attention.ts";
-import { Operands } from "./ceilings.ts";
+import { Plan } from "../../gpu/plan.ts";
+import { attentionBackward, attentionForward } from "../../ops/attention/attention.ts";
+import { Operands } from "../measure/ceilings.ts";
 import type { BenchCase, Measured, SuiteContext } from "./suite.ts";
-import { timePlan } from "./timing.ts";
+import { timePlan } from "../measure/timing.ts";
 
 /** Forward and backward, with f32 and f16 operands. */
 export function attentionSuite(context: SuiteContext): BenchCase[] {

@@ -4,18 +4,18 @@
  * @module
  */
 
-import { runPlan } from "../gpu/build.ts";
-import type { Gpu } from "../gpu/device.ts";
-import { Arena } from "../gpu/memory.ts";
-import { Plan } from "../gpu/plan.ts";
-import { type DType, Tensor } from "../gpu/tensor.ts";
-import { LayerContext } from "../layer/context.ts";
-import { Weights } from "../layer/weights.ts";
-import { CONTROL } from "../ops/control.ts";
-import { DROPOUT_KEY } from "../ops/dropout/dropout.ts";
-import { initializeNormal } from "../ops/optimizer/initialize.ts";
-import type { Architecture } from "../trunk/architecture.ts";
-import { parameterSpecs, statisticSpecs, weightSpecs } from "../trunk/parameters.ts";
+import { runPlan } from "../../gpu/build.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import { Arena } from "../../gpu/memory.ts";
+import { Plan } from "../../gpu/plan.ts";
+import { type DType, Tensor } from "../../gpu/tensor.ts";
+import { LayerContext } from "../../layer/context.ts";
+import { Weights } from "../../layer/weights.ts";
+import { CONTROL } from "../../ops/control.ts";
+import { DROPOUT_KEY } from "../../ops/dropout/dropout.ts";
+import { initializeNormal } from "../../ops/optimizer/initialize.ts";
+import type { Architecture } from "../../trunk/architecture.ts";
+import { parameterSpecs, statisticSpecs, weightSpecs } from "../../trunk/parameters.ts";
 import { timePlan, type Timing } from "./timing.ts";
 
 /** The part of a layer that is timed: all of it, the layer behind its router, or its router alone. */

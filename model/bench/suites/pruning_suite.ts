@@ -4,18 +4,18 @@
  * @module
  */
 
-import { runPlan } from "../gpu/build.ts";
-import { Plan } from "../gpu/plan.ts";
-import { upload } from "../gpu/transfer.ts";
-import { clusterMeans, nearestCentroid } from "../ops/linalg/cluster.ts";
-import { inverseCholesky } from "../ops/linalg/cholesky.ts";
-import { addToDiagonal, centreRows, readDiagonal, secondMoment } from "../ops/linalg/moments.ts";
-import { pruneMatrix, SWEEP_ROWS } from "../ops/linalg/prune.ts";
-import { levelsOf, prunedOf, PRUNING, type Pruning } from "../sparse/options.ts";
-import { uniform } from "../sparse/uniform.ts";
-import { Operands } from "./ceilings.ts";
+import { runPlan } from "../../gpu/build.ts";
+import { Plan } from "../../gpu/plan.ts";
+import { upload } from "../../gpu/transfer.ts";
+import { clusterMeans, nearestCentroid } from "../../ops/linalg/cluster.ts";
+import { inverseCholesky } from "../../ops/linalg/cholesky.ts";
+import { addToDiagonal, centreRows, readDiagonal, secondMoment } from "../../ops/linalg/moments.ts";
+import { pruneMatrix, SWEEP_ROWS } from "../../ops/linalg/prune.ts";
+import { levelsOf, prunedOf, PRUNING, type Pruning } from "../../sparse/options.ts";
+import { uniform } from "../../sparse/uniform.ts";
+import { Operands } from "../measure/ceilings.ts";
 import type { BenchCase, Measured, SuiteContext } from "./suite.ts";
-import { timePlan } from "./timing.ts";
+import { timePlan } from "../measure/timing.ts";
 
 /** Rows of calibration, inputs and outputs of a layer, clusters. */
 interface Sizes {

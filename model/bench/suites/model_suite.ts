@@ -4,19 +4,19 @@
  * @module
  */
 
-import { batchTensors } from "../inference/evaluator.ts";
-import { Generator } from "../inference/generator.ts";
-import { InferenceModel } from "../inference/model.ts";
-import { Arena } from "../gpu/memory.ts";
-import { Plan } from "../gpu/plan.ts";
-import { upload } from "../gpu/transfer.ts";
-import { LayerContext } from "../layer/context.ts";
-import type { Architecture } from "../trunk/architecture.ts";
-import { recordEvaluation } from "../trunk/network.ts";
-import { timeSteps } from "./step_profile.ts";
+import { batchTensors } from "../../inference/evaluator.ts";
+import { Generator } from "../../inference/generator.ts";
+import { InferenceModel } from "../../inference/model.ts";
+import { Arena } from "../../gpu/memory.ts";
+import { Plan } from "../../gpu/plan.ts";
+import { upload } from "../../gpu/transfer.ts";
+import { LayerContext } from "../../layer/context.ts";
+import type { Architecture } from "../../trunk/architecture.ts";
+import { recordEvaluation } from "../../trunk/network.ts";
+import { timeSteps } from "../measure/step_profile.ts";
 import type { BenchCase, CaseParams, Measured, SuiteContext } from "./suite.ts";
-import { zipfBatches } from "./synthetic_tokens.ts";
-import { timePlan, timingOf } from "./timing.ts";
+import { zipfBatches } from "../measure/synthetic_tokens.ts";
+import { timePlan, timingOf } from "../measure/timing.ts";
 
 /** The model of the configuration, or the dense one beside it. */
 export type Side = "base" | "dense";

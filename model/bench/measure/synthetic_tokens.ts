@@ -6,7 +6,7 @@
 
 import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { mersenne } from "pure-rand/generator/mersenne";
-import type { TokenBatch } from "../training/sampler.ts";
+import type { TokenBatch } from "../../training/sampler.ts";
 
 /**
  * Draws micro-batches of tokens that follow Zipf's law (the `r`-th token is `1/r` times as frequent as the first), the same ones for the

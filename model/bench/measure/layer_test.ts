@@ -1,8 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
-import { changedModel, PEER } from "../testing.ts";
+import { changedModel, PEER } from "../../testing.ts";
 import { median } from "./timing.ts";
 import { timeExecution, timeLayer } from "./layer.ts";
-import { openTestGpu } from "../gpu/testing.ts";
+import { openTestGpu } from "../../gpu/testing.ts";
 
 const architecture = changedModel({
   vocab_size: 100,

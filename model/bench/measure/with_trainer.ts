@@ -4,8 +4,8 @@
  * @module
  */
 
-import type { Gpu } from "../gpu/device.ts";
-import { Trainer, type TrainerOptions } from "../training/trainer.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import { Trainer, type TrainerOptions } from "../../training/trainer.ts";
 
 /**
  * Gives `work` a trainer, and comes back when the device has let go of its memory: two that fill a device would not fit beside each

@@ -4,10 +4,10 @@
  * @module
  */
 
-import { BYTES } from "../gpu/tensor.ts";
-import { LOGITS_ROWS } from "../trunk/head.ts";
-import { parameterSpecs } from "../trunk/parameters.ts";
-import { ceilingSizes, type Product, timeProduct } from "./ceilings.ts";
+import { BYTES } from "../../gpu/tensor.ts";
+import { LOGITS_ROWS } from "../../trunk/head.ts";
+import { parameterSpecs } from "../../trunk/parameters.ts";
+import { ceilingSizes, type Product, timeProduct } from "../measure/ceilings.ts";
 import { type BenchCase, type SuiteContext, tokensAtOnce } from "./suite.ts";
 
 /** A product `x W` of a model: rows, inputs, outputs. */

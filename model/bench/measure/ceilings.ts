@@ -4,14 +4,14 @@
  * @module
  */
 
-import { runPlan } from "../gpu/build.ts";
-import type { Gpu } from "../gpu/device.ts";
-import { Arena } from "../gpu/memory.ts";
-import { Plan } from "../gpu/plan.ts";
-import { type DType, Tensor } from "../gpu/tensor.ts";
-import { copyThrough, type CopyVariant, copyVariants } from "../ops/elementwise/copy.ts";
-import { gemm } from "../ops/gemm/gemm.ts";
-import { initializeNormal } from "../ops/optimizer/initialize.ts";
+import { runPlan } from "../../gpu/build.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import { Arena } from "../../gpu/memory.ts";
+import { Plan } from "../../gpu/plan.ts";
+import { type DType, Tensor } from "../../gpu/tensor.ts";
+import { copyThrough, type CopyVariant, copyVariants } from "../../ops/elementwise/copy.ts";
+import { gemm } from "../../ops/gemm/gemm.ts";
+import { initializeNormal } from "../../ops/optimizer/initialize.ts";
 import { timePlan, type Timing, type TimingOptions } from "./timing.ts";
 
 /** The roofs of a device. */

@@ -4,11 +4,11 @@
  * @module
  */
 
-import { Generator } from "../inference/generator.ts";
-import { InferenceModel } from "../inference/model.ts";
+import { Generator } from "../../inference/generator.ts";
+import { InferenceModel } from "../../inference/model.ts";
 import type { BenchCase, Measured, SuiteContext } from "./suite.ts";
-import { zipfBatches } from "./synthetic_tokens.ts";
-import { timingOf } from "./timing.ts";
+import { zipfBatches } from "../measure/synthetic_tokens.ts";
+import { timingOf } from "../measure/timing.ts";
 
 /** Tokens of a prompt that are computed at once. */
 const CHUNKS = [64, 512];

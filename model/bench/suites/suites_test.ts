@@ -1,9 +1,9 @@
 import { assert, assertEquals } from "@std/assert";
-import { DEVICE_PROFILES, profileGpu } from "../gpu/recording.ts";
-import { openTestGpu } from "../gpu/testing.ts";
-import { tinyModel, tinyTrain } from "../training/trainer_testing.ts";
-import { DENSE } from "../testing.ts";
-import type { Gpu } from "../gpu/device.ts";
+import { DEVICE_PROFILES, profileGpu } from "../../gpu/recording.ts";
+import { openTestGpu } from "../../gpu/testing.ts";
+import { tinyModel, tinyTrain } from "../../training/trainer_testing.ts";
+import { DENSE } from "../../testing.ts";
+import type { Gpu } from "../../gpu/device.ts";
 import { measureCase, type SuiteContext, SUITES } from "./suite.ts";
 import { casesOf } from "./suites.ts";
 
