@@ -705,6 +705,7 @@ const INCLUDED = new Map([
   ["gemm_steps", "gemm_tiled"],
   ["gemm_tile", "gemm_tiled"],
   ["rows", "rmsnorm_"],
+  ["span_attention", "cached_attention"],
 ]);
 
 /** Names of all shader files, without their folders. */

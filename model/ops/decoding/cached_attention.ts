@@ -4,14 +4,12 @@
  * @module
  */
 
-import attentionSource from "../../../shaders/decoding/cached_attention.wgsl" with {
-  type: "text",
-};
-import { f32, grid, read, readScalar, write, writeScalar } from "../../gpu/kernel.ts";
+import source from "../../../shaders/decoding/cached_attention.wgsl" with { type: "text" };
+import { read } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { HeadGroups } from "../attention/heads.ts";
-import { LANES, mergeSpans, spansOf } from "./spans.ts";
+import { attendSpans } from "./spans.ts";
 
 /** Operands of {@linkcode cachedAttention}. */
 export interface CachedAttention {
@@ -41,32 +39,13 @@ export function cachedAttention(plan: Plan, label: string, operands: CachedAtten
       `${label}: ${q.name} [${q.shape}], ${kv.name} [${kv.shape}] and ${y.name} [${y.shape}] do not fit ${heads} heads of ${d_head}, which share ${kv_heads}`,
     );
   }
-  const { span, spans } = spansOf(capacity, tokens * heads);
-  const mixed = plan.tensor(`${label}.mixed`, [tokens * heads * spans, d_head]);
-  const statistics = plan.tensor(`${label}.statistics`, [tokens * heads * spans, 2]);
-  plan.dispatch({
-    label,
-    name: "cached_attention",
-    source: attentionSource,
-    constants: { LANES, D4: d_head / 4 },
-    params: {
-      tokens,
-      heads,
-      kv_heads,
-      span,
-      spans,
-      capacity,
-      scale: f32(1 / Math.sqrt(d_head)),
-    },
-    bindings: {
-      q: read(q),
-      kv: read(kv),
-      position: readScalar(position),
-      mixed: write(mixed),
-      statistics: writeScalar(statistics),
-    },
-    workgroups: grid(tokens * heads * spans),
+  attendSpans(plan, label, {
+    kernel: { name: "cached_attention", source },
+    constants: { D4: d_head / 4 },
+    params: { kv_heads },
+    bindings: { q: read(q), kv: read(kv) },
+    d_score: d_head,
     flops: 4 * tokens * heads * capacity * d_head,
+    ...{ tokens, heads, capacity, width: d_head, position, y },
   });
-  mergeSpans(plan, label, { tokens, heads, capacity, mixed, statistics, position, y });
 }

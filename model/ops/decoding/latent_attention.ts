@@ -4,13 +4,11 @@
  * @module
  */
 
-import attentionSource from "../../../shaders/decoding/latent_attention.wgsl" with {
-  type: "text",
-};
-import { f32, grid, read, readScalar, write, writeScalar } from "../../gpu/kernel.ts";
+import source from "../../../shaders/decoding/latent_attention.wgsl" with { type: "text" };
+import { read } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import { type LatentAttention, latentProducts, productTokens } from "./latent_products.ts";
-import { LANES, mergeSpans, spansOf } from "./spans.ts";
+import { attendSpans } from "./spans.ts";
 
 /**
  * Records `y_h = softmax((ql_h c_kvᵀ + q_r,h krᵀ) / √(nope+rope), causal) c_kv`: of many tokens as matrix products, of few with a workgroup for each
@@ -34,33 +32,12 @@ export function latentAttention(plan: Plan, label: string, operands: LatentAtten
     latentProducts(plan, label, { ...operands, stored });
     return;
   }
-  const { span, spans } = spansOf(capacity, tokens * heads);
-  const mixed = plan.tensor(`${label}.mixed`, [tokens * heads * spans, rank]);
-  const statistics = plan.tensor(`${label}.statistics`, [tokens * heads * spans, 2]);
-  plan.dispatch({
-    label,
-    name: "latent_attention",
-    source: attentionSource,
-    constants: { LANES, RANK4: rank / 4, NOPE4: d_nope / 4, ROPE4: d_rope / 4 },
-    params: {
-      tokens,
-      heads,
-      span,
-      spans,
-      capacity,
-      scale: f32(1 / Math.sqrt(d_nope + d_rope)),
-    },
-    bindings: {
-      ql: read(ql),
-      q: read(q),
-      c_kv: read(c_kv),
-      kr: read(kr),
-      position: readScalar(position),
-      mixed: write(mixed),
-      statistics: writeScalar(statistics),
-    },
-    workgroups: grid(tokens * heads * spans),
+  attendSpans(plan, label, {
+    kernel: { name: "latent_attention", source },
+    constants: { RANK4: rank / 4, NOPE4: d_nope / 4, ROPE4: d_rope / 4 },
+    bindings: { ql: read(ql), q: read(q), c_kv: read(c_kv), kr: read(kr) },
+    d_score: d_nope + d_rope,
     flops: 2 * tokens * heads * capacity * (2 * rank + d_rope),
+    ...{ tokens, heads, capacity, width: rank, position, y },
   });
-  mergeSpans(plan, label, { tokens, heads, capacity, mixed, statistics, position, y });
 }
