@@ -2,12 +2,13 @@
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { runCommandLine } from "../../pipeline/command_line.ts";
-import { loadExperiment } from "./load.ts";
-import { MALFORMED_DATA } from "./malformed_data_testing.ts";
-import { MALFORMED, type Malformed, writeMalformed } from "./malformed_testing.ts";
-import { PARTS } from "./parts.ts";
-import { ROOT } from "../reproduce_testing.ts";
+import { runCommandLine } from "../../../pipeline/command_line.ts";
+import { loadExperiment } from "../load.ts";
+import { MALFORMED } from "./all_testing.ts";
+import { MALFORMED_DATA } from "./data_testing.ts";
+import { type Malformed, writeMalformed } from "./malformed_testing.ts";
+import { PARTS } from "../parts.ts";
+import { ROOT } from "../../reproduce_testing.ts";
 
 /** Runs a command line in this process and keeps its standard error. */
 async function commandLine(args: readonly string[]): Promise<{ code: number; stderr: string }> {

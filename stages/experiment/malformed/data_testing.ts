@@ -4,7 +4,7 @@
  * @module
  */
 
-import { MINIMAL } from "./config_testing.ts";
+import { MINIMAL } from "../config_testing.ts";
 import { type Malformed, withLines } from "./malformed_testing.ts";
 
 const data = (section: string) => MINIMAL.replace(/^data: .*$/m, `data: ${section}`);
