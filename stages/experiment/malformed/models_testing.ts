@@ -109,7 +109,7 @@ export const MALFORMED_MODELS: readonly Malformed[] = [
     says: ["bad.yaml:5: model.ffn.top_k: 5 is more than num_experts 4; at most 4"],
   },
   {
-    what: "a share of an expert's numbers that cannot be",
+    what: "dropout of all numbers of an expert",
     text: withLines("model: { ffn: { kind: topk_moe, expert_dropout: 1 } }"),
     says: ["model.ffn.expert_dropout"],
   },
@@ -147,12 +147,12 @@ export const MALFORMED_MODELS: readonly Malformed[] = [
     ],
   },
   {
-    what: "a head that is narrower than what turns of it",
+    what: "a head that is narrower than its rotated columns",
     text: withLines("model: { attention: { kind: mha, num_heads: 8, d_head: 16, d_rope: 32 } }"),
     says: ["model.attention.d_rope: 32 is more than the width of a head, d_head 16"],
   },
   {
-    what: "slower rotation where nothing turns",
+    what: "scaled frequencies without rotated columns",
     text: withLines(
       "model: { attention: { kind: mha, num_heads: 8, rope_scaling: { type: linear, factor: 2 } } }",
     ),
