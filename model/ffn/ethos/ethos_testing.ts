@@ -208,6 +208,7 @@ export function referenceEthos(
     y: forward.y.data,
     score: forward.routing.score,
     index: Float64Array.from(forward.routing.index),
+    lag: Float64Array.of(forward.routing.lag),
     balance: Float64Array.of(forward.auxiliary),
     "grad.x": backward.x.data,
     ...Object.fromEntries(
