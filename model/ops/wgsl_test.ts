@@ -35,6 +35,7 @@ const INCLUDED = new Map([
   ["attention_blocks", "attention_forward_blocked"],
   ["attention_tiles", "attention_forward_matrix"],
   ["bitonic", "beam_"],
+  ["compressed_weights", "gemm_"],
   ["insertion_direct", "beam_candidates_direct"],
   ["dropout", "dropout_rows"],
   ["experts_entry", "segment_sum"],
@@ -65,7 +66,7 @@ for (const profile of DEVICE_PROFILES) {
     // Kernels for other kinds of devices: software adapters, GPUs, those with subgroups or matrix units. Blocks need more workgroup memory than
     // WebGPU guarantees.
     const other = capabilities.software
-      ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles|keys|key_gradient|merge)$|^experts_quarter_sums$|^gemm_(reduce|steps|tile|vector)$|^latent_softmax$/
+      ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles|keys|key_gradient|merge)$|^compressed_vector$|^experts_quarter_sums$|^gemm_(reduce|steps|tile|vector)$|^latent_softmax$/
       : capabilities === WEBGPU_DEFAULTS
       ? /_direct$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles)$|^experts_quarter_sums$/
       : capabilities.subgroup_matrix.length > 0

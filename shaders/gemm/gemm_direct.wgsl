@@ -9,6 +9,8 @@
 //
 // GROUPED as in gemm_tile.wgsl, with tiles of ROWS rows. "sums": the terms from params.range_begin to params.range_end alone.
 //
+// COMPRESSED ("nt" alone): B are experts' compressed weights, as in gemm_tiled.wgsl, four inputs at a time.
+//
 // An invocation computes ROWS × 4·COLUMNS of C in registers. Bound by arithmetic: ROWS·4·COLUMNS products for every
 // ROWS + 4·COLUMNS loaded numbers.
 
@@ -73,7 +75,12 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for r in range(ROWS) %}
   let a_at{{ r }} = params.a_start + row{{ r }} * params.lda;
 {% endfor %}
-{% if LAYOUT == "nt" %}
+{% if COMPRESSED %}
+{% for c in range(4 * COLUMNS) %}
+  let output{{ c }} = min(column * 4u + {{ c }}u, params.n - 1u);
+  let grid{{ c }} = level_grid(output{{ c }});
+{% endfor %}
+{% elif LAYOUT == "nt" %}
 {% for c in range(4 * COLUMNS) %}
   let b_at{{ c }} = b_start + min(column * 4u + {{ c }}u, params.n - 1u) * params.ldb;
 {% endfor %}
@@ -88,7 +95,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
 {% else %}
 {% for c in range(4 * COLUMNS) %}
-    let b{{ c }} = load_b(b_at{{ c }} + k);
+    let b{{ c }} = {{ "unpack(take(group, b_start, output" ~ c ~ ", k), grid" ~ c ~ ").w0" if COMPRESSED else "load_b(b_at" ~ c ~ " + k)" }};
 {% endfor %}
 {% endif %}
 {% for r in range(ROWS) %}

@@ -32,7 +32,7 @@ fn beside_row(row: u32) -> f32 {
 
 fn finish(at: u32, row: u32, column4: u32, product: vec4f, other: vec4f, of_row: f32) {
   var v = product;
-{% if LAYOUT == "nt" %}
+{% if LAYOUT == "nt" or COMPRESSED %}
   // Only here can a column beyond n be reached: elsewhere B's own padding is zero.
   v = select(vec4f(), v, vec4u(0u, 1u, 2u, 3u) + 4u * column4 < vec4u(params.n));
 {% endif %}

@@ -1,10 +1,11 @@
 /**
- * Recordings of moments, clusters and pruning.
+ * Recordings of moments, clusters, pruning and products with compressed weights.
  *
  * @module
  */
 
 import { Plan } from "../../gpu/plan.ts";
+import { recordCompressedProducts } from "../compressed/compressed_testing.ts";
 import { inverseCholesky } from "../linalg/cholesky.ts";
 import { clusterMeans, nearestCentroid } from "../linalg/cluster.ts";
 import { addToDiagonal, centreRows, readDiagonal, secondMoment } from "../linalg/moments.ts";
@@ -13,6 +14,7 @@ import { type Recordings, unallocated as t } from "../testing.ts";
 
 /** Linear algebra of Sparse Expansion. */
 export const LINALG_RECORDINGS: Recordings = {
+  compressed: (gpu) => [recordCompressedProducts(gpu)],
   moments(gpu) {
     const plan = new Plan(gpu, "moments");
     const x = t("x", [20_000, 64]);
