@@ -3,10 +3,12 @@
 import { assertEquals } from "@std/assert";
 import { Plan } from "../../gpu/plan.ts";
 import { DEVICE_PROFILES, profileGpu } from "../../gpu/recording.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
 import { openTestGpu, testRuntime } from "../../gpu/testing.ts";
+import { gatherRows } from "../mixture/rows.ts";
 import { segmentsOf } from "../mixture/segments.ts";
 import { assertNear, Inputs, noise, runOnce } from "../testing.ts";
-import { gemmGrouped } from "./gemm_grouped.ts";
+import { gemmGrouped, gemmGroupedSums } from "./gemm_grouped.ts";
 import { type GroupedWay, groupedWay, LOW_TILES } from "./gemm_grouped_ways.ts";
 
 /** Entries of each group: none, one, a whole tile, more than one. */
@@ -113,6 +115,50 @@ Deno.test({
       }
     }
   },
+});
+
+Deno.test("sums over the rows of groups come out right for each height of low tiles", async (t) => {
+  const gpu = await openTestGpu({ software: false });
+  const [m, n, groups, entries] = [20, 28, COUNTS.length, KEYS.length];
+  const [x, y] = [noise(entries * m, 1), noise(entries * n, 2)];
+  for (const tile of new Set(Object.values(LOW_TILES).map(({ tile_m }) => tile_m))) {
+    await t.step(`${tile} rows`, async () => {
+      using inputs = new Inputs(gpu);
+      const keys = inputs.tensor("keys", [entries, 1], { dtype: "u32", values: KEYS });
+      const sources = [["x", x, m], ["y", y, n]] as const;
+      const [of_x, of_y] = sources.map(([name, values, width]) =>
+        inputs.tensor(name, [entries, width], { values })
+      );
+      const c = inputs.tensor("c", [groups, m, n]);
+      const { sums } = await runOnce(gpu, (plan) => {
+        const segments = segmentsOf(plan, "segments", {
+          keys,
+          experts: groups,
+          drops: false,
+          gradients: true,
+          tile,
+        });
+        const rows = (name: string, source: Tensor) => {
+          const out = plan.tensor(name, [segments.groups.rows, source.width]);
+          gatherRows(plan, name, { segments, x: source, out });
+          return out;
+        };
+        const [a, b] = [rows("a", of_x!), rows("b", of_y!)];
+        const whole = [{ tensor: c, epilogue: "none" as const }];
+        gemmGroupedSums(plan, "sums", { a, b, c: whole, groups: segments.groups });
+        return { sums: c };
+      });
+      const expected = new Float64Array(groups * m * n);
+      KEYS.forEach((key, e) => {
+        for (let i = 0; i < m; i++) {
+          for (let j = 0; j < n; j++) {
+            expected[(key * m + i) * n + j]! += x[e * m + i]! * y[e * n + j]!;
+          }
+        }
+      });
+      assertNear(sums, expected, { tolerance: 3e-6, what: "sums" });
+    });
+  }
 });
 
 Deno.test("sums of few rows are cut where that fills a GPU's last round", () => {
