@@ -14,7 +14,7 @@ import { METRICS_RING } from "../ops/control.ts";
 import type { Trainer } from "../training/trainer.ts";
 import { weightsDigest } from "../training/weights_digest.ts";
 import type { Architecture } from "../trunk/architecture.ts";
-import { withTrainer } from "./with_trainer.ts";
+import { withTrainer } from "./measure/with_trainer.ts";
 
 /** A runtime and a precision. */
 export interface Way {

@@ -111,7 +111,7 @@ export function toFloat64(tensor: Tensor): Float64Array<ArrayBuffer> {
  * assert(parseSafetensors(bytes).tensors.get("x")?.data[1] === 2);
  * ```
  *
- * @param where What to call the file in errors.
+ * @param where The name of the file in errors.
  * @throws {SyntaxError} If the file is malformed: what is wrong, and where.
  */
 export function parseSafetensors(

@@ -5,38 +5,29 @@
  */
 
 import { givenChoice } from "./choice.ts";
-import type {
-  Comparison,
-  GoldenCase,
-  GoldenImplementation,
-  GoldenResults,
-  GoldenTensor,
-  GoldenTolerance,
+import {
+  type Comparison,
+  type FixedTolerance,
+  type GoldenCase,
+  type GoldenImplementation,
+  type GoldenTensor,
+  type Measure,
+  runGolden,
 } from "./golden.ts";
+import { halfTolerances } from "./half.ts";
+import { measured } from "./measure.ts";
 import { isSparse, sparseTolerance } from "./sparse.ts";
 
 /** A measure of one tensor's error, and its tolerance. */
-type Criterion = Pick<Comparison, "tolerance"> & {
-  readonly measure: Exclude<Comparison["measure"], "tokens">;
-};
-
-/** One other expert changes the set of a token that keeps several, so this many times the part of experts may be tokens. */
-const TOKENS_OF_CHOICES = 4;
-
-/** Below this magnitude a tensor is all but zero, and its error is taken as it is. */
-const NEGLIGIBLE = 1e-6;
+interface Criterion {
+  readonly measure: Measure;
+  readonly tolerance: number;
+}
 
 /** The tolerances that a tensor must keep, with the exceptions that the mathematics asks for. */
-function criteria(golden: GoldenCase, name: string, tolerance: GoldenTolerance): Criterion[] {
-  const { choices } = tolerance;
-  if (golden.expected.get(name)?.whole) {
-    return [
-      choices === undefined
-        ? { measure: "equal", tolerance: 0 }
-        : { measure: "share", tolerance: choices },
-    ];
-  }
-  if (golden.kind === "beam_router" && choices === undefined) {
+function criteria(golden: GoldenCase, name: string, tolerance: FixedTolerance): Criterion[] {
+  if (golden.expected.get(name)?.whole) return [{ measure: "equal", tolerance: 0 }];
+  if (golden.kind === "beam_router") {
     // The published program forms the angles in another order, and its codes are off by as much.
     return /^out\.codes/.test(name)
       ? [{ measure: "absolute", tolerance: 5e-4 }]
@@ -66,53 +57,14 @@ function criteria(golden: GoldenCase, name: string, tolerance: GoldenTolerance):
       ...(mean === undefined ? [] : [{ measure: "mean absolute", tolerance: mean } as const]),
     ];
   }
-  // No optimiser moves running variances: they follow the activations, and are judged as outputs are. A norm of gradients is off as far
-  // as they are. The moments are sums of gradients and of their squares: far smaller than the parameters, so judged as gradients, too.
+  // No optimiser moves running variances: they follow the activations, and are judged as outputs are. The moments are sums of gradients and
+  // of their squares: far smaller than the parameters, so judged as gradients, too.
   const gradient = /^((balance|dynamic)\.)?grad\./.test(name) ||
-    (model && choices !== undefined && name === "out.grad_norms") ||
     (golden.kind === "optimizer" && /^[mv]\./.test(name));
   return [{
-    // Where choices may differ, a few numbers are those of other experts: what counts is how far all are off together.
-    measure: choices === undefined ? "relative" : "relative norm",
+    measure: "relative",
     tolerance: gradient ? tolerance.gradients : tolerance.outputs,
   }];
-}
-
-/** The error of `actual` in a measure; NaN if either is not a number somewhere. */
-function measured(
-  measure: Criterion["measure"],
-  actual: ArrayLike<number>,
-  expected: Float64Array,
-): number {
-  let largest = 0;
-  let sum = 0;
-  let magnitude = 0;
-  let different = 0;
-  let squares = 0;
-  let expectedSquares = 0;
-  for (let i = 0; i < expected.length; i++) {
-    const difference = Math.abs(actual[i]! - expected[i]!);
-    largest = Math.max(largest, difference);
-    sum += difference;
-    magnitude = Math.max(magnitude, Math.abs(expected[i]!));
-    if (difference !== 0) different++;
-    squares += difference ** 2;
-    expectedSquares += expected[i]! ** 2;
-  }
-  switch (measure) {
-    case "equal":
-      return different;
-    case "share":
-      return expected.length === 0 ? 0 : different / expected.length;
-    case "relative norm":
-      return magnitude > NEGLIGIBLE ? Math.sqrt(squares / expectedSquares) : Math.sqrt(squares);
-    case "absolute":
-      return largest;
-    case "mean absolute":
-      return expected.length === 0 ? 0 : sum / expected.length;
-    case "relative":
-      return magnitude > NEGLIGIBLE ? largest / magnitude : largest;
-  }
 }
 
 function compare(
@@ -131,41 +83,12 @@ function compare(
   return { ...base, error, ok: error <= tolerance };
 }
 
-/** The tokens that kept other experts. */
-function otherTokens(error: number, tolerance: number): Comparison {
-  return { tensor: "out.index", measure: "tokens", error, tolerance, ok: error <= tolerance };
-}
-
-function run(
-  implementation: GoldenImplementation,
-  golden: GoldenCase,
-): GoldenResults | Promise<GoldenResults> {
-  switch (golden.kind) {
-    case "mla":
-      return implementation.mla(golden);
-    case "gpt_attention":
-      return implementation.gptAttention(golden);
-    case "router":
-      return implementation.router(golden);
-    case "beam_router":
-      return implementation.beamRouter(golden);
-    case "layer":
-      return implementation.layer(golden);
-    case "mixture":
-      return implementation.mixture(golden);
-    case "model":
-      return implementation.model(golden);
-    case "optimizer":
-      return implementation.optimizer(golden);
-    case "pretrained":
-      return implementation.pretrained(golden);
-    case "sparsegpt":
-    case "pca_kmeans":
-    case "sparse_expansion_layer":
-      return implementation.sparse(golden);
-    case "expanded":
-      return implementation.expanded(golden);
-  }
+/** The expected tensors, how each is judged, and the choices. */
+interface Judgement {
+  readonly expected: ReadonlyMap<string, GoldenTensor>;
+  criteria(name: string, expected: GoldenTensor): Criterion[];
+  /** Choices of experts, in the place of the file's tensors of that name. */
+  readonly choices: readonly Comparison[];
 }
 
 /**
@@ -176,22 +99,30 @@ export async function compareGolden(
   implementation: GoldenImplementation,
   golden: GoldenCase,
 ): Promise<Comparison[]> {
-  const results = await run(implementation, golden);
-  const { choices } = implementation.tolerance;
-  const given = golden.kind === "layer" && choices !== undefined
-    ? givenChoice(golden, results)
-    : undefined;
-  const counted = golden.kind === "layer" && choices !== undefined
-    ? [otherTokens(given?.tokens ?? 0, TOKENS_OF_CHOICES * choices * golden.tokens)]
-    : [];
-  const rows = Array.from(given?.expected ?? golden.expected).flatMap(([name, expected]) => {
+  const results = await runGolden(implementation, golden);
+  const { tolerance } = implementation;
+  let judgement: Judgement;
+  if (tolerance === "halves") {
+    const given = await givenChoice(golden, results);
+    const { criteria, choices } = await halfTolerances(golden, given);
+    judgement = { expected: given.expected, criteria, choices };
+  } else {
+    judgement = {
+      expected: golden.expected,
+      criteria: (name) => criteria(golden, name, tolerance),
+      choices: [],
+    };
+  }
+  const chosen = new Set(judgement.choices.map(({ tensor }) => tensor));
+  const rows = Array.from(judgement.expected).flatMap(([name, expected]) => {
+    if (chosen.has(name)) return [];
     const actual = results.get(name);
     const omitted = actual === undefined ? implementation.omits?.(golden, name) : undefined;
-    return criteria(golden, name, implementation.tolerance).map((criterion) =>
+    return judgement.criteria(name, expected).map((criterion) =>
       omitted === undefined
         ? compare(name, criterion, { actual, expected })
         : { tensor: name, ...criterion, error: NaN, ok: true, omitted: true, note: omitted }
     );
   });
-  return [...rows, ...counted];
+  return [...rows, ...judgement.choices];
 }

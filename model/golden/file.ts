@@ -370,7 +370,7 @@ function parseMetadata(json: unknown, file: string): GoldenMetadata {
 /**
  * Reads a golden file.
  *
- * @param file What to call it in tables and errors.
+ * @param file Its name in tables and errors.
  * @throws {SyntaxError} If the file is malformed or of no known kind: what is wrong with which tensor or key.
  */
 export function parseGolden(bytes: Uint8Array, file: string): GoldenCase {

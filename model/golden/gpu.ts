@@ -4,27 +4,23 @@
  * @module
  */
 
-import type { Architecture } from "../trunk/architecture.ts";
-import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
 import {
   type BeamRouterCase,
+  choiceNames,
   type GoldenImplementation,
-  goldenParameters,
   type GoldenResults,
   input,
   keptCounts,
   type LayerCase,
   type MixtureCase,
-  type ModelCase,
   type OptimizerCase,
   type RouterCase,
   tolerances,
 } from "./golden.ts";
-import { buildPlans, runPlan } from "../gpu/build.ts";
+import { buildPlans } from "../gpu/build.ts";
 import type { Gpu } from "../gpu/device.ts";
-import { Arena } from "../gpu/memory.ts";
 import { Plan } from "../gpu/plan.ts";
-import { Tensor } from "../gpu/tensor.ts";
+import type { Tensor } from "../gpu/tensor.ts";
 import {
   download,
   downloadParts,
@@ -41,23 +37,17 @@ import { beamBackward, beamForward } from "../ffn/beam/router.ts";
 import { idCodes } from "../ops/beam/codes.ts";
 import { switchForward } from "../ffn/switch/switch.ts";
 import { topkMoeForward } from "../ffn/topk_moe/topk_moe.ts";
-import { headLogits } from "../trunk/head.ts";
 import { peerBackward, peerForward } from "../ffn/peer/peer.ts";
 import { routerBackward, routerForward } from "../ffn/product_key/router.ts";
-import { recordForward } from "../trunk/network.ts";
 import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "../ops/control.ts";
 import { recordUpdate } from "../ops/optimizer/optimizer.ts";
-import { trainSchema } from "../training/config.ts";
-import { Trainer } from "../training/trainer.ts";
 import type { WeightSpec } from "../layer/weights.ts";
 import { gptAttention, mla } from "./gpu_attention.ts";
+import { executing, model } from "./gpu_model.ts";
 import { expanded } from "./published/expanded_gpu.ts";
 import { pretrained } from "./published/pretrained_gpu.ts";
 import { sparseOnGpu } from "./sparse_gpu.ts";
 import { Bench, bench, named, OPERAND, type Precision } from "./gpu_workbench.ts";
-
-/** Loss scale in mixed precision: no gradient of these files overflows. */
-const LOSS_SCALE = 1024;
 
 /** Results that never leave a kernel: scores of sub-keys and sums of kept pairs. */
 const INSIDE = /^(out|eval)\.(s1|s2|total)$/;
@@ -159,6 +149,7 @@ async function router(
       return {
         query: saved.query,
         index,
+        kept: index,
         score,
         ...(balance && { balance: balance.value }),
         "grad.x": dx,
@@ -179,7 +170,7 @@ async function router(
     { batch: 1, length: tokens, mode: "evaluate" },
     (context) => {
       const { query, routed } = routerForward(context, at, { x, router: golden.ethos });
-      return { query, index: routed.index, score: routed.score };
+      return { query, index: routed.index, kept: routed.index, score: routed.score };
     },
   );
   const of = (all: ReadonlyMap<string, ArrayLike<number>>, gradients: boolean) =>
@@ -233,6 +224,7 @@ async function beamRouter(
       "out.axis_id": candidates!.id,
       "out.scores": score,
       "out.coords": coords,
+      [choiceNames("out.").kept]: coords,
       "grad.x": dx,
     };
   });
@@ -264,6 +256,7 @@ async function layer(
       "out.y": y,
       ...(ffn.kind === "ethos" && execution === "naive" && { "out.y_naive": y }),
       "out.index": kept.index,
+      [choiceNames("out.").kept]: kept.index,
       "out.score": kept.score,
       "grad.x": dx,
       "out.router.bn.mean": context.vector(`${at}.router.bn.mean`),
@@ -273,9 +266,6 @@ async function layer(
   return new Map([...results, ...named("grad.", await b.gradients(`${at}.`))]);
 }
 
-/**
- * Mixtures of stored experts. In mixed precision near ties may be decided otherwise: the choice is compared by itself, and all else is computed with the file's choice.
- */
 async function mixture(
   gpu: Gpu,
   golden: MixtureCase,
@@ -286,158 +276,32 @@ async function mixture(
   const shape = [tokens, golden.architecture.config.d_model];
   const results = new Map<string, ArrayLike<number>>();
   for (const { prefix, section } of passes) {
-    const experts = section.num_experts;
-    const run = async (given?: ArrayLike<number>) => {
-      using b = bench(gpu, golden, { prefix: `${at}.`, precision });
-      const x = b.tensor("x", shape, input(golden, "x").data, OPERAND[precision]);
-      const g = b.tensor("g", shape, input(golden, "g").data);
-      const residual = b.tensor("residual", shape);
-      const choice = given && {
-        given: b.tensor("given", [tokens, given.length / tokens], given, "u32"),
+    using b = bench(gpu, golden, { prefix: `${at}.`, precision });
+    const x = b.tensor("x", shape, input(golden, "x").data, OPERAND[precision]);
+    const g = b.tensor("g", shape, input(golden, "g").data);
+    const residual = b.tensor("residual", shape);
+    const out = `${prefix}out.`;
+    const { kept } = choiceNames(out);
+    const found = await b.run({ batch: 1, length: tokens, mode: "train" }, (context) => {
+      const pass = section.kind === "switch"
+        ? switchForward(context, at, { x, residual, section })
+        : topkMoeForward(context, at, { x, residual, section });
+      const { index, keys, weight } = pass.gated;
+      return {
+        [`${out}index`]: index,
+        [kept]: keys,
+        [`${out}y`]: pass.y,
+        [`${out}weight`]: weight,
+        ...(pass.auxiliary && { [`${out}aux`]: pass.auxiliary }),
+        [`${prefix}grad.x`]: pass.backward(g),
       };
-      const found = await b.run({ batch: 1, length: tokens, mode: "train" }, (context) => {
-        const common = { x, residual, ...choice };
-        const pass = section.kind === "switch"
-          ? switchForward(context, at, { ...common, section })
-          : topkMoeForward(context, at, { ...common, section });
-        const { index, keys, weight } = pass.gated;
-        return {
-          ...(!choice && { "out.index": index, keys }),
-          "out.y": pass.y,
-          "out.weight": weight,
-          ...(pass.auxiliary && { "out.aux": pass.auxiliary }),
-          "grad.x": pass.backward(g),
-        };
-      });
-      return new Map([...found, ...named("grad.", await b.gradients(`${at}.`))]);
-    };
-    const free = await run();
-    const counts = keptCounts(free.get("keys")!, { tokens, experts });
-    const all = precision === "f32" ? free : new Map([
-      ...free,
-      ...await run(expectedKeys(golden, prefix, experts)),
-    ]);
-    for (const [name, value] of [...all, ["out.count", counts] as const]) {
-      results.set(prefix + name, value);
-    }
+    });
+    const counts = keptCounts(found.get(kept)!, { tokens, experts: section.num_experts });
+    const gradients = named(`${prefix}grad.`, await b.gradients(`${at}.`));
+    const all = [...found, ...gradients, [`${out}count`, counts] as const];
+    for (const [name, value] of all) results.set(name, value);
   }
   return results;
-}
-
-/** The experts that a file's tokens keep, with E in the place of those that are left out. */
-function expectedKeys(golden: MixtureCase, prefix: string, experts: number): number[] {
-  const { data } = golden.expected.get(`${prefix}out.index`)!;
-  const counts = golden.expected.get(`${prefix}out.count`)?.data;
-  const top_k = data.length / golden.tokens;
-  return Array.from(
-    data,
-    (expert, i) => i % top_k < (counts?.[Math.floor(i / top_k)] ?? top_k) ? expert : experts,
-  );
-}
-
-/** The same model with its experts run as told; one without experts, or without that execution, as it is. */
-function executing(architecture: Architecture, execution: Execution): Architecture {
-  const { bench } = architecture.feedForward(architecture.config.num_layers - 1);
-  return bench?.executions.includes(execution) ? architecture.withFfn({ execution }) : architecture;
-}
-
-async function model(
-  gpu: Gpu,
-  golden: ModelCase,
-  { execution, precision }: { execution: Execution; precision: Precision },
-): Promise<GoldenResults> {
-  const { batch, length, steps, learningRate, clip, weightDecay, decay } = golden;
-  const { beta1, beta2, epsilon } = golden;
-  const architecture = executing(golden.architecture, execution);
-  const parameters = goldenParameters(golden);
-  const train = trainSchema.parse({
-    sequence_length: length,
-    micro_batch: batch,
-    steps,
-    learning_rate: { initial: learningRate, peak: learningRate, warmup_steps: 0 },
-    weight_decay: weightDecay,
-    decay,
-    beta1,
-    beta2,
-    epsilon,
-    clip_norm: clip,
-    precision,
-    loss_scale: { initial: LOSS_SCALE },
-  });
-  /** Factor of the gradients. */
-  const scale = precision === "mixed" ? LOSS_SCALE : 1;
-  const trainer = await Trainer.create(gpu, { architecture, train, seed: 0 });
-  try {
-    const specs = parameterSpecs(architecture);
-    const state = [...specs, ...statisticSpecs(architecture)].map(({ name }) => name);
-    const start = async () => {
-      for (const name of state) {
-        trainer.writeState("value", name, Float32Array.from(parameters.get(name)!));
-      }
-      // As after a checkpoint: what products read follows the weights.
-      await trainer.resume(0, await trainer.readControl());
-    };
-    const tokens = Uint32Array.from(input(golden, "tokens").data);
-    const targets = Uint32Array.from(input(golden, "targets").data);
-    const results = new Map<string, ArrayLike<number>>();
-    const { ffn } = architecture.config;
-    if ("axes" in ffn) results.set("codes", idCodes(ffn.axis_size, ffn.axis_query));
-    await start();
-    results.set("out.logits", await trainingLogits(trainer, tokens));
-    await start(); // for that pass moved the running statistics
-    for (let step = 0; step < steps; step++) {
-      trainer.update([{ tokens, targets }]);
-      if (step > 0) continue;
-      const gradients = specs.map(async ({ name }) =>
-        results.set(`grad.${name}`, (await trainer.readGradient(name)).map((v) => v / scale))
-      );
-      await Promise.all(gradients);
-    }
-    const records = await trainer.records();
-    results.set("out.losses", records.map(({ loss }) => loss));
-    results.set("out.totals", records.map(({ loss, balance }) => loss + balance));
-    results.set("out.grad_norms", records.map(({ grad_norm }) => grad_norm));
-    const losses = await trainer.losses({ tokens, targets });
-    results.set("out.eval_loss_after", [losses.reduce((sum, x) => sum + x, 0) / losses.length]);
-    const after = state.map(async (name) =>
-      results.set(`after.${name}`, await trainer.readState("value", name))
-    );
-    await Promise.all(after);
-    return results;
-  } finally {
-    trainer.destroy();
-  }
-}
-
-/** Logits of a training pass, `[T, V]`, which training itself never holds at once. */
-async function trainingLogits(
-  trainer: Trainer,
-  tokens: Uint32Array<ArrayBuffer>,
-): Promise<Float32Array> {
-  const { gpu, architecture, train, weights } = trainer;
-  const { vocab_size } = architecture.config;
-  const plan = new Plan(gpu, "logits");
-  const ids = new Tensor("tokens", [tokens.length], { dtype: "u32", owner: "golden" });
-  const arena = new Arena(gpu, "tokens", [ids]);
-  upload(gpu, ids, tokens);
-  const context = new LayerContext(plan, weights, {
-    batch: train.micro_batch,
-    length: train.sequence_length,
-    mode: "train",
-  });
-  const logits = headLogits(context, {
-    architecture,
-    x: recordForward(context, architecture, { tokens: ids }).x,
-  });
-  try {
-    const { padded } = await runPlan(plan, { padded: logits });
-    return Float32Array.from(
-      { length: tokens.length * vocab_size },
-      (_, i) => padded[Math.floor(i / vocab_size) * logits.width + i % vocab_size]!,
-    );
-  } finally {
-    arena.destroy();
-  }
 }
 
 async function optimizer(gpu: Gpu, golden: OptimizerCase): Promise<GoldenResults> {

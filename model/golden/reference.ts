@@ -6,6 +6,8 @@
 
 import {
   type BeamRouterCase,
+  choiceNames,
+  DROPOUT_SEED,
   type GoldenCase,
   type GoldenImplementation,
   goldenParameters,
@@ -18,6 +20,7 @@ import {
   type MlaCase,
   type ModelCase,
   type OptimizerCase,
+  passPrefix,
   type PretrainedCase,
   type RouterCase,
   tolerances,
@@ -31,6 +34,7 @@ import type { MixturePass } from "../reference/ffn/mixture.ts";
 import { route, type Routing } from "../reference/ffn/product_key.ts";
 import { switchLayer } from "../reference/ffn/switch.ts";
 import { topkMoe } from "../reference/ffn/topk_moe.ts";
+import type { Choice } from "../reference/layer.ts";
 import { crossEntropy } from "../reference/loss.ts";
 import { matrix, type Weights } from "../reference/matrix.ts";
 import { networkForward } from "../reference/network.ts";
@@ -91,21 +95,44 @@ function gptAttention(golden: GptAttentionCase): GoldenResults {
   ]);
 }
 
+/** The choice of a pass under its names, which begin with `at`. */
+function* choiceOf(
+  at: string,
+  { used, total, lag }: Choice,
+): Generator<[string, ArrayLike<number>]> {
+  const names = choiceNames(at);
+  yield [names.kept, used];
+  yield [names.total, total];
+  yield [names.lag, [lag]];
+}
+
+/** The choice of experts under those names, where it is given. */
+function selectionOf(at: string, given: GoldenResults | undefined): { selection?: Int32Array } {
+  const kept = given?.get(choiceNames(at).kept);
+  return kept ? { selection: Int32Array.from(kept) } : {};
+}
+
 function decisions({ query, index, total, score }: Routing) {
   return { query: query.data, index, total, score };
 }
 
-function router(golden: RouterCase): GoldenResults {
+function router(golden: RouterCase, given?: GoldenResults): GoldenResults {
   const { tokens } = golden;
   const w = weights(golden);
   const x = matrix(tokens, golden.architecture.config.d_model, input(golden, "x").data);
   const g = input(golden, "g").data;
-  const forward = route(golden.ethos, w, { x, training: true });
+  const forward = route(golden.ethos, w, { x, training: true, ...selectionOf("out.", given) });
   const backward = forward.backward({ score: g });
   const balance = forward.backward({ score: new Float64Array(g.length), balance: 1 });
   const updated = { ...w, ...forward.statistics };
-  const evaluated = route(golden.ethos, updated, { x, training: false });
+  const evaluated = route(golden.ethos, updated, {
+    x,
+    training: false,
+    ...selectionOf("eval.", given),
+  });
   return new Map([
+    ...choiceOf("out.", forward),
+    ...choiceOf("eval.", evaluated),
     ...named("out.", decisions(forward)),
     ...named("out.", { s1: forward.s1.data, s2: forward.s2.data }),
     ...named("out.", forward.statistics),
@@ -118,12 +145,14 @@ function router(golden: RouterCase): GoldenResults {
   ]);
 }
 
-function beamRouter(golden: BeamRouterCase): GoldenResults {
+function beamRouter(golden: BeamRouterCase, given?: GoldenResults): GoldenResults {
   const { beam, tokens } = golden;
   const x = matrix(tokens, golden.architecture.config.d_model, input(golden, "x").data);
-  const { query, candidates, score, index, backward } = beamRoute(beam, weights(golden), { x });
+  const routing = beamRoute(beam, weights(golden), { x, ...selectionOf("out.", given) });
+  const { query, candidates, score, index, backward } = routing;
   const gradients = backward(input(golden, "g").data);
   return new Map<string, ArrayLike<number>>([
+    ...choiceOf("out.", routing),
     ["out.query", query.data],
     ["out.axis_value", candidates.value],
     ["out.axis_id", candidates.id],
@@ -136,19 +165,19 @@ function beamRouter(golden: BeamRouterCase): GoldenResults {
   ]);
 }
 
-/** A layer's results; for the experts of `selection` where it is given, laid out as `out.index`. */
-export function referenceLayer(golden: LayerCase, selection?: Int32Array): GoldenResults {
+function layer(golden: LayerCase, given?: GoldenResults): GoldenResults {
   const { ffn, tokens } = golden;
   const { d_model } = golden.architecture.config;
   const w = weights(golden);
   const x = matrix(tokens, d_model, input(golden, "x").data);
-  const pass = { x, training: true, ...(selection && { selection }) };
+  const pass = { x, training: true, ...selectionOf("out.", given) };
   const run = (ffn: LayerCase["ffn"]) =>
     ffn.kind === "ethos" ? ethos(ffn, w, pass) : peer(ffn, w, pass);
   const forward = run(ffn);
   const backward = forward.backward(matrix(tokens, d_model, input(golden, "g").data));
   const { index, score } = forward.routing;
-  return new Map([
+  return new Map<string, ArrayLike<number>>([
+    ...choiceOf("out.", forward.routing),
     ...named("out.", { y: forward.y.data, index, score }),
     ...(ffn.kind === "ethos"
       ? [["out.y_naive", run({ ...ffn, execution: "naive" }).y.data] as const]
@@ -159,16 +188,17 @@ export function referenceLayer(golden: LayerCase, selection?: Int32Array): Golde
   ]);
 }
 
-function mixture(golden: MixtureCase): GoldenResults {
+function mixture(golden: MixtureCase, given?: GoldenResults): GoldenResults {
   const { tokens, passes } = golden;
   const { d_model } = golden.architecture.config;
   const w = weights(golden);
   const x = matrix(tokens, d_model, input(golden, "x").data);
   const results = new Map<string, ArrayLike<number>>();
   for (const { prefix, section } of passes) {
+    const pass = { x, training: true, ...selectionOf(`${prefix}out.`, given) };
     const forward: MixturePass = section.kind === "switch"
-      ? switchLayer(section, w, { x, training: true })
-      : topkMoe(section, w, { x, training: true });
+      ? switchLayer(section, w, pass)
+      : topkMoe(section, w, pass);
     const backward = forward.backward(matrix(tokens, d_model, input(golden, "g").data));
     const { index, best, weight, probability } = forward.routing;
     const outputs = {
@@ -180,6 +210,7 @@ function mixture(golden: MixtureCase): GoldenResults {
       count: keptCounts(index, { tokens, experts: section.num_experts }),
     };
     const all = [
+      ...choiceOf(`${prefix}out.`, forward.routing),
       ...named(`${prefix}out.`, outputs),
       ...named(`${prefix}grad.`, { x: backward.x.data, ...backward.weights }),
     ];
@@ -188,21 +219,36 @@ function mixture(golden: MixtureCase): GoldenResults {
   return results;
 }
 
-function model(golden: ModelCase): GoldenResults {
+/** Results of a whole model, and the choices of every pass. */
+function model(golden: ModelCase, given?: GoldenResults): GoldenResults {
   const { architecture, learningRate, clip, weightDecay, decay, beta1, beta2, epsilon } = golden;
   const reference = new ReferenceModel(architecture, goldenParameters(golden), {
     adamW: { weightDecay, beta1, beta2, epsilon },
     decay,
   });
-  const batch: TokenBatch = {
-    tokens: input(golden, "tokens").data,
-    targets: input(golden, "targets").data,
-    length: golden.length,
+  const batchOf = (pass: number): TokenBatch => {
+    const selections = new Map<number, Int32Array>();
+    for (let layer = 0; layer < architecture.config.num_layers; layer++) {
+      const { selection } = selectionOf(passPrefix(pass, layer), given);
+      if (selection) selections.set(layer, selection);
+    }
+    return {
+      tokens: input(golden, "tokens").data,
+      targets: input(golden, "targets").data,
+      length: golden.length,
+      selections,
+    };
   };
   const steps = Array.from(
     { length: golden.steps },
-    () => reference.trainStep([batch], { learningRate, clip }),
+    (_, step) =>
+      reference.trainStep([batchOf(step)], {
+        learningRate,
+        clip,
+        dropout: { seed: DROPOUT_SEED, update: step },
+      }),
   );
+  const evaluation = reference.evaluate(batchOf(golden.steps));
   const first = steps[0]!;
   const { ffn } = architecture.config;
   return new Map<string, ArrayLike<number>>([
@@ -210,11 +256,16 @@ function model(golden: ModelCase): GoldenResults {
     ["out.losses", steps.map(({ crossEntropy }) => crossEntropy)],
     ["out.totals", steps.map(({ total }) => total)],
     ["out.grad_norms", steps.map(({ gradientNorm }) => gradientNorm)],
-    ["out.eval_loss_after", [reference.evaluate(batch).crossEntropy]],
+    ["out.eval_loss_after", [evaluation.crossEntropy]],
     ...("axes" in ffn ? [["codes", beamCodes(ffn.axis_size, ffn.axis_query).data] as const] : []),
     ...named("grad.", Object.fromEntries(first.gradients)),
     ...named("after.", Object.fromEntries(reference.parameters)),
     ...named("after.", Object.fromEntries(reference.statistics)),
+    ...[...steps, evaluation].flatMap(({ routings }, pass) =>
+      Array.from(routings).flatMap(([layer, choice]) => [
+        ...choiceOf(passPrefix(pass, layer), choice),
+      ])
+    ),
   ]);
 }
 
@@ -264,19 +315,27 @@ function pretrained(golden: PretrainedCase): GoldenResults {
   ]);
 }
 
+/**
+ * The float64 reference, which keeps the experts that `given` tells under {@linkcode choiceNames}, and its own where it tells none. The
+ * gradient goes through the scores of the experts that are kept.
+ */
+export function referenceGiven(given?: GoldenResults): GoldenImplementation {
+  return {
+    name: "reference",
+    tolerance: tolerances.float64,
+    mla,
+    gptAttention,
+    router: (golden) => router(golden, given),
+    beamRouter: (golden) => beamRouter(golden, given),
+    layer: (golden) => layer(golden, given),
+    mixture: (golden) => mixture(golden, given),
+    model: (golden) => model(golden, given),
+    optimizer,
+    pretrained,
+    sparse: sparseReference,
+    expanded: expandedReference,
+  };
+}
+
 /** The float64 reference, for comparing with golden files. */
-export const referenceImplementation: GoldenImplementation = {
-  name: "reference",
-  tolerance: tolerances.float64,
-  mla,
-  gptAttention,
-  router,
-  beamRouter,
-  layer: (golden) => referenceLayer(golden),
-  mixture,
-  model,
-  optimizer,
-  pretrained,
-  sparse: sparseReference,
-  expanded: expandedReference,
-};
+export const referenceImplementation: GoldenImplementation = referenceGiven();

@@ -1,12 +1,16 @@
 import fc from "fast-check";
 import { assert, assertEquals } from "@std/assert";
 import { compareGolden } from "./compare.ts";
+import type { GoldenTensor, ModelCase } from "./golden.ts";
+import { gpuImplementation } from "./gpu.ts";
+import { openTestGpu } from "../gpu/testing.ts";
 import { parseGolden } from "./file.ts";
 import { referenceImplementation } from "./reference.ts";
 import { under } from "../reference/layer.ts";
 import { ReferenceModel } from "../reference/model.ts";
 import { normals, randomTensors, smallModel } from "../reference/testing.ts";
-import type { ModelChanges } from "../testing.ts";
+import { BEAM, type ModelChanges, PEER } from "../testing.ts";
+import { tinyModel } from "../training/trainer_testing.ts";
 import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
 import { encodeSafetensors } from "../checkpoint/safetensors.ts";
 
@@ -253,4 +257,106 @@ Deno.test("whole models with multi-head attention, layer norm, positions and a d
     }),
     { numRuns: 20 },
   );
+});
+
+/** A whole model's case with random weights, and what the reference says of it. */
+async function generated(
+  changes: ModelChanges,
+  options: { seed: number; batch: number; length: number },
+): Promise<ModelCase> {
+  const { seed, batch, length } = options;
+  const architecture = tinyModel(changes);
+  const tensor = (data: Float64Array, whole = false): GoldenTensor => ({
+    shape: [data.length],
+    data,
+    whole,
+  });
+  const random = normals(seed + 1);
+  const ids = () =>
+    random(batch * length).map((v) =>
+      Math.floor(Math.abs(v) * 1e3) % architecture.config.vocab_size
+    );
+  const golden: ModelCase = {
+    kind: "model",
+    file: `seed ${seed}`,
+    architecture,
+    batch,
+    length,
+    steps: 2,
+    learningRate: 1e-3,
+    clip: 1,
+    weightDecay: 0.01,
+    decay: "matrices",
+    beta1: 0.9,
+    beta2: 0.999,
+    epsilon: 1e-8,
+    inputs: new Map([
+      ["tokens", tensor(ids(), true)],
+      ["targets", tensor(ids(), true)],
+      ...Array.from(
+        randomTensors(architecture, seed),
+        ([name, data]) => [`param.${name}`, tensor(data.map(Math.fround))] as const,
+      ),
+    ]),
+    expected: new Map(),
+  };
+  const results = await referenceImplementation.model(golden);
+  const names = [...results.keys()].filter((name) => /^(out|grad|after)\./.test(name));
+  const expected = new Map(
+    names.map((name) => [name, tensor(Float64Array.from(results.get(name)!))]),
+  );
+  return { ...golden, expected };
+}
+
+const MOE = { kind: "topk_moe", num_experts: 7, d_expert: 12, top_k: 2 } as const;
+const SPARSE = {
+  d_model: 24,
+  attention: { kind: "mha", num_heads: 2, bias: true },
+  trunk: { norm: "layer", positions: "learned", max_positions: 29, head: "own" },
+} as const;
+
+const mixed: [string, ModelChanges][] = [
+  ["ethos, deep", { num_layers: 4 }],
+  ["ethos, context-aware and balanced", { ffn: { d_context: 8, load_balance_coef: 0.1 } }],
+  ["ethos by mass, wide", { d_model: 52, vocab_size: 131, ffn: { choice: "mass", mass: 0.6 } }],
+  ["ethos without batch norm", { ffn: { router_batch_norm: false } }],
+  ["beams", { ffn: BEAM }],
+  ["beams, context-aware", { ffn: { ...BEAM, d_context: 8 } }],
+  ["peer, balanced", { ffn: { ...PEER, load_balance_coef: 0.1 } }],
+  ["peer above a threshold", { ffn: { ...PEER, choice: "threshold", threshold: 0.35 } }],
+  ["switch", {
+    leading_dense: { num_layers: 0 },
+    ffn: { kind: "switch", num_experts: 5, d_expert: 12 },
+  }],
+  ["topk_moe with biases", { ffn: { ...MOE, biases: true } }],
+  ["topk_moe by probabilities, balanced", {
+    ...SPARSE,
+    ffn: { ...MOE, top_k: 4, choice: "top_p", top_p: 0.6, load_balance_coef: 0.1 },
+  }],
+  ["topk_moe with dropout", {
+    ...SPARSE,
+    trunk: { ...SPARSE.trunk, dropout: 0.1 },
+    ffn: { ...MOE, expert_dropout: 0.2 },
+  }],
+];
+
+Deno.test("whole models in mixed precision agree with float64 given the same choice", async (t) => {
+  const gpu = await openTestGpu();
+  let others = 0;
+  for (const [i, [name, changes]] of mixed.entries()) {
+    for (const seed of [1, 2, 3]) {
+      await t.step(`${name}, seed ${seed}`, async () => {
+        const options = { seed: 97 * i + seed, batch: 1 + (i + seed) % 3, length: 7 + 5 * seed };
+        const golden = await generated(changes, options);
+        const execution = (["fused", "materialized", "naive"] as const)[(i + seed) % 3]!;
+        const rows = await compareGolden(gpuImplementation(gpu, execution, "mixed"), golden);
+        assertEquals(rows.filter(({ ok }) => !ok), []);
+        const counted = rows.filter(({ measure }) => measure === "tokens");
+        assert(counted.length > 0);
+        others += counted.reduce((sum, { error }) => sum + error, 0);
+      });
+    }
+  }
+  // Halves do decide near ties otherwise here, so that the choice is given and not only equal.
+  assert(others > 0);
 });

@@ -17,7 +17,7 @@ const DRIVER = /^NVIDIA: ([\d.]+)[\d. ]*$/;
  * A name for people: `NVIDIA H200`. Dawn describes NVIDIA's GPUs by their driver (`NVIDIA: 580.159.04 580.159.4.0`), Deno's own
  * WebGPU by what they are.
  *
- * @param other What Deno's WebGPU calls the adapter that it would take.
+ * @param other The name that Deno's WebGPU has for the adapter that it would take.
  *
  * @example
  * ```ts

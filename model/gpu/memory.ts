@@ -179,8 +179,8 @@ interface Slot {
 /**
  * Gives each transient tensor of `plans` a buffer between its first and its last use.
  *
- * The largest tensors choose first: of the buffers in which nothing lives at the same time each takes the smallest, else it gets a new one of its size. What
- * this takes stays within a few percent of what lives at the moment of the highest demand.
+ * The largest tensors choose first: of the buffers in which nothing lives at the same time each takes the smallest, else it gets a new one of its size.
+ * All buffers together stay within a few percent of what lives at the moment of the highest demand.
  *
  * @param options `isolate`: give every tensor a buffer of its own.
  */

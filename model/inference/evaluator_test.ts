@@ -44,8 +44,8 @@ function expected(
       length,
     });
     total += result.crossEntropy * length;
-    for (const [layer, { index }] of result.routings) {
-      for (const expert of index) counts.get(layer)![expert]!++;
+    for (const [layer, { used }] of result.routings) {
+      for (const expert of used) counts.get(layer)![expert]!++;
     }
   }
   return { nats: total / predictions, counts };

@@ -65,7 +65,7 @@ export class InferenceModel implements Disposable {
     return await InferenceModel.filled(gpu, { architecture, fill }, options);
   }
 
-  /** A model whose weights a source gives. @throws What the source throws; nothing stays on the device then. */
+  /** A model whose weights a source gives. @throws The error of the source; nothing stays on the device then. */
   static async filled(
     gpu: Gpu,
     source: WeightSource,

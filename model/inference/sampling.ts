@@ -42,7 +42,7 @@ export class Sampling {
   readonly #seen = new Set<number>();
 
   /**
-   * @param options What is left out has the schema's default.
+   * @param options Each that is left out has the schema's default.
    * @param seed A whole number of 32 bits.
    * @throws {z.ZodError} If an option is out of its range.
    */

@@ -24,8 +24,11 @@ function softmax(logits: readonly number[]): number[] {
 Deno.test("Sampling draws from the softmax at a temperature", () => {
   for (const temperature of [0.5, 1, 2]) {
     const expected = softmax([...LOGITS].map((x) => x / temperature));
-    frequencies({ temperature }).forEach((share, i) =>
-      assert(Math.abs(share - expected[i]!) < 0.03, `${share} at ${i}, expected ${expected[i]}`)
+    frequencies({ temperature }).forEach((probability, i) =>
+      assert(
+        Math.abs(probability - expected[i]!) < 0.03,
+        `${probability} at ${i}, expected ${expected[i]}`,
+      )
     );
   }
 });
@@ -36,7 +39,7 @@ Deno.test("Sampling with temperature 0 takes the first of the most likely tokens
 
 Deno.test("Sampling leaves out what top_k, top_p and min_p exclude", () => {
   const used = (options: Partial<SamplingOptions>) =>
-    frequencies(options).flatMap((share, i) => share > 0 ? [i] : []);
+    frequencies(options).flatMap((probability, i) => probability > 0 ? [i] : []);
   assertEquals(used({ top_k: 3 }), [1, 2, 4]);
   // Of two equally likely tokens the first stays.
   assertEquals(used({ top_k: 1 }), [1]);
@@ -62,13 +65,16 @@ Deno.test("Sampling's nucleus is the smallest set that reaches p", () => {
     fc.double({ min: 0.01, max: 0.99, noNaN: true }),
     (values, top_p) => {
       const logits = Float32Array.from(values, (value) => value / 8);
-      const shares = softmax([...logits]).map((share, token) => ({ share, token }))
-        .sort((a, b) => b.share - a.share || a.token - b.token);
+      const probabilities = softmax([...logits]).map((probability, token) => ({
+        probability,
+        token,
+      }))
+        .sort((a, b) => b.probability - a.probability || a.token - b.token);
       let sum = 0;
       const nucleus = new Set<number>();
-      for (const { share, token } of shares) {
+      for (const { probability, token } of probabilities) {
         nucleus.add(token);
-        if ((sum += share) >= top_p + 1e-9) break;
+        if ((sum += probability) >= top_p + 1e-9) break;
       }
       const sampling = new Sampling({ top_p }, 3);
       for (let i = 0; i < 20; i++) assert(nucleus.has(sampling.choose(logits)));

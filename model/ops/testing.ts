@@ -38,6 +38,14 @@ export class Inputs implements Disposable {
   }
 }
 
+/** Records operations, by name, each in every variant of its options. */
+export type Recordings = Readonly<Record<string, (gpu: Gpu) => Plan[]>>;
+
+/** A tensor that exists outside of a plan, as weights do, without memory: for plans that are recorded and do not run. */
+export function unallocated(name: string, shape: readonly number[], dtype: DType = "f32"): Tensor {
+  return new Tensor(name, shape, { dtype });
+}
+
 /** Records a plan, runs it once, and reads back the tensors that `record` returns. */
 export async function runOnce<Name extends string>(
   gpu: Gpu,

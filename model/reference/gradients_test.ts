@@ -452,10 +452,10 @@ Deno.test("gradients of the whole model with dropout", () => {
     const batch = { tokens: [1, 5, 2, 9, 1, 0], targets: [5, 2, 9, 4, 0, 10], length: 3 };
     const masks = dropoutMasks({ seed: 3, update: 2, microBatch: 1 });
     const { gradients, total, routings } = model.gradients(batch, { masks });
-    const selections = new Map(Array.from(routings, ([layer, { index }]) => [layer, index]));
+    const selections = new Map(Array.from(routings, ([layer, { used }]) => [layer, used]));
     assertNotEquals(total, model.loss(batch).total);
     assertGradients(
-      () => model.loss(batch, { masks, selections }).total,
+      () => model.loss({ ...batch, selections }, { masks }).total,
       Object.fromEntries(model.parameters),
       Object.fromEntries(gradients),
     );
@@ -516,11 +516,11 @@ for (const [name, changes] of variants) {
     };
     const { gradients, routings } = model.gradients(batch);
     assertEquals(gradients.size, parameterSpecs(architecture).length);
-    const selections = new Map(Array.from(routings, ([layer, { index }]) => [layer, index]));
+    const selections = new Map(Array.from(routings, ([layer, { used }]) => [layer, used]));
     // Every layer whose experts are chosen is held to its choice.
     assertEquals(selections.size > 0, architecture.config.ffn.kind !== "dense");
     assertGradients(
-      () => model.loss(batch, { selections }).total,
+      () => model.loss({ ...batch, selections }).total,
       Object.fromEntries(model.parameters),
       Object.fromEntries(gradients),
     );

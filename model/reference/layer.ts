@@ -39,18 +39,28 @@ export interface FeedForwardInput {
   readonly x: Matrix;
   /** Batch statistics (and new running ones) rather than the running statistics. */
   readonly training: boolean;
-  /** Experts to keep instead of choosing, tokens × kept; for finite differences. */
+  /** The choice given: experts to keep instead of choosing, as {@linkcode Choice.used} has them. */
   readonly selection?: Int32Array;
   /** Dropout's masks of the layer; nothing is dropped unless given. */
   readonly masks?: DropoutMasks | undefined;
+}
+
+/** The experts that the tokens of a pass kept. */
+export interface Choice {
+  /** Tokens × kept, best first per head; the number of experts, which is none, in the place of those that a token leaves out. */
+  readonly used: Int32Array;
+  /** Scores of the kept experts before their softmax, tokens × kept; any number for those that a token leaves out. */
+  readonly total: Float64Array;
+  /** How far a given choice lies behind the layer's own: the most that a score, or a probability that decides how many are kept, falls short; 0 unless one is given. */
+  readonly lag: number;
 }
 
 /** A forward pass of a feed-forward layer. */
 export interface FeedForwardPass extends Pass {
   /** A further term of what is minimised, with its coefficient, in which `backward()` is included. */
   readonly auxiliary?: number;
-  /** Of a layer with experts: those that each token kept, tokens × kept. */
-  readonly routing?: { readonly index: Int32Array };
+  /** Of a layer with experts. */
+  readonly routing?: Choice;
   /** Running statistics after the pass, by name. */
   readonly statistics?: Weights<string>;
 }

@@ -8,6 +8,7 @@ import { size } from "../layer/parameter.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
 import { type DropoutMasks, dropoutMasks } from "./dropout.ts";
+import type { Choice } from "./layer.ts";
 import { crossEntropy } from "./loss.ts";
 import { addScaled, type Matrix } from "./matrix.ts";
 import { networkForward, type NetworkPass } from "./network.ts";
@@ -21,14 +22,14 @@ export interface TokenBatch {
   readonly targets: ArrayLike<number>;
   /** Tokens of a sequence. */
   readonly length: number;
+  /** The choice given: experts to keep by layer, instead of choosing. */
+  readonly selections?: ReadonlyMap<number, Int32Array>;
 }
 
 /** How to run the forward pass. */
 export interface ForwardOptions {
   /** Batch statistics rather than running ones; true unless given. */
   readonly training?: boolean;
-  /** Kept experts by layer, instead of choosing; for finite differences. */
-  readonly selections?: ReadonlyMap<number, Int32Array>;
   /** Dropout's masks; nothing is dropped unless given. */
   readonly masks?: DropoutMasks;
 }
@@ -42,7 +43,7 @@ export interface Losses {
   /** Tokens × vocabulary. */
   readonly logits: Matrix;
   /** Experts that the tokens kept, by layer, of the layers with some. */
-  readonly routings: ReadonlyMap<number, { readonly index: Int32Array }>;
+  readonly routings: ReadonlyMap<number, Choice>;
 }
 
 /** The report of a training step. */
@@ -57,6 +58,8 @@ export interface StepResult {
   readonly gradients: ReadonlyMap<string, Float64Array>;
   /** Of the last micro-batch, tokens × vocabulary. */
   readonly logits: Matrix;
+  /** Of the last micro-batch, by layer. */
+  readonly routings: ReadonlyMap<number, Choice>;
 }
 
 /**
@@ -159,7 +162,7 @@ export class ReferenceModel {
     );
     let crossEntropy = 0;
     let total = 0;
-    let logits: Matrix | undefined;
+    let last: Losses | undefined;
     for (const [microBatch, batch] of microBatches.entries()) {
       const { dropout } = options;
       const masks = dropout && dropoutMasks({ ...dropout, microBatch });
@@ -167,7 +170,7 @@ export class ReferenceModel {
       const result = this.#gradients(pass, batch);
       crossEntropy += result.crossEntropy * share;
       total += result.total * share;
-      logits = result.logits;
+      last = result;
       for (const [name, gradient] of result.gradients) addScaled(sum.get(name)!, share, gradient);
       pass.feedForwards.forEach(({ statistics = {} }, i) => {
         for (const [name, value] of Object.entries(statistics)) {
@@ -175,12 +178,13 @@ export class ReferenceModel {
         }
       });
     }
-    if (logits === undefined) {
+    if (last === undefined) {
       throw new RangeError("A training step needs at least one micro-batch");
     }
     const { gradients, norm } = clipByGlobalNorm(sum, options.clip);
     this.#optimizer.step(this.parameters, gradients, options);
-    return { crossEntropy, total, gradientNorm: norm, gradients: sum, logits };
+    const { logits, routings } = last;
+    return { crossEntropy, total, gradientNorm: norm, gradients: sum, logits, routings };
   }
 
   #forward(batch: TokenBatch, options: ForwardOptions): NetworkPass {
@@ -207,7 +211,7 @@ function lossesOf(
   { targets }: TokenBatch,
 ): { losses: Losses; gradient: Matrix } {
   const { loss, gradient } = crossEntropy(logits, targets);
-  const routings = new Map<number, { readonly index: Int32Array }>();
+  const routings = new Map<number, Choice>();
   let total = loss;
   feedForwards.forEach(({ routing, auxiliary = 0 }, i) => {
     if (routing) routings.set(i, routing);

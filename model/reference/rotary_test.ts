@@ -29,9 +29,9 @@ Deno.test("rotaryFrequencies() falls with the base and divides what the scaling 
 
 Deno.test("rotate() turns a fraction of a head, the first row not at all", () => {
   const u = matrix(2, 5, Float64Array.of(1, 2, 3, 4, 5, 1, 0, 3, 4, 5));
-  const turned = rotate(u, 1, { fraction: 0.5 });
-  assertEquals(row(turned, 0), row(u, 0));
-  assertNumbers(row(turned, 1), [Math.cos(1), Math.sin(1), 3, 4, 5]);
-  assertNumbers(rotate(turned, -1, { fraction: 0.5 }).data, Array.from(u.data));
+  const rotated = rotate(u, 1, { fraction: 0.5 });
+  assertEquals(row(rotated, 0), row(u, 0));
+  assertNumbers(row(rotated, 1), [Math.cos(1), Math.sin(1), 3, 4, 5]);
+  assertNumbers(rotate(rotated, -1, { fraction: 0.5 }).data, Array.from(u.data));
   assertThrows(() => rotate(u, 1), RangeError, "5 is odd");
 });

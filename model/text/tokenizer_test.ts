@@ -131,9 +131,9 @@ Deno.test("vocabulary: what is damaged is named", async () => {
 
 Deno.test("vocabulary: its digest does not depend on the order of keys", async () => {
   const vocabulary = await openCompact("the", 259);
-  const turned = Object.fromEntries(Object.entries(vocabulary).reverse());
+  const reversed = Object.fromEntries(Object.entries(vocabulary).reverse());
   assertEquals(
-    await vocabularyDigest(turned as typeof vocabulary),
+    await vocabularyDigest(reversed as typeof vocabulary),
     await vocabularyDigest(vocabulary),
   );
 });

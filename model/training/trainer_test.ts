@@ -1,46 +1,23 @@
-import {
-  assert,
-  assertAlmostEquals,
-  assertEquals,
-  assertNotEquals,
-  assertRejects,
-  assertThrows,
-} from "@std/assert";
-import type { ProductKeyEthosSection } from "../ffn/ethos/schema.ts";
-import { BEAM, DENSE, type ModelChanges, PEER } from "../testing.ts";
+import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
+import type { StateKind } from "../checkpoint/checkpoint.ts";
 import { WEBGPU_DEFAULTS } from "../gpu/capabilities.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { openTestGpu } from "../gpu/testing.ts";
-import type { Routing } from "../reference/ffn/product_key.ts";
+import { BEAM, DENSE, PEER } from "../testing.ts";
 import { parameterSpecs } from "../trunk/parameters.ts";
 import {
   assertSameBits,
   assertTrainsLikeReference,
   batchesOf,
-  makeTrainer,
+  MHA,
   readAll,
-  readGradients,
   referenceOf,
   type TinyOptions,
   tinyTrain,
   tokenSource,
+  TOPK_MOE,
+  withTrainer,
 } from "./trainer_testing.ts";
-import type { StateKind } from "../checkpoint/checkpoint.ts";
-import { Trainer } from "./trainer.ts";
-
-/** Runs a test with a trainer, and frees it. */
-async function withTrainer<T>(
-  gpu: Gpu,
-  options: TinyOptions,
-  work: (trainer: Trainer) => T | Promise<T>,
-): Promise<T> {
-  const trainer = await makeTrainer(gpu, options);
-  try {
-    return await work(trainer);
-  } finally {
-    trainer.destroy();
-  }
-}
 
 /** Every number after training to the end. */
 const trained = (gpu: Gpu, options: TinyOptions) =>
@@ -48,10 +25,6 @@ const trained = (gpu: Gpu, options: TinyOptions) =>
     while (trainer.step < trainer.steps) trainer.update(batchesOf(trainer, trainer.step));
     return await readAll(trainer);
   });
-
-const TOPK_MOE = { kind: "topk_moe", num_experts: 7, d_expert: 12, expert_init: "fan_in" };
-/** Multi-head attention with heads that are not as wide as the model together. */
-const MHA = { attention: { kind: "mha", num_heads: 4, d_head: 12 } };
 
 const MODELS: readonly [string, TinyOptions][] = [
   ["static experts with a load-balance term", {
@@ -295,80 +268,6 @@ Deno.test("Two micro-batches are not one batch of their size", async () => {
   });
 });
 
-/** Gradients of the first update, by parameter. */
-const firstGradients = (gpu: Gpu, model: ModelChanges, precision: "f32" | "mixed") =>
-  withTrainer(gpu, {
-    model,
-    train: { precision, loss_scale: { initial: 1024 } },
-  }, async (trainer) => {
-    trainer.update(batchesOf(trainer, 0));
-    const gradients = await readGradients(trainer);
-    for (const { name, held } of parameterSpecs(trainer.architecture)) {
-      if (held) gradients.delete(name);
-    }
-    const [record] = await trainer.records();
-    assertEquals(record?.loss_scale, precision === "mixed" ? 1024 : 1);
-    return { gradients, record: record! };
-  });
-
-Deno.test("Mixed precision keeps the direction of every gradient, f16 native and packed", async (t) => {
-  const models: ModelChanges[] = [
-    { ffn: { d_context: 4 } },
-    { ffn: PEER },
-    { ffn: BEAM },
-    DENSE,
-    { ...DENSE, attention: { ...MHA.attention, dropout: 0.2 } },
-    { ffn: { kind: "switch", num_experts: 5, d_expert: 12 } },
-    { ffn: { ...TOPK_MOE, load_balance_coef: 0.1 } },
-    { ffn: { ...TOPK_MOE, expert_dropout: 0.2 } },
-    { ...DENSE, ffn: { ...DENSE.ffn, activation: "gelu_exact" } },
-  ];
-  for (const model of models) {
-    const exact = await firstGradients(await openTestGpu(), model, "f32");
-    const rounded: Map<string, Float32Array>[] = [];
-    for (const f16 of [true, false]) {
-      await t.step(`${JSON.stringify(model)}, f16 ${f16}`, async () => {
-        const gpu = await openTestGpu(f16 ? undefined : { f16 });
-        const mixed = await firstGradients(gpu, model, "mixed");
-        rounded.push(mixed.gradients);
-        assert(Math.abs(mixed.record.loss / exact.record.loss - 1) < 1e-3);
-        assert(Math.abs(mixed.record.grad_norm / exact.record.grad_norm - 1) < 1e-2);
-        for (const [name, a] of exact.gradients) {
-          const b = mixed.gradients.get(name)!;
-          let [ab, aa, bb] = [0, 0, 0];
-          a.forEach((x, i) => {
-            ab += x * b[i]!;
-            aa += x * x;
-            bb += b[i]! * b[i]!;
-          });
-          const cosine = ab / Math.sqrt(aa * bb);
-          assert(cosine >= 0.999, `${name}: cosine ${cosine}`);
-          assert(
-            Math.abs(Math.sqrt(bb / aa) / 1024 - 1) < 0.02,
-            `${name} is not 1024 times as long`,
-          );
-        }
-      });
-    }
-  }
-});
-
-Deno.test("Mixed precision trains on and keeps its f16 weights up to date", async () => {
-  const gpu = await openTestGpu();
-  const options = { train: { precision: "mixed", steps: 4, loss_scale: { initial: 256 } } };
-  await withTrainer(gpu, options, async (trainer) => {
-    const batch = batchesOf(trainer, 0);
-    for (let step = 0; step < 4; step++) trainer.update(batch);
-    const records = await trainer.records();
-    assert(records.every(({ applied }) => applied));
-    assert(records[3]!.loss < records[0]!.loss - 0.01, "the loss falls on one batch");
-    const losses = await trainer.losses(batch[0]!);
-    const mean = losses.reduce((a, b) => a + b, 0) / losses.length;
-    const reference = (await referenceOf(trainer)).evaluate({ ...batch[0]!, length: 13 });
-    assert(Math.abs(mean / reference.crossEntropy - 1) < 2e-3, "the operands follow the weights");
-  });
-});
-
 Deno.test("Trainer skips updates that are not finite, and says so", async () => {
   const gpu = await openTestGpu();
   const options = { train: { precision: "mixed", steps: 8, loss_scale: { initial: 512 } } };
@@ -388,123 +287,6 @@ Deno.test("Trainer skips updates that are not finite, and says so", async () => 
     assertEquals(records.map(({ loss_scale }) => loss_scale), [512, 256, 128]);
     assertEquals(records.map(({ skipped }) => skipped), [1, 2, 2]);
     assertEquals(records.map(({ skipped_in_row }) => skipped_in_row), [1, 2, 0]);
-  });
-});
-
-Deno.test("Trainer.evaluate() scores single documents, whose padding counts nowhere", async () => {
-  await withTrainer(await openTestGpu(), {}, async (trainer) => {
-    const end = 60;
-    const lengths = [3, 20, 2, 14, 9, 13];
-    const rows = lengths.map((n, i) => [...tokenSource(n - 1, end, i).read(0, n - 1), end]);
-    const all = Uint32Array.from([end, ...rows.flat(), end]);
-    const source = { length: all.length, read: (at: number, n: number) => all.slice(at, at + n) };
-    const reference = await referenceOf(trainer);
-    const { num_experts } = trainer.config.ffn as ProductKeyEthosSection;
-    for (const most of [Infinity, 25, 1]) {
-      const counts = new Uint32Array(num_experts);
-      let [nats, tokens, bytes] = [0, 0, 0];
-      for (const document of rows) {
-        const count = Math.min(13, document.length - 1, most - tokens);
-        if (count === 0) break;
-        const row = Uint32Array.from(document);
-        const { crossEntropy, routings } = reference.evaluate({
-          tokens: row.slice(0, count),
-          targets: row.slice(1, count + 1),
-          length: count,
-        });
-        nats += crossEntropy * count;
-        tokens += count;
-        bytes += row.slice(1, count + 1).filter((token) => token !== end).length;
-        for (const expert of (routings.get(1) as Routing).index) counts[expert]! += 1;
-      }
-      const result = await trainer.evaluate(source, {
-        documents: { endoftext: end },
-        byteLength: (token) => token === end ? 0 : 1,
-        ...most < Infinity && { tokens: most },
-      });
-      assertEquals([result.tokens, result.bytes], [tokens, bytes]);
-      assert(Math.abs(result.total_nats / nats - 1) < 1e-5, `${result.total_nats}, not ${nats}`);
-      assertEquals(result.usage[0]!.counts, counts);
-    }
-  });
-});
-
-Deno.test("Trainer.evaluate() measures what the reference does, whatever the batch leaves over", async () => {
-  await withTrainer(await openTestGpu(), {}, async (trainer) => {
-    const source = tokenSource(60, trainer.config.vocab_size, 9);
-    const result = await trainer.evaluate(source);
-    assertEquals(result.tokens, 59);
-    const reference = await referenceOf(trainer);
-    let nats = 0;
-    const ethos = trainer.config.ffn as ProductKeyEthosSection;
-    const counts = new Uint32Array(ethos.num_experts);
-    const norms: number[] = [];
-    // Sequences of 13, then the 7 predictions that are left: the rows after them do not matter.
-    for (let at = 0; at < 59; at += 13) {
-      const count = Math.min(13, 59 - at);
-      const row = source.read(at, count + 1);
-      const losses = reference.evaluate({
-        tokens: row.slice(0, count),
-        targets: row.slice(1),
-        length: count,
-      });
-      nats += losses.crossEntropy * count;
-      const { index, query } = losses.routings.get(1) as Routing;
-      for (const expert of index) counts[expert]! += 1;
-      // Of the first batch, two sequences.
-      const width = ethos.d_query;
-      for (let i = 0; at < 26 && i < query.data.length; i += width) {
-        norms.push(Math.hypot(...query.data.subarray(i, i + width)));
-      }
-    }
-    assert(Math.abs(result.total_nats / nats - 1) < 1e-5);
-    assert(Math.abs(result.perplexity! - Math.exp(nats / 59)) < 1e-2);
-    assertEquals(result.usage.map(({ layer }) => layer), [1]);
-    const [usage] = result.usage;
-    assertEquals(usage!.counts, counts);
-    const mean = norms.reduce((a, b) => a + b) / norms.length;
-    const variance = norms.reduce((sum, n) => sum + (n - mean) ** 2, 0) / norms.length;
-    assert(Math.abs(usage!.statistics["query_norm_mean"]! / mean - 1) < 1e-5);
-    assert(Math.abs(usage!.statistics["query_norm_std"]! / Math.sqrt(variance) - 1) < 1e-4);
-    assertEquals(await trainer.evaluate(source), result);
-    const part = await trainer.evaluate(source, { tokens: 20 });
-    assertEquals(part.tokens, 20);
-    assertEquals(part.usage[0]!.counts.reduce((a, b) => a + b), 20 * 2 * 3);
-  });
-});
-
-Deno.test("Trainer.evaluate() tells how many experts a token keeps, and counts those alone", async () => {
-  const gpu = await openTestGpu();
-  const model = { ffn: { ...PEER, choice: "mass", mass: 0.38 } };
-  await withTrainer(gpu, { model }, async (trainer) => {
-    // Fresh sub-keys give nearly even scores, of which every head keeps as many.
-    for (const key of ["k1", "k2"]) {
-      const name = `layers.1.ffn.router.${key}`;
-      const values = await trainer.readState("value", name);
-      trainer.writeState("value", name, values.map((v) => 20 * v));
-    }
-    // One batch, whose numbers are reported.
-    const source = tokenSource(27, trainer.config.vocab_size, 9);
-    const row = source.read(0, 27);
-    const batch = { tokens: row.slice(0, 26), targets: row.slice(1), length: 13 };
-    const routing = (await referenceOf(trainer)).evaluate(batch).routings.get(1) as Routing;
-    const kept = PEER.routing_heads * PEER.top_k;
-    const numbers = Array.from(
-      { length: 26 },
-      (_, t) => routing.score.subarray(t * kept, (t + 1) * kept).filter((s) => s > 0).length,
-    );
-    const mean = numbers.reduce((a, b) => a + b) / 26;
-    const variance = numbers.reduce((sum, n) => sum + (n - mean) ** 2, 0) / 26;
-    const [usage] = (await trainer.evaluate(source)).usage;
-    const of = (name: string) => usage!.statistics[`experts_per_token_${name}`]!;
-    assertAlmostEquals(of("mean"), mean, 1e-5);
-    assertAlmostEquals(of("std"), Math.sqrt(variance), 1e-5);
-    assertEquals([of("min"), of("max")], [Math.min(...numbers), Math.max(...numbers)]);
-    assert(of("min") < of("max"));
-    assert(usage!.statistics["query_norm_mean"]! > 0);
-    const counts = new Uint32Array(PEER.num_experts);
-    routing.index.forEach((expert, i) => counts[expert]! += routing.score[i]! > 0 ? 1 : 0);
-    assertEquals(usage!.counts, counts);
   });
 });
 

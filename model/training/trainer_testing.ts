@@ -18,6 +18,11 @@ import { trainSchema, type TrainSection } from "./config.ts";
 import type { StateKind } from "../checkpoint/checkpoint.ts";
 import { Trainer, type TrainerOptions } from "./trainer.ts";
 
+/** Few stored experts behind a gate. */
+export const TOPK_MOE = { kind: "topk_moe", num_experts: 7, d_expert: 12, expert_init: "fan_in" };
+/** Multi-head attention with heads that are not as wide as the model together. */
+export const MHA = { attention: { kind: "mha", num_heads: 4, d_head: 12 } };
+
 /** A model with every kind of layer, at sizes as odd as kernels allow. */
 export function tinyModel(changes: ModelChanges = {}): Architecture {
   return changedModel({
@@ -74,6 +79,20 @@ export async function makeTrainer(gpu: Gpu, options: TinyOptions = {}): Promise<
     seed,
     ...rest,
   });
+}
+
+/** Runs a test with a trainer, and frees it. */
+export async function withTrainer<T>(
+  gpu: Gpu,
+  options: TinyOptions,
+  work: (trainer: Trainer) => T | Promise<T>,
+): Promise<T> {
+  const trainer = await makeTrainer(gpu, options);
+  try {
+    return await work(trainer);
+  } finally {
+    trainer.destroy();
+  }
 }
 
 /** Random tokens; the same for the same seed. */

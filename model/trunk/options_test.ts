@@ -2,7 +2,6 @@
 
 import { assert, assertRejects } from "@std/assert";
 import { buildPlans } from "../gpu/build.ts";
-import type { Gpu } from "../gpu/device.ts";
 import { Arena } from "../gpu/memory.ts";
 import { Plan } from "../gpu/plan.ts";
 import { openTestGpu } from "../gpu/testing.ts";
@@ -18,7 +17,7 @@ import {
   makeTrainer,
   readAll,
   referenceOf,
-  type TinyOptions,
+  withTrainer,
 } from "../training/trainer_testing.ts";
 import { decoders, recordDecoding } from "./decoding.ts";
 
@@ -95,20 +94,6 @@ async function assertDecodesLikeReference(trainer: Trainer): Promise<void> {
     const expected = logits.data.subarray(position * actual.length, (position + 1) * actual.length);
     assertNear(actual, expected, { tolerance: 1e-4, what: `logits at position ${position}` });
   });
-}
-
-/** Runs a test with a trainer, and frees it. */
-async function withTrainer<T>(
-  gpu: Gpu,
-  options: TinyOptions,
-  work: (trainer: Trainer) => Promise<T>,
-): Promise<T> {
-  const trainer = await makeTrainer(gpu, options);
-  try {
-    return await work(trainer);
-  } finally {
-    trainer.destroy();
-  }
 }
 
 for (const [option, trunk] of OPTIONS) {

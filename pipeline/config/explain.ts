@@ -49,7 +49,7 @@ export interface Explanation {
 /**
  * Explains a schema's complaints about a value.
  *
- * @param issues What `safeParse` returned.
+ * @param issues The issues that `safeParse` returned.
  * @param options The schema and the value that it was given.
  *
  * @example

@@ -50,8 +50,9 @@ class Screen {
       else if (command === "J") {
         this.#rows.length = this.#y + 1;
         this.#rows[this.#y] = row.slice(0, this.#x);
-      } else if (command !== undefined) throw new Error(`What does ${command} do?`);
-      else if (token === "\n") this.#next();
+      } else if (command !== undefined) {
+        throw new Error(`The escape sequence ${command} is not known`);
+      } else if (token === "\n") this.#next();
       else {
         if (this.#x === this.columns) this.#next();
         this.#rows[this.#y] = (this.#rows[this.#y] ?? "").padEnd(this.#x).slice(0, this.#x) +

@@ -11,6 +11,7 @@
 // A subgroup does a token: an invocation owns TILES · 4 columns of xp, dacc and the sum, and of the rows, of which four are loaded at a time. Four sums over the
 // subgroup are made at once, each step halving how many an invocation still adds up, so that a quarter of the subgroup ends with each. GUARD: some assignments may
 // be left out (other ranges, a number of kept experts that is not a multiple of four). EDGE: the width is not a multiple of the subgroup's.
+// DROPS: the experts that a token keeps come first, and in the place of the others is params.none, where the loops over them end.
 // Bound by gathering the table's rows, each once.
 
 {{ GELU }}
@@ -50,7 +51,7 @@ fn main(
 {% endfor %}
 
   let quarter = lane / {{ SIZE // 4 }}u;
-  for (var base = 0u; base < params.per; base += SIZE) {
+  for (var base = 0u; base < params.per{% if DROPS %} && index[token * params.per + base] != params.none{% endif %}; base += SIZE) {
     // An invocation knows one assignment, and tells the others.
     let known = token * params.per + min(base + lane, params.per - 1u);
     let known_score = score[known];
@@ -61,7 +62,7 @@ fn main(
 {% else %}
     let known_at = (index[known] - params.first) * params.width;
 {% endif %}
-    for (var j = 0u; j < min(SIZE, params.per - base); j += 4u) {
+    for (var j = 0u; j < min(SIZE, params.per - base){% if DROPS %} && index[token * params.per + base + j] != params.none{% endif %}; j += 4u) {
 {% for e in range(4) %}
       let at{{ e }} = subgroupShuffle(known_at, j + {{ e }}u);
 {% if GUARD %}

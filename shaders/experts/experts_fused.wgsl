@@ -6,6 +6,7 @@
 //
 // z [count, d_latent]: experts first … first + count − 1, others are left to other dispatches; w1 [≥ d_latent, d_hidden]; x [T, ·] (stride ldx): xp, then c;
 // index u32, score f32 [T · per]; g [T, d_hidden]; entries f32 [T · per, 4]: a, dp, ds, p;
+// DROPS: a token may keep fewer than per experts; they come first, and in the place of the others is params.none, where the loop over them ends.
 // out [T, ·] (stride ldx when CONTEXT and BACKWARD, else width): acc, or dxp and then dc; added to unless params.initial is 1. params in vec4s.
 //
 // Software: an invocation does kept experts start … end − 1 of a token, h in an array. Otherwise a workgroup of THREADS does a token, EXPERTS at a time: an invocation owns TILES · 4 columns of
@@ -36,6 +37,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endif %}
   for (var j = params.start; j < params.end; j++) {
     let assignment = token * params.per + j;
+{% if DROPS %}
+    if (index[assignment] == params.none) { break; }
+{% endif %}
     let row = row_of(assignment);
     if (!row.ok) { continue; }
     var p4 = vec4f();
@@ -84,6 +88,8 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   }
 }
 {% else %}
+{# Beyond the kept experts a row of another one was read, whatever numbers it holds. #}
+{% macro own(e, i) %}{{ "select(vec4f(), h" ~ e ~ "_" ~ i ~ ", ok" ~ e ~ ")" if DROPS else "h" ~ e ~ "_" ~ i }}{% endmacro %}
 {% set quads = EXPERTS // 4 %}
 {% set sums = quads * 2 if BACKWARD else quads %}
 // The p of four experts a vec4, then (BACKWARD) their da.
@@ -118,7 +124,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let last = params.per - 1u;
 
   let end = min(params.per, (part + 1u) * params.share);
-  for (var base = part * params.share; base < end; base += EXPERTS) {
+  for (var base = part * params.share; base < end{% if DROPS %} && index[begin + base] != params.none{% endif %}; base += EXPERTS) {
 {% for e in range(EXPERTS) %}
     let assignment{{ e }} = begin + min(base + {{ e }}u, last);
     let row{{ e }} = row_of(assignment{{ e }});
@@ -151,9 +157,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endif %}
 {% for i in range(TILES) %}
 {% if BACKWARD and CONTEXT %}
-    let slope{{ e }}_{{ i }} = gelu_derivative(h{{ e }}_{{ i }});
+    let slope{{ e }}_{{ i }} = gelu_derivative({{ own(e, i) }});
 {% endif %}
-    h{{ e }}_{{ i }} = gelu(h{{ e }}_{{ i }});
+    h{{ e }}_{{ i }} = gelu({{ own(e, i) }});
     p{{ e }} += dot(h{{ e }}_{{ i }}, x{{ i }});
 {% if BACKWARD %}
     q{{ e }} += dot(h{{ e }}_{{ i }}, g{{ i }});

@@ -39,7 +39,7 @@ fn own(v: vec4f, lane: u32) -> vec2f { return select(v.xy, v.zw, lane % 2u == 1u
     {
       let item = lane + {{ i }}u * LANES;
       let row = row_of(begin + min({{ base }} + item / LATENT8, params.per - 1u));
-      next{{ i }} = z[row.at + item % LATENT8];
+      next{{ i }} = {{ "select(vec4u(), z[row.at + item % LATENT8], row.ok)" if DROPS else "z[row.at + item % LATENT8]" }};
     }
 {% endfor %}
 {% endmacro %}
@@ -84,7 +84,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endif %}
     var sum = vec2f();
 {{ fetch("0u") }}
-    for (var base = 0u; base < params.per; base += M) {
+    for (var base = 0u; base < params.per{% if DROPS %} && index[begin + base] != params.none{% endif %}; base += M) {
 {{ put() }}
       workgroupBarrier();
       let assignment = begin + min(base + expert, params.per - 1u);

@@ -1,7 +1,7 @@
 // The transpose of a matrix: y [columns, rows] = x [rows, columns]ᵀ, rows of y padded with zeros to whole eights.
 // params: rows, columns; strides ldx and ldy and the offset x_start, in vec4s.
 //
-// An invocation turns 8 × 4 numbers in registers; a workgroup's 8 × 8 of them read and write whole sectors of memory. Bound by memory.
+// An invocation transposes 8 × 4 numbers in registers; a workgroup's 8 × 8 of them read and write whole sectors of memory. Bound by memory.
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {

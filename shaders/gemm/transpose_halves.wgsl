@@ -1,7 +1,7 @@
 // The transpose of a matrix of halves, as bits: y [columns, rows] = x [rows, columns]ᵀ, rows of y padded with zeros to whole eights.
 // params: rows, columns; strides ldx and ldy and the offset x_start, in eights.
 //
-// An invocation turns 8 × 8 numbers in registers. A workgroup's 16 × 4 of them read 64 bytes of each row and write 256 of each column. Bound by memory.
+// An invocation transposes 8 × 8 numbers in registers. A workgroup's 16 × 4 of them read 64 bytes of each row and write 256 of each column. Bound by memory.
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {

@@ -5,10 +5,10 @@
  */
 
 import { z } from "zod";
-import { MOST_STEPS } from "../../model/bench/step_profile.ts";
-import { type BenchEntry, expertBench, measureCase } from "../../model/bench/suite.ts";
-import { casesOf } from "../../model/bench/suites.ts";
-import { timeExecution } from "../../model/bench/layer.ts";
+import { MOST_STEPS } from "../../model/bench/measure/step_profile.ts";
+import { type BenchEntry, expertBench, measureCase } from "../../model/bench/suites/suite.ts";
+import { casesOf } from "../../model/bench/suites/suites.ts";
+import { timeExecution } from "../../model/bench/measure/layer.ts";
 import { acceptedModel, kindModules, loadArchitecture } from "../../model/load.ts";
 import { trainSchema } from "../../model/training/config.ts";
 import { defineStage, type StageContext } from "../../pipeline/stage.ts";

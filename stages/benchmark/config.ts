@@ -6,7 +6,7 @@
  */
 
 import { z } from "zod";
-import { SUITES } from "../../model/bench/suite.ts";
+import { SUITES } from "../../model/bench/suites/suite.ts";
 import { EXECUTIONS } from "./result.ts";
 
 /** Schema of the `benchmark` section. */

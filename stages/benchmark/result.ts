@@ -5,7 +5,7 @@
  */
 
 import { z } from "zod";
-import { SUITES } from "../../model/bench/suite.ts";
+import { SUITES } from "../../model/bench/suites/suite.ts";
 
 /** Ways to run the experts, slowest first. */
 export const EXECUTIONS = ["naive", "materialized", "fused"] as const;

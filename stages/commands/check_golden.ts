@@ -95,7 +95,7 @@ function cells({ tensor, measure, error, tolerance, ok, omitted, note }: Compari
   return [
     tensor,
     shown,
-    equal ? "equal" : tokens ? `${Math.floor(tolerance)}` : tolerance.toExponential(1),
+    equal ? "equal" : tokens ? `counted of ${tolerance}` : tolerance.toExponential(1),
     measure,
     omitted ? "omitted" : ok ? "ok" : "MISS",
   ];

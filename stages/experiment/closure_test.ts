@@ -65,7 +65,7 @@ Deno.test("each stage's closure holds what it runs, and no other stage's code", 
     [/^model\/training\/training\.ts$/, ["train"]],
     // The benchmark times whole steps and the generation of text.
     [/^model\/training\/(trainer|sampler|schedule)\.ts$/, ["benchmark", "train"]],
-    [/^model\/(inference\/generator|bench\/[a-z]+_suite)\.ts$/, ["benchmark"]],
+    [/^model\/(inference\/generator|bench\/suites\/[a-z]+_suite)\.ts$/, ["benchmark"]],
     [/^model\/inference\/evaluator\.ts$/, GPU],
     // Of the engine only the contract; nothing of the command line and the configuration.
     [/^pipeline\/(?!stage\.ts$)/, []],
@@ -249,7 +249,7 @@ Deno.test("an edit of a kind's code or shader makes stale only the nodes that ru
       "model/ffn/product_key/router.ts": [...ethos, "report"],
       "shaders/elementwise/swiglu_forward.wgsl": [...other, "report"],
       "model/ffn/dense/kind.ts": [...other, "report"],
-      "shaders/attention/latent_attention.wgsl": [...ethos, ...other, "report"],
+      "shaders/decoding/latent_attention.wgsl": [...ethos, ...other, "report"],
       "model/attention/mla/mla.ts": [...ethos, ...other, "report"],
       "model/ffn/registry.ts": [],
     };

@@ -2,7 +2,8 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { ConfigurationError, loadConfiguration } from "../../pipeline/config/config.ts";
 import { experimentSchema } from "./config.ts";
 import { MINIMAL, testParts } from "./config_testing.ts";
-import { MALFORMED, withLines, writeMalformed } from "./malformed_testing.ts";
+import { MALFORMED } from "./malformed/all_testing.ts";
+import { withLines, writeMalformed } from "./malformed/malformed_testing.ts";
 
 const schema = experimentSchema(testParts);
 

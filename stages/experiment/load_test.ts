@@ -4,7 +4,8 @@ import type { Program } from "../../pipeline/command.ts";
 import { runCommandLine } from "../../pipeline/command_line.ts";
 import { MINIMAL, TEST_STAGES, testParts } from "./config_testing.ts";
 import { loadExperiment } from "./load.ts";
-import { MALFORMED, writeMalformed } from "./malformed_testing.ts";
+import { MALFORMED } from "./malformed/all_testing.ts";
+import { writeMalformed } from "./malformed/malformed_testing.ts";
 
 const parts = { ...testParts, stages: TEST_STAGES };
 

@@ -110,7 +110,7 @@ function parser() {
  * Reads the command line.
  *
  * @param options `xz`: whether there is an `xz`.
- * @returns What is asked for, or the help text.
+ * @returns The options, or the help text.
  * @throws UserError when an option is wrong. Nothing is written here.
  */
 export async function parseOptions(

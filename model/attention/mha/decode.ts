@@ -7,9 +7,9 @@
 import { type DType, Tensor } from "../../gpu/tensor.ts";
 import type { LayerContext } from "../../layer/context.ts";
 import type { LayerInput } from "../../layer/kind.ts";
-import { cachedAttention } from "../../ops/attention/cached_attention.ts";
 import { type HeadGroups, splitHeads } from "../../ops/attention/heads.ts";
-import { appendRows } from "../../ops/attention/latent_attention.ts";
+import { appendRows } from "../../ops/decoding/append_rows.ts";
+import { cachedAttention } from "../../ops/decoding/cached_attention.ts";
 import { gemm } from "../../ops/gemm/gemm.ts";
 import { mhaOutput, rotateHeads } from "./mha.ts";
 import type { MhaSection } from "./schema.ts";

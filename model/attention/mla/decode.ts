@@ -15,7 +15,9 @@
 import { type DType, Tensor } from "../../gpu/tensor.ts";
 import { gemm } from "../../ops/gemm/gemm.ts";
 import { matrix } from "../../ops/gemm/matrix.ts";
-import { appendRows, headProduct, latentAttention } from "../../ops/attention/latent_attention.ts";
+import { appendRows } from "../../ops/decoding/append_rows.ts";
+import { headProduct } from "../../ops/decoding/head_product.ts";
+import { latentAttention } from "../../ops/decoding/latent_attention.ts";
 import { rmsnormForward } from "../../ops/norm/rmsnorm.ts";
 import { rope } from "../../ops/attention/rope.ts";
 import type { LayerContext } from "../../layer/context.ts";

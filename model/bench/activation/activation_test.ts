@@ -7,7 +7,7 @@ import { changedModel, DENSE, type ModelChanges } from "../../testing.ts";
 import { layerGradients } from "./gradients.ts";
 import { fitLine, layerMemory } from "./layer_memory.ts";
 import { ActivationCounter, countRows, isExact } from "./what_ran.ts";
-import { zipfBatches } from "../synthetic_tokens.ts";
+import { zipfBatches } from "../measure/synthetic_tokens.ts";
 
 const TOPK = { kind: "topk_moe", num_experts: 12, d_expert: 16, expert_init: "fan_in" };
 

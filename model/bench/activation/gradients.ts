@@ -14,7 +14,7 @@ import { LayerContext } from "../../layer/context.ts";
 import { Weights } from "../../layer/weights.ts";
 import type { Architecture } from "../../trunk/architecture.ts";
 import { weightSpecs } from "../../trunk/parameters.ts";
-import { normalNumbers } from "../synthetic_tokens.ts";
+import { normalNumbers } from "../measure/synthetic_tokens.ts";
 
 /** A finite difference along a parameter's own gradient. */
 export interface Difference {

@@ -21,11 +21,12 @@ import {
   expertsMaterializedBackward,
 } from "../../ops/experts/experts_materialized.ts";
 import { expertsNaive, expertsNaiveBackward } from "../../ops/experts/experts_naive.ts";
+import { unpackScores } from "../../ops/experts/experts_packed.ts";
 import { gemm } from "../../ops/gemm/gemm.ts";
 import { matrix } from "../../ops/gemm/matrix.ts";
 import type { LayerContext } from "../../layer/context.ts";
 import type { KeptExperts, LayerInput } from "../../layer/kind.ts";
-import { type RoutedExperts, routerOf, type RouterPass } from "./router.ts";
+import { routerOf, type RouterPass } from "./router.ts";
 import type { EthosSection, ProductKeyEthosSection } from "./schema.ts";
 
 /** How experts are executed. */
@@ -59,7 +60,7 @@ export interface EthosSaved {
   /** The layer's input, `[T, D]`. */
   readonly x: Tensor;
   /** The kept experts, as the router gives them. */
-  readonly kept: RoutedExperts;
+  readonly kept: KeptExperts;
   /** The router's pass, where it is part of this one. */
   readonly router?: RouterPass;
   /** The generator's operands that come from the tokens; not in the naive execution. */
@@ -118,13 +119,11 @@ export function ethosForward(
   const execution = chooseExecution(ethos, tokens);
   const routing = routerOf(ethos);
   const router = given ? undefined : routing.forward(context, `${prefix}.router`, x);
-  const routed: RoutedExperts = given ?? router!.kept;
+  const routed: KeptExperts = given ?? router!.kept;
   const balance = router?.balance;
   const y = context.activation(`${prefix}.y`, tokens, residual.width);
   const w1 = context.weight(`${prefix}.w1`);
-  // Naive execution forms experts that are not kept, too, and must form numbers: they have the weight 0 there.
-  const naive = execution === "naive";
-  const { z, kept } = routing.codes(context, prefix, { kept: routed, naive });
+  const { z, kept } = routing.codes(context, prefix, routed);
 
   let code: Tensor | undefined;
   if (d_context > 0) {
@@ -204,11 +203,10 @@ export function ethosBackward(
   const dscore = context.activation(`${prefix}.dscore`, ...saved.kept.score.shape);
   const dyOperand = cast(plan, `${prefix}.dy`, dy, dtype);
   const w1 = context.gradient(`${prefix}.w1`);
-  const codes = routerOf(ethos).codeGradients(context, prefix, {
-    kept: saved.kept,
-    naive: saved.execution === "naive",
-  });
+  const codes = routerOf(ethos).codeGradients(context, prefix, saved.kept);
   const { z, kept } = codes;
+  const { packed } = kept;
+  const found = packed ? context.activation(`${prefix}.dkept`, ...dscore.shape) : dscore;
   const gradients = { z: codes.gradients, w1 };
   const w_u = context.gradient(`${prefix}.w_u`);
   const w_v = context.gradient(`${prefix}.w_v`);
@@ -229,7 +227,7 @@ export function ethosBackward(
       dtype,
       dy,
       dx,
-      dscore,
+      dscore: found,
       gradients: { ...gradients, w_u, w_v },
       ...limits,
     });
@@ -245,7 +243,11 @@ export function ethosBackward(
     });
     const dacc = context.operand(`${prefix}.dacc`, tokens, d_hidden);
     gemm(plan, `${prefix}.dacc`, { a: dyOperand, b: weight.w_v, c: dacc, layout: "nt" });
-    const shared = { generator, kept, sorted: codes.sorted(), dacc, dscore, dtype, gradients };
+    const shared = {
+      ...{ generator, kept, dacc, dtype, gradients },
+      sorted: codes.sorted(),
+      dscore: found,
+    };
     const dtokens = saved.execution === "fused"
       ? expertsFusedBackward(plan, prefix, { ...shared, ...limits })
       : expertsMaterializedBackward(plan, prefix, shared);
@@ -296,6 +298,9 @@ export function ethosBackward(
     });
   }
   codes.finish();
+  if (packed) {
+    unpackScores(plan, `${prefix}.dscore`, { kept: { ...kept, packed }, found, dscore });
+  }
   router?.backward({ dscore, dx, ...(loss_scale && { loss_scale }) });
   return dx;
 }

@@ -108,8 +108,9 @@ async function checkReference(
   const { tokens, seed, tolerance = F32, ...rest } = options;
   const values = randomCase(config, tokens, seed);
   const run = await runEthos(gpu, config, values, rest);
-  const { index } = run.results;
-  const expected = referenceEthos(config, values, { selection: index! });
+  const { index, score } = run.results;
+  const selection = Array.from(index!, (e, i) => score![i] === 0 ? config.num_experts : e);
+  const expected = referenceEthos(config, values, { selection });
   const skip = config.router_batch_norm ? "" : "bn";
   const names = ["y", "score", ...gradients(config)].filter((name) =>
     !skip || !name.includes(skip)
@@ -143,6 +144,27 @@ Deno.test("ETHOS against float64 at odd sizes", async (t) => {
   }
 });
 
+/** Runs the case again with codes that are no numbers for all experts that no token keeps, some of which tokens drop: nothing that is not made of those codes changes a bit. */
+async function checkPoisoned(
+  gpu: Gpu,
+  config: EthosSizes,
+  { values, results }: { values: Values; results: Results },
+) {
+  const { d_latent, num_experts } = config;
+  const index = Array.from(results["index"]!);
+  const kept = new Set(index.filter((_, i) => results["score"]![i] !== 0));
+  // The first expert's row is what kernels read in the place of no row.
+  assert(index.some((expert) => !kept.has(expert)) && !kept.has(0));
+  const z = values["z"]!.slice();
+  for (let expert = 0; expert < num_experts; expert++) {
+    if (!kept.has(expert)) z.fill(NaN, expert * d_latent, (expert + 1) * d_latent);
+  }
+  const poisoned = await runEthos(gpu, config, { ...values, z });
+  // Every code is an operand of the gradients of codes and of W1.
+  const names = ["y", "score", ...gradients(config)].filter((name) => !/grad\.(z|w1)$/.test(name));
+  for (const name of names) assertEquals(poisoned.results[name], results[name], name);
+}
+
 Deno.test("ETHOS keeps as many experts as a mass or a threshold asks for", async (t) => {
   const rules = [
     { choice: "mass", mass: 0.6, load_balance_coef: 0.3 },
@@ -153,12 +175,20 @@ Deno.test("ETHOS keeps as many experts as a mass or a threshold asks for", async
     for (const execution of EXECUTIONS) {
       await t.step(`${execution}, ${device}`, async () => {
         for (const rule of rules) {
-          // Four kept experts at most: no other reason to look at each.
-          const config = { ...SMALL, ...rule, top_k: 4, execution };
-          const { expected, results } = await checkReference(gpu, config, { tokens: 29, seed: 47 });
-          const dropped = (of: Results) => Array.from(of["score"]!, (s) => s === 0);
-          assertEquals(dropped(results), dropped(expected));
-          assert(dropped(results).includes(true) && dropped(results).includes(false));
+          // Four kept experts at most: no other reason to look at each. Then several rounds of eight, and context.
+          for (const more of [{ top_k: 4 }, { routing_heads: 3, top_k: 7, d_context: 4 }]) {
+            // So many experts that tokens drop some that none keeps.
+            const config = { ...SMALL, num_experts: 441, ...rule, ...more, execution };
+            const { expected, results, values } = await checkReference(gpu, config, {
+              tokens: 29,
+              seed: 50,
+            });
+            const dropped = (of: Results) => Array.from(of["score"]!, (s) => s === 0);
+            // As many experts as the float64 scores keep, or a near tie.
+            assert(expected["lag"]![0]! < 1e-4);
+            assert(dropped(results).includes(true) && dropped(results).includes(false));
+            await checkPoisoned(gpu, config, { values, results });
+          }
         }
       });
     }

@@ -208,6 +208,7 @@ export function referenceEthos(
     y: forward.y.data,
     score: forward.routing.score,
     index: Float64Array.from(forward.routing.index),
+    lag: Float64Array.of(forward.routing.lag),
     balance: Float64Array.of(forward.auxiliary),
     "grad.x": backward.x.data,
     ...Object.fromEntries(
@@ -244,10 +245,13 @@ export function recordEthosVariants(gpu: Gpu, config: EthosSizes): Plan[] {
   const plans: Plan[] = [];
   for (const execution of ["materialized", "fused", "naive"] as const) {
     for (const precision of ["f32", "mixed"] as const) {
-      for (const extra of [false, true]) {
+      for (
+        const [extra, choice] of [[false], [true], [false, { choice: "mass", mass: 0.8 }]] as const
+      ) {
         const plan = new Plan(gpu, `ethos ${execution} ${precision} ${extra}`);
         const sizes = {
           ...config,
+          ...choice,
           execution,
           d_context: extra ? 8 : 0,
           load_balance_coef: extra ? 0.1 : 0,

@@ -16,6 +16,7 @@ import {
   ownRows,
 } from "../../ops/beam/factored_codes.ts";
 import type { Gradient, Kept } from "../../ops/experts/experts.ts";
+import { packKept } from "../../ops/experts/experts_packed.ts";
 import { sortByKey, type Sorted } from "../../ops/routing/sort.ts";
 import { beamBackward, beamFlops, beamForward, beamParameters } from "../beam/router.ts";
 import {
@@ -28,13 +29,8 @@ import {
   routerStatistics,
   routerUse,
 } from "../product_key/router.ts";
+import { keepRule } from "../product_key/schema.ts";
 import type { BeamEthosSection, EthosSection, ProductKeyEthosSection } from "./schema.ts";
-
-/** The experts that a router keeps. */
-export interface RoutedExperts extends KeptExperts {
-  /** `index` with N, which is no expert, in the place of those with score 0; where a token keeps fewer. */
-  readonly used?: Tensor;
-}
 
 /** A recorded forward pass of a router. */
 export interface RouterPass {
@@ -42,7 +38,7 @@ export interface RouterPass {
    * The kept experts, best first per head: `score` f32 `[T, H·k]`, `index` u32 `[T, H·k]` their numbers, or with beams
    * `[T, H·k·A]` their rows in the factored table.
    */
-  readonly kept: RoutedExperts;
+  readonly kept: KeptExperts;
   /** The load-balance term with its coefficient, f32 `[1]`; in training, when the coefficient is not 0. */
   readonly balance?: Tensor;
   /** How it used the experts, or the rows of the factored table. */
@@ -53,18 +49,11 @@ export interface RouterPass {
   ): void;
 }
 
-/** The experts whose codes are wanted. */
-interface CodesInput {
-  readonly kept: RoutedExperts;
-  /** Whether experts are formed that are not kept: they need codes, too. */
-  readonly naive: boolean;
-}
-
 /** The latent codes that the kernels of the experts read. */
 interface LatentCodes {
   /** Codes, in parts by rows. */
   readonly z: readonly Tensor[];
-  /** The kept experts as rows of `z`. */
+  /** The kept experts as rows of `z`, packed where the router keeps a number that differs from token to token. */
   readonly kept: Kept;
 }
 
@@ -97,9 +86,9 @@ interface EthosRouter {
   /** Records the router. `x` `[T, D]`, normalised, in the operands' type. */
   forward(context: LayerContext, prefix: string, x: Tensor): RouterPass;
   /** Records the codes of kept experts of {@linkcode RouterPass}. `prefix` of the layer. */
-  codes(context: LayerContext, prefix: string, input: CodesInput): LatentCodes;
+  codes(context: LayerContext, prefix: string, kept: KeptExperts): LatentCodes;
   /** Records them for a backward pass. */
-  codeGradients(context: LayerContext, prefix: string, input: CodesInput): LatentGradients;
+  codeGradients(context: LayerContext, prefix: string, kept: KeptExperts): LatentGradients;
 }
 
 /** Pairs of sub-keys, whose experts have a stored code each. */
@@ -108,10 +97,10 @@ function productKey(ethos: ProductKeyEthosSection): EthosRouter {
   const codes = (
     context: LayerContext,
     prefix: string,
-    { kept: { index, score, used }, naive }: CodesInput,
+    kept: KeptExperts,
   ): LatentCodes => ({
     z: context.weightParts(`${prefix}.z`),
-    kept: used && !naive ? { index: used, score, dropped: true } : { index, score },
+    kept: keepRule(ethos) ? packKept(context.plan, prefix, { kept, experts: num_experts }) : kept,
   });
   return {
     parameters: (trunk, at) => routerParameters(ethos, trunk, at),
@@ -123,9 +112,9 @@ function productKey(ethos: ProductKeyEthosSection): EthosRouter {
     problems: (tokens) => routerProblems(ethos, tokens),
     forward(context, prefix, x) {
       const saved = routerForward(context, prefix, { x, router: ethos });
-      const { index, score, kept, balance } = saved.routed;
+      const { index, score, balance } = saved.routed;
       return {
-        kept: { index, score, ...(kept && { used: kept.used }) },
+        kept: { index, score },
         ...(balance && { balance: balance.value }),
         use: routerUse(context, prefix, { router: ethos, saved }),
         backward: (options) =>
@@ -133,10 +122,10 @@ function productKey(ethos: ProductKeyEthosSection): EthosRouter {
       };
     },
     codes,
-    codeGradients(context, prefix, input) {
-      const made = codes(context, prefix, input);
-      const { index, dropped } = made.kept;
-      const bound = num_experts + (dropped ? 1 : 0);
+    codeGradients(context, prefix, kept) {
+      const made = codes(context, prefix, kept);
+      const { index, packed } = made.kept;
+      const bound = num_experts + (packed ? 1 : 0);
       return {
         ...made,
         gradients: context.gradientParts(`${prefix}.z`),
@@ -151,7 +140,7 @@ function productKey(ethos: ProductKeyEthosSection): EthosRouter {
 function beam(ethos: BeamEthosSection): EthosRouter {
   const { axes, axis_size, d_latent, routing_heads, top_k } = ethos;
   const per = routing_heads * top_k;
-  const codes = (context: LayerContext, prefix: string, { kept }: CodesInput) => {
+  const codes = (context: LayerContext, prefix: string, kept: KeptExperts) => {
     const { index: coords, score } = kept;
     const rows = ownRows(context.plan, score.rows, per);
     const z = gatherCodes(context.plan, prefix, {
@@ -182,8 +171,8 @@ function beam(ethos: BeamEthosSection): EthosRouter {
     },
     codes,
     // The codes are gathered again: that costs little, and keeping a row for each kept expert of each token costs much.
-    codeGradients(context, prefix, input) {
-      const { rows, ...made } = codes(context, prefix, input);
+    codeGradients(context, prefix, routed) {
+      const { rows, ...made } = codes(context, prefix, routed);
       const dcodes = codeGradients(context.plan, prefix, made.z);
       return {
         ...made,
@@ -192,7 +181,7 @@ function beam(ethos: BeamEthosSection): EthosRouter {
         finish: () =>
           factoredGradient(context.plan, prefix, {
             dcodes,
-            coords: input.kept.index,
+            coords: routed.index,
             axes,
             gradient: context.gradient(`${prefix}.z`),
           }),

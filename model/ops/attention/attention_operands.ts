@@ -49,25 +49,3 @@ export interface AttentionBackward extends AttentionForward {
   /** `[T, heads·rope]`: each head's part of the gradient of `kr`, still to be summed. */
   readonly d_kr?: Tensor | undefined;
 }
-
-/** Operands of attention in the latent space, for decoding. */
-export interface LatentAttention {
-  /** Heads. */
-  readonly heads: number;
-  /** Width of queries without rotary position. */
-  readonly d_nope: number;
-  /** Width of queries and keys with rotary position. */
-  readonly d_rope: number;
-  /** Queries in the latent space `[tokens, heads·kv_rank]`. */
-  readonly ql: Tensor;
-  /** Rotated queries `[tokens, heads·(nope+rope)]`; only the rotated columns are read. */
-  readonly q: Tensor;
-  /** Normalised latents `[capacity, kv_rank]`; what lies beyond the tokens has to be finite. */
-  readonly c_kv: Tensor;
-  /** Rotated keys `[capacity, rope]`. */
-  readonly kr: Tensor;
-  /** A u32: position of the first token. Both caches already hold the tokens' own rows. */
-  readonly position: Tensor;
-  /** Weighted sums of latents `[tokens, heads·kv_rank]`. */
-  readonly y: Tensor;
-}

@@ -52,16 +52,16 @@ export function storedBackward(
   const probabilities = workspace("probabilities", squares);
   const score_gradients = workspace("score_gradients", squares);
   const units = q.dtype === "f16" && fitsMatrixUnits(plan.gpu.capabilities, sizes, length);
-  const turned = (name: string, tensor: Tensor) =>
+  const transposeOf = (name: string, tensor: Tensor) =>
     transpose(plan, `${label}.${name}_transposed`, matrix(tensor)).tensor;
   /** Keys that are columns of keys and values are transposed with these. */
-  const turnAll = () => {
-    const turnedQ = turned("q", q);
-    const turnedKeys = d_kr && turned("keys", keys.tensor);
-    const turnedKv = turned("kv", kv);
-    return { q: turnedQ, keys: turnedKeys ?? turnedKv, kv: turnedKv, d_o: turned("d_o", d_o) };
+  const transposeAll = () => {
+    const q_t = transposeOf("q", q);
+    const keys_t = d_kr && transposeOf("keys", keys.tensor);
+    const kv_t = transposeOf("kv", kv);
+    return { q: q_t, keys: keys_t ?? kv_t, kv: kv_t, d_o: transposeOf("d_o", d_o) };
   };
-  const transposed = units || !transposedPays(length) ? undefined : turnAll();
+  const transposed = units || !transposedPays(length) ? undefined : transposeAll();
   // Tiles with dropout bind nine tensors.
   const bindable = !dropout || plan.gpu.capabilities.max_storage_buffers > 8;
   const tiles = transposed && bindable && scoreTiles(plan.gpu.capabilities, sizes, q.dtype);

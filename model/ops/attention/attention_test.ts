@@ -345,10 +345,10 @@ for (const rate of [0, 0.3]) {
       const sizes = { batch: 1, length: 264, heads: 2, ...widths };
       for (const dtype of swift ? ["f32"] as const : ["f32", "f16"] as const) {
         const { kernels } = await check(await real(), sizes, { dtype, scores: "stored", rate });
-        const turned = dtype === "f32" ? "transpose" : "transpose_halves";
-        const expected = unshared([...storedForward(1, turned), ...stored(1, turned)]);
+        const transposing = dtype === "f32" ? "transpose" : "transpose_halves";
+        const expected = unshared([...storedForward(1, transposing), ...stored(1, transposing)]);
         // Keys are transposed with the values, where these are.
-        expected.splice(expected.lastIndexOf(turned), 1);
+        expected.splice(expected.lastIndexOf(transposing), 1);
         assertEquals(kernels, expected);
       }
     });

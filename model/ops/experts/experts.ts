@@ -28,8 +28,16 @@ export interface Kept {
   readonly index: Tensor;
   /** f32 `[T, M]`. */
   readonly score: Tensor;
-  /** Whether the index may be beyond all experts, where a token keeps fewer than M: such an assignment adds nothing and gets no gradient. */
-  readonly dropped?: boolean;
+  /** Where a token may keep fewer than M experts; those that it keeps come first in its row. */
+  readonly packed?: Packing;
+}
+
+/** Assignments without an expert, which add nothing and get no gradient. */
+export interface Packing {
+  /** The number that stands for no expert: N. */
+  readonly none: number;
+  /** Where each of the router's assignments is in its token's row, u32 `[T, M]`. */
+  readonly place: Tensor;
 }
 
 /** The hypernetwork and what the tokens bring to it. */

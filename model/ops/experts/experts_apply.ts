@@ -79,6 +79,7 @@ export function applyExperts(
       GUARD: !input.all || per % 4 !== 0,
       BACKWARD: backward !== undefined,
       CONTEXT: context,
+      DROPS: kept.packed !== undefined,
       GELU: geluSource,
     },
     params: {
@@ -90,6 +91,7 @@ export function applyExperts(
       ldx: x.width / 4,
       ldo: out.width / 4,
       initial: initial ? 1 : 0,
+      ...kept.packed && { none: kept.packed.none },
     },
     bindings: {
       table: read(table),

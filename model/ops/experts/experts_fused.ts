@@ -126,7 +126,12 @@ function dispatchFused(
       label,
       name: units ? "experts_fused_matrix" : "experts_fused",
       source: units ? matrixSource : source,
-      constants: { ...constants, BACKWARD: backward !== undefined, GELU: geluSource },
+      constants: {
+        ...constants,
+        BACKWARD: backward !== undefined,
+        DROPS: kept.packed !== undefined,
+        GELU: geluSource,
+      },
       params: {
         tokens,
         per,
@@ -137,6 +142,7 @@ function dispatchFused(
         ldx: generator.tokens.width / 4,
         initial: i === 0 ? 1 : 0,
         ...(software ? { start, end } : { share: shareOf(per, parts) }),
+        ...kept.packed && { none: kept.packed.none },
       },
       bindings: {
         z: reading(z),

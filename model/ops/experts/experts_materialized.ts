@@ -71,7 +71,7 @@ export function expertsMaterialized(
       applyExperts(plan, `${label}.apply`, {
         table: generate(plan, label, { generator, range, dtype }),
         first: range.first,
-        all: ranges.length === 1 && !kept.dropped,
+        all: ranges.length === 1 && !kept.packed,
         kept,
         x: generator.tokens,
         context: generator.context,
@@ -150,7 +150,7 @@ export function expertsMaterializedBackward(
       applyExperts(plan, `${label}.apply_backward`, {
         table: h,
         first: range.first,
-        all: ranges.length === 1 && !kept.dropped,
+        all: ranges.length === 1 && !kept.packed,
         kept,
         x: generator.tokens,
         context: generator.context,

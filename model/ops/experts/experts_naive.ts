@@ -99,7 +99,11 @@ function form(plan: Plan, label: string, input: NaiveInput, chunk: Chunk): Forme
       label: `${label}.gather`,
       name: "experts_gather",
       source: gatherSource,
-      constants: { WORKGROUP: workgroup, CONTEXT: code !== undefined },
+      constants: {
+        WORKGROUP: workgroup,
+        CONTEXT: code !== undefined,
+        DROPS: kept.packed !== undefined,
+      },
       params: {
         n: rows,
         per,
@@ -108,6 +112,7 @@ function form(plan: Plan, label: string, input: NaiveInput, chunk: Chunk): Forme
         count: part.rows,
         latent: part.width / 4,
         context: (code?.width ?? 0) / 4,
+        ...kept.packed && { none: kept.packed.none },
       },
       bindings: {
         z: read(part),
@@ -234,7 +239,7 @@ export function expertsNaiveBackward(
     gemm(plan, `${label}.dcodes`, { a: dh, b: w1, c: dcodes, layout: "nt" });
     const sorted = sortByKey(plan, `${label}.sort`, {
       keys: kept.index.slice(chunk.first, chunk.tokens),
-      bound,
+      bound: bound + (kept.packed ? 1 : 0),
     });
     let first = 0;
     for (const gradient of gradients.z) {

@@ -15,7 +15,6 @@
 
 import entrySource from "../../../shaders/experts/experts_stored_entry.wgsl" with { type: "text" };
 import geluSource from "../../../shaders/elementwise/gelu.wgsl" with { type: "text" };
-import orderSource from "../../../shaders/experts/experts_order.wgsl" with { type: "text" };
 import scoreSource from "../../../shaders/experts/experts_score_gradient.wgsl" with {
   type: "text",
 };
@@ -34,6 +33,7 @@ import { segmentSum } from "../routing/segment_sum.ts";
 import { sortByKey } from "../routing/sort.ts";
 import { subgroupSize } from "../subgroup.ts";
 import { activate, combine, type Gradient, type Kept, project } from "./experts.ts";
+import { recordOrder } from "./experts_packed.ts";
 
 /** The tables, `[N, D]`, split by the same rows. */
 export interface StoredTables {
@@ -93,25 +93,11 @@ export function orderKept(
   input: { kept: Kept; experts: number },
 ): OrderedKept {
   const { kept: { index, score }, experts } = input;
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
-  const u32 = (name: string) => plan.tensor(`${label}.${name}`, index.shape, { dtype: "u32" });
-  const sorted = u32("sorted");
-  const place = u32("place");
-  const weight = plan.tensor(`${label}.weight`, index.shape);
-  plan.dispatch({
-    label: `${label}.order`,
-    name: "experts_order",
-    source: orderSource,
-    constants: { WORKGROUP: workgroup },
-    params: { n: index.size, per: index.width, none: experts },
-    bindings: {
-      index: readScalar(index),
-      score: readScalar(score),
-      sorted: writeScalar(sorted),
-      weight: writeScalar(weight),
-      place: writeScalar(place),
-    },
-    workgroups: grid(Math.ceil(index.size / workgroup)),
+  const { sorted, weight, place } = recordOrder(plan, label, {
+    index,
+    score,
+    none: experts,
+    ascending: true,
   });
   return { index: sorted, score: weight, place, none: experts };
 }

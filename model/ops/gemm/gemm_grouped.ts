@@ -8,12 +8,14 @@
 
 import directSource from "../../../shaders/gemm/gemm_direct.wgsl" with { type: "text" };
 import epilogueSource from "../../../shaders/gemm/gemm_epilogue.wgsl" with { type: "text" };
+import reduceSource from "../../../shaders/gemm/gemm_reduce.wgsl" with { type: "text" };
 import vectorSource from "../../../shaders/gemm/gemm_vector.wgsl" with { type: "text" };
 import type { Capabilities } from "../../gpu/capabilities.ts";
-import { type Binding, grid, readScalar, update, write } from "../../gpu/kernel.ts";
+import { type Binding, grid, read, readScalar, update, write } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import { BYTES, roundUp, type Tensor } from "../../gpu/tensor.ts";
-import { gpuKernel, type ProductShape, productWay } from "./gemm_kernels.ts";
+import { type GroupedWay, groupedWay } from "./gemm_grouped_ways.ts";
+import { gpuKernel, type ProductShape } from "./gemm_kernels.ts";
 import {
   type Loads,
   type Matrix,
@@ -46,6 +48,8 @@ const MAX_ROUNDS = 65000;
 const DIRECT = { rows: 8, columns: 2 };
 /** Rows of a tile on real GPUs: the high ones are faster, the low ones pad less. */
 const TILES = { high: 128, low: 64 };
+/** Rows of a tile from which on sums go over whole steps of kernels in tiles. */
+const LEAST_SUMS = 32;
 /** Rows of a group on average, from which on high tiles pay. */
 const MANY_ROWS = 256;
 /** Rows that are multiplied one by one at most, where nothing is to be summed over them. */
@@ -85,8 +89,10 @@ export function gemmGrouped(plan: Plan, label: string, product: {
   readonly groups: Groups;
   /** `accumulate` adds to C. */
   readonly epilogue?: "none" | "accumulate";
+  /** A way to measure or to test; the rule's unless given. A software adapter has one way. */
+  readonly way?: GroupedWay | undefined;
 }): void {
-  const { a, c, layout, groups, epilogue = "none" } = product;
+  const { a, c, layout, groups, epilogue = "none", way } = product;
   checkRows(label, groups, [a, c]);
   const [k, n] = [a.width, c.width];
   let first = 0;
@@ -94,23 +100,34 @@ export function gemmGrouped(plan: Plan, label: string, product: {
     const [count, ...sizes] = matrices(b);
     const [rows, columns] = layout === "nn" ? [k, n] : [n, k];
     checkMatrices(label, b, sizes, [rows, columns]);
-    const { stride, ...kernel } = rowsKernel(plan, label, groups, {
-      a: matrix(a),
-      b: matrix(b, { rows, columns }),
-      c: matrix(c),
-      layout,
+    const share = count / groups.count;
+    const { stride, splits, ...kernel } = rowsKernel(plan, label, groups, {
+      operands: {
+        a: matrix(a),
+        b: matrix(b, { rows, columns }),
+        c: matrix(c),
+        layout,
+      },
+      share,
+      way,
     });
     const { bindings, params } = place(kernel.operands, kernel.loads);
-    const share = count / groups.count;
+    const of_tile = readScalar(groups.of_tile);
+    const sums: Record<string, Binding> = { c: epilogue === "none" ? write(c) : update(c) };
+    const flops = share * 2 * groups.filled * n * k;
+    const partial = splits.splits === 1
+      ? undefined
+      : plan.tensor(`${label}.partial`, [splits.splits, groups.rows, n], { owner: "workspace" });
     plan.dispatch({
       label,
       name: kernel.name,
-      source: epilogueSource + kernel.source,
+      source: partial ? kernel.source : epilogueSource + kernel.source,
       constants: {
         ...kernel.constants,
         LAYOUT: kernel.operands.layout,
-        EPILOGUE: epilogue,
+        EPILOGUE: partial ? "none" : epilogue,
         GROUPED: "rows",
+        SPLIT: partial !== undefined,
       },
       params: {
         m: groups.rows,
@@ -120,17 +137,34 @@ export function gemmGrouped(plan: Plan, label: string, product: {
         first,
         groups: count,
         stride: stride / (kernel.loads?.lanes_b ?? 4),
+        ...partial && splits,
       },
-      bindings: {
-        ...bindings,
-        of_tile: readScalar(groups.of_tile),
-        c: epilogue === "none" ? write(c) : update(c),
-      },
-      workgroups: grid(kernel.workgroups),
-      flops: share * 2 * groups.filled * n * k,
+      bindings: { ...bindings, of_tile, ...partial ? { p: write(partial) } : sums },
+      workgroups: grid(kernel.workgroups * splits.splits),
+      flops,
       bytes: b.bytes + share * groups.filled *
           (k * BYTES[a.dtype] + n * BYTES[c.dtype] * (epilogue === "none" ? 1 : 2)),
     });
+    if (partial) {
+      plan.dispatch({
+        label: `${label}.reduce`,
+        name: "gemm_reduce",
+        source: epilogueSource + reduceSource,
+        constants: { LAYOUT: layout, EPILOGUE: epilogue, GROUPED: "rows", TILE: groups.tile },
+        params: {
+          m: groups.rows,
+          n,
+          ldc: params["ldc"]!,
+          c_start: params["c_start"]!,
+          splits: splits.splits,
+          first,
+          groups: count,
+        },
+        bindings: { p: read(partial), of_tile, ...sums },
+        workgroups: grid(Math.ceil(groups.rows * n / 256)),
+        flops: share * splits.splits * groups.filled * n,
+      });
+    }
     first += count;
   }
   checkCount(label, groups, first);
@@ -215,15 +249,23 @@ interface RowsKernel extends Dispatched {
   readonly operands: Operands;
   /** Elements from a group's matrix to the next one's. */
   readonly stride: number;
+  /** Parts that the sum is cut into, each of `range` terms; 1: none. */
+  readonly splits: { readonly splits: number; readonly range: number };
 }
 
 /** The kernel of a product of rows with their group's matrix; records the transposes that it is faster with. */
-function rowsKernel(plan: Plan, label: string, groups: Groups, operands: Operands): RowsKernel {
+function rowsKernel(plan: Plan, label: string, groups: Groups, product: {
+  readonly operands: Operands;
+  /** Share of the groups that it is of. */
+  readonly share: number;
+  readonly way: GroupedWay | undefined;
+}): RowsKernel {
+  const { operands, share } = product;
   const { a, b, c } = operands;
   const layout = operands.layout === "nt" ? "nt" : "nn";
   const [n, k] = [c.columns, a.columns];
   const { capabilities } = plan.gpu;
-  const stored = { operands, stride: k * n };
+  const stored = { operands, stride: k * n, splits: { splits: 1, range: k } };
   if (capabilities.software) {
     const across = Math.ceil(n / (4 * DIRECT.columns));
     return {
@@ -255,17 +297,17 @@ function rowsKernel(plan: Plan, label: string, groups: Groups, operands: Operand
     single: c.tensor.dtype === "f32",
     height: groups.tile,
   };
-  const way = productWay(capabilities, shape);
-  // Groups lie side by side in the transpose of their matrices, and each has to begin with a whole load.
-  const transposed = way.transposed && (layout === "nn" || n % 8 === 0);
-  const chosen = transposed ? way.kernel : gpuKernel(capabilities, shape);
-  const { kernel, tile_m, tile_n, lanes_a, lanes_b } = chosen;
+  // A group's last tile is half full on average.
+  const rows = share * (groups.filled + Math.min(groups.filled, groups.count) * groups.tile / 2);
+  const way = groupedWay(capabilities, shape, { rows, asked: product.way });
+  const { kernel, tile_m, tile_n, lanes_a, lanes_b, step } = way.kernel;
   const dispatched = {
     ...of(kernel),
     loads: { lanes_a, lanes_b },
     workgroups: groups.rows / tile_m * Math.ceil(n / tile_n),
+    splits: { splits: way.splits, range: roundUp(Math.ceil(k / way.splits), step) },
   };
-  if (!transposed) return { ...dispatched, ...stored };
+  if (!way.transposed) return { ...stored, ...dispatched };
   const across = { c, layout: "tn", a: transpose(plan, `${label}.a`, a) } as const;
   if (layout === "nn") return { ...dispatched, operands: { ...across, b }, stride: k * n };
   const side = transpose(plan, `${label}.b`, matrix(b.tensor));
@@ -301,7 +343,7 @@ function sumsKernel(plan: Plan, groups: Groups, product: {
       ranges,
     };
   }
-  if (groups.tile < TILES.low) {
+  if (groups.tile < LEAST_SUMS) {
     throw new RangeError(`${c.tensor.name}: groups of tiles of ${groups.tile} rows have no sums`);
   }
   const { kernel, tile_m, tile_n, lanes_a, lanes_b } = gpuKernel(capabilities, {

@@ -69,15 +69,25 @@ export interface ProductShape {
   readonly whole?: number;
   /** Rows of a tile exactly, for products whose rows belong to groups. */
   readonly height?: number;
+  /** The tile without matrix units, where the caller has a rule of its own. */
+  readonly tiling?: Tiling | undefined;
   /** Results of this shape, one for each group of rows, whose sums go over whole steps: 1 when absent. */
   readonly groups?: number;
+}
+
+/** A tile of `gemm_tiled.wgsl`, and the rows and columns of an invocation's part. */
+export interface Tiling {
+  readonly tile_m: number;
+  readonly tile_n: number;
+  readonly fragment_m: number;
+  readonly fragment_n: number;
 }
 
 /** Rows and columns of a square tile. */
 export const SQUARE_TILE = 128;
 
 /** Parts that a sum of `k` terms may be cut into; 0 where it is too short to be cut. */
-function mostSplits(k: number): number {
+export function mostSplits(k: number): number {
   return Math.min(Math.floor(k / SPLIT_TERMS), MAX_SPLITS);
 }
 
@@ -138,7 +148,7 @@ export function productWay(capabilities: Capabilities, shape: ProductShape): Pro
 }
 
 /** The product of transposed operands: `transpose` aligns their rows. */
-function transposedShape(shape: ProductShape): ProductShape {
+export function transposedShape(shape: ProductShape): ProductShape {
   const { layout, a, b } = shape;
   return {
     ...shape,
@@ -201,13 +211,13 @@ function onMatrixUnits(
   };
 }
 
-/** Tiles of `gemm_tiled.wgsl`, the fastest first, and the rows and columns of an invocation's part. */
-const TILES = [
+/** Tiles, the fastest first. */
+const TILES: readonly [Tiling, ...Tiling[]] = [
   { tile_m: SQUARE_TILE, tile_n: SQUARE_TILE, fragment_m: 8, fragment_n: 8 },
   { tile_m: 256, tile_n: 64, fragment_m: 8, fragment_n: 8 },
   { tile_m: 128, tile_n: 64, fragment_m: 8, fragment_n: 4 },
   { tile_m: 64, tile_n: 64, fragment_m: 4, fragment_n: 4 },
-] as const;
+];
 
 /** A tile of the result. */
 type Tile = Pick<GpuKernel, "tile_m" | "tile_n">;
@@ -218,7 +228,7 @@ function areaOf({ m, n }: ProductShape, { tile_m, tile_n }: Tile): number {
 }
 
 /** Invocations of a workgroup. */
-function invocationsOf({ tile_m, tile_n, fragment_m, fragment_n }: (typeof TILES)[number]): number {
+function invocationsOf({ tile_m, tile_n, fragment_m, fragment_n }: Tiling): number {
   return tile_m * tile_n / (fragment_m * fragment_n);
 }
 
@@ -226,7 +236,7 @@ function invocationsOf({ tile_m, tile_n, fragment_m, fragment_n }: (typeof TILES
  * Terms of a sum at a time: as many as a device has memory for, for two buffers of each operand, and at least a load for each invocation. Half of the most costs
  * 6 % of the speed.
  */
-function stepOf(capabilities: Capabilities, tile: (typeof TILES)[number]): number | undefined {
+export function stepOf(capabilities: Capabilities, tile: Tiling): number | undefined {
   const { tile_m, tile_n } = tile;
   return [16, 8].find((step) =>
     4 * 2 * step * (tile_m + tile_n) <= capabilities.max_workgroup_bytes &&
@@ -238,7 +248,7 @@ function stepOf(capabilities: Capabilities, tile: (typeof TILES)[number]): numbe
 function tilesFor(
   capabilities: Capabilities,
   { pairs, whole = SQUARE_TILE, height }: ProductShape,
-): readonly (typeof TILES)[number][] {
+): readonly Tiling[] {
   return TILES.filter((tile) =>
     stepOf(capabilities, tile) !== undefined &&
     (pairs === undefined || tile.tile_m <= whole) &&
@@ -247,9 +257,10 @@ function tilesFor(
 }
 
 /** The tile that the rule takes without matrix units. */
-function tileOf(capabilities: Capabilities, shape: ProductShape): (typeof TILES)[number] {
+function tileOf(capabilities: Capabilities, shape: ProductShape): Tiling {
   const { m, n, k, pairs = 1, groups = 1 } = shape;
   if (shape.square) return TILES[0];
+  if (shape.tiling) return shape.tiling;
   const all = tilesFor(capabilities, shape);
   return all.find((tile) => {
     const tiles = pairs * groups * Math.ceil(m / tile.tile_m) * Math.ceil(n / tile.tile_n);
@@ -261,7 +272,7 @@ function tileOf(capabilities: Capabilities, shape: ProductShape): (typeof TILES)
 function tiled(
   capabilities: Capabilities,
   { k, layout, a, b }: ProductShape,
-  tile: (typeof TILES)[number],
+  tile: Tiling,
 ): GpuKernel {
   const { tile_m, tile_n, fragment_m, fragment_n } = tile;
   const step = stepOf(capabilities, tile)!;

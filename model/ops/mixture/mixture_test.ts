@@ -167,19 +167,19 @@ Deno.test("the gate's gradients are those of the weights and of the balance term
     rows.forEach((row, t) => {
       const p = softmax(row);
       const of = Array.from(out.keys.subarray(t * top_k, (t + 1) * top_k));
-      const slopes = Array.from(dw.subarray(t * top_k, (t + 1) * top_k));
+      const gradients = Array.from(dw.subarray(t * top_k, (t + 1) * top_k));
       const along = p.reduce((sum, v, e) => sum + v * share[e]!, 0);
       balance += coefficient * experts * along / tokens;
       const weights = sizes.weight === "probability"
         ? [p[of[0]!]!]
         : softmax(of.map((e) => row[e] ?? -Infinity));
-      const mean = weights.reduce((sum, w, j) => sum + w * slopes[j]!, 0);
+      const mean = weights.reduce((sum, w, j) => sum + w * gradients[j]!, 0);
       const alone = p.map((probability, e) => {
         if (sizes.weight === "probability") {
-          return weights[0]! * slopes[0]! * ((e === of[0] ? 1 : 0) - probability);
+          return weights[0]! * gradients[0]! * ((e === of[0] ? 1 : 0) - probability);
         }
         const j = of.indexOf(e);
-        return j < 0 ? 0 : weights[j]! * (slopes[j]! - mean);
+        return j < 0 ? 0 : weights[j]! * (gradients[j]! - mean);
       });
       const both = alone.map((v, e) =>
         v + coefficient * experts / tokens * p[e]! * (share[e]! - along)

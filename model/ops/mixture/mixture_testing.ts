@@ -15,12 +15,13 @@ import { segmentsOf } from "./segments.ts";
 const t = (name: string, shape: readonly number[], dtype: DType = "f32") =>
   new Tensor(name, shape, { dtype });
 
-/** Low and high tiles, and rows without tiles; narrow results, wide ones, results that end within a tile, and products that are worth transposing for. */
+/** Low and high tiles, and rows without tiles; narrow results, wide ones, results that end within a tile, long sums, and products that are worth transposing for. */
 const SIZES = [
   [64, 64, 40],
   [4096, 256, 256],
   [4096, 160, 1000],
   [12, 64, 40],
+  [64, 1024, 1024],
   [8192, 512, 1024],
 ] as const;
 

@@ -27,17 +27,19 @@ export interface Segments {
 /**
  * Records the places of entries.
  *
- * @param input `keys` u32 `[T, k]`: the expert of each entry. `drops`: E stands for none. `gradients`: whether there is a backward pass.
+ * @param input `keys` u32 `[T, k]`: the expert of each entry. `drops`: E stands for none. `gradients`: whether there is a backward pass. `tile`: rows of a tile, the
+ * rule's unless given.
  */
 export function segmentsOf(
   plan: Plan,
   label: string,
-  input: { keys: Tensor; experts: number; drops: boolean; gradients: boolean },
+  input: { keys: Tensor; experts: number; drops: boolean; gradients: boolean; tile?: number },
 ): Segments {
   const { keys, experts, drops, gradients } = input;
   const entries = keys.size;
   const sorted = sortByKey(plan, `${label}.sort`, { keys, bound: experts + (drops ? 1 : 0) });
-  const tile = groupTile(plan.gpu.capabilities, { rows: entries, groups: experts, gradients });
+  const tile = input.tile ??
+    groupTile(plan.gpu.capabilities, { rows: entries, groups: experts, gradients });
   const rows = paddedRows({ rows: entries, groups: experts, tile });
   const u32 = (name: string, size: number) =>
     plan.tensor(`${label}.${name}`, [size], { dtype: "u32", owner: "sorting" });

@@ -76,8 +76,8 @@ export function mha(section: Mha, weights: Weights<string>, input: AttentionInpu
   const w_qkv = matrix(x.columns, columns, named.w_qkv);
   const w_o = matrix(num_heads * width, x.columns, named.w_o);
   const rotary = { base: rope_base, ...(rope_scaling && { scaling: rope_scaling }) };
-  /** Turns the first columns of a head. */
-  const turned = (u: Matrix, direction: 1 | -1) =>
+  /** Rotates the first columns of a head. */
+  const rotated = (u: Matrix, direction: 1 | -1) =>
     concatColumns(
       rotate(block(u, { columns: d_rope }), direction, rotary),
       block(u, { left: d_rope }),
@@ -97,8 +97,8 @@ export function mha(section: Mha, weights: Weights<string>, input: AttentionInpu
         key: (num_heads + group) * width,
         value: (num_heads + num_kv_heads + group) * width,
       };
-      const query = turned(part(left.query), 1);
-      const key = turned(part(left.key), 1);
+      const query = rotated(part(left.query), 1);
+      const key = rotated(part(left.key), 1);
       const value = part(left.value);
       const probabilities = matrix(length, length);
       const scores = map(matmul(query, transpose(key)), (s) => s * scale);
@@ -124,8 +124,8 @@ export function mha(section: Mha, weights: Weights<string>, input: AttentionInpu
         const g = softmaxBackward(row(probabilities, t), row(gKept, t));
         row(gScores, t).set(g.map((g) => g * scale));
       }
-      addBlock(gQkv, turned(matmul(gScores, key), -1), { top, left: left.query });
-      addBlock(gQkv, turned(matmul(transpose(gScores), query), -1), { top, left: left.key });
+      addBlock(gQkv, rotated(matmul(gScores, key), -1), { top, left: left.query });
+      addBlock(gQkv, rotated(matmul(transpose(gScores), query), -1), { top, left: left.key });
       const gValue = matmul(transpose(drop(probabilities, factor)), gOut);
       addBlock(gQkv, gValue, { top, left: left.value });
     }

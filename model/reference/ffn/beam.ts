@@ -14,7 +14,7 @@
  */
 
 import type { FfnSection } from "../../section.ts";
-import { type FeedForwardInput, need } from "../layer.ts";
+import { type Choice, type FeedForwardInput, need } from "../layer.ts";
 import {
   addScaled,
   dot,
@@ -28,6 +28,7 @@ import {
   type Weights,
 } from "../matrix.ts";
 import { rmsNormBackward, rmsNormForward } from "../norm.ts";
+import { scoreLag } from "./lag.ts";
 import { topK } from "./product_key.ts";
 
 /** Sizes that the router reads. */
@@ -43,7 +44,7 @@ export type BeamSizes = Pick<
 >;
 
 /** A routing of every token; see {@linkcode beamRoute}. */
-export interface BeamRouting {
+export interface BeamRouting extends Choice {
   /** Tokens × heads × top_k × axes, best first: `axis · axis_size + id`, a row of the factored table. */
   readonly index: Int32Array;
   /** Softmax of the kept sums, tokens × heads × top_k. */
@@ -136,28 +137,35 @@ export function beamRoute(
   }
   const index = new Int32Array(x.rows * heads * top_k * axes);
   const score = new Float64Array(x.rows * heads * top_k);
+  const total = new Float64Array(score.length);
   /** Position in `index` of an axis of a kept expert of a token's head. */
   const place = (head: number, j: number, axis: number) => (head * top_k + j) * axes + axis;
+  let lag = 0;
   for (let head = 0; head < x.rows * heads; head++) {
     const own = Array.from({ length: axes }, (_, a) => head * axes + a);
+    const values = own.map((i) =>
+      value.subarray(i * kept, (i + 1) * kept).map((v) => v * scale[i % scale.length]!)
+    );
+    searchBeams(values, { width: beam_width, keep: top_k }).forEach((path, j) => {
+      path.forEach((at, a) => {
+        index[place(head, j, a)] = a * axis_size + id[own[a]! * kept + at]!;
+      });
+    });
+    const totalsOf = () =>
+      Float64Array.from({ length: top_k }, (_, j) =>
+        own.reduce((sum, i, a) => {
+          const chosen = index[place(head, j, a)]! - a * axis_size;
+          return sum + scale[i % scale.length]! * row(scores, i)[chosen]!;
+        }, 0));
+    let totals = totalsOf();
     if (selection) {
       const at = place(head, 0, 0);
       index.set(selection.subarray(at, at + top_k * axes), at);
-    } else {
-      const values = own.map((i) =>
-        value.subarray(i * kept, (i + 1) * kept).map((v) => v * scale[i % scale.length]!)
-      );
-      searchBeams(values, { width: beam_width, keep: top_k }).forEach((path, j) => {
-        path.forEach((at, a) => {
-          index[place(head, j, a)] = a * axis_size + id[own[a]! * kept + at]!;
-        });
-      });
+      const best = totals;
+      totals = totalsOf();
+      lag = Math.max(lag, scoreLag({ best, given: totals }));
     }
-    const totals = Float64Array.from({ length: top_k }, (_, j) =>
-      own.reduce((sum, i, a) => {
-        const chosen = index[place(head, j, a)]! - a * axis_size;
-        return sum + scale[i % scale.length]! * row(scores, i)[chosen]!;
-      }, 0));
+    total.set(totals, head * top_k);
     score.set(softmax(totals), head * top_k);
   }
 
@@ -186,5 +194,14 @@ export function beamRoute(
       weights: { query_w: matmul(transpose(gRaw), x).data, logit_scale: gScale },
     };
   };
-  return { index, score, query, candidates: { id, value }, backward };
+  return {
+    index,
+    used: index,
+    lag,
+    total,
+    score,
+    query,
+    candidates: { id, value },
+    backward,
+  };
 }

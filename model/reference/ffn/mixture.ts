@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type FeedForwardInput, type FeedForwardPass, need } from "../layer.ts";
+import { type Choice, type FeedForwardInput, type FeedForwardPass, need } from "../layer.ts";
 import {
   add,
   addScaled,
@@ -18,6 +18,7 @@ import {
   transpose,
   type Weights,
 } from "../matrix.ts";
+import { massLag, scoreLag } from "./lag.ts";
 import { topK } from "./product_key.ts";
 
 /** How a mixture chooses and weighs its experts. */
@@ -42,7 +43,7 @@ export interface ExpertPass {
 }
 
 /** The choice of a mixture. */
-export interface MixtureRouting {
+export interface MixtureRouting extends Choice {
   /** Kept experts, tokens × k; E in the place of those that `top_p` leaves out. */
   readonly index: Int32Array;
   /** The k best experts, best first, tokens × k. */
@@ -92,15 +93,33 @@ export function mixture(
   const probability = matrix(x.rows, experts);
   const index = new Int32Array(x.rows * top_k);
   const best = new Int32Array(index.length);
+  const total = new Float64Array(index.length);
   const weight = new Float64Array(index.length);
+  let lag = 0;
   for (let t = 0; t < x.rows; t++) {
     const from = t * top_k;
     const g = row(logits, t);
     row(probability, t).set(softmax(g));
     const found = topK(g, top_k);
     best.set(found, from);
-    index.set(selection?.subarray(from, from + top_k) ?? choose(g, found, sizes), from);
+    const own = choose(g, found, sizes);
+    const given = selection?.subarray(from, from + top_k);
+    index.set(given ?? own, from);
+    if (given) {
+      const real = (all: ArrayLike<number>) => Array.from(all).filter((e) => e < experts);
+      const scores = (all: readonly number[]) => Float64Array.from(all, (e) => g[e]!);
+      lag = Math.max(
+        lag,
+        scoreLag({ best: scores(found), given: scores(real(given)) }),
+        massLag(found.map((e) => row(probability, t)[e]!), {
+          given: real(given).length,
+          kept: real(own).length,
+          mass: sizes.top_p ?? 1,
+        }),
+      );
+    }
     const kept = index.subarray(from, from + top_k);
+    total.set(Float64Array.from(kept, (e) => g[e] ?? 0), from);
     weight.set(
       sizes.weight === "probability"
         ? [row(probability, t)[kept[0]!]!]
@@ -175,7 +194,8 @@ export function mixture(
       },
     };
   };
-  return { y, auxiliary, routing: { index, best, weight, probability }, backward };
+  const choice = { index, used: index, total, lag };
+  return { y, auxiliary, routing: { ...choice, best, weight, probability }, backward };
 }
 
 /** One array after the other. */

@@ -12,7 +12,7 @@
  */
 
 import type { FfnSection } from "../../section.ts";
-import { type FeedForwardInput, need } from "../layer.ts";
+import { type Choice, type FeedForwardInput, need } from "../layer.ts";
 import {
   addScaled,
   block,
@@ -28,6 +28,7 @@ import {
   type Weights,
 } from "../matrix.ts";
 import { batchNormBackward, batchNormForward } from "../norm.ts";
+import { massLag, scoreLag, thresholdLag } from "./lag.ts";
 
 /** Sizes that the router reads. */
 type RouterSizes = Pick<
@@ -44,13 +45,11 @@ type RouterSizes = Pick<
 >;
 
 /** A routing of every token; see {@linkcode route}. */
-export interface Routing {
-  /** Kept experts, tokens × heads × top_k, best first. */
+export interface Routing extends Choice {
+  /** The `top_k` best experts, or those given, tokens × heads × top_k, best first; where a given one is none, the head's first. */
   readonly index: Int32Array;
   /** Softmax of `total` over a head's kept experts, 0 for the others of its `top_k`; same layout. */
   readonly score: Float64Array;
-  /** Sums of the two sub-key scores of each kept expert, same layout. */
-  readonly total: Float64Array;
   /** Queries after batch norm, tokens × heads·d_query. */
   readonly query: Matrix;
   /** Sub-key scores of the first axis, tokens·heads × K. */
@@ -180,20 +179,35 @@ export function route(
   const total = new Float64Array(index.length);
   const score = new Float64Array(index.length);
   const kept = new Uint8Array(index.length);
+  let lag = 0;
   for (let i = 0; i < x.rows * heads; i++) {
     const from = i * top_k;
-    index.set(
-      selection?.subarray(from, from + top_k) ?? chooseExperts(row(s1, i), row(s2, i), top_k),
-      from,
-    );
-    for (let j = from; j < from + top_k; j++) {
-      const expert = index[j]!;
-      total[j] = row(s1, i)[Math.floor(expert / keys)]! + row(s2, i)[expert % keys]!;
+    const to = from + top_k;
+    const totalOf = (expert: number) =>
+      row(s1, i)[Math.floor(expert / keys)]! + row(s2, i)[expert % keys]!;
+    const own = chooseExperts(row(s1, i), row(s2, i), top_k);
+    const best = Float64Array.from(own, totalOf);
+    const shares = softmax(best);
+    let n = keptNumber(sizes, shares);
+    const given = selection?.subarray(from, to).filter((expert) => expert < sizes.num_experts);
+    if (given) {
+      const options = { given: given.length, kept: n };
+      lag = Math.max(
+        lag,
+        scoreLag({ best, given: Float64Array.from(given, totalOf) }),
+        sizes.choice === "threshold"
+          ? thresholdLag(shares, { ...options, threshold: sizes.threshold ?? 0 })
+          : massLag(shares, { ...options, mass: sizes.mass ?? 1 }),
+      );
+      n = given.length;
     }
-    const n = keptNumber(sizes, softmax(total.subarray(from, from + top_k)));
+    index.set(given ?? own, from);
+    index.fill(index[from]!, from + (given ?? own).length, to);
+    total.set(Float64Array.from(index.subarray(from, to), totalOf), from);
     score.set(softmax(total.subarray(from, from + n)), from);
     kept.fill(1, from, from + n);
   }
+  const used = index.map((expert, i) => kept[i] ? expert : sizes.num_experts);
   const all = { index, kept, keys };
   const balance = loadBalance(s1, keptFractions(all, 0)) + loadBalance(s2, keptFractions(all, 1));
 
@@ -242,5 +256,17 @@ export function route(
   const statistics: Weights<string> = norm
     ? { "bn.mean": norm.running.mean, "bn.var": norm.running.variance }
     : {};
-  return { index, score, total, query, s1, s2, balance, statistics, backward };
+  return {
+    index,
+    used,
+    lag,
+    score,
+    total,
+    query,
+    s1,
+    s2,
+    balance,
+    statistics,
+    backward,
+  };
 }

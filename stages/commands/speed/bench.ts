@@ -13,8 +13,8 @@ import {
   type SuiteContext,
   type SuiteName,
   SUITES,
-} from "../../../model/bench/suite.ts";
-import { casesOf } from "../../../model/bench/suites.ts";
+} from "../../../model/bench/suites/suite.ts";
+import { casesOf } from "../../../model/bench/suites/suites.ts";
 import { architectureOf } from "../../../model/config.ts";
 import { denseEquivalent, joinedExperts } from "../../../model/equal_size.ts";
 import type { Gpu } from "../../../model/gpu/device.ts";

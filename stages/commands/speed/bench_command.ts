@@ -15,7 +15,7 @@ import { EXIT, UserError } from "../../../pipeline/errors.ts";
 import { LARGEST_SEED, wholeArgument } from "../model/checkpoint_options.ts";
 import { commandGpu, GPU_OPTION } from "../gpu_option.ts";
 import type { BaseModel } from "./base_model.ts";
-import type { Side } from "../../../model/bench/model_suite.ts";
+import type { Side } from "../../../model/bench/suites/model_suite.ts";
 import type { ModelLoss } from "./model_table.ts";
 import { MEASURE_OPTIONS } from "./profile_command.ts";
 import { checkWritable, writeResult } from "./write_result.ts";
@@ -98,7 +98,7 @@ export const benchCommand: Command = {
   async run(args, { program, storeDir, json, print, warn }) {
     const [{ bench, chooseCases, compareBench, parseSuites, readSavedBench, renderBench }, base] =
       await Promise.all([import("./bench.ts"), import("./base_model.ts")]);
-    const { MOST_STEPS } = await import("../../../model/bench/step_profile.ts");
+    const { MOST_STEPS } = await import("../../../model/bench/measure/step_profile.ts");
     const suites = parseSuites(stringArgument(args, "suite") ?? "");
     const warmup = wholeArgument(args, "warmup", 1)!;
     const repeats = wholeArgument(args, "repeats", 1);

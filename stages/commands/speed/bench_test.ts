@@ -8,7 +8,7 @@ import {
   assertThrows,
 } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import type { BenchEntry } from "../../../model/bench/suite.ts";
+import type { BenchEntry } from "../../../model/bench/suites/suite.ts";
 import { withFolder } from "../../../model/checkpoint/folder_testing.ts";
 import { openTestGpu } from "../../../model/gpu/testing.ts";
 import { architectureOf } from "../../../model/config.ts";

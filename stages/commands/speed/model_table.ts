@@ -5,8 +5,8 @@
  */
 
 import canonicalize from "canonicalize";
-import type { BenchEntry } from "../../../model/bench/suite.ts";
-import { forwardLengths, type Side } from "../../../model/bench/model_suite.ts";
+import type { BenchEntry } from "../../../model/bench/suites/suite.ts";
+import { forwardLengths, type Side } from "../../../model/bench/suites/model_suite.ts";
 import type { ModelConfig } from "../../../model/section.ts";
 import type { Architecture } from "../../../model/trunk/architecture.ts";
 import {

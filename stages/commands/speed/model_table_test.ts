@@ -1,5 +1,5 @@
 import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
-import type { BenchEntry } from "../../../model/bench/suite.ts";
+import type { BenchEntry } from "../../../model/bench/suites/suite.ts";
 import { architectureOf } from "../../../model/config.ts";
 import { joinedExperts } from "../../../model/equal_size.ts";
 import { tinyModel } from "../../../model/training/trainer_testing.ts";

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { type Ceilings, measureCeilings } from "../../../model/bench/ceilings.ts";
-import { profileStep, type StepProfile } from "../../../model/bench/step_profile.ts";
+import { type Ceilings, measureCeilings } from "../../../model/bench/measure/ceilings.ts";
+import { profileStep, type StepProfile } from "../../../model/bench/measure/step_profile.ts";
 import {
   addUp,
   type GroupBy,
@@ -13,7 +13,7 @@ import {
   type RatedLine,
   toTrace,
   type Trace,
-} from "../../../model/bench/step_report.ts";
+} from "../../../model/bench/measure/step_report.ts";
 import type { Gpu } from "../../../model/gpu/device.ts";
 import { formatTable } from "../../../pipeline/terminal/table.ts";
 import type { BaseModel } from "./base_model.ts";

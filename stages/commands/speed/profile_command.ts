@@ -55,7 +55,7 @@ export const profileCommand: Command = {
     const [{ profile, renderProfile }, { loadBaseModel }, { MOST_STEPS }] = await Promise.all([
       import("./profile.ts"),
       import("./base_model.ts"),
-      import("../../../model/bench/step_profile.ts"),
+      import("../../../model/bench/measure/step_profile.ts"),
     ]);
     const steps = wholeArgument(args, "steps", 1, MOST_STEPS)!;
     const warmup = wholeArgument(args, "warmup", 1)!;

@@ -84,7 +84,7 @@ export async function* limitDocuments(
 /**
  * Writes documents to `folder` as `00000.jsonl.gz`, `00001.jsonl.gz`, …
  *
- * @returns What was written.
+ * @returns Documents and bytes that were written.
  */
 export async function writeDocuments(
   folder: string,

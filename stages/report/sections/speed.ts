@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type SuiteName, SUITES } from "../../../model/bench/suite.ts";
+import { type SuiteName, SUITES } from "../../../model/bench/suites/suite.ts";
 import type { CaseTiming } from "../../benchmark/result.ts";
 import { bytesText } from "../figures/series.ts";
 import { type Block, md, type Section } from "../document.ts";

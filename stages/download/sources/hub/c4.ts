@@ -25,7 +25,7 @@ export interface C4Options extends HubOptions {
 /**
  * Fetches shards into the output `documents`.
  *
- * @returns What `source.json` says.
+ * @returns The content of `source.json`.
  * @throws {SourceError} of one line, if the hub can't serve the section.
  */
 export async function downloadC4(

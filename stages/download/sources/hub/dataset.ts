@@ -36,7 +36,7 @@ export interface HubDatasetOptions extends HubOptions {
  * Without limits all shards are fetched whole. With limits, text and JSON are read as they come, and a Parquet file, which
  * is read from its end, is fetched whole when its turn comes. Held-out text is always fetched whole, and has no limit.
  *
- * @returns What `source.json` says.
+ * @returns The content of `source.json`.
  * @throws {SourceError} of one line, if the hub can't serve the section.
  */
 export async function downloadHub(
