@@ -13,6 +13,7 @@ import { ConfigurationError, loadConfiguration } from "../../pipeline/config/con
 import { messageOf } from "../../pipeline/errors.ts";
 import type { JsonValue } from "../../pipeline/stage.ts";
 import { textFingerprint } from "../calibrate/texts.ts";
+import { knownFiles } from "../download/sources/content_digest.ts";
 import { SourceError } from "../download/sources/error.ts";
 import { readInputHashes, writeInputHashes } from "../experiment/input_hashes.ts";
 import { ModelCache } from "../pretrained/cache.ts";
@@ -125,11 +126,11 @@ async function examineModel(
     const folder = resolve(name);
     const widths = await examineFolder(folder);
     const names = await modelFileNames(folder);
-    const sizes = await Promise.all(names.map((path) => Deno.stat(join(folder, path))));
+    const unread = names.map((path) => join(folder, path))
+      .filter((path) => verifyInputs || !knownFiles().has(path));
+    const sizes = await Promise.all(unread.map((path) => Deno.stat(path)));
     const bytes = sizes.reduce((sum, { size }) => sum + size, 0);
-    if (bytes > LARGE && verifyInputs) {
-      warn?.(`Hashing the ${(bytes / 1e9).toFixed(1)} GB of ${name} …`);
-    }
+    if (bytes > LARGE) warn?.(`Hashing ${(bytes / 1e9).toFixed(1)} GB of ${name} …`);
     const files = await describeFiles(folder, names, { verify: verifyInputs });
     return { widths, fingerprint: filesDigest(files) };
   }

@@ -9,7 +9,7 @@ import { download } from "../download/download.ts";
 import { expand } from "../expand/expand.ts";
 import { expansionReport } from "../expansion_report/report.ts";
 import { perplexity } from "../perplexity/perplexity.ts";
-import { publish } from "../pretrained/made.ts";
+import { publish } from "../pretrained/publish.ts";
 import { pretrained } from "../pretrained/pretrained.ts";
 import { tokenize } from "../tokenize/tokenize.ts";
 import { train } from "../train/train.ts";
