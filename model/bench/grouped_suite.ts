@@ -107,10 +107,10 @@ async function timeGrouped(
 }
 
 /** Groups of random sizes, made once: the time is that of the product alone. */
-async function randomGroups(
+export async function randomGroups(
   gpu: Gpu,
   operands: Operands,
-  { entries, experts, seed }: Sizes & { readonly seed: number },
+  { entries, experts, seed }: Pick<Sizes, "entries" | "experts"> & { readonly seed: number },
 ): Promise<Groups> {
   const keys = operands.tensor("keys", [entries, 1], "u32");
   let state = seed >>> 0;

@@ -1,5 +1,6 @@
 /**
- * The parts of pruning a linear layer: second moments of its inputs, the factor of their inverse, clusters of rows, and the sweep over columns.
+ * The parts of pruning a linear layer: second moments of its inputs, the factor of their inverse, clusters of rows, and the sweep over columns; and products with its experts,
+ * compressed and dense.
  *
  * @module
  */
@@ -7,13 +8,19 @@
 import { runPlan } from "../gpu/build.ts";
 import { Plan } from "../gpu/plan.ts";
 import { upload } from "../gpu/transfer.ts";
+import { CompressedExperts } from "../ops/compressed/experts.ts";
+import { type Compression, type PrunedWeights, storedCounts } from "../ops/compressed/forms.ts";
+import { gemmGroupedCompressed } from "../ops/compressed/gemm_grouped_compressed.ts";
+import { packMatrix } from "../ops/compressed/pack.ts";
+import { gemmGrouped } from "../ops/gemm/gemm_grouped.ts";
 import { clusterMeans, nearestCentroid } from "../ops/linalg/cluster.ts";
 import { inverseCholesky } from "../ops/linalg/cholesky.ts";
 import { addToDiagonal, centreRows, readDiagonal, secondMoment } from "../ops/linalg/moments.ts";
 import { pruneMatrix, SWEEP_ROWS } from "../ops/linalg/prune.ts";
 import { levelsOf, prunedOf, PRUNING, type Pruning } from "../sparse/options.ts";
 import { uniform } from "../sparse/uniform.ts";
-import { Operands } from "./ceilings.ts";
+import { Operands, timeProduct } from "./ceilings.ts";
+import { randomGroups } from "./grouped_suite.ts";
 import type { BenchCase, Measured, SuiteContext } from "./suite.ts";
 import { timePlan } from "./timing.ts";
 
@@ -30,6 +37,16 @@ const PRUNINGS: Readonly<Record<string, Pruning>> = {
   half: { ...PRUNING, sparsity: 0.5 },
   "2of4": { ...PRUNING, pattern: [2, 4] },
   "half.4bit": { ...PRUNING, sparsity: 0.5, bits: 4 },
+};
+
+/** How experts are compressed, by the name of their case. */
+const COMPRESSIONS: Readonly<Record<string, Omit<Compression, "inputs">>> = {
+  "2of4.f32": { pattern: [2, 4], values: { kind: "f32" } },
+  "2of4.f16": { pattern: [2, 4], values: { kind: "f16" } },
+  "2of4.4bit": { pattern: [2, 4], values: { kind: "levels", bits: 4, lowest: 0 } },
+  "half.f32": { values: { kind: "f32" } },
+  "half.f16": { values: { kind: "f16" } },
+  "half.4bit": { values: { kind: "levels", bits: 4, lowest: 0 } },
 };
 
 /** One layer of about two thousand inputs; on a software adapter a small one. */
@@ -67,11 +84,22 @@ export function pruningSuite(context: SuiteContext): BenchCase[] {
         () => timeMatrix(context, sizes, pruning),
       )
     ),
+    ...productCases(context, sizes).map(([name, measure]) =>
+      of(
+        `product.${clusters}.${rows}x${inputs}x${outputs}.${name}`,
+        { name: "product", form: name, rows, inputs, outputs, clusters },
+        measure,
+      )
+    ),
   ];
 }
 
-/** Times a plan, with the work that its dispatches were recorded with. */
-async function timed({ gpu, timing }: SuiteContext, plan: Plan): Promise<Measured> {
+/** Times a plan, with the work that its dispatches were recorded with, and its memory beside the bytes of operands that count. */
+async function timed(
+  { gpu, timing }: SuiteContext,
+  plan: Plan,
+  { held = 0 }: { held?: number } = {},
+): Promise<Measured> {
   let [flops, bytes] = [0, 0];
   for (const step of plan.steps) {
     if (step.kind !== "dispatch") continue;
@@ -79,7 +107,7 @@ async function timed({ gpu, timing }: SuiteContext, plan: Plan): Promise<Measure
     bytes += step.call.bytes;
   }
   const timing_ = await timePlan(gpu, plan, timing);
-  return { timing: timing_, flops, bytes, peak_bytes: timing_.bytes };
+  return { timing: timing_, flops, bytes, peak_bytes: held + timing_.bytes };
 }
 
 /** Centred rows and their second moment. */
@@ -181,4 +209,110 @@ async function timeMatrix(
     }),
   });
   return await timed(context, plan);
+}
+
+/** Products of rows with their expert, in each form, beside dense experts, and beside one dense matrix for all rows. */
+function productCases(
+  context: SuiteContext,
+  sizes: Sizes,
+): (readonly [name: string, measure: () => Promise<Measured>])[] {
+  const { rows: m, inputs: k, outputs: n } = sizes;
+  const one = { m, n, k, layout: "nt", dtype: "f32" } as const;
+  return [
+    ["one", async () => ({
+      timing: await timeProduct(context.gpu, one, context.timing),
+      flops: 2 * m * n * k,
+      bytes: 4 * (m * k + n * k + m * n),
+    })],
+    ["dense", () => timeDense(context, sizes)],
+    ...Object.entries(COMPRESSIONS).map(([name, compression]) =>
+      [name, () => timeCompressed(context, sizes, compression)] as const
+    ),
+  ];
+}
+
+/** Rows of random experts, sorted, and room for their products. */
+async function sortedRows(
+  { gpu, seed }: SuiteContext,
+  operands: Operands,
+  { rows: entries, inputs, outputs, clusters: experts }: Sizes,
+) {
+  const groups = await randomGroups(gpu, operands, { entries, experts, seed });
+  const a = operands.tensor("a", [groups.rows, inputs]);
+  const c = operands.tensor("c", [groups.rows, outputs]);
+  await operands.fill(a);
+  return { a, c, groups };
+}
+
+/** Products with dense experts, in as few tensors as the device's bindings allow. */
+async function timeDense(context: SuiteContext, sizes: Sizes): Promise<Measured> {
+  const { inputs, outputs, clusters } = sizes;
+  const { max_binding_bytes, max_buffer_bytes } = context.gpu.capabilities;
+  const fitting = Math.floor(
+    Math.min(max_binding_bytes, max_buffer_bytes) / (4 * inputs * outputs),
+  );
+  using operands = new Operands(context.gpu);
+  const rows = await sortedRows(context, operands, sizes);
+  const b = Array.from({ length: Math.ceil(clusters / fitting) }, (_, i) => {
+    const count = Math.min(fitting, clusters - i * fitting);
+    return operands.tensor(`b.${i}`, [count, outputs, inputs]);
+  });
+  await operands.fill(...b);
+  const plan = new Plan(context.gpu, "dense product");
+  gemmGrouped(plan, "product", { ...rows, b, layout: "nt" });
+  return await timed(context, plan, { held: operands.bytes });
+}
+
+/** Products with compressed experts, of which half the weights are stored. */
+async function timeCompressed(
+  context: SuiteContext,
+  sizes: Sizes,
+  of: Omit<Compression, "inputs">,
+): Promise<Measured> {
+  const { gpu, seed } = context;
+  const { inputs, outputs, clusters } = sizes;
+  const compression = { ...of, inputs };
+  const matrix = packMatrix("expert", halfPruned({ ...sizes, seed }, compression), compression);
+  const own = storedCounts(matrix).reduce((sum, n) => sum + n, 0);
+  using operands = new Operands(gpu);
+  using experts = new CompressedExperts(gpu, "experts", {
+    ...compression,
+    outputs,
+    stored: Array.from({ length: clusters }, () => own),
+    ...of.values.kind === "levels" && {
+      grid: {
+        scale: new Float32Array(outputs).fill(0.1),
+        zero: new Float32Array(outputs).fill(8),
+        lowest: 0,
+      },
+    },
+  });
+  for (let expert = 0; expert < clusters; expert++) experts.upload(expert, matrix);
+  const rows = await sortedRows(context, operands, sizes);
+  const plan = new Plan(gpu, "compressed product");
+  gemmGroupedCompressed(plan, "product", { ...rows, b: experts.weights });
+  return await timed(context, plan, { held: operands.bytes + experts.bytes });
+}
+
+/** Random weights, of which two in four are pruned, or each with an even chance. */
+function halfPruned(
+  { inputs, outputs, seed }: Sizes & { readonly seed: number },
+  { pattern, values }: Compression,
+): PrunedWeights {
+  const size = inputs * outputs;
+  const weight = new Float32Array(size);
+  const mask = new Uint8Array(size);
+  const level = new Int16Array(values.kind === "levels" ? size : 0);
+  let state = seed >>> 0;
+  for (let i = 0; i < size; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    // One of a pair's two is kept, so two of four are.
+    mask[i] = pattern && i % 2 === 1 ? 1 - mask[i - 1]! : state >>> 31;
+    if (mask[i]) continue;
+    weight[i] = (state & 0xffff) / 2 ** 15 - 1;
+    if (level.length > 0) level[i] = (state >>> 16) & 15;
+  }
+  if (level.length === 0) return { weight, mask };
+  const [scale, zero] = [new Float32Array(outputs), new Float32Array(outputs)];
+  return { weight, mask, quantised: { scale, zero, level } };
 }

@@ -23,6 +23,7 @@ import { rope } from "./attention/rope.ts";
 import { beamRoute, beamRouteBackward } from "./beam/beam_route.ts";
 import { factoredGradient, gatherCodes } from "./beam/factored_codes.ts";
 import { castInto } from "./elementwise/cast.ts";
+import { recordCompressedProducts } from "./compressed/compressed_testing.ts";
 import { copyThrough, copyVariants } from "./elementwise/copy.ts";
 import { countTargets, crossEntropy } from "./elementwise/cross_entropy.ts";
 import { embeddingBackward, embeddingForward } from "./elementwise/embedding.ts";
@@ -99,6 +100,7 @@ const RECORDINGS: Readonly<Record<string, (gpu: Gpu) => Plan[]>> = {
     return [plan];
   },
   gemm_grouped: (gpu) => [recordGroupedProducts(gpu)],
+  compressed: (gpu) => [recordCompressedProducts(gpu)],
   mixture: (gpu) => [recordGivenChoices(gpu)],
   attention(gpu) {
     const plan = new Plan(gpu, "attention");
@@ -694,6 +696,7 @@ const INCLUDED = new Map([
   ["attention_blocks", "attention_forward_blocked"],
   ["attention_tiles", "attention_forward_matrix"],
   ["bitonic", "beam_"],
+  ["compressed_weights", "gemm_"],
   ["insertion_direct", "beam_candidates_direct"],
   ["dropout", "dropout_rows"],
   ["experts_entry", "segment_sum"],
@@ -723,7 +726,7 @@ for (const profile of DEVICE_PROFILES) {
     // Kernels for other kinds of devices: software adapters, GPUs, those with subgroups or matrix units. Blocks need more workgroup memory than
     // WebGPU guarantees.
     const other = capabilities.software
-      ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles|keys|key_gradient|merge)$|^experts_quarter_sums$|^gemm_(reduce|steps|tile|vector)$|^latent_softmax$/
+      ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles|keys|key_gradient|merge)$|^compressed_vector$|^experts_quarter_sums$|^gemm_(reduce|steps|tile|vector)$|^latent_softmax$/
       : capabilities === WEBGPU_DEFAULTS
       ? /_direct$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles)$|^experts_quarter_sums$/
       : capabilities.subgroup_matrix.length > 0

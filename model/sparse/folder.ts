@@ -158,7 +158,7 @@ class Target {
 
   /** Checks all that can be before anything is written, and takes up the state of a run before. */
   static async open(options: FolderExpansion): Promise<Target> {
-    const { model, expansion, pruning, seed, tokens, length, folder } = options;
+    const { model, expansion, pruning, seed, tokens, length, most, folder } = options;
     const { architecture, parameters } = model;
     checkWindows(architecture, { tokens, length });
     const layouts = Array.from(
@@ -180,7 +180,7 @@ class Target {
         config: createHash("sha256").update(config).digest("hex"),
         tensors: await digestOf(model),
       },
-      calibration: { tokens: tokensDigest(tokens), windows: tokens.length / length, length },
+      calibration: { tokens: tokensDigest(tokens), windows: tokens.length / length, length, most },
       ...{ expansion, pruning, seed, values: form.values },
     });
     let state = await readState(folder, fingerprint);
@@ -206,12 +206,9 @@ class Target {
     await writeState(this.#options.folder, this.#state);
   }
 
-  /** Writes what is not expanded, unless it is there. */
+  /** Writes configuration, tokenizer and, unless they are there, the tensors that are not expanded. */
   async writeDense(): Promise<void> {
     const { model, folder, seed, warn } = this.#options;
-    const { dense } = this.#state;
-    if (dense && await isWhole(this.#path(DENSE_FILE), dense)) return;
-    if (dense) warn?.(`${this.#path(DENSE_FILE)} is damaged; it is written again`);
     await copyTextFiles(model.folder, folder);
     const config = {
       ...await readJson(model.folder, CONFIG_FILE) as Record<string, unknown>,
@@ -221,6 +218,9 @@ class Target {
       this.#path(CONFIG_FILE),
       (partial) => writeSynced(partial, `${JSON.stringify(config, undefined, 2)}\n`),
     );
+    const { dense } = this.#state;
+    if (dense && await isWhole(this.#path(DENSE_FILE), dense)) return;
+    if (dense) warn?.(`${this.#path(DENSE_FILE)} is damaged; it is written again`);
     await this.#keep({ dense: await writeDense(model, folder) });
   }
 

@@ -169,6 +169,12 @@ Deno.test("An expansion that was stopped goes on to the same bytes", async () =>
     assertEquals(told, [[0, false], [0, true], [1, false], [0, true], [1, true], [2, false]]);
     assertEquals(again.blocks, report.blocks);
     assertEquals(await contents(parts), whole);
+    // A kill between a block's file and the state that names it.
+    const state = join(parts, "sparse_expansion.json");
+    const named = JSON.parse(await Deno.readTextFile(state));
+    await Deno.writeTextFile(state, JSON.stringify({ ...named, blocks: named.blocks.slice(0, 2) }));
+    await expandSmall({ dense, expanded: parts }, changes);
+    assertEquals(await contents(parts), whole);
 
     // A cluster of the first block is done, the others are not.
     const clusters = join(folder, "clusters");

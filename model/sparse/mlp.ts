@@ -129,7 +129,13 @@ export class ExpandedMlp implements Disposable {
   /** Moves an MLP to the GPU. */
   constructor(gpu: Gpu, { activation, biases, sites }: StoredMlp) {
     this.#tensors = new Tensors(gpu);
-    this.#sites = { in: new ExpandedSite(gpu, sites.in), mid: new ExpandedSite(gpu, sites.mid) };
+    const first = new ExpandedSite(gpu, sites.in);
+    try {
+      this.#sites = { in: first, mid: new ExpandedSite(gpu, sites.mid) };
+    } catch (error) {
+      first[Symbol.dispose]();
+      throw error;
+    }
     this.#activation = activation;
     if (!biases) return;
     const padded = (bias: ArrayLike<number>) => {

@@ -28,14 +28,16 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   for (var chunk = lane / OUTPUTS; chunk < chunks; chunk += UNROLL * SHARE) {
 {% for u in range(UNROLL) %}
     let chunk{{ u }} = chunk + {{ u }}u * SHARE;
-    let w{{ u }} = weights(group, group * params.stride, row, min(chunk{{ u }}, chunks - 1u), grid);
+    let taken{{ u }} = take(group, group * params.stride, row, min(chunk{{ u }}, chunks - 1u));
 {% for q in range(CHUNK // 4) %}
     let quad{{ u }}_{{ q }} = {{ CHUNK // 4 }}u * chunk{{ u }} + {{ q }}u;
     // Beyond the sum A counts as zero.
     let a{{ u }}_{{ q }} = select(vec4f(), load_a(a_start + min(quad{{ u }}_{{ q }}, quads - 1u)), quad{{ u }}_{{ q }} < quads);
 {% endfor %}
 {% endfor %}
-{% for u in range(UNROLL) %}{% for q in range(CHUNK // 4) %}
+{% for u in range(UNROLL) %}
+    let w{{ u }} = unpack(taken{{ u }}, grid);
+{% for q in range(CHUNK // 4) %}
     sum = fma(a{{ u }}_{{ q }}, w{{ u }}.w{{ q }}, sum);
 {% endfor %}{% endfor %}
   }

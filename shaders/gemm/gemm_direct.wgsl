@@ -95,7 +95,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
 {% else %}
 {% for c in range(4 * COLUMNS) %}
-    let b{{ c }} = {{ "weights(group, b_start, output" ~ c ~ ", k, grid" ~ c ~ ").w0" if COMPRESSED else "load_b(b_at" ~ c ~ " + k)" }};
+    let b{{ c }} = {{ "unpack(take(group, b_start, output" ~ c ~ ", k), grid" ~ c ~ ").w0" if COMPRESSED else "load_b(b_at" ~ c ~ " + k)" }};
 {% endfor %}
 {% endif %}
 {% for r in range(ROWS) %}

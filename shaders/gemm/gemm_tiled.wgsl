@@ -11,31 +11,6 @@
 //
 // FACTORS: A counts times `factors` [pairs, tiles of FACTORS terms, vec4s of M padded as A is], the same number for each of these terms (only with K-major A).
 
-{% macro fetch_b(base, last) %}
-{% if COMPRESSED %}
-{% if last %}
-    {
-      let chunk = {{ base }} / CHUNK + own_chunk;
-      let chunks = (params.k + CHUNK - 1u) / CHUNK;
-      next_b = weights(group, b_start, own_output, min(chunk, chunks - 1u), own_grid);
-      if (chunk >= chunks) { next_b = Weights(); }
-    }
-{% else %}
-    next_b = weights(group, b_start, own_output, {{ base }} / CHUNK + own_chunk, own_grid);
-{% endif %}
-{% else %}
-{{ fetch_operand("b", "b", base, last) }}
-{% endif %}
-{% endmacro %}
-{% macro put_b(buffer) %}
-{% if COMPRESSED %}
-{% for j in range(CHUNK) %}
-  tile_b[{{ buffer }}][own_chunk * CHUNK + {{ j }}u][lane % TILE_N / 4u][lane % 4u] = next_b.w{{ j // 4 }}.{{ "xyzw"[j % 4] }};
-{% endfor %}
-{% else %}
-{{ put_operand("b", "b", buffer) }}
-{% endif %}
-{% endmacro %}
 {% macro fetch(base) %}
 {% if FACTORS %}
   if ({{ base }} % FACTORS == 0u) {
@@ -46,15 +21,32 @@
 {% endif %}
   if ({{ base }} + STEP <= params.k) {
 {{ fetch_operand("a", "a", base, false) }}
-{{ fetch_b(base, false) }}
+{% if not COMPRESSED %}
+{{ fetch_operand("b", "b", base, false) }}
+{% endif %}
   } else {
 {{ fetch_operand("a", "a", base, true) }}
-{{ fetch_b(base, true) }}
+{% if not COMPRESSED %}
+{{ fetch_operand("b", "b", base, true) }}
+{% endif %}
   }
+{% if COMPRESSED %}
+  // Beyond the sum A counts as zero, so any weights will do.
+  next_b = take(group, b_start, own_output, min({{ base }} / CHUNK + own_chunk, (params.k - 1u) / CHUNK));
+{% endif %}
 {% endmacro %}
 {% macro put(buffer) %}
 {{ put_operand("a", "a", buffer, "factor" if FACTORS) }}
-{{ put_b(buffer) }}
+{% if COMPRESSED %}
+  {
+    let unpacked = unpack(next_b, own_grid);
+{% for j in range(CHUNK) %}
+    tile_b[{{ buffer }}][own_chunk * CHUNK + {{ j }}u][lane % TILE_N / 4u][lane % 4u] = unpacked.w{{ j // 4 }}.{{ "xyzw"[j % 4] }};
+{% endfor %}
+  }
+{% else %}
+{{ put_operand("b", "b", buffer) }}
+{% endif %}
 {% endmacro %}
 @compute @workgroup_size({{ invocations }})
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -66,7 +58,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let own_output = min(left + lane % TILE_N, params.n - 1u);
   let own_chunk = lane / TILE_N;
   let own_grid = level_grid(own_output);
-  var next_b: Weights;
+  var next_b: Stored;
 {% else %}
 {{ declare_operand("b", "b") }}
 {{ aim_operand("b", "b", "b_start", "left") }}

@@ -63,6 +63,10 @@ export type SparseExpansionConfiguration = z.infer<typeof fields>;
 /** The schema of a configuration of Sparse Expansion. */
 export const sparseExpansionSchema: z.ZodType<SparseExpansionConfiguration> = fields.superRefine(
   (configuration, context) => {
+    const { pruning, grid } = configuration;
+    // Cells are made of sparsities, which have problems of their own.
+    const sparsities = [pruning.sparsity, ...grid.sparsities ?? []];
+    if (!sparsities.every((value) => sparsity.safeParse(value).success)) return;
     for (const { path, message } of problemsOf(configuration)) {
       context.addIssue({ code: "custom", path: [...path], message, input: undefined });
     }

@@ -1,11 +1,17 @@
 /**
- * Random pruned matrices for tests of compressed forms.
+ * Random pruned matrices for tests of compressed forms, and recordings of their products.
  *
  * @module
  */
 
+import type { Gpu } from "../../gpu/device.ts";
+import { Plan } from "../../gpu/plan.ts";
+import { type DType, Tensor } from "../../gpu/tensor.ts";
+import { segmentsOf } from "../mixture/segments.ts";
 import { noise } from "../testing.ts";
-import type { LevelGrid, PrunedWeights, ValueType } from "./forms.ts";
+import { compressedWeights } from "./experts.ts";
+import type { Compression, LevelGrid, PrunedWeights, ValueType } from "./forms.ts";
+import { gemmGroupedCompressed } from "./gemm_grouped_compressed.ts";
 
 /** Sizes of a random matrix, and how it is pruned. */
 export interface RandomPruning {
@@ -75,4 +81,44 @@ export function randomPruned(
     weight[i] = mask[i] ? 0 : scale[r]! * (level[i]! - zero[r]!);
   }
   return { weight, mask, quantised: { scale, zero, level } };
+}
+
+/** Forms and value types that between them take every branch of the kernels. */
+const RECORDED: readonly Omit<Compression, "inputs">[] = [
+  { pattern: [2, 4], values: { kind: "f32" } },
+  { pattern: [4, 8], values: { kind: "f16" } },
+  { pattern: [1, 2], values: { kind: "levels", bits: 4, lowest: 0 } },
+  { pattern: [3, 8], values: { kind: "levels", bits: 5, lowest: 0 } },
+  { values: { kind: "f32" } },
+  { values: { kind: "f16" } },
+  { values: { kind: "levels", bits: 4, lowest: 0 } },
+  { values: { kind: "levels", bits: 7, lowest: 0 } },
+];
+
+/** Rows, inputs and outputs: a few rows, low tiles, high ones that are narrow and wide, and products for which rows are transposed. */
+const RECORDED_SIZES = [[4, 64, 64], [64, 64, 64], [4096, 64, 64], [4096, 64, 256], [
+  16384,
+  1024,
+  1024,
+]] as const;
+
+/** Products with compressed weights of each form on each way. */
+export function recordCompressedProducts(gpu: Gpu): Plan {
+  const plan = new Plan(gpu, "compressed products");
+  const experts = 8;
+  const t = (name: string, shape: readonly number[], dtype: DType = "f32") =>
+    new Tensor(name, shape, { dtype });
+  for (const [rows, inputs, outputs] of RECORDED_SIZES) {
+    const { groups } = segmentsOf(plan, "segments", {
+      ...{ keys: t("keys", [rows], "u32"), experts, drops: false, gradients: false },
+    });
+    const [a, c] = [t("a", [groups.rows, inputs]), t("c", [groups.rows, outputs])];
+    for (const compression of RECORDED) {
+      const stored = Array.from({ length: experts }, () => outputs * inputs / 2);
+      const shape = { ...compression, inputs, outputs, stored };
+      const b = compressedWeights(gpu.capabilities, "w", shape);
+      gemmGroupedCompressed(plan, "y", { a, b, c, groups });
+    }
+  }
+  return plan;
 }
