@@ -185,12 +185,12 @@ export function comparedText(difference: PairedSummary, other: string): string {
   if (low === null || high === null) {
     return `${signed(mean)} nats from ${other} in a single window, from which nothing follows`;
   }
-  const half = halfText((high - low) / 2);
+  const half = (high - low) / 2;
+  const digits = decimalsOf(half);
+  const range = `\u00a0±\u00a0${fixed(half, digits)} nats`;
   return isClear(difference)
-    ? `${mean < 0 ? "better" : "worse"} than ${other} by ${
-      fixed(Math.abs(mean), 3)
-    }\u00a0±\u00a0${half} nats`
-    : `not shown to differ from ${other} (${signed(mean)}\u00a0±\u00a0${half} nats)`;
+    ? `${mean < 0 ? "better" : "worse"} than ${other} by ${fixed(Math.abs(mean), digits)}${range}`
+    : `not shown to differ from ${other} (${signed(mean, digits)}${range})`;
 }
 
 /** A text whose spaces do not break, for narrow columns. */
@@ -205,7 +205,7 @@ export function signed(value: number, digits = 3): string {
 }
 
 /** A perplexity to so many significant digits; null and infinity are beyond float64. */
-export function perplexityText(value: number | null, digits = 4): string {
+export function perplexityText(value: number | null, digits = 5): string {
   if (value === null || !Number.isFinite(value)) return "beyond float64";
   if (value >= 1e7) return value.toExponential(digits - 1).replace("e+", " · 10^");
   const decimals = Math.max(0, digits - 1 - Math.floor(Math.log10(value)));
@@ -215,9 +215,9 @@ export function perplexityText(value: number | null, digits = 4): string {
   });
 }
 
-/** Half of an interval, with as many digits as it takes to show that it isn't zero. */
-export function halfText(half: number): string {
-  return half >= 0.0005 || half < 1e-9 ? fixed(half, 3) : String(Number(half.toPrecision(1)));
+/** Decimals of a difference: so many that half of its interval has two digits, from three to six. */
+export function decimalsOf(half: number): number {
+  return half < 1e-9 ? 3 : Math.min(6, Math.max(3, 1 - Math.floor(Math.log10(half))));
 }
 
 /** So many times the dense model's, to three significant digits. */

@@ -1,6 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import type { NodeOutput } from "../../pipeline/stage.ts";
-import { compareCells, comparedText, halfText, perplexityText } from "./cells.ts";
+import { compareCells, comparedText, decimalsOf, perplexityText } from "./cells.ts";
 import { expansionReportSchema } from "./config.ts";
 import { readExpansion } from "./data.ts";
 import { linearTicks, logTicks } from "./figures/line_panels.ts";
@@ -191,10 +191,10 @@ Deno.test("a perplexity beyond float64 is in the table and in no figure", async 
 Deno.test("numbers are written with the digits that they have", () => {
   assertEquals(
     [4.0101, 25, 1181.2, 65_432, 123_456_789].map((value) => perplexityText(value)),
-    ["4.010", "25.00", "1,181", "65,432", "1.235 · 10^8"],
+    ["4.0101", "25.000", "1,181.2", "65,432", "1.2346 · 10^8"],
   );
-  assertEquals([perplexityText(null), perplexityText(4.0101, 5)], ["beyond float64", "4.0101"]);
-  assertEquals([0.0123, 0.0002, 0].map(halfText), ["0.012", "0.0002", "0.000"]);
+  assertEquals([perplexityText(null), perplexityText(4.0101, 3)], ["beyond float64", "4.01"]);
+  assertEquals([0.3, 0.0123, 0.0002, 1e-9, 0].map(decimalsOf), [3, 3, 5, 6, 3]);
   const summary = { n: 3, sd: 0.1, mean: -0.2, low: -0.3, high: -0.1, p: 0.01 };
   assertEquals(
     comparedText(summary, "it").replaceAll("\u00a0", " "),

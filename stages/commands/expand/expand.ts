@@ -252,7 +252,7 @@ function comparison(dense: PerplexityResult, expanded: PerplexityResult): string
   const megabytes = (bits: number) => `${(bits / 8e6).toFixed(2)} MB`;
   const row = (name: string, { perplexity, mlp }: PerplexityResult) => [
     name,
-    perplexityText(perplexity, 5),
+    perplexityText(perplexity),
     megabytes(mlp.stored_bits),
     `${(mlp.stored_bits / dense.mlp.stored_bits).toFixed(3)} ×`,
     Math.round(mlp.multiply_adds).toLocaleString("en"),

@@ -95,8 +95,7 @@ function lineOf(
   const first = cells.filter((cell) => cell.kind === "sparsegpt");
   const points = [...first, ...own].map(({ clusters, perplexity }) => ({
     x: clusters,
-    // A panel compares models, and intervals of differences are another figure.
-    y: { mean: perplexity.mean, low: null, high: null },
+    y: perplexity,
   }));
   return [{ label, color, dashed: kind !== "clusters", points }];
 }

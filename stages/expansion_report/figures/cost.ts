@@ -55,9 +55,7 @@ export function costFigure({ cells, dense }: Comparison): Chart | undefined {
   if (known.length === 0) return undefined;
   const points = pointsOf(known, dense);
   const y = positiveAxis(
-    points.flatMap((
-      { model: { perplexity: { mean, low, high } } },
-    ) => [mean, low ?? mean, high ?? mean]),
+    points.map(({ model }) => model.perplexity.mean),
     { title: "perplexity" },
   );
   const panels = AXES.map(([cost, title], i) => {
@@ -219,11 +217,6 @@ function panel(points: readonly Point[], { cost, x, y }: Place): ChartSpec {
         transform: [{ filter: "datum.joined === 'yes'" }],
         mark: { type: "line", strokeWidth: 1.6, opacity: 0.8 },
         encoding: { order: { field: "perplexity", type: "quantitative" } },
-      },
-      {
-        transform: [{ filter: "isValid(datum.low)" }],
-        mark: { type: "rule", strokeWidth: 1.2 },
-        encoding: { y: { field: "low" }, y2: { field: "high" } },
       },
       {
         transform: [{ filter: "datum.joined === 'yes' || datum.series === 'dense'" }],

@@ -15,7 +15,11 @@ const LINE = 19;
 
 /** Draws the figure; nothing where no cell has a pair. */
 export function differencesFigure({ cells, levels }: Comparison): Chart | undefined {
-  const series = seriesOf(cells.filter(({ difference }) => difference !== undefined));
+  // Magnitude is often so much worse that the others would not be told apart.
+  const paired = cells.filter(({ difference, kind }) =>
+    difference !== undefined && kind !== "magnitude"
+  );
+  const series = seriesOf(paired);
   if (series.length === 0) return undefined;
   const rows: Row[] = levels.flatMap(({ name }) =>
     series.flatMap(({ label, dashed, cells }) =>
@@ -28,7 +32,7 @@ export function differencesFigure({ cells, levels }: Comparison): Chart | undefi
   );
   const shown = levels.filter(({ name }) => rows.some(({ level }) => level === name));
   const differences = rows.map(({ nats }) => Number(nats));
-  const clear = cells.filter(({ difference }) => difference !== undefined && isClear(difference));
+  const clear = paired.filter(({ difference }) => isClear(difference!));
   return {
     kind: "chart",
     name: "differences",

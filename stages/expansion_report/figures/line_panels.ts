@@ -109,7 +109,7 @@ export function linearTicks([low, high]: readonly [number, number]): number[] {
   return Array.from({ length: count }, (_, i) => Number(((first + i) * step).toPrecision(12)));
 }
 
-/** Rows of panels: a point each, and for each line and rule its name's height. */
+/** Rows of panels: a point each, with an interval that is not drawn (those of one text lie over each other, while their differences may be clear), and for each line and rule its name's height. */
 export function panelRows(panels: readonly LinePanel[]): Row[] {
   return panels.flatMap(({ key, lines, rule, y, height }) => {
     const on = scale(y.domain, { length: height, logarithmic: y.logarithmic, down: true });
@@ -225,11 +225,6 @@ function panelSpec(panel: LinePanel, all: readonly Named[]): ChartSpec {
         transform: [{ filter: points }],
         mark: { type: "line", strokeWidth: 1.8 },
         encoding: { strokeDash: dash },
-      },
-      {
-        transform: [{ filter: "isValid(datum.low)" }],
-        mark: { type: "rule", strokeWidth: 1.4 },
-        encoding: { y: { field: "low" }, y2: { field: "high" } },
       },
       {
         transform: [{ filter: points }],

@@ -40,9 +40,7 @@ export function perplexityFigure({ cells, levels, dense }: Comparison): Chart | 
       x: levelAxis(own),
       y: positiveAxis(
         [
-          ...lines.flatMap(({ points }) =>
-            points.flatMap(({ y: { mean, low, high } }) => [mean, low ?? mean, high ?? mean])
-          ),
+          ...lines.flatMap(({ points }) => points.map(({ y }) => y.mean)),
           ...dense ? [dense.perplexity.mean] : [],
         ],
         { title: "perplexity" },

@@ -27,7 +27,7 @@ export async function neuronsSection(context: ExpansionContext): Promise<Section
   if (shown === undefined || neurons.length === 0) return [];
   const { figures, data } = context;
   const blocks: Block[] = [
-    md`The paper calls a neuron *entangled* whose outputs are far from a Gaussian, by the Wasserstein-1 distance of its standardised outputs before the activation. A small group of rows is farther from a Gaussian by chance alone, so distances within clusters compare with those within random parts of the same sizes, and not with the distance over all rows. Neurons are spaced evenly over each layer, and rows are those of the calibration. Figures show *${
+    md`The paper calls a neuron *entangled* whose outputs are far from a Gaussian, by the Wasserstein-1 distance of its standardised outputs, which no activation has changed. A small group of rows is farther from a Gaussian by chance alone, so distances within clusters compare with those within random parts of the same sizes, and not with the distance over all rows. Neurons are spaced evenly over each layer, and rows are those of the calibration. Figures show *${
       nameOf(context, shown)
     }*.`,
   ];
@@ -60,15 +60,20 @@ function verdict(neurons: readonly Neuron[]): string {
     neurons.filter((neuron) => neuron[measure] < neuron.split).length / neurons.length;
   const median = (of: (neuron: Neuron) => number) => quantile(neurons.map(of), 0.5);
   const change = median(({ expert, split }) => expert - split);
+  const far = neurons.toSorted((a, b) => b.dense - a.dense)
+    .slice(0, Math.max(1, Math.floor(neurons.length / 10)));
+  const farChange = quantile(far.map(({ expert, split }) => expert - split), 0.5);
   return `Of ${whole(neurons.length)} neurons ${
     fixed(100 * share("expert"), 0)
   } % are closer to a Gaussian within the clusters, behind their experts, than dense within random parts (dense within the clusters: ${
     fixed(100 * share("clustered"), 0)
   } %); the median change is ${signed(change)}, so clusters ${
-    change < 0
-      ? "bring the median neuron closer to a Gaussian"
-      : "do not bring the median neuron closer to a Gaussian"
-  } here.`;
+    change < 0 ? "bring" : "do not bring"
+  } the median neuron closer to a Gaussian here. Of the ${
+    whole(far.length)
+  } that were farthest from a Gaussian when dense, ${
+    fixed(100 * far.filter(({ expert, split }) => expert < split).length / far.length, 0)
+  } % are closer; their median change is ${signed(farChange)}.`;
 }
 
 function nameOf({ comparison }: ExpansionContext, { cell }: ExpandedCell): string {

@@ -18,7 +18,7 @@ import {
   type ComparedCell,
   comparedText,
   type Comparison,
-  halfText,
+  decimalsOf,
   isClear,
   largestCells,
   type Measurement,
@@ -32,6 +32,7 @@ import { clustersFigure } from "../figures/clusters.ts";
 import { costFigure } from "../figures/cost.ts";
 import { differencesFigure } from "../figures/differences.ts";
 import { perplexityFigure } from "../figures/perplexity.ts";
+import { fixed } from "../../report/facts.ts";
 import type { ExpansionContext } from "./context.ts";
 
 /** The sections. */
@@ -57,7 +58,7 @@ export async function perplexitySections(context: ExpansionContext): Promise<Sec
       await figures.add(differences, {
         from,
         caption:
-          md`Mean difference of the windows' cross-entropies and its 95 % interval; a panel has a scale of its own. ${
+          md`Mean difference of the windows' cross-entropies and its 95 % interval; a panel has a scale of its own. Magnitude is in the table alone. ${
             controlled(cells)
               ? "Hollow: controls, each at the sparsity of the model that it controls."
               : ""
@@ -105,7 +106,7 @@ function sparsityCaption(comparison: Comparison): Prose {
     cell.difference ? [`${cellTitle(cell)}: ${comparedText(cell.difference, "SparseGPT")}.`] : []
   );
   const infinite = comparison.cells.filter(({ perplexity }) => !Number.isFinite(perplexity.mean));
-  return md`Bars at the points: 95 % intervals over windows. ${
+  return md`${
     controlled(comparison.cells)
       ? "Dashed: controls of the most clusters, which the next section explains. "
       : ""
@@ -248,13 +249,15 @@ function cellTable({ cells, dense, levels }: Comparison): TableBlock {
 function withInterval({ perplexity: { mean, low, high } }: Measurement): string {
   const range = low === null || high === null
     ? ""
-    : ` (${perplexityText(low, 3)}–${perplexityText(high, 3)})`;
+    : ` (${perplexityText(low, 4)}–${perplexityText(high, 4)})`;
   return `${perplexityText(mean)}${range}`;
 }
 
 function differenceCell({ mean, low, high }: NonNullable<ComparedCell["difference"]>): string {
   if (low === null || high === null) return signed(mean);
-  return `${signed(mean)} ± ${halfText((high - low) / 2)}${
+  const half = (high - low) / 2;
+  const digits = decimalsOf(half);
+  return `${signed(mean, digits)} ± ${fixed(half, digits)}${
     isClear({ low, high }) ? "" : " (none shown)"
   }`;
 }
