@@ -9,7 +9,7 @@ import { z } from "zod";
 import { openPretrainedTokenizer } from "../../model/pretrained/tokenizer.ts";
 import { defineStage, type StageContext } from "../../pipeline/stage.ts";
 import type { HubOptions } from "../download/sources/hub/hub.ts";
-import { linkModel } from "../pretrained/model_files.ts";
+import { modelFolder } from "../pretrained/model_files.ts";
 import {
   type CalibrationSection,
   calibrationTextSchema,
@@ -55,7 +55,7 @@ export async function runCalibrate(
   const { calibration, evaluation, seed } = params;
   const [model] = context.inputs.model ?? [];
   if (!model) throw new Error(`${context.node.name} has no input named model`);
-  const { about, folder } = await linkModel(model, stateDir);
+  const { about, folder } = await modelFolder(model, stateDir);
   const tokenizer = await openPretrainedTokenizer(folder, about.vocab_size);
   const lengthOf = (section: TextRole, { length }: Pick<CalibrationSection, "length">) => {
     const longest = about.positions ?? Infinity;

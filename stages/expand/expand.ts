@@ -11,7 +11,7 @@ import { BINS, measureNeurons } from "../../model/sparse/entanglement/neurons.ts
 import { type BlockReport, expandIntoFolder, type SiteReport } from "../../model/sparse/folder.ts";
 import { defineStage, type JsonValue, type StageContext } from "../../pipeline/stage.ts";
 import { readWindows } from "../calibrate/read_windows.ts";
-import { linkModel } from "../pretrained/model_files.ts";
+import { modelFolder } from "../pretrained/model_files.ts";
 import { publishedModules } from "../pretrained/kinds.ts";
 import { gpuProvenance, sharedGpu } from "../shared_gpu.ts";
 import { neuronsSectionSchema } from "./config.ts";
@@ -67,7 +67,7 @@ async function runExpand(context: StageContext<ExpandParams>): Promise<void> {
   if (!model) throw new Error(`${context.node.name} has no input named model`);
   if (!calibrate) throw new Error(`${context.node.name} has no input named calibrate`);
   const { tokens, length } = await readWindows(calibrate, "calibration");
-  const { folder } = await linkModel(model, stateDir);
+  const { folder } = await modelFolder(model, stateDir);
   for (const module of publishedModules()) context.assertInKey(module);
   using checkpoint = await PretrainedCheckpoint.open(folder);
   const gpu = await sharedGpu();

@@ -15,7 +15,7 @@ import { defineStage, type StageContext } from "../../pipeline/stage.ts";
 import { readWindows } from "../calibrate/read_windows.ts";
 import { EXPANDED_OUTPUT, expansionSchema } from "../expand/result.ts";
 import { parseOutput } from "../parse_output.ts";
-import { linkModel, linkOutput } from "../pretrained/model_files.ts";
+import { linkOutput, modelFolder } from "../pretrained/model_files.ts";
 import { publishedModules } from "../pretrained/kinds.ts";
 import { denseModelSchema } from "../pretrained/result.ts";
 import { gpuProvenance, sharedGpu } from "../shared_gpu.ts";
@@ -51,7 +51,7 @@ async function runPerplexity(context: StageContext<PerplexityParams>): Promise<v
   context.provenance?.(gpuProvenance(gpu));
   using loaded = expanded
     ? await loadExpanded(gpu, await linkOutput(expanded, EXPANDED_OUTPUT, stateDir))
-    : await loadDense(gpu, (await linkModel(model!, stateDir)).folder);
+    : await loadDense(gpu, (await modelFolder(model!, stateDir)).folder);
   const { architecture, weights } = loaded.model;
   using evaluator = await Evaluator.open(gpu, {
     architecture,

@@ -74,27 +74,25 @@ export function filesDigest(files: readonly ModelFile[]): string {
 /** A dense model as a later stage sees it. */
 export interface DenseModelInput {
   readonly about: DenseModelResult;
-  /** Folder of links to the model's files. */
+  /** Folder of the model's files. */
   readonly folder: string;
 }
 
 /**
- * A folder of links to the files of the model that a node published, inside `into`. Weights that stay in their own folder are hashed again, unless they
- * are known to be unchanged.
+ * The folder of the model that a node published. A model whose weights stay where they are is there whole: its files are hashed again, unless they are known to be unchanged. Of one that
+ * was published whole, links are made inside `into`.
  *
  * @throws {Error} If a file is missing, or is no longer what the node hashed.
  */
-export async function linkModel(node: NodeOutput, into: string): Promise<DenseModelInput> {
+export async function modelFolder(node: NodeOutput, into: string): Promise<DenseModelInput> {
   const about = parseOutput(node.json("model"), { schema: denseModelSchema, what: "model" });
-  const home = about.commit === null
+  if (about.files.every(({ published }) => published)) {
+    return { about, folder: await linkOutput(node, FILES_OUTPUT, into) };
+  }
+  const folder = about.commit === null
     ? resolve(about.name)
     : new ModelCache(about.name).snapshot(about.commit);
-  const folder = join(into, "model");
-  for (const { path, sha256, published } of about.files) {
-    const from = published ? node.file(FILES_OUTPUT, path) : join(home, path);
-    if (!published) await requireSame(from, sha256);
-    await link(from, join(folder, path));
-  }
+  for (const { path, sha256 } of about.files) await requireSame(join(folder, path), sha256);
   return { about, folder };
 }
 

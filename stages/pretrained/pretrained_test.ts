@@ -8,7 +8,7 @@ import { PretrainedError } from "../../model/pretrained/error.ts";
 import { SourceError } from "../download/sources/error.ts";
 import { runStage } from "../testing.ts";
 import { ModelHub } from "./hub_testing.ts";
-import { linkModel } from "./model_files.ts";
+import { modelFolder } from "./model_files.ts";
 import { pretrainedNode, writeModel } from "./model_testing.ts";
 import { pretrained, runPretrained } from "./pretrained.ts";
 import { denseModelSchema } from "./result.ts";
@@ -40,17 +40,16 @@ Deno.test("a folder is hashed, its small files are published, and its weights st
       "tokenizer.json",
     ]);
 
-    const linked = await linkModel(node, join(dir, "state"));
+    const linked = await modelFolder(node, join(dir, "state"));
+    assertEquals(linked.folder, folder);
     using checkpoint = await PretrainedCheckpoint.open(linked.folder);
     assertEquals(checkpoint.positions, 64);
-    // A second attempt finds the links of the first.
-    await linkModel(node, join(dir, "state"));
 
     const weights = await Deno.readFile(join(folder, shards[0]!));
     weights[weights.length - 1]! ^= 1;
     await Deno.writeFile(join(folder, shards[0]!), weights);
     await assertRejects(
-      () => linkModel(node, join(dir, "state")),
+      () => modelFolder(node, join(dir, "state")),
       Error,
       `${join(folder, shards[0]!)} changed after it was hashed; run the node \`pretrained\` again`,
     );
@@ -86,7 +85,7 @@ Deno.test("a model of the hub is fetched, and named by its commit", async () => 
       const about = denseModelSchema.parse(output.json("model"));
       assertEquals([about.name, about.commit, about.family], ["someone/small", commit, "llama"]);
       assert(log.some((line) => line.includes("fetching model.safetensors")));
-      const { folder } = await linkModel(output, join(dir, "state"));
+      const { folder } = await modelFolder(output, join(dir, "state"));
       using checkpoint = await PretrainedCheckpoint.open(folder);
       assertEquals(checkpoint.architecture.config.num_layers, 2);
     } finally {
