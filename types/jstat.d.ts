@@ -5,5 +5,14 @@ export interface StudentT {
   /** Quantile: the `x` at which `cdf` is `p`. */
   inv(p: number, dof: number): number;
 }
-declare const jstat: { readonly studentt: StudentT };
+/** The normal distribution. */
+export interface Normal {
+  /** Probability that a variable is at most `x`. */
+  cdf(x: number, mean: number, standardDeviation: number): number;
+  /** Density at `x`. */
+  pdf(x: number, mean: number, standardDeviation: number): number;
+  /** Quantile: the `x` at which `cdf` is `p`. */
+  inv(p: number, mean: number, standardDeviation: number): number;
+}
+declare const jstat: { readonly studentt: StudentT; readonly normal: Normal };
 export default jstat;

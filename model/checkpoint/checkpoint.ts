@@ -18,6 +18,7 @@ import { basename, dirname, join } from "@std/path";
 import { z } from "zod";
 import { loadArchitecture, type LoadOptions } from "../load.ts";
 import type { Architecture } from "../trunk/architecture.ts";
+import { replaceFile, syncDirectory, writeSynced } from "./atomic.ts";
 import { fromFlatForm } from "./flat_form.ts";
 import { packFields, unpackFields } from "../gpu/transfer.ts";
 import { CONTROL_STATE, type ControlState } from "../ops/control.ts";
@@ -97,9 +98,7 @@ export async function saveBestModel(
 ): Promise<BestModel> {
   const path = bestModelPath(folder, measured.step);
   await Deno.mkdir(dirname(path), { recursive: true });
-  const written = await saveModel(`${path}.partial`, trainer);
-  await Deno.rename(`${path}.partial`, path);
-  await syncDirectory(dirname(path));
+  const written = await replaceFile(path, (partial) => saveModel(partial, trainer));
   return { ...measured, ...written };
 }
 
@@ -466,20 +465,6 @@ function sources(trainer: TrainingState, tensors: readonly Stored[]): TensorSour
       yield new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
     },
   }));
-}
-
-async function writeSynced(path: string, text: string): Promise<void> {
-  using file = await Deno.open(path, { write: true, create: true, truncate: true });
-  const bytes = new TextEncoder().encode(text);
-  for (let done = 0; done < bytes.length;) done += await file.write(bytes.subarray(done));
-  await file.sync();
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  // Windows cannot open folders; its rename is durable without.
-  if (Deno.build.os === "windows") return;
-  using directory = await Deno.open(path);
-  await directory.sync();
 }
 
 async function remove(path: string): Promise<void> {

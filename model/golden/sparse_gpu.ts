@@ -13,7 +13,7 @@ import { gemm } from "../ops/gemm/gemm.ts";
 import { matrix } from "../ops/gemm/matrix.ts";
 import { swigluForward } from "../ops/elementwise/swiglu.ts";
 import { countRows, Kmeans } from "../sparse/kmeans.ts";
-import { ExpandedMlp } from "../sparse/mlp.ts";
+import { ExpandedMlp, expandMlp } from "../sparse/mlp.ts";
 import { fitRouter, Router, type RouterFit } from "../sparse/router.ts";
 import { type SiteRows, Tensors, unpadColumns, uploadRows } from "../sparse/rows.ts";
 import { Pruner } from "../sparse/sparsegpt.ts";
@@ -84,7 +84,7 @@ function routerResults({ values }: RouterFit): [string, ArrayLike<number>][] {
   return [
     ["mean", pca!.mean],
     ["components", pca!.components],
-    ["variance", pca!.variance],
+    ["variance", pca!.variance!],
     ["centroids", centroids],
   ];
 }
@@ -162,7 +162,7 @@ async function layer(gpu: Gpu, golden: SparseLayerCase): Promise<GoldenResults> 
     const weights = new Map<string, number[]>();
     const append = (key: string, values: ArrayLike<number>) =>
       weights.set(key, [...weights.get(key) ?? [], ...Array.from(values)]);
-    using mlp = await ExpandedMlp.expand(gpu, dense, {
+    const stored = await expandMlp(gpu, dense, {
       rows: {
         in: site(gpu, tensors, golden, "x"),
         mid: { chunks: [h], count: h.rows, width: inner },
@@ -180,6 +180,7 @@ async function layer(gpu: Gpu, golden: SparseLayerCase): Promise<GoldenResults> 
         append(`${name}.out.${layer}_proj.mask`, mask);
       },
     });
+    using mlp = new ExpandedMlp(gpu, stored);
     for (const [key, values] of weights) results.set(key, values);
     for (const [given, out, route] of [["x", "y", "route"], ["x_test", "y_test", "route_test"]]) {
       const plan = new Plan(gpu, "expanded");

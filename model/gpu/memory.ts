@@ -18,6 +18,42 @@ export interface MemoryLine {
   readonly bytes: number;
 }
 
+/** Bytes on a device, of arenas and of pools. */
+export class MemoryMeter {
+  #bytes = 0;
+  #peak = 0;
+
+  /** Allocated now. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Most that was allocated since {@linkcode MemoryMeter.reset}, or ever. */
+  get peak(): number {
+    return this.#peak;
+  }
+
+  /** Lets the peak begin with what is allocated now. */
+  reset(): void {
+    this.#peak = this.#bytes;
+  }
+
+  /** Counts bytes, or with a negative number what was freed. */
+  add(bytes: number): void {
+    this.#bytes += bytes;
+    this.#peak = Math.max(this.#peak, this.#bytes);
+  }
+}
+
+const meters = new WeakMap<Gpu, MemoryMeter>();
+
+/** The meter of a device. */
+export function memoryOf(gpu: Gpu): MemoryMeter {
+  let meter = meters.get(gpu);
+  if (!meter) meters.set(gpu, meter = new MemoryMeter());
+  return meter;
+}
+
 /** Every tensor of an arena starts at a multiple of so many elements: 256 bytes of f16. */
 const ARENA_ELEMENTS = 128;
 
@@ -41,6 +77,8 @@ export class Arena {
   /** Whole buffers as flat tensors. A tensor lies in exactly one chunk; gaps between tensors are zero. */
   readonly chunks: readonly Tensor[];
   readonly #buffers: GPUBuffer[] = [];
+  readonly #meter: MemoryMeter;
+  #counted: number;
 
   /** Allocates at once. A tensor larger than a chunk is an error: tables are split before they come here. */
   constructor(gpu: Gpu, name: string, tensors: readonly Tensor[]) {
@@ -79,6 +117,9 @@ export class Arena {
       for (const [tensor, at] of chunk.tensors) tensor.place({ buffer, offset: at * BYTES[dtype] });
       return flat;
     });
+    this.#meter = memoryOf(gpu);
+    this.#counted = this.bytes;
+    this.#meter.add(this.#counted);
   }
 
   /** Bytes allocated. */
@@ -89,26 +130,35 @@ export class Arena {
   /** Frees the buffers. */
   destroy(): void {
     for (const buffer of this.#buffers) buffer.destroy();
+    this.#meter.add(-this.#counted);
+    this.#counted = 0;
   }
 }
 
 /** Buffers that transient tensors share. */
 export class Pool {
   readonly #buffers: readonly GPUBuffer[];
+  readonly #meter: MemoryMeter;
+  #counted: number;
   /** Bytes allocated: the peak of the transient tensors. */
   readonly bytes: number;
   /** The memory in use at the moment of the highest demand, by owner, largest first. */
   readonly peak: readonly MemoryLine[];
 
-  constructor(buffers: readonly GPUBuffer[], peak: readonly MemoryLine[]) {
+  constructor(gpu: Gpu, buffers: readonly GPUBuffer[], peak: readonly MemoryLine[]) {
     this.#buffers = buffers;
     this.bytes = buffers.reduce((n, buffer) => n + buffer.size, 0);
     this.peak = peak;
+    this.#meter = memoryOf(gpu);
+    this.#counted = this.bytes;
+    this.#meter.add(this.#counted);
   }
 
   /** Frees the buffers. */
   destroy(): void {
     for (const buffer of this.#buffers) buffer.destroy();
+    this.#meter.add(-this.#counted);
+    this.#counted = 0;
   }
 }
 
@@ -159,7 +209,7 @@ export function assignMemory(
     for (const { tensor } of slot.tenants) tensor.place({ buffer, offset: 0 });
     return buffer;
   });
-  return new Pool(buffers, byOwner(highestDemand(spans)));
+  return new Pool(gpu, buffers, byOwner(highestDemand(spans)));
 }
 
 /** The transient tensors of plans in the order of their first use; those that are kept, or isolated, are needed all the time. */

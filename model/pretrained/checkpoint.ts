@@ -29,6 +29,16 @@ const FLOATS: ReadonlySet<Dtype> = new Set(["F32", "F16", "BF16"]);
 /** Bytes that are read at a time. */
 const BLOCK = 2 ** 24;
 
+/** Options of {@linkcode PretrainedCheckpoint.open}. */
+export interface OpenOptions {
+  /** The parsed `config.json`, if not as it is in the folder. */
+  readonly config?: unknown;
+  /** Parameters that the folder holds in another form: nothing is read of them. */
+  readonly replaced?: (parameter: string) => boolean;
+  /** Stored tensors that are no parameter's. */
+  readonly ignored?: (tensor: string) => boolean;
+}
+
 /** A checkpoint whose configuration and headers have been read and fit each other; its weights are still in its files. */
 export class PretrainedCheckpoint implements Disposable {
   /** Folder of the files. */
@@ -37,19 +47,25 @@ export class PretrainedCheckpoint implements Disposable {
   readonly architecture: Architecture;
   /** Tokens of the longest sequence that it was made for; undefined where the file does not say. */
   readonly positions: number | undefined;
-  readonly #tensors: readonly TensorMap[];
-  readonly #files: TensorFiles;
+  /** Every parameter that the files hold, and the stored tensors that it is made of. */
+  readonly parameters: readonly TensorMap[];
+  /** The files. */
+  readonly files: TensorFiles;
 
   private constructor(
     folder: string,
     architecture: Architecture,
-    parts: { readonly config: PretrainedConfig; readonly files: TensorFiles },
+    parts: {
+      readonly positions: number | undefined;
+      readonly parameters: readonly TensorMap[];
+      readonly files: TensorFiles;
+    },
   ) {
     this.folder = folder;
     this.architecture = architecture;
-    this.positions = parts.config.positions;
-    this.#tensors = parts.config.tensors;
-    this.#files = parts.files;
+    this.positions = parts.positions;
+    this.parameters = parts.parameters;
+    this.files = parts.files;
   }
 
   /**
@@ -57,26 +73,33 @@ export class PretrainedCheckpoint implements Disposable {
    *
    * @throws {PretrainedError} If something is missing, is not supported, or does not belong together.
    */
-  static async open(folder: string): Promise<PretrainedCheckpoint> {
-    const config = readPretrainedConfig(await readJson(folder, CONFIG_FILE));
+  static async open(folder: string, options: OpenOptions = {}): Promise<PretrainedCheckpoint> {
+    const { replaced, ignored = () => false } = options;
+    const config = readPretrainedConfig(options.config ?? await readJson(folder, CONFIG_FILE));
+    const parameters = config.tensors.filter(({ name }) => !replaced?.(name));
     const architecture = await bind(config.model);
     const files = await TensorFiles.open(folder);
     try {
-      checkTensors(files, config, folder);
+      checkTensors(files, folder, {
+        tensors: parameters,
+        ignores: (name) => config.ignores(name) || ignored(name),
+      });
     } catch (error) {
       files[Symbol.dispose]();
       throw error;
     }
-    return new PretrainedCheckpoint(folder, architecture, { config, files });
+    const { positions } = config;
+    return new PretrainedCheckpoint(folder, architecture, { positions, parameters, files });
   }
 
   /**
-   * Gives every parameter to a sink, one after another: memory holds one of them, and a block of a file.
+   * Gives every parameter to a sink, or those that `chosen` names, one after another: memory holds one of them, and a block of a file.
    *
    * @throws {PretrainedError} If a number is not finite, or a file can't be read any more.
    */
-  async fill(sink: WeightSink): Promise<void> {
-    for (const map of this.#tensors) {
+  async fill(sink: WeightSink, chosen?: (parameter: string) => boolean): Promise<void> {
+    for (const map of this.parameters) {
+      if (chosen && !chosen(map.name)) continue;
       const target = emptyParameter(map);
       for (const part of map.parts) {
         for await (const rows of this.#rows(part)) place(map, part, { ...rows, target });
@@ -87,11 +110,11 @@ export class PretrainedCheckpoint implements Disposable {
 
   /** Closes the files. */
   [Symbol.dispose](): void {
-    this.#files[Symbol.dispose]();
+    this.files[Symbol.dispose]();
   }
 
   async *#rows(part: StoredPart): AsyncGenerator<Rows> {
-    const { file, path } = this.#files.find(part.name)!;
+    const { file, path } = this.files.find(part.name)!;
     const { dtype, byteLength } = file.info(part.name);
     const width = rowWidth(part.shape);
     const rowBytes = byteLength / part.shape[0]!;
@@ -180,7 +203,11 @@ let halves: Float32Array | undefined;
  *
  * @throws {PretrainedError} Naming the file and the tensor.
  */
-function checkTensors(files: TensorFiles, config: PretrainedConfig, folder: string): void {
+function checkTensors(
+  files: TensorFiles,
+  folder: string,
+  config: Pick<PretrainedConfig, "tensors" | "ignores">,
+): void {
   const used = new Set<string>();
   for (const { parts } of config.tensors) {
     for (const { name, shape } of parts) {

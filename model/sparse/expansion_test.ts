@@ -5,7 +5,7 @@ import { openTestGpu } from "../gpu/testing.ts";
 import { assertNear, noise } from "../ops/testing.ts";
 import { matrix } from "../reference/matrix.ts";
 import { applySite, expandSite, routeSite } from "../reference/sparse/expansion.ts";
-import { ExpandedSite, rowsByCluster } from "./expansion.ts";
+import { ExpandedSite, pruneSite, rowsByCluster } from "./expansion.ts";
 import { type Expansion, PRUNING, type Pruning } from "./options.ts";
 import { fitRouter } from "./router.ts";
 import { Tensors, unpadColumns, uploadRows } from "./rows.ts";
@@ -45,7 +45,7 @@ async function both(sizes: Sizes, expansion: Expansion, pruning: Pruning) {
   const rows = uploadRows(tensors, x, { width: inputs, gpu, ...(most && { most }) });
   const fit = await fitRouter(gpu, rows, { expansion, uniform: draw, name: "site" });
   const experts: Record<string, PrunedMatrix[]> = {};
-  using site = await ExpandedSite.prune(gpu, rows, {
+  const stored = await pruneSite(gpu, rows, {
     fit,
     pruning,
     name: "site",
@@ -54,6 +54,7 @@ async function both(sizes: Sizes, expansion: Expansion, pruning: Pruning) {
     ),
     onExpert: ({ layer, matrix }) => void (experts[layer] ??= []).push(matrix),
   });
+  using site = new ExpandedSite(gpu, stored);
   const test = noise(37 * inputs, 12).map((v) => Math.fround(2 * v));
   const plan = new Plan(gpu, "test");
   const routed = site.route(plan, tensors.matrix("test", test, inputs));
@@ -82,6 +83,25 @@ const cases: [string, Sizes, Partial<Expansion>, Partial<Pruning>][] = [
   ["one cluster", { rows: 70, inputs: 9, outputs: [5] }, { clusters: 1 }, { sparsity: 0.3 }],
   ["no components", { rows: 130, inputs: 6, outputs: [5], most: 64 }, { pca_factor: 0 }, {
     sparsity: 0.5,
+  }],
+  ["rows as centroids", { rows: 150, inputs: 22, outputs: [9] }, { centroids: "rows" }, {
+    sparsity: 0.5,
+    block: 8,
+  }],
+  ["random centroids", { rows: 170, inputs: 23, outputs: [9] }, { centroids: "random" }, {
+    sparsity: 0.5,
+    block: 8,
+  }],
+  ["by magnitude", { rows: 70, inputs: 22, outputs: [13, 6] }, { clusters: 1 }, {
+    method: "magnitude",
+    sparsity: 0.4,
+    block: 8,
+  }],
+  ["3:4 by magnitude in four bits", { rows: 70, inputs: 24, outputs: [7] }, { clusters: 1 }, {
+    method: "magnitude",
+    pattern: [3, 4],
+    bits: 4,
+    block: 12,
   }],
   ["a real GPU's kernels", { rows: 150, inputs: 22, outputs: [13], software: false }, {}, {
     sparsity: 0.5,
@@ -136,7 +156,7 @@ Deno.test("a cluster of zeros is pruned for all rows, and the same bits come twi
       name: "site",
     });
     const experts: PrunedMatrix[] = [];
-    using _ = await ExpandedSite.prune(gpu, rows, {
+    await pruneSite(gpu, rows, {
       fit,
       pruning,
       name: "site",
@@ -176,15 +196,39 @@ Deno.test("a site says what is wrong with its options or its rows", async () => 
   const layers = { gate: tensors.matrix("gate", [1, 2], 2) };
   const pruning = { ...PRUNING, bits: 20 };
   await assertRejects(
-    () => ExpandedSite.prune(gpu, rows, { fit, layers, pruning, name: "block 3 in" }),
+    () => pruneSite(gpu, rows, { fit, layers, pruning, name: "block 3 in" }),
     RangeError,
     "gate: bits is 20",
   );
   const zeros = uploadRows(tensors, [0, 0, 0, 0, 0, 0], { width: 2, gpu });
   await assertRejects(
-    () => ExpandedSite.prune(gpu, zeros, { fit, layers, pruning: PRUNING, name: "block 3 in" }),
+    () => pruneSite(gpu, zeros, { fit, layers, pruning: PRUNING, name: "block 3 in" }),
     RangeError,
     "block 3 in cluster 0: Every input is zero",
+  );
+});
+
+Deno.test("a site is not pruned by magnitude for several clusters", async () => {
+  const gpu = await openTestGpu();
+  using tensors = new Tensors(gpu);
+  const rows = uploadRows(tensors, [1, 2, 3, 4, 5, 7], { width: 2, gpu });
+  const expansion = { clusters: 2, pca_factor: 1, restarts: 1, max_iterations: 20 };
+  const draw = (i: number) => uniform(1, i);
+  const options = { expansion, uniform: draw, name: "block 0 mid" };
+  const fit = await fitRouter(gpu, rows, options);
+  const layers = { down: tensors.matrix("down", [1, 2], 2) };
+  const pruning = { ...PRUNING, method: "magnitude" } as const;
+  await assertRejects(
+    () => pruneSite(gpu, rows, { fit, layers, pruning, name: "block 0 mid" }),
+    RangeError,
+    "block 0 mid: method is magnitude and clusters is 2, expected 1",
+  );
+  const equal = uploadRows(tensors, [1, 2, 1, 2, 1, 2], { width: 2, gpu });
+  const few = { ...expansion, centroids: "rows", pca_factor: 0 } as const;
+  await assertRejects(
+    () => fitRouter(gpu, equal, { ...options, expansion: few }),
+    RangeError,
+    "block 0 mid: 128 draws of 3 rows found 1 different ones of 2",
   );
 });
 

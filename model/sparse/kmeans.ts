@@ -10,6 +10,7 @@ import { Plan } from "../gpu/plan.ts";
 import type { Tensor } from "../gpu/tensor.ts";
 import { download, upload } from "../gpu/transfer.ts";
 import { clusterMeans, type Nearest, nearestCentroid } from "../ops/linalg/cluster.ts";
+import { drawRows } from "./centroids.ts";
 import type { Expansion } from "./options.ts";
 import { padColumns, Tensors, unpadColumns } from "./rows.ts";
 
@@ -36,7 +37,7 @@ export interface Clusters extends Omit<Assignment, "distances"> {
   readonly iterations: number;
 }
 
-/** The starts of k-means. */
+/** The starts of k-means; of centroids that it did not place, one start without an update. */
 export interface KmeansFit {
   /** Number of the start that is kept. */
   readonly best: number;
@@ -46,7 +47,7 @@ export interface KmeansFit {
   readonly inertia: readonly number[];
   /** Updates of the centroids of each start. */
   readonly iterations: readonly number[];
-  /** The rows that each start began with. */
+  /** The rows that each start began with; none where centroids are no rows. */
   readonly first: readonly (readonly number[])[];
 }
 
@@ -242,7 +243,7 @@ export class Kmeans implements Disposable {
     for (let t = 0; t < restarts; t++) {
       const uniforms = Array.from({ length: clusters }, (_, j) => uniform(t * clusters + j));
       const rows = await this.seed(uniforms);
-      const start = rows.flatMap((row) => [...this.#row(row).subarray(0, this.#width)]);
+      const start = this.#numbersOf(rows);
       first.push(rows);
       runs.push(await this.lloyd(start, max_iterations));
       if (runs[t]!.inertia < BETTER * runs[best]!.inertia) best = t;
@@ -254,6 +255,34 @@ export class Kmeans implements Disposable {
       iterations: runs.map(({ iterations }) => iterations),
       first,
     };
+  }
+
+  /** Numbers of as many different rows as there are clusters, drawn without regard to distances. */
+  drawRows(uniform: (index: number) => number): number[] {
+    return drawRows({
+      rows: this.#on.x.rows,
+      count: this.#clusters,
+      uniform,
+      same: (a, b) => this.#row(a).every((v, k) => v === this.#row(b)[k]),
+    });
+  }
+
+  /** The numbers of rows, one after another. */
+  #numbersOf(rows: readonly number[]): number[] {
+    return rows.flatMap((row) => [...this.#row(row).subarray(0, this.#width)]);
+  }
+
+  /** Assigns rows to centroids that stay where they are: those given, `[clusters, width]`, or the rows with the given numbers. */
+  async keep(start: { centroids: ArrayLike<number> } | { rows: readonly number[] }): Promise<
+    KmeansFit
+  > {
+    const rows = "rows" in start ? start.rows : [];
+    const { distances, ...found } = await this.assign(
+      "rows" in start ? this.#numbersOf(rows) : start.centroids,
+    );
+    const inertia = distances.reduce((sum, d) => sum + d, 0);
+    const clusters = { ...found, inertia, iterations: 0 };
+    return { best: 0, clusters, inertia: [inertia], iterations: [0], first: [rows] };
   }
 
   /** Frees what was made for these rows; the rows themselves are the caller's. */

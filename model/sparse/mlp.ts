@@ -10,11 +10,10 @@ import { roundUp, type Tensor } from "../gpu/tensor.ts";
 import { addResidual } from "../ops/elementwise/add_residual.ts";
 import { swigluForward } from "../ops/elementwise/swiglu.ts";
 import { biasedGelu } from "../ops/mixture/rows.ts";
-import { ExpandedSite } from "./expansion.ts";
+import { ExpandedSite, pruneSite, type SiteOptions, type StoredSite } from "./expansion.ts";
 import type { Expansion, Pruning } from "./options.ts";
 import { fitRouter, type RouterFit } from "./router.ts";
 import { type SiteRows, Tensors } from "./rows.ts";
-import type { PrunedMatrix } from "./sparsegpt.ts";
 import { siteSeed, uniform } from "./uniform.ts";
 
 /** The sites of an MLP, in their order. */
@@ -39,14 +38,27 @@ export type DenseMlp =
     readonly activation: "gelu" | "gelu_tanh";
     readonly up: Tensor;
     readonly down: Tensor;
-    readonly biases?: { readonly up: ArrayLike<number>; readonly down: ArrayLike<number> };
+    readonly biases?: MlpBiases;
   };
 
 /** The rows that enter each site while the MLP is dense. */
 export type MlpRows = Readonly<Record<SiteName, SiteRows>>;
 
+/** The biases of an MLP on the host, without padding. */
+export interface MlpBiases {
+  readonly up: ArrayLike<number>;
+  readonly down: ArrayLike<number>;
+}
+
+/** An expanded MLP on the host. */
+export interface StoredMlp {
+  readonly activation: DenseMlp["activation"];
+  readonly biases?: MlpBiases | undefined;
+  readonly sites: Readonly<Record<SiteName, StoredSite>>;
+}
+
 /** How an MLP is expanded. */
-export interface MlpOptions {
+export interface MlpOptions extends Pick<SiteOptions, "values" | "signal" | "onExpert"> {
   readonly expansion: Expansion;
   readonly pruning: Pruning;
   /** Of the whole model; each site of each block has a seed of its own. */
@@ -54,19 +66,56 @@ export interface MlpOptions {
   /** Number of the MLP's block. */
   readonly block: number;
   /** Gets each router as it is fitted. */
-  readonly onRouter?: (site: SiteName, fit: RouterFit) => void;
-  /** Gets each expert as it is pruned. */
-  readonly onExpert?: (expert: {
-    readonly layer: string;
-    readonly cluster: number;
-    readonly matrix: PrunedMatrix;
-  }) => void | Promise<void>;
+  readonly onRouter?: ((site: SiteName, fit: RouterFit) => void) | undefined;
+  /** Told how often the damping of a cluster's Hessian was added. */
+  readonly onFactor?: ((site: SiteName, cluster: number, dampings: number) => void) | undefined;
 }
 
-/** The layers of each site, by name. */
-function layersOf(dense: DenseMlp): Readonly<Record<SiteName, Readonly<Record<string, Tensor>>>> {
+/** The matrices that read each site, by the layer's name. */
+export function layersOf(
+  dense: DenseMlp,
+): Readonly<Record<SiteName, Readonly<Record<string, Tensor>>>> {
   const { up, down } = dense;
   return { in: dense.activation === "swiglu" ? { gate: dense.gate, up } : { up }, mid: { down } };
+}
+
+/**
+ * Fits a router to each site's rows, and prunes an expert of each of its layers for each cluster.
+ *
+ * @throws {RangeError} Which option does not fit, or what is wrong with the rows of which site.
+ */
+export async function expandMlp(
+  gpu: Gpu,
+  dense: DenseMlp,
+  options: MlpOptions & { readonly rows: MlpRows },
+): Promise<StoredMlp> {
+  const { rows, expansion, pruning, seed, block, values, signal, ...told } = options;
+  const layers = layersOf(dense);
+  const sites: Partial<Record<SiteName, StoredSite>> = {};
+  for (const [number, site] of SITES.entries()) {
+    signal?.throwIfAborted();
+    const own = siteSeed(seed, block, number as 0 | 1);
+    const name = `block ${block} ${site}`;
+    const fit = await fitRouter(gpu, rows[site], {
+      expansion,
+      uniform: (index) => uniform(own, index),
+      name,
+    });
+    told.onRouter?.(site, fit);
+    sites[site] = await pruneSite(gpu, rows[site], {
+      fit,
+      pruning,
+      name,
+      values,
+      signal,
+      layers: layers[site],
+      onExpert: told.onExpert,
+      onFactor: (cluster, dampings) => told.onFactor?.(site, cluster, dampings),
+    });
+  }
+  const { activation } = dense;
+  const biases = dense.activation === "swiglu" ? undefined : dense.biases;
+  return { activation, biases, sites: sites as Record<SiteName, StoredSite> };
 }
 
 /** An expanded MLP on the GPU. */
@@ -77,63 +126,32 @@ export class ExpandedMlp implements Disposable {
   /** The bias of `up` for each expert, `[clusters, out padded to 4]`, and that of `down`. */
   readonly #biases: { readonly up: Tensor; readonly down: Tensor } | undefined;
 
-  private constructor(gpu: Gpu, sites: Readonly<Record<SiteName, ExpandedSite>>, dense: DenseMlp) {
+  /** Moves an MLP to the GPU. */
+  constructor(gpu: Gpu, { activation, biases, sites }: StoredMlp) {
     this.#tensors = new Tensors(gpu);
-    this.#sites = sites;
-    this.#activation = dense.activation;
-    if (dense.activation === "swiglu" || !dense.biases) return;
+    const first = new ExpandedSite(gpu, sites.in);
+    try {
+      this.#sites = { in: first, mid: new ExpandedSite(gpu, sites.mid) };
+    } catch (error) {
+      first[Symbol.dispose]();
+      throw error;
+    }
+    this.#activation = activation;
+    if (!biases) return;
     const padded = (bias: ArrayLike<number>) => {
       const out = new Float32Array(roundUp(bias.length, 4));
       out.set(bias);
       return out;
     };
     const { clusters } = sites.in.router;
-    const up = padded(dense.biases.up);
-    const down = padded(dense.biases.down);
+    const up = padded(biases.up);
+    const down = padded(biases.down);
     const all = new Float32Array(clusters * up.length);
     for (let j = 0; j < clusters; j++) all.set(up, j * up.length);
     this.#biases = {
       up: this.#tensors.tensor("bias.up", [clusters, up.length], { values: all }),
       down: this.#tensors.tensor("bias.down", [down.length], { values: down }),
     };
-  }
-
-  /**
-   * Fits a router to each site's rows, and prunes an expert of each of its layers for each cluster.
-   *
-   * @throws {RangeError} Which option does not fit, or what is wrong with the rows of which site.
-   */
-  static async expand(
-    gpu: Gpu,
-    dense: DenseMlp,
-    options: MlpOptions & { readonly rows: MlpRows },
-  ): Promise<ExpandedMlp> {
-    const { rows, expansion, pruning, seed, block, onRouter, onExpert } = options;
-    const layers = layersOf(dense);
-    const sites: Partial<Record<SiteName, ExpandedSite>> = {};
-    try {
-      for (const [number, site] of SITES.entries()) {
-        const own = siteSeed(seed, block, number as 0 | 1);
-        const name = `block ${block} ${site}`;
-        const fit = await fitRouter(gpu, rows[site], {
-          expansion,
-          uniform: (index) => uniform(own, index),
-          name,
-        });
-        onRouter?.(site, fit);
-        sites[site] = await ExpandedSite.prune(gpu, rows[site], {
-          fit,
-          pruning,
-          name,
-          layers: layers[site],
-          ...(onExpert && { onExpert }),
-        });
-      }
-    } catch (error) {
-      for (const site of Object.values(sites)) site[Symbol.dispose]();
-      throw error;
-    }
-    return new ExpandedMlp(gpu, sites as Record<SiteName, ExpandedSite>, dense);
   }
 
   /** Experts of a site. */
@@ -185,6 +203,33 @@ export class ExpandedMlp implements Disposable {
       addResidual(plan, "bias", { x: product, bias, residual, y });
       return { y, labels };
     });
+  }
+
+  /**
+   * Records what some neurons of a layer give for rows `x` `[n, in padded to 4]` that enter a site, without a bias.
+   *
+   * @param of `numbers`: of the neurons, a multiple of four.
+   * @returns The outputs of the expert of each row, `[n, neurons]`, and the expert, u32 `[n]`.
+   */
+  sample(plan: Plan, { site, layer, x, numbers }: {
+    site: SiteName;
+    layer: string;
+    x: Tensor;
+    numbers: readonly number[];
+  }): { outputs: Tensor; label: Tensor } {
+    const from = this.#sites[site];
+    const routed = from.route(plan, x);
+    return { outputs: from.sample(plan, layer, { routed, numbers }), label: routed.label };
+  }
+
+  /** Bytes of the experts on the device. */
+  get expertBytes(): number {
+    return this.#sites.in.expertBytes + this.#sites.mid.expertBytes;
+  }
+
+  /** Bytes of routers, experts and biases. */
+  get bytes(): number {
+    return this.#tensors.bytes + this.#sites.in.bytes + this.#sites.mid.bytes;
   }
 
   /** Frees routers, experts and biases. */

@@ -6,7 +6,7 @@ import { assertNear, noise } from "../ops/testing.ts";
 import { gelu, geluExact, silu } from "../reference/activation.ts";
 import { matmul, type Matrix, matrix, transpose, zip } from "../reference/matrix.ts";
 import { applySite, expandSite, routeSite } from "../reference/sparse/expansion.ts";
-import { type DenseMlp, ExpandedMlp } from "./mlp.ts";
+import { type DenseMlp, ExpandedMlp, expandMlp } from "./mlp.ts";
 import { PRUNING } from "./options.ts";
 import { Tensors, unpadColumns, uploadRows } from "./rows.ts";
 import { siteSeed, uniform } from "./uniform.ts";
@@ -66,7 +66,7 @@ for (const activation of ["swiglu", "gelu", "gelu_tanh"] as const) {
     const matrices = { up: on("up", up), down: on("down", down) };
     const rows = (of: Matrix) => uploadRows(tensors, of.data, { width: of.columns, gpu, most: 64 });
     const experts: string[] = [];
-    using mlp = await ExpandedMlp.expand(
+    const stored = await expandMlp(
       gpu,
       activation === "swiglu"
         ? { activation, gate: on("gate", gate), ...matrices }
@@ -80,6 +80,7 @@ for (const activation of ["swiglu", "gelu", "gelu_tanh"] as const) {
         onExpert: ({ layer, cluster }) => void experts.push(`${layer} ${cluster}`),
       },
     );
+    using mlp = new ExpandedMlp(gpu, stored);
     const first = activation === "swiglu" ? ["gate", "up"] : ["up"];
     assertEquals(experts, [
       ...[0, 1, 2].flatMap((j) => first.map((layer) => `${layer} ${j}`)),
@@ -109,7 +110,7 @@ Deno.test("an MLP names the block and the site whose rows are wrong", async () =
   const wrong = uploadRows(tensors, new Float64Array(ROWS * F).fill(NaN), { width: F, gpu });
   await assertRejects(
     () =>
-      ExpandedMlp.expand(gpu, { activation: "gelu", up: on("up", up), down: on("down", down) }, {
+      expandMlp(gpu, { activation: "gelu", up: on("up", up), down: on("down", down) }, {
         rows: { in: rows, mid: wrong },
         expansion,
         pruning,

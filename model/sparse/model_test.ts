@@ -12,7 +12,10 @@ import { expandedLogits, expandModel } from "../reference/sparse/model.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import { headLogits } from "../trunk/head.ts";
 import { weightSpecs } from "../trunk/parameters.ts";
-import { type DenseModel, ExpandedModel, type ModelExpansion } from "./model.ts";
+import type { BlockOptions } from "./blocks.ts";
+import type { DenseModel } from "./calibration.ts";
+import { measureNeurons } from "./entanglement/neurons.ts";
+import { ExpandedModel } from "./model.ts";
 import { PRUNING } from "./options.ts";
 import { Tensors } from "./rows.ts";
 
@@ -24,7 +27,7 @@ const expansion = { clusters: 2, pca_factor: 6, restarts: 2, max_iterations: 50 
 const tokensOf = (count: number, seed: number) =>
   Uint32Array.from({ length: count }, (_, i) => (i * i * 7 + i * (seed + 3) + seed) % VOCABULARY);
 
-const options: ModelExpansion = {
+const options: BlockOptions = {
   tokens: tokensOf(LENGTH * WINDOWS, 1),
   length: LENGTH,
   expansion,
@@ -75,6 +78,7 @@ for (const [activation, biases, residual] of forms) {
     const mlps = expandModel(config, tensors, options);
     const labels: Record<string, number[]> = {};
     const masks = new Map<string, number[]>();
+    const measured: [layer: string, rows: number][][] = [];
     using expanded = await ExpandedModel.expand(gpu, model, {
       ...options,
       // The last batch has fewer windows than the others.
@@ -86,7 +90,15 @@ for (const [activation, biases, residual] of forms) {
         const at = `${block} ${layer}`;
         masks.set(at, [...masks.get(at) ?? [], ...matrix.mask]);
       },
+      async onMlp({ block, ...at }) {
+        const neurons = await measureNeurons(gpu, at, { neurons: 4, rows: 99, shown: 0, seed: 1 });
+        measured[block] = neurons.map(({ layer, rows }) => [layer, rows.reduce((a, b) => a + b)]);
+      },
     });
+    // The first batch has 64 rows.
+    const layers = activation === "swiglu" ? ["gate", "up", "down"] : ["up", "down"];
+    const expectedRows = layers.map((layer): [string, number] => [layer, 64]);
+    assertEquals(measured, [expectedRows, expectedRows]);
     for (const [block, mlp] of mlps.entries()) {
       for (const site of ["in", "mid"] as const) {
         assertEquals(labels[`${block} ${site}`], [...mlp[site].labels], `${block} ${site}`);
@@ -118,7 +130,7 @@ Deno.test("a model is not expanded from tokens, weights or layers that do not fi
   const refused = async (
     expected: string,
     architecture: Architecture,
-    changes: Partial<ModelExpansion> & { precision?: "mixed"; broken?: string } = {},
+    changes: Partial<BlockOptions> & { precision?: "mixed"; broken?: string } = {},
   ) => {
     const { precision, broken, ...more } = changes;
     const { model } = loaded(gpu, architecture, precision);

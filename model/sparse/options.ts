@@ -4,8 +4,19 @@
  * @module
  */
 
-/** How SparseGPT prunes and quantises one matrix. */
+/**
+ * How weights to prune are chosen, and whether the others make up for them.
+ *
+ * - `sparsegpt`: by the Hessian of a layer's inputs, and the kept weights make up for the pruned ones.
+ * - `magnitude`: the smallest weights of each block, or of each group of a pattern; no kept weight changes, and no row is looked at. That is SparseGPT whose Hessian is the identity, so
+ *   each block of columns keeps as many weights as SparseGPT's, and criterion and compensation are all that differs.
+ */
+export type Method = "sparsegpt" | "magnitude";
+
+/** How one matrix is pruned and quantised. */
 export interface Pruning {
+  /** `sparsegpt` if undefined. */
+  readonly method?: Method | undefined;
   /** Part of each block of columns that becomes zero, from 0 to below 1. Not with a pattern. */
   readonly sparsity: number;
   /** `[N, M]`: N zeros in every M neighbouring inputs of a row. */
@@ -20,8 +31,22 @@ export interface Pruning {
   readonly damping: number;
 }
 
+/**
+ * Where the centroids of a site's clusters come from.
+ *
+ * - `kmeans`: as published.
+ * - `rows`: different rows, each as likely as any other, and no update: clusters that say where rows are, roughly.
+ * - `random`: random directions of equal length, among components scaled to equal variance: the sectors around them know how wide the rows spread, and nothing about where they lie.
+ *
+ * The last two are controls. A router is linear in its input, so no choice of centroids is without any meaning; a hash of the row would be, but two adapters, whose last bits differ, would
+ * route by it differently. Random directions come closest among clusters that any router can hold.
+ */
+export type Centroids = "kmeans" | "rows" | "random";
+
 /** How a site is split into experts. */
 export interface Expansion {
+  /** `kmeans` if undefined. */
+  readonly centroids?: Centroids | undefined;
   /** Experts of a site, which are clusters of its inputs. */
   readonly clusters: number;
   /** PCA keeps a component for so many inputs; 0 clusters the inputs as they are. */
@@ -56,6 +81,48 @@ export const EXPANSION: Expansion = {
  */
 export function prunedOf(count: number, sparsity: number): number {
   return Math.floor(count * sparsity + 1e-9);
+}
+
+/** One expert that keeps as many weights as all experts of an expansion together. */
+export interface Matched {
+  /** With one cluster. */
+  readonly expansion: Expansion;
+  /** With a sparsity of `1 − min(1, K · (1 − sparsity))`, or with a pattern of as many kept weights a group, no more than all of them. */
+  readonly pruning: Pruning;
+  /** Whether no weight is pruned or quantised, so that the dense layer itself is what the experts' storage pays for. */
+  readonly dense: boolean;
+}
+
+/**
+ * The control of an expansion that has its storage, and not its clusters.
+ *
+ * @example
+ * ```ts
+ * import { assertAlmostEquals, assertEquals } from "@std/assert";
+ * import { EXPANSION, matchAll, PRUNING } from "./options.ts";
+ *
+ * const four = { ...EXPANSION, clusters: 4 };
+ * const { pruning, dense } = matchAll({ expansion: four, pruning: { ...PRUNING, sparsity: 0.9 } });
+ * assertAlmostEquals(pruning.sparsity, 0.6);
+ * assertEquals(dense, false);
+ * assertEquals(matchAll({ expansion: four, pruning: { ...PRUNING, sparsity: 0.5 } }).dense, true);
+ * ```
+ */
+export function matchAll(
+  { expansion, pruning }: { readonly expansion: Expansion; readonly pruning: Pruning },
+): Matched {
+  const { clusters } = expansion;
+  const one: Expansion = { ...expansion, clusters: 1, centroids: "kmeans" };
+  let own: Pruning;
+  if (pruning.pattern) {
+    const [zeros, group] = pruning.pattern;
+    const left = group - Math.min(group, clusters * (group - zeros));
+    own = { ...pruning, pattern: left === 0 ? undefined : [left, group] };
+  } else {
+    own = { ...pruning, sparsity: 1 - Math.min(1, clusters * (1 - pruning.sparsity)) };
+  }
+  const whole = own.pattern === undefined && own.sparsity === 0;
+  return { expansion: one, pruning: own, dense: whole && own.bits === undefined };
 }
 
 /** Components that PCA keeps of `width` inputs: at least one. */
@@ -113,6 +180,19 @@ export function checkPruning(pruning: Pruning, name: string, inputs: number): vo
 }
 
 /**
+ * Refuses a pruning whose experts would not differ from each other.
+ *
+ * @param name What is pruned, in messages.
+ * @throws {RangeError} If weights are chosen by their magnitude alone, for several clusters.
+ */
+export function checkMethod({ method }: Pruning, name: string, clusters: number): void {
+  if (method !== "magnitude" || clusters === 1) return;
+  throw new RangeError(
+    `${name}: method is magnitude and clusters is ${clusters}, expected 1: all experts would be the same`,
+  );
+}
+
+/**
  * Refuses an expansion that no site of so many rows and inputs can have.
  *
  * @param name What the site is called in messages.
@@ -123,7 +203,7 @@ export function checkExpansion(
   name: string,
   { rows, width }: { rows: number; width: number },
 ): void {
-  const { clusters, pca_factor, restarts, max_iterations } = expansion;
+  const { clusters, pca_factor, restarts, max_iterations, centroids } = expansion;
   for (const [key, value] of Object.entries({ clusters, restarts, max_iterations })) {
     if (!Number.isInteger(value) || value < 1) {
       throw new RangeError(`${name}: ${key} is ${value}, expected a positive whole number`);
@@ -135,7 +215,12 @@ export function checkExpansion(
   if (!Number.isInteger(pca_factor) || pca_factor < 0) {
     throw new RangeError(`${name}: pca_factor is ${pca_factor}, expected a whole number from 0`);
   }
-  if (pca_factor === 0) return;
+  if (pca_factor === 0) {
+    if (centroids !== "random") return;
+    throw new RangeError(
+      `${name}: centroids is random and pca_factor is 0, expected components to draw directions of`,
+    );
+  }
   const components = componentsOf(width, pca_factor);
   if (components > rows - 1) {
     throw new RangeError(

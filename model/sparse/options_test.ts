@@ -1,10 +1,12 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import {
   checkExpansion,
+  checkMethod,
   checkPruning,
   componentsOf,
   EXPANSION,
   levelsOf,
+  matchAll,
   prunedOf,
   PRUNING,
   type Pruning,
@@ -50,7 +52,38 @@ Deno.test("checkExpansion() refuses what rows and inputs do not allow", () => {
   assertThrows(check({ restarts: 0 }), RangeError, "restarts is 0");
   assertThrows(check({ pca_factor: -1 }), RangeError, "pca_factor is -1");
   assertThrows(check({ pca_factor: 1 }, 20), RangeError, "keeps 64 components of 64 inputs");
+  const random = { pca_factor: 0, centroids: "random" } as const;
+  assertThrows(check(random), RangeError, "site: centroids is random and pca_factor is 0");
   assertThrows(check({ clusters: 20, pca_factor: 1 }, 64), RangeError, "expected at most 63");
+});
+
+Deno.test("checkMethod() refuses experts that would be the same", () => {
+  const magnitude = { ...PRUNING, method: "magnitude" } as const;
+  checkMethod(magnitude, "site", 1);
+  checkMethod(PRUNING, "site", 4);
+  assertThrows(
+    () => checkMethod(magnitude, "site", 4),
+    RangeError,
+    "site: method is magnitude and clusters is 4, expected 1",
+  );
+});
+
+Deno.test("matchAll() keeps as many weights as all experts together", () => {
+  const match = (clusters: number, change: Partial<Pruning>) => {
+    const { expansion, pruning, dense } = matchAll({
+      expansion: { ...EXPANSION, clusters, centroids: "random" },
+      pruning: { ...PRUNING, ...change },
+    });
+    assertEquals([expansion.clusters, expansion.centroids], [1, "kmeans"]);
+    return [pruning.pattern ?? pruning.sparsity, dense];
+  };
+  assertEquals(match(2, { sparsity: 0.75 }), [0.5, false]);
+  assertEquals(match(1, { sparsity: 0.75 }), [0.75, false]);
+  assertEquals(match(16, { sparsity: 0.5 }), [0, true]);
+  assertEquals(match(16, { sparsity: 0.5, bits: 4 }), [0, false]);
+  assertEquals(match(3, { pattern: [7, 8] }), [[5, 8], false]);
+  assertEquals(match(2, { pattern: [2, 4] }), [0, true]);
+  assertEquals(match(3, { pattern: [2, 4], bits: 3 }), [0, false]);
 });
 
 Deno.test("counts of weights, components and levels are the specified ones", () => {

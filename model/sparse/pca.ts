@@ -27,6 +27,9 @@ export interface Pca {
   readonly variance: Float64Array;
 }
 
+/** What rows are projected with. Variances are known where it was fitted; files do not hold them. */
+export type Projection = Pick<Pca, "mean" | "components"> & Partial<Pick<Pca, "variance">>;
+
 /** The mean of each input, padded with zeros: sums of chunks in f32, added up in float64. */
 async function meanOf(gpu: Gpu, rows: SiteRows): Promise<Float64Array> {
   const plan = new Plan(gpu, "mean");
@@ -119,11 +122,12 @@ export interface PcaTensors {
 }
 
 /** Moves components to the GPU. */
-export function pcaTensors(tensors: Tensors, { mean, components, variance }: Pca): PcaTensors {
+export function pcaTensors(tensors: Tensors, { mean, components }: Projection): PcaTensors {
+  const count = components.length / mean.length;
   const padded = padColumns(mean, mean.length);
   return {
     mean: tensors.tensor("mean", [padded.length], { values: padded }),
-    components: tensors.matrix("components", components, variance.length),
-    count: variance.length,
+    components: tensors.matrix("components", components, count),
+    count,
   };
 }

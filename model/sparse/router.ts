@@ -12,9 +12,10 @@ import { gemm } from "../ops/gemm/gemm.ts";
 import { type Matrix, matrix } from "../ops/gemm/matrix.ts";
 import { nearestCentroid } from "../ops/linalg/cluster.ts";
 import { centreRows } from "../ops/linalg/moments.ts";
+import { randomCentroids } from "./centroids.ts";
 import { Kmeans, type KmeansFit } from "./kmeans.ts";
 import { checkExpansion, componentsOf, type Expansion } from "./options.ts";
-import { fitPca, type Pca, type PcaTensors, pcaTensors } from "./pca.ts";
+import { fitPca, type Pca, type PcaTensors, pcaTensors, type Projection } from "./pca.ts";
 import { type SiteRows, Tensors } from "./rows.ts";
 
 /** A router's numbers, as files hold them. */
@@ -22,7 +23,7 @@ export interface RouterValues {
   /** Inputs of the site. */
   readonly width: number;
   /** Undefined where rows are compared with centroids as they are. */
-  readonly pca: Pca | undefined;
+  readonly pca: Projection | undefined;
   /** `[clusters, components]`, or `[clusters, width]` without them. */
   readonly centroids: Float32Array;
   /** Experts of the site. */
@@ -72,8 +73,22 @@ async function clusteredRows(
   return z;
 }
 
+/** Places the centroids as an expansion says. */
+async function place(kmeans: Kmeans, { expansion, uniform, pca }: {
+  readonly expansion: Expansion;
+  readonly uniform: (index: number) => number;
+  readonly pca: Pca | undefined;
+}): Promise<KmeansFit> {
+  const { centroids = "kmeans", clusters } = expansion;
+  if (centroids === "rows") return await kmeans.keep({ rows: kmeans.drawRows(uniform) });
+  if (centroids === "random" && pca) {
+    return await kmeans.keep({ centroids: randomCentroids(pca, { clusters, uniform }) });
+  }
+  return await kmeans.fit(expansion, uniform);
+}
+
 /**
- * Fits a router to the rows of a site: principal components, and k-means of them.
+ * Fits a router to the rows of a site: principal components, and k-means of them or the centroids of a control.
  *
  * @param options `uniform`: the numbers that k-means is seeded with, by their index. `name`: what the site is called in messages.
  * @throws {RangeError} Which option the rows do not allow.
@@ -95,7 +110,7 @@ export async function fitRouter(gpu: Gpu, rows: SiteRows, options: {
     const on = pca && pcaTensors(tensors, pca);
     const z = await clusteredRows(gpu, rows, { pca: on, tensors });
     using kmeans = await Kmeans.open(gpu, z, { width: on?.count ?? width, clusters });
-    const fit = await kmeans.fit(expansion, uniform);
+    const fit = await place(kmeans, { expansion, uniform, pca });
     const { centroids } = fit.clusters;
     return { values: { width, pca, centroids, clusters }, kmeans: fit };
   });
@@ -143,6 +158,11 @@ export class Router implements Disposable {
     const z = this.project(plan, x);
     nearestCentroid(plan, "nearest", { x: z, centroids: this.#centroids, label, distance });
     return label;
+  }
+
+  /** Bytes allocated. */
+  get bytes(): number {
+    return this.#tensors.bytes;
   }
 
   /** Frees its memory. */

@@ -49,6 +49,11 @@ export class Tensors implements Disposable {
     return this.tensor(name, [rows, roundUp(columns, 4)], { values: padColumns(values, columns) });
   }
 
+  /** Bytes allocated. */
+  get bytes(): number {
+    return this.#arenas.reduce((sum, arena) => sum + arena.bytes, 0);
+  }
+
   /** Frees the memory. */
   [Symbol.dispose](): void {
     for (const arena of this.#arenas) arena.destroy();

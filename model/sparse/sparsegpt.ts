@@ -24,7 +24,10 @@ export interface PrunedMatrix {
   readonly weight: Float32Array;
   /** `[out, in]`: 1 where a weight was pruned. */
   readonly mask: Uint8Array;
-  /** About the mean squared error of the outputs, over rows and summed over outputs, as the damped Hessian has it. */
+  /**
+   * About the mean squared error of the outputs, over rows and summed over outputs, as the damped Hessian has it. Of pruning by magnitude half the squared change of the weights, since its
+   * Hessian is the identity.
+   */
   readonly loss: number;
   /** Of quantised weights: `weight = scale · (level − zero)`, the first two of each row. */
   readonly quantised?: {
@@ -47,7 +50,7 @@ interface Layer {
 
 /**
  * Prunes the layers of one site, for one cluster after the other: {@linkcode Pruner.measure} rows, {@linkcode Pruner.factor}, and {@linkcode Pruner.prune} each layer. Plans are built
- * once; what differs from one cluster to the next are the numbers.
+ * once; what differs from one cluster to the next are the numbers. Pruning by magnitude takes the place of rows and factor with {@linkcode Pruner.takeIdentity}.
  */
 export class Pruner implements Disposable {
   readonly #gpu: Gpu;
@@ -115,7 +118,7 @@ export class Pruner implements Disposable {
     for (const name of Object.keys(layers)) checkPruning(pruning, name, inputs);
     const pruner = new Pruner(gpu, inputs, options);
     try {
-      const plans = [pruner.#diagonalPlan(), pruner.#factorPlan()];
+      const plans = [pruner.#diagonalPlan(), pruner.#factorPlan(), pruner.#identityPlan()];
       for (const [name, layer] of pruner.#layers) {
         pruner.#plan.set(name, plans.length);
         plans.push(pruner.#prunePlan(name, layer));
@@ -140,6 +143,13 @@ export class Pruner implements Disposable {
     plan.copy(this.hessian, h);
     addToDiagonal(plan, "damp", { h, d: this.#added });
     inverseCholesky(plan, "factor", { h, u: this.factorTensor, failed: this.#failed });
+    return plan;
+  }
+
+  #identityPlan(): Plan {
+    const plan = new Plan(this.#gpu, "identity");
+    plan.clear(this.factorTensor);
+    addToDiagonal(plan, "ones", { h: this.factorTensor, d: this.#added });
     return plan;
   }
 
@@ -184,9 +194,10 @@ export class Pruner implements Disposable {
   /**
    * Factors the damped Hessian.
    *
+   * @returns How often the damping was added until it was positive definite: 1 unless it was not at once.
    * @throws {RangeError} If every input is zero, a value is not finite, or no damping of at most a hundred times the first is enough.
    */
-  async factor(): Promise<void> {
+  async factor(): Promise<number> {
     const diagonal = await this.#readDiagonal();
     const live = diagonal.filter((v) => v !== 0);
     if (live.length === 0) throw new RangeError("Every input is zero");
@@ -203,9 +214,17 @@ export class Pruner implements Disposable {
       upload(this.#gpu, this.#added, added);
       upload(this.#gpu, this.#failed, [0, 0, 0, 0]);
       this.#built.plans[1]!.run();
-      if ((await download(this.#gpu, this.#failed))[0] === 0) return;
+      if ((await download(this.#gpu, this.#failed))[0] === 0) return attempt;
     }
     throw new RangeError("The Hessian is not positive definite");
+  }
+
+  /** Takes the identity for the factor, and every input for live: weights are pruned by their magnitude, and errors go nowhere. */
+  takeIdentity(): void {
+    const ones = (tensor: Tensor) => new Float32Array(tensor.size).fill(1);
+    upload(this.#gpu, this.#live, ones(this.#live));
+    upload(this.#gpu, this.#added, ones(this.#added));
+    this.#built.plans[2]!.run();
   }
 
   /** Prunes a layer by the factor, on the GPU: see {@linkcode Pruner.pruned} and {@linkcode Pruner.read}. */

@@ -4,6 +4,9 @@
  * @module
  */
 
+import { storedCounts } from "../ops/compressed/forms.ts";
+import type { StoredSite } from "./expansion.ts";
+import type { StoredMlp } from "./mlp.ts";
 import type { Pruning } from "./options.ts";
 
 /** Bits of a scale of quantised weights. */
@@ -69,4 +72,70 @@ export function multiplyAdds(
   { kept, inputs, clusters }: { kept: readonly number[]; inputs: number; clusters: number },
 ): number {
   return kept.reduce((sum, n) => sum + n, 0) + inputs * clusters;
+}
+
+/** Storage and work of a site, or of several. */
+export interface SiteStorage {
+  /** Weights that all experts keep. */
+  readonly kept: number;
+  /** Bits of all experts, grids and routers, with 16 bits a weight that is not quantised. */
+  readonly stored_bits: number;
+  /** Bits of the dense matrices, 16 a weight. */
+  readonly dense_bits: number;
+  /** Multiply-adds for a token: the mean over experts, and the router's. */
+  readonly multiply_adds: number;
+  /** Multiply-adds for a token of the dense matrices. */
+  readonly dense_multiply_adds: number;
+}
+
+/** Storage and work of an MLP, or of several. */
+export type MlpStorage = SiteStorage;
+
+/** Weights that each expert of each layer of a site keeps, by layer. */
+export function keptOf({ layers }: StoredSite): Readonly<Record<string, number[]>> {
+  return Object.fromEntries(
+    Object.entries(layers).map(([name, { experts }]) => [
+      name,
+      experts.map((expert) => storedCounts(expert).reduce((sum, count) => sum + count, 0)),
+    ]),
+  );
+}
+
+/** Storage and work of a site. */
+export function siteStorage(site: StoredSite, pruning: Pruning): SiteStorage {
+  const { width: inputs, clusters } = site.router;
+  let [kept, stored_bits, dense] = [0, routerBits({ inputs, clusters }), 0];
+  for (const [name, counts] of Object.entries(keptOf(site))) {
+    const { outputs } = site.layers[name]!;
+    stored_bits += gridBits(pruning, outputs);
+    dense += outputs * inputs;
+    for (const count of counts) {
+      kept += count;
+      stored_bits += expertBits(pruning, { outputs, inputs, kept: count });
+    }
+  }
+  return {
+    kept,
+    stored_bits,
+    dense_bits: denseBits({ outputs: dense / inputs, inputs }),
+    multiply_adds: multiplyAdds({ kept: [kept / clusters], inputs, clusters }),
+    dense_multiply_adds: dense,
+  };
+}
+
+/** Sums storage and work. */
+export function sumStorage(parts: readonly SiteStorage[]): SiteStorage {
+  const sum = (key: keyof SiteStorage) => parts.reduce((total, part) => total + part[key], 0);
+  return {
+    kept: sum("kept"),
+    stored_bits: sum("stored_bits"),
+    dense_bits: sum("dense_bits"),
+    multiply_adds: sum("multiply_adds"),
+    dense_multiply_adds: sum("dense_multiply_adds"),
+  };
+}
+
+/** Storage and work of an MLP. */
+export function mlpStorage({ sites }: StoredMlp, pruning: Pruning): MlpStorage {
+  return sumStorage([siteStorage(sites.in, pruning), siteStorage(sites.mid, pruning)]);
 }

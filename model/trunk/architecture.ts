@@ -24,11 +24,17 @@ export class Architecture {
   readonly #kinds: Kinds;
   readonly #leading: FeedForward | undefined;
   readonly #ffn: FeedForward;
+  readonly #replaced: ReadonlyMap<number, FeedForward>;
 
   /** Binds a validated configuration to its kinds; see `loadArchitecture()`. */
-  constructor(config: ModelConfig, kinds: Kinds) {
+  constructor(
+    config: ModelConfig,
+    kinds: Kinds,
+    replaced: ReadonlyMap<number, FeedForward> = new Map(),
+  ) {
     this.config = config;
     this.#kinds = kinds;
+    this.#replaced = replaced;
     this.attention = kinds.attention.create(config.attention, config);
     this.#ffn = kinds.ffn.create(config.ffn, config);
     const { d_ffn } = config.leading_dense;
@@ -43,6 +49,8 @@ export class Architecture {
 
   /** The feed-forward of layer `i`. */
   feedForward(i: number): FeedForward {
+    const replaced = this.#replaced.get(i);
+    if (replaced) return replaced;
     if (i >= this.config.leading_dense.num_layers) return this.#ffn;
     if (this.#leading === undefined) {
       throw new Error("The kind of the leading layers is not loaded");
@@ -65,14 +73,23 @@ export class Architecture {
     return new Architecture({ ...this.config, ffn }, this.#kinds);
   }
 
+  /** The architecture with other feed-forwards in some layers, by their numbers; what generation changes about a kind does not reach them. */
+  withFeedForwards(replaced: ReadonlyMap<number, FeedForward>): Architecture {
+    return new Architecture(this.config, this.#kinds, replaced);
+  }
+
   /** The same stored numbers, run as generation runs them: keys that change the run alone have their values for it. */
   forGeneration(): Architecture {
     const { config } = this;
     const { attention, ffn } = this.#kinds;
-    return new Architecture({
-      ...config,
-      attention: { ...config.attention, ...attention.runtime } as AttentionSection,
-      ffn: { ...config.ffn, ...ffn.runtime } as FfnSection,
-    }, this.#kinds);
+    return new Architecture(
+      {
+        ...config,
+        attention: { ...config.attention, ...attention.runtime } as AttentionSection,
+        ffn: { ...config.ffn, ...ffn.runtime } as FfnSection,
+      },
+      this.#kinds,
+      this.#replaced,
+    );
   }
 }

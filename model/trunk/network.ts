@@ -80,27 +80,6 @@ export function recordBeforeFeedForward(
   return { x: layer.feedForwardNorm(residual).y, residual };
 }
 
-/**
- * Records the layers with other feed-forwards than the architecture's, for evaluation.
- *
- * @param feedForward Records that of layer `i`, and returns the new residual stream, f32 `[T, D]`.
- * @returns The residual stream after the last layer, f32 `[T, D]`.
- */
-export function recordForwardWith(
-  context: LayerContext,
-  architecture: Architecture,
-  { tokens, feedForward }: {
-    readonly tokens: Tensor;
-    readonly feedForward: (i: number, rows: FeedForwardRows) => Tensor;
-  },
-): Tensor {
-  let x = recordEmbedding(context, architecture, { tokens });
-  for (let i = 0; i < architecture.config.num_layers; i++) {
-    x = feedForward(i, recordBeforeFeedForward(context, architecture, { i, x }));
-  }
-  return x;
-}
-
 /** Records embedding and layers. */
 export function recordForward(
   context: LayerContext,

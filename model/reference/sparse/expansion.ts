@@ -6,9 +6,10 @@
 
 import { componentsOf, type Expansion, type Pruning } from "../../sparse/options.ts";
 import { matmul, type Matrix, matrix, row, transpose } from "../matrix.ts";
-import { fitKmeans, nearest } from "./kmeans.ts";
+import { drawnCentroids } from "./centroids.ts";
+import { assign, fitKmeans, nearest } from "./kmeans.ts";
 import { fitPca, project, type ReferencePca } from "./pca.ts";
-import { hessian, type ReferencePruned, sparsegpt } from "./sparsegpt.ts";
+import { hessian, pruneByMagnitude, type ReferencePruned, sparsegpt } from "./sparsegpt.ts";
 
 /** Layers that share a router, expanded. */
 export interface ReferenceSite {
@@ -30,6 +31,20 @@ function rowsWhere(x: Matrix, keep: (index: number) => boolean): Matrix {
   return out;
 }
 
+/** Centroids of the clustered rows, and the cluster of each. */
+function clusters(z: Matrix, { expansion, uniform, pca }: {
+  expansion: Expansion;
+  uniform: (index: number) => number;
+  pca: ReferencePca | undefined;
+}): { centroids: Matrix; labels: Int32Array } {
+  const { centroids = "kmeans" } = expansion;
+  if (centroids !== "kmeans") {
+    return assign(z, drawnCentroids(z, { kind: centroids, ...expansion, uniform, pca }));
+  }
+  const { best, runs } = fitKmeans(z, { ...expansion, uniform });
+  return runs[best]!;
+}
+
 /** Expands the layers that read `x` `[n, in]`: `weights` are `[out, in]` by name. */
 export function expandSite(
   x: Matrix,
@@ -39,8 +54,7 @@ export function expandSite(
   const { expansion, pruning, uniform } = options;
   const { pca_factor } = expansion;
   const pca = pca_factor ? fitPca(x, componentsOf(x.columns, pca_factor)) : undefined;
-  const { best, runs } = fitKmeans(pca ? project(pca, x) : x, { ...expansion, uniform });
-  const { centroids, labels } = runs[best]!;
+  const { centroids, labels } = clusters(pca ? project(pca, x) : x, { expansion, uniform, pca });
   const hessians = Array.from({ length: expansion.clusters }, (_, j) => {
     const own = hessian(rowsWhere(x, (i) => labels[i] === j));
     // A cluster of zeros says nothing about its layer's inputs.
@@ -49,7 +63,9 @@ export function expandSite(
   const experts = Object.fromEntries(
     Object.entries(weights).map(([name, w]) => [
       name,
-      hessians.map((h) => sparsegpt(w, h, pruning)),
+      hessians.map((h) =>
+        pruning.method === "magnitude" ? pruneByMagnitude(w, pruning) : sparsegpt(w, h, pruning)
+      ),
     ]),
   );
   return { pca, centroids, labels, experts };

@@ -119,13 +119,69 @@ function smallest(scores: ArrayLike<number>, count: number): number[] {
     .sort((i, j) => scores[i]! - scores[j]! || i - j).slice(0, count);
 }
 
+/** The level of a weight on a row's grid, and the weight that it stands for. */
+function quantised(
+  value: number,
+  { scale, zero, bits, symmetric }: {
+    scale: number;
+    zero: number;
+    bits: number;
+    symmetric: boolean;
+  },
+): { level: number; value: number } {
+  const { lowest, highest } = levelsOf({ bits, symmetric });
+  const level = Math.min(Math.max(roundEven(value / scale) + zero, lowest), highest);
+  return { level, value: scale * (level - zero) };
+}
+
+/** Prunes the smallest weights of `w` `[out, in]`, of each block or of each group, and leaves the others alone but for their grid. */
+export function pruneByMagnitude(w: Matrix, pruning: Pruning): ReferencePruned {
+  const { sparsity, pattern, bits, symmetric, block } = pruning;
+  const { rows, columns } = w;
+  const mask = new Int32Array(rows * columns);
+  const size = (at: number) => Math.abs(w.data[at]!);
+  const prune = (positions: readonly number[], count: number) => {
+    for (const i of smallest(positions.map(size), count)) mask[positions[i]!] = 1;
+  };
+  const cells = (row: number, start: number, end: number) =>
+    Array.from({ length: end - start }, (_, j) => row * columns + start + j);
+  const all = Array.from({ length: rows }, (_, r) => r);
+  const step = pattern ? pattern[1] : block;
+  for (let start = 0; start < columns; start += step) {
+    const end = Math.min(start + step, columns);
+    if (pattern) { for (const r of all) prune(cells(r, start, end), pattern[0]); }
+    else {
+      const positions = all.flatMap((r) => cells(r, start, end));
+      prune(positions, prunedOf(positions.length, sparsity));
+    }
+  }
+  const kept = w.data.map((v, i) => mask[i] ? 0 : v);
+  const change = (to: ArrayLike<number>) =>
+    w.data.reduce((sum, v, i) => sum + (v - to[i]!) ** 2 / 2, 0);
+  if (bits === undefined) {
+    return { weight: matrix(rows, columns, kept), mask, loss: change(kept) };
+  }
+  const { scale, zero } = gridOf(w, bits, symmetric);
+  const found = Array.from(kept, (v, i) => {
+    const r = Math.floor(i / columns);
+    return quantised(v, { scale: scale[r]!, zero: zero[r]!, bits, symmetric });
+  });
+  const weight = Float64Array.from(found, ({ value }) => value);
+  const level = Int32Array.from(found, (cell) => cell.level);
+  return {
+    weight: matrix(rows, columns, weight),
+    mask,
+    loss: change(weight),
+    quantised: { scale, zero, level },
+  };
+}
+
 /** Prunes `w` `[out, in]` by the Hessian `h` `[in, in]` of its inputs. */
 export function sparsegpt(dense: Matrix, h: Matrix, pruning: Pruning): ReferencePruned {
   const { sparsity, pattern, bits, symmetric, block, damping } = pruning;
   const { rows, columns } = dense;
   const { u, dead } = inverseFactor(h, damping);
   const grid = bits === undefined ? undefined : gridOf(dense, bits, symmetric);
-  const { lowest, highest } = levelsOf({ bits: bits ?? 2, symmetric });
   const w = matrix(rows, columns, dense.data.map((v, i) => dead[i % columns] ? 0 : v));
   const weight = matrix(rows, columns);
   const mask = new Int32Array(rows * columns);
@@ -155,11 +211,9 @@ export function sparsegpt(dense: Matrix, h: Matrix, pruning: Pruning): Reference
       for (let r = 0; r < rows; r++) {
         const at = r * columns + i;
         let q = mask[at] ? 0 : w.data[at]!;
-        if (grid) {
-          const zero = grid.zero[r]!;
-          const wanted = roundEven(q / grid.scale[r]!) + zero;
-          level[at] = Math.min(Math.max(wanted, lowest), highest);
-          q = grid.scale[r]! * (level[at]! - zero);
+        if (grid && bits !== undefined) {
+          const on = { scale: grid.scale[r]!, zero: grid.zero[r]!, bits, symmetric };
+          ({ level: level[at], value: q } = quantised(q, on));
         }
         weight.data[at] = q;
         const error = (w.data[at]! - q) / u.data[i * columns + i]!;

@@ -12,6 +12,7 @@ import {
   type Tokenizer,
   vocabularyDigest,
 } from "../../../model/text/tokenizer.ts";
+import type { MlpStorage } from "../../../model/sparse/storage.ts";
 import { EXIT, messageOf, UserError } from "../../../pipeline/errors.ts";
 import {
   filesOf,
@@ -73,6 +74,8 @@ export interface CheckpointEvaluation extends Evaluation {
   readonly documents: DocumentMode | "whole";
   readonly sequence_length: number;
   readonly tokens_per_second: number;
+  /** Storage and work of the experts, of a model that was expanded. */
+  readonly expansion?: MlpStorage;
   /** The device that computed it. */
   readonly gpu: ReturnType<typeof gpuProvenance>;
 }
@@ -121,8 +124,8 @@ export async function evaluateCheckpoint(
     : undefined;
 
   const gpu = await options.gpu();
-  using model = await chosen.load(gpu, options.precision);
-  const { architecture, weights } = model;
+  using loaded = await chosen.load(gpu, options.precision);
+  const { model: { architecture, weights }, expansion } = loaded;
   const batch = micro_batch;
   using evaluator = await Evaluator.open(gpu, { architecture, weights, batch, length });
   const documents = checkpoint
@@ -155,6 +158,7 @@ export async function evaluateCheckpoint(
     sequence_length: length,
     tokens_per_second: result.tokens / seconds,
     ...describeEvaluation(result),
+    ...(expansion && { expansion }),
     gpu: gpuProvenance(gpu),
   };
 }

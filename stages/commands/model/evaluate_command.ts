@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { MlpStorage } from "../../../model/sparse/storage.ts";
 import { type Command, stringArgument } from "../../../pipeline/command.ts";
 import {
   MODEL_OPTIONS,
@@ -133,8 +134,22 @@ function describe(result: CheckpointEvaluation): string[] {
       `  layer ${layer.layer}`,
       `${share(layer.expert_usage)} used, ${layer.expert_unevenness.toFixed(3)} nats`,
     ]),
+    ...(result.expansion ? describeExpansion(result.expansion) : []),
     ["speed", `${count(result.tokens_per_second)} tokens/s`],
   ];
   const width = Math.max(...rows.map(([name]) => name!.length));
   return rows.map(([name, value]) => `${name!.padEnd(width)}  ${value}`);
+}
+
+/** Storage and work of expanded MLPs beside those of the dense ones. */
+function describeExpansion(expansion: MlpStorage): [string, string][] {
+  const { stored_bits, dense_bits, multiply_adds, dense_multiply_adds } = expansion;
+  const beside = (found: number, dense: number, unit: string) => {
+    const count = (n: number) => Math.round(n).toLocaleString("en");
+    return `${count(found)}, dense ${count(dense)} ${unit} (${(found / dense).toFixed(3)})`;
+  };
+  return [
+    ["MLP storage", beside(stored_bits, dense_bits, "bits")],
+    ["MLP work", beside(multiply_adds, dense_multiply_adds, "multiply-adds a token")],
+  ];
 }

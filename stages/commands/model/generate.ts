@@ -90,8 +90,8 @@ export async function generate(options: GenerateOptions): Promise<Generated> {
     );
   }
   const gpu = await options.gpu();
-  using model = await chosen.load(gpu, options.precision);
-  using generator = await createGenerator(model, Math.min(context, needed + max_tokens));
+  using loaded = await chosen.load(gpu, options.precision);
+  using generator = await createGenerator(loaded.model, Math.min(context, needed + max_tokens));
   const stories: Story[] = [];
   for (let story = 0; story < num_stories; story++) {
     const seed = options.seed + story;

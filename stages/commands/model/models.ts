@@ -10,6 +10,8 @@ import { InferenceModel, type WeightSource } from "../../../model/inference/mode
 import { PretrainedCheckpoint } from "../../../model/pretrained/checkpoint.ts";
 import { PretrainedError } from "../../../model/pretrained/error.ts";
 import { openPretrainedTokenizer } from "../../../model/pretrained/tokenizer.ts";
+import { ExpandedCheckpoint } from "../../../model/sparse/files/checkpoint.ts";
+import type { MlpStorage } from "../../../model/sparse/storage.ts";
 import type { Tokenizer } from "../../../model/text/tokenizer.ts";
 import type { Architecture } from "../../../model/trunk/architecture.ts";
 import { messageOf, UserError } from "../../../pipeline/errors.ts";
@@ -31,6 +33,13 @@ export interface ModelChoice {
   warn?(line: string): void;
 }
 
+/** A model on a device. */
+export interface LoadedModel extends Disposable {
+  readonly model: InferenceModel;
+  /** Storage and work of the experts, of a model that was expanded. */
+  readonly expansion?: MlpStorage;
+}
+
 /** A model whose configuration and tokenizer have been read. */
 export interface OpenedModel extends Disposable {
   /** Name in messages and results. */
@@ -44,7 +53,7 @@ export interface OpenedModel extends Disposable {
   /** The commit, of a model of the hub. */
   readonly revision?: string;
   /** Puts the weights on a device. @throws {UserError} If they can't be read. */
-  load(gpu: Gpu, precision: "f32" | "mixed"): Promise<InferenceModel>;
+  load(gpu: Gpu, precision: "f32" | "mixed"): Promise<LoadedModel>;
 }
 
 /**
@@ -69,17 +78,26 @@ export async function openModel(choice: ModelChoice): Promise<OpenedModel> {
     tokenizer,
     longest: architecture.longest,
     checkpoint,
-    load: (gpu, precision) => InferenceModel.open(gpu, checkpoint.model, { precision }),
+    load: async (gpu, precision) =>
+      alone(await InferenceModel.open(gpu, checkpoint.model, { precision })),
     [Symbol.dispose]() {},
   };
 }
 
-/** Opens a published model. */
+/** A model that is nothing besides. */
+function alone(model: InferenceModel): LoadedModel {
+  return { model, [Symbol.dispose]: () => model[Symbol.dispose]() };
+}
+
+/** Opens a published model, or an expanded one. */
 async function openPublished(model: string, choice: ModelChoice): Promise<OpenedModel> {
   if (choice.which !== undefined) {
     throw new UserError(`--which is ${choice.which}, which only --checkpoint has.`);
   }
   const { folder, commit } = await folderOf(model, choice);
+  if (await explained(() => ExpandedCheckpoint.isIn(folder))) {
+    return await openExpanded(model, folder);
+  }
   const published = await explained(() => PretrainedCheckpoint.open(folder));
   try {
     const { architecture, positions = Infinity } = published;
@@ -92,11 +110,41 @@ async function openPublished(model: string, choice: ModelChoice): Promise<Opened
       tokenizer,
       longest: positions,
       ...(commit === undefined ? {} : { revision: commit }),
-      load: (gpu, precision) => explained(() => InferenceModel.filled(gpu, source, { precision })),
+      load: (gpu, precision) =>
+        explained(async () => alone(await InferenceModel.filled(gpu, source, { precision }))),
       [Symbol.dispose]: () => published[Symbol.dispose](),
     };
   } catch (error) {
     published[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** Opens a model that was expanded into a folder. */
+async function openExpanded(name: string, folder: string): Promise<OpenedModel> {
+  const checkpoint = await explained(() => ExpandedCheckpoint.open(folder));
+  try {
+    const { architecture, positions = Infinity } = checkpoint;
+    const { vocab_size } = architecture.config;
+    return {
+      name,
+      architecture,
+      tokenizer: await explained(() => openPretrainedTokenizer(folder, vocab_size)),
+      longest: positions,
+      async load(gpu, precision) {
+        if (precision !== "f32") {
+          throw new UserError(
+            `--precision is ${precision}, but --model ${name} is expanded; expected f32.`,
+          );
+        }
+        const loaded = await explained(() => checkpoint.load(gpu));
+        const { model, expanded: { storage: expansion } } = loaded;
+        return { model, expansion, [Symbol.dispose]: () => loaded[Symbol.dispose]() };
+      },
+      [Symbol.dispose]: () => checkpoint[Symbol.dispose](),
+    };
+  } catch (error) {
+    checkpoint[Symbol.dispose]();
     throw error;
   }
 }
