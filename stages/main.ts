@@ -12,6 +12,7 @@ import { fromFileUrl } from "@std/path";
 import { runCommandLine } from "../pipeline/command_line.ts";
 import { benchCommand } from "./commands/speed/bench_command.ts";
 import { checkGoldenCommand } from "./commands/check_golden_command.ts";
+import { expandCommand } from "./commands/expand/expand_command.ts";
 import { evaluateCommand } from "./commands/model/evaluate_command.ts";
 import { exportCheckpointCommand } from "./commands/model/export_checkpoint_command.ts";
 import { GPU_STAGE_OPTIONS } from "./commands/gpu_option.ts";
@@ -27,17 +28,15 @@ Deno.exit(
     root: fromFileUrl(new URL("..", import.meta.url)),
     defaultConfig: "configs/tiny.yaml",
     async loadExperiment(request) {
-      const [{ loadExperiment }, { PARTS }] = await Promise.all([
-        import("./experiment/load.ts"),
-        import("./experiment/parts.ts"),
-      ]);
-      return await loadExperiment(request, PARTS);
+      const { loadAnyExperiment } = await import("./experiment/kinds.ts");
+      return await loadAnyExperiment(request);
     },
     stageOptions: GPU_STAGE_OPTIONS,
     commands: [
       evaluateCommand,
       generateCommand,
       exportCheckpointCommand,
+      expandCommand,
       sparseActivationCommand,
       profileCommand,
       benchCommand,

@@ -14,6 +14,7 @@ import { trainingSteps, type TrainSection } from "../model/training/config.ts";
 import { countFlops, countParameters } from "../model/trunk/counts.ts";
 import type { JsonValue } from "../pipeline/stage.ts";
 import { ConfigurationError } from "../pipeline/config/config.ts";
+import { loadAnyExperiment } from "./experiment/kinds.ts";
 import { loadExperiment } from "./experiment/load.ts";
 import { PARTS } from "./experiment/parts.ts";
 
@@ -57,6 +58,24 @@ const CONFIGURATIONS: readonly [file: string, cells: number, runs: number][] = [
   ["ablations/latent_law_small.yaml", 15, 60],
 ];
 
+/** Configurations of Sparse Expansion, with the models that each expands. */
+const EXPANSIONS: readonly [file: string, cells: number][] = [
+  ["sparse_expansion.yaml", 12],
+  ["testing/sparse_expansion_offline.yaml", 11],
+];
+
+for (const [file, cells] of EXPANSIONS) {
+  Deno.test(`configs/${file} is valid: ${cells} expanded models`, async () => {
+    const { nodes } = await loadAnyExperiment({ config: join(ROOT, "configs", file), set: [] });
+    const of = (stage: string) => nodes.filter((node) => node.stage.name === stage).length;
+    assertEquals([of("expand"), of("perplexity"), of("report")], [cells, cells + 1, 1]);
+    for (const node of nodes) {
+      const result = node.stage.params.safeParse(node.params);
+      assert(result.success, `${node.stage.name}[${node.label}]: ${result.error}`);
+    }
+  });
+}
+
 for (const [file, cells, runs] of CONFIGURATIONS) {
   Deno.test(`configs/${file} is valid: ${cells} cells, ${runs} runs`, async () => {
     const { nodes } = await load(file);
@@ -77,7 +96,9 @@ Deno.test("every configuration in the folder is listed here", async () => {
       if (isFile) found.push(folder + name);
     }
   }
-  assertEquals(found.sort(), CONFIGURATIONS.map(([file]) => file).sort());
+  const listed = [...CONFIGURATIONS, ...EXPANSIONS].map(([file]) => file)
+    .filter((file) => !file.startsWith("testing/"));
+  assertEquals(found.sort(), listed.sort());
 });
 
 Deno.test("an ablation's cells are nodes of the reproduction, so they are cached", async () => {

@@ -65,6 +65,8 @@ export interface EvaluationOptions {
     | undefined;
   /** UTF-8 bytes that a token stands for; 0 for the one between documents. */
   byteLength?(token: number): number;
+  /** Told the mean cross-entropy of each sequence that has a prediction, in their order. */
+  onSequence?(nats: number): void;
   /** Told after each batch how many predictions are done. */
   onProgress?(tokens: number): void;
   /** Looked at before each batch. */
@@ -248,7 +250,7 @@ export class Evaluator implements Disposable {
     options: EvaluationOptions,
   ): Promise<EvaluationResult> {
     const gpu = this.#gpu;
-    const { byteLength, signal, onProgress } = options;
+    const { byteLength, signal, onSequence, onProgress } = options;
     for (const { counts } of this.#usage.values()) {
       upload(gpu, counts, new Uint32Array(counts.size));
     }
@@ -257,12 +259,18 @@ export class Evaluator implements Disposable {
     let bytes = 0;
     let total = 0;
     // One batch is read and uploaded while the one before is computed.
-    let pending: { losses: ReturnType<typeof download>; count: number } | undefined;
+    let pending:
+      | { losses: ReturnType<typeof download>; count: number; targets: Uint32Array }
+      | undefined;
     const settle = async () => {
       if (!pending) return;
-      const { losses, count } = pending;
+      const { losses, count, targets } = pending;
       pending = undefined;
-      for (const loss of await losses) total += loss;
+      const read = await losses;
+      for (const loss of read) total += loss;
+      if (onSequence) {
+        for (const nats of sequenceMeans(read, targets, this.#length)) onSequence(nats);
+      }
       tokens += count;
       onProgress?.(tokens);
     };
@@ -270,8 +278,9 @@ export class Evaluator implements Disposable {
       signal?.throwIfAborted();
       this.#submit(batch);
       statistics ??= Promise.all(this.#usage.values().map((layer) => this.#statistics(layer)));
-      const next = { losses: download(gpu, this.#batch.losses), count: 0 };
-      for (const target of batch.targets) {
+      const { targets } = batch;
+      const next = { losses: download(gpu, this.#batch.losses), count: 0, targets };
+      for (const target of targets) {
         if (target === NO_TARGET) continue;
         next.count++;
         if (byteLength) bytes += byteLength(target);
@@ -308,6 +317,25 @@ export class Evaluator implements Disposable {
     upload(this.#gpu, this.#batch.targets, targets);
     this.#built.run();
   }
+}
+
+/** Mean loss of each sequence of a batch; a sequence without a prediction has none. */
+function sequenceMeans(
+  losses: ArrayLike<number>,
+  targets: Uint32Array,
+  length: number,
+): number[] {
+  const means: number[] = [];
+  for (let start = 0; start < targets.length; start += length) {
+    let [sum, count] = [0, 0];
+    for (let i = start; i < start + length; i++) {
+      if (targets[i] === NO_TARGET) continue;
+      sum += losses[i]!;
+      count++;
+    }
+    if (count > 0) means.push(sum / count);
+  }
+  return means;
 }
 
 /** Tensors of a batch of `size` tokens; give each an arena of its own. */

@@ -106,9 +106,14 @@ Deno.test("Evaluator agrees with the float64 reference, from a split and from a 
         for (const target of targets) bytes += byteLength(target);
       }
       const blocks = [TEXT.subarray(0, tokens)];
-      const result = await evaluator.evaluateStream(blocks, { windows: true, byteLength });
+      const own: number[] = [];
+      const onSequence = (nats: number) => void own.push(nats);
+      const options = { windows: true, byteLength, onSequence };
+      const result = await evaluator.evaluateStream(blocks, options);
       assertEquals([result.tokens, result.bytes], [windows * (LENGTH - 1), bytes]);
       assertAlmostEquals(result.nats, total / windows, 1e-5);
+      assertEquals(own.length, windows);
+      assertAlmostEquals(own.reduce((sum, nats) => sum + nats) / windows, result.nats, 1e-9);
     }
     await assertRejects(
       () => evaluator.evaluateStream([TEXT.subarray(0, 7)], { windows: true }),

@@ -120,6 +120,28 @@ export function place(
   }
 }
 
+/** The stored part of a parameter's values, row-major: what {@linkcode place} puts there. */
+export function take(
+  map: TensorMap,
+  part: StoredPart,
+  values: Float32Array,
+): Float32Array<ArrayBuffer> {
+  const columns = map.shape.at(-1)!;
+  const width = rowWidth(part.shape);
+  const out = new Float32Array(part.shape[0]! * width);
+  for (const { from, to, count } of part.runs) {
+    for (let row = 0; row < count; row++) {
+      const at = (from + row) * width;
+      if (!map.transposed) {
+        out.set(values.subarray((to + row) * width, (to + row + 1) * width), at);
+        continue;
+      }
+      for (let j = 0; j < width; j++) out[at + j] = values[j * columns + to + row]!;
+    }
+  }
+  return out;
+}
+
 /** Rows that are transposed together: what they write lies together. */
 const TILE = 32;
 

@@ -119,7 +119,9 @@ export function matchAll(
     const left = group - Math.min(group, clusters * (group - zeros));
     own = { ...pruning, pattern: left === 0 ? undefined : [left, group] };
   } else {
-    own = { ...pruning, sparsity: 1 - Math.min(1, clusters * (1 - pruning.sparsity)) };
+    const kept = clusters * (1 - pruning.sparsity);
+    // Ten experts that keep a tenth each keep all, whatever float64 says.
+    own = { ...pruning, sparsity: kept > 1 - 1e-9 ? 0 : 1 - kept };
   }
   const whole = own.pattern === undefined && own.sparsity === 0;
   return { expansion: one, pruning: own, dense: whole && own.bits === undefined };

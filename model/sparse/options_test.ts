@@ -80,6 +80,8 @@ Deno.test("matchAll() keeps as many weights as all experts together", () => {
   assertEquals(match(2, { sparsity: 0.75 }), [0.5, false]);
   assertEquals(match(1, { sparsity: 0.75 }), [0.75, false]);
   assertEquals(match(16, { sparsity: 0.5 }), [0, true]);
+  // 10 · (1 − 0.9) is a little less than 1 in float64.
+  assertEquals(match(10, { sparsity: 0.9 }), [0, true]);
   assertEquals(match(16, { sparsity: 0.5, bits: 4 }), [0, false]);
   assertEquals(match(3, { pattern: [7, 8] }), [[5, 8], false]);
   assertEquals(match(2, { pattern: [2, 4] }), [0, true]);

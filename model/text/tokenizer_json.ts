@@ -180,15 +180,18 @@ function spellingOf(parts: readonly Part[]): Spelling {
   );
 }
 
-/** The bytes that GPT-2's letters stand for: printable bytes are themselves, the others are moved behind Latin-1. */
+/** The letters that GPT-2 writes bytes as, by byte: printable bytes are themselves, the others are moved behind Latin-1. */
+export const BYTE_LETTERS: readonly string[] = (() => {
+  const printable = (byte: number) =>
+    (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xff && byte !== 0xad);
+  let moved = 0;
+  return Array.from(
+    { length: 256 },
+    (_, byte) => String.fromCharCode(printable(byte) ? byte : 256 + moved++),
+  );
+})();
+
+/** The bytes that the letters stand for. */
 const BYTE_OF: ReadonlyMap<string, number> = new Map(
-  (() => {
-    const printable = (byte: number) =>
-      (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xff && byte !== 0xad);
-    let moved = 0;
-    return Array.from({ length: 256 }, (_, byte) => {
-      const code = printable(byte) ? byte : 256 + moved++;
-      return [String.fromCharCode(code), byte] as const;
-    });
-  })(),
+  BYTE_LETTERS.map((letter, byte) => [letter, byte]),
 );

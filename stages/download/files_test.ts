@@ -7,7 +7,8 @@ import fc from "fast-check";
 import { dataSchema } from "./download.ts";
 import { encodingName, utf8Bytes } from "./sources/encoding.ts";
 import { escapeGlob, findFiles, findFilesBelow, readFiles } from "./sources/files.ts";
-import { contentDigest, filesFingerprint, knownFiles } from "./sources/fingerprint.ts";
+import { contentDigest, knownFiles } from "./sources/content_digest.ts";
+import { filesFingerprint } from "./sources/fingerprint.ts";
 
 async function inFolder(test: (dir: string) => Promise<void>): Promise<void> {
   const dir = await Deno.makeTempDir();

@@ -22,6 +22,7 @@ import { FFN } from "../../model/ffn/registry.ts";
 import { loadExperiment } from "./load.ts";
 import { PARTS } from "./parts.ts";
 import { MINIMAL_CONFIG, ROOT } from "../reproduce_testing.ts";
+import { STAGES as SPARSE } from "../sparse_expansion/parts.ts";
 
 type Code = ReadonlyMap<GraphNode, CodeClosure>;
 
@@ -87,6 +88,8 @@ Deno.test("every shader is part of a key", async () => {
     Object.values({ ...ATTENTION, ...FFN }).map(({ module }) => [module, [module]]),
   );
   const ofKinds = [...(await readCode(kinds, { root: ROOT })).values()];
+  const expansion = new Map(Object.entries(SPARSE).map(([name, { module }]) => [name, [module]]));
+  ofKinds.push(...(await readCode(expansion, { root: ROOT })).values());
   const covered = new Set([
     ...STAGES.flatMap(({ name }) => filesOf(name)),
     ...ofKinds.flatMap(({ files }) => Object.keys(files)),

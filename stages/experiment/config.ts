@@ -32,6 +32,7 @@ import {
   variantsOf,
 } from "./cells.ts";
 import { evaluateSchema, type EvaluateSection } from "../evaluate/config.ts";
+import { folder } from "./fields.ts";
 import { reportSchema, type ReportSection } from "../report/config.ts";
 
 /** Sections and knowledge that other modules own. */
@@ -67,12 +68,6 @@ export interface ExperimentConfiguration {
   readonly benchmark: BenchmarkSection;
   readonly report: ReportSection;
 }
-
-/** A folder inside the project. */
-const folder = z.string().min(1).max(200).refine(
-  (path) => !path.startsWith("/") && !path.split(/[\\/]/).includes("..") && !/[\0:]/.test(path),
-  { error: (issue) => `${JSON.stringify(issue.input)} is not a folder inside the project` },
-);
 
 /**
  * The schema of a configuration of the experiment.

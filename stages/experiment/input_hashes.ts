@@ -9,7 +9,7 @@
 import { join } from "@std/path";
 import { z } from "zod";
 import { readTextOrUndefined, statOrUndefined, writeAtomic } from "../../pipeline/store/files.ts";
-import { type HashedFile, knownFiles } from "../download/sources/fingerprint.ts";
+import { type HashedFile, knownFiles } from "../download/sources/content_digest.ts";
 
 const NAME = "inputs.json";
 

@@ -157,7 +157,8 @@ function requireObject(value: JsonValue, what: string): JsonObject {
   return value;
 }
 
-function published<Result>(
+/** An output of a node, checked, with where it comes from. */
+export function published<Result>(
   node: NodeOutput,
   output: string,
   schema: z.ZodType<Result>,
@@ -167,7 +168,8 @@ function published<Result>(
   return { name, key, provenance, result };
 }
 
-function measured<Value>(node: NodeOutput, output: string, schema: z.ZodType<Value>): Value {
+/** A measured output of a node, checked. */
+export function measured<Value>(node: NodeOutput, output: string, schema: z.ZodType<Value>): Value {
   return parseOutput(node.measured(output), { schema, what: `${output} of ${node.name}` });
 }
 

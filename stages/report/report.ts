@@ -8,15 +8,13 @@
  * @module
  */
 
-import { join as joinPath } from "@std/path";
 import { z } from "zod";
 import { kindModules, type LoadOptions } from "../../model/load.ts";
 import { defineStage } from "../../pipeline/stage.ts";
 import { readInputs, type ReportData } from "./data.ts";
 import { md, type Report } from "./document.ts";
 import { runFacts } from "./facts.ts";
-import { renderHtml } from "./html.ts";
-import { renderMarkdown } from "./markdown.ts";
+import { type ComposedReport, reportFiles, writeReport } from "./files.ts";
 import { ablationSection } from "./sections/ablations.ts";
 import { architectureSections } from "./sections/architectures.ts";
 import { budgetSections } from "./sections/budget.ts";
@@ -55,25 +53,11 @@ export const report = defineStage<ReportSection>({
     const bar = progress(1, { unit: "report" });
     const { files, figures } = await composeReport(data, params, { onLoad: assertInKey });
     signal.throwIfAborted();
-    const folder = output("report");
-    await Deno.mkdir(joinPath(folder, "figures"), { recursive: true });
-    for (const [path, content] of files) {
-      const target = joinPath(folder, path);
-      if (typeof content === "string") await Deno.writeTextFile(target, content);
-      else await Deno.writeFile(target, content);
-    }
+    await writeReport(output("report"), files);
     bar.update(1);
     log.info(`Wrote report.html, report.md and ${figures} figures`);
   },
 });
-
-/** A finished report. */
-export interface ComposedReport {
-  /** Text or bytes by path inside the report's folder. */
-  readonly files: ReadonlyMap<string, string | Uint8Array<ArrayBuffer>>;
-  /** Number of figures. */
-  readonly figures: number;
-}
 
 /** Everything that the stage writes, without writing it. */
 export async function composeReport(
@@ -112,15 +96,5 @@ export async function composeReport(
     colophon:
       md`Reproduction of ${PAPER_REFERENCE}. Every figure has its data and specification beside it, in \`figures/\`. Intervals are two-sided 95 % t-intervals over seeds. Licence: AGPL-3.0.`,
   };
-  const files = new Map<string, string | Uint8Array<ArrayBuffer>>();
-  files.set("report.html", await renderHtml(document));
-  files.set("report.md", renderMarkdown(document));
-  for (const { name, pngScale, svg, png, sources } of figures.rendered) {
-    files.set(`figures/${name}.svg`, svg);
-    files.set(`figures/${name}@${pngScale}x.png`, png);
-    for (const [extension, text] of Object.entries(sources)) {
-      files.set(`figures/${name}.${extension}`, text);
-    }
-  }
-  return { files, figures: figures.rendered.length };
+  return { files: await reportFiles(document, figures), figures: figures.rendered.length };
 }

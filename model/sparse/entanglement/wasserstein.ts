@@ -53,7 +53,7 @@ export function standardised(values: ArrayLike<number>): Float64Array {
     most = Math.max(most, Math.abs(values[i]!));
   }
   const deviation = Math.sqrt(variance);
-  // What is left of equal values is rounding.
+  // Differences of equal values are rounding.
   const scale = deviation > 1e-12 * most ? 1 / deviation : 0;
   return Float64Array.from({ length: n }, (_, i) => (values[i]! - mean) * scale);
 }

@@ -25,7 +25,7 @@ import { type ModelChoice, openModel } from "./models.ts";
 import { byteLengths } from "../../dataset.ts";
 import { describeEvaluation } from "../../evaluate/evaluation.ts";
 import type { Evaluation } from "../../evaluate/result.ts";
-import { readWhole, type WholeTextOptions } from "./whole_text.ts";
+import { readWhole, type WholeTextOptions } from "../../calibrate/whole_text.ts";
 import { gpuProvenance } from "../../shared_gpu.ts";
 import { encodingName } from "../../download/sources/encoding.ts";
 import { findFiles, readFiles, requireSeparable } from "../../download/sources/files.ts";

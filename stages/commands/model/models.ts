@@ -4,7 +4,6 @@
  * @module
  */
 
-import { resolve } from "@std/path";
 import type { Gpu } from "../../../model/gpu/device.ts";
 import { InferenceModel, type WeightSource } from "../../../model/inference/model.ts";
 import { PretrainedCheckpoint } from "../../../model/pretrained/checkpoint.ts";
@@ -15,7 +14,8 @@ import type { MlpStorage } from "../../../model/sparse/storage.ts";
 import type { Tokenizer } from "../../../model/text/tokenizer.ts";
 import type { Architecture } from "../../../model/trunk/architecture.ts";
 import { messageOf, UserError } from "../../../pipeline/errors.ts";
-import { fetchModel, HUB_NAME } from "../../pretrained/fetch.ts";
+import { SourceError } from "../../download/sources/error.ts";
+import { type LocatedModel, locateModel } from "../../pretrained/locate.ts";
 import { type CheckpointKind, openCheckpoint, type OpenedCheckpoint } from "./checkpoints.ts";
 
 /** Which model to use: exactly one of `checkpoint` and `model`. */
@@ -163,35 +163,12 @@ async function explained<T>(work: () => Promise<T>): Promise<T> {
 async function folderOf(
   model: string,
   { revision, warn = () => {} }: ModelChoice,
-): Promise<{ folder: string; commit?: string }> {
-  const path = resolve(model);
-  if (await isFolder(path)) {
-    if (revision === undefined) return { folder: path };
-    throw new UserError(`--revision is ${revision}, but --model ${model} is a folder.`);
-  }
-  if (!HUB_NAME.test(model)) {
-    throw new UserError(
-      `--model is ${model}: there is no such folder; expected one, or a name of the hub such as EleutherAI/pythia-70m-deduped.`,
-    );
-  }
+): Promise<LocatedModel> {
   try {
-    return await fetchModel({ name: model, revision, warn });
+    const settings = { model: "--model", revision: "--revision" };
+    return await locateModel({ model, revision, warn, settings });
   } catch (error) {
-    // An interruption and a fault in the code keep their own message.
-    const wrong = error instanceof PretrainedError || (error as { exitCode?: unknown }).exitCode;
-    if (!wrong) throw error;
-    throw new UserError(`--model ${model} is no folder, and on the hub: ${messageOf(error)}.`, {
-      cause: error,
-    });
-  }
-}
-
-async function isFolder(path: string): Promise<boolean> {
-  try {
-    return (await Deno.stat(path)).isDirectory;
-  } catch (error) {
-    const { NotFound, NotADirectory } = Deno.errors;
-    if (error instanceof NotFound || error instanceof NotADirectory) return false;
-    throw error;
+    if (!(error instanceof SourceError)) throw error;
+    throw new UserError(`${messageOf(error)}.`, { cause: error });
   }
 }

@@ -17,12 +17,14 @@ export interface ParquetOptions {
   readonly name: string;
   /** Column of the text; `text` unless given. */
   readonly text_field?: string | undefined;
+  /** Whether rows of blank text count: they do where rows are the lines of a text. */
+  readonly blank?: boolean;
   /** Told the bytes of the file that the rows read so far take in the mean. */
   readonly onRead?: (bytes: number) => void;
 }
 
 /**
- * Documents of a file, in the order of its rows; a blank text is left out. Columns `url` and `timestamp` go with them where they hold text.
+ * Documents of a file, in the order of its rows; a blank text is left out, unless `blank` says otherwise. Columns `url` and `timestamp` go with them where they hold text.
  *
  * @param path Absolute or relative; characters that DuckDB takes for a pattern are the name's own.
  * @throws {SourceError} Of one line that names the file, if it is damaged or has no such column of text.
@@ -31,7 +33,7 @@ export async function* readParquet(
   path: string,
   options: ParquetOptions,
 ): AsyncGenerator<TextDocument> {
-  const { name, text_field = "text", onRead } = options;
+  const { name, text_field = "text", blank = false, onRead } = options;
   const file = pattern(path);
   // A native library, which commands that read no Parquet need no permission for.
   const { DuckDBInstance } = await import("@duckdb/node-api");
@@ -57,7 +59,7 @@ export async function* readParquet(
       for (const values of chunk.getRows()) {
         const record = Object.fromEntries(columns.map((column, i) => [column, values[i]]));
         const document = recordDocument(record, { name, text_field, place: `row ${++row}` });
-        if (document.text.trim() !== "") yield document;
+        if (blank || document.text.trim() !== "") yield document;
       }
       onRead?.(Math.round(row * rowBytes));
     }

@@ -8,6 +8,7 @@
 import { type ArchitectureResult, type Comparison, paretoFront } from "../architectures.ts";
 import type { Chart, ChartSpec, Row } from "./figure.ts";
 import { LABEL_SIZE, placeLabels, type Segment } from "./labels.ts";
+import { type Scale, scale } from "./scale.ts";
 import { textWidth } from "./fonts.ts";
 import { COLOR, COUNT_FORMAT } from "./style.ts";
 
@@ -62,14 +63,6 @@ const AXES: readonly Axis[] = [
     rising: true,
   },
 ];
-
-/** A range of values and the pixels that show it. */
-interface Scale {
-  readonly domain: readonly [number, number];
-  readonly logarithmic: boolean;
-  pixel(value: number): number;
-  value(pixel: number): number;
-}
 
 /** The architectures that no other beats on a quantity of the figure. */
 export interface Front {
@@ -329,19 +322,4 @@ function costScale(values: readonly Interval[]): Scale {
   const middle = (low + high) / 2;
   const half = Math.max(0.75 * (high - low), 0.15 * middle);
   return scale([middle - half, middle + half], { length: PANEL.width, logarithmic: false });
-}
-
-function scale(
-  domain: readonly [number, number],
-  { length, logarithmic, down = false }: { length: number; logarithmic: boolean; down?: boolean },
-): Scale {
-  const [to, from] = logarithmic ? [Math.log, Math.exp] : [Number, Number];
-  const [low, high] = [to(domain[0]), to(domain[1])];
-  const flip = (pixel: number) => down ? length - pixel : pixel;
-  return {
-    domain,
-    logarithmic,
-    pixel: (value) => flip(length * (to(value) - low) / (high - low)),
-    value: (pixel) => from(low + (high - low) * flip(pixel) / length),
-  };
 }

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { readBytes } from "../../download/sources/document.ts";
-import { utf8Bytes } from "../../download/sources/encoding.ts";
-import { readFiles } from "../../download/sources/files.ts";
+import { readBytes } from "../download/sources/document.ts";
+import { utf8Bytes } from "../download/sources/encoding.ts";
+import { readFiles } from "../download/sources/files.ts";
 
 /** Between texts of several files, or several records of JSON. */
 const BETWEEN = "\n\n";
@@ -17,6 +17,8 @@ export interface WholeTextOptions {
   readonly text_field?: string | undefined;
   /** Encoding of files without a byte-order mark; UTF-8 unless given. */
   readonly encoding?: string | undefined;
+  /** Name of the setting that holds the encoding, for messages; `--encoding` unless given. */
+  readonly setting?: string | undefined;
 }
 
 /**
@@ -26,9 +28,9 @@ export interface WholeTextOptions {
  */
 export async function readWhole(
   files: readonly string[],
-  { text_field, encoding }: WholeTextOptions,
+  { text_field, encoding, setting = "--encoding" }: WholeTextOptions,
 ): Promise<string> {
-  const settings = { encoding: "--encoding", separator: "--separator" };
+  const settings = { encoding: setting, separator: "--separator" };
   const texts: string[] = [];
   const add = (text: string) => {
     const trimmed = text.replace(/[\r\n]+$/, "");
