@@ -98,7 +98,7 @@ Deno.test("cells are compared at the sparsity of the cell that they control, and
 Deno.test("every perplexity of the table has its storage and its work beside it", async () => {
   const { text } = await compose(madeUpExpansion(small));
   const rows = text("report.md").split("\n").filter((line) =>
-    /^\| (none|50 %|90 %|2:4) /.test(line) && /KiB|MiB/.test(line)
+    /^\| (none|50 %|90 %|2:4) /.test(line) && /iB \([\d.]+ ×\)/.test(line)
   );
   assertEquals(rows.length, 1 + madeUpCells(small).length);
   for (const row of rows) {
@@ -106,6 +106,8 @@ Deno.test("every perplexity of the table has its storage and its work beside it"
     assert(/^[\d,.]+ \([\d,.]+–[\d,.]+\)$/.test(cells[2]!), row);
     assert(/iB \([\d.]+ ×\)$/.test(cells[4]!) && /\([\d.]+ ×\)$/.test(cells[5]!), row);
   }
+  const speeds = text("report.md").split("\n").filter((line) => /× \| 128 MiB \|$/.test(line));
+  assertEquals(speeds.length, rows.length);
   const points = csvRows(text("figures/perplexity_by_cost.csv"));
   const dense = points.filter(({ series }) => series === "dense");
   assertEquals(dense.map(({ x }) => Number(x)), [1, 1]);

@@ -264,7 +264,7 @@ export function madeUpExpansion(
       name: `perplexity[${name}]`,
       labels: { ...labels },
       json: { perplexity: json(result) },
-      measured: { timings: { seconds: 2, tokens_per_second: 3000 } },
+      measured: { timings: { seconds: 2, tokens_per_second: 3000, peak_bytes: 2 ** 27 } },
     });
   return {
     model: [madeUpNode("pretrained", { json: { model: json(model) } })],

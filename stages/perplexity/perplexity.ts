@@ -7,6 +7,7 @@
 import { z } from "zod";
 import { Evaluator, perplexityOf } from "../../model/inference/evaluator.ts";
 import type { Gpu } from "../../model/gpu/device.ts";
+import { memoryOf } from "../../model/gpu/memory.ts";
 import { InferenceModel } from "../../model/inference/model.ts";
 import { PretrainedCheckpoint } from "../../model/pretrained/checkpoint.ts";
 import { ExpandedCheckpoint } from "../../model/sparse/files/checkpoint.ts";
@@ -49,6 +50,9 @@ async function runPerplexity(context: StageContext<PerplexityParams>): Promise<v
   for (const module of publishedModules()) context.assertInKey(module);
   const gpu = await sharedGpu();
   context.provenance?.(gpuProvenance(gpu));
+  const memory = memoryOf(gpu);
+  const held = memory.bytes;
+  memory.reset();
   using loaded = expanded
     ? await loadExpanded(gpu, await linkOutput(expanded, EXPANDED_OUTPUT, stateDir))
     : await loadDense(gpu, (await modelFolder(model!, stateDir)).folder);
@@ -85,7 +89,11 @@ async function runPerplexity(context: StageContext<PerplexityParams>): Promise<v
   };
   context.json("perplexity", JSON.parse(JSON.stringify(measured)));
   metrics.write(0, { nats, perplexity: measured.perplexity });
-  context.measured("timings", { seconds, tokens_per_second: result.tokens / seconds });
+  context.measured("timings", {
+    seconds,
+    tokens_per_second: result.tokens / seconds,
+    peak_bytes: memory.peak - held,
+  });
 }
 
 /** A model on the device, and what has to last as long. */

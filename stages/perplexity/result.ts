@@ -28,9 +28,12 @@ export type PerplexityResult = z.infer<typeof perplexitySchema>;
 export const perplexityTimingsSchema = z.object({
   seconds: z.number(),
   tokens_per_second: z.number(),
+  peak_bytes: z.number().describe(
+    "most bytes that the device's tensors had at once, weights among them",
+  ),
 });
 
-/** The speed of a measurement. */
+/** The speed of a measurement, and its memory. */
 export type PerplexityTimings = z.infer<typeof perplexityTimingsSchema>;
 
 /** Labels of the nodes `expand[cell]` and `perplexity[cell]`. */

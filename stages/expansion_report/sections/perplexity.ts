@@ -32,7 +32,7 @@ import { clustersFigure } from "../figures/clusters.ts";
 import { costFigure } from "../figures/cost.ts";
 import { differencesFigure } from "../figures/differences.ts";
 import { perplexityFigure } from "../figures/perplexity.ts";
-import { fixed } from "../../report/facts.ts";
+import { fixed, whole } from "../../report/facts.ts";
 import type { ExpansionContext } from "./context.ts";
 
 /** The sections. */
@@ -66,7 +66,7 @@ export async function perplexitySections(context: ExpansionContext): Promise<Sec
       }),
     );
   }
-  first.push(cellTable(comparison));
+  first.push(cellTable(comparison), ...speedTable(comparison));
   sections.push({ id: "perplexity", title: "Perplexity and sparsity", blocks: first });
   const clusters = clustersFigure(comparison);
   if (clusters) {
@@ -244,6 +244,33 @@ function cellTable({ cells, dense, levels }: Comparison): TableBlock {
     ],
     numbersFrom: 2,
   };
+}
+
+/** The speed of each model while it was measured, and the memory that it took. */
+function speedTable({ cells, dense }: Comparison): TableBlock[] {
+  if (!dense) return [];
+  const base = dense.node.timings;
+  const row = (
+    pruned: string,
+    model: string,
+    { seconds, tokens_per_second, peak_bytes }: typeof base,
+  ) => [
+    pruned,
+    model,
+    whole(tokens_per_second),
+    timesText(seconds / base.seconds),
+    bytesText(peak_bytes),
+  ];
+  return [{
+    kind: "table",
+    title: "Speed and device memory of the measurement itself, weights in f32 where they are dense",
+    header: ["pruned", "model", "tokens/s", "time (dense = 1)", "memory"],
+    rows: [
+      row("none", "dense", base),
+      ...cells.map((cell) => row(cell.level.name, unbroken(seriesName(cell)), cell.node.timings)),
+    ],
+    numbersFrom: 2,
+  }];
 }
 
 function withInterval({ perplexity: { mean, low, high } }: Measurement): string {
