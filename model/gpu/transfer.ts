@@ -34,13 +34,12 @@ function encode(
   switch (tensor.dtype) {
     case "f32":
       // A weight may have gigabytes, and the queue takes its own copy.
-      return isPlain(values) ? values : Float32Array.from(values);
+      return isPlain(values) ? values : new Float32Array(values);
     case "u32":
-      return Uint32Array.from(values);
+      return new Uint32Array(values);
     case "f16": {
       const bytes = new Uint8Array(Math.ceil(values.length / 2) * 4);
-      const view = new DataView(bytes.buffer);
-      for (let i = 0; i < values.length; i++) view.setFloat16(i * 2, values[i]!, true);
+      new Float16Array(bytes.buffer).set(values);
       return bytes;
     }
   }
@@ -60,10 +59,8 @@ export async function download(gpu: Gpu, tensor: Tensor): Promise<Float32Array |
       return new Float32Array(out.buffer, 0, tensor.size);
     case "u32":
       return new Uint32Array(out.buffer, 0, tensor.size);
-    case "f16": {
-      const view = new DataView(out.buffer);
-      return Float32Array.from({ length: tensor.size }, (_, i) => view.getFloat16(i * 2, true));
-    }
+    case "f16":
+      return new Float32Array(new Float16Array(out.buffer, 0, tensor.size));
   }
 }
 
@@ -77,7 +74,7 @@ async function downloadInto(gpu: Gpu, tensor: Tensor, out: Uint8Array): Promise<
 
 /** Writes numbers to the tensors that hold a table, one part of it after the other. */
 export function uploadParts(gpu: Gpu, parts: readonly Tensor[], values: ArrayLike<number>): void {
-  const all = values instanceof Float32Array ? values : Float32Array.from(values);
+  const all = values instanceof Float32Array ? values : new Float32Array(values);
   let at = 0;
   for (const part of parts) upload(gpu, part, all.subarray(at, at += part.size));
 }

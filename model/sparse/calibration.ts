@@ -131,7 +131,7 @@ export class Calibration implements Disposable {
     this.#architecture = architecture;
     this.#length = length;
     this.#tensors = new Tensors(gpu);
-    const ids = Uint32Array.from(tokens);
+    const ids = new Uint32Array(tokens);
     this.#tokens = Array.from(
       { length: Math.ceil(ids.length / (batch * length)) },
       (_, i) => {

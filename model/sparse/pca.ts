@@ -97,7 +97,7 @@ export async function fitPca(
   fixSigns(found.vectors, count);
   return {
     mean: mean.slice(0, n),
-    components: Float32Array.from(found.vectors),
+    components: new Float32Array(found.vectors),
     variance: found.values,
   };
 }

@@ -117,7 +117,7 @@ export function uploadRows(
   const { width, gpu } = options;
   const count = values.length / width;
   const rows = Math.min(chunkRows(gpu, width), options.most ?? Infinity);
-  const all = Float32Array.from(values);
+  const all = new Float32Array(values);
   const chunks = Array.from({ length: Math.ceil(count / rows) }, (_, i) => {
     const part = all.subarray(i * rows * width, Math.min(count, (i + 1) * rows) * width);
     return tensors.matrix(`rows.${i}`, part, width);

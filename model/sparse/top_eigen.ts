@@ -75,7 +75,8 @@ class Subspace implements Disposable {
     this.#c = c;
     this.#q = q;
     const n = c.rows;
-    const start = Float32Array.from({ length: n * q }, (_, i) => uniform(1, i) - 0.5);
+    const start = new Float32Array(n * q);
+    for (let i = 0; i < start.length; i++) start[i] = uniform(1, i) - 0.5;
     this.#v = this.#tensors.matrix("subspace", start, q);
     this.#cv = this.#tensors.tensor("subspace.product", [n, roundUp(q, 4)]);
     this.#small = this.#tensors.tensor("subspace.small", [q, roundUp(q, 4)]);
@@ -241,10 +242,11 @@ class Subspace implements Disposable {
   async columns(count: number): Promise<Float64Array> {
     const { v } = await runPlan(new Plan(this.#gpu, "columns"), { v: this.#v });
     const width = this.#v.width;
-    return Float64Array.from(
-      { length: this.#c.rows * count },
-      (_, i) => v[Math.floor(i / count) * width + i % count]!,
-    );
+    const out = new Float64Array(this.#c.rows * count);
+    for (let r = 0; r < this.#c.rows; r++) {
+      out.set(v.subarray(r * width, r * width + count), r * count);
+    }
+    return out;
   }
 
   [Symbol.dispose](): void {

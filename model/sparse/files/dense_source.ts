@@ -59,7 +59,7 @@ export async function readBiases(
   await checkpoint.fill({
     architecture: checkpoint.architecture,
     writeState: (_kind, name, values) => {
-      found[name.slice(at.length)] = Float32Array.from(values);
+      found[name.slice(at.length)] = new Float32Array(values);
       return Promise.resolve();
     },
   }, (name) => name.startsWith(at));
