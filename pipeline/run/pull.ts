@@ -85,6 +85,7 @@ export class Puller {
 
   async #pull(found: NodeRecord): Promise<NodeRecord> {
     const { record, bytes } = await this.#remote.pull(found, this.#to);
+    await this.#to.store.flushSome();
     this.pulled.push({ node: record.node, key: record.key, bytes });
     return record;
   }

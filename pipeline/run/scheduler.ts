@@ -282,7 +282,10 @@ class Scheduler {
     try {
       const record = await remote.fetch({ node, key, inputs, store, display, signal, run });
       if (record === undefined) this.#ready.push(entry);
-      else this.#settle(entry, { state: "cached", reason: `from ${remote.name}`, record });
+      else {
+        this.#settle(entry, { state: "cached", reason: `from ${remote.name}`, record });
+        await this.#enter();
+      }
     } catch (error) {
       if (signal.aborted) return this.#settle(entry, { state: "interrupted" });
       const message = explain(error, `fetching ${node.name}`);
@@ -330,8 +333,13 @@ class Scheduler {
       this.#settle(entry, { state: "failed", error: message, seconds });
       return;
     }
+    await this.#enter();
+  }
+
+  /** Enters what waits into the catalogue. */
+  async #enter(): Promise<void> {
     try {
-      await store.flushSome();
+      await this.#options.store.flushSome();
     } catch (error) {
       // The node is published all the same: its manifest is written, and the next run enters it.
       this.#stopped ??= explain(error, "writing the catalogue");
