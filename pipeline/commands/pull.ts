@@ -6,6 +6,7 @@
 
 import { type Command, EXPERIMENT_OPTIONS, INPUT_OPTIONS, listArgument } from "../command.ts";
 import { EXIT } from "../errors.ts";
+import { foldNodes } from "../graph/fold.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
 import { REMOTE_OPTION, requireRemote } from "./remote_option.ts";
 
@@ -68,7 +69,10 @@ export const pull: Command = {
       } else {
         const { formatBytes } = await import("../store/files.ts");
         for (const { node, key } of pulled) context.print(`pulled ${node} ${key.slice(0, 12)}…`);
-        for (const node of missing) context.print(`not there ${node}`);
+        const lines = missing.map((node) => (
+          { node, stage: node.split("[")[0]!, state: "not there", note: "" }
+        ));
+        for (const { node } of foldNodes(lines)) context.print(`not there ${node}`);
         context.print(
           `Pulled ${pulled.length} nodes (${formatBytes(bytes)}) from ${remote.name}; ` +
             `${here} were here, ${missing.length} are not there.`,

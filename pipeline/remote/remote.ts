@@ -81,7 +81,9 @@ export class Remote {
     }
     const record = parseNode(sink.text(), key);
     // A local manifest lies where this program put it; this one may be anything.
-    if (record === undefined || nodeKey(record.components) !== key) {
+    const sound = record !== undefined && nodeKey(record.components) === key &&
+      record.stage === record.components.stage && !/\p{Cc}/u.test(record.node);
+    if (!sound) {
       throw this.#damaged(`${path} is no manifest of that key`);
     }
     return record;
@@ -90,7 +92,7 @@ export class Remote {
   /**
    * Fetches a node's objects, those that the store lacks, and publishes it.
    *
-   * @param record What {@linkcode Remote.manifest} gave.
+   * @param record A manifest that {@linkcode Remote.manifest} gave.
    * @param run The run that asked, if one did.
    * @throws RemoteError when an object is missing or damaged; then nothing is published.
    */
