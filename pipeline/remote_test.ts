@@ -28,7 +28,7 @@ interface Pulled {
   readonly missing: readonly string[];
 }
 
-/** What is published, but for measured values. */
+/** All that is published, but for measured values. */
 async function contents(toy: ToyProject): Promise<unknown> {
   const nodes = await toy.json("sql", "SELECT node, key, digest FROM nodes ORDER BY ALL");
   return { nodes, report: await Deno.readTextFile(toy.path("results", "report.md")) };
@@ -101,6 +101,43 @@ Deno.test("S3: what one machine computed another one fetches", async (t) => {
     assertEquals(await contents(second), expected);
   });
 
+  await t.step("a damaged object of the store is healed from the remote store", async () => {
+    await using second = await toyOf(proxy.port, "team");
+    assertEquals((await second.run("reproduce")).code, 0);
+    const [{ sha256 }] = await second.json<[{ sha256: string }]>(
+      "sql",
+      "SELECT sha256 FROM artifacts JOIN nodes USING (key) WHERE node = 'numbers' AND kind = 'file'",
+    );
+    const path = second.path(".ethos", "objects", sha256.slice(0, 2), sha256);
+    await Deno.chmod(path, 0o644);
+    await Deno.writeTextFile(path, "1");
+    const summary = await second.json<Summary>("reproduce");
+    assertEquals(states(summary), all("cached"));
+    assertEquals(summary.nodes[0]!.reason, `from ${from}`);
+    assertEquals((await second.json<{ clean: boolean }>("verify")).clean, true);
+  });
+
+  await t.step("a page of measured values is fetched only beside those values", async () => {
+    const toys = [await toyOf(proxy.port, "page"), await toyOf(proxy.port, "page")];
+    await using one = toys[0]!;
+    await using two = toys[1]!;
+    await using three = await toyOf(proxy.port, "page");
+    for (const toy of [one, two, three]) {
+      const source = await Deno.readTextFile(toy.path("report.ts"));
+      const reads = source.replace("outputs:", "readsMeasured: true,\n  outputs:");
+      await Deno.writeTextFile(toy.path("report.ts"), reads);
+    }
+    assertEquals((await one.run("reproduce")).code, 0);
+    assertEquals((await one.run("push")).code, 0);
+    assertEquals(states(await two.json<Summary>("reproduce")), all("cached"));
+    const train = ["reproduce", "--only", "train", "--remote", "none"];
+    assertEquals((await three.run(...train)).code, 0);
+    assertEquals(states(await three.json<Summary>("reproduce")), {
+      ...all("cached"),
+      report: "done",
+    });
+  });
+
   await t.step("pull fetches all of a configuration, a node, or a key", async () => {
     await using second = await toyOf(proxy.port, "team");
     const one = await second.json<Pulled>("pull", "train[rate=0.2]");
@@ -125,20 +162,33 @@ Deno.test("S3: what one machine computed another one fetches", async (t) => {
     assertEquals((await third.run("pull", "reprot")).code, 2);
   });
 
-  await t.step("a push that is killed leaves nothing half-published", async () => {
-    const prefix = "killed";
-    const toy = first;
-    const remote = ["--remote", `s3://${BUCKET}/${prefix}`];
+  /** Kills a command once it waits for the answer to a request about an object. */
+  const killed = async (child: Deno.ChildProcess, method: string) => {
     proxy.requests.length = 0;
-    proxy.faults.push({ kind: "stall", method: "PUT", path: /objects/, after: 0, times: 100 });
-    const child = toy.spawn("push", ...remote);
+    proxy.faults.push({ kind: "stall", method, path: /objects/, after: 0, times: 100 });
     const ended = child.output();
-    while (!proxy.requests.some((line) => line.startsWith("PUT"))) {
+    while (!proxy.requests.some((line) => line.startsWith(method) && line.includes("objects"))) {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     child.kill("SIGKILL");
     await ended;
     proxy.faults.length = 0;
+  };
+
+  await t.step("a run that is killed while it fetches goes on with whole nodes", async () => {
+    await using second = await toyOf(proxy.port, "team");
+    await killed(second.spawn("reproduce"), "GET");
+    assertEquals((await second.json<{ nodes: number }>("verify")).nodes, 0);
+    assertEquals(states(await second.json<Summary>("reproduce")), all("cached"));
+    assertEquals(await contents(second), expected);
+    assertEquals([...Deno.readDirSync(second.path(".ethos", "tmp"))], []);
+  });
+
+  await t.step("a push that is killed leaves nothing half-published", async () => {
+    const prefix = "killed";
+    const toy = first;
+    const remote = ["--remote", `s3://${BUCKET}/${prefix}`];
+    await killed(toy.spawn("push", ...remote), "PUT");
     await using second = await toyOf(proxy.port, prefix);
     assertEquals((await second.json<Pulled>("pull")).pulled, []);
     assertEquals((await toy.run("push", ...remote)).code, 0);
@@ -155,8 +205,9 @@ Deno.test("S3: a remote store that can't be used stops no run, but push and pull
   /** Runs to the end with one warning; `push` and `pull` end with one error. */
   const goesOn = async (seed: string, inject: () => void, expected: string) => {
     inject();
-    const ended = await toy.run("reproduce", "--seed", seed);
+    const ended = await toy.run("reproduce", "--seed", seed, "--debug");
     assertEquals(ended.code, 0, ended.stderr);
+    assert(!`${ended.stdout}${ended.stderr}`.includes(SECRET));
     const lines = warnings(ended);
     assertEquals(lines.length, 1, ended.stderr);
     assertStringIncludes(lines[0]!, expected);
@@ -215,7 +266,7 @@ Deno.test("S3: a remote store that can't be used stops no run, but push and pull
     assertEquals(code, 2);
     assertStringIncludes(stderr, "there are no credentials; set AWS_ACCESS_KEY_ID");
   });
-  await t.step("no file of the store and no result has a credential", async () => {
+  await t.step("no file of the store has a credential", async () => {
     for (const path of await listFiles(toy.path(".ethos"))) {
       const bytes = await Deno.readFile(join(toy.path(".ethos"), path));
       assert(!new TextDecoder("latin1").decode(bytes).includes(SECRET), path);

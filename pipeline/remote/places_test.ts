@@ -15,6 +15,7 @@ import { retryAfter } from "./exchange.ts";
 import { FolderBackend } from "./folder.ts";
 import { Remote } from "./remote.ts";
 import { FaultyProxy, FileServer, HASTY, noise, SILENT, TestStore } from "./testing.ts";
+import type { Display } from "../terminal/progress.ts";
 import { WebBackend } from "./web.ts";
 
 const signal = new AbortController().signal;
@@ -103,6 +104,39 @@ Deno.test("http: a server whose ranges start elsewhere is asked from the start",
   assertEquals(new Uint8Array(sink.bytes), bytes);
 });
 
+/** A server that sends `size` bytes each `milliseconds`, `times` times. */
+function trickle(size: number, { milliseconds, times }: { milliseconds: number; times: number }) {
+  const listen = { hostname: "127.0.0.1", port: 0, onListen() {} };
+  return Deno.serve(listen, () => {
+    let n = 0;
+    const body = new ReadableStream<Uint8Array>({
+      async pull(controller) {
+        await new Promise((resolve) => setTimeout(resolve, milliseconds));
+        if (n++ < times) controller.enqueue(noise(size));
+        else controller.close();
+      },
+    });
+    return new Response(body);
+  });
+}
+
+Deno.test("http: a slow server is waited for as long as it makes progress", async () => {
+  const sink = new Collected();
+  {
+    await using slow = trickle(2000, { milliseconds: 100, times: 10 });
+    const start = performance.now();
+    assert(await web(slow.addr.port).read("objects/ab/x", sink, { signal }));
+    assertEquals(sink.length, 20_000);
+    assert(performance.now() - start > 2 * HASTY.stallMs);
+  }
+  await using drops = trickle(1, { milliseconds: 50, times: 1000 });
+  const error = await assertRejects(
+    () => web(drops.addr.port).read("objects/ab/x", sink, { signal }),
+    RemoteError,
+  );
+  assertStringIncludes(error.message, "made no progress for 0.4 s; gave up after 2 attempts");
+});
+
 class Collected implements Sink {
   bytes: number[] = [];
   resets = 0;
@@ -128,7 +162,15 @@ Deno.test("file: a folder takes and gives nodes; its files are written whole", a
     const bytes = noise(3_000_000);
     const record = await here.publish("node", { "a.bin": bytes });
     const remote = new Remote(folder(join(dir, "new")));
-    const to = { store: here.store, signal, display: SILENT };
+    const bars: string[] = [];
+    const display: Display = {
+      ...SILENT,
+      bar: (node, total, unit) => ({
+        update: (done) => void bars.push(`${node} ${done}/${total} ${unit}`),
+        stop() {},
+      }),
+    };
+    const to = { store: here.store, signal, display };
     const leftover = join(dir, "new", "tmp", `w-${crypto.randomUUID()}`);
     await Deno.mkdir(join(dir, "new", "tmp"), { recursive: true });
     await Deno.writeTextFile(leftover, "half");
@@ -137,6 +179,7 @@ Deno.test("file: a folder takes and gives nodes; its files are written whole", a
     const other = new Remote(folder(join(dir, "new")));
     await Promise.all([remote.push(record, to), other.push(record, to)]);
     assertEquals([...Deno.readDirSync(join(dir, "new", "tmp"))], []);
+    assert(bars.includes(`node → 3/3 MB ${remote.name}`), bars.join("\n"));
     assertEquals(await remote.push(record, to), undefined);
     await pullInto(remote, record.key, bytes);
   } finally {
