@@ -83,6 +83,22 @@ Deno.test({
         assertEquals(states(await toy.json<Summary>("reproduce")), all("cached"));
       });
 
+      await t.step("while a node is fetched from a remote store", async () => {
+        const large = ["--set", "count=3000000"];
+        const remote = ["--remote", `file://${toy.path("shared")}`];
+        const elsewhere = ["--store", toy.path("roomy")];
+        const made = await toy.run("reproduce", "--only", "numbers", ...large, ...elsewhere);
+        assertEquals(made.code, 0, made.stderr);
+        assertEquals((await toy.run("push", ...remote, ...elsewhere)).code, 0);
+        const { code, stdout } = await toy.run("reproduce", ...large, ...remote);
+        assertEquals(code, 1);
+        assertStringIncludes(
+          stdout,
+          "failed      numbers: The disk is full while fetching numbers",
+        );
+        assertEquals(states(await toy.json<Summary>("reproduce")), all("cached"));
+      });
+
       await t.step("with no byte left for anything", async () => {
         fill(join(store, "filler"));
         const { code, stderr } = await toy.run("reproduce", "--seed", "9");

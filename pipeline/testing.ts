@@ -88,6 +88,7 @@ export class ToyProject implements AsyncDisposable {
         "--allow-env",
         "--allow-sys",
         "--allow-ffi",
+        "--allow-net=127.0.0.1",
         "--allow-run",
         this.path("main.ts"),
         ...args,

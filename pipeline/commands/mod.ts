@@ -10,6 +10,8 @@ import { dag } from "./dag.ts";
 import { diff } from "./diff.ts";
 import { exportCommand } from "./export.ts";
 import { gc } from "./gc.ts";
+import { pull } from "./pull.ts";
+import { push } from "./push.ts";
 import { rebuild } from "./rebuild.ts";
 import { reproduce, sweep } from "./reproduce.ts";
 import { runs } from "./runs.ts";
@@ -29,6 +31,8 @@ export const COMMANDS: readonly Command[] = [
   diff,
   sql,
   exportCommand,
+  push,
+  pull,
   verify,
   rebuild,
   gc,

@@ -17,6 +17,7 @@ import { EXIT, UserError } from "../errors.ts";
 import { foldNodes } from "../graph/fold.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
 import type { RunSummary } from "../run/run.ts";
+import { findRemote, REMOTE_OPTION } from "./remote_option.ts";
 import { ALL_OPTION } from "./status.ts";
 
 const OPTIONS: Command["options"] = {
@@ -38,6 +39,7 @@ const OPTIONS: Command["options"] = {
   "dry-run": { type: "boolean", describe: "Say what would run, and why, and run nothing" },
   ...INPUT_OPTIONS,
   ...ALL_OPTION,
+  ...REMOTE_OPTION,
   jobs: { type: "number", requiresArg: true, describe: "How many CPU nodes run at a time" },
 };
 
@@ -76,14 +78,17 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
     throw new UserError(`--jobs is ${jobs}; expected an integer of at least 1.`);
   }
   const all = args["all"] === true;
+  const remote = await findRemote(args);
   if (args["dry-run"] === true) return await dryRun(graph, { force, all }, context);
   return await context.withStore({ create: true }, async (store) => {
     await experiment.remember?.(store.dir);
-    const [{ runPipeline }, { createDisplay }, { interruptible }] = await Promise.all([
-      import("../run/run.ts"),
-      import("../terminal/progress.ts"),
-      import("../run/interrupt.ts"),
-    ]);
+    const [{ runPipeline }, { RemoteSource }, { createDisplay }, { interruptible }] = await Promise
+      .all([
+        import("../run/run.ts"),
+        import("../run/remote_source.ts"),
+        import("../terminal/progress.ts"),
+        import("../run/interrupt.ts"),
+      ]);
     const display = await createDisplay();
     using interrupt = interruptible((line) => display.line(line));
     // Whatever happens, no bar stays behind.
@@ -97,6 +102,7 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
       configuration: experiment.configuration,
       force,
       ...jobs === undefined ? {} : { jobs },
+      ...remote === undefined ? {} : { remote: new RemoteSource(remote) },
       display,
       signal: interrupt.signal,
       debug: context.debug,

@@ -186,7 +186,7 @@ export function inputDigest(
 }
 
 /** Inputs whose measured values are not those that the record was made from. */
-function measuredAnew(
+export function measuredAnew(
   node: GraphNode,
   record: NodeRecord,
   inputs: ReadonlyMap<GraphNode, NodeRecord>,

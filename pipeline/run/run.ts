@@ -14,6 +14,7 @@ import type { RunNode, RunRecord, RunState } from "../store/records.ts";
 import { copyResult } from "./results.ts";
 import { revisionOf } from "./revision.ts";
 import { inline } from "../executors/inline.ts";
+import type { RemoteSource } from "./remote_source.ts";
 import { runGraph, type ScheduleResult } from "./scheduler.ts";
 import type { JsonValue } from "../stage.ts";
 import type { Store } from "../store/store.ts";
@@ -36,6 +37,8 @@ export interface RunOptions {
   readonly force?: ReadonlySet<GraphNode>;
   /** How many `cpu` nodes run at a time; as many as cores unless given. */
   readonly jobs?: number;
+  /** Asked for a node before it runs. */
+  readonly remote?: RemoteSource;
   /** Shows progress. */
   readonly display: Display;
   /** Aborted by the user. */
@@ -85,6 +88,7 @@ export async function runPipeline(options: RunOptions): Promise<RunSummary> {
   const problems: string[] = [];
   const schedule = await runGraph({
     executor: inline,
+    ...options.remote === undefined ? {} : { remote: options.remote },
     graph,
     store,
     root,

@@ -10,6 +10,7 @@ import { explain, isDiskError, traceOf } from "../errors.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
 import type { KeyComponents } from "../graph/key.ts";
 import type { PlannedNode, Planner } from "./plan.ts";
+import type { RemoteSource } from "./remote_source.ts";
 import { type Display, formatSeconds } from "../terminal/progress.ts";
 import type { NodeRecord, NodeState, RunNode } from "../store/records.ts";
 import type { JsonValue, Resource } from "../stage.ts";
@@ -31,6 +32,8 @@ export interface SchedulerOptions {
   readonly run: string;
   /** Runs a node that is due. */
   readonly executor: Executor;
+  /** Asked for a node before it runs. */
+  readonly remote?: RemoteSource;
   /** How many `cpu` nodes run at a time. */
   readonly jobs: number;
   /** Shows progress. */
@@ -53,6 +56,9 @@ export interface ScheduleResult {
   readonly stopped?: string;
 }
 
+/** Nodes for which a remote store is asked at the same time. */
+const ASKED_AT_ONCE = 8;
+
 interface Entry {
   readonly node: GraphNode;
   /** Entries that have to settle first. */
@@ -67,6 +73,8 @@ interface Entry {
   error?: string;
   /** Set when its published objects were found damaged by a reader. */
   heal?: string;
+  /** Set when the remote store was asked for it. */
+  asked?: boolean;
 }
 
 interface Job {
@@ -88,6 +96,9 @@ class Scheduler {
   readonly #queues: Record<Resource, Job[]> = { cpu: [], gpu: [] };
   readonly #free: Record<Resource, number>;
   readonly #running = new Set<Promise<void>>();
+  /** Nodes that a remote store is to be asked for. */
+  readonly #questions: Omit<Job, "components">[] = [];
+  #asking = 0;
   /** Nodes that run or are about to, by key, so that two nodes of one key don't run twice. */
   readonly #leaders = new Map<string, Entry>();
   #stopped: string | undefined;
@@ -110,6 +121,7 @@ class Scheduler {
       }
       this.#start("gpu");
       this.#start("cpu");
+      this.#ask();
       if (this.#running.size > 0) await Promise.race(this.#running);
       else if (this.#ready.length === 0) break;
     }
@@ -167,6 +179,12 @@ class Scheduler {
       return this.#settle(entry, { state: "blocked", reason: this.#stopped });
     }
     if (signal.aborted) return this.#settle(entry, { state: "interrupted" });
+    if (!forced && !entry.asked && this.#options.remote?.usable) {
+      entry.asked = true;
+      this.#leaders.set(key, entry);
+      this.#questions.push({ entry, key, inputs });
+      return;
+    }
     if (await this.#healInputs(entry)) return;
     entry.reason = entry.heal ?? (forced ? "forced" : planned.reasons.join("; "));
     if (forced) await store.discardState(key);
@@ -244,6 +262,38 @@ class Scheduler {
     }
   }
 
+  /** Asks the remote store for nodes; one that it doesn't have is resolved again, and runs. */
+  #ask(): void {
+    while (this.#questions.length > 0 && this.#asking < ASKED_AT_ONCE) {
+      const question = this.#questions.shift()!;
+      this.#asking++;
+      const running = this.#fetch(question).finally(() => {
+        this.#asking--;
+        this.#running.delete(running);
+      });
+      this.#running.add(running);
+    }
+  }
+
+  async #fetch({ entry, key, inputs }: Omit<Job, "components">): Promise<void> {
+    const { store, display, signal, run } = this.#options;
+    const remote = this.#options.remote!;
+    const { node } = entry;
+    try {
+      const record = await remote.fetch({ node, key, inputs, store, display, signal, run });
+      if (record === undefined) this.#ready.push(entry);
+      else {
+        this.#settle(entry, { state: "cached", reason: `from ${remote.name}`, record });
+        await this.#enter();
+      }
+    } catch (error) {
+      if (signal.aborted) return this.#settle(entry, { state: "interrupted" });
+      const message = explain(error, `fetching ${node.name}`);
+      if (isDiskError(error)) this.#stopped ??= message;
+      this.#settle(entry, { state: "failed", error: message });
+    }
+  }
+
   async #execute({ entry, key, components, inputs }: Job): Promise<void> {
     const { executor, store, root, run, display, signal, host, debug } = this.#options;
     const { node } = entry;
@@ -283,8 +333,13 @@ class Scheduler {
       this.#settle(entry, { state: "failed", error: message, seconds });
       return;
     }
+    await this.#enter();
+  }
+
+  /** Enters what waits into the catalogue. */
+  async #enter(): Promise<void> {
     try {
-      await store.flushSome();
+      await this.#options.store.flushSome();
     } catch (error) {
       // The node is published all the same: its manifest is written, and the next run enters it.
       this.#stopped ??= explain(error, "writing the catalogue");

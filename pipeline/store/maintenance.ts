@@ -105,10 +105,11 @@ export async function collectGarbage(
   const kept = runs.filter((run) => run.run >= oldest);
   const used = new Set(kept.flatMap((run) => run.nodes.map((node) => node.key)));
   const { records } = await readAll(store);
-  // A killed run lists no nodes; the nodes that it published name the run.
+  // A killed run lists no nodes; the nodes that it published or pulled name the run.
   const names = new Set(kept.map((run) => run.run));
   const isUsed = (record: NodeRecord) =>
-    oldest === "" || used.has(record.key) || names.has(record.provenance.run);
+    oldest === "" || used.has(record.key) || names.has(record.provenance.run) ||
+    names.has(record.provenance.pulled?.run ?? "");
   const dropped = records.filter((record) => !isUsed(record));
   const needed = new Set(
     records.filter(isUsed).flatMap((record) => objectsOf(record).map((object) => object.sha256)),

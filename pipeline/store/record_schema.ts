@@ -12,6 +12,12 @@ const digest = z.string().regex(/^[0-9a-f]{64}$/);
 const text = z.string();
 const time = z.string().refine((iso) => Number.isFinite(Date.parse(iso)), "expected a time");
 const object = z.looseObject({ sha256: digest, size: z.int().min(0) });
+/** A path stays in its folder, wherever results are copied to: a manifest may come from elsewhere. */
+const path = text.refine(
+  (path) =>
+    !/[\0\\]|^[a-zA-Z]:/.test(path) && !path.split("/").some((part) => /^\.{0,2}$/.test(part)),
+  "expected a path that stays in its folder",
+);
 const metrics = object.extend({ rows: z.int().min(0) });
 
 /** A published node's manifest: `NodeRecord`. */
@@ -40,7 +46,7 @@ export const nodeRecordSchema = z.looseObject({
       object.extend({ kind: z.literal("file") }),
       z.looseObject({
         kind: z.literal("directory"),
-        files: z.array(object.extend({ path: text.min(1) })),
+        files: z.array(object.extend({ path })),
       }),
     ]),
   ),
@@ -53,6 +59,7 @@ export const nodeRecordSchema = z.looseObject({
     started_at: time,
     finished_at: time,
     seconds: z.number(),
+    pulled: z.looseObject({ from: text, at: time, run: text.optional() }).optional(),
   }),
 });
 

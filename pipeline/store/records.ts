@@ -73,6 +73,8 @@ export interface NodeRecord {
     readonly started_at: string;
     readonly finished_at: string;
     readonly seconds: number;
+    /** Where another store's node came from, when, and for which run, if for one. */
+    readonly pulled?: { readonly from: string; readonly at: string; readonly run?: string };
   };
 }
 
@@ -243,7 +245,8 @@ export class Records {
   }
 }
 
-function parseNode(text: string, key: string): NodeRecord | undefined {
+/** The record that a manifest of a key holds; `undefined` when it is damaged or another key's. */
+export function parseNode(text: string, key: string): NodeRecord | undefined {
   const record = parse<NodeRecord>(text);
   if (!nodeRecordSchema.safeParse(record).success || record?.key !== key) return undefined;
   // A manifest that was damaged in a way that is still JSON is caught by its own digests.
