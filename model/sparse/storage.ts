@@ -62,16 +62,16 @@ export function denseBits({ outputs, inputs }: Sizes, valueBits = 16): number {
   return outputs * inputs * valueBits;
 }
 
-/** Bits of a router as an affine map of its inputs, `in·K + K` numbers. */
+/** Bits of a router as an affine map of its inputs, `in·K + K` numbers; none for one expert, which needs no choice. */
 export function routerBits({ inputs, clusters }: { inputs: number; clusters: number }): number {
-  return ROUTER_BITS * (inputs * clusters + clusters);
+  return clusters === 1 ? 0 : ROUTER_BITS * (inputs * clusters + clusters);
 }
 
-/** Multiply-adds for a token: of one expert of each layer the weights that are kept, and the router's. */
+/** Multiply-adds for a token: of one expert of each layer the weights that are kept, and the router's where there is a choice. */
 export function multiplyAdds(
   { kept, inputs, clusters }: { kept: readonly number[]; inputs: number; clusters: number },
 ): number {
-  return kept.reduce((sum, n) => sum + n, 0) + inputs * clusters;
+  return kept.reduce((sum, n) => sum + n, 0) + (clusters === 1 ? 0 : inputs * clusters);
 }
 
 /** Storage and work of a site, or of several. */
