@@ -208,6 +208,7 @@ export class ExpandedSite implements Disposable {
       experts: this.router.clusters,
       drops: false,
       gradients: false,
+      dtype: "f32",
     });
     const sorted = plan.tensor("sorted", [segments.groups.rows, x.width]);
     gatherRows(plan, "sort", { segments, x, out: sorted });

@@ -10,7 +10,6 @@ import { Plan } from "../../gpu/plan.ts";
 import { BYTES } from "../../gpu/tensor.ts";
 import { upload } from "../../gpu/transfer.ts";
 import { gemmGrouped, gemmGroupedSums, type Groups } from "../../ops/gemm/gemm_grouped.ts";
-import { type GroupedWay, LOW_TILES } from "../../ops/gemm/gemm_grouped_ways.ts";
 import { segmentsOf } from "../../ops/mixture/segments.ts";
 import { Operands, type Product, timeProduct } from "../measure/ceilings.ts";
 import { type BenchCase, type SuiteContext, tokensAtOnce } from "./suite.ts";
@@ -24,11 +23,7 @@ interface Sizes {
   readonly experts: number;
 }
 
-/** `tile`: rows of a tile, and `way`: how rows are multiplied, the rules' unless given. */
-type Grouped = Sizes & Pick<Product, "layout" | "dtype"> & {
-  readonly tile?: number;
-  readonly way?: GroupedWay;
-};
+type Grouped = Sizes & Pick<Product, "layout" | "dtype">;
 
 /**
  * Grouped products forward (`nn`), back to their input (`nt`) and to the experts' weights (`tn`), and the square product of as many operations, in f32 and f16: the
@@ -64,60 +59,6 @@ export function groupedSuite(context: SuiteContext): BenchCase[] {
         flops: 2 * entries * inputs * outputs,
       }),
     }];
-  }).concat(ways(context, sizes));
-}
-
-/** Parts of the sum that are measured. */
-const SPLITS = [1, 2, 4];
-
-/** Every way of low tiles, on a real GPU: `grouped.way.64x128.8x8.split2.nn.f32`, and of a height of 32 the sums over rows, which have tiles of their own. */
-function ways(context: SuiteContext, sizes: Sizes): BenchCase[] {
-  const { capabilities } = context.gpu;
-  if (capabilities.software) return [];
-  const { entries, inputs, outputs } = sizes;
-  const of = (name: string, product: Grouped): BenchCase => {
-    const { tile, way, ...params } = product;
-    return {
-      id: `grouped.way.${name}.${product.layout}.${product.dtype}`,
-      suite: "grouped",
-      params: { name: "way", ...params, ...tile && { tile }, ...way && { way: name } },
-      measure: async () => ({
-        timing: await timeGrouped(context, product),
-        flops: 2 * entries * inputs * outputs,
-      }),
-    };
-  };
-  return (["f32", "f16"] as const).flatMap((dtype) => {
-    // Matrix units take no other tiles than their own.
-    const own = dtype === "f16" && capabilities.subgroup_matrix.length > 0;
-    const tilings = own ? ["64x64.4x4"] : Object.keys(LOW_TILES);
-    const rows = tilings.flatMap((tiling) =>
-      (["nn", "nt"] as const).flatMap((layout) => {
-        const tile = LOW_TILES[tiling]!.tile_m;
-        const product = { ...sizes, layout, dtype, tile };
-        const name = own ? "units" : tiling;
-        return [
-          ...SPLITS.map((splits) =>
-            of(`${name}.split${splits}`, {
-              ...product,
-              way: { tiling, splits, transposed: false },
-            })
-          ),
-          ...layout === "nn" && !own
-            ? [
-              of(`${name}.transposed`, {
-                ...product,
-                way: { tiling, splits: 1, transposed: true },
-              }),
-            ]
-            : [],
-        ];
-      })
-    );
-    const sums = [32, 64].map((tile) =>
-      of(`sums.${tile}`, { ...sizes, layout: "tn", dtype, tile })
-    );
-    return [...rows, ...sums];
   });
 }
 
@@ -144,7 +85,7 @@ async function timeGrouped(
   { gpu, timing, seed }: SuiteContext,
   product: Grouped,
 ): Promise<Timing> {
-  const { inputs, outputs, experts, layout, dtype, way } = product;
+  const { inputs, outputs, experts, layout, dtype } = product;
   using operands = new Operands(gpu);
   const groups = await randomGroups(gpu, operands, { ...product, seed });
   const x = operands.tensor("x", [groups.rows, inputs], dtype);
@@ -152,12 +93,11 @@ async function timeGrouped(
   const w = operands.tensor("w", [experts, inputs, outputs], layout === "tn" ? "f32" : dtype);
   await operands.fill(x, y, w);
   const plan = new Plan(gpu, "grouped product");
-  const common = { groups, way };
   if (layout === "nn") {
-    gemmGrouped(plan, "product", { ...common, a: x, b: [w], c: y, layout });
+    gemmGrouped(plan, "product", { groups, a: x, b: [w], c: y, layout });
   } else if (layout === "nt") {
     const dx = operands.tensor("dx", [groups.rows, inputs]);
-    gemmGrouped(plan, "product", { ...common, a: y, b: [w], c: dx, layout });
+    gemmGrouped(plan, "product", { groups, a: y, b: [w], c: dx, layout });
   } else {
     const c = [{ tensor: w, epilogue: "none" as const }];
     gemmGroupedSums(plan, "product", { groups, a: x, b: y, c });
@@ -169,7 +109,7 @@ async function timeGrouped(
 export async function randomGroups(
   gpu: Gpu,
   operands: Operands,
-  { entries, experts, seed, tile }: Pick<Grouped, "entries" | "experts" | "tile"> & {
+  { entries, experts, dtype, seed }: Pick<Grouped, "entries" | "experts" | "dtype"> & {
     readonly seed: number;
   },
 ): Promise<Groups> {
@@ -189,7 +129,7 @@ export async function randomGroups(
     experts,
     drops: false,
     gradients: true,
-    ...tile !== undefined && { tile },
+    dtype,
   });
   const of_tile = operands.tensor("of_tile", groups.of_tile.shape, "u32");
   const begin_of = operands.tensor("begin_of", groups.begin_of.shape, "u32");

@@ -237,7 +237,7 @@ async function sortedRows(
   operands: Operands,
   { rows: entries, inputs, outputs, clusters: experts }: Sizes,
 ) {
-  const groups = await randomGroups(gpu, operands, { entries, experts, seed });
+  const groups = await randomGroups(gpu, operands, { entries, experts, dtype: "f32", seed });
   const a = operands.tensor("a", [groups.rows, inputs]);
   const c = operands.tensor("c", [groups.rows, outputs]);
   await operands.fill(a);

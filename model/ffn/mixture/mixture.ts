@@ -86,6 +86,7 @@ export function mixtureForward(
     experts: columns,
     drops: mixture.top_p !== undefined,
     gradients: training,
+    dtype: context.operandType,
   });
   const balanced = training && mixture.load_balance_coef > 0;
   const auxiliary = balanced

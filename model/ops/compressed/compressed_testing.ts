@@ -110,7 +110,7 @@ export function recordCompressedProducts(gpu: Gpu): Plan {
     new Tensor(name, shape, { dtype });
   for (const [rows, inputs, outputs] of RECORDED_SIZES) {
     const { groups } = segmentsOf(plan, "segments", {
-      ...{ keys: t("keys", [rows], "u32"), experts, drops: false, gradients: false },
+      ...{ keys: t("keys", [rows], "u32"), experts, drops: false, gradients: false, dtype: "f32" },
     });
     const [a, c] = [t("a", [groups.rows, inputs]), t("c", [groups.rows, outputs])];
     for (const compression of RECORDED) {

@@ -62,7 +62,7 @@ async function compare(gpu: Gpu, each: Case): Promise<readonly string[]> {
   let names: readonly string[] = [];
   const { y, place } = await runOnce(gpu, (plan) => {
     const segments = segmentsOf(plan, "segments", {
-      ...{ keys: label, experts, drops: false, gradients: false },
+      ...{ keys: label, experts, drops: false, gradients: false, dtype: "f32" },
     });
     const { groups } = segments;
     const a = plan.tensor("a", [groups.rows, width]);
@@ -214,7 +214,7 @@ Deno.test("a real GPU takes the dense product's tiles for compressed weights", (
     const plan = new Plan(gpu, "test");
     const keys = plan.tensor("keys", [16384, 1], { dtype: "u32" });
     plan.clear(keys);
-    const options = { keys, experts: 16, drops: false, gradients: false };
+    const options = { keys, experts: 16, drops: false, gradients: false, dtype: "f32" } as const;
     const { groups } = segmentsOf(plan, "s", options);
     const stored = Array.from({ length: 16 }, () => 512 * 1024 / 2);
     const b = compressedWeights(gpu.capabilities, "w", {
@@ -269,7 +269,7 @@ Deno.test("compressed weights name what does not fit", async () => {
   const plan = new Plan(gpu, "test");
   const keys = given.tensor("keys", [8, 1], { dtype: "u32" });
   const grouped = (experts: number) =>
-    segmentsOf(plan, "s", { keys, experts, drops: false, gradients: false }).groups;
+    segmentsOf(plan, "s", { keys, experts, drops: false, gradients: false, dtype: "f32" }).groups;
   const [two, three] = [grouped(2), grouped(3)];
   const rows = (width: number, groups = two) => given.tensor("rows", [groups.rows, width]);
   const b = experts.weights;

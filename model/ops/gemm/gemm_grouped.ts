@@ -13,9 +13,9 @@ import vectorSource from "../../../shaders/gemm/gemm_vector.wgsl" with { type: "
 import type { Capabilities } from "../../gpu/capabilities.ts";
 import { type Binding, grid, read, readScalar, update, write } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
-import { BYTES, roundUp, type Tensor } from "../../gpu/tensor.ts";
-import { type GroupedWay, groupedWay } from "./gemm_grouped_ways.ts";
-import { gpuKernel, type ProductShape } from "./gemm_kernels.ts";
+import { BYTES, type DType, roundUp, type Tensor } from "../../gpu/tensor.ts";
+import { groupedWay } from "./gemm_grouped_ways.ts";
+import { gpuKernel, type ProductShape, productUnit } from "./gemm_kernels.ts";
 import {
   type Loads,
   type Matrix,
@@ -46,10 +46,8 @@ export interface Groups {
 const MAX_ROUNDS = 65000;
 /** Rows and vec4s of columns that an invocation of `gemm_direct.wgsl` computes. */
 const DIRECT = { rows: 8, columns: 2 };
-/** Rows of a tile on real GPUs: the high ones are faster, the low ones pad less. */
-const TILES = { high: 128, low: 64 };
-/** Rows of a tile from which on sums go over whole steps of kernels in tiles. */
-const LEAST_SUMS = 32;
+/** Rows of a tile on real GPUs: the high ones are faster, the low ones pad less. Matrix units take none lower than theirs; sums go over whole steps of 32 rows. */
+const TILES = { high: 128, units: 64, low: 32 };
 /** Rows of a group on average, from which on high tiles pay. */
 const MANY_ROWS = 256;
 /** Rows that are multiplied one by one at most, where nothing is to be summed over them. */
@@ -58,16 +56,20 @@ const FEW_ROWS = 16;
 const VECTOR = { nn: { columns: 32, unroll: 2 }, nt: { columns: 8, unroll: 4 } };
 
 /**
- * Rows of a tile: 8 on a software adapter; on a GPU 64, or 128 where groups have so many rows on average that their padding costs less than small tiles do.
- * 1, no padding at all, for a few rows of which no gradient is asked for.
+ * Rows of a tile: 8 on a software adapter; on a GPU 32, or 64 where matrix units multiply, or 128 where groups have so many rows on average that their padding
+ * costs less than small tiles do. 1, no padding at all, for a few rows of which no gradient is asked for.
+ *
+ * @param sizes `dtype`: that of the rows and of what they are multiplied with.
  */
 export function groupTile(
   capabilities: Capabilities,
-  { rows, groups, gradients }: { rows: number; groups: number; gradients: boolean },
+  sizes: { rows: number; groups: number; gradients: boolean; dtype: DType },
 ): number {
+  const { rows, groups, gradients, dtype } = sizes;
   if (capabilities.software) return DIRECT.rows;
   if (!gradients && rows <= FEW_ROWS) return 1;
-  return rows >= MANY_ROWS * groups ? TILES.high : TILES.low;
+  if (rows >= MANY_ROWS * groups) return TILES.high;
+  return dtype === "f16" && productUnit(capabilities) ? TILES.units : TILES.low;
 }
 
 /** Rows that `rows` of `groups` groups take at most when each group is padded to whole tiles. */
@@ -89,10 +91,8 @@ export function gemmGrouped(plan: Plan, label: string, product: {
   readonly groups: Groups;
   /** `accumulate` adds to C. */
   readonly epilogue?: "none" | "accumulate";
-  /** A way to measure or to test; the rule's unless given. A software adapter has one way. */
-  readonly way?: GroupedWay | undefined;
 }): void {
-  const { a, c, layout, groups, epilogue = "none", way } = product;
+  const { a, c, layout, groups, epilogue = "none" } = product;
   checkRows(label, groups, [a, c]);
   const [k, n] = [a.width, c.width];
   let first = 0;
@@ -109,7 +109,6 @@ export function gemmGrouped(plan: Plan, label: string, product: {
         layout,
       },
       share,
-      way,
     });
     const { bindings, params } = place(kernel.operands, kernel.loads);
     const of_tile = readScalar(groups.of_tile);
@@ -258,7 +257,6 @@ function rowsKernel(plan: Plan, label: string, groups: Groups, product: {
   readonly operands: Operands;
   /** Share of the groups that it is of. */
   readonly share: number;
-  readonly way: GroupedWay | undefined;
 }): RowsKernel {
   const { operands, share } = product;
   const { a, b, c } = operands;
@@ -299,7 +297,7 @@ function rowsKernel(plan: Plan, label: string, groups: Groups, product: {
   };
   // A group's last tile is half full on average.
   const rows = share * (groups.filled + Math.min(groups.filled, groups.count) * groups.tile / 2);
-  const way = groupedWay(capabilities, shape, { rows, asked: product.way });
+  const way = groupedWay(capabilities, shape, { rows });
   const { kernel, tile_m, tile_n, lanes_a, lanes_b, step } = way.kernel;
   const dispatched = {
     ...of(kernel),
@@ -343,7 +341,7 @@ function sumsKernel(plan: Plan, groups: Groups, product: {
       ranges,
     };
   }
-  if (groups.tile < LEAST_SUMS) {
+  if (groups.tile < TILES.low) {
     throw new RangeError(`${c.tensor.name}: groups of tiles of ${groups.tile} rows have no sums`);
   }
   const { kernel, tile_m, tile_n, lanes_a, lanes_b } = gpuKernel(capabilities, {

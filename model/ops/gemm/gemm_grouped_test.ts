@@ -30,7 +30,7 @@ const spread = (count: number, groups: number) =>
   Array.from({ length: count }, (_, i) => (i * i * 7 + 3 * i) % groups);
 
 const CASES: readonly Case[] = [
-  { name: "odd sizes", keys: spread(77, 5), groups: 5, inputs: 20, outputs: 12, tile: 64 },
+  { name: "odd sizes", keys: spread(77, 5), groups: 5, inputs: 20, outputs: 12, tile: 32 },
   {
     name: "halves, wider than a tile",
     keys: spread(77, 5),
@@ -38,7 +38,7 @@ const CASES: readonly Case[] = [
     inputs: 72,
     outputs: 136,
     dtype: "f16",
-    tile: 64,
+    tile: 32,
   },
   {
     name: "one group has all rows",
@@ -46,7 +46,7 @@ const CASES: readonly Case[] = [
     groups: 7,
     inputs: 36,
     outputs: 20,
-    tile: 64,
+    tile: 32,
   },
   {
     name: "more groups than rows, in two parts",
@@ -55,7 +55,7 @@ const CASES: readonly Case[] = [
     inputs: 8,
     outputs: 4,
     part: 8,
-    tile: 64,
+    tile: 32,
   },
   {
     name: "high tiles",
@@ -110,7 +110,7 @@ for (const software of [true, false]) {
         const w = halves(noise(groups * k * n, 3));
         const before = noise(groups * k * n, 4);
         const gradients = !each.forward;
-        const tile = groupTile(gpu.capabilities, { rows: entries, groups, gradients });
+        const tile = groupTile(gpu.capabilities, { rows: entries, groups, gradients, dtype });
         assertEquals(tile, software ? 8 : each.tile);
         const rows = paddedRows({ rows: entries, groups, tile });
         const starts: number[] = [];
@@ -158,6 +158,7 @@ for (const software of [true, false]) {
             experts: groups,
             drops: false,
             gradients,
+            dtype,
           });
           const common = { groups: segments.groups };
           gemmGrouped(plan, "y", { ...common, a, b, c: y, layout: "nn" });
@@ -256,6 +257,7 @@ Deno.test({
             experts: groups,
             drops: false,
             gradients: true,
+            dtype,
           });
           const a = plan.tensor("a", [rows, k], { dtype });
           const y = plan.tensor("y", [rows, n]);
@@ -311,6 +313,7 @@ Deno.test("sums over more rows than a software adapter's loops go round are whol
       experts: groups,
       drops: false,
       gradients: true,
+      dtype: "f32",
     });
     const [a, b] = sources.map((source, i) => {
       const out = plan.tensor(`rows ${i}`, [segments.groups.rows, width]);
@@ -342,7 +345,8 @@ Deno.test("a real GPU takes tiles by sizes and capabilities", () => {
     const plan = new Plan(gpu, "test");
     const sizes = { keys: plan.tensor("keys", [8192, 2], { dtype: "u32" }), experts: 16 };
     plan.clear(sizes.keys);
-    const { groups } = segmentsOf(plan, "s", { ...sizes, drops: false, gradients: true });
+    const common = { ...sizes, drops: false, gradients: true };
+    const { groups } = segmentsOf(plan, "s", { ...common, dtype: "f16" });
     // At most 127 rows of padding for each expert.
     assertEquals([groups.tile, groups.rows], [128, 16384 + 16 * 127 + 16]);
     const tensor = (name: string, ...shape: number[]) => {
@@ -374,7 +378,13 @@ Deno.test("grouped products name what does not fit", async () => {
   using inputs = new Inputs(gpu);
   const plan = new Plan(gpu, "test");
   const keys = inputs.tensor("keys", [8, 1], { dtype: "u32" });
-  const { groups } = segmentsOf(plan, "s", { keys, experts: 3, drops: false, gradients: true });
+  const { groups } = segmentsOf(plan, "s", {
+    keys,
+    experts: 3,
+    drops: false,
+    gradients: true,
+    dtype: "f32",
+  });
   const a = inputs.tensor("a", [groups.rows, 8]);
   const c = inputs.tensor("c", [groups.rows, 4]);
   const product = (b: Tensor, changes: { a?: Tensor } = {}) => () =>

@@ -8,7 +8,7 @@ import matrixSource from "../../../shaders/gemm/gemm_matrix.wgsl" with { type: "
 import stepsSource from "../../../shaders/gemm/gemm_steps.wgsl" with { type: "text" };
 import tileSource from "../../../shaders/gemm/gemm_tile.wgsl" with { type: "text" };
 import tiledSource from "../../../shaders/gemm/gemm_tiled.wgsl" with { type: "text" };
-import type { Capabilities } from "../../gpu/capabilities.ts";
+import type { Capabilities, SubgroupMatrixConfig } from "../../gpu/capabilities.ts";
 import type { Constants } from "../../gpu/kernel.ts";
 import type { OperandShape } from "./matrix.ts";
 import { matrixUnit } from "./matrix_unit.ts";
@@ -69,14 +69,12 @@ export interface ProductShape {
   readonly whole?: number;
   /** Rows of a tile exactly, for products whose rows belong to groups. */
   readonly height?: number;
-  /** The tile without matrix units, where the caller has a rule of its own. */
-  readonly tiling?: Tiling | undefined;
   /** Results of this shape, one for each group of rows, whose sums go over whole steps: 1 when absent. */
   readonly groups?: number;
 }
 
 /** A tile of `gemm_tiled.wgsl`, and the rows and columns of an invocation's part. */
-export interface Tiling {
+interface Tiling {
   readonly tile_m: number;
   readonly tile_n: number;
   readonly fragment_m: number;
@@ -167,6 +165,15 @@ const MATRIX_STEP = 32;
 /** Workgroup memory of `gemm_matrix.wgsl` at most: two tiles with padded rows, and invocations' numbers. */
 const MATRIX_BYTES = 2 * 2 * 128 * 40 + 4 * 4 * 64;
 
+/** The matrix unit that products of halves run on; none where a device has no such unit, or too little for a workgroup's tiles. */
+export function productUnit(capabilities: Capabilities): SubgroupMatrixConfig | undefined {
+  const { max_workgroup_bytes, max_invocations, subgroup_max_size } = capabilities;
+  if (MATRIX_BYTES > max_workgroup_bytes || 4 * subgroup_max_size > max_invocations) {
+    return undefined;
+  }
+  return matrixUnit(capabilities);
+}
+
 function onMatrixUnits(
   capabilities: Capabilities,
   shape: ProductShape,
@@ -175,11 +182,9 @@ function onMatrixUnits(
   const grouped = height !== undefined || groups !== undefined;
   if (![a, b].every(({ dtype, aligned }) => dtype === "f16" && aligned)) return undefined;
   if (k < MATRIX_STEP || ((!linear || grouped) && k % MATRIX_STEP > 0)) return undefined;
-  const unit = matrixUnit(capabilities);
-  if (
-    !unit || MATRIX_BYTES > capabilities.max_workgroup_bytes ||
-    4 * capabilities.subgroup_max_size > capabilities.max_invocations
-  ) return undefined;
+  const unit = productUnit(capabilities);
+  // Their tiles are not as low.
+  if (!unit || height === LOW_TILE.tile_m) return undefined;
   const tile_m = height ?? MATRIX_TILE;
   const tile_n = n <= NARROW ? NARROW : MATRIX_TILE;
   if (pairs !== undefined && (m % tile_m > 0 || n % tile_n > 0 || k % MATRIX_STEP > 0)) {
@@ -218,6 +223,8 @@ const TILES: readonly [Tiling, ...Tiling[]] = [
   { tile_m: 128, tile_n: 64, fragment_m: 8, fragment_n: 4 },
   { tile_m: 64, tile_n: 64, fragment_m: 4, fragment_n: 4 },
 ];
+/** The tile for few rows of groups, which a higher one would pad more. */
+const LOW_TILE: Tiling = { tile_m: 32, tile_n: 64, fragment_m: 4, fragment_n: 4 };
 
 /** A tile of the result. */
 type Tile = Pick<GpuKernel, "tile_m" | "tile_n">;
@@ -236,7 +243,7 @@ function invocationsOf({ tile_m, tile_n, fragment_m, fragment_n }: Tiling): numb
  * Terms of a sum at a time: as many as a device has memory for, for two buffers of each operand, and at least a load for each invocation. Half of the most costs
  * 6 % of the speed.
  */
-export function stepOf(capabilities: Capabilities, tile: Tiling): number | undefined {
+function stepOf(capabilities: Capabilities, tile: Tiling): number | undefined {
   const { tile_m, tile_n } = tile;
   return [16, 8].find((step) =>
     4 * 2 * step * (tile_m + tile_n) <= capabilities.max_workgroup_bytes &&
@@ -249,7 +256,8 @@ function tilesFor(
   capabilities: Capabilities,
   { pairs, whole = SQUARE_TILE, height }: ProductShape,
 ): readonly Tiling[] {
-  return TILES.filter((tile) =>
+  const tiles = height === LOW_TILE.tile_m ? [LOW_TILE] : TILES;
+  return tiles.filter((tile) =>
     stepOf(capabilities, tile) !== undefined &&
     (pairs === undefined || tile.tile_m <= whole) &&
     (height === undefined || tile.tile_m === height)
@@ -260,7 +268,6 @@ function tilesFor(
 function tileOf(capabilities: Capabilities, shape: ProductShape): Tiling {
   const { m, n, k, pairs = 1, groups = 1 } = shape;
   if (shape.square) return TILES[0];
-  if (shape.tiling) return shape.tiling;
   const all = tilesFor(capabilities, shape);
   return all.find((tile) => {
     const tiles = pairs * groups * Math.ceil(m / tile.tile_m) * Math.ceil(n / tile.tile_n);

@@ -143,6 +143,7 @@ Deno.test("the gate's gradients are those of the weights and of the balance term
           experts,
           drops,
           gradients: true,
+          dtype: "f32",
         });
         const common = { sizes, logits, gated, dweight };
         return {
@@ -225,7 +226,13 @@ for (const [software, dtype] of [[true, "f32"], [true, "f16"], [false, "f16"]] a
     const gated = { index: kept, keys: kept, weight: weight.tensor };
     const names = ["tanh", "exact"] as const;
     const out: Record<string, Float32Array> = await runOnce(gpu, (plan) => {
-      const segments = segmentsOf(plan, "s", { keys: kept, experts, drops: true, gradients: true });
+      const segments = segmentsOf(plan, "s", {
+        keys: kept,
+        experts,
+        drops: true,
+        gradients: true,
+        dtype,
+      });
       const { groups } = segments;
       const rows = (name: string) => plan.tensor(name, [groups.rows, width], { dtype });
       const [gathered, spread] = [rows("gathered"), rows("spread")];
@@ -345,6 +352,7 @@ Deno.test("exact gelu keeps its digits over its whole range", async () => {
       experts: 1,
       drops: false,
       gradients: true,
+      dtype: "f32",
     });
     const tensor = (name: string) => plan.tensor(name, [groups.rows, 4]);
     const [x, ones, h, dx] = [tensor("x"), tensor("ones"), tensor("h"), tensor("dx")];

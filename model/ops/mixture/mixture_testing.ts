@@ -37,6 +37,7 @@ export function recordGroupedProducts(gpu: Gpu): Plan {
           experts,
           drops: !gradients,
           gradients,
+          dtype,
         });
         const a = t("a", [groups.rows, inputs], dtype);
         const c = t("c", [groups.rows, outputs], dtype);

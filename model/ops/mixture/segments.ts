@@ -8,7 +8,7 @@ import beginSource from "../../../shaders/mixture/mixture_begin.wgsl" with { typ
 import source from "../../../shaders/mixture/mixture_segments.wgsl" with { type: "text" };
 import { grid, readScalar, writeScalar } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
-import type { Tensor } from "../../gpu/tensor.ts";
+import type { DType, Tensor } from "../../gpu/tensor.ts";
 import { type Groups, groupTile, paddedRows } from "../gemm/gemm_grouped.ts";
 import { sortByKey, type Sorted } from "../routing/sort.ts";
 
@@ -27,19 +27,19 @@ export interface Segments {
 /**
  * Records the places of entries.
  *
- * @param input `keys` u32 `[T, k]`: the expert of each entry. `drops`: E stands for none. `gradients`: whether there is a backward pass. `tile`: rows of a tile, the
- * rule's unless given.
+ * @param input `keys` u32 `[T, k]`: the expert of each entry. `drops`: E stands for none. `gradients`: whether there is a backward pass. `dtype`: that of the rows and
+ * of the experts' weights as products read them.
  */
 export function segmentsOf(
   plan: Plan,
   label: string,
-  input: { keys: Tensor; experts: number; drops: boolean; gradients: boolean; tile?: number },
+  input: { keys: Tensor; experts: number; drops: boolean; gradients: boolean; dtype: DType },
 ): Segments {
-  const { keys, experts, drops, gradients } = input;
+  const { keys, experts, drops, gradients, dtype } = input;
   const entries = keys.size;
   const sorted = sortByKey(plan, `${label}.sort`, { keys, bound: experts + (drops ? 1 : 0) });
-  const tile = input.tile ??
-    groupTile(plan.gpu.capabilities, { rows: entries, groups: experts, gradients });
+  const { capabilities } = plan.gpu;
+  const tile = groupTile(capabilities, { rows: entries, groups: experts, gradients, dtype });
   const rows = paddedRows({ rows: entries, groups: experts, tile });
   const u32 = (name: string, size: number) =>
     plan.tensor(`${label}.${name}`, [size], { dtype: "u32", owner: "sorting" });
@@ -56,7 +56,7 @@ export function segmentsOf(
   const of_tile = u32("of_tile", rows / tile);
   const from = u32("source", rows);
   const place = u32("place", entries);
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = capabilities.software ? 8 : 64;
   plan.dispatch({
     label: `${label}.segments`,
     name: "mixture_segments",
