@@ -16,11 +16,21 @@ import { OrderedSum } from "./ordered_sum.ts";
 import { type Part, partsOf, type Segment, segmentsOf } from "./parts.ts";
 import type { Ranks } from "./ranks.ts";
 
-/** Elements of a part unless given: 64 MiB, of which a copy takes longer than a wait for it. */
+/** Most elements of a part unless given: 64 MiB, of which a copy takes longer than a wait for it. */
 const PART_ELEMENTS = 2 ** 24;
+/** Ranks up to which parts are as large. More ranks take smaller ones, for a chain is full only when each has a part. */
+const RANKS_OF_LARGE_PARTS = 8;
+/** Fewest elements of a part unless given: 1 MiB. */
+const SMALL_PART_ELEMENTS = 2 ** 18;
 
 /** Segments that are submitted before the first of them is waited for, so that the device has work while the host adds. */
 const AHEAD = 2;
+
+/** Elements of a part, at most, among so many ranks. */
+export function partElements(ranks: number): number {
+  const shrunk = PART_ELEMENTS / Math.max(1, ranks / RANKS_OF_LARGE_PARTS);
+  return Math.max(SMALL_PART_ELEMENTS, Math.floor(shrunk));
+}
 
 /** Options of {@linkcode GroupedUpdate}. */
 export interface GroupedUpdateOptions {
@@ -38,7 +48,7 @@ export interface GroupedUpdateOptions {
   readonly groups: number;
   /** The processes that share them. */
   readonly ranks: Ranks;
-  /** Elements of a part, at most; 64 MiB of them unless given. No bits depend on it. */
+  /** Elements of a part, at most; {@linkcode partElements} unless given. No bits depend on it. */
   readonly partElements?: number | undefined;
 }
 
@@ -72,7 +82,7 @@ export class GroupedUpdate {
       plans: plans.next ? [plans.first.plan, plans.next.plan] : [plans.first.plan],
       sums,
       means,
-      most: options.partElements ?? PART_ELEMENTS,
+      most: options.partElements ?? partElements(ranks.size),
     });
     this.#segments = segmentsOf(last.plan.steps.length, this.parts);
     this.#staging = this.parts.map(({ size }) =>

@@ -37,7 +37,7 @@ export class OrderedSum {
   constructor({ ranks, groups, sizes }: OrderedSumOptions) {
     this.#ranks = ranks;
     this.#groups = groups;
-    const vector = (size: number) => new Float32Array(new ArrayBuffer(4 * size));
+    const vector = (size: number) => new Float32Array(size);
     this.#parts = sizes.map((size) => ({
       sum: vector(size),
       waiting: ranks.rank === 0 ? [] : Array.from({ length: groups }, () => vector(size)),

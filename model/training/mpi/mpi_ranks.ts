@@ -21,14 +21,13 @@ const MOST_BYTES = 2 ** 31 - 1;
 
 /** A message under way. */
 interface Pending {
-  /** Keeps the message's memory alive, and where it is: only an array whose buffer was asked for lies outside of the heap that the collector moves. */
+  /** Keeps the memory alive whose address MPI has. */
   readonly memory: ArrayBuffer;
   readonly request: BigUint64Array<ArrayBuffer>;
   readonly arrived: () => void;
 }
 
-/** An `int` outside of the collector's heap. */
-const integer = () => new Int32Array(new ArrayBuffer(4));
+const integer = () => new Int32Array(1);
 
 /** The ranks of `mpirun`'s processes; one alone where nothing started the process. */
 export class MpiRanks implements Ranks {
@@ -119,7 +118,7 @@ export class MpiRanks implements Ranks {
       throw new RangeError(`A message has ${message.byteLength} bytes; at most ${MOST_BYTES}`);
     }
     const { buffer: memory } = message;
-    const request = new BigUint64Array(new ArrayBuffer(8));
+    const request = new BigUint64Array(1);
     check(name, start(message.byteLength, request));
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#pending.push({ memory, request, arrived: resolve });
