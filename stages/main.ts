@@ -14,7 +14,7 @@ import { benchCommand } from "./commands/speed/bench_command.ts";
 import { checkGoldenCommand } from "./commands/check_golden_command.ts";
 import { evaluateCommand } from "./commands/model/evaluate_command.ts";
 import { exportCheckpointCommand } from "./commands/model/export_checkpoint_command.ts";
-import { GPU_STAGE_OPTIONS } from "./commands/gpu_option.ts";
+import { assertSharedGroups, STAGE_OPTIONS } from "./commands/data_parallel_option.ts";
 import { generateCommand } from "./commands/model/generate_command.ts";
 import { parityCommand } from "./commands/speed/parity_command.ts";
 import { sparseActivationCommand } from "./commands/model/sparse_activation_command.ts";
@@ -31,9 +31,11 @@ Deno.exit(
         import("./experiment/load.ts"),
         import("./experiment/parts.ts"),
       ]);
-      return await loadExperiment(request, PARTS);
+      const experiment = await loadExperiment(request, PARTS);
+      assertSharedGroups(experiment);
+      return experiment;
     },
-    stageOptions: GPU_STAGE_OPTIONS,
+    stageOptions: STAGE_OPTIONS,
     commands: [
       evaluateCommand,
       generateCommand,

@@ -127,7 +127,7 @@ export async function runTraining(
  */
 export async function followTraining(
   trainer: Trainer,
-  options: Pick<TrainingOptions, "data" | "seed">,
+  options: SamplerOptions,
 ): Promise<void> {
   const sampler = samplerOf(trainer, options);
   await shareState(trainer);
@@ -139,10 +139,13 @@ export async function followTraining(
   }
 }
 
-function samplerOf(
-  { train }: Trainer,
-  { data, seed }: Pick<TrainingOptions, "data" | "seed">,
-): BatchSource {
+/** The text that batches come from, and the seed of their order. */
+interface SamplerOptions {
+  readonly data: Pick<TrainingData, "train" | "endoftext">;
+  readonly seed: number;
+}
+
+function samplerOf({ train }: Trainer, { data, seed }: SamplerOptions): BatchSource {
   const { sequence_length: length, documents } = train;
   const { endoftext } = data;
   return documents === "single"
