@@ -47,6 +47,7 @@ import { learningRate } from "./schedule.ts";
 import { trainingSteps, type TrainSection } from "./config.ts";
 import { Weights } from "../layer/weights.ts";
 import { GroupedUpdate } from "./groups/grouped_update.ts";
+import type { Part } from "./groups/parts.ts";
 import { ALONE, type Ranks } from "./groups/ranks.ts";
 
 /** One update, as the GPU saw it. */
@@ -197,8 +198,8 @@ export class Trainer implements TrainingState {
     return this.#grouped?.own ?? { from: 0, count: this.train.gradient_accumulation };
   }
 
-  /** Parts in which an update's groups leave the device, with their elements; none without groups. */
-  get parts(): readonly { readonly size: number }[] {
+  /** Parts in which an update's groups leave the device, in order; none without groups. */
+  get parts(): readonly Part[] {
     return this.#grouped?.parts ?? [];
   }
 

@@ -216,6 +216,17 @@ Deno.test("Groups that can't be shared are refused, and so are unlike ranks", as
   assert(/rank 1 computes on .* rank 0 on /.test(String(second!.reason)));
 });
 
+Deno.test("Most parts are final before the backward pass is over, statistics before it begins", async () => {
+  const gpu = await openTestGpu();
+  const train = { gradient_accumulation: 2, gradient_groups: 2 };
+  await withTrainer(gpu, { train, partElements: 400 }, ({ parts }) => {
+    const steps = parts.at(-1)!.ready;
+    const early = parts.filter(({ ready }) => ready < steps);
+    assert(new Set(early.map(({ ready }) => ready)).size > 8);
+    assertEquals(parts[0]!.mean, true);
+  });
+});
+
 Deno.test("Ranks agree with the first", async () => {
   const answers = connectedRanks(3).map((ranks) => agree(ranks, ranks.rank === 0));
   assertEquals(await Promise.all(answers), [true, true, true]);

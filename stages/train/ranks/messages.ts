@@ -11,7 +11,9 @@ import { z } from "zod";
 import type { TrainingJob } from "../train_model.ts";
 
 const step = z.int().min(0);
-const evaluation = { step, nats: z.number() };
+/** JSON has no word for a number that is not finite. */
+const nats = z.number().nullable().transform((value) => value ?? NaN);
+const evaluation = { step, nats };
 
 /** A training's result, without the paths that the stage knows by itself. */
 const result = z.strictObject({
