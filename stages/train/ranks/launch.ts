@@ -65,7 +65,9 @@ export async function trainOnRanks(job: RankJob, options: RanksOptions): Promise
     ]);
     if (told.failed !== undefined) throw new Error(told.failed);
     if (told.stopped) signal.throwIfAborted();
-    if (!status.success || !told.result) throw new Error(explainEnd(told.errors, ranks, status));
+    if (!status.success || !told.result) {
+      throw new Error(explainEnd(told.errors, { ranks, code: status.code }));
+    }
     options.hooks.info(
       `${ranks} ranks added up their gradients by ${told.messages} messages of ${told.bytes} bytes in all`,
     );
@@ -184,11 +186,10 @@ function softwareThreads(ranks: number): string {
   return given || String(Math.max(1, Math.floor(navigator.hardwareConcurrency / ranks)));
 }
 
-/** One line for an end that no rank announced, from what `mpirun` said. */
-function explainEnd(
+/** One line for an end that no rank announced, from the lines that `mpirun` said and its exit code. */
+export function explainEnd(
   errors: readonly string[],
-  ranks: number,
-  status: Deno.CommandStatus,
+  { ranks, code }: { readonly ranks: number; readonly code: number },
 ): string {
   const goesOn =
     "all ranks ended; the training goes on from its last checkpoint when it is run again";
@@ -202,5 +203,5 @@ function explainEnd(
   const exited = /Process name: \[\[[^\]]*\],(\d+)\]\s+Exit code:\s+(\d+)/.exec(text);
   if (exited) return `rank ${exited[1]} of ${ranks} ended with exit code ${exited[2]}: ${goesOn}`;
   const said = errors.filter((line) => !/^[-=*]+$/.test(line)).slice(0, 3).join(" ");
-  return `mpirun ended with exit code ${status.code}` + (said ? `: ${said}` : "");
+  return `mpirun ended with exit code ${code}` + (said ? `: ${said}` : "");
 }
