@@ -1,5 +1,5 @@
 /**
- * What 8, 64 and 1,024 devices would give for the paper's model, from rates that were measured or are documented: the tables of `docs/scaling.md`.
+ * The paper's model on 8, 64 and 1,024 devices, from rates that were measured or are documented: the table of `docs/scaling.md`.
  *
  * @module
  */

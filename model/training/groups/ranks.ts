@@ -25,7 +25,7 @@ export interface Ranks {
   readonly rank: number;
   /** Processes. */
   readonly size: number;
-  /** What this process sent so far. */
+  /** Messages of this process so far. */
   readonly sent: Traffic;
   /** Resolves when the message's memory may change. */
   send(message: Message, to: Address): Promise<void>;

@@ -80,7 +80,7 @@ export async function trainOnRanks(job: RankJob, options: RanksOptions): Promise
   }
 }
 
-/** What came out of the ranks. */
+/** The ranks' words. */
 interface Told {
   result?: TrainingResult;
   stopped?: boolean;

@@ -33,7 +33,7 @@ const PARAMS = (() => {
   } as unknown as JsonValue;
 })();
 
-/** What a training leaves that follows from its key. */
+/** The part of a training's results that follows from its key. */
 interface Published {
   readonly files: Readonly<Record<string, string>>;
   readonly summary: JsonValue;
@@ -80,7 +80,7 @@ async function trainBy(
   }
 }
 
-/** What an update adds up: running statistics, then the gradients of parameters that are not held, and two terms of the loss. */
+/** The parts that an update adds up: running statistics, then the gradients of parameters that are not held, and two terms of the loss. */
 function partsOf(summary: JsonValue): { readonly bytes: number; readonly ready: number }[] {
   const { config } = summary as unknown as { config: Parameters<typeof architectureOf>[0] };
   const architecture = architectureOf(config);
