@@ -9,8 +9,9 @@
  * - **Beat**: the owner sets the time of `<token>` every few seconds.
  * - **Judge**: others watch `<token>` by their own clock. Only that it changes counts, so clocks may differ. An owner
  *   whose mark stays for {@linkcode Pace.stale} milliseconds is taken over with the next ticket.
- * - **Fence**: whoever takes over removes the old `<token>`, and whatever else the old owner writes through
- *   ({@linkcode TakeOptions.fence}), before it goes on. A process that was stopped meanwhile wakes without them.
+ * - **Fence**: whoever takes over removes the old `<token>`, and the folder out of which the old owner renames what it
+ *   publishes ({@linkcode TakeOptions.fence}), before it goes on. A process that was stopped meanwhile wakes without
+ *   them. That folder is made before the ticket and never again.
  * - **Release**: the owner removes `<token>`.
  *
  * @module
@@ -57,6 +58,8 @@ export interface TakeOptions {
   readonly signal?: AbortSignal | undefined;
   /** Called once for each owner that is watched. */
   readonly onWatch?: ((holder: LeaseHolder | undefined) => void) | undefined;
+  /** Makes what the holder writes through; called before anybody can know of it, so that a fence always finds it. */
+  readonly prepare: (us: LeaseHolder) => Promise<void>;
   /** Takes from an earlier owner what it writes through; called before the lease is ours to use. */
   readonly fence: (earlier: LeaseHolder) => Promise<void>;
   /** A quicker proof than the heart. */
@@ -76,6 +79,14 @@ function ticketNumber(name: string): number {
 
 function ticketName(number: number): string {
   return `${String(number).padStart(8, "0")}.json`;
+}
+
+/** A lease that was taken. */
+export interface TakenLease {
+  /** Later owners have greater ones. */
+  readonly ticket: number;
+  /** An earlier owner that did not let go and may only stand still; `fence` has been called for it. */
+  readonly silent?: LeaseHolder;
 }
 
 /** The highest ticket, and who holds the lease by it. */
@@ -109,18 +120,18 @@ async function readHolder(folder: LeaseFolder, ticket: number): Promise<LeaseHol
 /**
  * Takes a lease.
  *
- * @returns The ticket's number; later owners have greater ones.
  * @throws LeaseHeldError when its owner is alive and `wait` is false.
  */
 export async function takeLease(
   folder: LeaseFolder,
   us: LeaseHolder,
   options: TakeOptions,
-): Promise<number> {
+): Promise<TakenLease> {
   for (;;) {
-    const { highest } = await awaitFree(folder, options);
+    const { highest, silent } = await awaitFree(folder, options);
     try {
       await folder.create(us);
+      await options.prepare(us);
       if (await folder.link(us.token, ticketName(highest + 1))) {
         // What we just wrote made a network file system forget older listings.
         const after = await readLease(folder);
@@ -128,29 +139,34 @@ export async function takeLease(
           after.mark !== undefined;
         if (ours) {
           await passOver(folder, after.tickets.slice(0, -1), options);
-          return after.highest;
+          return { ticket: after.highest, ...silent && { silent } };
         }
       }
     } catch (error) {
       await folder.remove(us.token).catch(() => {});
+      await options.fence(us).catch(() => {});
       throw error;
     }
     await folder.remove(us.token);
+    await options.fence(us);
     await options.sleep(options.pace.poll * Math.random());
   }
 }
 
 /** Waits until the lease's owner is gone, or refuses. */
-async function awaitFree(folder: LeaseFolder, options: TakeOptions): Promise<LeaseState> {
+async function awaitFree(
+  folder: LeaseFolder,
+  options: TakeOptions,
+): Promise<{ highest: number; silent?: LeaseHolder }> {
   const { pace, now, sleep, signal } = options;
   let watched: { highest: number; mark: string; since: number; beats: number } | undefined;
   for (;;) {
     const asked = now();
     const state = await readLease(folder);
     const { highest, holder, mark } = state;
-    if (mark === undefined) return state;
+    if (mark === undefined) return { highest };
     const evidence = holder === undefined ? "unknown" : await options.evidence(holder);
-    if (evidence === "gone") return state;
+    if (evidence === "gone") return { highest };
     if (watched?.highest !== highest) {
       if (evidence !== "alive") options.onWatch?.(holder);
       watched = { highest, mark, since: asked, beats: 0 };
@@ -158,7 +174,7 @@ async function awaitFree(folder: LeaseFolder, options: TakeOptions): Promise<Lea
       watched = { highest, mark, since: asked, beats: watched.beats + 1 };
     } else if (evidence !== "alive" && asked - watched.since >= pace.stale) {
       // This look came later than that time, even if we were stopped ourselves before it.
-      return state;
+      return { highest, ...holder && { silent: holder } };
     }
     if (!options.wait && (evidence === "alive" || watched.beats > 0)) {
       throw new LeaseHeldError(holder);
