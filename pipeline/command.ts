@@ -121,10 +121,11 @@ export interface CommandContext {
   experiment(args: Arguments): Promise<LoadedExperiment>;
   /**
    * Opens the store while `work` runs. Without `create`, an absent store is an empty one in memory. With `look`, `work`
-   * only reads, nothing is written, and it sees what another process has published if that holds the store.
+   * only reads, nothing is written, and it sees what another process has published if that holds the store. With `wait`,
+   * it waits for such a process instead of refusing.
    */
   withStore<T>(
-    options: { create: boolean; look?: boolean },
+    options: { create: boolean; look?: boolean; wait?: boolean },
     work: (store: Store) => Promise<T>,
   ): Promise<T>;
 }

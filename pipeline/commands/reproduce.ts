@@ -39,6 +39,7 @@ const OPTIONS: Command["options"] = {
   ...INPUT_OPTIONS,
   ...ALL_OPTION,
   jobs: { type: "number", requiresArg: true, describe: "How many CPU nodes run at a time" },
+  wait: { type: "boolean", describe: "Wait while another process has the store" },
 };
 
 /** Runs the nodes of a configuration. */
@@ -77,7 +78,8 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
   }
   const all = args["all"] === true;
   if (args["dry-run"] === true) return await dryRun(graph, { force, all }, context);
-  return await context.withStore({ create: true }, async (store) => {
+  const opening = { create: true, wait: args["wait"] === true };
+  return await context.withStore(opening, async (store) => {
     await experiment.remember?.(store.dir);
     const [{ runPipeline }, { createDisplay }, { interruptible }] = await Promise.all([
       import("../run/run.ts"),

@@ -57,7 +57,7 @@ class Attempt {
 
   constructor(options: Job) {
     this.#options = options;
-    this.#dir = join(options.store.temporary, crypto.randomUUID());
+    this.#dir = join(options.store.outputs, crypto.randomUUID());
     this.#state = options.store.stateDir(options.key);
     this.#metrics = new MetricTable(() => {
       Deno.mkdirSync(this.#state, { recursive: true });

@@ -64,10 +64,15 @@ export interface RunSummary {
   readonly exitCode: number;
 }
 
-/** Runs a graph. Failures of nodes, of the disk and of results are told in the summary, not thrown. */
+/**
+ * Runs a graph. Failures of nodes, of the disk and of results are told in the summary, not thrown.
+ *
+ * @throws LeaseLostError when another process took the store over.
+ */
 export async function runPipeline(options: RunOptions): Promise<RunSummary> {
   const { graph, store, root, display } = options;
-  const signal = options.signal ?? new AbortController().signal;
+  const signals = [options.signal, store.lost].filter((signal) => signal !== undefined);
+  const signal = AbortSignal.any(signals);
   const code = await readNodeCode(graph, root);
   const started = new Date();
   const base: RunRecord = {
@@ -102,6 +107,7 @@ export async function runPipeline(options: RunOptions): Promise<RunSummary> {
       configuration: digestJson(options.configuration),
     },
   });
+  await store.assertOwned();
   if (schedule.stopped !== undefined) problems.push(schedule.stopped);
   const { folders: results, files } = await copyResults(schedule, options, problems);
   const state = stateOf(schedule, problems);

@@ -272,7 +272,10 @@ class Scheduler {
         this.#settle(entry, { state: "interrupted", seconds });
         return;
       }
-      const message = explain(error, `running ${node.name}`);
+      // A store that is another's refuses what it is given, in words that say nothing of that.
+      const lost = await lossOf(store);
+      if (lost !== undefined) this.#stopped ??= lost;
+      const message = lost ?? explain(error, `running ${node.name}`);
       display.line(`${node.name}: failed: ${message}`);
       if (debug) {
         for (const line of traceOf(error).split("\n")) {
@@ -298,6 +301,15 @@ class Scheduler {
       if (waiter.waiting.size === 0 && waiter.state === undefined) this.#ready.push(waiter);
     }
     entry.waiters.clear();
+  }
+}
+
+/** Why the store is no longer ours; nothing when it is. */
+async function lossOf(store: Store): Promise<string | undefined> {
+  try {
+    await store.assertOwned();
+  } catch (error) {
+    return explain(error, "asking for the store's lease");
   }
 }
 

@@ -6,7 +6,7 @@
 
 import { join } from "@std/path";
 import { UserError } from "../errors.ts";
-import { hashFile, remove, statOrUndefined } from "./files.ts";
+import { hashFile, removeThrough, statOrUndefined } from "./files.ts";
 import { type NodeRecord, objectsOf } from "./records.ts";
 import type { Damage, Store } from "./store.ts";
 
@@ -137,7 +137,7 @@ export async function cleanStore(store: Store, options: { all: boolean }): Promi
   for (const name of names) {
     const path = join(store.dir, name);
     if (await statOrUndefined(path) === undefined) continue;
-    await remove(path);
+    await removeThrough(store.temporary, path);
     removed.push(path);
   }
   if (options.all) await store.catalogue.clear();

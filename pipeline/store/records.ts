@@ -6,7 +6,7 @@
  */
 
 import { join } from "@std/path";
-import { listFiles, readTextOrUndefined, remove, writeAtomic } from "./files.ts";
+import { listFiles, readTextOrUndefined, removeThrough, writeAtomic } from "./files.ts";
 import { nodeRecordSchema, runRecordSchema } from "./record_schema.ts";
 import { digestJson, type KeyComponents } from "../graph/key.ts";
 import type { ObjectRef } from "./objects.ts";
@@ -194,7 +194,7 @@ export class Records {
 
   /** Takes a publication back. */
   async removeNode(key: string): Promise<void> {
-    await remove(this.#nodePath(key));
+    await removeThrough(this.#temporary, this.#nodePath(key));
   }
 
   /** Keys of all manifests, sorted. */
@@ -212,7 +212,7 @@ export class Records {
 
   /** Removes a run's manifest. */
   async removeRun(run: string): Promise<void> {
-    await remove(join(this.#runs, `${run}.json`));
+    await removeThrough(this.#temporary, join(this.#runs, `${run}.json`));
   }
 
   /** Names of all runs, oldest first. */

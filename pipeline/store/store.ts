@@ -5,6 +5,8 @@
  * .ethos/
  *   store.json              marks the folder as a store
  *   lock                    held by the one process that works here, or by those that read
+ *   lease/                  the same between hosts, by files alone
+ *   claims/<key>/           the lease of a job that makes one node
  *   catalogue.duckdb        an index over the manifests, to be asked in SQL
  *   nodes/ab/<key>.json     a published node: components of its key, outputs, provenance
  *   objects/ab/<sha256>     a file, read-only; beside it <sha256>.json, who made it
@@ -12,7 +14,7 @@
  *   results.json            which files were copied to results folders
  *   inputs.json             digests of local input files, which save reading them again
  *   state/<key>/            what an unfinished node keeps for its next attempt
- *   tmp/                    outputs that are being written
+ *   tmp/                    what the owners of leases are writing
  * ```
  *
  * A manifest in `nodes/` is what makes a node published. It is written after all of its objects are on disk, and
@@ -24,41 +26,24 @@
 import { join, resolve } from "@std/path";
 import { Catalogue, type Publication } from "./catalogue.ts";
 import { explain, systemCode, UserError } from "../errors.ts";
-import { hashFile, readTextOrUndefined, remove } from "./files.ts";
+import { hashFile, readTextOrUndefined, remove, removeThrough } from "./files.ts";
 import { inspectStore, markStore } from "./folder.ts";
-import { HeldError, StoreLock, type TryLock } from "./lock.ts";
-import { byStepThenName, decodeMetrics } from "./metrics.ts";
-import { openCatalogue } from "./open_catalogue.ts";
+import { describeHolder } from "./lease/holder.ts";
+import { HeldError, StoreLock } from "./lock.ts";
+import type { Damage, StoreOptions } from "./options.ts";
+import { removeLeftovers, temporaryNames } from "./leftovers.ts";
+import { copyCatalogue, openCatalogue } from "./open_catalogue.ts";
 import { type ObjectRef, type ObjectStat, ObjectStore } from "./objects.ts";
+import { publicationOf, readMetrics } from "./publication.ts";
 import { type NodeRecord, objectsOf, Records, type RunRecord } from "./records.ts";
 import type { MetricRow } from "../stage.ts";
+
+export type { Damage, StoreOptions } from "./options.ts";
 
 /** How many publications are entered into the catalogue at once. */
 const BATCH = 256;
 /** How long a publication waits for others to be entered with it. */
 const BATCH_MILLISECONDS = 250;
-
-/** An object that differs from its manifest. */
-export interface Damage {
-  /** Name of the object. */
-  readonly sha256: string;
-  /** The object is not there, or its bytes are others. */
-  readonly problem: "missing" | "changed";
-}
-
-/** How a store is opened. */
-export interface StoreOptions {
-  /** The command line that the user typed, for the message to whoever comes second. */
-  readonly command: string;
-  /** Makes the store when it is not there; otherwise an absent store is an empty one in memory. */
-  readonly create?: boolean;
-  /** Only reads: writes nothing at all, and shows what another process that holds the store has published so far. */
-  readonly look?: boolean;
-  /** Called with what was mended and who holds the store. */
-  readonly warn?: (message: string) => void;
-  /** Asks for the lock; the kernel's unless given. */
-  readonly tryLock?: TryLock;
-}
 
 /** An open store; only one process writes to it at a time, others may look at what it has published. */
 export class Store {
@@ -70,7 +55,12 @@ export class Store {
   readonly records: Records;
   /** The index over them, in SQL. */
   readonly catalogue: Catalogue;
+  /** Folder out of which all is published by a rename; it is gone with our lease, and never made again. */
+  readonly temporary: string;
+  /** Folder for outputs that stages are writing. */
+  readonly outputs: string;
   readonly #lock: StoreLock | undefined;
+  readonly #giveBack: (() => Promise<void>) | undefined;
   /** Keys that the catalogue has. */
   readonly #known: Set<string>;
   /** How the disk described objects when their content was last known to be right. */
@@ -91,6 +81,9 @@ export class Store {
     lock: StoreLock | undefined;
     known: Set<string>;
     stats: Map<string, ObjectStat>;
+    temporary?: string;
+    outputs?: string;
+    giveBack?: () => Promise<void>;
     held?: boolean;
     readOnly?: boolean;
   }) {
@@ -101,6 +94,9 @@ export class Store {
     this.records = parts.records;
     this.catalogue = parts.catalogue;
     this.#lock = parts.lock;
+    this.temporary = parts.temporary ?? join(dir, "tmp");
+    this.outputs = parts.outputs ?? join(dir, "tmp");
+    this.#giveBack = parts.giveBack;
     this.#known = parts.known;
     this.#stats = parts.stats;
   }
@@ -115,9 +111,8 @@ export class Store {
   static async open(dir: string, options: StoreOptions): Promise<Store> {
     dir = resolve(dir);
     const folder = await inspectStore(dir);
-    const temporary = join(dir, "tmp");
-    const objects = new ObjectStore(join(dir, "objects"), temporary);
-    const records = new Records(dir, temporary);
+    const objects = new ObjectStore(join(dir, "objects"), join(dir, "tmp"));
+    const records = new Records(dir, join(dir, "tmp"));
     try {
       if ((folder === "absent" || folder === "empty") && !options.create) {
         const catalogue = await Catalogue.open(":memory:");
@@ -126,23 +121,12 @@ export class Store {
       }
       if (options.look) return await Store.#look(dir, { objects, records }, options);
       await Deno.mkdir(dir, { recursive: true });
+      const leftovers = await temporaryNames(dir);
       const lock = await StoreLock.acquire(join(dir, "lock"), options.command, options);
       try {
-        await remove(temporary);
-        await Deno.mkdir(temporary, { recursive: true });
-        if (folder !== "marked") await markStore(dir, temporary);
-        const catalogue = await openCatalogue(join(dir, "catalogue.duckdb"), options.warn);
-        const parts = { objects, records, catalogue, lock };
-        const store = new Store(dir, { ...parts, known: new Set(), stats: new Map() });
-        try {
-          await store.#load(options.warn);
-        } catch (error) {
-          catalogue[Symbol.dispose]();
-          throw error;
-        }
-        return store;
+        return await Store.#own(dir, { lock, leftovers, marked: folder === "marked" }, options);
       } catch (error) {
-        lock[Symbol.dispose]();
+        await lock[Symbol.asyncDispose]();
         throw error;
       }
     } catch (error) {
@@ -152,6 +136,47 @@ export class Store {
         cause: error,
       });
     }
+  }
+
+  /** Opens a store whose lock is ours. */
+  static async #own(
+    dir: string,
+    { lock, leftovers, marked }: { lock: StoreLock; leftovers: readonly string[]; marked: boolean },
+    { warn }: StoreOptions,
+  ): Promise<Store> {
+    await removeLeftovers(dir, leftovers);
+    const token = lock.lease?.token ?? crypto.randomUUID();
+    const temporary = join(dir, "tmp", token);
+    // A lease has made it; to make it again would undo a fence.
+    if (lock.lease === undefined) await Deno.mkdir(temporary, { recursive: true });
+    if (!marked) await markStore(dir, temporary);
+    const path = join(dir, "catalogue.duckdb");
+    const silent = lock.lease?.silent;
+    if (silent !== undefined) {
+      warn?.(`Took the store over from ${describeHolder(silent)}, which gave no sign of life.`);
+      // It may wake, and still has the catalogue open.
+      for (const file of [path, `${path}.wal`]) await remove(file);
+    }
+    const copy = lock.kernel ? undefined : await copyCatalogue(path, warn);
+    const catalogue = copy?.catalogue ?? await openCatalogue(path, warn);
+    const store = new Store(dir, {
+      objects: new ObjectStore(join(dir, "objects"), temporary),
+      records: new Records(dir, temporary),
+      catalogue,
+      lock,
+      temporary,
+      outputs: join(dir, "tmp", `w-${token}`),
+      ...copy && { giveBack: () => copy.giveBack(temporary) },
+      known: new Set(),
+      stats: new Map(),
+    });
+    try {
+      await store.#load(warn);
+    } catch (error) {
+      catalogue[Symbol.dispose]();
+      throw error;
+    }
+    return store;
   }
 
   /**
@@ -191,7 +216,7 @@ export class Store {
       return store;
     } catch (error) {
       catalogue?.[Symbol.dispose]();
-      lock?.[Symbol.dispose]();
+      await lock?.[Symbol.asyncDispose]();
       throw error;
     }
   }
@@ -314,13 +339,27 @@ export class Store {
       await this.flush();
     } finally {
       this.catalogue[Symbol.dispose]();
-      this.#lock?.[Symbol.dispose]();
+      try {
+        await this.#giveBack?.();
+        if (!this.#readOnly) await Promise.all([this.temporary, this.outputs].map(remove));
+      } finally {
+        await this.#lock?.[Symbol.asyncDispose]();
+      }
     }
   }
 
-  /** Folder for outputs that are being written; emptied when the store is opened. */
-  get temporary(): string {
-    return join(this.dir, "tmp");
+  /** Aborted when another process took the store over, because this one stood still for a minute. */
+  get lost(): AbortSignal | undefined {
+    return this.#lock?.lease?.lost;
+  }
+
+  /**
+   * Asks the file system whether the store is still ours.
+   *
+   * @throws LeaseLostError that names who took it over.
+   */
+  async assertOwned(): Promise<void> {
+    await this.#lock?.lease?.assertHeld();
   }
 
   /** Returns the folder where an unfinished node keeps its state. */
@@ -330,14 +369,7 @@ export class Store {
 
   /** Removes the state of an unfinished node at once, so that a kill never leaves a part of it. */
   async discardState(key: string): Promise<void> {
-    const doomed = join(this.temporary, crypto.randomUUID());
-    try {
-      await Deno.rename(this.stateDir(key), doomed);
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return;
-      throw error;
-    }
-    await remove(doomed);
+    await removeThrough(this.temporary, this.stateDir(key));
   }
 
   /** Keys that have a state folder. */
@@ -389,7 +421,12 @@ export class Store {
 
   /** Publishes a node: from here on it is finished. Its rows wait for {@linkcode Store.flush}. */
   async publish(publication: Publication): Promise<void> {
-    await this.records.writeNode(publication.record);
+    try {
+      await this.records.writeNode(publication.record);
+    } catch (error) {
+      await this.assertOwned();
+      throw error;
+    }
     for (const object of publication.objects) {
       this.#stats.set(object.sha256, object);
       this.#hashed.add(object.sha256);
@@ -414,6 +451,7 @@ export class Store {
     // Nodes end while the catalogue is written; one transaction at a time.
     while (this.#flushing) await this.#flushing.catch(() => {});
     if (this.#pending.length === 0) return;
+    await this.assertOwned();
     const batch = this.#pending;
     this.#pending = [];
     this.#flushing = this.catalogue.publish(batch);
@@ -439,14 +477,7 @@ export class Store {
 
   /** Metrics of a record, ordered by step then name. */
   async metrics(record: NodeRecord): Promise<MetricRow[]> {
-    const rows: MetricRow[] = [];
-    for (const measured of [false, true]) {
-      const ref = measured ? record.measured : record.metrics;
-      if (ref === undefined) continue;
-      const text = await Deno.readTextFile(this.objects.path(ref.sha256));
-      for (const row of decodeMetrics(text, measured)) rows.push(row);
-    }
-    return rows.sort(byStepThenName);
+    return await readMetrics(this.objects, record);
   }
 
   /**
@@ -476,18 +507,9 @@ export class Store {
 
   /** Makes the catalogue's entry of a record that was read from its manifest; objects are entered once hashed. */
   async #publicationOf(record: NodeRecord): Promise<Publication> {
-    const objects: (ObjectRef & ObjectStat)[] = [];
-    for (const { sha256 } of objectsOf(record)) {
-      const stat = this.#hashed.has(sha256) ? this.#stats.get(sha256) : undefined;
-      if (stat !== undefined) objects.push({ sha256, ...stat });
-    }
-    let metrics: MetricRow[] = [];
-    try {
-      metrics = await this.metrics(record);
-    } catch {
-      // Damaged or missing: `damage` finds it before anybody uses the node.
-    }
-    return { record, metrics, objects };
+    const hashed = (sha256: string) =>
+      this.#hashed.has(sha256) ? this.#stats.get(sha256) : undefined;
+    return await publicationOf(this.objects, record, hashed);
   }
 
   /** Text of a state file, for a node that starts again. */
