@@ -235,3 +235,29 @@ Deno.test("where nothing can be written, taking fails and leaves nothing", async
     assertEquals([...Deno.readDirSync(join(dir, "lease"))], []);
   });
 });
+
+Deno.test("a lease holds without hard links, and where a server answers a repeated request", async () => {
+  const { link } = Deno;
+  const answers: (typeof Deno.link)[] = [
+    () => Promise.reject(new Deno.errors.NotSupported("Operation not supported (os error 95)")),
+    () => Promise.reject(new Deno.errors.PermissionDenied("Operation not permitted (os error 1)")),
+    async (from, to) => {
+      await link(from, to);
+      throw new Deno.errors.AlreadyExists("File exists (os error 17)");
+    },
+  ];
+  for (const answer of answers) {
+    await withDir(async (dir) => {
+      Deno.link = answer;
+      try {
+        for (const ticket of [1, 2]) {
+          await using lease = await take(dir, false);
+          assertEquals(lease.ticket, ticket);
+          await assertRejects(() => take(dir, false), LeaseHeldError);
+        }
+      } finally {
+        Deno.link = link;
+      }
+    });
+  }
+});
