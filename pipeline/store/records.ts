@@ -7,7 +7,8 @@
 
 import { join } from "@std/path";
 import { listFiles, readTextOrUndefined, removeThrough, writeAtomic } from "./files.ts";
-import { nodeRecordSchema, runRecordSchema } from "./record_schema.ts";
+import { nodeRecordSchema, runRecordSchema, soundCodeSchema } from "./record_schema.ts";
+import type { CodeClosure } from "../graph/code.ts";
 import { digestJson, type KeyComponents } from "../graph/key.ts";
 import type { ObjectRef } from "./objects.ts";
 import type { JsonValue, Resource } from "../stage.ts";
@@ -167,6 +168,8 @@ export class Records {
   readonly #nodes: string;
   readonly #runs: string;
   readonly #temporary: string;
+  /** Code closures by digest. Thousands of nodes have the same few, of hundreds of files each. */
+  readonly #code = new Map<string, CodeClosure>();
 
   /** `dir` is the store, `temporary` a folder on the same disk. */
   constructor(dir: string, temporary: string) {
@@ -182,7 +185,7 @@ export class Records {
   /** The record of a key; `undefined` when it is missing or unreadable. */
   async readNode(key: string): Promise<NodeRecord | undefined> {
     const text = await readTextOrUndefined(this.#nodePath(key));
-    return text === undefined ? undefined : parseNode(text, key);
+    return text === undefined ? undefined : parseNode(text, key, this.#code);
   }
 
   /** Publishes a node: from here on it is there. */
@@ -201,6 +204,14 @@ export class Records {
   async nodeKeys(): Promise<string[]> {
     return (await listFiles(this.#nodes)).map((path) => /([0-9a-f]{64})\.json$/.exec(path)?.[1])
       .filter((key) => key !== undefined);
+  }
+
+  /** A run's record; `undefined` when it is missing or unreadable. */
+  async readRun(name: string): Promise<RunRecord | undefined> {
+    const text = await readTextOrUndefined(join(this.#runs, `${name}.json`));
+    const run = text === undefined ? undefined : parse<RunRecord>(text);
+    // A name that is not the file's would have another file removed in its place.
+    return runRecordSchema.safeParse(run).success && run!.run === name ? run : undefined;
   }
 
   /** Writes a run's manifest. */
@@ -233,25 +244,46 @@ export class Records {
     for (const path of await listFiles(this.#runs)) {
       const name = /^([^/]+)\.json$/.exec(path)?.[1];
       if (name === undefined) continue;
-      const text = await readTextOrUndefined(join(this.#runs, path));
-      const run = text === undefined ? undefined : parse<RunRecord>(text);
-      // A name that is not the file's would have another file removed in its place.
-      if (runRecordSchema.safeParse(run).success && run!.run === name) runs.push(run!);
+      const run = await this.readRun(name);
+      if (run !== undefined) runs.push(run);
       else unreadable.push(`runs/${path}`);
     }
     return { runs: runs.sort((a, b) => a.run < b.run ? -1 : 1), unreadable };
   }
 }
 
-function parseNode(text: string, key: string): NodeRecord | undefined {
-  const record = parse<NodeRecord>(text);
-  if (!nodeRecordSchema.safeParse(record).success || record?.key !== key) return undefined;
+function parseNode(
+  text: string,
+  key: string,
+  known: Map<string, CodeClosure>,
+): NodeRecord | undefined {
+  let record = parse<NodeRecord>(text);
+  const code: unknown = record?.components?.code;
+  const shared = known.get((code as CodeClosure | undefined)?.digest ?? "");
+  const isShared = shared !== undefined && isSameCode(code as CodeClosure, shared);
+  const schema = isShared ? soundCodeSchema : nodeRecordSchema;
+  if (!schema.safeParse(record).success || record?.key !== key) return undefined;
+  if (isShared) record = { ...record, components: { ...record.components, code: shared } };
+  else known.set(record.components.code.digest, record.components.code);
   // A manifest that was damaged in a way that is still JSON is caught by its own digests.
   if (outputsDigest(record.outputs, record.metrics) !== record.digest) return undefined;
   const sound = Object.values(record.outputs).every((output) =>
     output.kind !== "measured" || digestJson(output.value) === output.sha256
   );
   return sound ? record : undefined;
+}
+
+/** Whether a value that was read says the same, word for word, as a closure that is sound. */
+function isSameCode(read: CodeClosure, sound: CodeClosure): boolean {
+  return Object.keys(read).length === Object.keys(sound).length &&
+    isSameTable(read.files, sound.files) && isSameTable(read.packages, sound.packages);
+}
+
+function isSameTable(read: unknown, sound: Readonly<Record<string, string>>): boolean {
+  if (typeof read !== "object" || read === null) return false;
+  const entries = Object.entries(read);
+  return entries.length === Object.keys(sound).length &&
+    entries.every(([name, value]) => Object.hasOwn(sound, name) && sound[name] === value);
 }
 
 function parse<T>(text: string): T | undefined {

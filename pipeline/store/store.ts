@@ -25,6 +25,7 @@
 
 import { join, resolve } from "@std/path";
 import { Catalogue, type Publication } from "./catalogue.ts";
+import { buryKilledRuns, findDifferences } from "./differences.ts";
 import { explain, systemCode, UserError } from "../errors.ts";
 import { hashFile, readTextOrUndefined, remove, removeThrough } from "./files.ts";
 import { inspectStore, markStore } from "./folder.ts";
@@ -35,7 +36,7 @@ import { removeLeftovers, temporaryNames } from "./leftovers.ts";
 import { copyCatalogue, openCatalogue } from "./open_catalogue.ts";
 import { type ObjectRef, type ObjectStat, ObjectStore } from "./objects.ts";
 import { publicationOf, readMetrics } from "./publication.ts";
-import { type NodeRecord, objectsOf, Records, type RunRecord } from "./records.ts";
+import { type NodeRecord, objectsOf, Records } from "./records.ts";
 import type { MetricRow } from "../stage.ts";
 
 export type { Damage, StoreOptions } from "./options.ts";
@@ -248,7 +249,7 @@ export class Store {
     }
     await this.#readCatalogue();
     await this.#catchUp();
-    await this.#buryKilledRuns();
+    await buryKilledRuns(this);
     await this.#tidyState();
   }
 
@@ -261,33 +262,9 @@ export class Store {
     }
   }
 
-  /** How the catalogue differs from the manifests, as a kill between the two leaves it. */
-  async #differences(): Promise<
-    { nodes: NodeRecord[]; runs: RunRecord[]; gone: { keys: string[]; runs: string[] } }
-  > {
-    const keys = new Set(await this.records.nodeKeys());
-    const nodes: NodeRecord[] = [];
-    for (const key of keys.difference(this.#known)) {
-      const record = await this.records.readNode(key);
-      if (record !== undefined) nodes.push(record);
-    }
-    const rows = await this.catalogue.rows<{ run: string }>("SELECT run FROM runs");
-    const entered = new Set(rows.map(({ run }) => run));
-    const names = new Set(await this.records.runNames());
-    const missing = names.difference(entered);
-    const runs = missing.size === 0
-      ? []
-      : (await this.records.readRuns()).filter(({ run }) => missing.has(run));
-    const gone = {
-      keys: [...this.#known.difference(keys)],
-      runs: [...entered.difference(names)],
-    };
-    return { nodes, runs, gone };
-  }
-
   /** Whether the catalogue on disk says all that the manifests do, so that a look needs no other. */
   async #isUpToDate(): Promise<boolean> {
-    const { nodes, runs, gone } = await this.#differences();
+    const { nodes, runs, gone } = await findDifferences(this, this.#known);
     if (nodes.length + runs.length + gone.keys.length + gone.runs.length > 0) return false;
     const running = await this.catalogue.rows("SELECT 1 FROM runs WHERE state = 'running'");
     return running.length === 0;
@@ -298,7 +275,7 @@ export class Store {
    * hashed, and so do the nodes themselves.
    */
   async #catchUp(): Promise<void> {
-    const { nodes, runs, gone } = await this.#differences();
+    const { nodes, runs, gone } = await findDifferences(this, this.#known);
     for (let i = 0; i < nodes.length; i += BATCH) {
       const batch = nodes.slice(i, i + BATCH).map((record) => this.#publicationOf(record));
       await this.catalogue.publish(await Promise.all(batch));
@@ -306,24 +283,6 @@ export class Store {
     if (runs.length > 0) await this.catalogue.putRuns(runs);
     if (gone.keys.length + gone.runs.length > 0) await this.catalogue.remove(gone);
     for (const key of gone.keys) this.#known.delete(key);
-  }
-
-  /** A run that says it is running has lost its process: we hold the lock. */
-  async #buryKilledRuns(): Promise<void> {
-    const running = await this.catalogue.rows<{ run: string }>(
-      "SELECT run FROM runs WHERE state = 'running'",
-    );
-    if (running.length === 0) return;
-    const names = new Set(running.map((row) => row.run));
-    const killed = (await this.records.readRuns()).filter((record) => names.has(record.run))
-      // A killed process may have told its manifest how it ended, and not the catalogue.
-      .map((record): RunRecord =>
-        record.state === "running" ? { ...record, state: "killed" } : record
-      );
-    for (const record of killed) await this.records.writeRun(record);
-    await this.catalogue.putRuns(killed);
-    const lost = [...names].filter((run) => !killed.some((record) => record.run === run));
-    await this.catalogue.remove({ runs: lost });
   }
 
   /** Removes state folders of nodes that were published just before a kill. */
