@@ -50,6 +50,8 @@ export class Planner {
   readonly #store: Store;
   readonly #code: ReadonlyMap<GraphNode, CodeClosure>;
   #latest: Promise<ReadonlyMap<string, string>> | undefined;
+  /** Digests of inputs that many nodes read. */
+  readonly #digests = new WeakMap<NodeRecord, { node: GraphNode; digest: string }>();
 
   /** `code` has the closure of each node that is planned. */
   constructor(store: Store, code: ReadonlyMap<GraphNode, CodeClosure>) {
@@ -68,12 +70,20 @@ export class Planner {
           name,
           list.map((input) => ({
             node: input.name,
-            digest: inputDigest(input, inputs.get(input)!),
+            digest: this.#inputDigest(input, inputs.get(input)!),
           })),
         ]),
       ),
       code: this.#code.get(node)!,
     };
+  }
+
+  #inputDigest(node: GraphNode, record: NodeRecord): string {
+    const known = this.#digests.get(record);
+    if (known?.node === node) return known.digest;
+    const digest = inputDigest(node, record);
+    this.#digests.set(record, { node, digest });
+    return digest;
   }
 
   /** Where a node stands whose inputs are all published. */

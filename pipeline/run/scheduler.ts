@@ -10,6 +10,7 @@ import { explain, isDiskError, traceOf } from "../errors.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
 import type { KeyComponents } from "../graph/key.ts";
 import type { PlannedNode, Planner } from "./plan.ts";
+import { Queue } from "./queue.ts";
 import { type Display, formatSeconds } from "../terminal/progress.ts";
 import type { NodeRecord, NodeState, RunNode } from "../store/records.ts";
 import type { JsonValue, Resource } from "../stage.ts";
@@ -67,7 +68,29 @@ interface Entry {
   error?: string;
   /** Set when its published objects were found damaged by a reader. */
   heal?: string;
+  /** When all of its objects were last found right, milliseconds. */
+  soundAt?: number;
+  /** A look at the store that began before its turn. */
+  ahead?: Ahead;
 }
+
+/** Where a node stands, once its inputs are published. */
+type Examined = PlannedNode & { key: string; components: KeyComponents };
+
+/** A look at the store for a node that waits for its turn. */
+interface Ahead {
+  /** The inputs that it was made with. */
+  readonly inputs: ReadonlyMap<GraphNode, NodeRecord>;
+  /** How many nodes had been taken back by then. */
+  readonly heals: number;
+  /** Never rejects, as nobody may come to ask. */
+  readonly found: Promise<{ planned: Examined } | { error: unknown }>;
+}
+
+/** How many nodes are looked up at once: reading manifests one by one is waiting, above all on a network's disk. */
+const AHEAD = 16;
+/** For so long an input that was found whole is not looked at again: thousands of nodes may read one data set. */
+const SOUND_MILLISECONDS = 1000;
 
 interface Job {
   readonly entry: Entry;
@@ -84,10 +107,15 @@ export async function runGraph(options: SchedulerOptions): Promise<ScheduleResul
 class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #entries = new Map<GraphNode, Entry>();
-  readonly #ready: Entry[] = [];
-  readonly #queues: Record<Resource, Job[]> = { cpu: [], gpu: [] };
+  readonly #ready = new Queue<Entry>();
+  readonly #queues: Record<Resource, Queue<Job>> = { cpu: new Queue(), gpu: new Queue() };
   readonly #free: Record<Resource, number>;
-  readonly #running = new Set<Promise<void>>();
+  #running = 0;
+  /** Resolves when a running node has ended. */
+  #ended = Promise.withResolvers<void>();
+  /** An error that is the engine's own. */
+  #broken: { readonly error: unknown } | undefined;
+  #heals = 0;
   /** Nodes that run or are about to, by key, so that two nodes of one key don't run twice. */
   readonly #leaders = new Map<string, Entry>();
   #stopped: string | undefined;
@@ -106,12 +134,20 @@ class Scheduler {
   async run(): Promise<ScheduleResult> {
     for (;;) {
       for (let entry = this.#ready.shift(); entry; entry = this.#ready.shift()) {
+        this.#lookAhead();
         await this.#resolve(entry);
+        // Not after all that are ready: the first of ten thousand need not wait for the last.
+        this.#start("gpu");
+        this.#start("cpu");
       }
+      // A node that could not be started has settled, and others with it.
+      if (this.#ready.length > 0) continue;
+      if (this.#running === 0) break;
+      await this.#ended.promise;
+      this.#ended = Promise.withResolvers();
+      if (this.#broken !== undefined) throw this.#broken.error;
       this.#start("gpu");
       this.#start("cpu");
-      if (this.#running.size > 0) await Promise.race(this.#running);
-      else if (this.#ready.length === 0) break;
     }
     try {
       await this.#options.store.flush();
@@ -127,11 +163,45 @@ class Scheduler {
     };
   }
 
+  /** Begins to look up the nodes that come next. */
+  #lookAhead(): void {
+    for (const entry of this.#ready.peek(AHEAD)) {
+      if (entry.ahead !== undefined || this.#options.signal.aborted) continue;
+      const inputs = this.#inputsOf(entry);
+      if (inputs === undefined) continue;
+      const found = this.#options.planner.examine(entry.node, inputs)
+        .then((planned) => ({ planned }), (error: unknown) => ({ error }));
+      entry.ahead = { inputs, heals: this.#heals, found };
+    }
+  }
+
+  /** Records of a node's inputs, if all are published. */
+  #inputsOf({ node }: Entry): ReadonlyMap<GraphNode, NodeRecord> | undefined {
+    const inputs = new Map<GraphNode, NodeRecord>();
+    for (const dependency of node.dependencies) {
+      const { record } = this.#entries.get(dependency)!;
+      if (record === undefined) return undefined;
+      inputs.set(dependency, record);
+    }
+    return inputs;
+  }
+
+  /** Where a node stands: what was found ahead, unless the store or an input has changed since. */
+  async #examine(entry: Entry, inputs: ReadonlyMap<GraphNode, NodeRecord>): Promise<Examined> {
+    const { ahead } = entry;
+    delete entry.ahead;
+    const valid = ahead !== undefined && ahead.heals === this.#heals &&
+      [...inputs].every(([node, record]) => ahead.inputs.get(node) === record);
+    if (!valid) return await this.#options.planner.examine(entry.node, inputs);
+    const found = await ahead.found;
+    if ("error" in found) throw found.error;
+    return found.planned;
+  }
+
   /** Runs, reuses or blocks a node whose inputs have all settled. */
   async #resolve(entry: Entry): Promise<void> {
     const { node } = entry;
-    const { store, planner, force, signal } = this.#options;
-    const inputs = new Map<GraphNode, NodeRecord>();
+    const { store, force, signal } = this.#options;
     for (const dependency of node.dependencies) {
       const input = this.#entries.get(dependency)!;
       // It had settled, and is being run again since a sibling found it damaged.
@@ -147,11 +217,11 @@ class Scheduler {
           ...why === undefined ? {} : { reason: why },
         });
       }
-      inputs.set(dependency, input.record);
     }
-    let planned: PlannedNode & { key: string; components: KeyComponents };
+    const inputs = this.#inputsOf(entry)!;
+    let planned: Examined;
     try {
-      planned = await planner.examine(node, inputs);
+      planned = await this.#examine(entry, inputs);
     } catch (error) {
       return this.#settle(entry, { state: "failed", error: explain(error, "looking it up") });
     }
@@ -200,8 +270,12 @@ class Scheduler {
         wait(entry, input);
         continue;
       }
+      if (performance.now() - (input.soundAt ?? -Infinity) < SOUND_MILLISECONDS) continue;
       const damage = await store.damage(input.record!, { read: true });
-      if (damage === undefined) continue;
+      if (damage === undefined) {
+        input.soundAt = performance.now();
+        continue;
+      }
       const what = `object ${damage.sha256.slice(0, 12)} is ${damage.problem}`;
       if (input.heal !== undefined) {
         this.#settle(entry, {
@@ -214,6 +288,7 @@ class Scheduler {
       await store.retract(input.key!);
       this.#leaders.delete(input.key!);
       input.heal = what;
+      this.#heals++;
       delete input.state;
       delete input.record;
       input.waiters = new Set();
@@ -236,11 +311,14 @@ class Scheduler {
         continue;
       }
       this.#free[resource]--;
-      const running = this.#execute(job).finally(() => {
-        this.#free[resource]++;
-        this.#running.delete(running);
-      });
-      this.#running.add(running);
+      this.#running++;
+      this.#execute(job)
+        .catch((error) => this.#broken ??= { error })
+        .finally(() => {
+          this.#free[resource]++;
+          this.#running--;
+          this.#ended.resolve();
+        });
     }
   }
 
