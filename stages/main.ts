@@ -34,6 +34,19 @@ Deno.exit(
       return await loadExperiment(request, PARTS);
     },
     stageOptions: GPU_STAGE_OPTIONS,
+    job: {
+      main: fromFileUrl(import.meta.url),
+      flags: [
+        "--allow-read",
+        "--allow-write",
+        "--allow-env",
+        "--allow-net",
+        "--allow-ffi",
+        "--allow-sys",
+        "--allow-run",
+        "--no-prompt",
+      ],
+    },
     commands: [
       evaluateCommand,
       generateCommand,
