@@ -58,25 +58,21 @@ async function runJob(args: Arguments, context: CommandContext): Promise<JobEnd>
     const { inline } = await import("../executors/inline.ts");
     const { ticket, store, run, node, inputs } = prepared;
     started = true;
-    try {
-      await inline.run({
-        node,
-        key: ticket.key,
-        components: ticket.components,
-        inputs,
-        ...ticket.replaces !== undefined && { replaces: ticket.replaces },
-        fresh: ticket.fresh,
-        store,
-        root: run.root,
-        run: run.run,
-        display,
-        signal: stop.signal,
-        debug: ticket.debug,
-        host: run.host,
-      });
-    } finally {
-      await store.close();
-    }
+    await inline.run({
+      node,
+      key: ticket.key,
+      components: ticket.components,
+      inputs,
+      ...ticket.replaces !== undefined && { replaces: ticket.replaces },
+      fresh: ticket.fresh,
+      store,
+      root: run.root,
+      run: run.run,
+      display,
+      signal: stop.signal,
+      debug: ticket.debug,
+      host: { ...run.host, ...ticket.device !== undefined && { device: ticket.device } },
+    });
     return { type: "end", state: "published" };
   } catch (error) {
     if (stop.signal.aborted) return { type: "end", state: "interrupted" };

@@ -81,7 +81,8 @@ export class EventDisplay implements Display {
     return {
       update: (done, remark) => {
         const now = this.#now();
-        if (!open || (now - sent < PROGRESS_MILLISECONDS && done < total)) return;
+        const isLast = total > 0 && done >= total;
+        if (!open || (now - sent < PROGRESS_MILLISECONDS && !isLast)) return;
         sent = now;
         this.#send({ type: "progress", id, done, ...remark !== undefined && { remark } });
       },

@@ -6,7 +6,6 @@
 
 import { join } from "@std/path";
 import type { Publication } from "../store/catalogue.ts";
-import { Claim } from "../store/claim.ts";
 import { moduleName } from "../graph/code.ts";
 import { UserError } from "../errors.ts";
 import { listFiles, remove } from "../store/files.ts";
@@ -38,7 +37,7 @@ export const inline: Executor = { gpus: 1, run };
 
 async function run(job: Job): Promise<NodeRecord> {
   const { node, key, store, display, signal } = job;
-  await using _claim = await Claim.take(store.dir, key, {
+  await using _claim = await store.claim(key, {
     node: node.name,
     run: job.run,
     signal,
@@ -46,7 +45,6 @@ async function run(job: Job): Promise<NodeRecord> {
   });
   const published = await publishedMeanwhile(job);
   if (published !== undefined) return published;
-  await Deno.mkdir(store.temporary, { recursive: true });
   if (job.fresh) await store.discardState(key);
   const work = new Attempt(job);
   try {

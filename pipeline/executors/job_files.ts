@@ -50,6 +50,8 @@ export interface Ticket {
   readonly replaces?: { readonly run: string; readonly finished_at: string };
   readonly fresh: boolean;
   readonly debug: boolean;
+  /** The worker's device, for the provenance. */
+  readonly device?: string;
 }
 
 const text = z.string();
@@ -74,6 +76,7 @@ const ticketSchema = z.looseObject({
   replaces: z.looseObject({ run: text, finished_at: text }).optional(),
   fresh: z.boolean(),
   debug: z.boolean(),
+  device: text.optional(),
 });
 
 /** The files of one run's jobs. */
@@ -96,8 +99,8 @@ export class JobFiles {
     await this.#write("run.json", run, temporary);
   }
 
-  /** Writes the ticket of a job. */
-  async writeTicket(job: Job): Promise<void> {
+  /** Writes the ticket of a job; `device` names what it computes on, if that was chosen. */
+  async writeTicket(job: Job, device: string): Promise<void> {
     const ticket: Ticket = {
       format: 1,
       key: job.key,
@@ -107,6 +110,7 @@ export class JobFiles {
       ...job.replaces !== undefined && { replaces: job.replaces },
       fresh: job.fresh,
       debug: job.debug,
+      ...device !== "" && { device },
     };
     await this.#write(`${job.key}.json`, ticket, job.store.temporary);
   }

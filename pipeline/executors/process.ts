@@ -68,9 +68,9 @@ class ProcessExecutor implements Executor {
   async run(job: Job): Promise<NodeRecord> {
     const { store } = this.#options;
     const files = new JobFiles(store.dir, job.run);
-    await files.writeTicket(job);
     const worker = job.node.stage.resource === "gpu" ? this.#free.shift() : undefined;
     try {
+      await files.writeTicket(job, worker?.name ?? "");
       const ended = await this.#runProcess(job, worker, files.logPath(job.key));
       // The manifest is the truth: a job may have been ended right after it.
       const record = await store.takeIn(job.key);
@@ -94,6 +94,7 @@ class ProcessExecutor implements Executor {
     using log = new JobLog(logPath);
     log.head(job.node.name, child.pid, worker?.name ?? "");
     const player = new EventPlayer(job.display);
+    let starved = false;
     const input = child.stdin.getWriter();
     const stop = () => void input.write(new TextEncoder().encode("stop\n")).catch(() => {});
     if (job.signal.aborted) stop();
@@ -107,9 +108,12 @@ class ProcessExecutor implements Executor {
           player.play(event);
           if (event.type === "line") log.line(event.text);
         }),
-        listen(child.stderr, (line) => log.line(line)),
+        listen(child.stderr, (line) => {
+          log.line(line);
+          starved ||= NO_MEMORY.test(line);
+        }),
       ]);
-      return { status, ...player.end !== undefined && { end: player.end } };
+      return { status, starved, ...player.end !== undefined && { end: player.end } };
     } finally {
       this.#children.delete(child);
       job.signal.removeEventListener("abort", stop);
@@ -146,7 +150,12 @@ class ProcessExecutor implements Executor {
   }
 }
 
+/** The last words of V8 and of Rust. */
+const NO_MEMORY = /\bout of memory\b|memory allocation of \d+ bytes failed/i;
+
 interface Ended {
+  /** Whether it said that it had no memory left. */
+  readonly starved: boolean;
   readonly status: Deno.CommandStatus;
   readonly end?: JobEnd;
 }
@@ -160,7 +169,7 @@ async function listen(
 }
 
 /** Says in one line why a job published nothing, and where its log is. */
-function failure(job: Job, { status, end }: Ended, log: string): Error {
+function failure(job: Job, { status, end, starved }: Ended, log: string): Error {
   if (job.signal.aborted) return new Error("Interrupted", { cause: job.signal.reason });
   const named = (text: string) => `${text.replace(/\.?$/, ".")} Its log is ${log}`;
   if (end?.state === "failed" || end?.state === "refused") {
@@ -175,6 +184,7 @@ function failure(job: Job, { status, end }: Ended, log: string): Error {
   if (end?.state === "published") {
     return new JobError(named("What the job published is damaged"));
   }
+  if (starved) return new JobError(named("The job ran out of memory"));
   if (status.signal === "SIGKILL") {
     return new JobError(named("The job was killed by SIGKILL, by hand or for want of memory"));
   }

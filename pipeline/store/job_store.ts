@@ -7,7 +7,7 @@
 
 import { join } from "@std/path";
 import type { Publication } from "./catalogue.ts";
-import { Claim } from "./claim.ts";
+import { Claim, type ClaimOptions } from "./claim.ts";
 import { remove } from "./files.ts";
 import { NodeFiles } from "./node_files.ts";
 import { ObjectStore } from "./objects.ts";
@@ -31,14 +31,21 @@ export class JobStore extends NodeFiles {
     return this.#temporary;
   }
 
+  override async claim(key: string, options: ClaimOptions): Promise<AsyncDisposable> {
+    const claim = await super.claim(key, options);
+    // Only now: the folder of a job without a claim is a leftover to whoever opens the store.
+    await Deno.mkdir(this.#temporary, { recursive: true });
+    return {
+      [Symbol.asyncDispose]: async () => {
+        await remove(this.#temporary);
+        await claim[Symbol.asyncDispose]();
+      },
+    };
+  }
+
   /** Writes the manifest; the coordinator enters it into the catalogue. */
   override async publish(publication: Publication): Promise<void> {
     await this.records.writeNode(publication.record);
-  }
-
-  /** Removes what was being written. */
-  async close(): Promise<void> {
-    await remove(this.#temporary);
   }
 
   override async takeIn(key: string): Promise<NodeRecord | undefined> {

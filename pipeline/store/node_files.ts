@@ -6,6 +6,7 @@
 
 import { join } from "@std/path";
 import type { Publication } from "./catalogue.ts";
+import { Claim, type ClaimOptions } from "./claim.ts";
 import { readTextOrUndefined, remove } from "./files.ts";
 import { byStepThenName, decodeMetrics } from "./metrics.ts";
 import type { ObjectStore } from "./objects.ts";
@@ -30,6 +31,11 @@ export abstract class NodeFiles {
 
   /** Folder for outputs that are being written. */
   abstract get temporary(): string;
+
+  /** Takes the claim on a node, once whoever has it is gone. Nothing of the node is written without. */
+  async claim(key: string, options: ClaimOptions): Promise<AsyncDisposable> {
+    return await Claim.take(this.dir, key, options);
+  }
 
   /** Publishes a node: from here on it is finished. */
   abstract publish(publication: Publication): Promise<void>;
