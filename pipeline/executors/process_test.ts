@@ -170,6 +170,13 @@ Deno.test("jobs publish the same keys, bits and objects as this process", async 
     assertEquals(states(healed), { ...all("cached"), numbers: "done" });
     assertEquals(await contents(toy), await contents(inline));
   });
+
+  await t.step("and logs go with their runs", async () => {
+    assertEquals((await toy.run("gc", "--keep", "1", "--yes")).code, 0);
+    const kept = [...(await logs(toy)).values()];
+    assertEquals(kept.length, 1);
+    assertStringIncludes(kept[0]!, " numbers: process ");
+  });
 });
 
 Deno.test("options that contradict each other are refused before anything starts", async () => {
