@@ -17,6 +17,7 @@ import { EXIT, UserError } from "../errors.ts";
 import { foldNodes } from "../graph/fold.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
 import type { RunSummary } from "../run/run.ts";
+import { EXECUTOR_OPTIONS, planExecutor } from "./executor_options.ts";
 import { ALL_OPTION } from "./status.ts";
 
 const OPTIONS: Command["options"] = {
@@ -40,6 +41,7 @@ const OPTIONS: Command["options"] = {
   ...ALL_OPTION,
   jobs: { type: "number", requiresArg: true, describe: "How many CPU nodes run at a time" },
   wait: { type: "boolean", describe: "Wait while another process has the store" },
+  ...EXECUTOR_OPTIONS,
 };
 
 /** Runs the nodes of a configuration. */
@@ -55,6 +57,7 @@ export const reproduce: Command = {
   ],
   options: OPTIONS,
   runsStages: true,
+  startsJobs: true,
   run: runExperiment,
 };
 
@@ -65,6 +68,7 @@ export const sweep: Command = {
   examples: [["sweep --config configs/ablations/d_latent.yaml", "one ablation"]],
   options: { ...OPTIONS, config: { ...EXPERIMENT_OPTIONS["config"], demandOption: true } },
   runsStages: true,
+  startsJobs: true,
   run: runExperiment,
 };
 
@@ -77,6 +81,7 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
     throw new UserError(`--jobs is ${jobs}; expected an integer of at least 1.`);
   }
   const all = args["all"] === true;
+  const makeExecutor = await planExecutor(args, context);
   if (args["dry-run"] === true) return await dryRun(graph, { force, all }, context);
   const opening = { create: true, wait: args["wait"] === true };
   return await context.withStore(opening, async (store) => {
@@ -87,7 +92,8 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
       import("../run/interrupt.ts"),
     ]);
     const display = await createDisplay();
-    using interrupt = interruptible((line) => display.line(line));
+    const executor = await makeExecutor(store);
+    using interrupt = interruptible((line) => display.line(line), () => executor.end?.());
     // Whatever happens, no bar stays behind.
     using _ = { [Symbol.dispose]: () => display.stop() };
     const summary = await runPipeline({
@@ -98,6 +104,7 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
       configPath: experiment.configPath,
       configuration: experiment.configuration,
       force,
+      executor,
       ...jobs === undefined ? {} : { jobs },
       display,
       signal: interrupt.signal,

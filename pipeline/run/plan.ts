@@ -29,6 +29,8 @@ export interface PlannedNode {
   readonly reasons: readonly string[];
   /** The published record of a cached node. */
   readonly record?: NodeRecord;
+  /** A publication that is there and that a run of the node would replace. */
+  readonly replaces?: NodeRecord;
 }
 
 /** Code closures of all nodes of a graph. */
@@ -43,6 +45,29 @@ export async function readNodeCode(
 export function codeRoots({ stage, parsed, inputs }: GraphNode): readonly string[] {
   const modules = stage.modules?.({ params: parsed, inputs }) ?? [];
   return [stage.module, ...stage.workers ?? [], ...new Set(modules)];
+}
+
+/** Collects all that a node is a function of, given the {@linkcode inputDigest} of each input and its code. */
+export function componentsOf(
+  node: GraphNode,
+  digestOf: (input: GraphNode) => string,
+  code: CodeClosure,
+): KeyComponents {
+  return {
+    format: 1,
+    stage: node.stage.name,
+    params: node.params,
+    inputs: Object.fromEntries(
+      Object.entries(node.inputs).map(([name, list]) => [
+        name,
+        list.map((input) => ({
+          node: input.name,
+          digest: digestOf(input),
+        })),
+      ]),
+    ),
+    code,
+  };
 }
 
 /** Computes keys and compares them with those in a store. */
@@ -61,21 +86,8 @@ export class Planner {
 
   /** Collects all that a node is a function of, given the records of its inputs. */
   components(node: GraphNode, inputs: ReadonlyMap<GraphNode, NodeRecord>): KeyComponents {
-    return {
-      format: 1,
-      stage: node.stage.name,
-      params: node.params,
-      inputs: Object.fromEntries(
-        Object.entries(node.inputs).map(([name, list]) => [
-          name,
-          list.map((input) => ({
-            node: input.name,
-            digest: this.#inputDigest(input, inputs.get(input)!),
-          })),
-        ]),
-      ),
-      code: this.#code.get(node)!,
-    };
+    const digestOf = (input: GraphNode) => this.#inputDigest(input, inputs.get(input)!);
+    return componentsOf(node, digestOf, this.#code.get(node)!);
   }
 
   #inputDigest(node: GraphNode, record: NodeRecord): string {
@@ -98,7 +110,7 @@ export class Planner {
       const anew = measuredAnew(node, record, inputs);
       if (anew.length === 0) return { node, state: "cached", key, components, reasons: [], record };
       const reasons = anew.map((name) => `measured: ${name} was measured anew`);
-      return { node, state: "stale", key, components, reasons };
+      return { node, state: "stale", key, components, reasons, replaces: record };
     }
     return { node, key, components, ...await this.#explain(node, key, components) };
   }
@@ -107,12 +119,12 @@ export class Planner {
     node: GraphNode,
     key: string,
     components: KeyComponents,
-  ): Promise<{ state: PlanState; reasons: string[] }> {
+  ): Promise<{ state: PlanState; reasons: string[]; replaces?: NodeRecord }> {
     const damaged = await this.#store.records.readNode(key);
     if (damaged !== undefined) {
       const damage = await this.#store.damage(damaged, { read: false });
       const what = damage === undefined ? "" : `${damage.sha256.slice(0, 12)} is ${damage.problem}`;
-      return { state: "damaged", reasons: [`object ${what}`] };
+      return { state: "damaged", reasons: [`object ${what}`], replaces: damaged };
     }
     const unfinished = await statOrUndefined(this.#store.stateDir(key)) !== undefined
       ? [this.#store.held ? "is under way" : "goes on where an earlier attempt stopped"]

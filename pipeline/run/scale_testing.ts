@@ -8,7 +8,7 @@ import { z } from "zod";
 import type { CodeClosure } from "../graph/code.ts";
 import { buildGraph, type Graph, type GraphNode } from "../graph/graph.ts";
 import { sha256 } from "../graph/key.ts";
-import type { Executor } from "../executors/executor.ts";
+import type { Executor, Job } from "../executors/executor.ts";
 import { type NodeRecord, outputsDigest } from "../store/records.ts";
 import type { JsonValue, NodeSpec, Resource, Stage } from "../stage.ts";
 import { Planner } from "./plan.ts";
@@ -110,9 +110,9 @@ export function codeOf(graph: Graph, files = 250): ReadonlyMap<GraphNode, CodeCl
 /** Publishes a small value for each node after `seconds(node)`, as a job in another process would. */
 export function fakeExecutor(
   milliseconds: (node: GraphNode) => number,
-  publish: (store: Store, record: NodeRecord) => Promise<void> = (store, record) =>
+  publish: (store: Job["store"], record: NodeRecord) => Promise<void> = (store, record) =>
     store.publish({ record, metrics: [], objects: [] }),
-): Executor {
+): (job: Job) => Promise<NodeRecord> {
   return async ({ node, key, components, store, run }) => {
     const time = milliseconds(node);
     if (time > 0) await new Promise((resolve) => setTimeout(resolve, time));
@@ -139,7 +139,7 @@ export function fakeExecutor(
 export async function schedule(
   graph: Graph,
   store: Store,
-  options: { executor: Executor; jobs?: number; signal?: AbortSignal; line?: () => void },
+  options: { executor: Executor["run"]; jobs?: number; signal?: AbortSignal; line?: () => void },
 ): Promise<ScheduleResult> {
   return await runGraph({
     graph,
@@ -148,7 +148,7 @@ export async function schedule(
     planner: new Planner(store, codeOf(graph)),
     force: new Set(),
     run: "20260101-000000-000",
-    executor: options.executor,
+    executor: { gpus: 1, run: options.executor },
     jobs: options.jobs ?? 64,
     display: {
       bar: () => ({ update: () => {}, stop: () => {} }),

@@ -36,8 +36,9 @@ const FOLDERS: Readonly<Record<string, readonly RegExp[]>> = {
   runs: [/^\d{8}-\d{6}(-\d{1,3})?\.json$/],
   state: [new RegExp(`^${DIGEST}$`)],
   lease: [LEASE],
-  claims: [new RegExp(`^${DIGEST}$`), LEASE],
-  tmp: [new RegExp(`^(w-)?${UUID}$`)],
+  claims: [new RegExp(`^${DIGEST}(\\.lease)?$`)],
+  jobs: [/^\d{8}-\d{6}-\d{1,3}$/],
+  tmp: [new RegExp(`^(w-|job-${DIGEST}-)?${UUID}$`)],
   "catalogue.duckdb.tmp": [/^duckdb_temp/],
   // Earlier versions of the project's checks worked in a folder of the store.
   checks: [/^[0-9a-f]{1,16}$/],

@@ -7,8 +7,8 @@
  */
 
 import { join } from "@std/path";
+import { Claim } from "./claim.ts";
 import { remove } from "./files.ts";
-import { Lease } from "./lease/lease.ts";
 
 /** Entries of the folder for temporary files. */
 export async function temporaryNames(dir: string): Promise<string[]> {
@@ -16,20 +16,15 @@ export async function temporaryNames(dir: string): Promise<string[]> {
 }
 
 /**
- * Removes temporary files of processes that are gone. Those of a job that holds the lease of its node
- * (`claims/<key>/`) stay.
+ * Removes temporary files of processes that are gone. Those of jobs that a killed coordinator left running stay.
  *
  * @param found Names that were there before we took the store, so none of a later owner.
  */
 export async function removeLeftovers(dir: string, found: readonly string[]): Promise<void> {
-  if (found.length === 0) return;
-  const inUse = new Set<string>();
-  for (const key of await names(join(dir, "claims"))) {
-    const holder = await Lease.holder(join(dir, "claims", key));
-    if (holder !== undefined) inUse.add(holder.token);
-  }
   for (const name of found) {
-    if (!inUse.has(name.replace(/^w-/, ""))) await remove(join(dir, "tmp", name));
+    const key = /^job-([0-9a-f]{64})-/.exec(name)?.[1];
+    if (key !== undefined && await Claim.isHeld(dir, key)) continue;
+    await remove(join(dir, "tmp", name));
   }
 }
 

@@ -25,6 +25,8 @@ export interface LockHolder {
   readonly since: string;
   /** Name of its host; earlier versions did not say. */
   readonly host?: string;
+  /** Name of the run that is under way. */
+  readonly run?: string;
 }
 
 /** The store is another process's for now. */
@@ -59,11 +61,17 @@ export class StoreLock implements AsyncDisposable {
   readonly lease: Lease | undefined;
   /** Whether the file system has the kernel's locks. */
   readonly kernel: boolean;
+  readonly #holder: LockHolder | undefined;
 
-  private constructor(file: Deno.FsFile, kernel: boolean, lease?: Lease) {
+  private constructor(
+    file: Deno.FsFile,
+    kernel: boolean,
+    owner: { lease?: Lease | undefined; holder?: LockHolder } = {},
+  ) {
     this.#file = file;
     this.kernel = kernel;
-    this.lease = lease;
+    this.lease = owner.lease;
+    this.#holder = owner.holder;
   }
 
   /**
@@ -82,17 +90,55 @@ export class StoreLock implements AsyncDisposable {
       const lease = await takeLease(path, command, { ...options, kernel });
       const since = new Date().toISOString();
       const holder: LockHolder = { pid: Deno.pid, host: hostName(), command, since };
+      const lock = new StoreLock(file, kernel, { lease, holder });
       try {
-        await file.truncate(0);
-        await file.write(new TextEncoder().encode(JSON.stringify(holder)));
+        await lock.#write(holder);
       } catch {
         // A full disk can't tell the next one who we are; the lock holds all the same.
       }
-      return new StoreLock(file, kernel, lease);
+      return lock;
     } catch (error) {
       file.close();
       throw error;
     }
+  }
+
+  /** Names the owner's run, so that its jobs know it. */
+  async announce(run: string): Promise<void> {
+    if (this.#holder !== undefined) await this.#write({ ...this.#holder, run });
+  }
+
+  async #write(holder: LockHolder): Promise<void> {
+    await this.#file.seek(0, Deno.SeekMode.Start);
+    await this.#file.truncate(0);
+    await this.#file.write(new TextEncoder().encode(JSON.stringify(holder)));
+  }
+
+  /**
+   * Holds a job to its run: passes only while the store's owner is that run's coordinator.
+   *
+   * @throws UserError when nobody owns the store, or another run or command does.
+   */
+  static async assertOwnedBy(
+    path: string,
+    run: string,
+    tryLock: TryLock = askKernel,
+  ): Promise<void> {
+    const store = dirname(path);
+    const owner = await Lease.holder(leaseDir(path), { tryLock });
+    if (owner === undefined && await isFree(path, tryLock)) {
+      throw new UserError(
+        `Nobody holds the store ${store}, so the coordinator of run ${run} is gone; expected it to hold the store while its jobs run.`,
+      );
+    }
+    const holder = await readHolder(path);
+    if (holder?.run === run) return;
+    const whose = holder === undefined
+      ? "another process"
+      : `process ${holder.pid} (\`${holder.command}\`)`;
+    throw new UserError(
+      `The store ${store} is held by ${whose}, which is not the coordinator of run ${run}.`,
+    );
   }
 
   /**
@@ -102,13 +148,8 @@ export class StoreLock implements AsyncDisposable {
    * @throws HeldError that names the owner, when there is one.
    */
   static async share(path: string, tryLock: TryLock = askKernel): Promise<StoreLock | undefined> {
-    let file: Deno.FsFile;
-    try {
-      file = await Deno.open(path);
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return undefined;
-      throw error;
-    }
+    const file = await openOrUndefined(path);
+    if (file === undefined) return undefined;
     let kernel = true;
     try {
       if (!await tryLock(file, false)) throw new HeldError(await heldMessage(path));
@@ -213,19 +254,41 @@ function leaseDir(path: string): string {
 /** Who the text of a lock says holds it, or held it last. */
 export async function readHolder(path: string): Promise<LockHolder | undefined> {
   try {
-    const { pid, command, since, host } = JSON.parse(await Deno.readTextFile(path));
+    const { pid, command, since, run, host } = JSON.parse(await Deno.readTextFile(path));
     const known = typeof pid === "number" && typeof command === "string" &&
       typeof since === "string";
-    return known ? { pid, command, since, ...typeof host === "string" && { host } } : undefined;
+    if (!known) return undefined;
+    const more = { ...typeof run === "string" && { run }, ...typeof host === "string" && { host } };
+    return { pid, command, since, ...more };
   } catch {
     return undefined;
+  }
+}
+
+/** Whether the kernel knows of nobody that has a lock. */
+async function isFree(path: string, tryLock: TryLock): Promise<boolean> {
+  using file = await openOrUndefined(path);
+  try {
+    return file === undefined || await tryLock(file, false);
+  } catch (error) {
+    if (lacksLocks(error)) return true;
+    throw error;
+  }
+}
+
+async function openOrUndefined(path: string): Promise<Deno.FsFile | undefined> {
+  try {
+    return await Deno.open(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
   }
 }
 
 const NO_LOCKS = new Set(["ENOLCK", "ENOSYS", "EOPNOTSUPP", "ENOTSUP"]);
 
 /** Whether an error says that a file system has no locks. */
-function lacksLocks(error: unknown): boolean {
+export function lacksLocks(error: unknown): boolean {
   return error instanceof Deno.errors.NotSupported || NO_LOCKS.has(systemCode(error) ?? "");
 }
 

@@ -6,7 +6,6 @@
  *   store.json              marks the folder as a store
  *   lock                    held by the one process that works here, or by those that read
  *   lease/                  the same between hosts, by files alone
- *   claims/<key>/           the lease of a job that makes one node
  *   catalogue.duckdb        an index over the manifests, to be asked in SQL
  *   nodes/ab/<key>.json     a published node: components of its key, outputs, provenance
  *   objects/ab/<sha256>     a file, read-only; beside it <sha256>.json, who made it
@@ -14,7 +13,9 @@
  *   results.json            which files were copied to results folders
  *   inputs.json             digests of local input files, which save reading them again
  *   state/<key>/            what an unfinished node keeps for its next attempt
- *   tmp/                    what the owners of leases are writing
+ *   claims/<key>            held by the process that runs a node
+ *   jobs/<run>/             what the jobs of a run start from, and their logs
+ *   tmp/                    what the owners of leases and jobs are writing
  * ```
  *
  * A manifest in `nodes/` is what makes a node published. It is written after all of its objects are on disk, and
@@ -27,15 +28,16 @@ import { join, resolve } from "@std/path";
 import { Catalogue, type Publication } from "./catalogue.ts";
 import { buryKilledRuns, findDifferences } from "./differences.ts";
 import { explain, systemCode, UserError } from "../errors.ts";
-import { hashFile, readTextOrUndefined, remove, removeThrough } from "./files.ts";
+import { hashFile, remove } from "./files.ts";
 import { inspectStore, markStore } from "./folder.ts";
 import { describeHolder } from "./lease/holder.ts";
 import { HeldError, StoreLock } from "./lock.ts";
 import type { Damage, StoreOptions } from "./options.ts";
+import { NodeFiles } from "./node_files.ts";
 import { removeLeftovers, temporaryNames } from "./leftovers.ts";
 import { copyCatalogue, openCatalogue } from "./open_catalogue.ts";
 import { type ObjectRef, type ObjectStat, ObjectStore } from "./objects.ts";
-import { publicationOf, readMetrics } from "./publication.ts";
+import { publicationOf } from "./publication.ts";
 import { type NodeRecord, objectsOf, Records } from "./records.ts";
 import type { MetricRow } from "../stage.ts";
 
@@ -47,19 +49,13 @@ const BATCH = 256;
 const BATCH_MILLISECONDS = 250;
 
 /** An open store; only one process writes to it at a time, others may look at what it has published. */
-export class Store {
-  /** The folder. */
-  readonly dir: string;
-  /** Files by content. */
-  readonly objects: ObjectStore;
-  /** Manifests. */
-  readonly records: Records;
+export class Store extends NodeFiles {
   /** The index over them, in SQL. */
   readonly catalogue: Catalogue;
   /** Folder out of which all is published by a rename; it is gone with our lease, and never made again. */
-  readonly temporary: string;
+  override readonly temporary: string;
   /** Folder for outputs that stages are writing. */
-  readonly outputs: string;
+  override readonly outputs: string;
   readonly #lock: StoreLock | undefined;
   readonly #giveBack: (() => Promise<void>) | undefined;
   /** Keys that the catalogue has. */
@@ -88,11 +84,9 @@ export class Store {
     held?: boolean;
     readOnly?: boolean;
   }) {
-    this.dir = dir;
+    super(dir, parts);
     this.held = parts.held ?? false;
     this.#readOnly = parts.readOnly ?? false;
-    this.objects = parts.objects;
-    this.records = parts.records;
     this.catalogue = parts.catalogue;
     this.#lock = parts.lock;
     this.temporary = parts.temporary ?? join(dir, "tmp");
@@ -321,26 +315,6 @@ export class Store {
     await this.#lock?.lease?.assertHeld();
   }
 
-  /** Returns the folder where an unfinished node keeps its state. */
-  stateDir(key: string): string {
-    return join(this.dir, "state", key);
-  }
-
-  /** Removes the state of an unfinished node at once, so that a kill never leaves a part of it. */
-  async discardState(key: string): Promise<void> {
-    await removeThrough(this.temporary, this.stateDir(key));
-  }
-
-  /** Keys that have a state folder. */
-  async stateKeys(): Promise<string[]> {
-    try {
-      return (await Array.fromAsync(Deno.readDir(join(this.dir, "state")), (e) => e.name)).sort();
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return [];
-      throw error;
-    }
-  }
-
   /**
    * The published record of a key, when all of its objects look right; nothing otherwise.
    *
@@ -379,7 +353,7 @@ export class Store {
   }
 
   /** Publishes a node: from here on it is finished. Its rows wait for {@linkcode Store.flush}. */
-  async publish(publication: Publication): Promise<void> {
+  override async publish(publication: Publication): Promise<void> {
     try {
       await this.records.writeNode(publication.record);
     } catch (error) {
@@ -391,6 +365,20 @@ export class Store {
       this.#hashed.add(object.sha256);
     }
     this.#enqueue(publication);
+  }
+
+  /** Also enters the node into the catalogue. */
+  override async takeIn(key: string): Promise<NodeRecord | undefined> {
+    const record = await this.records.readNode(key);
+    if (record === undefined) return undefined;
+    if (await this.damage(record, { read: true }) !== undefined) return undefined;
+    this.#enqueue(await this.#publicationOf(record));
+    return record;
+  }
+
+  /** Says in the lock which run is under way, so that a job can tell whether it belongs to it. */
+  async announce(run: string): Promise<void> {
+    await this.#lock?.announce(run);
   }
 
   /** Enters publications into the catalogue when enough wait, or have waited long enough. */
@@ -434,11 +422,6 @@ export class Store {
     this.#known.delete(key);
   }
 
-  /** Metrics of a record, ordered by step then name. */
-  async metrics(record: NodeRecord): Promise<MetricRow[]> {
-    return await readMetrics(this.objects, record);
-  }
-
   /**
    * Makes the catalogue anew from the manifests. Metrics files that can't be read are left out (their nodes are
    * found damaged later).
@@ -469,10 +452,5 @@ export class Store {
     const hashed = (sha256: string) =>
       this.#hashed.has(sha256) ? this.#stats.get(sha256) : undefined;
     return await publicationOf(this.objects, record, hashed);
-  }
-
-  /** Text of a state file, for a node that starts again. */
-  async readState(key: string, name: string): Promise<string | undefined> {
-    return await readTextOrUndefined(join(this.stateDir(key), name));
   }
 }
