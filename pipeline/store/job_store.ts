@@ -7,7 +7,7 @@
 
 import { join } from "@std/path";
 import type { Publication } from "./catalogue.ts";
-import { Claim, type ClaimOptions } from "./claim.ts";
+import type { ClaimOptions } from "./claim.ts";
 import { remove } from "./files.ts";
 import { NodeFiles } from "./node_files.ts";
 import { ObjectStore } from "./objects.ts";

@@ -39,7 +39,6 @@ import { copyCatalogue, openCatalogue } from "./open_catalogue.ts";
 import { type ObjectRef, type ObjectStat, ObjectStore } from "./objects.ts";
 import { publicationOf } from "./publication.ts";
 import { type NodeRecord, objectsOf, Records } from "./records.ts";
-import type { MetricRow } from "../stage.ts";
 
 export type { Damage, StoreOptions } from "./options.ts";
 
