@@ -1,0 +1,76 @@
+/**
+ * The script of a job array: an index of it runs the node whose key is on that line of `keys`, beside the script.
+ *
+ * Values of directives are checked where they are read (`options.ts`). All other values are quoted for the shell.
+ *
+ * @module
+ */
+
+import type { SlurmResources } from "./options.ts";
+
+/** All that a script says. */
+export interface ArrayScript {
+  /** Name of the jobs. */
+  readonly name: string;
+  /** How many nodes the array runs. */
+  readonly tasks: number;
+  /** How many of them run at a time. */
+  readonly throttle: number;
+  /** What each asks for. */
+  readonly resources: SlurmResources;
+  /** Seconds before the time limit at which the program is told. */
+  readonly checkpoint_seconds: number;
+  /** Folder that the program runs in. */
+  readonly cwd: string;
+  /** The program and its arguments; the node's key and its index in the array follow. */
+  readonly command: readonly string[];
+}
+
+/** Writes the script. */
+export function arrayScript(script: ArrayScript): string {
+  const { resources: { gpus = 0, gpu_type, ...resources } } = script;
+  const throttle = script.throttle < script.tasks ? `%${script.throttle}` : "";
+  const directives: Record<string, string | number | boolean | undefined> = {
+    "job-name": script.name,
+    array: `0-${script.tasks - 1}${throttle}`,
+    partition: resources.partition,
+    account: resources.account,
+    qos: resources.qos,
+    time: resources.time,
+    mem: resources.memory,
+    "cpus-per-task": resources.cpus,
+    gres: gpus === 0
+      ? undefined
+      : ["gpu", ...gpu_type === undefined ? [] : [gpu_type], gpus].join(":"),
+    ...resources.directives,
+    // To the shell alone, in whose place the program runs.
+    signal: `B:USR1@${script.checkpoint_seconds}`,
+    requeue: true,
+    "open-mode": "append",
+    output: "%a.log",
+  };
+  return [
+    "#!/bin/bash",
+    ...Object.entries(directives).flatMap(([key, value]) => directive(key, value)),
+    "set -e",
+    "mapfile -t keys < keys",
+    ...resources.setup ?? [],
+    `cd ${quoteShell(script.cwd)}`,
+    `exec ${
+      script.command.map(quoteShell).join(" ")
+    } "\${keys[SLURM_ARRAY_TASK_ID]}" "$SLURM_ARRAY_TASK_ID"`,
+    "",
+  ].join("\n");
+}
+
+function directive(key: string, value: string | number | boolean | undefined): string[] {
+  if (value === undefined || value === false) return [];
+  if (value === true) return [`#SBATCH --${key}`];
+  const plain = /^[A-Za-z0-9_.,:=+/@%-]+$/.test(`${value}`);
+  return [`#SBATCH --${key}=${plain ? value : `"${value}"`}`];
+}
+
+/** One word of a POSIX shell, whatever it holds. */
+export function quoteShell(word: string): string {
+  return /^[A-Za-z0-9_.,:=+/@%-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}
