@@ -22,7 +22,7 @@ export interface ArrayScript {
   readonly checkpoint_seconds: number;
   /** Folder that the program runs in. */
   readonly cwd: string;
-  /** The program and its arguments; the node's key and its index in the array follow. */
+  /** The program and its arguments; the index in the array and the node's key follow. */
   readonly command: readonly string[];
 }
 
@@ -58,7 +58,7 @@ export function arrayScript(script: ArrayScript): string {
     `cd ${quoteShell(script.cwd)}`,
     `exec ${
       script.command.map(quoteShell).join(" ")
-    } "\${keys[SLURM_ARRAY_TASK_ID]}" "$SLURM_ARRAY_TASK_ID"`,
+    } "$SLURM_ARRAY_TASK_ID" "\${keys[SLURM_ARRAY_TASK_ID]}"`,
     "",
   ].join("\n");
 }

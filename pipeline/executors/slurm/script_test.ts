@@ -73,7 +73,7 @@ set -e
 mapfile -t keys < keys
 module load cuda
 cd '/home/a b'
-exec /bin/deno 'it'\\''s' "\${keys[SLURM_ARRAY_TASK_ID]}" "$SLURM_ARRAY_TASK_ID"
+exec /bin/deno 'it'\\''s' "$SLURM_ARRAY_TASK_ID" "\${keys[SLURM_ARRAY_TASK_ID]}"
 `,
   );
   const tokenize = script(resourcesOf(options, { name: "tokenize" }));

@@ -1,0 +1,169 @@
+/**
+ * Files of the store that outlive the coordinator: which node is which job of Slurm's.
+ *
+ * ```
+ * slurm/<wave>/wave.json      a job array: its name, its nodes
+ * slurm/<wave>/script.sh      what was sent
+ * slurm/<wave>/keys           a node's key a line
+ * slurm/<wave>/job            the array's id, once Slurm has said it
+ * slurm/<wave>/<i>.log        all that the task i said
+ * slurm/<wave>/<i>.started    the task has started at least once
+ * slurm/<wave>/<i>.end.json   how it ended, in its own words
+ * slurm/keys/<key>            the task that a node belongs to; any other task of its key ends at once
+ * ```
+ *
+ * A wave is written before it is submitted, and its name is the array's: a job whose id got lost is found by it.
+ *
+ * @module
+ */
+
+import { join } from "@std/path";
+import { z } from "zod";
+import { readTextOrUndefined, remove, writeAtomic } from "../../store/files.ts";
+import type { JobEnd } from "../events.ts";
+
+/** A node of a wave. */
+export interface WaveTask {
+  readonly key: string;
+  /** Name of the node. */
+  readonly node: string;
+}
+
+/** A job array. */
+export interface Wave {
+  readonly format: 1;
+  /** Name of the array, which no other has. */
+  readonly name: string;
+  /** Name of the run, whose files its jobs start from. */
+  readonly run: string;
+  /** Name of the stage. */
+  readonly stage: string;
+  /** Name of the cluster that it was sent to. */
+  readonly cluster: string;
+  /** How many of its tasks run at a time. */
+  readonly throttle: number;
+  /** By index in the array. */
+  readonly tasks: readonly WaveTask[];
+}
+
+/** A task: an index of a wave's array. */
+export interface TaskName {
+  readonly wave: string;
+  readonly index: number;
+}
+
+/** How a task ended, in its own words; `paused` goes on where it stopped. */
+export interface TaskEnd extends Omit<JobEnd, "type" | "state"> {
+  readonly state: "published" | "failed" | "refused" | "paused" | "superseded";
+}
+
+const text = z.string();
+const waveSchema = z.looseObject({
+  format: z.literal(1),
+  name: text,
+  run: text,
+  stage: text,
+  cluster: text,
+  throttle: z.int().min(1),
+  tasks: z.array(z.looseObject({ key: text, node: text })),
+});
+const endSchema = z.looseObject({
+  state: z.enum(["published", "failed", "refused", "paused", "superseded"]),
+  message: text.optional(),
+  code: text.optional(),
+});
+const nameSchema = z.looseObject({ wave: text, index: z.int().min(0) });
+
+/** The waves of a store. */
+export class WaveFiles {
+  readonly #dir: string;
+  readonly #temporary: string;
+
+  /** `store` is the store's folder, `temporary` a folder on the same disk. */
+  constructor(store: string, temporary: string) {
+    this.#dir = join(store, "slurm");
+    this.#temporary = temporary;
+  }
+
+  /** Folder of a wave. */
+  dir(wave: string): string {
+    return join(this.#dir, wave);
+  }
+
+  /** Path of a task's log. */
+  logPath({ wave, index }: TaskName): string {
+    return join(this.dir(wave), `${index}.log`);
+  }
+
+  /** Writes a wave, then gives it its nodes. */
+  async write(wave: Wave, script: string): Promise<void> {
+    const keys = wave.tasks.map(({ key }) => `${key}\n`).join("");
+    await this.#write(join(wave.name, "keys"), keys);
+    await this.#write(join(wave.name, "script.sh"), script);
+    await this.#write(join(wave.name, "wave.json"), `${JSON.stringify(wave)}\n`);
+    for (const [index, { key }] of wave.tasks.entries()) {
+      const name: TaskName = { wave: wave.name, index };
+      await this.#write(join("keys", key), JSON.stringify(name));
+    }
+  }
+
+  /** The wave of a name. */
+  async read(name: string): Promise<Wave | undefined> {
+    return await this.#read<Wave>(join(name, "wave.json"), waveSchema);
+  }
+
+  /** The task that a node belongs to. */
+  async taskOf(key: string): Promise<TaskName | undefined> {
+    return await this.#read<TaskName>(join("keys", key), nameSchema);
+  }
+
+  /** Says that a node belongs to no task any more. */
+  async release(key: string): Promise<void> {
+    await remove(join(this.#dir, "keys", key));
+  }
+
+  /** Notes the array's id. */
+  async noteJob(wave: string, job: string): Promise<void> {
+    await this.#write(join(wave, "job"), job);
+  }
+
+  /** The array's id, if Slurm has said it. */
+  async jobOf(wave: string): Promise<string | undefined> {
+    return await readTextOrUndefined(join(this.dir(wave), "job"));
+  }
+
+  /** Notes that a task has started; says whether it had before, as it has after a requeue. */
+  async noteStart({ wave, index }: TaskName): Promise<boolean> {
+    const path = join(this.dir(wave), `${index}.started`);
+    const before = await readTextOrUndefined(path) !== undefined;
+    if (!before) await this.#write(join(wave, `${index}.started`), "");
+    await remove(join(this.dir(wave), `${index}.end.json`));
+    return before;
+  }
+
+  /** Notes how a task ended. */
+  async noteEnd({ wave, index }: TaskName, end: TaskEnd): Promise<void> {
+    await this.#write(join(wave, `${index}.end.json`), `${JSON.stringify(end)}\n`);
+  }
+
+  /** How a task says it ended the last time. */
+  async endOf({ wave, index }: TaskName): Promise<TaskEnd | undefined> {
+    return await this.#read<TaskEnd>(join(wave, `${index}.end.json`), endSchema);
+  }
+
+  async #write(name: string, content: string): Promise<void> {
+    await writeAtomic(join(this.#dir, name), content, { temporary: this.#temporary });
+  }
+
+  /** A file that is missing or damaged says nothing. */
+  async #read<T>(name: string, schema: z.ZodType): Promise<T | undefined> {
+    const content = await readTextOrUndefined(join(this.#dir, name));
+    if (content === undefined) return undefined;
+    try {
+      const value = JSON.parse(content);
+      return schema.safeParse(value).success ? value as T : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+}
