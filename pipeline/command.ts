@@ -6,10 +6,12 @@
 
 import type { Arguments, OptionSpec } from "yargs";
 import { UserError } from "./errors.ts";
+import type { JobProgram, Worker } from "./executors/executor.ts";
 import type { Graph } from "./graph/graph.ts";
 import type { JsonValue, NodeSpec, ResultSpec } from "./stage.ts";
 import type { Store } from "./store/store.ts";
 
+export type { JobProgram, Worker } from "./executors/executor.ts";
 export type { Arguments, OptionSpec } from "yargs";
 
 /** A program with stages; `runCommandLine` runs it. */
@@ -30,6 +32,10 @@ export interface Program {
   readonly commands?: readonly Command[];
   /** Options of the engine's commands that run stages, beside their own. */
   readonly stageOptions?: StageOptions;
+  /** How the program is started again for a job; without it every node runs in the command's own process. */
+  readonly job?: JobProgram;
+  /** Gives each worker a device. Without it workers share whatever there is. */
+  readonly workers?: WorkerOptions;
   /** Gives the program a name in a shell, so that the shell can complete its commands. */
   readonly shell?: {
     /** A name: `ethos`. */
@@ -48,6 +54,16 @@ export interface StageOptions {
   readonly options: Readonly<Record<string, OptionSpec>>;
   /** Takes the options before anything is read or started; a `UserError` refuses the command. */
   use(args: Arguments): Promise<void>;
+}
+
+/** How the workers of one host share its devices. */
+export interface WorkerOptions {
+  /** Options of the commands that start workers, without `--`. */
+  readonly options: Readonly<Record<string, OptionSpec>>;
+  /**
+   * Makes `count` workers, by default one for each device. A `UserError` refuses the command before anything is started.
+   */
+  plan(args: Arguments, count: number | undefined): Promise<readonly Worker[]>;
 }
 
 /** The configuration and options that the user gave. */

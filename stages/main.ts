@@ -19,6 +19,7 @@ import { generateCommand } from "./commands/model/generate_command.ts";
 import { parityCommand } from "./commands/speed/parity_command.ts";
 import { sparseActivationCommand } from "./commands/model/sparse_activation_command.ts";
 import { profileCommand } from "./commands/speed/profile_command.ts";
+import { WORKERS } from "./workers/workers.ts";
 
 Deno.exit(
   await runCommandLine(Deno.args, {
@@ -34,6 +35,20 @@ Deno.exit(
       return await loadExperiment(request, PARTS);
     },
     stageOptions: GPU_STAGE_OPTIONS,
+    workers: WORKERS,
+    job: {
+      main: fromFileUrl(import.meta.url),
+      flags: [
+        "--allow-read",
+        "--allow-write",
+        "--allow-env",
+        "--allow-net",
+        "--allow-ffi",
+        "--allow-sys",
+        "--allow-run",
+        "--no-prompt",
+      ],
+    },
     commands: [
       evaluateCommand,
       generateCommand,

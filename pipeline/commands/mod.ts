@@ -12,6 +12,7 @@ import { exportCommand } from "./export.ts";
 import { gc } from "./gc.ts";
 import { rebuild } from "./rebuild.ts";
 import { reproduce, sweep } from "./reproduce.ts";
+import { runNode } from "./run_node.ts";
 import { runs } from "./runs.ts";
 import { sql } from "./sql.ts";
 import { status } from "./status.ts";
@@ -33,4 +34,5 @@ export const COMMANDS: readonly Command[] = [
   rebuild,
   gc,
   clean,
+  runNode,
 ];

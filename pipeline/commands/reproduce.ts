@@ -17,6 +17,7 @@ import { EXIT, UserError } from "../errors.ts";
 import { foldNodes } from "../graph/fold.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
 import type { RunSummary } from "../run/run.ts";
+import { EXECUTOR_OPTIONS, planExecutor } from "./executor_options.ts";
 import { ALL_OPTION } from "./status.ts";
 
 const OPTIONS: Command["options"] = {
@@ -39,6 +40,7 @@ const OPTIONS: Command["options"] = {
   ...INPUT_OPTIONS,
   ...ALL_OPTION,
   jobs: { type: "number", requiresArg: true, describe: "How many CPU nodes run at a time" },
+  ...EXECUTOR_OPTIONS,
 };
 
 /** Runs the nodes of a configuration. */
@@ -76,6 +78,7 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
     throw new UserError(`--jobs is ${jobs}; expected an integer of at least 1.`);
   }
   const all = args["all"] === true;
+  const makeExecutor = await planExecutor(args, context);
   if (args["dry-run"] === true) return await dryRun(graph, { force, all }, context);
   return await context.withStore({ create: true }, async (store) => {
     await experiment.remember?.(store.dir);
@@ -85,7 +88,8 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
       import("../run/interrupt.ts"),
     ]);
     const display = await createDisplay();
-    using interrupt = interruptible((line) => display.line(line));
+    const executor = await makeExecutor(store);
+    using interrupt = interruptible((line) => display.line(line), () => executor.end?.());
     // Whatever happens, no bar stays behind.
     using _ = { [Symbol.dispose]: () => display.stop() };
     const summary = await runPipeline({
@@ -96,6 +100,7 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
       configPath: experiment.configPath,
       configuration: experiment.configuration,
       force,
+      executor,
       ...jobs === undefined ? {} : { jobs },
       display,
       signal: interrupt.signal,

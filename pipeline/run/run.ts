@@ -13,6 +13,7 @@ import type { Display } from "../terminal/progress.ts";
 import type { RunNode, RunRecord, RunState } from "../store/records.ts";
 import { copyResult } from "./results.ts";
 import { revisionOf } from "./revision.ts";
+import type { Executor } from "../executors/executor.ts";
 import { inline } from "../executors/inline.ts";
 import { runGraph, type ScheduleResult } from "./scheduler.ts";
 import type { JsonValue } from "../stage.ts";
@@ -34,6 +35,8 @@ export interface RunOptions {
   readonly configuration: JsonValue;
   /** Nodes to run whatever is published. */
   readonly force?: ReadonlySet<GraphNode>;
+  /** Runs nodes; this process unless given. */
+  readonly executor?: Executor;
   /** How many `cpu` nodes run at a time; as many as cores unless given. */
   readonly jobs?: number;
   /** Shows progress. */
@@ -82,9 +85,18 @@ export async function runPipeline(options: RunOptions): Promise<RunSummary> {
     nodes: [],
   };
   await note(store, base);
+  await store.announce(base.run);
+  // Beside each node, so that an output names its origin without the catalogue.
+  const host = {
+    ...base.host,
+    config: nameConfig(options.configPath, root),
+    configuration: digestJson(options.configuration),
+  };
+  const { executor = inline, configuration } = options;
+  await executor.prepare?.({ run: base.run, root, configuration, host });
   const problems: string[] = [];
   const schedule = await runGraph({
-    executor: inline,
+    executor,
     graph,
     store,
     root,
@@ -95,12 +107,7 @@ export async function runPipeline(options: RunOptions): Promise<RunSummary> {
     display,
     signal,
     debug: options.debug ?? false,
-    // Beside each node, so that an output names its origin without the catalogue.
-    host: {
-      ...base.host,
-      config: nameConfig(options.configPath, root),
-      configuration: digestJson(options.configuration),
-    },
+    host,
   });
   if (schedule.stopped !== undefined) problems.push(schedule.stopped);
   const { folders: results, files } = await copyResults(schedule, options, problems);

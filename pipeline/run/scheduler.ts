@@ -1,6 +1,6 @@
 /**
- * Runs the nodes of a graph: each as soon as what it reads is published, one `gpu` node at a time, as many `cpu` nodes
- * as there are cores. A failed node never blocks its siblings.
+ * Runs the nodes of a graph: each as soon as what it reads is published, a `gpu` node for each device, as many `cpu`
+ * nodes as there are cores. A failed node never blocks its siblings.
  *
  * @module
  */
@@ -11,7 +11,13 @@ import type { Graph, GraphNode } from "../graph/graph.ts";
 import type { KeyComponents } from "../graph/key.ts";
 import type { PlannedNode, Planner } from "./plan.ts";
 import { type Display, formatSeconds } from "../terminal/progress.ts";
-import type { NodeRecord, NodeState, RunNode } from "../store/records.ts";
+import {
+  type NodeRecord,
+  type NodeState,
+  type PublicationId,
+  publicationOf,
+  type RunNode,
+} from "../store/records.ts";
 import type { JsonValue, Resource } from "../stage.ts";
 import type { Store } from "../store/store.ts";
 
@@ -29,7 +35,7 @@ export interface SchedulerOptions {
   readonly force: ReadonlySet<GraphNode>;
   /** Name of the run. */
   readonly run: string;
-  /** Runs a node that is due. */
+  /** Runs nodes that are due. */
   readonly executor: Executor;
   /** How many `cpu` nodes run at a time. */
   readonly jobs: number;
@@ -74,6 +80,8 @@ interface Job {
   readonly key: string;
   readonly components: KeyComponents;
   readonly inputs: ReadonlyMap<GraphNode, NodeRecord>;
+  readonly replaces: PublicationId | undefined;
+  readonly fresh: boolean;
 }
 
 /** Runs a graph to the end, or to where it can go no further. */
@@ -94,7 +102,7 @@ class Scheduler {
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
-    this.#free = { cpu: Math.max(1, options.jobs), gpu: 1 };
+    this.#free = { cpu: Math.max(1, options.jobs), gpu: options.executor.gpus };
     for (const node of options.graph.nodes) {
       const entry: Entry = { node, waiting: new Set(), waiters: new Set() };
       this.#entries.set(node, entry);
@@ -130,7 +138,7 @@ class Scheduler {
   /** Runs, reuses or blocks a node whose inputs have all settled. */
   async #resolve(entry: Entry): Promise<void> {
     const { node } = entry;
-    const { store, planner, force, signal } = this.#options;
+    const { planner, force, signal } = this.#options;
     const inputs = new Map<GraphNode, NodeRecord>();
     for (const dependency of node.dependencies) {
       const input = this.#entries.get(dependency)!;
@@ -169,9 +177,16 @@ class Scheduler {
     if (signal.aborted) return this.#settle(entry, { state: "interrupted" });
     if (await this.#healInputs(entry)) return;
     entry.reason = entry.heal ?? (forced ? "forced" : planned.reasons.join("; "));
-    if (forced) await store.discardState(key);
+    const replaced = planned.replaces ?? planned.record;
     this.#leaders.set(key, entry);
-    this.#queues[node.stage.resource ?? "cpu"].push({ entry, key, components, inputs });
+    this.#queues[node.stage.resource ?? "cpu"].push({
+      entry,
+      key,
+      components,
+      inputs,
+      replaces: replaced && publicationOf(replaced),
+      fresh: forced,
+    });
   }
 
   /** A node of the same key has run or is about to: its result is ours too. */
@@ -244,22 +259,25 @@ class Scheduler {
     }
   }
 
-  async #execute({ entry, key, components, inputs }: Job): Promise<void> {
+  async #execute({ entry, key, components, inputs, replaces, fresh }: Job): Promise<void> {
     const { executor, store, root, run, display, signal, host, debug } = this.#options;
     const { node } = entry;
     const start = performance.now();
     display.line(`${node.name}: runs (${entry.reason})`);
     try {
-      const record = await executor({
+      const record = await executor.run({
         node,
         key,
         components,
         inputs,
+        ...replaces !== undefined && { replaces },
+        fresh,
         store,
         root,
         run,
         display,
         signal,
+        debug: debug ?? false,
         host,
       });
       const seconds = (performance.now() - start) / 1000;

@@ -13,6 +13,8 @@ export interface LockHolder {
   readonly pid: number;
   readonly command: string;
   readonly since: string;
+  /** Name of the run that is under way. */
+  readonly run?: string;
 }
 
 /** The store is another process's for now. */
@@ -32,9 +34,11 @@ const POLL_MILLISECONDS = 50;
 /** A lock that is held until it is disposed. */
 export class StoreLock {
   readonly #file: Deno.FsFile;
+  readonly #holder: LockHolder | undefined;
 
-  private constructor(file: Deno.FsFile) {
+  private constructor(file: Deno.FsFile, holder?: LockHolder) {
     this.#file = file;
+    this.#holder = holder;
   }
 
   /**
@@ -72,13 +76,51 @@ export class StoreLock {
       throw error;
     }
     const holder: LockHolder = { pid: Deno.pid, command, since: new Date().toISOString() };
+    const lock = new StoreLock(file, holder);
     try {
-      await file.truncate(0);
-      await file.write(new TextEncoder().encode(JSON.stringify(holder)));
+      await lock.#write(holder);
     } catch {
       // A full disk can't tell the next one who we are; the lock holds all the same.
     }
-    return new StoreLock(file);
+    return lock;
+  }
+
+  /** Names the owner's run, so that its jobs know it. */
+  async announce(run: string): Promise<void> {
+    if (this.#holder !== undefined) await this.#write({ ...this.#holder, run });
+  }
+
+  async #write(holder: LockHolder): Promise<void> {
+    await this.#file.seek(0, Deno.SeekMode.Start);
+    await this.#file.truncate(0);
+    await this.#file.write(new TextEncoder().encode(JSON.stringify(holder)));
+  }
+
+  /**
+   * Holds a job to its run: passes only while the store's owner is that run's coordinator.
+   *
+   * @throws UserError when nobody owns the store, or another run or command does.
+   */
+  static async assertOwnedBy(
+    path: string,
+    run: string,
+    tryLock: TryLock = askKernel,
+  ): Promise<void> {
+    const store = dirname(path);
+    using file = await openOrUndefined(path);
+    if (file === undefined || await tryLock(file, false)) {
+      throw new UserError(
+        `Nobody holds the store ${store}, so the coordinator of run ${run} is gone; expected it to hold the store while its jobs run.`,
+      );
+    }
+    const holder = await readHolder(path);
+    if (holder?.run === run) return;
+    const whose = holder === undefined
+      ? "another process"
+      : `process ${holder.pid} (\`${holder.command}\`)`;
+    throw new UserError(
+      `The store ${store} is held by ${whose}, which is not the coordinator of run ${run}.`,
+    );
   }
 
   /**
@@ -88,13 +130,8 @@ export class StoreLock {
    * @throws HeldError that names the owner, when there is one.
    */
   static async share(path: string, tryLock: TryLock = askKernel): Promise<StoreLock | undefined> {
-    let file: Deno.FsFile;
-    try {
-      file = await Deno.open(path);
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return undefined;
-      throw error;
-    }
+    const file = await openOrUndefined(path);
+    if (file === undefined) return undefined;
     try {
       if (!await tryLock(file, false)) throw new HeldError(await heldMessage(path));
     } catch (error) {
@@ -114,12 +151,22 @@ export class StoreLock {
 /** Who the text of a lock says holds it, or held it last. */
 export async function readHolder(path: string): Promise<LockHolder | undefined> {
   try {
-    const { pid, command, since } = JSON.parse(await Deno.readTextFile(path));
+    const { pid, command, since, run } = JSON.parse(await Deno.readTextFile(path));
     const known = typeof pid === "number" && typeof command === "string" &&
       typeof since === "string";
-    return known ? { pid, command, since } : undefined;
+    if (!known) return undefined;
+    return { pid, command, since, ...typeof run === "string" && { run } };
   } catch {
     return undefined;
+  }
+}
+
+async function openOrUndefined(path: string): Promise<Deno.FsFile | undefined> {
+  try {
+    return await Deno.open(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
   }
 }
 

@@ -118,7 +118,10 @@ export async function collectGarbage(
   if (options.remove) {
     // Manifests go first: a kill in between leaves objects of no node, never a node without its objects.
     for (const { key } of dropped) await store.records.removeNode(key);
-    for (const run of oldRuns) await store.records.removeRun(run);
+    for (const run of oldRuns) {
+      await store.records.removeRun(run);
+      await remove(join(store.dir, "jobs", run));
+    }
     await store.catalogue.remove({ keys: dropped.map(({ key }) => key), runs: oldRuns });
     for (const { sha256 } of objects) await store.objects.remove(sha256);
   }
@@ -132,7 +135,9 @@ export async function collectGarbage(
 
 /** Removes unfinished work, or with `all` everything but the lock. Gives back the paths that were removed. */
 export async function cleanStore(store: Store, options: { all: boolean }): Promise<string[]> {
-  const names = options.all ? ["nodes", "objects", "runs", "state", "inputs.json"] : ["state"];
+  const names = options.all
+    ? ["nodes", "objects", "runs", "jobs", "state", "inputs.json"]
+    : ["state"];
   const removed: string[] = [];
   for (const name of names) {
     const path = join(store.dir, name);

@@ -150,6 +150,25 @@ export function measuredDigest({ outputs, measured }: NodeRecord): string {
   return digestJson({ outputs: digests, metrics: measured?.sha256 ?? null });
 }
 
+/** Tells the publications of one key apart. */
+export interface PublicationId {
+  /** Name of the run that published it. */
+  readonly run: string;
+  /** When. */
+  readonly finished_at: string;
+}
+
+/** Which of a key's publications a record is. */
+export function publicationOf({ provenance: { run, finished_at } }: NodeRecord): PublicationId {
+  return { run, finished_at };
+}
+
+/** Whether a record is a certain publication of its key. */
+export function isPublication(record: NodeRecord, id: PublicationId | undefined): boolean {
+  const { run, finished_at } = record.provenance;
+  return run === id?.run && finished_at === id.finished_at;
+}
+
 /** All objects that a record refers to. */
 export function objectsOf(record: NodeRecord): ObjectRef[] {
   const objects: ObjectRef[] = [];

@@ -12,7 +12,9 @@
  *   results.json            which files were copied to results folders
  *   inputs.json             digests of local input files, which save reading them again
  *   state/<key>/            what an unfinished node keeps for its next attempt
- *   tmp/                    outputs that are being written
+ *   claims/<key>            held by the process that runs a node
+ *   jobs/<run>/             what the jobs of a run start from, and their logs
+ *   tmp/                    outputs that are being written; those of a job in a folder job-<key>-…
  * ```
  *
  * A manifest in `nodes/` is what makes a node published. It is written after all of its objects are on disk, and
@@ -24,10 +26,11 @@
 import { join, resolve } from "@std/path";
 import { Catalogue, type Publication } from "./catalogue.ts";
 import { explain, systemCode, UserError } from "../errors.ts";
-import { hashFile, readTextOrUndefined, remove } from "./files.ts";
+import { hashFile } from "./files.ts";
 import { inspectStore, markStore } from "./folder.ts";
+import { tidyTemporary } from "./job_store.ts";
 import { HeldError, StoreLock, type TryLock } from "./lock.ts";
-import { byStepThenName, decodeMetrics } from "./metrics.ts";
+import { NodeFiles } from "./node_files.ts";
 import { openCatalogue } from "./open_catalogue.ts";
 import { type ObjectRef, type ObjectStat, ObjectStore } from "./objects.ts";
 import { type NodeRecord, objectsOf, Records, type RunRecord } from "./records.ts";
@@ -61,13 +64,7 @@ export interface StoreOptions {
 }
 
 /** An open store; only one process writes to it at a time, others may look at what it has published. */
-export class Store {
-  /** The folder. */
-  readonly dir: string;
-  /** Files by content. */
-  readonly objects: ObjectStore;
-  /** Manifests. */
-  readonly records: Records;
+export class Store extends NodeFiles {
   /** The index over them, in SQL. */
   readonly catalogue: Catalogue;
   readonly #lock: StoreLock | undefined;
@@ -94,11 +91,9 @@ export class Store {
     held?: boolean;
     readOnly?: boolean;
   }) {
-    this.dir = dir;
+    super(dir, parts);
     this.held = parts.held ?? false;
     this.#readOnly = parts.readOnly ?? false;
-    this.objects = parts.objects;
-    this.records = parts.records;
     this.catalogue = parts.catalogue;
     this.#lock = parts.lock;
     this.#known = parts.known;
@@ -128,8 +123,7 @@ export class Store {
       await Deno.mkdir(dir, { recursive: true });
       const lock = await StoreLock.acquire(join(dir, "lock"), options.command, options);
       try {
-        await remove(temporary);
-        await Deno.mkdir(temporary, { recursive: true });
+        await tidyTemporary(dir, temporary);
         if (folder !== "marked") await markStore(dir, temporary);
         const catalogue = await openCatalogue(join(dir, "catalogue.duckdb"), options.warn);
         const parts = { objects, records, catalogue, lock };
@@ -318,36 +312,9 @@ export class Store {
     }
   }
 
-  /** Folder for outputs that are being written; emptied when the store is opened. */
-  get temporary(): string {
+  /** Emptied when the store is opened, but for what jobs of an earlier run are still writing. */
+  override get temporary(): string {
     return join(this.dir, "tmp");
-  }
-
-  /** Returns the folder where an unfinished node keeps its state. */
-  stateDir(key: string): string {
-    return join(this.dir, "state", key);
-  }
-
-  /** Removes the state of an unfinished node at once, so that a kill never leaves a part of it. */
-  async discardState(key: string): Promise<void> {
-    const doomed = join(this.temporary, crypto.randomUUID());
-    try {
-      await Deno.rename(this.stateDir(key), doomed);
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return;
-      throw error;
-    }
-    await remove(doomed);
-  }
-
-  /** Keys that have a state folder. */
-  async stateKeys(): Promise<string[]> {
-    try {
-      return (await Array.fromAsync(Deno.readDir(join(this.dir, "state")), (e) => e.name)).sort();
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return [];
-      throw error;
-    }
   }
 
   /**
@@ -388,13 +355,27 @@ export class Store {
   }
 
   /** Publishes a node: from here on it is finished. Its rows wait for {@linkcode Store.flush}. */
-  async publish(publication: Publication): Promise<void> {
+  override async publish(publication: Publication): Promise<void> {
     await this.records.writeNode(publication.record);
     for (const object of publication.objects) {
       this.#stats.set(object.sha256, object);
       this.#hashed.add(object.sha256);
     }
     this.#enqueue(publication);
+  }
+
+  /** Also enters the node into the catalogue. */
+  override async takeIn(key: string): Promise<NodeRecord | undefined> {
+    const record = await this.records.readNode(key);
+    if (record === undefined) return undefined;
+    if (await this.damage(record, { read: true }) !== undefined) return undefined;
+    this.#enqueue(await this.#publicationOf(record));
+    return record;
+  }
+
+  /** Says in the lock which run is under way, so that a job can tell whether it belongs to it. */
+  async announce(run: string): Promise<void> {
+    await this.#lock?.announce(run);
   }
 
   /** Enters publications into the catalogue when enough wait, or have waited long enough. */
@@ -437,18 +418,6 @@ export class Store {
     this.#known.delete(key);
   }
 
-  /** Metrics of a record, ordered by step then name. */
-  async metrics(record: NodeRecord): Promise<MetricRow[]> {
-    const rows: MetricRow[] = [];
-    for (const measured of [false, true]) {
-      const ref = measured ? record.measured : record.metrics;
-      if (ref === undefined) continue;
-      const text = await Deno.readTextFile(this.objects.path(ref.sha256));
-      for (const row of decodeMetrics(text, measured)) rows.push(row);
-    }
-    return rows.sort(byStepThenName);
-  }
-
   /**
    * Makes the catalogue anew from the manifests. Metrics files that can't be read are left out (their nodes are
    * found damaged later).
@@ -488,10 +457,5 @@ export class Store {
       // Damaged or missing: `damage` finds it before anybody uses the node.
     }
     return { record, metrics, objects };
-  }
-
-  /** Text of a state file, for a node that starts again. */
-  async readState(key: string, name: string): Promise<string | undefined> {
-    return await readTextOrUndefined(join(this.stateDir(key), name));
   }
 }

@@ -8,6 +8,7 @@ Deno.exit(
     root: import.meta.dirname!,
     defaultConfig: "toy.yaml",
     shell: { name: "toy", run: `${Deno.execPath()} run -A ${import.meta.filename}` },
+    job: { main: import.meta.filename!, flags: ["--no-check", "--no-prompt", "--allow-all"] },
     stageOptions: {
       options: { adapter: { choices: ["abacus", "quipu", "soroban"], requiresArg: true } },
       use(args) {
