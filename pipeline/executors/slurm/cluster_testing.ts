@@ -12,6 +12,8 @@ const PROGRAMS = ["munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol
 const PACKAGES = ["slurmctld", "slurmd", "slurm-client", "munge"];
 /** Milliseconds that a daemon gets to answer, or to end. */
 const PATIENCE = 30_000;
+/** Name of the only node. */
+const HOST = Deno.hostname().split(".")[0]!;
 
 /** Daemons of the cluster that tests kill. */
 export type SlurmDaemon = "slurmctld" | "slurmd";
@@ -113,12 +115,19 @@ export class SlurmCluster implements AsyncDisposable {
     this.#daemons.delete(name);
   }
 
-  /** Kills slurmd and all that runs below it, as a power cut would. */
-  async killNode(): Promise<void> {
+  /** Kills slurmd and all that runs below it, as a power cut would, and tells slurmctld, which would take minutes. */
+  async failNode(): Promise<void> {
     await this.kill("slurmd");
     for (const pid of await this.#processes("SLURMD_NODENAME=", "slurmstepd")) {
       signal(pid, "SIGKILL");
     }
+    await this.say("scontrol", "update", `NodeName=${HOST}`, "State=DOWN", "Reason=test");
+  }
+
+  /** Starts slurmd on a node that failed. */
+  async repairNode(): Promise<void> {
+    await this.launch("slurmd");
+    await this.say("scontrol", "update", `NodeName=${HOST}`, "State=RESUME");
   }
 
   /** Ends jobs and daemons, and removes the folder. */
@@ -223,11 +232,10 @@ class Daemon {
 
 /** `slurm.conf` with two free ports. */
 async function configuration(dir: string): Promise<string> {
-  const host = Deno.hostname().split(".")[0]!;
   const user = await output("id", "-un");
   const ports = [freePort(), freePort()];
   return `ClusterName=loopback
-SlurmctldHost=${host}(127.0.0.1)
+SlurmctldHost=${HOST}(127.0.0.1)
 SlurmctldPort=${ports[0]}
 SlurmdPort=${ports[1]}
 AuthType=auth/munge
@@ -250,14 +258,15 @@ SlurmdPidFile=${dir}/slurmd.pid
 SlurmctldLogFile=${dir}/log/slurmctld.log
 SlurmdLogFile=${dir}/log/slurmd.log
 SchedulerParameters=sched_interval=1,sched_min_interval=10000,batch_sched_delay=0,bf_interval=1
-SlurmctldTimeout=10
+SlurmctldTimeout=3
 SlurmdTimeout=6
 KillWait=5
+MessageTimeout=2
 MinJobAge=60
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
-NodeName=${host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=1000 Gres=gpu:2
-PartitionName=main Nodes=${host} Default=YES MaxTime=INFINITE State=UP
+NodeName=${HOST} NodeAddr=127.0.0.1 CPUs=2 RealMemory=1000 Gres=gpu:2
+PartitionName=main Nodes=${HOST} Default=YES MaxTime=INFINITE State=UP
 `;
 }
 

@@ -76,6 +76,8 @@ interface Sent {
 export class SlurmExecutor implements Executor {
   /** Slurm decides how many run at a time. */
   readonly gpus = Infinity;
+  /** Likewise. */
+  readonly cpus = Infinity;
   readonly #options: SlurmExecutorOptions;
   readonly #client: SlurmClient;
   readonly #waves: WaveFiles;
@@ -94,7 +96,7 @@ export class SlurmExecutor implements Executor {
   constructor(options: SlurmExecutorOptions) {
     this.#options = options;
     this.#client = options.client ?? new SlurmClient();
-    this.#waves = new WaveFiles(options.store.dir, options.store.temporary);
+    this.#waves = new WaveFiles(options.store.dir);
   }
 
   /** Writes what jobs start from. */
@@ -108,7 +110,7 @@ export class SlurmExecutor implements Executor {
   async run(job: Job): Promise<NodeRecord> {
     this.#display = job.display;
     job.signal.addEventListener("abort", this.#onInterrupt, { once: true });
-    await new JobFiles(this.#options.store.dir, job.run).writeTicket(job);
+    await new JobFiles(this.#options.store.dir, job.run).writeTicket(job, "");
     const found = await this.#adopt(job);
     if (found !== undefined) this.#sent.set(found.sent.wave.name, found.sent);
     return await new Promise<NodeRecord>((resolve, reject) => {
@@ -359,6 +361,9 @@ export class SlurmExecutor implements Executor {
       const record = await store.takeIn(job.key);
       await this.#waves.release(job.key);
       const log = this.#waves.logPath(task);
+      for (const run of new Set([job.run, this.#sent.get(task.wave)!.wave.run])) {
+        await new JobFiles(store.dir, run).removeTicket(job.key);
+      }
       pending.settle(record ?? new JobError(`It published damaged objects. Its log is ${log}`));
       return true;
     }
@@ -391,7 +396,7 @@ export class SlurmExecutor implements Executor {
       job.display.line(`${job.node.name}: stopped at a checkpoint and is sent again`);
       delete pending.task;
       // The state that it goes on from is there by now.
-      await new JobFiles(store.dir, job.run).writeTicket({ ...job, fresh: false });
+      await new JobFiles(store.dir, job.run).writeTicket({ ...job, fresh: false }, "");
       return true;
     }
     const message = `Slurm job ${sent.job}_${task.index}: ${verdict.message.replace(/\.?$/, ".")}`;

@@ -24,7 +24,8 @@ export interface Evidence {
 
 /** `active`: it waits or runs. `again`: it goes on where it stopped, and nothing went wrong. */
 export type Verdict =
-  | { readonly state: "active" | "again" }
+  | { readonly state: "active" }
+  | { readonly state: "again" }
   | {
     readonly state: "failed";
     readonly message: string;

@@ -77,12 +77,10 @@ const nameSchema = z.looseObject({ wave: text, index: z.int().min(0) });
 /** The waves of a store. */
 export class WaveFiles {
   readonly #dir: string;
-  readonly #temporary: string;
 
-  /** `store` is the store's folder, `temporary` a folder on the same disk. */
-  constructor(store: string, temporary: string) {
+  /** `store` is the store's folder. */
+  constructor(store: string) {
     this.#dir = join(store, "slurm");
-    this.#temporary = temporary;
   }
 
   /** Folder of a wave. */
@@ -152,7 +150,9 @@ export class WaveFiles {
   }
 
   async #write(name: string, content: string): Promise<void> {
-    await writeAtomic(join(this.#dir, name), content, { temporary: this.#temporary });
+    await Deno.mkdir(this.#dir, { recursive: true });
+    // Not in the store's folder for such files, which a coordinator empties when it comes.
+    await writeAtomic(join(this.#dir, name), content, { temporary: this.#dir });
   }
 
   /** A file that is missing or damaged says nothing. */
