@@ -253,7 +253,8 @@ Deno.test("Slurm runs a pipeline to the same bits, whatever happens to jobs, dae
 
   await t.step("slurmd and slurmctld may be away for a while", async () => {
     await using toy = await SlurmToy.create(cluster);
-    const running = toy.start(...TRAIN);
+    // A job that ends while slurmctld is away says so again only after a quarter of a minute.
+    const running = toy.start(...TRAIN, "--set", "milliseconds=150");
     await toy.training(2);
     await cluster.kill("slurmd");
     await cluster.kill("slurmctld");
