@@ -129,12 +129,13 @@ async function runJob(
     });
     return { type: "end", state: "published" };
   } catch (error) {
-    if (stop.signal.aborted) return { type: "end", state: "interrupted" };
+    const refused = !started && error instanceof UserError;
+    if (stop.signal.aborted && !refused) return { type: "end", state: "interrupted" };
     const code = systemCode(error);
     const trace = context.debug ? traceOf(error) : undefined;
     return {
       type: "end",
-      state: started || !(error instanceof UserError) ? "failed" : "refused",
+      state: refused ? "refused" : "failed",
       message: error instanceof UserError || !(error instanceof Error)
         ? explain(error)
         : error.message,

@@ -92,3 +92,21 @@ Deno.test("a failure of the lock that is about something else is passed on", asy
     await assertRejects(() => StoreLock.share(path, tryLock), Error, "The kernel is tired");
   });
 });
+
+Deno.test("a job belongs to the run that the lock's owner has announced, and to no other", async () => {
+  await withDir(async (dir) => {
+    const path = join(dir, "lock");
+    const run = "20260412-101500-123";
+    const check = () => StoreLock.assertOwnedBy(path, run);
+    await assertRejects(check, UserError, "Nobody holds the store");
+    const owner = await StoreLock.acquire(path, "reproduce --seed 2");
+    await assertRejects(check, UserError, `(\`reproduce --seed 2\`), which is not the coordinator`);
+    await owner.announce("20260412-101500-124");
+    await assertRejects(check, UserError, `which is not the coordinator of run ${run}`);
+    await owner.announce(run);
+    await check();
+    owner[Symbol.dispose]();
+    // The text still names the run, but nobody holds the lock.
+    await assertRejects(check, UserError, "Nobody holds the store");
+  });
+});
