@@ -118,7 +118,7 @@ export class SlurmCluster implements AsyncDisposable {
   /** Kills slurmd and all that runs below it, as a power cut would, and tells slurmctld, which would take minutes. */
   async failNode(): Promise<void> {
     await this.kill("slurmd");
-    for (const pid of await this.#processes("SLURMD_NODENAME=", "slurmstepd")) {
+    for (const pid of await this.#processes({ jobs: true })) {
       signal(pid, "SIGKILL");
     }
     await this.say("scontrol", "update", `NodeName=${HOST}`, "State=DOWN", "Reason=test");
@@ -167,25 +167,18 @@ export class SlurmCluster implements AsyncDisposable {
     return parts.join("\n");
   }
 
-  /** Processes below this cluster's slurmd that have one of the marks in their environment or name. */
-  async #processes(...marks: string[]): Promise<number[]> {
-    const found: number[] = [];
-    for await (const { name } of Deno.readDir("/proc")) {
-      if (!/^\d+$/.test(name) || Number(name) === Deno.pid) continue;
-      try {
-        const environment = (await Deno.readTextFile(`/proc/${name}/environ`)).split("\0");
-        if (!environment.includes(`SLURM_CONF=${this.env["SLURM_CONF"]}`)) continue;
-        const command = await Deno.readTextFile(`/proc/${name}/cmdline`);
-        const ours = marks.length === 0 ||
-          marks.some((mark) =>
-            command.includes(mark) || environment.some((e) => e.startsWith(mark))
-          );
-        if (ours) found.push(Number(name));
-      } catch {
-        // It has ended, or is another user's.
-      }
-    }
-    return found;
+  /** Processes whose environment names this cluster; of those below slurmd, only `jobs`. */
+  async #processes({ jobs = false } = {}): Promise<number[]> {
+    // Deno reads no other process's environment. Tasks have the mark in it, their parents have a name.
+    const script = `grep -lsFxz -- "$1" /proc/[0-9]*/environ | while read -r path; do
+      [ "$2" = all ] || grep -qsz "^SLURMD_NODENAME=" "$path" ||
+        grep -qsx slurmstepd "\${path%environ}comm" || continue
+      path=\${path#/proc/}; echo "\${path%/environ}"; done`;
+    const mark = `SLURM_CONF=${this.env["SLURM_CONF"]}`;
+    const { stdout } = await new Deno.Command("bash", {
+      args: ["-c", script, "processes", mark, jobs ? "jobs" : "all"],
+    }).output();
+    return new TextDecoder().decode(stdout).split("\n").filter((line) => line !== "").map(Number);
   }
 }
 
@@ -207,7 +200,7 @@ class Daemon {
     const path = await find(name);
     const log = join(dir, "log", `${name}.out`);
     // The pipe to the shell breaks when this process dies, however it dies.
-    const script = 'log=$1; shift; "$@" >>"$log" 2>&1 & echo $!; read -r _; kill -KILL $! 2>&-';
+    const script = 'log=$1; shift; "$@" >>"$log" 2>&1 & echo $!; read -r _; kill -KILL $! 2>&-; wait';
     const shell = new Deno.Command("bash", {
       args: ["-c", script, "daemon", log, path!, ...args],
       env,
@@ -224,7 +217,7 @@ class Daemon {
   async stop(how: "SIGTERM" | "SIGKILL"): Promise<void> {
     signal(this.pid, how);
     const end = performance.now() + PATIENCE;
-    while (await exists(`/proc/${this.pid}/exe`) && performance.now() < end) await wait(20);
+    while (await exists(`/proc/${this.pid}`) && performance.now() < end) await wait(20);
     await this.#shell.stdin.close();
     await this.#shell.status;
   }
