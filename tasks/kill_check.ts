@@ -11,6 +11,8 @@
  * milliseconds. After each kill, the check replaces every object of no node by rubbish, so that a use of one would
  * show.
  *
+ * With `--workers N` nodes are jobs of so many workers, and every third kill ends a job instead of its coordinator.
+ *
  * With `--executor slurm`, the run is that of a Slurm of this host alone, and the check kills in turn the coordinator, a
  * job, slurmd, and all that runs on the node.
  *
@@ -58,27 +60,61 @@ async function poison(sandbox: Sandbox): Promise<number> {
 async function killOne(
   sandbox: Sandbox,
   aim: { readonly seconds: number } | { readonly changes: number },
+  options: { readonly executor: readonly string[]; readonly job: boolean },
 ): Promise<Omit<Kill, "experiment" | "orphans"> | undefined> {
-  const running = sandbox.start("reproduce");
+  const running = sandbox.start("reproduce", ...options.executor);
+  let hit = false;
+  const kill = () => {
+    const job = options.job ? youngestJob(sandbox) : undefined;
+    if (hit) return;
+    hit = true;
+    if (job === undefined) return running.kill("SIGKILL");
+    try {
+      Deno.kill(job, "SIGKILL");
+    } catch {
+      hit = false;
+    }
+  };
   const start = performance.now();
   let timer: ReturnType<typeof setTimeout> | undefined;
   let changes: Changes | undefined;
-  if ("seconds" in aim) timer = setTimeout(() => running.kill("SIGKILL"), aim.seconds * 1000);
+  if ("seconds" in aim) timer = setTimeout(kill, aim.seconds * 1000);
   else {
     changes = new Changes(sandbox.dir, (count) => {
-      if (count >= aim.changes) running.kill("SIGKILL");
+      if (count >= aim.changes) kill();
     });
   }
   const { code, signal, stderr } = await patiently(running);
   clearTimeout(timer);
   changes?.[Symbol.dispose]();
   const seconds = (performance.now() - start) / 1000;
-  if (signal === null && code !== 0) {
+  const killed = signal !== null || stderr.includes("The job was killed by SIGKILL");
+  if (!killed && code !== 0) {
     throw new Error(`reproduce ended with exit code ${code}:\n${stderr}`);
   }
-  if (signal === null) return undefined;
+  if (!killed) return undefined;
+  const whom = signal === null ? "job, " : "";
   const what = "seconds" in aim ? `at ${aim.seconds.toFixed(2)} s` : `change ${aim.changes}`;
-  return { aim: what, seconds, during: lastWords(stderr) };
+  return { aim: whom + what, seconds, during: lastWords(stderr) };
+}
+
+/** Process of the job that began last, as the logs in the store say. */
+function youngestJob(sandbox: Sandbox): number | undefined {
+  const begun: [time: string, pid: number][] = [];
+  try {
+    for (const { name: run } of Deno.readDirSync(`${sandbox.store}/jobs`)) {
+      for (const { name } of Deno.readDirSync(`${sandbox.store}/jobs/${run}`)) {
+        if (!name.endsWith(".log")) continue;
+        const text = Deno.readTextFileSync(`${sandbox.store}/jobs/${run}/${name}`);
+        for (const [, time, pid] of text.matchAll(/^(\S+) .*: process (\d+)/gm)) {
+          begun.push([time!, Number(pid)]);
+        }
+      }
+    }
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  return begun.sort(([a], [b]) => a < b ? -1 : 1).at(-1)?.[1];
 }
 
 const { values } = parseArgs({
@@ -87,17 +123,21 @@ const { values } = parseArgs({
     seed: { type: "string", default: "1" },
     config: { type: "string", default: MINIMAL_CONFIG },
     executor: { type: "string", default: "inline" },
+    workers: { type: "string", default: "0" },
   },
 });
 const kills = Number(values.kills);
 const seed = Number(values.seed);
-const known = values.executor === "inline" || values.executor === "slurm";
-if (!(Number.isSafeInteger(kills) && kills > 0 && Number.isSafeInteger(seed) && known)) {
+const workers = Number(values.workers);
+const slurm = values.executor === "slurm";
+const numbers = kills > 0 && workers >= 0 && [kills, seed, workers].every(Number.isSafeInteger);
+if (!numbers || !(slurm || values.executor === "inline") || (slurm && workers > 0)) {
   console.error(
-    "Usage: kill-check [--kills 30] [--seed 1] [--config FILE] [--executor inline|slurm], with whole numbers.",
+    "Usage: kill-check [--kills 30] [--seed 1] [--config FILE] [--workers N | --executor slurm], with whole numbers.",
   );
   Deno.exit(2);
 }
+const executor = workers > 0 ? ["--executor", "process", "--workers", `${workers}`] : [];
 
 await using calm = await Sandbox.create(values.config);
 const expected = await expect(calm, values.config);
@@ -112,7 +152,7 @@ console.log(
 const draw = random(seed);
 const done: Kill[] = [];
 const wrong: string[] = [];
-if (values.executor === "slurm") {
+if (slurm) {
   const { config } = values;
   const disturbed = await disturbSlurm({ kills, draw, config, expected, say: console.log });
   done.push(...disturbed.done);
@@ -127,13 +167,14 @@ for (let experiment = 1; done.length < kills; experiment++) {
     const aim = done.length % 2 === 0
       ? { seconds: at * seconds }
       : { changes: 1 + Math.floor(at * changes) };
-    const kill = await killOne(sandbox, aim);
+    const job = workers > 0 && done.length % 3 === 2;
+    const kill = await killOne(sandbox, aim, { executor, job });
     if (kill === undefined) break;
     left = Math.max(0.3, left - 0.8 * at);
     done.push({ experiment, ...kill, orphans: await poison(sandbox) });
     console.log(`kill ${done.length} of ${kills}: ${kill.aim}, ${kill.during}`);
   }
-  await finish(sandbox.start("reproduce"));
+  await finish(sandbox.start("reproduce", ...executor));
   const found = await examine(sandbox, expected);
   wrong.push(...found.map((what) => `experiment ${experiment}: ${what}`));
   console.log(

@@ -83,7 +83,7 @@ async function runSlurmTask(
   const [job, gpus] = ["SLURM_JOB_ID", "CUDA_VISIBLE_DEVICES"].map((name) => Deno.env.get(name));
   context.warn(`Slurm job ${job} on ${hostName()}${gpus === undefined ? "" : `, GPU ${gpus}`}`);
   const end = await runTask({
-    name: { wave, index: Number(args["index"]) },
+    name: { run: String(args["run"]), wave, index: Number(args["index"]) },
     key,
     store: context.storeDir,
     state: new JobStore(context.storeDir, key).stateDir(key),

@@ -183,6 +183,7 @@ Deno.test("options that contradict each other are refused before anything starts
   await using toy = await ToyProject.create();
   const cases: [string[], string][] = [
     [["--workers", "2"], "--workers is for workers; expected --executor process beside it."],
+    [["--devices", "red"], "--devices is for workers; expected --executor process beside it."],
     [["--executor", "process", "--workers", "0"], "--workers is 0; expected an integer"],
     [["--executor", "process", "--retries", "1.5"], "--retries is 1.5; expected an integer"],
     [["--executor", "cloud"], '--executor is "cloud"; expected inline'],
@@ -194,6 +195,36 @@ Deno.test("options that contradict each other are refused before anything starts
     assertEquals(stderr.trim().split("\n").length, 1, stderr);
   }
   assertEquals(await fileExists(toy.path(".ethos")), false);
+});
+
+Deno.test("each job has the prefix and the environment of its worker, and names its device", async () => {
+  await using toy = await ToyProject.create();
+  const file = toy.path("train.ts");
+  const source = await Deno.readTextFile(file);
+  const told = source.replace(
+    "provenance?.({",
+    `provenance?.({ bead: Deno.env.get("BEAD") ?? "", hand: Deno.env.get("HAND") ?? "",`,
+  );
+  await Deno.writeTextFile(file, told);
+  const query = "SELECT DISTINCT stage, provenance->>'device' AS device, " +
+    "provenance->>'bead' AS bead, provenance->>'hand' AS hand FROM nodes ORDER BY ALL";
+  const slow = ["--set", "milliseconds=30"];
+  const plans: [string[], [string, string][]][] = [
+    // A worker a device by default.
+    [[], [["blue", "1"], ["red", "0"]]],
+    [["--devices", "green"], [["green", "0"]]],
+  ];
+  for (const [args, expected] of plans) {
+    const process = ["reproduce", "--executor", "process", ...args, ...slow];
+    const { code, stderr } = await toy.run(...process, "--force", "train");
+    assertEquals(code, 0, stderr);
+    const none = { device: null, bead: null, hand: null };
+    assertEquals(await toy.json("sql", query), [
+      { stage: "numbers", ...none },
+      { stage: "report", ...none },
+      ...expected.map(([bead, hand]) => ({ stage: "train", device: bead, bead, hand })),
+    ]);
+  }
 });
 
 Deno.test("a stage that throws is one line that names the log; siblings go on", async () => {

@@ -136,7 +136,7 @@ export async function collectGarbage(
 /** Removes unfinished work, or with `all` everything but the lock. Gives back the paths that were removed. */
 export async function cleanStore(store: Store, options: { all: boolean }): Promise<string[]> {
   const names = options.all
-    ? ["nodes", "objects", "runs", "jobs", "state", "inputs.json"]
+    ? ["nodes", "objects", "runs", "jobs", "slurm", "state", "inputs.json"]
     : ["state"];
   const removed: string[] = [];
   for (const name of names) {

@@ -40,8 +40,7 @@ export async function disturbSlurm(
     const slurm = join(sandbox.dir, "slurm.yaml");
     await Deno.writeTextFile(slurm, OPTIONS);
     const start = () => sandbox.start("reproduce", "--executor", "slurm", "--slurm", slurm);
-    await Deno.mkdir(join(sandbox.store, "nodes"), { recursive: true });
-    using publications = new Publications(join(sandbox.store, "nodes"));
+    using publications = new Publications(sandbox.dir, join(sandbox.store, "nodes"));
     let running = start();
     for (let i = 0; i < KILLS_AN_EXPERIMENT && done.length < kills; i++) {
       // Jobs start a process each, so that a run takes about twice as long as without them.
@@ -115,10 +114,13 @@ async function runningJobs(cluster: SlurmCluster, running: Running): Promise<str
 
 /** Watches manifests until it is disposed. A publication renames a new file into its place. */
 class Publications implements Disposable {
+  readonly #manifests: string;
   readonly #watcher: Deno.FsWatcher;
   readonly #inodes = new Map<string, Set<number>>();
 
-  constructor(folder: string) {
+  /** Watches a folder that is there for those in another below it. */
+  constructor(folder: string, manifests: string) {
+    this.#manifests = manifests;
     const watcher = Deno.watchFs(folder, { recursive: true });
     this.#watcher = watcher;
     (async () => {
@@ -127,7 +129,7 @@ class Publications implements Disposable {
   }
 
   #see(path: string): void {
-    if (!path.endsWith(".json")) return;
+    if (!path.startsWith(this.#manifests) || !path.endsWith(".json")) return;
     try {
       const { ino } = Deno.statSync(path);
       const seen = this.#inodes.get(path) ?? new Set();

@@ -200,7 +200,8 @@ class Daemon {
     const path = await find(name);
     const log = join(dir, "log", `${name}.out`);
     // The pipe to the shell breaks when this process dies, however it dies.
-    const script = 'log=$1; shift; "$@" >>"$log" 2>&1 & echo $!; read -r _; kill -KILL $! 2>&-; wait';
+    const script =
+      'log=$1; shift; "$@" >>"$log" 2>&1 & echo $!; read -r _; kill -KILL $! 2>&-; wait';
     const shell = new Deno.Command("bash", {
       args: ["-c", script, "daemon", log, path!, ...args],
       env,

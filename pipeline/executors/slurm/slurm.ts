@@ -21,7 +21,7 @@ import { type QueuedTask, SlurmClient, SlurmSilent } from "./client.ts";
 import { resourcesOf, type SlurmOptions } from "./options.ts";
 import { arrayScript } from "./script.ts";
 import { judge } from "./verdict.ts";
-import { type TaskName, type Wave, WaveFiles } from "./waves.ts";
+import { type TaskName, type Wave, WaveFiles, type WaveName } from "./waves.ts";
 
 /** What jobs are sent with. */
 export interface SlurmExecutorOptions {
@@ -58,8 +58,8 @@ interface Pending {
   readonly settle: (outcome: NodeRecord | Error) => void;
   /** The task that it is; nothing until it is sent. */
   task?: TaskName;
-  /** When the queue showed it at work last; milliseconds. */
-  seen: number;
+  /** Since when the queue, asked, does not show it at work; milliseconds. */
+  idle?: number;
   /** Why it waits, as it was told last. */
   told?: string;
 }
@@ -119,8 +119,7 @@ export class SlurmExecutor implements Executor {
         if (outcome instanceof Error) reject(outcome);
         else resolve(outcome);
       };
-      const seen = performance.now();
-      this.#pending.set(job.key, { job, settle, seen, ...found && { task: found.task } });
+      this.#pending.set(job.key, { job, settle, ...found && { task: found.task } });
       if (found === undefined) this.#gather();
       this.#poll();
     });
@@ -129,9 +128,9 @@ export class SlurmExecutor implements Executor {
   /** The job of an earlier coordinator that runs the node, or is to run it. */
   async #adopt(job: Job): Promise<{ task: TaskName; sent: Sent } | undefined> {
     const task = await this.#waves.taskOf(job.key);
-    const wave = task === undefined ? undefined : await this.#waves.read(task.wave);
+    const wave = task === undefined ? undefined : await this.#waves.read(task);
     if (task === undefined || wave?.tasks[task.index]?.key !== job.key) return undefined;
-    const id = await this.#waves.jobOf(wave.name);
+    const id = await this.#waves.jobOf(task);
     const where = id === undefined ? wave.name : `${id}_${task.index}`;
     const cluster = await this.#ownCluster(job.signal);
     if (wave.cluster !== cluster) {
@@ -235,8 +234,8 @@ export class SlurmExecutor implements Executor {
     const script = jobScript(this.#options, { ...wave, node: first.node });
     await this.#waves.write(wave, script);
     for (const [index, pending] of due.entries()) {
-      pending.task = { wave: wave.name, index };
-      pending.seen = performance.now();
+      pending.task = { ...nameOf(wave), index };
+      delete pending.idle;
     }
     const sent: Sent = { wave, at: performance.now() };
     this.#sent.set(wave.name, sent);
@@ -248,7 +247,7 @@ export class SlurmExecutor implements Executor {
     const { wave } = sent;
     sent.at = performance.now();
     try {
-      const id = await this.#client.submit("script.sh", this.#waves.dir(wave.name));
+      const id = await this.#client.submit("script.sh", this.#waves.dir(nameOf(wave)));
       this.#answered();
       await this.#noteJob(sent, id);
     } catch (error) {
@@ -268,7 +267,7 @@ export class SlurmExecutor implements Executor {
   async #noteJob(sent: Sent, id: string): Promise<void> {
     const { wave } = sent;
     sent.job = id;
-    await this.#waves.noteJob(wave.name, id);
+    await this.#waves.noteJob(nameOf(wave), id);
     const nodes = wave.tasks.length === 1 ? wave.tasks[0]!.node : `${wave.tasks.length} nodes`;
     const limit = wave.throttle < wave.tasks.length ? `, ${wave.throttle} at a time` : "";
     this.#display?.line(`${wave.stage}: Slurm job ${id} is ${nodes}${limit}`);
@@ -370,9 +369,11 @@ export class SlurmExecutor implements Executor {
     const sent = this.#sent.get(task.wave)!;
     // Without Slurm's word a job may still run, whatever its files say; and one without an id is not yet with Slurm.
     if (!answered || sent.job === undefined) {
-      pending.seen = performance.now();
+      delete pending.idle;
       return false;
     }
+    if (queued !== undefined && !HAS_ENDED.test(queued.state)) delete pending.idle;
+    else pending.idle ??= performance.now();
     const end = await this.#waves.endOf(task);
     const accounted = queued === undefined
       ? await this.#client.account(sent.job, task.index)
@@ -382,11 +383,10 @@ export class SlurmExecutor implements Executor {
       ...queued !== undefined && { queued },
       ...accounted !== undefined && { accounted },
       ...end !== undefined && { end },
-      quiet: (performance.now() - pending.seen) / 1000,
+      quiet: pending.idle === undefined ? 0 : (performance.now() - pending.idle) / 1000,
     });
     if (verdict.state === "active") {
       if (queued !== undefined && isWaiting(queued)) this.#tellWhy(pending, queued.reason);
-      if (queued !== undefined && !HAS_ENDED.test(queued.state)) pending.seen = performance.now();
       if (!detach) return false;
       pending.settle(new SubmittedError(`Slurm job ${sent.job}_${task.index}`));
       return true;
@@ -455,6 +455,10 @@ const HAS_ENDED =
   /^(COMPLETED|COMPLETING|FAILED|CANCELLED|TIMEOUT|NODE_FAIL|BOOT_FAIL|PREEMPTED|DEADLINE|OUT_OF_MEMORY|REVOKED)$/;
 /** Reasons that need no word. */
 const USUAL = new Set(["None", "Resources", "Priority", "JobArrayTaskLimit", "BeginTime"]);
+
+function nameOf({ run, name }: Wave): WaveName {
+  return { run, wave: name };
+}
 
 function isWaiting({ state }: QueuedTask): boolean {
   return state === "PENDING";

@@ -35,7 +35,7 @@ class SlurmToy implements AsyncDisposable {
     return ["reproduce", "--executor", "slurm", "--slurm", this.toy.path("slurm.yaml"), ...more];
   }
 
-  async run(...more: string[]): Promise<{ summary: Summary; code: number; stderr: string }> {
+  run(...more: string[]): Promise<{ summary: Summary; code: number; stderr: string }> {
     return finish(this.start(...more));
   }
 
@@ -62,8 +62,7 @@ class SlurmToy implements AsyncDisposable {
   /** What the tasks said when they ended, by key. */
   async ends(): Promise<Map<string, string[]>> {
     const ends = new Map<string, string[]>();
-    for (const wave of await this.waves()) {
-      const dir = this.toy.path(".ethos", "slurm", wave);
+    for (const dir of await this.waves()) {
       const keys = (await Deno.readTextFile(`${dir}/keys`)).trim().split("\n");
       for (const [index, key] of keys.entries()) {
         if (!await fileExists(`${dir}/${index}.end.json`)) continue;
@@ -74,21 +73,24 @@ class SlurmToy implements AsyncDisposable {
     return ends;
   }
 
+  /** Folders of the arrays of a stage. */
   async waves(stage = ""): Promise<string[]> {
-    const names: string[] = [];
-    for await (const { name } of Deno.readDir(this.toy.path(".ethos", "slurm"))) {
-      if (name !== "keys" && name.startsWith(stage)) names.push(name);
+    const jobs = this.toy.path(".ethos", "jobs");
+    const found: string[] = [];
+    for await (const run of Deno.readDir(jobs)) {
+      for await (const { name, isDirectory } of Deno.readDir(`${jobs}/${run.name}`)) {
+        if (isDirectory && name.startsWith(stage)) found.push(`${jobs}/${run.name}/${name}`);
+      }
     }
-    return names;
+    return found;
   }
 
   /** All that the tasks of a stage wrote. */
   async log(stage: string): Promise<string> {
     const texts: string[] = [];
     for (const wave of await this.waves(stage)) {
-      for await (const { name } of Deno.readDir(this.toy.path(".ethos", "slurm", wave))) {
-        if (!name.endsWith(".log")) continue;
-        texts.push(await Deno.readTextFile(this.toy.path(".ethos", "slurm", wave, name)));
+      for await (const { name } of Deno.readDir(wave)) {
+        if (name.endsWith(".log")) texts.push(await Deno.readTextFile(`${wave}/${name}`));
       }
     }
     return texts.join("\n");
@@ -239,7 +241,7 @@ Deno.test("Slurm runs a pipeline to the same bits, whatever happens to jobs, dae
     await first.output();
     const [wave] = await toy.waves("train");
     // Killed before it noted the id, too.
-    await Deno.remove(toy.toy.path(".ethos", "slurm", wave!, "job"));
+    await Deno.remove(`${wave}/job`);
     const { summary, code, stderr } = await toy.run(...SLOW);
     assertEquals(code, 0, stderr);
     assertMatch(stderr, /train\[rate=0\.[123]\]: was sent before, as Slurm job train-/);

@@ -18,7 +18,7 @@ export interface Evidence {
   readonly accounted?: string;
   /** How the task itself says that it ended. */
   readonly end?: TaskEnd;
-  /** Seconds since the queue showed it at work last. */
+  /** Seconds for which the queue, asked, has not shown it at work. */
   readonly quiet: number;
 }
 
@@ -74,10 +74,10 @@ export function judge({ node, queued, accounted, end, quiet }: Evidence): Verdic
   if (ended === undefined) {
     return { state: "failed", message: "Slurm knows nothing of its job any more", retry: true };
   }
-  // It may have published, or said how it ended, where this host can't see it yet.
-  if (quiet < FILES_LATE && state === "COMPLETED") return { state: "active" };
-  const reason = queued === undefined || queued.reason === "None" || queued.reason === ""
-    ? ""
-    : ` (${queued.reason})`;
+  const words = queued === undefined || queued.reason === "None" ? "" : queued.reason;
+  // It came to its end by itself, and has said so where this host can't see it yet.
+  const spoke = state === "COMPLETED" || (state === "FAILED" && /^(NonZeroExitCode)?$/.test(words));
+  if (spoke && end === undefined && quiet < FILES_LATE) return { state: "active" };
+  const reason = words === "" ? "" : ` (${words})`;
   return { state: "failed", message: `${ended}${reason}`, retry: state !== "DEADLINE" };
 }

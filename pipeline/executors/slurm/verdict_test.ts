@@ -42,8 +42,8 @@ Deno.test("A task's own words explain its failure; Slurm's fill in", () => {
     "retry: The disk is full while running train.",
   );
   assertEquals(
-    of({ queued: queued("FAILED", "NonZeroExitCode") }),
-    "retry: it was ended (NonZeroExitCode)",
+    of({ queued: queued("FAILED", "RaisedSignal:9(Killed)") }),
+    "retry: it was ended (RaisedSignal:9(Killed))",
   );
   assertStringIncludes(of({ queued: queued("OUT_OF_MEMORY") }), "retry: it was killed for want of");
   assertStringIncludes(of({ accounted: "NODE_FAIL" }), "retry: its host failed");
@@ -56,6 +56,7 @@ Deno.test("A task's own words explain its failure; Slurm's fill in", () => {
 Deno.test("A task that left no trace is waited for before it is given up", () => {
   assertEquals(of({ queued: queued("COMPLETED"), quiet: 5 }), "active");
   assertStringIncludes(of({ queued: queued("COMPLETED"), quiet: 11 }), "without publishing");
+  assertEquals(of({ queued: queued("FAILED", "NonZeroExitCode"), quiet: 5 }), "active");
   assertEquals(of({ quiet: 29 }), "active");
   assertStringIncludes(of({ quiet: 31 }), "retry: Slurm knows nothing of its job any more");
 });

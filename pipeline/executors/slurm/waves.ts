@@ -2,14 +2,14 @@
  * Files of the store that outlive the coordinator: which node is which job of Slurm's.
  *
  * ```
- * slurm/<wave>/wave.json      a job array: its name, its nodes
- * slurm/<wave>/script.sh      what was sent
- * slurm/<wave>/keys           a node's key a line
- * slurm/<wave>/job            the array's id, once Slurm has said it
- * slurm/<wave>/<i>.log        all that the task i said
- * slurm/<wave>/<i>.started    the task has started at least once
- * slurm/<wave>/<i>.end.json   how it ended, in its own words
- * slurm/keys/<key>            the task that a node belongs to; any other task of its key ends at once
+ * jobs/<run>/<wave>/wave.json      a job array: its name, its nodes
+ * jobs/<run>/<wave>/script.sh      what was sent
+ * jobs/<run>/<wave>/keys           a node's key a line
+ * jobs/<run>/<wave>/job            the array's id, once Slurm has said it
+ * jobs/<run>/<wave>/<i>.log        all that the task i said
+ * jobs/<run>/<wave>/<i>.started    the task has started at least once
+ * jobs/<run>/<wave>/<i>.end.json   how it ended, in its own words
+ * slurm/<key>                      the task that a node belongs to; any other task of its key ends at once
  * ```
  *
  * A wave is written before it is submitted, and its name is the array's: a job whose id got lost is found by it.
@@ -17,7 +17,7 @@
  * @module
  */
 
-import { join } from "@std/path";
+import { dirname, join } from "@std/path";
 import { z } from "zod";
 import { readTextOrUndefined, remove, writeAtomic } from "../../store/files.ts";
 import type { JobEnd } from "../events.ts";
@@ -46,9 +46,14 @@ export interface Wave {
   readonly tasks: readonly WaveTask[];
 }
 
-/** A task: an index of a wave's array. */
-export interface TaskName {
+/** A wave: its name, and that of the run that sent it. */
+export interface WaveName {
+  readonly run: string;
   readonly wave: string;
+}
+
+/** A task: an index of a wave's array. */
+export interface TaskName extends WaveName {
   readonly index: number;
 }
 
@@ -72,92 +77,100 @@ const endSchema = z.looseObject({
   message: text.optional(),
   code: text.optional(),
 });
-const nameSchema = z.looseObject({ wave: text, index: z.int().min(0) });
+const nameSchema = z.looseObject({ run: text, wave: text, index: z.int().min(0) });
 
 /** The waves of a store. */
 export class WaveFiles {
-  readonly #dir: string;
+  readonly #store: string;
+  readonly #owners: string;
 
   /** `store` is the store's folder. */
   constructor(store: string) {
-    this.#dir = join(store, "slurm");
+    this.#store = store;
+    this.#owners = join(store, "slurm");
   }
 
   /** Folder of a wave. */
-  dir(wave: string): string {
-    return join(this.#dir, wave);
+  dir({ run, wave }: WaveName): string {
+    return join(this.#store, "jobs", run, wave);
   }
 
   /** Path of a task's log. */
-  logPath({ wave, index }: TaskName): string {
-    return join(this.dir(wave), `${index}.log`);
+  logPath(task: TaskName): string {
+    return join(this.dir(task), `${task.index}.log`);
   }
 
   /** Writes a wave, then gives it its nodes. */
   async write(wave: Wave, script: string): Promise<void> {
+    const dir = this.dir({ run: wave.run, wave: wave.name });
     const keys = wave.tasks.map(({ key }) => `${key}\n`).join("");
-    await this.#write(join(wave.name, "keys"), keys);
-    await this.#write(join(wave.name, "script.sh"), script);
-    await this.#write(join(wave.name, "wave.json"), `${JSON.stringify(wave)}\n`);
+    await this.#write(join(dir, "keys"), keys);
+    await this.#write(join(dir, "script.sh"), script);
+    await this.#write(join(dir, "wave.json"), `${JSON.stringify(wave)}\n`);
     for (const [index, { key }] of wave.tasks.entries()) {
-      const name: TaskName = { wave: wave.name, index };
-      await this.#write(join("keys", key), JSON.stringify(name));
+      const name: TaskName = { run: wave.run, wave: wave.name, index };
+      await this.#write(join(this.#owners, key), JSON.stringify(name));
     }
   }
 
   /** The wave of a name. */
-  async read(name: string): Promise<Wave | undefined> {
-    return await this.#read<Wave>(join(name, "wave.json"), waveSchema);
+  async read(name: WaveName): Promise<Wave | undefined> {
+    return await this.#read<Wave>(join(this.dir(name), "wave.json"), waveSchema);
   }
 
   /** The task that a node belongs to. */
   async taskOf(key: string): Promise<TaskName | undefined> {
-    return await this.#read<TaskName>(join("keys", key), nameSchema);
+    return await this.#read<TaskName>(join(this.#owners, key), nameSchema);
   }
 
   /** Says that a node belongs to no task any more. */
   async release(key: string): Promise<void> {
-    await remove(join(this.#dir, "keys", key));
+    await remove(join(this.#owners, key));
   }
 
   /** Notes the array's id. */
-  async noteJob(wave: string, job: string): Promise<void> {
-    await this.#write(join(wave, "job"), job);
+  async noteJob(wave: WaveName, job: string): Promise<void> {
+    await this.#write(join(this.dir(wave), "job"), job);
   }
 
   /** The array's id, if Slurm has said it. */
-  async jobOf(wave: string): Promise<string | undefined> {
+  async jobOf(wave: WaveName): Promise<string | undefined> {
     return await readTextOrUndefined(join(this.dir(wave), "job"));
   }
 
   /** Notes that a task has started; says whether it had before, as it has after a requeue. */
-  async noteStart({ wave, index }: TaskName): Promise<boolean> {
-    const path = join(this.dir(wave), `${index}.started`);
+  async noteStart(task: TaskName): Promise<boolean> {
+    const path = join(this.dir(task), `${task.index}.started`);
     const before = await readTextOrUndefined(path) !== undefined;
-    if (!before) await this.#write(join(wave, `${index}.started`), "");
-    await remove(join(this.dir(wave), `${index}.end.json`));
+    if (!before) await this.#write(path, "");
+    await remove(this.#endPath(task));
     return before;
   }
 
   /** Notes how a task ended. */
-  async noteEnd({ wave, index }: TaskName, end: TaskEnd): Promise<void> {
-    await this.#write(join(wave, `${index}.end.json`), `${JSON.stringify(end)}\n`);
+  async noteEnd(task: TaskName, end: TaskEnd): Promise<void> {
+    await this.#write(this.#endPath(task), `${JSON.stringify(end)}\n`);
   }
 
   /** How a task says it ended the last time. */
-  async endOf({ wave, index }: TaskName): Promise<TaskEnd | undefined> {
-    return await this.#read<TaskEnd>(join(wave, `${index}.end.json`), endSchema);
+  async endOf(task: TaskName): Promise<TaskEnd | undefined> {
+    return await this.#read<TaskEnd>(this.#endPath(task), endSchema);
   }
 
-  async #write(name: string, content: string): Promise<void> {
-    await Deno.mkdir(this.#dir, { recursive: true });
+  #endPath(task: TaskName): string {
+    return join(this.dir(task), `${task.index}.end.json`);
+  }
+
+  async #write(path: string, content: string): Promise<void> {
+    const temporary = dirname(path);
+    await Deno.mkdir(temporary, { recursive: true });
     // Not in the store's folder for such files, which a coordinator empties when it comes.
-    await writeAtomic(join(this.#dir, name), content, { temporary: this.#dir });
+    await writeAtomic(path, content, { temporary });
   }
 
   /** A file that is missing or damaged says nothing. */
-  async #read<T>(name: string, schema: z.ZodType): Promise<T | undefined> {
-    const content = await readTextOrUndefined(join(this.#dir, name));
+  async #read<T>(path: string, schema: z.ZodType): Promise<T | undefined> {
+    const content = await readTextOrUndefined(path);
     if (content === undefined) return undefined;
     try {
       const value = JSON.parse(content);
