@@ -254,9 +254,8 @@ export class SlurmExecutor implements Executor {
       if (error instanceof SlurmSilent) return this.#unanswered(error);
       for (const pending of this.#tasksOf(wave)) {
         await this.#waves.release(pending.job.key);
-        const message = `${messageOf(error)}. The script is ${
-          this.#waves.dir(wave.name)
-        }/script.sh`;
+        const dir = this.#waves.dir(nameOf(wave));
+        const message = `${messageOf(error)}. The script is ${dir}/script.sh`;
         pending.settle(new JobError(message, { refused: true }));
       }
       this.#sent.delete(wave.name);

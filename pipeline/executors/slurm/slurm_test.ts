@@ -13,6 +13,8 @@ import { SlurmCluster } from "./cluster_testing.ts";
 const SLOW = ["--set", "milliseconds=50", "--set", "steps=40"];
 /** Likewise, without the report. */
 const TRAIN = [...SLOW, "--only", "train"];
+/** Likewise, as many as there are slots. */
+const TWO = [...SLOW, "--only", "train[rate=0.1]", "--only", "train[rate=0.2]"];
 
 /** A toy project whose commands know the cluster. */
 class SlurmToy implements AsyncDisposable {
@@ -169,7 +171,7 @@ Deno.test("Slurm runs a pipeline to the same bits, whatever happens to jobs, dae
     expected = await inline.digests();
     assertEquals(Object.keys(expected).length, 5);
   }
-  const { report: _, ...trained } = expected;
+  const { report: _, "train[rate=0.3]": __, ...two } = expected;
 
   await t.step("a stage's due nodes are one array, as many at a time as may", async () => {
     await using toy = await SlurmToy.create(cluster, "max_jobs: 1\n");
@@ -205,19 +207,19 @@ Deno.test("Slurm runs a pipeline to the same bits, whatever happens to jobs, dae
 
   await t.step("a job that is killed, as for want of memory, is tried again", async () => {
     await using toy = await SlurmToy.create(cluster);
-    const running = toy.start(...TRAIN);
+    const running = toy.start(...TWO);
     const [job] = await toy.training(2);
     await cluster.say("scancel", "--signal=KILL", "--batch", job!);
     const { summary, code, stderr } = await finish(running);
     assertEquals([code, summary.state], [0, "done"], stderr);
     assertMatch(stderr, /Slurm job \d+_\d: it was ended.*Its log is .*; attempt 2 of 2/);
-    assertEquals(await toy.digests(), trained);
+    assertEquals(await toy.digests(), two);
     assertStringIncludes(await toy.log("train"), "goes on at step");
   });
 
   await t.step("a job whose time is up goes on from its checkpoint after a requeue", async () => {
     await using toy = await SlurmToy.create(cluster);
-    const running = toy.start(...TRAIN);
+    const running = toy.start(...TWO);
     const [job] = await toy.training(2);
     // As Slurm does some time before the limit, which it counts in minutes.
     await cluster.say("scancel", "--signal=USR1", "--batch", job!);
@@ -227,7 +229,7 @@ Deno.test("Slurm runs a pipeline to the same bits, whatever happens to jobs, dae
     });
     const { summary, code, stderr } = await finish(running);
     assertEquals([code, summary.state], [0, "done"], stderr);
-    assertEquals(await toy.digests(), trained);
+    assertEquals(await toy.digests(), two);
     assertStringIncludes(await toy.log("train"), "goes on at step");
     assertEquals((await toy.waves("train")).length, 1, "no other job was sent");
     await assertOnce(toy);
@@ -256,7 +258,7 @@ Deno.test("Slurm runs a pipeline to the same bits, whatever happens to jobs, dae
   await t.step("slurmd and slurmctld may be away for a while", async () => {
     await using toy = await SlurmToy.create(cluster);
     // A job that ends while slurmctld is away says so again only after a quarter of a minute.
-    const running = toy.start(...TRAIN, "--set", "milliseconds=150");
+    const running = toy.start(...TWO, "--set", "milliseconds=200");
     await toy.training(2);
     await cluster.kill("slurmd");
     await cluster.kill("slurmctld");
@@ -272,19 +274,19 @@ Deno.test("Slurm runs a pipeline to the same bits, whatever happens to jobs, dae
     assertEquals([code, summary.state], [0, "done"], stderr);
     assertEquals(stderr.match(/warning: Slurm does not answer/g)?.length, 1, stderr);
     assertStringIncludes(stderr, "Slurm answers again");
-    assertEquals(await toy.digests(), trained);
+    assertEquals(await toy.digests(), two);
     await assertOnce(toy);
   });
 
   await t.step("a host that fails loses no node", async () => {
     await using toy = await SlurmToy.create(cluster);
-    const running = toy.start(...TRAIN);
+    const running = toy.start(...TWO);
     await toy.training(2);
     await cluster.failNode();
     await cluster.repairNode();
     const { summary, code, stderr } = await finish(running);
     assertEquals([code, summary.state], [0, "done"], stderr);
-    assertEquals(await toy.digests(), trained);
+    assertEquals(await toy.digests(), two);
     assertStringIncludes(await toy.log("train"), "goes on at step");
     await assertOnce(toy);
   });
@@ -304,15 +306,15 @@ Deno.test("Slurm runs a pipeline to the same bits, whatever happens to jobs, dae
 
   await t.step("Ctrl-C leaves the jobs to Slurm where nobody can be asked", async () => {
     await using toy = await SlurmToy.create(cluster);
-    const first = toy.start(...TRAIN);
+    const first = toy.start(...TWO);
     await toy.training(2);
     first.kill("SIGINT");
     const interrupted = await finish(first);
     assertEquals([interrupted.code, interrupted.summary.state], [130, "interrupted"]);
     assertEquals((await cluster.jobs()).filter((line) => line.endsWith("RUNNING")).length, 2);
-    const { code, stderr } = await toy.run(...TRAIN);
+    const { code, stderr } = await toy.run(...TWO);
     assertEquals(code, 0, stderr);
-    assertEquals(await toy.digests(), trained);
+    assertEquals(await toy.digests(), two);
     await assertOnce(toy);
   });
 
