@@ -110,6 +110,8 @@ export interface Command {
   readonly options?: Readonly<Record<string, OptionSpec>>;
   /** Whether it runs stages, and so takes the program's `stageOptions`. */
   readonly runsStages?: boolean;
+  /** Whether it can run them as jobs, and so takes the options of the program's `workers`. */
+  readonly startsJobs?: boolean;
   /**
    * Runs the command and returns an exit code, or nothing for 0. A `UserError` is printed in one line. Heavy modules
    * are imported here.

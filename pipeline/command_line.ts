@@ -65,9 +65,10 @@ const GLOBAL_OPTIONS = ["store", "json", "debug", "help"];
 /** A command that runs stages, with the options of the program's stages; any other as it is. */
 function withStageOptions(command: Command, { stageOptions, workers }: Program): Command {
   if (command.runsStages !== true) return command;
+  const places = command.startsJobs === true ? workers?.options : {};
   return {
     ...command,
-    options: { ...command.options, ...workers?.options, ...stageOptions?.options },
+    options: { ...command.options, ...places, ...stageOptions?.options },
     async run(args, context) {
       await stageOptions?.use(args);
       return await command.run(args, context);

@@ -56,6 +56,7 @@ export const reproduce: Command = {
   ],
   options: OPTIONS,
   runsStages: true,
+  startsJobs: true,
   run: runExperiment,
 };
 
@@ -66,6 +67,7 @@ export const sweep: Command = {
   examples: [["sweep --config configs/ablations/d_latent.yaml", "one ablation"]],
   options: { ...OPTIONS, config: { ...EXPERIMENT_OPTIONS["config"], demandOption: true } },
   runsStages: true,
+  startsJobs: true,
   run: runExperiment,
 };
 
