@@ -80,6 +80,9 @@ export async function planExecutor(
     if (args[option] === undefined || name === "slurm") continue;
     throw new UserError(`--${option} is for Slurm; expected --executor slurm beside it.`);
   }
+  if (name === "slurm" && args["jobs"] !== undefined) {
+    throw new UserError("--jobs is for this host; expected `max_jobs` in the file of --slurm.");
+  }
   const retries = wholeNumber(args, "retries", 0);
   const workers = wholeNumber(args, "workers", 1);
   if (name !== "process") {

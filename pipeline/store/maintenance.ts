@@ -4,6 +4,7 @@
  * @module
  */
 
+import { assertNoJobs } from "./claim.ts";
 import { join } from "@std/path";
 import { UserError } from "../errors.ts";
 import { hashFile, remove, statOrUndefined } from "./files.ts";
@@ -116,6 +117,7 @@ export async function collectGarbage(
   const objects = (await store.objects.list()).filter(({ sha256 }) => !needed.has(sha256));
   const oldRuns = runs.filter((run) => run.run < oldest).map((run) => run.run);
   if (options.remove) {
+    await assertNoJobs(store.dir);
     // Manifests go first: a kill in between leaves objects of no node, never a node without its objects.
     for (const { key } of dropped) await store.records.removeNode(key);
     for (const run of oldRuns) {
@@ -138,6 +140,7 @@ export async function cleanStore(store: Store, options: { all: boolean }): Promi
   const names = options.all
     ? ["nodes", "objects", "runs", "jobs", "slurm", "state", "inputs.json"]
     : ["state"];
+  await assertNoJobs(store.dir);
   const removed: string[] = [];
   for (const name of names) {
     const path = join(store.dir, name);

@@ -104,6 +104,15 @@ export class SlurmCluster implements AsyncDisposable {
     return stdout.trim().split("\n").filter((line) => line !== "").sort();
   }
 
+  /** Waits until no job is left in the queue, but for those that are held. */
+  async idle(): Promise<void> {
+    const busy = /PEND|RUN|COMPLETING|CONFIGURING/;
+    await this.#until("an empty queue", async () => {
+      const { stdout } = await this.say("squeue", "--noheader", "--format=%T %r");
+      return !stdout.split("\n").some((line) => busy.test(line) && !line.includes("JobHeldUser"));
+    });
+  }
+
   /** Starts a daemon that was killed. */
   async launch(name: SlurmDaemon): Promise<void> {
     await this.#launch(name, ["-D", "-f", join(this.dir, "slurm.conf")]);

@@ -120,10 +120,7 @@ class SlurmToy implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#cluster.say("scancel", "--me");
-    await until("an empty queue", async () => {
-      const busy = (await this.#cluster.jobs()).filter((line) => /PEND|RUN|COMPLETING/.test(line));
-      return busy.length === 0 ? true : undefined;
-    });
+    await this.#cluster.idle();
     await this.toy[Symbol.asyncDispose]();
   }
 }
@@ -187,6 +184,36 @@ Deno.test("Slurm runs a pipeline to the same bits, whatever happens to jobs, dae
     }
     const again = await toy.run(...SLOW);
     assertEquals(states(again.summary), all("cached"));
+  });
+
+  await t.step("what Slurm refuses is one line with its words and the script", async () => {
+    await using toy = await SlurmToy.create(cluster, "partition: nowhere\n");
+    const { summary, code } = await toy.run();
+    assertEquals([code, states(summary)["numbers"]], [1, "failed"]);
+    const error = summary.nodes.find(({ node }) => node === "numbers")!.error!;
+    assertStringIncludes(error, "sbatch refused: ");
+    assertStringIncludes(error, "invalid partition specified: nowhere");
+    const script = await Deno.readTextFile(/The script is (\S+)$/.exec(error)![1]!);
+    assertStringIncludes(script, "#SBATCH --partition=nowhere\n");
+  });
+
+  await t.step("a job that Slurm took without saying so is not sent again", async () => {
+    await using toy = await SlurmToy.create(cluster);
+    const bin = toy.toy.path("bin");
+    await Deno.mkdir(bin);
+    const { stdout } = await new Deno.Command("which", { args: ["sbatch"] }).output();
+    const script = `#!/bin/sh
+${new TextDecoder().decode(stdout).trim()} "$@" >/dev/null
+echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2
+exit 1
+`;
+    await Deno.writeTextFile(`${bin}/sbatch`, script, { mode: 0o755 });
+    toy.toy.env["PATH"] = `${bin}:${Deno.env.get("PATH")}`;
+    const { summary, code, stderr } = await toy.run("--only", "numbers");
+    assertEquals([code, summary.state], [0, "done"], stderr);
+    assertMatch(stderr, /warning: Slurm does not answer \(Batch job submission failed: Socket/);
+    assertMatch(stderr, /Slurm answers again\nnumbers: Slurm job \d+ is numbers\n/);
+    await assertOnce(toy);
   });
 
   await t.step(
@@ -347,10 +374,46 @@ Deno.test("Slurm runs a pipeline to the same bits, whatever happens to jobs, dae
     await keyboard.close();
     assertStringIncludes(screen, "Cancel the 3 jobs that this command waits for?");
     assertStringIncludes(screen, "Cancelled 3 jobs");
-    await until("end of the cancelled jobs", async () => {
-      const left = (await cluster.jobs()).filter((line) => /RUN|PEND|COMPLETING/.test(line));
-      return left.length === 1 ? true : undefined;
-    });
+    await cluster.idle();
     assert((await cluster.jobs()).includes(`${other.stdout.trim()} PENDING`));
   });
+});
+
+Deno.test("Options of Slurm are checked before anything is started", async () => {
+  await using toy = await ToyProject.create();
+  const file = toy.path("slurm.yaml");
+  await Deno.writeTextFile(file, "time: tomorrow\n");
+  const slurm = ["reproduce", "--executor", "slurm"];
+  const refused: [args: string[], complaint: string][] = [
+    [["reproduce", "--slurm", file], "--slurm is for Slurm; expected --executor slurm beside it."],
+    [["reproduce", "--detach"], "--detach is for Slurm; expected --executor slurm beside it."],
+    [
+      [...slurm, "--slurm", file],
+      `${file}:1: time: expected hours:minutes:seconds, such as 12:00:00 or 2-00:00:00, got "tomorrow"`,
+    ],
+    [[...slurm, "--jobs", "2"], "--jobs is for this host; expected `max_jobs`"],
+    [[...slurm, "--workers", "2"], "--workers is for workers; expected"],
+  ];
+  for (const [args, complaint] of refused) {
+    const { code, stderr } = await toy.run(...args);
+    assertEquals(code, 2, stderr);
+    assertStringIncludes(stderr, `error: ${complaint}`);
+  }
+  assertEquals(await fileExists(toy.path(".ethos")), false);
+  // Scripts can be looked at without Slurm's programs.
+  toy.env["PATH"] = toy.dir;
+  await Deno.writeTextFile(file, "max_jobs: 2\nstages: { numbers: { partition: cpu } }\n");
+  const { code, stdout } = await toy.run(...slurm, "--slurm", file, "--dry-run");
+  assertEquals(code, 0);
+  assertStringIncludes(stdout, "# numbers, at most 1 at once: numbers\n#!/bin/bash\n");
+  assertStringIncludes(stdout, "#SBATCH --array=0-0\n#SBATCH --partition=cpu\n");
+  assertStringIncludes(stdout, "#SBATCH --array=0-2%2\n#SBATCH --gres=gpu:1\n");
+  const { scripts } = await toy.json<{ scripts: { stage: string; nodes: string[] }[] }>(
+    ...[...slurm, "--slurm", file, "--dry-run"],
+  );
+  const arrays = scripts.map(({ stage, nodes }) => `${nodes.length} ${stage}`);
+  assertEquals(arrays, ["1 numbers", "3 train", "1 report"]);
+  const absent = await toy.run(...slurm);
+  assertEquals(absent.code, 1);
+  assertStringIncludes(absent.stdout, "scontrol is not on the path; expected Slurm's programs");
 });

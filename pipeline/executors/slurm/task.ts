@@ -50,7 +50,8 @@ export async function runTask(options: TaskOptions): Promise<TaskEnd> {
   let late = false;
   const warn = () => late = true;
   Deno.addSignalListener("SIGUSR1", warn);
-  const { type: _, ...ended } = await work({ restarted });
+  const { type: _, ...ended } = await work({ restarted })
+    .finally(() => Deno.removeSignalListener("SIGUSR1", warn));
   let end: TaskEnd = ended.state === "interrupted"
     ? { state: "paused" }
     : { ...ended, state: ended.state };
