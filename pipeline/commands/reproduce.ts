@@ -80,7 +80,7 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
     throw new UserError(`--jobs is ${jobs}; expected an integer of at least 1.`);
   }
   const all = args["all"] === true;
-  const planned = await planExecutor(args, context, graph);
+  const planned = await planExecutor(args, context, experiment.graph);
   if (args["dry-run"] === true) {
     const { scripts } = planned;
     return await dryRun(graph, { force, all, ...scripts && { scripts } }, context);

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { UserError } from "../../errors.ts";
+import { messageOf, UserError } from "../../errors.ts";
 
 /** A task of an array, as the queue shows it. */
 export interface QueuedTask {
@@ -80,11 +80,16 @@ export class SlurmClient {
   /**
    * All of the user's tasks, those that ended a while ago included, in one question.
    *
-   * @throws SlurmSilent when the controller does not answer.
+   * @throws SlurmSilent when the controller does not answer, or answers in a way that nobody foresaw: jobs go on.
    */
   async queue(): Promise<QueuedTask[]> {
     const user = ["--me", "--array", "--states=all", "--noheader"];
-    const text = await say("squeue", [...user, "--format=%j|%F|%K|%T|%r"]);
+    let text: string;
+    try {
+      text = await say("squeue", [...user, "--format=%j|%F|%K|%T|%r"]);
+    } catch (error) {
+      throw error instanceof SlurmSilent ? error : new SlurmSilent(messageOf(error));
+    }
     return text.split("\n").flatMap((line) => {
       const [name, job, index, state, reason] = line.trim().split("|");
       if (reason === undefined || !/^\d+$/.test(index!)) return [];
@@ -103,11 +108,14 @@ export class SlurmClient {
     }
   }
 
-  /** Ends tasks, each as `job_index`; those that ended already are fine. */
-  async cancel(tasks: readonly string[]): Promise<void> {
+  /**
+   * Ends tasks of the array `name`, each as `job_index`; those that ended already are fine. A controller that lost its
+   * state gives ids a second time, and then the name alone keeps another's job from harm.
+   */
+  async cancel(name: string, tasks: readonly string[]): Promise<void> {
     // A command line is of limited length.
     for (let i = 0; i < tasks.length; i += 500) {
-      await say("scancel", ["--quiet", ...tasks.slice(i, i + 500)]);
+      await say("scancel", ["--quiet", `--name=${name}`, ...tasks.slice(i, i + 500)]);
     }
   }
 

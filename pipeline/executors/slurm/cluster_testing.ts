@@ -118,9 +118,9 @@ export class SlurmCluster implements AsyncDisposable {
     await this.#launch(name, ["-D", "-f", join(this.dir, "slurm.conf")]);
   }
 
-  /** Kills a daemon at once; jobs and their parents live on. */
-  async kill(name: SlurmDaemon): Promise<void> {
-    await this.#daemons.get(name)?.stop("SIGKILL");
+  /** Kills a daemon; jobs and their parents live on. A slurmctld that is not asked to end forgets its last seconds. */
+  async kill(name: SlurmDaemon, how: "SIGTERM" | "SIGKILL" = "SIGKILL"): Promise<void> {
+    await this.#daemons.get(name)?.stop(how);
     this.#daemons.delete(name);
   }
 

@@ -7,6 +7,7 @@
 import { z } from "zod";
 import { loadConfiguration } from "../../config/config.ts";
 import type { Resource } from "../../stage.ts";
+import { nearest } from "../../terminal/closest.ts";
 
 /** Resources of the jobs of one stage. */
 export interface SlurmResources {
@@ -133,7 +134,8 @@ export const slurmOptionsSchema: z.ZodType<SlurmOptions> = z.strictObject({
 }) as z.ZodType<SlurmOptions>;
 
 /**
- * Reads the file; without a path, nothing but defaults. `stages` are the names that an override may have.
+ * Reads the file; without a path, nothing but defaults. `stages` are those of the experiment: an override of another one
+ * may be for another experiment, unless its name looks like a slip.
  *
  * @throws ConfigurationError that names file, line, key, value and expectation of each problem.
  */
@@ -144,8 +146,9 @@ export async function loadSlurmOptions(
   const known = new Set(stages);
   const schema = slurmOptionsSchema.superRefine((options, context) => {
     for (const stage of Object.keys(options.stages)) {
-      if (known.has(stage)) continue;
-      const message = `there is no such stage; expected one of ${[...known].sort().join(", ")}`;
+      const near = known.has(stage) ? undefined : nearest(stage, [...known]);
+      if (near === undefined) continue;
+      const message = `there is no such stage; did you mean ${near}?`;
       context.addIssue({ code: "custom", path: ["stages", stage], message });
     }
   });

@@ -95,7 +95,7 @@ Deno.test("The file of Slurm's options names the key that is wrong", async () =>
     ["max_jobs: 0", "max_jobs: expected a whole number from 1 to 100000, got 0"],
     [
       "stages: { trian: {} }",
-      "stages.trian: there is no such stage; expected one of tokenize, train",
+      "stages.trian: there is no such stage; did you mean train?",
     ],
     ["stages: { train: { max_jobs: 1 } }", "stages.train.max_jobs: unknown key"],
     ["stages: { train: { cpus: 0 } }", "stages.train.cpus: expected a whole number"],
@@ -105,6 +105,21 @@ Deno.test("The file of Slurm's options names the key that is wrong", async () =>
     ['directives: { "nice=1 --uid": 0 }', "directives.nice=1 --uid: expected a long option"],
   ];
   for (const [yaml, complaint] of cases) assertStringIncludes(await refused(yaml), complaint);
+});
+
+Deno.test("The example is a file of Slurm's options", async () => {
+  const path = new URL("../../../configs/slurm/cluster.yaml", import.meta.url).pathname;
+  const options = await loadSlurmOptions(path, [
+    "download",
+    "tokenize",
+    "train",
+    "ablate",
+    "report",
+  ]);
+  const { partition, gpus, time, setup } = resourcesOf(options, { name: "train", resource: "gpu" });
+  assertEquals([partition, gpus, time, setup?.length], ["gpu", 1, "12:00:00", 1]);
+  const report = resourcesOf(options, { name: "report" });
+  assertEquals([report.partition, report.gpus], ["cpu", 0]);
 });
 
 Deno.test("No value ends its directive", async () => {

@@ -141,7 +141,7 @@ export class SlurmExecutor implements Executor {
     if (job.fresh) {
       // From scratch: what is under way is not what was asked for. Should it start all the same, it ends at once.
       await this.#waves.release(job.key);
-      if (id !== undefined) await this.#client.cancel([where]).catch(() => {});
+      if (id !== undefined) await this.#client.cancel(wave.name, [where]).catch(() => {});
       return undefined;
     }
     job.display.line(`${job.node.name}: was sent before, as Slurm job ${where}`);
@@ -279,6 +279,10 @@ export class SlurmExecutor implements Executor {
     while (this.#pending.size > 0) {
       await this.#sleep(this.#pause);
       const news = await this.#look().catch((error) => {
+        if (error instanceof SlurmSilent) {
+          this.#unanswered(error);
+          return false;
+        }
         for (const pending of [...this.#pending.values()]) pending.settle(asError(error));
         return true;
       });
@@ -311,7 +315,11 @@ export class SlurmExecutor implements Executor {
         continue;
       }
       const queued = queue?.get(`${pending.task.wave}/${pending.task.index}`);
-      news = await this.#examine(pending, queued, { answered: queue !== undefined }) || news;
+      const examined = this.#examine(pending, queued, { answered: queue !== undefined });
+      news = await examined.catch((error) => {
+        pending.settle(asError(error));
+        return true;
+      }) || news;
     }
     for (const [name, sent] of this.#sent) {
       if (this.#tasksOf(sent.wave).length === 0) this.#sent.delete(name);
@@ -336,8 +344,9 @@ export class SlurmExecutor implements Executor {
       if (sent === undefined) continue;
       if (sent.job === undefined) await this.#noteJob(sent, task.job);
       // Sent twice, as Slurm took it and did not say so.
-      if (task.job !== sent.job) await this.#client.cancel([`${task.job}_${task.index}`]);
-      else queue.set(`${task.name}/${task.index}`, task);
+      if (task.job !== sent.job) {
+        await this.#client.cancel(task.name, [`${task.job}_${task.index}`]);
+      } else queue.set(`${task.name}/${task.index}`, task);
     }
     for (const sent of this.#sent.values()) {
       const lost = sent.job === undefined && performance.now() - sent.at > UNANSWERED;
@@ -439,13 +448,15 @@ export class SlurmExecutor implements Executor {
   };
 
   async #cancel(ours: readonly Pending[]): Promise<void> {
-    const tasks = ours.flatMap(({ task }) => {
-      const id = this.#sent.get(task!.wave)?.job;
-      return id === undefined ? [] : [`${id}_${task!.index}`];
-    });
-    await this.#client.cancel(tasks);
+    let cancelled = 0;
+    for (const [wave, members] of Map.groupBy(ours, ({ task }) => task!.wave)) {
+      const id = this.#sent.get(wave)?.job;
+      if (id === undefined) continue;
+      await this.#client.cancel(wave, members.map(({ task }) => `${id}_${task!.index}`));
+      cancelled += members.length;
+    }
     for (const { job } of ours) await this.#waves.release(job.key);
-    this.#display?.line(`Cancelled ${tasks.length} jobs`);
+    this.#display?.line(`Cancelled ${cancelled} jobs`);
   }
 }
 

@@ -288,7 +288,8 @@ exit 1
     const running = toy.start(...TWO, "--set", "milliseconds=200");
     await toy.training(2);
     await cluster.kill("slurmd");
-    await cluster.kill("slurmctld");
+    // Killed by SIGKILL it would forget the jobs, which are then given up after half a minute and sent again.
+    await cluster.kill("slurmctld", "SIGTERM");
     const [lines, heard] = running.stderr.tee();
     let said = "";
     for await (const text of heard.pipeThrough(new TextDecoderStream())) {
