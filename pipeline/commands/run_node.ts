@@ -80,7 +80,13 @@ async function runSlurmTask(
   ]);
   const display = await createDisplay({ terminal: false });
   const key = String(args["key"]);
-  const [job, gpus] = ["SLURM_JOB_ID", "CUDA_VISIBLE_DEVICES"].map((name) => Deno.env.get(name));
+  const [array, index, gpus] = [
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "CUDA_VISIBLE_DEVICES",
+  ].map((name) => Deno.env.get(name));
+  // Not SLURM_JOB_ID: that of one task is the array's, and would requeue every task.
+  const job = `${array}_${index}`;
   context.warn(`Slurm job ${job} on ${hostName()}${gpus === undefined ? "" : `, GPU ${gpus}`}`);
   const end = await runTask({
     name: { run: String(args["run"]), wave, index: Number(args["index"]) },
@@ -267,7 +273,7 @@ function heedSignals(stop: AbortController, { attached }: { attached: boolean })
   if (Deno.build.os === "windows") return;
   Deno.addSignalListener("SIGTERM", abort);
   // Slurm's word that the time limit is near.
-  Deno.addSignalListener("SIGUSR1", abort);
+  Deno.addSignalListener("SIGUSR2", abort);
 }
 
 function send(line: string): void {

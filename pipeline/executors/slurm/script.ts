@@ -43,8 +43,8 @@ export function arrayScript(script: ArrayScript): string {
       ? undefined
       : ["gpu", ...gpu_type === undefined ? [] : [gpu_type], gpus].join(":"),
     ...resources.directives,
-    // To the shell alone, in whose place the program runs.
-    signal: `B:USR1@${script.checkpoint_seconds}`,
+    // To the shell alone, in whose place the program runs. SIGUSR1 would open Deno's inspector to all on the host.
+    signal: `B:USR2@${script.checkpoint_seconds}`,
     requeue: true,
     "open-mode": "append",
     output: "%a.log",

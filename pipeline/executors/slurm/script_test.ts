@@ -65,7 +65,7 @@ stages:
 #SBATCH --exclusive
 #SBATCH --nice=10
 #SBATCH --hint="two words"
-#SBATCH --signal=B:USR1@60
+#SBATCH --signal=B:USR2@60
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=%a.log

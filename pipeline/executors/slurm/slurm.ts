@@ -231,12 +231,15 @@ export class SlurmExecutor implements Executor {
       throttle: Math.min(room, due.length),
       tasks: due.map(({ job: { key, node } }) => ({ key, node: node.name })),
     };
+    if (this.#interrupted) return;
     const script = jobScript(this.#options, { ...wave, node: first.node });
     await this.#waves.write(wave, script);
     for (const [index, pending] of due.entries()) {
       pending.task = { ...nameOf(wave), index };
       delete pending.idle;
     }
+    // Whoever was asked whether to cancel has not been asked about these.
+    if (this.#interrupted) return;
     const sent: Sent = { wave, at: performance.now() };
     this.#sent.set(wave.name, sent);
     await this.#send(sent);

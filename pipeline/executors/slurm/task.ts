@@ -24,8 +24,8 @@ export interface TaskOptions {
   readonly say: (line: string) => void;
   /** Runs the node; `restarted` when Slurm has started the task before, and the node goes on. */
   readonly work: (options: { restarted: boolean }) => Promise<JobEnd>;
-  /** Slurm's id of the task, of which it says that it may be started again. */
-  readonly job: string | undefined;
+  /** Slurm's name of the task, `array_index`. */
+  readonly job: string;
   /** Puts the task back into the queue; through Slurm's program unless given. */
   readonly requeue?: (job: string) => Promise<void>;
 }
@@ -33,7 +33,7 @@ export interface TaskOptions {
 /**
  * Runs a node as a task and notes how it ended.
  *
- * Slurm sends SIGUSR1 some time before the time limit: the node stops at a checkpoint, and the task puts itself back into
+ * Slurm sends SIGUSR2 some time before the time limit: the node stops at a checkpoint, and the task puts itself back into
  * the queue. Where it may not, the coordinator sends another.
  */
 export async function runTask(options: TaskOptions): Promise<TaskEnd> {
@@ -49,9 +49,9 @@ export async function runTask(options: TaskOptions): Promise<TaskEnd> {
   const before = await fingerprint(state);
   let late = false;
   const warn = () => late = true;
-  Deno.addSignalListener("SIGUSR1", warn);
+  Deno.addSignalListener("SIGUSR2", warn);
   const { type: _, ...ended } = await work({ restarted })
-    .finally(() => Deno.removeSignalListener("SIGUSR1", warn));
+    .finally(() => Deno.removeSignalListener("SIGUSR2", warn));
   let end: TaskEnd = ended.state === "interrupted"
     ? { state: "paused" }
     : { ...ended, state: ended.state };
@@ -68,7 +68,7 @@ export async function runTask(options: TaskOptions): Promise<TaskEnd> {
     // A full disk leaves it to Slurm's words.
     say(`warning: ${messageOf(error)}`);
   }
-  if (late && end.state === "paused" && options.job !== undefined) {
+  if (late && end.state === "paused") {
     const requeue = options.requeue ?? ((job: string) => new SlurmClient().requeue(job));
     await requeue(options.job).catch((error) =>
       say(`Not put back into the queue: ${messageOf(error)}`)

@@ -48,7 +48,7 @@ class Scene implements AsyncDisposable {
   /** The time limit is near: keeps something unless `idle`, and stops. */
   stop({ idle = false } = {}): () => Promise<JobEnd> {
     return async () => {
-      Deno.kill(Deno.pid, "SIGUSR1");
+      Deno.kill(Deno.pid, "SIGUSR2");
       await new Promise((resolve) => setTimeout(resolve, 50));
       await Deno.mkdir(`${this.store}/state`, { recursive: true });
       if (!idle) await Deno.writeTextFile(`${this.store}/state/step`, crypto.randomUUID());
