@@ -130,8 +130,9 @@ async function planSlurm(
     retries: number | undefined;
   },
 ): Promise<PlannedExecutor> {
-  const [{ loadSlurmOptions }, { jobScript, SlurmExecutor }] = await Promise.all([
+  const [{ loadSlurmOptions }, { jobScript }, { SlurmExecutor }] = await Promise.all([
     import("../executors/slurm/options.ts"),
+    import("../executors/slurm/script.ts"),
     import("../executors/slurm/slurm.ts"),
   ]);
   const stages = new Set(graph.nodes.map(({ stage }) => stage.name));

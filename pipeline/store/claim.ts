@@ -8,7 +8,7 @@
  * @module
  */
 
-import { join } from "@std/path";
+import { dirname, join } from "@std/path";
 import { readTextOrUndefined, remove, statOrUndefined } from "./files.ts";
 import { UserError } from "../errors.ts";
 import type { JsonValue } from "../stage.ts";
@@ -68,16 +68,15 @@ export class Claim implements AsyncDisposable {
 
   static async #try(dir: string, key: string): Promise<Claim | undefined> {
     const path = pathOf(dir, key);
-    await Deno.mkdir(join(dir, "claims"), { recursive: true });
     for (;;) {
-      const file = await Deno.open(path, { read: true, write: true, create: true });
+      const file = await openOrCreate(path);
       try {
         if (!await file.tryLock(true)) {
           file.close();
           return undefined;
         }
         // The holder before may have removed the file that was opened here.
-        const [ours, there] = [await file.stat(), await statOrUndefined(path)];
+        const [ours, there] = await Promise.all([file.stat(), statOrUndefined(path)]);
         if (there !== undefined && there.ino === ours.ino) return new Claim(path, file);
       } catch (error) {
         file.close();
@@ -127,6 +126,17 @@ export async function assertNoJobs(dir: string): Promise<void> {
     throw new UserError(
       `A job works in the store ${dir}: ${who}. Wait until it has finished, or cancel it.`,
     );
+  }
+}
+
+async function openOrCreate(path: string): Promise<Deno.FsFile> {
+  const options = { read: true, write: true, create: true };
+  try {
+    return await Deno.open(path, options);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    await Deno.mkdir(dirname(path), { recursive: true });
+    return await Deno.open(path, options);
   }
 }
 

@@ -6,7 +6,11 @@
  * @module
  */
 
-import type { SlurmResources } from "./options.ts";
+import type { GraphNode } from "../../graph/graph.ts";
+import type { JobProgram } from "../executor.ts";
+import type { RunRequest } from "../job_files.ts";
+import { resourcesOf, type SlurmOptions, type SlurmResources } from "./options.ts";
+import type { Wave } from "./waves.ts";
 
 /** All that a script says. */
 export interface ArrayScript {
@@ -73,4 +77,42 @@ function directive(key: string, value: string | number | boolean | undefined): s
 /** One word of a POSIX shell, whatever it holds. */
 export function quoteShell(word: string): string {
   return /^[A-Za-z0-9_.,:=+/@%-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+/** The script of a wave. */
+export function jobScript(
+  { slurm, program, store, request }: {
+    readonly slurm: SlurmOptions;
+    readonly program: JobProgram;
+    readonly store: { readonly dir: string };
+    readonly request: Pick<RunRequest, "cwd">;
+  },
+  wave: Pick<Wave, "name" | "run" | "throttle"> & {
+    readonly node: GraphNode;
+    readonly tasks: readonly unknown[];
+  },
+): string {
+  return arrayScript({
+    name: wave.name,
+    tasks: wave.tasks.length,
+    throttle: wave.throttle,
+    resources: resourcesOf(slurm, wave.node.stage),
+    checkpoint_seconds: slurm.checkpoint_seconds,
+    cwd: request.cwd,
+    command: [
+      Deno.execPath(),
+      "run",
+      "--quiet",
+      ...program.flags,
+      program.main,
+      "run-node",
+      "--store",
+      store.dir,
+      "--run",
+      wave.run,
+      "--wave",
+      wave.name,
+      "--index",
+    ],
+  });
 }

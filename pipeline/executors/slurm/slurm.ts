@@ -9,7 +9,6 @@
  */
 
 import { messageOf, UserError } from "../../errors.ts";
-import type { GraphNode } from "../../graph/graph.ts";
 import { isPublication, type NodeRecord } from "../../store/records.ts";
 import type { Store } from "../../store/store.ts";
 import type { Display } from "../../terminal/progress.ts";
@@ -18,8 +17,8 @@ import { SubmittedError } from "../executor.ts";
 import { JobError } from "../job_error.ts";
 import { JobFiles, type RunRequest } from "../job_files.ts";
 import { type QueuedTask, SlurmClient, SlurmSilent } from "./client.ts";
-import { resourcesOf, type SlurmOptions } from "./options.ts";
-import { arrayScript } from "./script.ts";
+import type { SlurmOptions } from "./options.ts";
+import { jobScript } from "./script.ts";
 import { judge } from "./verdict.ts";
 import { type TaskName, type Wave, WaveFiles, type WaveName } from "./waves.ts";
 
@@ -479,42 +478,4 @@ function isWaiting({ state }: QueuedTask): boolean {
 
 function asError(error: unknown): Error {
   return error instanceof Error ? error : new Error(String(error));
-}
-
-/** The script of a wave. */
-export function jobScript(
-  { slurm, program, store, request }: {
-    readonly slurm: SlurmOptions;
-    readonly program: JobProgram;
-    readonly store: { readonly dir: string };
-    readonly request: Pick<RunRequest, "cwd">;
-  },
-  wave: Pick<Wave, "name" | "run" | "throttle"> & {
-    readonly node: GraphNode;
-    readonly tasks: readonly unknown[];
-  },
-): string {
-  return arrayScript({
-    name: wave.name,
-    tasks: wave.tasks.length,
-    throttle: wave.throttle,
-    resources: resourcesOf(slurm, wave.node.stage),
-    checkpoint_seconds: slurm.checkpoint_seconds,
-    cwd: request.cwd,
-    command: [
-      Deno.execPath(),
-      "run",
-      "--quiet",
-      ...program.flags,
-      program.main,
-      "run-node",
-      "--store",
-      store.dir,
-      "--run",
-      wave.run,
-      "--wave",
-      wave.name,
-      "--index",
-    ],
-  });
 }

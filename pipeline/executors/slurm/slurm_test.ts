@@ -16,6 +16,9 @@ const TRAIN = [...SLOW, "--only", "train"];
 /** Likewise, as many as there are slots. */
 const TWO = [...SLOW, "--only", "train[rate=0.1]", "--only", "train[rate=0.2]"];
 
+/** So that commands beside it have time. */
+const LONG = ["--set", "milliseconds=200"];
+
 /** A toy project whose commands know the cluster. */
 class SlurmToy implements AsyncDisposable {
   readonly toy: ToyProject;
@@ -288,7 +291,7 @@ exit 1
   await t.step("slurmd and slurmctld may be away for a while", async () => {
     await using toy = await SlurmToy.create(cluster);
     // A job that ends while slurmctld is away says so again only after a quarter of a minute.
-    const running = toy.start(...TWO, "--set", "milliseconds=200");
+    const running = toy.start(...TWO, ...LONG);
     await toy.training(2);
     await cluster.kill("slurmd");
     // Killed by SIGKILL it would forget the jobs, which are then given up after half a minute and sent again.
@@ -337,13 +340,18 @@ exit 1
 
   await t.step("Ctrl-C leaves the jobs to Slurm where nobody can be asked", async () => {
     await using toy = await SlurmToy.create(cluster);
-    const first = toy.start(...TWO);
+    const first = toy.start(...TWO, ...LONG);
     await toy.training(2);
     first.kill("SIGINT");
     const interrupted = await finish(first);
     assertEquals([interrupted.code, interrupted.summary.state], [130, "interrupted"]);
     assertEquals((await cluster.jobs()).filter((line) => line.endsWith("RUNNING")).length, 2);
-    const { code, stderr } = await toy.run(...TWO);
+    for (const command of [["gc", "--yes"], ["clean"]]) {
+      const refused = await toy.toy.run(...command);
+      assertEquals(refused.code, 2);
+      assertMatch(refused.stderr, /A job works in the store \S+: process \d+ of run .* on /);
+    }
+    const { code, stderr } = await toy.run(...TWO, ...LONG);
     assertEquals(code, 0, stderr);
     assertEquals(await toy.digests(), two);
     await assertOnce(toy);
