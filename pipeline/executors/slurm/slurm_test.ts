@@ -291,7 +291,7 @@ exit 1
   await t.step("slurmd and slurmctld may be away for a while", async () => {
     await using toy = await SlurmToy.create(cluster);
     // A job that ends while slurmctld is away says so again only after a quarter of a minute.
-    const running = toy.start(...TWO, ...LONG);
+    const running = toy.start(...TWO, "--set", "milliseconds=300");
     await toy.training(2);
     await cluster.kill("slurmd");
     // Killed by SIGKILL it would forget the jobs, which are then given up after half a minute and sent again.
