@@ -43,6 +43,6 @@ Deno.test("A compact vocabulary goes with the tokenizer that it was cut from", a
   const config = JSON.parse(files["tokenizer_config.json"]!);
   assertEquals(config.auto_map, { AutoTokenizer: ["tokenization_ethos.EthosTokenizer", null] });
   assertEquals("model_max_length" in config, false);
-  const base = new JsonTokenizer({ json: JSON.parse(files["base_tokenizer.json"]!), ends: [0] });
-  assertEquals([...base.encode(" the cat")], [279, 8415]);
+  const { model } = JSON.parse(files["base_tokenizer.json"]!);
+  assertEquals([model.merges.length, model.vocab["Ġthe"]], [100_000, 279]);
 });
