@@ -29,7 +29,6 @@ export interface PublishModelOptions {
   readonly message: string;
   /** Lists what would be sent, and asks the hub nothing. */
   readonly dryRun: boolean;
-  readonly signal?: AbortSignal;
 }
 
 /** A file that is sent. */
@@ -136,7 +135,7 @@ async function send(
   files: readonly PublishedFile[],
   options: PublishModelOptions & { readonly endpoint: string; readonly token: string },
 ): Promise<NonNullable<PublishedModel["published"]>> {
-  const { repo: name, token, endpoint, message, signal } = options;
+  const { repo: name, token, endpoint, message } = options;
   const { createRepo, HubApiError, uploadFiles } = await import("@huggingface/hub");
   const shared = {
     repo: { type: "model", name } as const,
@@ -158,13 +157,12 @@ async function send(
     // Files go to plain storage: the other protocol of the hub is not one that tests can speak.
     useXet: false,
     files: files.map(({ path }) => ({ path, content: toFileUrl(join(folder, path)) })),
-    ...(signal && { abortSignal: signal }),
   });
   if (output === undefined) throw new SourceError(`The hub names no commit of ${name}`);
   return { created, commit: output.commit.oid, url: `${endpoint}/${name}` };
 }
 
-/** An error of the hub or the network in one line, without the token. */
+/** An error of the hub or the network in one line, without the token and without the signatures in addresses of storage. */
 function refusal(
   error: unknown,
   { repo, endpoint, token }: {
@@ -175,7 +173,8 @@ function refusal(
 ): Error {
   if (error instanceof SourceError || error instanceof UserError) return error;
   const status = Object(error)["statusCode"];
-  const clean = messageOf(error).replaceAll(token, "…").replaceAll(/\s+/g, " ").slice(0, 300);
+  const clean = messageOf(error).replaceAll(token, "…").replaceAll(/\?\S+/g, "?…")
+    .replaceAll(/\s+/g, " ").slice(0, 300);
   if (status === 401 || status === 403) {
     return new SourceError(
       `The hub refuses ${repo} (status ${status}): the token has no right to write there`,

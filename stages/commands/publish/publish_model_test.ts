@@ -245,6 +245,17 @@ Deno.test("publish-model sends a folder as one commit, to a private repository",
       Deno.env.set("HF_TOKEN", "hf_another");
       await assertRejects(() => publish(), SourceError, "the token has no right to write there");
       Deno.env.set("HF_TOKEN", TOKEN);
+      const closed = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+      closed.close();
+      const nobody = `http://127.0.0.1:${closed.addr.port}`;
+      Deno.env.set("HF_ENDPOINT", nobody);
+      await assertRejects(() => publish(), SourceError, `Sending me/small to ${nobody} failed`);
+      Deno.env.set("HF_ENDPOINT", hub.endpoint);
+      // The task has the permissions that it needs, and prints no token.
+      const task = await runTask(["publish-model", "--folder", folder, "--repo", "me/task"]);
+      assertEquals([task.code, task.stderr], [0, ""]);
+      assertStringIncludes(task.stdout, `${hub.endpoint}/me/task at c0ffee`);
+      assert(!task.stdout.includes(TOKEN));
       hub.refuse = 400;
       const refused = await assertRejects(() => publish(), SourceError, "(status 400): refused …");
       assert(!refused.message.includes(TOKEN));
