@@ -4,6 +4,8 @@
  * @module
  */
 
+import { dirname } from "@std/path";
+import { replaceFile } from "../checkpoint/atomic.ts";
 import {
   type BestModel,
   bestModelPath,
@@ -11,9 +13,11 @@ import {
   listCheckpoints,
   loadCheckpoint,
   pruneCheckpoints,
+  readCheckpointState,
   removeCheckpoint,
   saveBestModel,
   saveCheckpoint,
+  shareCheckpoint,
   verifyCheckpoint,
 } from "../checkpoint/checkpoint.ts";
 import { bitsPerByte } from "../inference/evaluator.ts";
@@ -62,6 +66,8 @@ interface TrainingOptions {
   readonly folder: string;
   /** Told what happens. */
   readonly hooks: TrainingHooks;
+  /** A finished training to go on from: its checkpoint, and the file of its best model. */
+  readonly from?: { readonly checkpoint: string; readonly best: string };
   /** When aborted, the run writes a checkpoint at the next safe place and throws. */
   readonly signal?: AbortSignal;
 }
@@ -194,7 +200,7 @@ class Run {
 
   async #resume(): Promise<void> {
     const { hooks } = this.#options;
-    const checkpoint = await this.#lastWhole();
+    const checkpoint = await this.#lastWhole() ?? await this.#finished();
     if (!checkpoint) {
       hooks.rewind(0);
       return;
@@ -205,6 +211,19 @@ class Run {
     this.#saved = state.step;
     hooks.rewind(state.step);
     hooks.info(`resumed after update ${state.step} of ${this.#trainer.steps}`);
+  }
+
+  /** The checkpoint of the training that this one goes on from, if there is one, with its best model put where those of this one are. */
+  async #finished(): Promise<string | undefined> {
+    const { from, folder } = this.#options;
+    if (from === undefined) return undefined;
+    const { best } = await readCheckpointState(from.checkpoint);
+    if (best) {
+      const path = bestModelPath(folder, best.step);
+      await Deno.mkdir(dirname(path), { recursive: true });
+      await replaceFile(path, (partial) => shareCheckpoint(from.best, partial));
+    }
+    return from.checkpoint;
   }
 
   /** The last checkpoint that is as it was written. Removes later ones, which would count as newer than those that the run writes next. */
