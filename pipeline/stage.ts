@@ -97,6 +97,8 @@ export interface StageContext<Params> {
   json(name: string, value: JsonValue): void;
   /** Publishes a declared `measured` output: seconds, tokens/s, bytes. */
   measured(name: string, value: JsonValue): void;
+  /** Path of an object of the store that a parameter names by its SHA-256; read-only. It may not be there. */
+  object(sha256: string): string;
   /** A folder that survives a kill: a later attempt at the same key finds it as it was left. Removed once the node is published. */
   readonly stateDir: string;
   /** Rows of the `metrics` table. */
