@@ -30,6 +30,8 @@ export interface Program {
   readonly commands?: readonly Command[];
   /** Options of the engine's commands that run stages, beside their own. */
   readonly stageOptions?: StageOptions;
+  /** Options that stand for keys of the configuration, in every command that takes `--set`: `--extend 300` is `--set train.extend=300`. */
+  readonly shorthands?: Readonly<Record<string, Shorthand>>;
   /** Gives the program a name in a shell, so that the shell can complete its commands. */
   readonly shell?: {
     /** A name: `ethos`. */
@@ -48,6 +50,13 @@ export interface StageOptions {
   readonly options: Readonly<Record<string, OptionSpec>>;
   /** Takes the options before anything is read or started; a `UserError` refuses the command. */
   use(args: Arguments): Promise<void>;
+}
+
+/** An option that stands for a key of the configuration. */
+export interface Shorthand {
+  /** The key that it sets: `train.extend`. */
+  readonly key: string;
+  readonly describe: string;
 }
 
 /** The configuration and options that the user gave. */

@@ -32,6 +32,12 @@ Deno.exit(
       return await loadAnyExperiment(request);
     },
     stageOptions: GPU_STAGE_OPTIONS,
+    shorthands: {
+      extend: {
+        key: "train.extend",
+        describe: "Go on with finished trainings, to so many updates in all",
+      },
+    },
     commands: [
       evaluateCommand,
       generateCommand,
