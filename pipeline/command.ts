@@ -6,10 +6,12 @@
 
 import type { Arguments, OptionSpec } from "yargs";
 import { UserError } from "./errors.ts";
+import type { JobProgram, Worker } from "./executors/executor.ts";
 import type { Graph } from "./graph/graph.ts";
 import type { JsonValue, NodeSpec, ResultSpec } from "./stage.ts";
 import type { Store } from "./store/store.ts";
 
+export type { JobProgram, Worker } from "./executors/executor.ts";
 export type { Arguments, OptionSpec } from "yargs";
 
 /** A program with stages; `runCommandLine` runs it. */
@@ -32,6 +34,10 @@ export interface Program {
   readonly stageOptions?: StageOptions;
   /** Options that stand for keys of the configuration, in every command that takes `--set`: `--extend 300` is `--set train.extend=300`. */
   readonly shorthands?: Readonly<Record<string, Shorthand>>;
+  /** How the program is started again for a job; without it every node runs in the command's own process. */
+  readonly job?: JobProgram;
+  /** Gives each worker a device. Without it workers share whatever there is. */
+  readonly workers?: WorkerOptions;
   /** Gives the program a name in a shell, so that the shell can complete its commands. */
   readonly shell?: {
     /** A name: `ethos`. */
@@ -57,6 +63,16 @@ export interface Shorthand {
   /** The key that it sets: `train.extend`. */
   readonly key: string;
   readonly describe: string;
+}
+
+/** How the workers of one host share its devices. */
+export interface WorkerOptions {
+  /** Options of the commands that start workers, without `--`. */
+  readonly options: Readonly<Record<string, OptionSpec>>;
+  /**
+   * Makes `count` workers, by default one for each device. A `UserError` refuses the command before anything is started.
+   */
+  plan(args: Arguments, count: number | undefined): Promise<readonly Worker[]>;
 }
 
 /** The configuration and options that the user gave. */
@@ -103,6 +119,8 @@ export interface Command {
   readonly options?: Readonly<Record<string, OptionSpec>>;
   /** Whether it runs stages, and so takes the program's `stageOptions`. */
   readonly runsStages?: boolean;
+  /** Whether it can run them as jobs, and so takes the options of the program's `workers`. */
+  readonly startsJobs?: boolean;
   /**
    * Runs the command and returns an exit code, or nothing for 0. A `UserError` is printed in one line. Heavy modules
    * are imported here.
@@ -130,10 +148,11 @@ export interface CommandContext {
   experiment(args: Arguments): Promise<LoadedExperiment>;
   /**
    * Opens the store while `work` runs. Without `create`, an absent store is an empty one in memory. With `look`, `work`
-   * only reads, nothing is written, and it sees what another process has published if that holds the store.
+   * only reads, nothing is written, and it sees what another process has published if that holds the store. With `wait`,
+   * it waits for such a process instead of refusing.
    */
   withStore<T>(
-    options: { create: boolean; look?: boolean },
+    options: { create: boolean; look?: boolean; wait?: boolean },
     work: (store: Store) => Promise<T>,
   ): Promise<T>;
 }

@@ -63,13 +63,14 @@ export async function runCommandLine(args: readonly string[], program: Program):
 const GLOBAL_OPTIONS = ["store", "json", "debug", "help"];
 
 /** A command that runs stages, with the options of the program's stages; any other as it is. */
-function withStageOptions(command: Command, { stageOptions }: Program): Command {
-  if (stageOptions === undefined || command.runsStages !== true) return command;
+function withStageOptions(command: Command, { stageOptions, workers }: Program): Command {
+  if (command.runsStages !== true) return command;
+  const places = command.startsJobs === true ? workers?.options : {};
   return {
     ...command,
-    options: { ...command.options, ...stageOptions.options },
+    options: { ...command.options, ...places, ...stageOptions?.options },
     async run(args, context) {
-      await stageOptions.use(args);
+      await stageOptions?.use(args);
       return await command.run(args, context);
     },
   };

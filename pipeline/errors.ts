@@ -49,9 +49,10 @@ export function systemCode(error: unknown): string | undefined {
     if (/Read-only file system/i.test(e.message)) return "EROFS";
     if (/Permission denied/i.test(e.message)) return "EACCES";
     if (/Disk quota exceeded/i.test(e.message)) return "EDQUOT";
-    // Deno has no class for these two.
+    // Deno has no class for these.
     if (/No locks available/i.test(e.message)) return "ENOLCK";
     if (/Operation not supported/i.test(e.message)) return "EOPNOTSUPP";
+    if (/Function not implemented/i.test(e.message)) return "ENOSYS";
   }
   return undefined;
 }

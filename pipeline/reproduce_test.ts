@@ -294,8 +294,11 @@ Deno.test("two at once: one works, the other says who holds the store", async ()
   } finally {
     first.kill("SIGCONT");
   }
+  // Whoever waits comes in when the first has gone, and finds all that it published.
+  const third = toy.json<Summary>("reproduce", "--wait", "--set", "milliseconds=60");
   const { code, stderr } = await first.output();
   assertEquals(code, 0, new TextDecoder().decode(stderr));
+  assertEquals(states(await third), all("cached"));
 });
 
 Deno.test("SIGINT stops at a safe place, and the next run goes on from there", async () => {

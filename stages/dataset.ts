@@ -22,11 +22,33 @@ export interface Dataset extends Disposable {
   byteLength(token: number): number;
 }
 
-/** Opens the dataset among a node's inputs. */
-export async function openDataset<Params>(context: StageContext<Params>): Promise<Dataset> {
+/** Paths of a tokenised dataset's files. */
+export interface DatasetFiles {
+  readonly vocabulary: string;
+  /** Shards, in order. */
+  readonly train: readonly string[];
+  readonly validation: readonly string[];
+}
+
+/** Files of the dataset among a node's inputs. */
+export function datasetFiles<Params>(context: StageContext<Params>): DatasetFiles {
   const [node] = context.inputs.dataset ?? [];
   if (!node) throw new Error(`${context.node.name} has no input named dataset`);
-  const vocabulary = await Deno.readTextFile(node.file("tokens", VOCABULARY_FILE));
+  return {
+    vocabulary: node.file("tokens", VOCABULARY_FILE),
+    train: shards(node, "train"),
+    validation: shards(node, "validation"),
+  };
+}
+
+/** Opens the dataset among a node's inputs. */
+export async function openDataset<Params>(context: StageContext<Params>): Promise<Dataset> {
+  return await openDatasetFiles(datasetFiles(context));
+}
+
+/** Opens a dataset by its files. */
+export async function openDatasetFiles(files: DatasetFiles): Promise<Dataset> {
+  const vocabulary = await Deno.readTextFile(files.vocabulary);
   const tokenizer = await openTokenizer(JSON.parse(vocabulary));
   const splits = new Map<string, TokenSplit>();
   return {
@@ -36,7 +58,7 @@ export async function openDataset<Params>(context: StageContext<Params>): Promis
     byteLength: byteLengths(tokenizer),
     split(name) {
       let split = splits.get(name);
-      if (!split) splits.set(name, split = TokenSplit.open(shards(node, name)));
+      if (!split) splits.set(name, split = TokenSplit.open(files[name]));
       return split;
     },
     [Symbol.dispose]() {

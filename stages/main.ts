@@ -15,11 +15,12 @@ import { checkGoldenCommand } from "./commands/check_golden_command.ts";
 import { expandCommand } from "./commands/expand/expand_command.ts";
 import { evaluateCommand } from "./commands/model/evaluate_command.ts";
 import { exportCheckpointCommand } from "./commands/model/export_checkpoint_command.ts";
-import { GPU_STAGE_OPTIONS } from "./commands/gpu_option.ts";
+import { assertSharedGroups, STAGE_OPTIONS } from "./commands/data_parallel_option.ts";
 import { generateCommand } from "./commands/model/generate_command.ts";
 import { parityCommand } from "./commands/speed/parity_command.ts";
 import { sparseActivationCommand } from "./commands/model/sparse_activation_command.ts";
 import { profileCommand } from "./commands/speed/profile_command.ts";
+import { WORKERS } from "./workers/workers.ts";
 
 Deno.exit(
   await runCommandLine(Deno.args, {
@@ -29,9 +30,25 @@ Deno.exit(
     defaultConfig: "configs/tiny.yaml",
     async loadExperiment(request) {
       const { loadAnyExperiment } = await import("./experiment/kinds.ts");
-      return await loadAnyExperiment(request);
+      const experiment = await loadAnyExperiment(request);
+      assertSharedGroups(experiment);
+      return experiment;
     },
-    stageOptions: GPU_STAGE_OPTIONS,
+    stageOptions: STAGE_OPTIONS,
+    workers: WORKERS,
+    job: {
+      main: fromFileUrl(import.meta.url),
+      flags: [
+        "--allow-read",
+        "--allow-write",
+        "--allow-env",
+        "--allow-net",
+        "--allow-ffi",
+        "--allow-sys",
+        "--allow-run",
+        "--no-prompt",
+      ],
+    },
     shorthands: {
       extend: {
         key: "train.extend",

@@ -16,9 +16,14 @@ export function chooseRuntime(runtime: Runtime): void {
   chosen = runtime;
 }
 
-/** Opens the device at the first call: on the runtime that was chosen, else on what `ETHOS_GPU` names, else on Deno's. */
+/** The runtime that was chosen, else the one that `ETHOS_GPU` names, else Deno's. */
+export function chosenRuntime(): Runtime {
+  return chosen ?? runtimeOf(Deno.env.get("ETHOS_GPU"));
+}
+
+/** Opens the device at the first call, on {@linkcode chosenRuntime}. */
 export function sharedGpu(): Promise<Gpu> {
-  return shared ??= openGpu({ runtime: chosen ?? runtimeOf(Deno.env.get("ETHOS_GPU")) });
+  return shared ??= openGpu({ runtime: chosenRuntime() });
 }
 
 function runtimeOf(name: string | undefined): Runtime {

@@ -11,6 +11,8 @@
  * milliseconds. After each kill, the check replaces every object of no node by rubbish, so that a use of one would
  * show.
  *
+ * With `--workers N` nodes are jobs of so many workers, and every third kill ends a job instead of its coordinator.
+ *
  * Exits with 1 when a published digest, a checkpoint's byte or a row of the catalogue differs, or when `verify` is not
  * clean. The report shows the clock and the date; its files that differ between two undisturbed runs are left out.
  */
@@ -116,27 +118,61 @@ async function poison(sandbox: Sandbox): Promise<number> {
 async function killOne(
   sandbox: Sandbox,
   aim: { readonly seconds: number } | { readonly changes: number },
+  options: { readonly executor: readonly string[]; readonly job: boolean },
 ): Promise<Omit<Kill, "experiment" | "orphans"> | undefined> {
-  const running = sandbox.start("reproduce");
+  const running = sandbox.start("reproduce", ...options.executor);
+  let hit = false;
+  const kill = () => {
+    const job = options.job ? youngestJob(sandbox) : undefined;
+    if (hit) return;
+    hit = true;
+    if (job === undefined) return running.kill("SIGKILL");
+    try {
+      Deno.kill(job, "SIGKILL");
+    } catch {
+      hit = false;
+    }
+  };
   const start = performance.now();
   let timer: ReturnType<typeof setTimeout> | undefined;
   let changes: Changes | undefined;
-  if ("seconds" in aim) timer = setTimeout(() => running.kill("SIGKILL"), aim.seconds * 1000);
+  if ("seconds" in aim) timer = setTimeout(kill, aim.seconds * 1000);
   else {
     changes = new Changes(sandbox.dir, (count) => {
-      if (count >= aim.changes) running.kill("SIGKILL");
+      if (count >= aim.changes) kill();
     });
   }
   const { code, signal, stderr } = await patiently(running);
   clearTimeout(timer);
   changes?.[Symbol.dispose]();
   const seconds = (performance.now() - start) / 1000;
-  if (signal === null && code !== 0) {
+  const killed = signal !== null || stderr.includes("The job was killed by SIGKILL");
+  if (!killed && code !== 0) {
     throw new Error(`reproduce ended with exit code ${code}:\n${stderr}`);
   }
-  if (signal === null) return undefined;
+  if (!killed) return undefined;
+  const whom = signal === null ? "job, " : "";
   const what = "seconds" in aim ? `at ${aim.seconds.toFixed(2)} s` : `change ${aim.changes}`;
-  return { aim: what, seconds, during: lastWords(stderr) };
+  return { aim: whom + what, seconds, during: lastWords(stderr) };
+}
+
+/** Process of the job that began last, as the logs in the store say. */
+function youngestJob(sandbox: Sandbox): number | undefined {
+  const begun: [time: string, pid: number][] = [];
+  try {
+    for (const { name: run } of Deno.readDirSync(`${sandbox.store}/jobs`)) {
+      for (const { name } of Deno.readDirSync(`${sandbox.store}/jobs/${run}`)) {
+        if (!name.endsWith(".log")) continue;
+        const text = Deno.readTextFileSync(`${sandbox.store}/jobs/${run}/${name}`);
+        for (const [, time, pid] of text.matchAll(/^(\S+) .*: process (\d+)/gm)) {
+          begun.push([time!, Number(pid)]);
+        }
+      }
+    }
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  return begun.sort(([a], [b]) => a < b ? -1 : 1).at(-1)?.[1];
 }
 
 /** Lists the problems of an experiment that was disturbed and has ended. */
@@ -185,14 +221,19 @@ const { values } = parseArgs({
     kills: { type: "string", default: "30" },
     seed: { type: "string", default: "1" },
     config: { type: "string", default: MINIMAL_CONFIG },
+    workers: { type: "string", default: "0" },
   },
 });
 const kills = Number(values.kills);
 const seed = Number(values.seed);
-if (!(Number.isSafeInteger(kills) && kills > 0 && Number.isSafeInteger(seed))) {
-  console.error("Usage: kill-check [--kills 30] [--seed 1] [--config FILE], with whole numbers.");
+const workers = Number(values.workers);
+if (!(kills > 0 && workers >= 0 && [kills, seed, workers].every(Number.isSafeInteger))) {
+  console.error(
+    "Usage: kill-check [--kills 30] [--seed 1] [--config FILE] [--workers N], with whole numbers.",
+  );
   Deno.exit(2);
 }
+const executor = workers > 0 ? ["--executor", "process", "--workers", `${workers}`] : [];
 
 await using calm = await Sandbox.create(values.config);
 const { seconds, changes } = await calmRun(calm);
@@ -228,13 +269,14 @@ for (let experiment = 1; done.length < kills; experiment++) {
     const aim = done.length % 2 === 0
       ? { seconds: at * seconds }
       : { changes: 1 + Math.floor(at * changes) };
-    const kill = await killOne(sandbox, aim);
+    const job = workers > 0 && done.length % 3 === 2;
+    const kill = await killOne(sandbox, aim, { executor, job });
     if (kill === undefined) break;
     left = Math.max(0.3, left - 0.8 * at);
     done.push({ experiment, ...kill, orphans: await poison(sandbox) });
     console.log(`kill ${done.length} of ${kills}: ${kill.aim}, ${kill.during}`);
   }
-  await finish(sandbox.start("reproduce"));
+  await finish(sandbox.start("reproduce", ...executor));
   const found = await examine(sandbox, expected, ignored);
   wrong.push(...found.map((what) => `experiment ${experiment}: ${what}`));
   console.log(

@@ -187,7 +187,7 @@ class WayRun {
       const stop = Math.min(until, trainer.step + Math.min(20, METRICS_RING));
       while (trainer.step < stop) {
         this.#options.signal?.throwIfAborted();
-        trainer.update(batchesOfUpdate(this.#sampler, trainer.step, trainer.train));
+        await trainer.update(batchesOfUpdate(this.#sampler, trainer.step, trainer.train));
       }
       for (const { loss } of await trainer.records()) losses.push(loss);
       const { progress } = this.#options;

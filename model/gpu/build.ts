@@ -44,9 +44,25 @@ export class BuiltPlan {
     encoder: GPUCommandEncoder,
     timestamps?: (dispatch: number) => GPUComputePassTimestampWrites | undefined,
   ): void {
+    this.#encode(encoder, this.#steps, timestamps);
+  }
+
+  /** Encodes the steps from `first` to before `end`. Ranges that follow each other are the plan. */
+  encodeSteps(
+    encoder: GPUCommandEncoder,
+    { first, end }: { readonly first: number; readonly end: number },
+  ): void {
+    this.#encode(encoder, this.#steps.slice(first, end));
+  }
+
+  #encode(
+    encoder: GPUCommandEncoder,
+    steps: readonly Encodable[],
+    timestamps?: (dispatch: number) => GPUComputePassTimestampWrites | undefined,
+  ): void {
     let pass: GPUComputePassEncoder | undefined;
     let dispatched = 0;
-    for (const step of this.#steps) {
+    for (const step of steps) {
       if (step.kind === "dispatch") {
         if (timestamps) {
           const writes = timestamps(dispatched++);

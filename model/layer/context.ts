@@ -42,6 +42,8 @@ export interface DropoutState {
   readonly control: Tensor;
   /** `[2]` u32: from it, a micro-batch that accumulates gradients knows its number. */
   readonly key: Tensor;
+  /** The host writes the number of the micro-batch before a group's first one to the key, for it may be any of the update. */
+  readonly numbered?: boolean;
 }
 
 /** Where a layer records itself: the plan, the sizes of the batch, and the weights by name. */
@@ -79,10 +81,11 @@ export class LayerContext {
   dropout(place: string, rate: number): RecordedDropout | undefined {
     if (this.mode === "evaluate" || rate === 0) return undefined;
     if (!this.#dropout) throw new Error(`${place}: a training pass with dropout needs a seed`);
-    const { key } = this.#dropout;
+    const { key, control, seed, numbered = false } = this.#dropout;
     if (!this.#dropoutRecorded) {
       this.#dropoutRecorded = true;
-      dropoutKey(this.plan, "dropout", { ...this.#dropout, first: !this.#accumulate });
+      const first = !this.#accumulate && !numbered;
+      dropoutKey(this.plan, "dropout", { key, control, seed, first });
     }
     return { key, place: dropoutPlace(place), rate };
   }

@@ -70,6 +70,10 @@ const fields = z.strictObject({
   micro_batch: z.int().min(1).max(65536).default(8).describe("sequences in a micro-batch, B"),
   gradient_accumulation: z.int().min(1).max(65536).default(1)
     .describe("micro-batches in an update"),
+  gradient_groups: z.int().min(1).max(65536).optional()
+    .describe(
+      "sums of gradients, over as many micro-batches each, that an update adds up in order",
+    ),
   steps: z.int().min(1).max(MOST_UPDATES).optional().describe("updates; give this or tokens"),
   tokens: z.int().min(1).max(MOST_TOKENS).optional()
     .describe("training tokens, rounded up to whole updates; give this or steps"),
@@ -170,6 +174,11 @@ export interface TrainSection {
   readonly micro_batch: number;
   /** Micro-batches in an update. */
   readonly gradient_accumulation: number;
+  /**
+   * Groups of consecutive micro-batches, G, which divides `gradient_accumulation`. A group's gradients are summed on a device, and the groups' sums on the
+   * host in f32, in their order. Ranks of a data-parallel training take whole groups, so the bits depend on G and not on the number of ranks. Absent: one.
+   */
+  readonly gradient_groups?: number | undefined;
   /** Updates; absent when `tokens` is given. */
   readonly steps?: number | undefined;
   /** Training tokens, rounded up to whole updates; absent when `steps` is given. */
@@ -239,10 +248,14 @@ type TrainSchema = z.ZodType<TrainSection>;
  * console.assert(trainingSteps(train) === 3052);
  * ```
  */
-export const trainSchema: TrainSchema = fields.overwrite(({ documents, ...train }) =>
-  // The default is left out, so that it is the same parameters said or not.
-  documents === "single" ? { ...train, documents } : train
-).superRefine((train, context) => {
+export const trainSchema: TrainSchema = fields.overwrite((
+  { documents, gradient_groups = 1, ...train },
+) => ({
+  // Defaults are left out, so that they are the same parameters said or not.
+  ...train,
+  ...(documents === "single" ? { documents } : {}),
+  ...(gradient_groups > 1 ? { gradient_groups } : {}),
+})).superRefine((train, context) => {
   const issue = (path: string[], message: string, input: unknown) =>
     context.addIssue({ code: "custom", path, message, input });
   if ((train.steps === undefined) === (train.tokens === undefined)) {
@@ -269,6 +282,14 @@ export const trainSchema: TrainSchema = fields.overwrite(({ documents, ...train 
       `${train.micro_batch} sequences of ${train.sequence_length} are ${microBatchTokens} tokens at once; ` +
         `at most ${MAXIMUM_MICRO_BATCH_TOKENS}: use gradient_accumulation`,
       train.micro_batch,
+    );
+  }
+  const { gradient_groups = 1, gradient_accumulation } = train;
+  if (gradient_accumulation % gradient_groups !== 0) {
+    issue(
+      ["gradient_groups"],
+      `${gradient_groups} does not divide the ${gradient_accumulation} micro-batches of an update (gradient_accumulation)`,
+      gradient_groups,
     );
   }
   const { initial, peak, warmup_steps } = train.learning_rate;

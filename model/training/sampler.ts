@@ -160,16 +160,27 @@ export class DocumentSampler implements BatchSource {
   }
 }
 
-/** The micro-batches of update `step`, the first being 0: a run's data depends on the seed and the position only. */
+/**
+ * The micro-batches of update `step`, the first being 0: a run's data depends on the seed and the position only.
+ *
+ * @param options.from The first of them, 0 unless given.
+ * @param options.count How many; the rest of the update unless given.
+ */
 export function batchesOfUpdate(
   sampler: Pick<BatchSource, "batch">,
   step: number,
-  train: { readonly gradient_accumulation: number; readonly micro_batch: number },
+  options: {
+    readonly gradient_accumulation: number;
+    readonly micro_batch: number;
+    readonly from?: number;
+    readonly count?: number;
+  },
 ): TokenBatch[] {
-  const { gradient_accumulation, micro_batch } = train;
-  const first = step * gradient_accumulation * micro_batch;
+  const { gradient_accumulation, micro_batch, from = 0 } = options;
+  const { count = gradient_accumulation - from } = options;
+  const first = (step * gradient_accumulation + from) * micro_batch;
   return Array.from(
-    { length: gradient_accumulation },
+    { length: count },
     (_, i) => sampler.batch(first + i * micro_batch, micro_batch),
   );
 }

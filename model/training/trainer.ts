@@ -46,6 +46,9 @@ import type { TokenBatch } from "./sampler.ts";
 import { learningRate } from "./schedule.ts";
 import { lastStep, trainingSteps, type TrainSection } from "./config.ts";
 import { Weights } from "../layer/weights.ts";
+import { GroupedUpdate } from "./groups/grouped_update.ts";
+import type { Part } from "./groups/parts.ts";
+import { ALONE, type Ranks } from "./groups/ranks.ts";
 
 /** One update, as the GPU saw it. */
 export interface StepRecord {
@@ -79,6 +82,10 @@ export interface TrainerOptions {
   readonly seed: number;
   /** Gives every activation memory of its own, to find errors in lifetimes. */
   readonly isolate?: boolean;
+  /** The processes that share the update's groups; this one alone unless given. */
+  readonly ranks?: Ranks;
+  /** Elements of the parts in which groups' gradients reach the host; no bits depend on it. */
+  readonly partElements?: number | undefined;
 }
 
 /** A model under training. */
@@ -95,6 +102,8 @@ export class Trainer implements TrainingState {
   readonly weights: Weights;
   /** Updates of the whole run, with those that it is extended by. */
   readonly steps: number;
+  /** The processes that share the update's groups. */
+  readonly ranks: Ranks;
   readonly #tensors: Record<"control" | "schedule" | "loss" | "metrics", Tensor>;
   readonly #dropoutKey: Tensor;
   readonly #batch: Record<"tokens" | "targets" | "losses", Tensor>;
@@ -102,15 +111,23 @@ export class Trainer implements TrainingState {
   #auxiliary = false;
   readonly #arenas: readonly Arena[];
   #built: BuiltPlans | undefined;
+  #grouped: GroupedUpdate | undefined;
   /** Updates submitted, and updates whose records were read. */
   #submitted = 0;
   #read = 0;
 
   private constructor(
     gpu: Gpu,
-    { architecture, train, seed }: Pick<TrainerOptions, "architecture" | "train" | "seed">,
+    { architecture, train, seed, ranks = ALONE }: TrainerOptions,
   ) {
+    const { gradient_groups = 1 } = train;
+    if (gradient_groups % ranks.size !== 0) {
+      throw new RangeError(
+        `train.gradient_groups is ${gradient_groups}; expected a multiple of the ${ranks.size} ranks that share them`,
+      );
+    }
     this.gpu = gpu;
+    this.ranks = ranks;
     this.architecture = architecture;
     this.train = train;
     this.seed = seed;
@@ -157,6 +174,7 @@ export class Trainer implements TrainingState {
       isolate: options.isolate ?? false,
     });
     trainer.#evaluator.use(trainer.plan("evaluate"));
+    trainer.#group(options);
     return trainer;
   }
 
@@ -175,18 +193,27 @@ export class Trainer implements TrainingState {
     return this.#submitted;
   }
 
+  /** The micro-batches of an update that this process computes: all of them, or those of its rank's groups. */
+  get microBatches(): { readonly from: number; readonly count: number } {
+    return this.#grouped?.own ?? { from: 0, count: this.train.gradient_accumulation };
+  }
+
+  /** Parts in which an update's groups leave the device, in order; none without groups. */
+  get parts(): readonly Part[] {
+    return this.#grouped?.parts ?? [];
+  }
+
   /**
-   * Submits one update. Returns at once; its record comes with a later {@linkcode Trainer.records}, which must be called at least
-   * every {@linkcode METRICS_RING} updates.
+   * Submits one update. Its record comes with a later {@linkcode Trainer.records}, which must be called at least every {@linkcode METRICS_RING}
+   * updates. Returns at once; with `gradient_groups` a promise, to be awaited before anything else is asked of the trainer.
    *
-   * @param batches One batch of `micro_batch` sequences for each micro-batch of the update.
+   * @param batches One batch of `micro_batch` sequences for each of {@linkcode Trainer.microBatches}.
    */
-  update(batches: readonly TokenBatch[]): void {
+  update(batches: readonly TokenBatch[]): void | Promise<void> {
     const { gpu, train } = this;
-    if (batches.length !== train.gradient_accumulation) {
-      throw new RangeError(
-        `An update takes ${train.gradient_accumulation} micro-batches, got ${batches.length}`,
-      );
+    const { count } = this.microBatches;
+    if (batches.length !== count) {
+      throw new RangeError(`An update takes ${count} micro-batches, got ${batches.length}`);
     }
     if (this.#submitted - this.#read >= METRICS_RING) {
       throw new RangeError(`Records of ${METRICS_RING} updates wait to be read`);
@@ -201,9 +228,18 @@ export class Trainer implements TrainingState {
       end: train.learning_rate.cosine_end,
     });
     upload(gpu, this.#tensors.schedule, packFields(SCHEDULE, { lr }));
-    batches.forEach((batch, i) => {
+    const load = (batch: TokenBatch) => {
       upload(gpu, this.#batch.tokens, batch.tokens);
       upload(gpu, this.#batch.targets, batch.targets);
+    };
+    if (this.#grouped) {
+      return this.#grouped.run((i) => load(batches[i]!)).then(() => {
+        this.#run("update");
+        this.#submitted++;
+      });
+    }
+    batches.forEach((batch, i) => {
+      load(batch);
       const last = i === batches.length - 1;
       this.#run(i === 0 ? "first" : "next", ...(last ? ["update" as const] : []));
     });
@@ -295,6 +331,7 @@ export class Trainer implements TrainingState {
 
   /** Frees the device's memory. */
   destroy(): void {
+    this.#grouped?.destroy();
     this.#built?.destroy();
     this.weights.destroy();
     this.#evaluator[Symbol.dispose]();
@@ -325,7 +362,12 @@ export class Trainer implements TrainingState {
         mode: "train",
         accumulate: !first,
         microBatches: train.gradient_accumulation,
-        dropout: { seed: this.seed, control: tensors.control, key: this.#dropoutKey },
+        dropout: {
+          seed: this.seed,
+          control: tensors.control,
+          key: this.#dropoutKey,
+          numbered: train.gradient_groups !== undefined,
+        },
       });
       const { auxiliaries } = recordTraining(context, architecture, {
         ...tensors,
@@ -337,7 +379,8 @@ export class Trainer implements TrainingState {
       return plan;
     };
     const plans = [training("first", true)];
-    if (train.gradient_accumulation > 1) plans.push(training("next", false));
+    const { gradient_accumulation, gradient_groups = 1 } = train;
+    if (gradient_accumulation > gradient_groups) plans.push(training("next", false));
     const update = new Plan(gpu, "update" satisfies PlanName);
     recordUpdate(update, weights.groups, this.#tensors, {
       beta1: train.beta1,
@@ -348,6 +391,29 @@ export class Trainer implements TrainingState {
       ...(train.precision === "mixed" ? { loss_scale: train.loss_scale } : {}),
     });
     return [...plans, update, this.#evaluator.plan];
+  }
+
+  /** Prepares updates by groups, where there are some. */
+  #group({ partElements }: TrainerOptions): void {
+    const { gpu, train, weights } = this;
+    const { gradient_groups: groups, gradient_accumulation: microBatches } = train;
+    if (groups === undefined) return;
+    const tensorsOf = (kind: "gradient" | "value", trained: boolean) =>
+      weights.specs.filter((spec) => spec.trained === trained)
+        .flatMap(({ name }) => weights[kind](name).parts);
+    this.#grouped = new GroupedUpdate(gpu, {
+      plans: {
+        first: this.plan("first"),
+        next: microBatches > groups ? this.plan("next") : undefined,
+      },
+      sums: [this.#tensors.loss, ...tensorsOf("gradient", true)],
+      means: tensorsOf("value", false),
+      dropoutKey: this.#dropoutKey,
+      microBatches,
+      groups,
+      ranks: this.ranks,
+      partElements,
+    });
   }
 
   async #initialize(): Promise<void> {

@@ -188,7 +188,7 @@ export async function assertTrainsLikeReference(trainer: Trainer): Promise<void>
   const reference = await referenceOf(trainer);
   for (let step = 0; step < trainer.steps; step++) {
     const batches = batchesOf(trainer, step);
-    trainer.update(batches);
+    await trainer.update(batches);
     const [record] = await trainer.records();
     assert(record?.applied);
     const expected = reference.trainStep(

@@ -23,7 +23,14 @@ import {
 import { bitsPerByte } from "../inference/evaluator.ts";
 import { Documents } from "../text/documents.ts";
 import type { TokenSource } from "../text/token_source.ts";
-import { batchesOfUpdate, type BatchSource, DocumentSampler, Sampler } from "./sampler.ts";
+import {
+  batchesOfUpdate,
+  type BatchSource,
+  DocumentSampler,
+  Sampler,
+  type TokenBatch,
+} from "./sampler.ts";
+import { agree, shareState } from "./groups/agreement.ts";
 import type { StepRecord, Trainer } from "./trainer.ts";
 import { usageStatistics } from "../inference/usage_statistics.ts";
 
@@ -48,7 +55,7 @@ export interface TrainingHooks {
   /** Numbers that a clock or an allocator said. */
   measure(step: number, values: Readonly<Record<string, number>>): void;
   /** Called before each checkpoint: what was written so far must survive with it. */
-  flush(): void;
+  flush(): void | Promise<void>;
   /** How far it is, with a remark such as the latest loss. */
   progress(step: number, remark: string): void;
   /** Something worth knowing. */
@@ -66,10 +73,18 @@ interface TrainingOptions {
   readonly folder: string;
   /** Told what happens. */
   readonly hooks: TrainingHooks;
-  /** A finished training to go on from: its checkpoint, and the file of its best model. */
-  readonly from?: { readonly checkpoint: string; readonly best: string };
+  /** Goes on from its end. */
+  readonly from?: FinishedTraining;
   /** When aborted, the run writes a checkpoint at the next safe place and throws. */
   readonly signal?: AbortSignal;
+}
+
+/** A finished training to go on from. */
+export interface FinishedTraining {
+  /** Folder of its last checkpoint. */
+  readonly checkpoint: string;
+  /** File of its best model. */
+  readonly best: string;
 }
 
 /** How a run ended. */
@@ -118,6 +133,45 @@ export async function runTraining(
   return await new Run(trainer, options).run();
 }
 
+/**
+ * Trains along in a rank other than the first, which does all that is neither a gradient nor an update: it finds the checkpoint, evaluates, saves
+ * and reports.
+ *
+ * @returns When the training is at its end, or the first rank was asked to stop.
+ */
+export async function followTraining(
+  trainer: Trainer,
+  options: SamplerOptions,
+): Promise<void> {
+  const sampler = samplerOf(trainer, options);
+  await shareState(trainer);
+  while (trainer.step < trainer.steps) {
+    if (await agree(trainer.ranks, false)) return;
+    await trainer.update(ownBatches(trainer, sampler));
+    // They are the first rank's records; room in the ring is all that they are read for.
+    if (trainer.step % LOOK_EVERY === 0) await trainer.records();
+  }
+}
+
+/** The text that batches come from, and the seed of their order. */
+interface SamplerOptions {
+  readonly data: Pick<TrainingData, "train" | "endoftext">;
+  readonly seed: number;
+}
+
+function samplerOf({ train }: Trainer, { data, seed }: SamplerOptions): BatchSource {
+  const { sequence_length: length, documents } = train;
+  const { endoftext } = data;
+  return documents === "single"
+    ? new DocumentSampler(Documents.scan(data.train, { endoftext }), { length, seed, endoftext })
+    : new Sampler(data.train, { length, seed });
+}
+
+/** The batches of the next update that this process computes. */
+function ownBatches({ step, train, microBatches }: Trainer, sampler: BatchSource): TokenBatch[] {
+  return batchesOfUpdate(sampler, step, { ...train, ...microBatches });
+}
+
 class Run {
   readonly #trainer: Trainer;
   readonly #options: TrainingOptions;
@@ -136,11 +190,7 @@ class Run {
   constructor(trainer: Trainer, options: TrainingOptions) {
     this.#trainer = trainer;
     this.#options = options;
-    const { data: { train, endoftext }, seed } = options;
-    const length = trainer.train.sequence_length;
-    this.#sampler = trainer.train.documents === "single"
-      ? new DocumentSampler(Documents.scan(train, { endoftext }), { length, seed, endoftext })
-      : new Sampler(train, { length, seed });
+    this.#sampler = samplerOf(trainer, options);
   }
 
   async run(): Promise<TrainingResult> {
@@ -148,10 +198,11 @@ class Run {
     const { train, steps } = this.#trainer;
     await Deno.mkdir(folder, { recursive: true });
     await this.#resume();
+    await shareState(this.#trainer);
     this.#restartClock();
     while (this.#trainer.step < steps) {
-      if (signal?.aborted) await this.#stop(signal);
-      this.#trainer.update(batchesOfUpdate(this.#sampler, this.#trainer.step, train));
+      if (await agree(this.#trainer.ranks, signal?.aborted ?? false)) await this.#stop(signal!);
+      await this.#trainer.update(ownBatches(this.#trainer, this.#sampler));
       const step = this.#trainer.step;
       const end = step === steps;
       const evaluate = end || (train.evaluate_every > 0 && step % train.evaluate_every === 0);
@@ -162,7 +213,7 @@ class Run {
       if (evaluate) await this.#evaluate({ compete: save || train.best_of === "evaluations" });
       if (save) await this.#save();
     }
-    hooks.flush();
+    await hooks.flush();
     // A run that was resumed after its last update evaluated before it saved.
     const last = this.#last ?? await this.#evaluate({ compete: true });
     const { step, nats } = this.#best!;
@@ -229,6 +280,7 @@ class Run {
   /** The last checkpoint that is as it was written. Removes later ones, which would count as newer than those that the run writes next. */
   async #lastWhole(): Promise<string | undefined> {
     const { folder, hooks } = this.#options;
+    const beginning = this.#options.from ? "finished training" : "beginning";
     const checkpoints = await listCheckpoints(folder);
     for (let checkpoint; (checkpoint = checkpoints.pop());) {
       try {
@@ -239,7 +291,7 @@ class Run {
         const next = checkpoints.at(-1);
         hooks.warn(
           `the checkpoint after update ${checkpoint.step} is damaged and is left out: ${what}; ` +
-            (next ? `trying that after update ${next.step}` : "starting from the beginning"),
+            (next ? `trying that after update ${next.step}` : `starting from the ${beginning}`),
         );
         await removeCheckpoint(checkpoint.path);
       }
@@ -327,7 +379,7 @@ class Run {
     const { folder, hooks } = this.#options;
     const { step, train } = this.#trainer;
     // First the numbers: a resumed run forgets those beyond its checkpoint, and can't find again those before it.
-    hooks.flush();
+    await hooks.flush();
     await saveCheckpoint(checkpointPath(folder, step), this.#trainer, { step, best: this.#best });
     this.#saved = step;
     await pruneCheckpoints(folder, train.keep_checkpoints);

@@ -14,6 +14,7 @@ import { pull } from "./pull.ts";
 import { push } from "./push.ts";
 import { rebuild } from "./rebuild.ts";
 import { reproduce, sweep } from "./reproduce.ts";
+import { runNode } from "./run_node.ts";
 import { runs } from "./runs.ts";
 import { sql } from "./sql.ts";
 import { status } from "./status.ts";
@@ -37,4 +38,5 @@ export const COMMANDS: readonly Command[] = [
   rebuild,
   gc,
   clean,
+  runNode,
 ];

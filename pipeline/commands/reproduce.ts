@@ -18,6 +18,7 @@ import { foldNodes } from "../graph/fold.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
 import type { RunSummary } from "../run/run.ts";
 import { findRemote, REMOTE_OPTION } from "./remote_option.ts";
+import { EXECUTOR_OPTIONS, planExecutor } from "./executor_options.ts";
 import { ALL_OPTION } from "./status.ts";
 
 const OPTIONS: Command["options"] = {
@@ -41,6 +42,8 @@ const OPTIONS: Command["options"] = {
   ...ALL_OPTION,
   ...REMOTE_OPTION,
   jobs: { type: "number", requiresArg: true, describe: "How many CPU nodes run at a time" },
+  wait: { type: "boolean", describe: "Wait while another process has the store" },
+  ...EXECUTOR_OPTIONS,
 };
 
 /** Runs the nodes of a configuration. */
@@ -56,6 +59,7 @@ export const reproduce: Command = {
   ],
   options: OPTIONS,
   runsStages: true,
+  startsJobs: true,
   run: runExperiment,
 };
 
@@ -66,6 +70,7 @@ export const sweep: Command = {
   examples: [["sweep --config configs/ablations/d_latent.yaml", "one ablation"]],
   options: { ...OPTIONS, config: { ...EXPERIMENT_OPTIONS["config"], demandOption: true } },
   runsStages: true,
+  startsJobs: true,
   run: runExperiment,
 };
 
@@ -79,8 +84,10 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
   }
   const all = args["all"] === true;
   const remote = await findRemote(args);
+  const makeExecutor = await planExecutor(args, context);
   if (args["dry-run"] === true) return await dryRun(graph, { force, all }, context);
-  return await context.withStore({ create: true }, async (store) => {
+  const opening = { create: true, wait: args["wait"] === true };
+  return await context.withStore(opening, async (store) => {
     await experiment.remember?.(store.dir);
     const [{ runPipeline }, { RemoteSource }, { createDisplay }, { interruptible }] = await Promise
       .all([
@@ -90,7 +97,8 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
         import("../run/interrupt.ts"),
       ]);
     const display = await createDisplay();
-    using interrupt = interruptible((line) => display.line(line));
+    const executor = await makeExecutor(store);
+    using interrupt = interruptible((line) => display.line(line), () => executor.end?.());
     // Whatever happens, no bar stays behind.
     using _ = { [Symbol.dispose]: () => display.stop() };
     const summary = await runPipeline({
@@ -101,6 +109,7 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
       configPath: experiment.configPath,
       configuration: experiment.configuration,
       force,
+      executor,
       ...jobs === undefined ? {} : { jobs },
       ...remote === undefined ? {} : { remote: new RemoteSource(remote) },
       display,

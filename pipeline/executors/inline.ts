@@ -16,6 +16,7 @@ import type { ObjectOrigin, ObjectRef, ObjectStat } from "../store/objects.ts";
 import type { DisplayBar } from "../terminal/progress.ts";
 import type { Executor, Job } from "./executor.ts";
 import {
+  isPublication,
   measuredDigest,
   measuredOutput,
   type MetricsRef,
@@ -31,8 +32,20 @@ const METRICS = "metrics.csv";
 /** The stage's own folder in a state folder. */
 const FILES = "files";
 
-/** Runs a node in this process. */
-export const inline: Executor = async (job) => {
+/** Runs nodes in this process. */
+export const inline: Executor = { gpus: 1, run };
+
+async function run(job: Job): Promise<NodeRecord> {
+  const { node, key, store, display, signal } = job;
+  await using _claim = await store.claim(key, {
+    node: node.name,
+    run: job.run,
+    signal,
+    waits: (whose) => display.line(`${node.name}: waits for ${whose}, which runs it`),
+  });
+  const published = await publishedMeanwhile(job);
+  if (published !== undefined) return published;
+  if (job.fresh) await store.discardState(key);
   const work = new Attempt(job);
   try {
     await work.resume();
@@ -41,7 +54,14 @@ export const inline: Executor = async (job) => {
   } finally {
     await work.tidy();
   }
-};
+}
+
+/** What a job of an earlier run published before this one had its claim. */
+async function publishedMeanwhile({ key, store, replaces }: Job): Promise<NodeRecord | undefined> {
+  const record = await store.records.readNode(key);
+  if (record === undefined) return undefined;
+  return isPublication(record, replaces) ? undefined : await store.takeIn(key);
+}
 
 class Attempt {
   readonly #options: Job;
@@ -57,7 +77,7 @@ class Attempt {
 
   constructor(options: Job) {
     this.#options = options;
-    this.#dir = join(options.store.temporary, crypto.randomUUID());
+    this.#dir = join(options.store.outputs, crypto.randomUUID());
     this.#state = options.store.stateDir(options.key);
     this.#metrics = new MetricTable(() => {
       Deno.mkdirSync(this.#state, { recursive: true });

@@ -138,14 +138,16 @@ export function buildGraph(
   const open = new Set<NodeSpec>();
   const names = new Map<string, NodeSpec>();
   const nodes: GraphNode[] = [];
+  // The nodes that are being visited, each read by the one before. A list and no recursion: a chain may be long.
+  const path: { spec: NodeSpec; name: string; rest: NodeSpec[] }[] = [];
 
-  const visit = (spec: NodeSpec, path: readonly string[]): GraphNode => {
-    const known = done.get(spec);
-    if (known !== undefined) return known;
+  const enter = (spec: NodeSpec) => {
     const name = nodeName(spec);
     if (open.has(spec)) {
-      const cycle = [...path.slice(path.indexOf(name)), name].join(" → ");
-      throw new UserError(`The nodes form a cycle: ${cycle}.`);
+      const cycle = [...path.slice(path.findIndex((step) => step.spec === spec)), { name }];
+      throw new UserError(
+        `The nodes form a cycle: ${cycle.map((step) => step.name).join(" → ")}.`,
+      );
     }
     checkNames(spec, name);
     const other = names.get(name);
@@ -156,11 +158,16 @@ export function buildGraph(
     }
     names.set(name, spec);
     open.add(spec);
-    const inputs: Record<string, readonly GraphNode[]> = {};
-    for (const [input, list] of Object.entries(spec.inputs ?? {})) {
-      inputs[input] = list.map((item) => visit(item, [...path, name]));
-    }
+    path.push({ spec, name, rest: Object.values(spec.inputs ?? {}).flat().reverse() });
+  };
+
+  const leave = (spec: NodeSpec, name: string) => {
     open.delete(spec);
+    const inputs = Object.fromEntries(
+      Object.entries(spec.inputs ?? {}).map((
+        [input, list],
+      ) => [input, list.map((item) => done.get(item)!)]),
+    );
     const node: GraphNode = {
       name,
       stage: spec.stage,
@@ -171,10 +178,18 @@ export function buildGraph(
     };
     done.set(spec, node);
     nodes.push(node);
-    return node;
   };
 
-  for (const target of [...targets, ...results.map((result) => result.node)]) visit(target, []);
+  for (const target of [...targets, ...results.map((result) => result.node)]) {
+    if (!done.has(target)) enter(target);
+    for (let step = path.at(-1); step !== undefined; step = path.at(-1)) {
+      const next = step.rest.pop();
+      if (next === undefined) {
+        path.pop();
+        leave(step.spec, step.name);
+      } else if (!done.has(next)) enter(next);
+    }
+  }
   return new Graph(nodes, results.map((result) => checkResult(result, done.get(result.node)!)));
 }
 

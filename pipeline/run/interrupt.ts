@@ -14,14 +14,25 @@ export interface Interrupt extends Disposable {
   readonly exitCode: number;
 }
 
-/** Starts to listen to SIGINT and SIGTERM. */
-export function interruptible(tell: (line: string) => void): Interrupt {
+/**
+ * Starts to listen to SIGINT and SIGTERM.
+ *
+ * @param tell Says a line to the user.
+ * @param end Ends what runs elsewhere, before the second signal ends this process.
+ */
+export function interruptible(
+  tell: (line: string) => void,
+  end: () => void = () => {},
+): Interrupt {
   const controller = new AbortController();
   let exitCode: number = EXIT.interrupted;
   const handle = (signal: "SIGINT" | "SIGTERM") => () => {
     exitCode = signal === "SIGINT" ? 130 : 143;
     // Everything on disk is safe at any moment, so leaving at once costs only unsaved steps.
-    if (controller.signal.aborted) Deno.exit(exitCode);
+    if (controller.signal.aborted) {
+      end();
+      Deno.exit(exitCode);
+    }
     tell("Stopping at a safe place; once more to stop at once.");
     controller.abort(new Error(`Interrupted by ${signal}`));
   };

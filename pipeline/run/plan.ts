@@ -29,6 +29,8 @@ export interface PlannedNode {
   readonly reasons: readonly string[];
   /** The published record of a cached node. */
   readonly record?: NodeRecord;
+  /** A publication that is there and that a run of the node would replace. */
+  readonly replaces?: NodeRecord;
 }
 
 /** Code closures of all nodes of a graph. */
@@ -45,11 +47,36 @@ export function codeRoots({ stage, parsed, inputs }: GraphNode): readonly string
   return [stage.module, ...stage.workers ?? [], ...new Set(modules)];
 }
 
+/** Collects all that a node is a function of, given the {@linkcode inputDigest} of each input and its code. */
+export function componentsOf(
+  node: GraphNode,
+  digestOf: (input: GraphNode) => string,
+  code: CodeClosure,
+): KeyComponents {
+  return {
+    format: 1,
+    stage: node.stage.name,
+    params: node.params,
+    inputs: Object.fromEntries(
+      Object.entries(node.inputs).map(([name, list]) => [
+        name,
+        list.map((input) => ({
+          node: input.name,
+          digest: digestOf(input),
+        })),
+      ]),
+    ),
+    code,
+  };
+}
+
 /** Computes keys and compares them with those in a store. */
 export class Planner {
   readonly #store: Store;
   readonly #code: ReadonlyMap<GraphNode, CodeClosure>;
   #latest: Promise<ReadonlyMap<string, string>> | undefined;
+  /** Digests of inputs that many nodes read. */
+  readonly #digests = new WeakMap<NodeRecord, { node: GraphNode; digest: string }>();
 
   /** `code` has the closure of each node that is planned. */
   constructor(store: Store, code: ReadonlyMap<GraphNode, CodeClosure>) {
@@ -59,21 +86,16 @@ export class Planner {
 
   /** Collects all that a node is a function of, given the records of its inputs. */
   components(node: GraphNode, inputs: ReadonlyMap<GraphNode, NodeRecord>): KeyComponents {
-    return {
-      format: 1,
-      stage: node.stage.name,
-      params: node.params,
-      inputs: Object.fromEntries(
-        Object.entries(node.inputs).map(([name, list]) => [
-          name,
-          list.map((input) => ({
-            node: input.name,
-            digest: inputDigest(input, inputs.get(input)!),
-          })),
-        ]),
-      ),
-      code: this.#code.get(node)!,
-    };
+    const digestOf = (input: GraphNode) => this.#inputDigest(input, inputs.get(input)!);
+    return componentsOf(node, digestOf, this.#code.get(node)!);
+  }
+
+  #inputDigest(node: GraphNode, record: NodeRecord): string {
+    const known = this.#digests.get(record);
+    if (known?.node === node) return known.digest;
+    const digest = inputDigest(node, record);
+    this.#digests.set(record, { node, digest });
+    return digest;
   }
 
   /** Where a node stands whose inputs are all published. */
@@ -88,7 +110,7 @@ export class Planner {
       const anew = measuredAnew(node, record, inputs);
       if (anew.length === 0) return { node, state: "cached", key, components, reasons: [], record };
       const reasons = anew.map((name) => `measured: ${name} was measured anew`);
-      return { node, state: "stale", key, components, reasons };
+      return { node, state: "stale", key, components, reasons, replaces: record };
     }
     return { node, key, components, ...await this.#explain(node, key, components) };
   }
@@ -97,12 +119,12 @@ export class Planner {
     node: GraphNode,
     key: string,
     components: KeyComponents,
-  ): Promise<{ state: PlanState; reasons: string[] }> {
+  ): Promise<{ state: PlanState; reasons: string[]; replaces?: NodeRecord }> {
     const damaged = await this.#store.records.readNode(key);
     if (damaged !== undefined) {
       const damage = await this.#store.damage(damaged, { read: false });
       const what = damage === undefined ? "" : `${damage.sha256.slice(0, 12)} is ${damage.problem}`;
-      return { state: "damaged", reasons: [`object ${what}`] };
+      return { state: "damaged", reasons: [`object ${what}`], replaces: damaged };
     }
     const unfinished = await statOrUndefined(this.#store.stateDir(key)) !== undefined
       ? [this.#store.held ? "is under way" : "goes on where an earlier attempt stopped"]

@@ -13,6 +13,7 @@ import type { Display } from "../terminal/progress.ts";
 import type { RunNode, RunRecord, RunState } from "../store/records.ts";
 import { copyResult } from "./results.ts";
 import { revisionOf } from "./revision.ts";
+import type { Executor } from "../executors/executor.ts";
 import { inline } from "../executors/inline.ts";
 import type { RemoteSource } from "./remote_source.ts";
 import { runGraph, type ScheduleResult } from "./scheduler.ts";
@@ -35,6 +36,8 @@ export interface RunOptions {
   readonly configuration: JsonValue;
   /** Nodes to run whatever is published. */
   readonly force?: ReadonlySet<GraphNode>;
+  /** Runs nodes; this process unless given. */
+  readonly executor?: Executor;
   /** How many `cpu` nodes run at a time; as many as cores unless given. */
   readonly jobs?: number;
   /** Asked for a node before it runs. */
@@ -67,10 +70,15 @@ export interface RunSummary {
   readonly exitCode: number;
 }
 
-/** Runs a graph. Failures of nodes, of the disk and of results are told in the summary, not thrown. */
+/**
+ * Runs a graph. Failures of nodes, of the disk and of results are told in the summary, not thrown.
+ *
+ * @throws LeaseLostError when another process took the store over.
+ */
 export async function runPipeline(options: RunOptions): Promise<RunSummary> {
   const { graph, store, root, display } = options;
-  const signal = options.signal ?? new AbortController().signal;
+  const signals = [options.signal, store.lost].filter((signal) => signal !== undefined);
+  const signal = AbortSignal.any(signals);
   const code = await readNodeCode(graph, root);
   const started = new Date();
   const base: RunRecord = {
@@ -85,9 +93,18 @@ export async function runPipeline(options: RunOptions): Promise<RunSummary> {
     nodes: [],
   };
   await note(store, base);
+  await store.announce(base.run);
+  // Beside each node, so that an output names its origin without the catalogue.
+  const host = {
+    ...base.host,
+    config: nameConfig(options.configPath, root),
+    configuration: digestJson(options.configuration),
+  };
+  const { executor = inline, configuration } = options;
+  await executor.prepare?.({ run: base.run, root, configuration, host });
   const problems: string[] = [];
   const schedule = await runGraph({
-    executor: inline,
+    executor,
     ...options.remote === undefined ? {} : { remote: options.remote },
     graph,
     store,
@@ -99,13 +116,9 @@ export async function runPipeline(options: RunOptions): Promise<RunSummary> {
     display,
     signal,
     debug: options.debug ?? false,
-    // Beside each node, so that an output names its origin without the catalogue.
-    host: {
-      ...base.host,
-      config: nameConfig(options.configPath, root),
-      configuration: digestJson(options.configuration),
-    },
+    host,
   });
+  await store.assertOwned();
   if (schedule.stopped !== undefined) problems.push(schedule.stopped);
   const { folders: results, files } = await copyResults(schedule, options, problems);
   const state = stateOf(schedule, problems);

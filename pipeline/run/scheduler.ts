@@ -1,6 +1,6 @@
 /**
- * Runs the nodes of a graph: each as soon as what it reads is published, one `gpu` node at a time, as many `cpu` nodes
- * as there are cores. A failed node never blocks its siblings.
+ * Runs the nodes of a graph: each as soon as what it reads is published, a `gpu` node for each device, as many `cpu`
+ * nodes as there are cores. A failed node never blocks its siblings.
  *
  * @module
  */
@@ -11,8 +11,15 @@ import type { Graph, GraphNode } from "../graph/graph.ts";
 import type { KeyComponents } from "../graph/key.ts";
 import type { PlannedNode, Planner } from "./plan.ts";
 import type { RemoteSource } from "./remote_source.ts";
+import { Queue } from "./queue.ts";
 import { type Display, formatSeconds } from "../terminal/progress.ts";
-import type { NodeRecord, NodeState, RunNode } from "../store/records.ts";
+import {
+  type NodeRecord,
+  type NodeState,
+  type PublicationId,
+  publicationOf,
+  type RunNode,
+} from "../store/records.ts";
 import type { JsonValue, Resource } from "../stage.ts";
 import type { Store } from "../store/store.ts";
 
@@ -30,7 +37,7 @@ export interface SchedulerOptions {
   readonly force: ReadonlySet<GraphNode>;
   /** Name of the run. */
   readonly run: string;
-  /** Runs a node that is due. */
+  /** Runs nodes that are due. */
   readonly executor: Executor;
   /** Asked for a node before it runs. */
   readonly remote?: RemoteSource;
@@ -75,13 +82,37 @@ interface Entry {
   heal?: string;
   /** Set when the remote store was asked for it. */
   asked?: boolean;
+  /** When all of its objects were last found right, milliseconds. */
+  soundAt?: number;
+  /** A look at the store that began before its turn. */
+  ahead?: Ahead;
 }
+
+/** Where a node stands, once its inputs are published. */
+type Examined = PlannedNode & { key: string; components: KeyComponents };
+
+/** A look at the store for a node that waits for its turn. */
+interface Ahead {
+  /** The inputs that it was made with. */
+  readonly inputs: ReadonlyMap<GraphNode, NodeRecord>;
+  /** How many nodes had been taken back by then. */
+  readonly heals: number;
+  /** Never rejects, as nobody may come to ask. */
+  readonly found: Promise<{ planned: Examined } | { error: unknown }>;
+}
+
+/** How many nodes are looked up at once: reading manifests one by one is waiting, above all on a network's disk. */
+const AHEAD = 16;
+/** For so long an input that was found whole is not looked at again: thousands of nodes may read one data set. */
+const SOUND_MILLISECONDS = 1000;
 
 interface Job {
   readonly entry: Entry;
   readonly key: string;
   readonly components: KeyComponents;
   readonly inputs: ReadonlyMap<GraphNode, NodeRecord>;
+  readonly replaces: PublicationId | undefined;
+  readonly fresh: boolean;
 }
 
 /** Runs a graph to the end, or to where it can go no further. */
@@ -92,20 +123,25 @@ export async function runGraph(options: SchedulerOptions): Promise<ScheduleResul
 class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #entries = new Map<GraphNode, Entry>();
-  readonly #ready: Entry[] = [];
-  readonly #queues: Record<Resource, Job[]> = { cpu: [], gpu: [] };
+  readonly #ready = new Queue<Entry>();
+  readonly #queues: Record<Resource, Queue<Job>> = { cpu: new Queue(), gpu: new Queue() };
   readonly #free: Record<Resource, number>;
-  readonly #running = new Set<Promise<void>>();
   /** Nodes that a remote store is to be asked for. */
-  readonly #questions: Omit<Job, "components">[] = [];
+  readonly #questions: Pick<Job, "entry" | "key" | "inputs">[] = [];
   #asking = 0;
+  #running = 0;
+  /** Resolves when a running node has ended. */
+  #ended = Promise.withResolvers<void>();
+  /** An error that is the engine's own. */
+  #broken: { readonly error: unknown } | undefined;
+  #heals = 0;
   /** Nodes that run or are about to, by key, so that two nodes of one key don't run twice. */
   readonly #leaders = new Map<string, Entry>();
   #stopped: string | undefined;
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
-    this.#free = { cpu: Math.max(1, options.jobs), gpu: 1 };
+    this.#free = { cpu: Math.max(1, options.jobs), gpu: options.executor.gpus };
     for (const node of options.graph.nodes) {
       const entry: Entry = { node, waiting: new Set(), waiters: new Set() };
       this.#entries.set(node, entry);
@@ -117,13 +153,22 @@ class Scheduler {
   async run(): Promise<ScheduleResult> {
     for (;;) {
       for (let entry = this.#ready.shift(); entry; entry = this.#ready.shift()) {
+        this.#lookAhead();
         await this.#resolve(entry);
+        // Not after all that are ready: the first of ten thousand need not wait for the last.
+        this.#start("gpu");
+        this.#start("cpu");
+        this.#ask();
       }
+      // A node that could not be started has settled, and others with it.
+      if (this.#ready.length > 0) continue;
+      if (this.#running === 0) break;
+      await this.#ended.promise;
+      this.#ended = Promise.withResolvers();
+      if (this.#broken !== undefined) throw this.#broken.error;
       this.#start("gpu");
       this.#start("cpu");
       this.#ask();
-      if (this.#running.size > 0) await Promise.race(this.#running);
-      else if (this.#ready.length === 0) break;
     }
     try {
       await this.#options.store.flush();
@@ -139,11 +184,45 @@ class Scheduler {
     };
   }
 
+  /** Begins to look up the nodes that come next. */
+  #lookAhead(): void {
+    for (const entry of this.#ready.peek(AHEAD)) {
+      if (entry.ahead !== undefined || this.#options.signal.aborted) continue;
+      const inputs = this.#inputsOf(entry);
+      if (inputs === undefined) continue;
+      const found = this.#options.planner.examine(entry.node, inputs)
+        .then((planned) => ({ planned }), (error: unknown) => ({ error }));
+      entry.ahead = { inputs, heals: this.#heals, found };
+    }
+  }
+
+  /** Records of a node's inputs, if all are published. */
+  #inputsOf({ node }: Entry): ReadonlyMap<GraphNode, NodeRecord> | undefined {
+    const inputs = new Map<GraphNode, NodeRecord>();
+    for (const dependency of node.dependencies) {
+      const { record } = this.#entries.get(dependency)!;
+      if (record === undefined) return undefined;
+      inputs.set(dependency, record);
+    }
+    return inputs;
+  }
+
+  /** Where a node stands: what was found ahead, unless the store or an input has changed since. */
+  async #examine(entry: Entry, inputs: ReadonlyMap<GraphNode, NodeRecord>): Promise<Examined> {
+    const { ahead } = entry;
+    delete entry.ahead;
+    const valid = ahead !== undefined && ahead.heals === this.#heals &&
+      [...inputs].every(([node, record]) => ahead.inputs.get(node) === record);
+    if (!valid) return await this.#options.planner.examine(entry.node, inputs);
+    const found = await ahead.found;
+    if ("error" in found) throw found.error;
+    return found.planned;
+  }
+
   /** Runs, reuses or blocks a node whose inputs have all settled. */
   async #resolve(entry: Entry): Promise<void> {
     const { node } = entry;
-    const { store, planner, force, signal } = this.#options;
-    const inputs = new Map<GraphNode, NodeRecord>();
+    const { force, signal } = this.#options;
     for (const dependency of node.dependencies) {
       const input = this.#entries.get(dependency)!;
       // It had settled, and is being run again since a sibling found it damaged.
@@ -159,11 +238,11 @@ class Scheduler {
           ...why === undefined ? {} : { reason: why },
         });
       }
-      inputs.set(dependency, input.record);
     }
-    let planned: PlannedNode & { key: string; components: KeyComponents };
+    const inputs = this.#inputsOf(entry)!;
+    let planned: Examined;
     try {
-      planned = await planner.examine(node, inputs);
+      planned = await this.#examine(entry, inputs);
     } catch (error) {
       return this.#settle(entry, { state: "failed", error: explain(error, "looking it up") });
     }
@@ -187,9 +266,16 @@ class Scheduler {
     }
     if (await this.#healInputs(entry)) return;
     entry.reason = entry.heal ?? (forced ? "forced" : planned.reasons.join("; "));
-    if (forced) await store.discardState(key);
+    const replaced = planned.replaces ?? planned.record;
     this.#leaders.set(key, entry);
-    this.#queues[node.stage.resource ?? "cpu"].push({ entry, key, components, inputs });
+    this.#queues[node.stage.resource ?? "cpu"].push({
+      entry,
+      key,
+      components,
+      inputs,
+      replaces: replaced && publicationOf(replaced),
+      fresh: forced,
+    });
   }
 
   /** A node of the same key has run or is about to: its result is ours too. */
@@ -218,8 +304,12 @@ class Scheduler {
         wait(entry, input);
         continue;
       }
+      if (performance.now() - (input.soundAt ?? -Infinity) < SOUND_MILLISECONDS) continue;
       const damage = await store.damage(input.record!, { read: true });
-      if (damage === undefined) continue;
+      if (damage === undefined) {
+        input.soundAt = performance.now();
+        continue;
+      }
       const what = `object ${damage.sha256.slice(0, 12)} is ${damage.problem}`;
       if (input.heal !== undefined) {
         this.#settle(entry, {
@@ -232,6 +322,7 @@ class Scheduler {
       await store.retract(input.key!);
       this.#leaders.delete(input.key!);
       input.heal = what;
+      this.#heals++;
       delete input.state;
       delete input.record;
       input.waiters = new Set();
@@ -254,11 +345,14 @@ class Scheduler {
         continue;
       }
       this.#free[resource]--;
-      const running = this.#execute(job).finally(() => {
-        this.#free[resource]++;
-        this.#running.delete(running);
-      });
-      this.#running.add(running);
+      this.#running++;
+      this.#execute(job)
+        .catch((error) => this.#broken ??= { error })
+        .finally(() => {
+          this.#free[resource]++;
+          this.#running--;
+          this.#ended.resolve();
+        });
     }
   }
 
@@ -267,15 +361,18 @@ class Scheduler {
     while (this.#questions.length > 0 && this.#asking < ASKED_AT_ONCE) {
       const question = this.#questions.shift()!;
       this.#asking++;
-      const running = this.#fetch(question).finally(() => {
-        this.#asking--;
-        this.#running.delete(running);
-      });
-      this.#running.add(running);
+      this.#running++;
+      this.#fetch(question)
+        .catch((error) => this.#broken ??= { error })
+        .finally(() => {
+          this.#asking--;
+          this.#running--;
+          this.#ended.resolve();
+        });
     }
   }
 
-  async #fetch({ entry, key, inputs }: Omit<Job, "components">): Promise<void> {
+  async #fetch({ entry, key, inputs }: Pick<Job, "entry" | "key" | "inputs">): Promise<void> {
     const { store, display, signal, run } = this.#options;
     const remote = this.#options.remote!;
     const { node } = entry;
@@ -294,22 +391,25 @@ class Scheduler {
     }
   }
 
-  async #execute({ entry, key, components, inputs }: Job): Promise<void> {
+  async #execute({ entry, key, components, inputs, replaces, fresh }: Job): Promise<void> {
     const { executor, store, root, run, display, signal, host, debug } = this.#options;
     const { node } = entry;
     const start = performance.now();
     display.line(`${node.name}: runs (${entry.reason})`);
     try {
-      const record = await executor({
+      const record = await executor.run({
         node,
         key,
         components,
         inputs,
+        ...replaces !== undefined && { replaces },
+        fresh,
         store,
         root,
         run,
         display,
         signal,
+        debug: debug ?? false,
         host,
       });
       const seconds = (performance.now() - start) / 1000;
@@ -322,7 +422,10 @@ class Scheduler {
         this.#settle(entry, { state: "interrupted", seconds });
         return;
       }
-      const message = explain(error, `running ${node.name}`);
+      // A store that is another's refuses what it is given, in words that say nothing of that.
+      const lost = await lossOf(store);
+      if (lost !== undefined) this.#stopped ??= lost;
+      const message = lost ?? explain(error, `running ${node.name}`);
       display.line(`${node.name}: failed: ${message}`);
       if (debug) {
         for (const line of traceOf(error).split("\n")) {
@@ -353,6 +456,15 @@ class Scheduler {
       if (waiter.waiting.size === 0 && waiter.state === undefined) this.#ready.push(waiter);
     }
     entry.waiters.clear();
+  }
+}
+
+/** Why the store is no longer ours; nothing when it is. */
+async function lossOf(store: Store): Promise<string | undefined> {
+  try {
+    await store.assertOwned();
+  } catch (error) {
+    return explain(error, "asking for the store's lease");
   }
 }
 

@@ -43,6 +43,8 @@ export class Catalogue {
   readonly #instance: DuckDBInstance;
   readonly #connection: DuckDBConnection;
   #turn: Promise<void> = Promise.resolve();
+  /** Keys and objects that have rows, once they are known: without indexes a deletion looks at every row. */
+  #present: { readonly keys: Set<string>; readonly objects: Set<string> } | undefined;
   /** True when the file was not there, so that whoever opens it can rebuild it from manifests. */
   readonly fresh: boolean;
 
@@ -185,6 +187,7 @@ export class Catalogue {
       await this.#connection.run("COMMIT");
       return result;
     } catch (error) {
+      this.#present = undefined;
       try {
         await this.#connection.run("ROLLBACK");
       } catch {
@@ -200,10 +203,13 @@ export class Catalogue {
   async publish(publications: readonly Publication[]): Promise<void> {
     if (publications.length === 0) return;
     await this.transaction(async () => {
+      const present = this.#present ??= await this.#readPresent();
       const keys = publications.map(({ record }) => record.key);
-      await this.#forget(["nodes", "artifacts", "key_components", "metric_values"], "key", keys);
+      const again = keys.filter((key) => present.keys.has(key));
+      await this.#forget(["nodes", "artifacts", "key_components", "metric_values"], "key", again);
       const objects = new Map(publications.flatMap((p) => p.objects.map((o) => [o.sha256, o])));
-      await this.#forget(["objects"], "sha256", [...objects.keys()]);
+      await this.#forgetObjects([...objects.keys()]);
+      for (const key of keys) present.keys.add(key);
       await this.#append("nodes", publications, (row, { record }) => {
         row.appendVarchar(record.key);
         row.appendVarchar(record.node);
@@ -241,17 +247,33 @@ export class Catalogue {
     });
   }
 
+  async #readPresent(): Promise<{ keys: Set<string>; objects: Set<string> }> {
+    const keys = await this.rows<{ key: string }>("SELECT key FROM nodes");
+    const objects = await this.rows<{ sha256: string }>("SELECT sha256 FROM objects");
+    return {
+      keys: new Set(keys.map(({ key }) => key)),
+      objects: new Set(objects.map(({ sha256 }) => sha256)),
+    };
+  }
+
+  async #forgetObjects(names: readonly string[]): Promise<void> {
+    const { objects } = this.#present ??= await this.#readPresent();
+    await this.#forget(["objects"], "sha256", names.filter((name) => objects.has(name)));
+    for (const name of names) objects.add(name);
+  }
+
   async #appendMetrics(publications: readonly Publication[]): Promise<void> {
-    for (const { record, metrics } of publications) {
-      await this.#append("metric_values", metrics, (row, metric) => {
-        row.appendVarchar(record.key);
-        row.appendBigInt(BigInt(metric.step));
-        row.appendVarchar(metric.name);
-        if (metric.value === null) row.appendNull();
-        else row.appendDouble(metric.value);
-        row.appendBoolean(metric.measured);
-      });
-    }
+    const rows = publications.flatMap(({ record, metrics }) =>
+      metrics.map((metric) => [record.key, metric] as const)
+    );
+    await this.#append("metric_values", rows, (row, [key, metric]) => {
+      row.appendVarchar(key);
+      row.appendBigInt(BigInt(metric.step));
+      row.appendVarchar(metric.name);
+      if (metric.value === null) row.appendNull();
+      else row.appendDouble(metric.value);
+      row.appendBoolean(metric.measured);
+    });
   }
 
   async #appendObjects(objects: readonly (ObjectRef & ObjectStat)[]): Promise<void> {
@@ -268,7 +290,7 @@ export class Catalogue {
   async verified(objects: readonly (ObjectRef & ObjectStat)[]): Promise<void> {
     if (objects.length === 0) return;
     await this.transaction(async () => {
-      await this.#forget(["objects"], "sha256", objects.map((object) => object.sha256));
+      await this.#forgetObjects(objects.map((object) => object.sha256));
       await this.#appendObjects(objects);
     });
   }
@@ -316,6 +338,7 @@ export class Catalogue {
     const { keys = [], runs = [] } = options;
     await this.transaction(async () => {
       await this.#forget(["nodes", "artifacts", "key_components", "metric_values"], "key", keys);
+      for (const key of keys) this.#present?.keys.delete(key);
       await this.#forget(["runs", "run_nodes"], "run", runs);
     });
   }
@@ -324,6 +347,7 @@ export class Catalogue {
   async clear(): Promise<void> {
     const tables = ["runs", "run_nodes", "nodes", "artifacts", "key_components", "metric_values"];
     await this.transaction(async () => {
+      this.#present = undefined;
       for (const table of [...tables, "objects"]) await this.run(`DELETE FROM ${table}`);
     });
   }

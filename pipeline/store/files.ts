@@ -84,6 +84,23 @@ export async function remove(path: string): Promise<void> {
   }
 }
 
+/**
+ * Moves a file or a folder to a temporary place and removes it there: at once for everybody else, and never without
+ * the temporary folder, which a process loses with its lease. Fine when it is not there.
+ */
+export async function removeThrough(temporary: string, path: string): Promise<void> {
+  const doomed = join(temporary, crypto.randomUUID());
+  try {
+    await Deno.rename(path, doomed);
+  } catch (error) {
+    const { NotFound, NotADirectory } = Deno.errors;
+    if (!(error instanceof NotFound || error instanceof NotADirectory)) throw error;
+    if (await statOrUndefined(path) === undefined) return;
+    throw error;
+  }
+  await remove(doomed);
+}
+
 /** `Deno.stat`, or `undefined` for a missing file. */
 export async function statOrUndefined(path: string): Promise<Deno.FileInfo | undefined> {
   try {

@@ -23,6 +23,9 @@ export type StoreFolder = "absent" | "empty" | "unmarked" | "marked";
 const DIGEST = "[0-9a-f]{64}";
 const UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}";
 
+/** Names of files in a lease's folder: tickets and tokens. */
+const LEASE = new RegExp(`^(\\d{8,}\\.json|${UUID})$`);
+
 /** Names of files in a store's folder. */
 const FILES = /^(lock|results\.json|catalogue\.duckdb(\.wal|\.broken)?)$/;
 /** Folders in a store's folder, and the names in each; two patterns for a folder of folders. */
@@ -32,7 +35,10 @@ const FOLDERS: Readonly<Record<string, readonly RegExp[]>> = {
   // Names of earlier versions had no milliseconds.
   runs: [/^\d{8}-\d{6}(-\d{1,3})?\.json$/],
   state: [new RegExp(`^${DIGEST}$`)],
-  tmp: [new RegExp(`^(w-)?${UUID}$`)],
+  lease: [LEASE],
+  claims: [new RegExp(`^${DIGEST}(\\.lease)?$`)],
+  jobs: [/^\d{8}-\d{6}-\d{1,3}$/],
+  tmp: [new RegExp(`^(w-|job-${DIGEST}-)?${UUID}$`)],
   "catalogue.duckdb.tmp": [/^duckdb_temp/],
   // Earlier versions of the project's checks worked in a folder of the store.
   checks: [/^[0-9a-f]{1,16}$/],

@@ -146,6 +146,7 @@ const ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
   gc: ["--yes"],
   clean: ["--all", "--yes"],
   sweep: ["--config", "toy.yaml"],
+  "run-node": ["0123", "--run", "20260412-101500-123"],
 };
 
 Deno.test("every command refuses somebody else's folder; none that reads makes one", async (t) => {

@@ -22,8 +22,8 @@ Deno.test("a second owner is told who the first is, and may come when it has gon
       assertStringIncludes(error.message, `process ${Deno.pid} (\`reproduce --seed 2\`)`);
       assertEquals(error.exitCode, 2);
     }
-    first[Symbol.dispose]();
-    (await StoreLock.acquire(path, "status"))[Symbol.dispose]();
+    await first[Symbol.asyncDispose]();
+    await (await StoreLock.acquire(path, "status"))[Symbol.asyncDispose]();
   });
 });
 
@@ -32,7 +32,7 @@ Deno.test("readers share a lock, and an owner waits for them", async () => {
     const path = join(dir, "lock");
     assertEquals(await StoreLock.share(path), undefined);
     assertEquals([...Deno.readDirSync(dir)], []);
-    (await StoreLock.acquire(path, "reproduce"))[Symbol.dispose]();
+    await (await StoreLock.acquire(path, "reproduce"))[Symbol.asyncDispose]();
     const text = await Deno.readTextFile(path);
     const readers = [await StoreLock.share(path), await StoreLock.share(path)];
     assertEquals(await Deno.readTextFile(path), text);
@@ -44,8 +44,8 @@ Deno.test("readers share a lock, and an owner waits for them", async () => {
     );
     assert(!error.message.includes(String(Deno.pid)));
     const owner = StoreLock.acquire(path, "reproduce");
-    for (const reader of readers) reader![Symbol.dispose]();
-    (await owner)[Symbol.dispose]();
+    for (const reader of readers) await reader![Symbol.asyncDispose]();
+    await (await owner)[Symbol.asyncDispose]();
   });
 });
 
@@ -56,26 +56,29 @@ const WITHOUT_LOCKS: readonly Error[] = [
   new Deno.errors.NotSupported("Operation not supported (os error 95)"),
 ];
 
-Deno.test("where a file system has no locks, writing is refused in one line and reading goes on", async () => {
+Deno.test("where a file system has no locks, the lease alone keeps a second owner out", async () => {
   for (const cause of WITHOUT_LOCKS) {
     await withDir(async (dir) => {
-      await (await Store.open(dir, { command: "reproduce", create: true })).close();
-      const before = [...Deno.readDirSync(dir)].map(({ name }) => name).sort();
       const tryLock: TryLock = () => Promise.reject(cause);
-      const error = await assertRejects(
-        () => Store.open(dir, { command: "reproduce", create: true, tryLock }),
-        UserError,
-      );
-      assertEquals(
-        error.message,
-        `The store ${dir} lies on a file system that has no locks, as some network file systems do, ` +
-          "so two runs could damage it. Use a store on a local disk with --store.",
-      );
-      assertEquals(error.exitCode, 2);
-      assertEquals([...Deno.readDirSync(dir)].map(({ name }) => name).sort(), before);
-      const store = await Store.open(dir, { command: "status", look: true, tryLock });
-      assertEquals(await store.catalogue.rows("SELECT run FROM runs"), []);
-      await store.close();
+      const pace = { beat: 20, stale: 60_000, poll: 5 };
+      const options = { command: "reproduce", create: true, tryLock, pace };
+      const first = await Store.open(dir, options);
+      const error = await assertRejects(() => Store.open(dir, options), HeldError);
+      assertStringIncludes(error.message, `is held by process ${Deno.pid} (\`reproduce\`) since`);
+      const warnings: string[] = [];
+      const warn = (line: string) => warnings.push(line);
+      const look = await Store.open(dir, { command: "status", look: true, tryLock, warn });
+      assert(look.held);
+      assertStringIncludes(warnings.join(), `is held by process ${Deno.pid}`);
+      await look.close();
+      await first.catalogue.run("CREATE TABLE kept (x INTEGER)");
+      await first.close();
+      const second = await Store.open(dir, options);
+      assertEquals(await second.catalogue.rows("SELECT x FROM kept"), []);
+      await second.close();
+      const free = await Store.open(dir, { command: "status", look: true, tryLock });
+      assert(!free.held);
+      await free.close();
     });
   }
 });
@@ -90,5 +93,23 @@ Deno.test("a failure of the lock that is about something else is passed on", asy
       "The kernel is tired",
     );
     await assertRejects(() => StoreLock.share(path, tryLock), Error, "The kernel is tired");
+  });
+});
+
+Deno.test("a job belongs to the run that the lock's owner has announced, and to no other", async () => {
+  await withDir(async (dir) => {
+    const path = join(dir, "lock");
+    const run = "20260412-101500-123";
+    const check = () => StoreLock.assertOwnedBy(path, run);
+    await assertRejects(check, UserError, "Nobody holds the store");
+    const owner = await StoreLock.acquire(path, "reproduce --seed 2");
+    await assertRejects(check, UserError, `(\`reproduce --seed 2\`), which is not the coordinator`);
+    await owner.announce("20260412-101500-124");
+    await assertRejects(check, UserError, `which is not the coordinator of run ${run}`);
+    await owner.announce(run);
+    await check();
+    await owner[Symbol.asyncDispose]();
+    // The text still names the run, but nobody holds the lock.
+    await assertRejects(check, UserError, "Nobody holds the store");
   });
 });

@@ -6,7 +6,7 @@
 
 import { join } from "@std/path";
 import { UserError } from "../errors.ts";
-import { hashFile, remove, statOrUndefined } from "./files.ts";
+import { hashFile, removeThrough, statOrUndefined } from "./files.ts";
 import { type NodeRecord, objectsOf } from "./records.ts";
 import type { Damage, Store } from "./store.ts";
 
@@ -119,7 +119,10 @@ export async function collectGarbage(
   if (options.remove) {
     // Manifests go first: a kill in between leaves objects of no node, never a node without its objects.
     for (const { key } of dropped) await store.records.removeNode(key);
-    for (const run of oldRuns) await store.records.removeRun(run);
+    for (const run of oldRuns) {
+      await store.records.removeRun(run);
+      await removeThrough(store.temporary, join(store.dir, "jobs", run));
+    }
     await store.catalogue.remove({ keys: dropped.map(({ key }) => key), runs: oldRuns });
     for (const { sha256 } of objects) await store.objects.remove(sha256);
   }
@@ -133,12 +136,14 @@ export async function collectGarbage(
 
 /** Removes unfinished work, or with `all` everything but the lock. Gives back the paths that were removed. */
 export async function cleanStore(store: Store, options: { all: boolean }): Promise<string[]> {
-  const names = options.all ? ["nodes", "objects", "runs", "state", "inputs.json"] : ["state"];
+  const names = options.all
+    ? ["nodes", "objects", "runs", "jobs", "state", "inputs.json"]
+    : ["state"];
   const removed: string[] = [];
   for (const name of names) {
     const path = join(store.dir, name);
     if (await statOrUndefined(path) === undefined) continue;
-    await remove(path);
+    await removeThrough(store.temporary, path);
     removed.push(path);
   }
   if (options.all) await store.catalogue.clear();

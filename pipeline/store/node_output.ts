@@ -5,19 +5,19 @@
  */
 
 import type { GraphNode } from "../graph/graph.ts";
+import type { NodeFiles } from "./node_files.ts";
 import type { NodeRecord, PublishedOutput } from "./records.ts";
 import type { JsonValue, MetricRow, NodeOutput } from "../stage.ts";
-import type { Store } from "./store.ts";
 import { suggestion } from "../terminal/suggest.ts";
 
 /** A published node, as its readers see it. */
 export class PublishedNode implements NodeOutput {
   readonly #node: GraphNode;
   readonly #record: NodeRecord;
-  readonly #store: Store;
+  readonly #store: NodeFiles;
 
   /** Joins a node of this experiment with the record that it shares with all nodes of the same key. */
-  constructor(node: GraphNode, record: NodeRecord, store: Store) {
+  constructor(node: GraphNode, record: NodeRecord, store: NodeFiles) {
     this.#node = node;
     this.#record = record;
     this.#store = store;

@@ -6,7 +6,14 @@
  */
 
 import { dirname, join } from "@std/path";
-import { hashFile, remove, renameInto, statOrUndefined, syncFolder, writeAtomic } from "./files.ts";
+import {
+  hashFile,
+  removeThrough,
+  renameInto,
+  statOrUndefined,
+  syncFolder,
+  writeAtomic,
+} from "./files.ts";
 import { writeTemporary } from "./files.ts";
 import type { JsonValue } from "../stage.ts";
 
@@ -110,8 +117,8 @@ export class ObjectStore {
 
   /** Removes an object and its manifest. */
   async remove(sha256: string): Promise<void> {
-    await remove(this.path(sha256));
-    await remove(this.manifestPath(sha256));
+    await removeThrough(this.#temporary, this.path(sha256));
+    await removeThrough(this.#temporary, this.manifestPath(sha256));
   }
 
   /** Names of all objects, sorted, with their sizes. */

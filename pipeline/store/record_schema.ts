@@ -20,6 +20,19 @@ const path = text.refine(
 );
 const metrics = object.extend({ rows: z.int().min(0) });
 
+const code = z.looseObject({
+  digest: text,
+  files: z.record(text, text),
+  packages: z.record(text, text),
+});
+
+const components = z.looseObject({
+  stage: text,
+  params: z.json(),
+  inputs: z.record(text, z.array(z.looseObject({ node: text, digest: text }))),
+  code,
+});
+
 /** A published node's manifest: `NodeRecord`. */
 export const nodeRecordSchema = z.looseObject({
   format: z.literal(1),
@@ -28,16 +41,7 @@ export const nodeRecordSchema = z.looseObject({
   stage: text,
   resource: text,
   labels: z.record(text, z.json()),
-  components: z.looseObject({
-    stage: text,
-    params: z.json(),
-    inputs: z.record(text, z.array(z.looseObject({ node: text, digest: text }))),
-    code: z.looseObject({
-      digest: text,
-      files: z.record(text, text),
-      packages: z.record(text, text),
-    }),
-  }),
+  components,
   outputs: z.record(
     text,
     z.discriminatedUnion("kind", [
@@ -61,6 +65,11 @@ export const nodeRecordSchema = z.looseObject({
     seconds: z.number(),
     pulled: z.looseObject({ from: text, at: time, run: text.optional() }).optional(),
   }),
+});
+
+/** The same for a manifest whose code is known to be sound. */
+export const soundCodeSchema = nodeRecordSchema.extend({
+  components: components.extend({ code: z.unknown() }),
 });
 
 /** A run's manifest: `RunRecord`. */

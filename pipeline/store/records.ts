@@ -6,8 +6,9 @@
  */
 
 import { join } from "@std/path";
-import { listFiles, readTextOrUndefined, remove, writeAtomic } from "./files.ts";
-import { nodeRecordSchema, runRecordSchema } from "./record_schema.ts";
+import { listFiles, readTextOrUndefined, removeThrough, writeAtomic } from "./files.ts";
+import { nodeRecordSchema, runRecordSchema, soundCodeSchema } from "./record_schema.ts";
+import type { CodeClosure } from "../graph/code.ts";
 import { digestJson, type KeyComponents } from "../graph/key.ts";
 import type { ObjectRef } from "./objects.ts";
 import type { JsonValue, Resource } from "../stage.ts";
@@ -152,6 +153,25 @@ export function measuredDigest({ outputs, measured }: NodeRecord): string {
   return digestJson({ outputs: digests, metrics: measured?.sha256 ?? null });
 }
 
+/** Tells the publications of one key apart. */
+export interface PublicationId {
+  /** Name of the run that published it. */
+  readonly run: string;
+  /** When. */
+  readonly finished_at: string;
+}
+
+/** Which of a key's publications a record is. */
+export function publicationOf({ provenance: { run, finished_at } }: NodeRecord): PublicationId {
+  return { run, finished_at };
+}
+
+/** Whether a record is a certain publication of its key. */
+export function isPublication(record: NodeRecord, id: PublicationId | undefined): boolean {
+  const { run, finished_at } = record.provenance;
+  return run === id?.run && finished_at === id.finished_at;
+}
+
 /** All objects that a record refers to. */
 export function objectsOf(record: NodeRecord): ObjectRef[] {
   const objects: ObjectRef[] = [];
@@ -169,6 +189,8 @@ export class Records {
   readonly #nodes: string;
   readonly #runs: string;
   readonly #temporary: string;
+  /** Code closures by digest. Thousands of nodes have the same few, of hundreds of files each. */
+  readonly #code = new Map<string, CodeClosure>();
 
   /** `dir` is the store, `temporary` a folder on the same disk. */
   constructor(dir: string, temporary: string) {
@@ -184,7 +206,7 @@ export class Records {
   /** The record of a key; `undefined` when it is missing or unreadable. */
   async readNode(key: string): Promise<NodeRecord | undefined> {
     const text = await readTextOrUndefined(this.#nodePath(key));
-    return text === undefined ? undefined : parseNode(text, key);
+    return text === undefined ? undefined : parseNode(text, key, this.#code);
   }
 
   /** Publishes a node: from here on it is there. */
@@ -196,13 +218,21 @@ export class Records {
 
   /** Takes a publication back. */
   async removeNode(key: string): Promise<void> {
-    await remove(this.#nodePath(key));
+    await removeThrough(this.#temporary, this.#nodePath(key));
   }
 
   /** Keys of all manifests, sorted. */
   async nodeKeys(): Promise<string[]> {
     return (await listFiles(this.#nodes)).map((path) => /([0-9a-f]{64})\.json$/.exec(path)?.[1])
       .filter((key) => key !== undefined);
+  }
+
+  /** A run's record; `undefined` when it is missing or unreadable. */
+  async readRun(name: string): Promise<RunRecord | undefined> {
+    const text = await readTextOrUndefined(join(this.#runs, `${name}.json`));
+    const run = text === undefined ? undefined : parse<RunRecord>(text);
+    // A name that is not the file's would have another file removed in its place.
+    return runRecordSchema.safeParse(run).success && run!.run === name ? run : undefined;
   }
 
   /** Writes a run's manifest. */
@@ -214,7 +244,7 @@ export class Records {
 
   /** Removes a run's manifest. */
   async removeRun(run: string): Promise<void> {
-    await remove(join(this.#runs, `${run}.json`));
+    await removeThrough(this.#temporary, join(this.#runs, `${run}.json`));
   }
 
   /** Names of all runs, oldest first. */
@@ -235,26 +265,47 @@ export class Records {
     for (const path of await listFiles(this.#runs)) {
       const name = /^([^/]+)\.json$/.exec(path)?.[1];
       if (name === undefined) continue;
-      const text = await readTextOrUndefined(join(this.#runs, path));
-      const run = text === undefined ? undefined : parse<RunRecord>(text);
-      // A name that is not the file's would have another file removed in its place.
-      if (runRecordSchema.safeParse(run).success && run!.run === name) runs.push(run!);
+      const run = await this.readRun(name);
+      if (run !== undefined) runs.push(run);
       else unreadable.push(`runs/${path}`);
     }
     return { runs: runs.sort((a, b) => a.run < b.run ? -1 : 1), unreadable };
   }
 }
 
-/** The record that a manifest of a key holds; `undefined` when it is damaged or another key's. */
-export function parseNode(text: string, key: string): NodeRecord | undefined {
-  const record = parse<NodeRecord>(text);
-  if (!nodeRecordSchema.safeParse(record).success || record?.key !== key) return undefined;
+/** The record that a manifest of a key holds; `undefined` when it is damaged or another key's. `known` are code closures that manifests share. */
+export function parseNode(
+  text: string,
+  key: string,
+  known: Map<string, CodeClosure> = new Map(),
+): NodeRecord | undefined {
+  let record = parse<NodeRecord>(text);
+  const code: unknown = record?.components?.code;
+  const shared = known.get((code as CodeClosure | undefined)?.digest ?? "");
+  const isShared = shared !== undefined && isSameCode(code as CodeClosure, shared);
+  const schema = isShared ? soundCodeSchema : nodeRecordSchema;
+  if (!schema.safeParse(record).success || record?.key !== key) return undefined;
+  if (isShared) record = { ...record, components: { ...record.components, code: shared } };
+  else known.set(record.components.code.digest, record.components.code);
   // A manifest that was damaged in a way that is still JSON is caught by its own digests.
   if (outputsDigest(record.outputs, record.metrics) !== record.digest) return undefined;
   const sound = Object.values(record.outputs).every((output) =>
     output.kind !== "measured" || digestJson(output.value) === output.sha256
   );
   return sound ? record : undefined;
+}
+
+/** Whether a value that was read says the same, word for word, as a closure that is sound. */
+function isSameCode(read: CodeClosure, sound: CodeClosure): boolean {
+  return Object.keys(read).length === Object.keys(sound).length &&
+    isSameTable(read.files, sound.files) && isSameTable(read.packages, sound.packages);
+}
+
+function isSameTable(read: unknown, sound: Readonly<Record<string, string>>): boolean {
+  if (typeof read !== "object" || read === null) return false;
+  const entries = Object.entries(read);
+  return entries.length === Object.keys(sound).length &&
+    entries.every(([name, value]) => Object.hasOwn(sound, name) && sound[name] === value);
 }
 
 function parse<T>(text: string): T | undefined {

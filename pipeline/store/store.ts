@@ -5,6 +5,7 @@
  * .ethos/
  *   store.json              marks the folder as a store
  *   lock                    held by the one process that works here, or by those that read
+ *   lease/                  the same between hosts, by files alone
  *   catalogue.duckdb        an index over the manifests, to be asked in SQL
  *   nodes/ab/<key>.json     a published node: components of its key, outputs, provenance
  *   objects/ab/<sha256>     a file, read-only; beside it <sha256>.json, who made it
@@ -12,7 +13,9 @@
  *   results.json            which files were copied to results folders
  *   inputs.json             digests of local input files, which save reading them again
  *   state/<key>/            what an unfinished node keeps for its next attempt
- *   tmp/                    outputs that are being written
+ *   claims/<key>            held by the process that runs a node
+ *   jobs/<run>/             what the jobs of a run start from, and their logs
+ *   tmp/                    what the owners of leases and jobs are writing
  * ```
  *
  * A manifest in `nodes/` is what makes a node published. It is written after all of its objects are on disk, and
@@ -23,54 +26,37 @@
 
 import { join, resolve } from "@std/path";
 import { Catalogue, type Publication } from "./catalogue.ts";
+import { buryKilledRuns, findDifferences } from "./differences.ts";
 import { explain, systemCode, UserError } from "../errors.ts";
-import { hashFile, readTextOrUndefined, remove } from "./files.ts";
+import { hashFile, remove } from "./files.ts";
 import { inspectStore, markStore } from "./folder.ts";
-import { HeldError, StoreLock, type TryLock } from "./lock.ts";
-import { byStepThenName, decodeMetrics } from "./metrics.ts";
-import { openCatalogue } from "./open_catalogue.ts";
+import { describeHolder } from "./lease/holder.ts";
+import { HeldError, StoreLock } from "./lock.ts";
+import type { Damage, StoreOptions } from "./options.ts";
+import { NodeFiles } from "./node_files.ts";
+import { removeLeftovers, temporaryNames } from "./leftovers.ts";
+import { copyCatalogue, openCatalogue } from "./open_catalogue.ts";
 import { type ObjectRef, type ObjectStat, ObjectStore } from "./objects.ts";
-import { type NodeRecord, objectsOf, Records, type RunRecord } from "./records.ts";
-import type { MetricRow } from "../stage.ts";
+import { publicationOf } from "./publication.ts";
+import { type NodeRecord, objectsOf, Records } from "./records.ts";
+
+export type { Damage, StoreOptions } from "./options.ts";
 
 /** How many publications are entered into the catalogue at once. */
 const BATCH = 256;
 /** How long a publication waits for others to be entered with it. */
 const BATCH_MILLISECONDS = 250;
 
-/** An object that differs from its manifest. */
-export interface Damage {
-  /** Name of the object. */
-  readonly sha256: string;
-  /** The object is not there, or its bytes are others. */
-  readonly problem: "missing" | "changed";
-}
-
-/** How a store is opened. */
-export interface StoreOptions {
-  /** The command line that the user typed, for the message to whoever comes second. */
-  readonly command: string;
-  /** Makes the store when it is not there; otherwise an absent store is an empty one in memory. */
-  readonly create?: boolean;
-  /** Only reads: writes nothing at all, and shows what another process that holds the store has published so far. */
-  readonly look?: boolean;
-  /** Called with what was mended and who holds the store. */
-  readonly warn?: (message: string) => void;
-  /** Asks for the lock; the kernel's unless given. */
-  readonly tryLock?: TryLock;
-}
-
 /** An open store; only one process writes to it at a time, others may look at what it has published. */
-export class Store {
-  /** The folder. */
-  readonly dir: string;
-  /** Files by content. */
-  readonly objects: ObjectStore;
-  /** Manifests. */
-  readonly records: Records;
+export class Store extends NodeFiles {
   /** The index over them, in SQL. */
   readonly catalogue: Catalogue;
+  /** Folder out of which all is published by a rename; it is gone with our lease, and never made again. */
+  override readonly temporary: string;
+  /** Folder for outputs that stages are writing. */
+  override readonly outputs: string;
   readonly #lock: StoreLock | undefined;
+  readonly #giveBack: (() => Promise<void>) | undefined;
   /** Keys that the catalogue has. */
   readonly #known: Set<string>;
   /** How the disk described objects when their content was last known to be right. */
@@ -91,16 +77,20 @@ export class Store {
     lock: StoreLock | undefined;
     known: Set<string>;
     stats: Map<string, ObjectStat>;
+    temporary?: string;
+    outputs?: string;
+    giveBack?: () => Promise<void>;
     held?: boolean;
     readOnly?: boolean;
   }) {
-    this.dir = dir;
+    super(dir, parts);
     this.held = parts.held ?? false;
     this.#readOnly = parts.readOnly ?? false;
-    this.objects = parts.objects;
-    this.records = parts.records;
     this.catalogue = parts.catalogue;
     this.#lock = parts.lock;
+    this.temporary = parts.temporary ?? join(dir, "tmp");
+    this.outputs = parts.outputs ?? join(dir, "tmp");
+    this.#giveBack = parts.giveBack;
     this.#known = parts.known;
     this.#stats = parts.stats;
   }
@@ -115,9 +105,8 @@ export class Store {
   static async open(dir: string, options: StoreOptions): Promise<Store> {
     dir = resolve(dir);
     const folder = await inspectStore(dir);
-    const temporary = join(dir, "tmp");
-    const objects = new ObjectStore(join(dir, "objects"), temporary);
-    const records = new Records(dir, temporary);
+    const objects = new ObjectStore(join(dir, "objects"), join(dir, "tmp"));
+    const records = new Records(dir, join(dir, "tmp"));
     try {
       if ((folder === "absent" || folder === "empty") && !options.create) {
         const catalogue = await Catalogue.open(":memory:");
@@ -126,23 +115,12 @@ export class Store {
       }
       if (options.look) return await Store.#look(dir, { objects, records }, options);
       await Deno.mkdir(dir, { recursive: true });
+      const leftovers = await temporaryNames(dir);
       const lock = await StoreLock.acquire(join(dir, "lock"), options.command, options);
       try {
-        await remove(temporary);
-        await Deno.mkdir(temporary, { recursive: true });
-        if (folder !== "marked") await markStore(dir, temporary);
-        const catalogue = await openCatalogue(join(dir, "catalogue.duckdb"), options.warn);
-        const parts = { objects, records, catalogue, lock };
-        const store = new Store(dir, { ...parts, known: new Set(), stats: new Map() });
-        try {
-          await store.#load(options.warn);
-        } catch (error) {
-          catalogue[Symbol.dispose]();
-          throw error;
-        }
-        return store;
+        return await Store.#own(dir, { lock, leftovers, marked: folder === "marked" }, options);
       } catch (error) {
-        lock[Symbol.dispose]();
+        await lock[Symbol.asyncDispose]();
         throw error;
       }
     } catch (error) {
@@ -152,6 +130,47 @@ export class Store {
         cause: error,
       });
     }
+  }
+
+  /** Opens a store whose lock is ours. */
+  static async #own(
+    dir: string,
+    { lock, leftovers, marked }: { lock: StoreLock; leftovers: readonly string[]; marked: boolean },
+    { warn }: StoreOptions,
+  ): Promise<Store> {
+    await removeLeftovers(dir, leftovers);
+    const token = lock.lease?.token ?? crypto.randomUUID();
+    const temporary = join(dir, "tmp", token);
+    // A lease has made it; to make it again would undo a fence.
+    if (lock.lease === undefined) await Deno.mkdir(temporary, { recursive: true });
+    if (!marked) await markStore(dir, temporary);
+    const path = join(dir, "catalogue.duckdb");
+    const silent = lock.lease?.silent;
+    if (silent !== undefined) {
+      warn?.(`Took the store over from ${describeHolder(silent)}, which gave no sign of life.`);
+      // It may wake, and still has the catalogue open.
+      for (const file of [path, `${path}.wal`]) await remove(file);
+    }
+    const copy = lock.kernel ? undefined : await copyCatalogue(path, warn);
+    const catalogue = copy?.catalogue ?? await openCatalogue(path, warn);
+    const store = new Store(dir, {
+      objects: new ObjectStore(join(dir, "objects"), temporary),
+      records: new Records(dir, temporary),
+      catalogue,
+      lock,
+      temporary,
+      outputs: join(dir, "tmp", `w-${token}`),
+      ...copy && { giveBack: () => copy.giveBack(temporary) },
+      known: new Set(),
+      stats: new Map(),
+    });
+    try {
+      await store.#load(warn);
+    } catch (error) {
+      catalogue[Symbol.dispose]();
+      throw error;
+    }
+    return store;
   }
 
   /**
@@ -191,7 +210,7 @@ export class Store {
       return store;
     } catch (error) {
       catalogue?.[Symbol.dispose]();
-      lock?.[Symbol.dispose]();
+      await lock?.[Symbol.asyncDispose]();
       throw error;
     }
   }
@@ -223,7 +242,7 @@ export class Store {
     }
     await this.#readCatalogue();
     await this.#catchUp();
-    await this.#buryKilledRuns();
+    await buryKilledRuns(this);
     await this.#tidyState();
   }
 
@@ -236,33 +255,9 @@ export class Store {
     }
   }
 
-  /** How the catalogue differs from the manifests, as a kill between the two leaves it. */
-  async #differences(): Promise<
-    { nodes: NodeRecord[]; runs: RunRecord[]; gone: { keys: string[]; runs: string[] } }
-  > {
-    const keys = new Set(await this.records.nodeKeys());
-    const nodes: NodeRecord[] = [];
-    for (const key of keys.difference(this.#known)) {
-      const record = await this.records.readNode(key);
-      if (record !== undefined) nodes.push(record);
-    }
-    const rows = await this.catalogue.rows<{ run: string }>("SELECT run FROM runs");
-    const entered = new Set(rows.map(({ run }) => run));
-    const names = new Set(await this.records.runNames());
-    const missing = names.difference(entered);
-    const runs = missing.size === 0
-      ? []
-      : (await this.records.readRuns()).filter(({ run }) => missing.has(run));
-    const gone = {
-      keys: [...this.#known.difference(keys)],
-      runs: [...entered.difference(names)],
-    };
-    return { nodes, runs, gone };
-  }
-
   /** Whether the catalogue on disk says all that the manifests do, so that a look needs no other. */
   async #isUpToDate(): Promise<boolean> {
-    const { nodes, runs, gone } = await this.#differences();
+    const { nodes, runs, gone } = await findDifferences(this, this.#known);
     if (nodes.length + runs.length + gone.keys.length + gone.runs.length > 0) return false;
     const running = await this.catalogue.rows("SELECT 1 FROM runs WHERE state = 'running'");
     return running.length === 0;
@@ -273,7 +268,7 @@ export class Store {
    * hashed, and so do the nodes themselves.
    */
   async #catchUp(): Promise<void> {
-    const { nodes, runs, gone } = await this.#differences();
+    const { nodes, runs, gone } = await findDifferences(this, this.#known);
     for (let i = 0; i < nodes.length; i += BATCH) {
       const batch = nodes.slice(i, i + BATCH).map((record) => this.#publicationOf(record));
       await this.catalogue.publish(await Promise.all(batch));
@@ -281,24 +276,6 @@ export class Store {
     if (runs.length > 0) await this.catalogue.putRuns(runs);
     if (gone.keys.length + gone.runs.length > 0) await this.catalogue.remove(gone);
     for (const key of gone.keys) this.#known.delete(key);
-  }
-
-  /** A run that says it is running has lost its process: we hold the lock. */
-  async #buryKilledRuns(): Promise<void> {
-    const running = await this.catalogue.rows<{ run: string }>(
-      "SELECT run FROM runs WHERE state = 'running'",
-    );
-    if (running.length === 0) return;
-    const names = new Set(running.map((row) => row.run));
-    const killed = (await this.records.readRuns()).filter((record) => names.has(record.run))
-      // A killed process may have told its manifest how it ended, and not the catalogue.
-      .map((record): RunRecord =>
-        record.state === "running" ? { ...record, state: "killed" } : record
-      );
-    for (const record of killed) await this.records.writeRun(record);
-    await this.catalogue.putRuns(killed);
-    const lost = [...names].filter((run) => !killed.some((record) => record.run === run));
-    await this.catalogue.remove({ runs: lost });
   }
 
   /** Removes state folders of nodes that were published just before a kill. */
@@ -314,40 +291,27 @@ export class Store {
       await this.flush();
     } finally {
       this.catalogue[Symbol.dispose]();
-      this.#lock?.[Symbol.dispose]();
+      try {
+        await this.#giveBack?.();
+        if (!this.#readOnly) await Promise.all([this.temporary, this.outputs].map(remove));
+      } finally {
+        await this.#lock?.[Symbol.asyncDispose]();
+      }
     }
   }
 
-  /** Folder for outputs that are being written; emptied when the store is opened. */
-  get temporary(): string {
-    return join(this.dir, "tmp");
+  /** Aborted when another process took the store over, because this one stood still for a minute. */
+  get lost(): AbortSignal | undefined {
+    return this.#lock?.lease?.lost;
   }
 
-  /** Returns the folder where an unfinished node keeps its state. */
-  stateDir(key: string): string {
-    return join(this.dir, "state", key);
-  }
-
-  /** Removes the state of an unfinished node at once, so that a kill never leaves a part of it. */
-  async discardState(key: string): Promise<void> {
-    const doomed = join(this.temporary, crypto.randomUUID());
-    try {
-      await Deno.rename(this.stateDir(key), doomed);
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return;
-      throw error;
-    }
-    await remove(doomed);
-  }
-
-  /** Keys that have a state folder. */
-  async stateKeys(): Promise<string[]> {
-    try {
-      return (await Array.fromAsync(Deno.readDir(join(this.dir, "state")), (e) => e.name)).sort();
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return [];
-      throw error;
-    }
+  /**
+   * Asks the file system whether the store is still ours.
+   *
+   * @throws LeaseLostError that names who took it over.
+   */
+  async assertOwned(): Promise<void> {
+    await this.#lock?.lease?.assertHeld();
   }
 
   /**
@@ -388,13 +352,32 @@ export class Store {
   }
 
   /** Publishes a node: from here on it is finished. Its rows wait for {@linkcode Store.flush}. */
-  async publish(publication: Publication): Promise<void> {
-    await this.records.writeNode(publication.record);
+  override async publish(publication: Publication): Promise<void> {
+    try {
+      await this.records.writeNode(publication.record);
+    } catch (error) {
+      await this.assertOwned();
+      throw error;
+    }
     for (const object of publication.objects) {
       this.#stats.set(object.sha256, object);
       this.#hashed.add(object.sha256);
     }
     this.#enqueue(publication);
+  }
+
+  /** Also enters the node into the catalogue. */
+  override async takeIn(key: string): Promise<NodeRecord | undefined> {
+    const record = await this.records.readNode(key);
+    if (record === undefined) return undefined;
+    if (await this.damage(record, { read: true }) !== undefined) return undefined;
+    this.#enqueue(await this.#publicationOf(record));
+    return record;
+  }
+
+  /** Says in the lock which run is under way, so that a job can tell whether it belongs to it. */
+  async announce(run: string): Promise<void> {
+    await this.#lock?.announce(run);
   }
 
   /** Enters publications into the catalogue when enough wait, or have waited long enough. */
@@ -414,6 +397,7 @@ export class Store {
     // Nodes end while the catalogue is written; one transaction at a time.
     while (this.#flushing) await this.#flushing.catch(() => {});
     if (this.#pending.length === 0) return;
+    await this.assertOwned();
     const batch = this.#pending;
     this.#pending = [];
     this.#flushing = this.catalogue.publish(batch);
@@ -435,18 +419,6 @@ export class Store {
     await this.records.removeNode(key);
     await this.catalogue.remove({ keys: [key] });
     this.#known.delete(key);
-  }
-
-  /** Metrics of a record, ordered by step then name. */
-  async metrics(record: NodeRecord): Promise<MetricRow[]> {
-    const rows: MetricRow[] = [];
-    for (const measured of [false, true]) {
-      const ref = measured ? record.measured : record.metrics;
-      if (ref === undefined) continue;
-      const text = await Deno.readTextFile(this.objects.path(ref.sha256));
-      for (const row of decodeMetrics(text, measured)) rows.push(row);
-    }
-    return rows.sort(byStepThenName);
   }
 
   /**
@@ -476,22 +448,8 @@ export class Store {
 
   /** Makes the catalogue's entry of a record that was read from its manifest; objects are entered once hashed. */
   async #publicationOf(record: NodeRecord): Promise<Publication> {
-    const objects: (ObjectRef & ObjectStat)[] = [];
-    for (const { sha256 } of objectsOf(record)) {
-      const stat = this.#hashed.has(sha256) ? this.#stats.get(sha256) : undefined;
-      if (stat !== undefined) objects.push({ sha256, ...stat });
-    }
-    let metrics: MetricRow[] = [];
-    try {
-      metrics = await this.metrics(record);
-    } catch {
-      // Damaged or missing: `damage` finds it before anybody uses the node.
-    }
-    return { record, metrics, objects };
-  }
-
-  /** Text of a state file, for a node that starts again. */
-  async readState(key: string, name: string): Promise<string | undefined> {
-    return await readTextOrUndefined(join(this.stateDir(key), name));
+    const hashed = (sha256: string) =>
+      this.#hashed.has(sha256) ? this.#stats.get(sha256) : undefined;
+    return await publicationOf(this.objects, record, hashed);
   }
 }

@@ -12,6 +12,7 @@ import { type AdapterFacts, type Gpu, NoGpuError, openGpu } from "../../model/gp
 import { validateWgsl } from "../../model/gpu/dawn_null.ts";
 import { UserError } from "../../pipeline/errors.ts";
 import { columnsOf, wrapText } from "../../pipeline/terminal/wrap.ts";
+import { describeCard, readCards } from "../workers/cards.ts";
 import { runtimeOf } from "./gpu_option.ts";
 
 /** Options of {@linkcode doctor}. */
@@ -88,6 +89,7 @@ async function diagnose(folder: string, gpu: Runtime = "deno"): Promise<Diagnosi
   const checks = [
     await checkDeno(),
     checkMachine(),
+    await checkCards(),
     await checkDevice(devices, gpu),
     await checkDuckdb(),
     await checkDisk(folder),
@@ -114,6 +116,21 @@ function checkMachine(): Check {
     found: `${Deno.build.target}, ${navigator.hardwareConcurrency} cores, ` +
       `${bytes(available)} of ${bytes(total)} memory available`,
   };
+}
+
+/** Which cards this process got. Vulkan lists those that it may open, and WebGPU takes the first. */
+async function checkCards(): Promise<Check> {
+  const name = "Cards";
+  const cards = await readCards();
+  if (cards.length === 0) {
+    const threads = Deno.env.get("LP_NUM_THREADS") ||
+      `${navigator.hardwareConcurrency}, one a core`;
+    return { name, state: "ok", found: `no NVIDIA card; llvmpipe would use threads: ${threads}` };
+  }
+  const found = cards.map((card) => `${card.index}: ${describeCard(card)}`).join(", ");
+  if (cards.length === 1) return { name, state: "ok", found };
+  const remedy = "WebGPU takes the first; `--executor process` gives each worker one.";
+  return { name, state: "ok", found, remedy };
 }
 
 async function checkDevice(devices: DeviceDiagnosis[], gpu: Runtime): Promise<Check> {

@@ -11,7 +11,9 @@ Deno.test("doctor() finds a device, DuckDB and the disk, and returns 0", async (
     const { ok, checks, devices }: Diagnosis = JSON.parse(text);
     assertEquals([code, ok], [0, true]);
     const state = Object.fromEntries(checks.map(({ name, state }) => [name, state]));
-    for (const name of ["WebGPU (Deno)", "DuckDB", "Disk"]) assertEquals(state[name], "ok");
+    for (const name of ["Cards", "WebGPU (Deno)", "DuckDB", "Disk"]) {
+      assertEquals(state[name], "ok");
+    }
     assertEquals(devices[0]?.runtime, "deno");
     assert((devices[0]?.adapter.description.length ?? 0) > 0);
     assertEquals([...Deno.readDirSync(folder)], []);

@@ -64,6 +64,8 @@ Deno.test("each stage's closure holds what it runs, and no other stage's code", 
     [/^shaders\//, KINDS],
     [/^model\/(gpu|ops|layer|attention|ffn)\//, KINDS],
     [/^model\/training\/training\.ts$/, ["train"]],
+    // A training may be shared by several processes: their program is part of its code.
+    [/^(model\/training\/mpi\/mpi_ranks|stages\/train\/ranks\/rank)\.ts$/, ["train"]],
     // The benchmark times whole steps and the generation of text.
     [/^model\/training\/(trainer|sampler|schedule)\.ts$/, ["benchmark", "train"]],
     [/^model\/(inference\/generator|bench\/suites\/[a-z]+_suite)\.ts$/, ["benchmark"]],

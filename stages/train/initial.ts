@@ -7,7 +7,7 @@
 import { createHash } from "node:crypto";
 import { dirname, join } from "@std/path";
 import { MODEL_FILE } from "../../model/checkpoint/checkpoint.ts";
-import { type InitialSource, openInitialModel } from "../../model/checkpoint/initial_model.ts";
+import type { InitialSource } from "../../model/checkpoint/initial_model.ts";
 import { parseVocabulary, vocabularyDigest } from "../../model/text/tokenizer.ts";
 import type { InitialSection } from "../../model/training/config.ts";
 import { VOCABULARY_FILE } from "../dataset.ts";
@@ -29,9 +29,24 @@ export async function initialModelFile(
   throw new Error(`the folder ${checkpoint} holds no model; expected ${places.join(" or ")}`);
 }
 
-/** The weights that a training starts from, with the vocabulary that they were trained with. */
-export interface FoundStart extends Disposable {
+/** Where the weights are that a training starts from; JSON can hold it. */
+export interface StartFiles {
+  /** Whether it is a published model in a folder rather than a file of a training. */
+  readonly published: boolean;
+  /** The file, or the folder. */
+  readonly path: string;
+  /** Name in messages. */
+  readonly name: string;
+}
+
+/** Weights to start from; disposing closes their files. */
+export interface OpenedStart extends Disposable {
   readonly source: InitialSource;
+}
+
+/** A start of which the vocabulary is known, or not. */
+export interface FoundStart {
+  readonly files: StartFiles;
   /** Path of a `vocabulary.json`; undefined where nobody knows. */
   readonly vocabulary: string | undefined;
 }
@@ -59,11 +74,10 @@ export async function findStart(
     );
   }
   return {
-    source: { ...await openInitialModel(path), ...file === undefined && { name: checkpoint } },
+    files: { published: false, path, name: file ?? checkpoint },
     vocabulary: file === undefined && vocabulary !== undefined
       ? object(vocabulary)
       : await vocabularyBeside(path),
-    [Symbol.dispose]() {},
   };
 }
 

@@ -164,7 +164,7 @@ Deno.test("a node of the store is named, and its model's digest is in the key", 
     const object = (sha256: string) => join(storeDir, "objects", sha256.slice(0, 2), sha256);
     const found = await findStart(best, object);
     assertEquals(found.vocabulary, object(best.vocabulary!));
-    assert(found.source.tensors.has("layers.0.attn_norm.weight"));
+    assert((await openInitialModel(found.files.path)).tensors.has("layers.0.attn_norm.weight"));
     await assertRejects(
       () => findStart({ ...best, fingerprint: "0".repeat(64) }, object),
       Error,

@@ -10,11 +10,7 @@ import type { InitialSource } from "../../model/checkpoint/initial_model.ts";
 import type { Tokenizer } from "../../model/text/tokenizer.ts";
 import type { NodeOutput } from "../../pipeline/stage.ts";
 import { modelFolder } from "../pretrained/model_files.ts";
-
-/** A published model whose weights can be taken; disposing closes its files. */
-export interface PublishedStart extends Disposable {
-  readonly source: InitialSource;
-}
+import type { OpenedStart, StartFiles } from "./initial.ts";
 
 /** The weights of an opened checkpoint as a source. */
 export function publishedSource(name: string, checkpoint: PretrainedCheckpoint): InitialSource {
@@ -32,21 +28,26 @@ export function publishedSource(name: string, checkpoint: PretrainedCheckpoint):
 }
 
 /**
- * Opens the model of a node `pretrained`, whose files are hashed again, and compares its ids with a dataset's.
+ * Finds the model of a node `pretrained`, whose files are hashed again, and compares its ids with a dataset's.
  *
  * @param options `into`: a folder for links. `tokenizer`: that of the dataset.
  * @throws {Error} If its files changed, or an id stands for other bytes.
  */
-export async function openPublishedStart(
+export async function findPublished(
   node: NodeOutput,
   options: { readonly into: string; readonly tokenizer: Tokenizer },
-): Promise<PublishedStart> {
+): Promise<StartFiles> {
   const { about, folder } = await modelFolder(node, options.into);
   const own = await openPretrainedTokenizer(folder, about.vocab_size);
   assertSameIds(about.name, own, options.tokenizer);
-  const checkpoint = await PretrainedCheckpoint.open(folder);
+  return { published: true, path: folder, name: about.name };
+}
+
+/** Opens the weights of a published model; disposing closes its files. */
+export async function openPublished({ path, name }: StartFiles): Promise<OpenedStart> {
+  const checkpoint = await PretrainedCheckpoint.open(path);
   return {
-    source: publishedSource(about.name, checkpoint),
+    source: publishedSource(name, checkpoint),
     [Symbol.dispose]: () => checkpoint[Symbol.dispose](),
   };
 }

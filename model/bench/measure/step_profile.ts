@@ -116,7 +116,9 @@ async function stepping<T>(
   if (!(options.steps >= 1 && options.steps <= MOST_STEPS)) {
     throw new RangeError(`${options.steps} steps are to be timed; expected 1 to ${MOST_STEPS}`);
   }
-  const { architecture, train, seed } = options;
+  const { architecture, seed } = options;
+  // A step is the device's: groups, whose sums the host adds, are left out.
+  const train = { ...options.train, gradient_groups: undefined };
   return await withTrainer(gpu, { architecture, train, seed }, work);
 }
 
@@ -132,7 +134,7 @@ async function clockSteps(trainer: Trainer, options: StepOptions): Promise<StepT
       count: train.gradient_accumulation,
       seed: seed + i,
     }));
-  const update = () => trainer.update(batches[trainer.step % batches.length]!);
+  const update = () => void trainer.update(batches[trainer.step % batches.length]!);
   const wait = () => gpu.guard(gpu.device.queue.onSubmittedWorkDone());
   let first: number | undefined;
   let skipped = 0;
