@@ -101,6 +101,8 @@ export interface Experiment {
   readonly configuration: JsonValue;
   /** Where it came from, kept with the run. */
   readonly configPath: string;
+  /** Whether the metrics of running nodes go to event files for TensorBoard too, in the folder `tensorboard` of the store. */
+  readonly tensorboard?: boolean;
   /** Called once the store is open for a run: keeps there what the loading found out, to save work the next time. */
   remember?(storeDir: string): Promise<void>;
 }

@@ -162,7 +162,10 @@ export type MetricValues = Readonly<Record<string, number | null>>;
 
 /** Writes metric rows. */
 export interface MetricSink {
-  /** Numbers that are a function of the node's key: losses, norms, usage. */
+  /**
+   * Numbers that are a function of the node's key: losses, norms, usage. Those of one step whose names are `NAME.le_EDGE` are a histogram:
+   * how many things are above the edge before and up to this one, of which the last may be `inf`.
+   */
   write(step: number, values: MetricValues): void;
   /** Numbers that a clock or an allocator said: seconds, tokens/s, bytes. Part of no digest. */
   measure(step: number, values: MetricValues): void;

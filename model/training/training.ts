@@ -32,7 +32,7 @@ import {
 } from "./sampler.ts";
 import { agree, shareState } from "./groups/agreement.ts";
 import type { StepRecord, Trainer } from "./trainer.ts";
-import { usageStatistics } from "../inference/usage_statistics.ts";
+import { usageHistograms, usageStatistics } from "../inference/usage_statistics.ts";
 
 /** The data that a run reads. */
 export interface TrainingData {
@@ -361,6 +361,7 @@ class Run {
       validation_perplexity: result.perplexity,
       validation_bits_per_byte: bits,
       ...usageStatistics(result.usage),
+      ...usageHistograms(result.usage),
     });
     hooks.info(
       `update ${step}: validation ${result.nats.toFixed(4)} nats` +

@@ -53,6 +53,7 @@ export async function loadExperiment(
     // Optional keys that are undefined are no JSON.
     configuration: JSON.parse(JSON.stringify(configuration)) as JsonValue,
     configPath: request.config,
+    tensorboard: configuration.metrics.tensorboard,
     ...parts.remember === undefined ? {} : { remember: parts.remember },
   };
 }
