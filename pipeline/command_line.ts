@@ -39,7 +39,7 @@ export async function runCommandLine(args: readonly string[], program: Program):
     const { shell } = program;
     if (shell !== undefined) commands.push(completion(shell, () => parser));
     let code: number | void = EXIT.ok;
-    const parser: Argv = describe(program, commands, async (command, parsed) => {
+    const parser: Argv = describe(args, program, commands, async (command, parsed) => {
       json = parsed["json"] === true;
       debug = parsed["debug"] === true;
       const context = makeContext(args, parsed, program);
@@ -122,6 +122,7 @@ function isOurs(error: Error): boolean {
 }
 
 function describe(
+  args: readonly string[],
   program: Program,
   commands: readonly Command[],
   handle: (command: Command, args: Arguments) => Promise<void>,
@@ -187,7 +188,7 @@ function describe(
       }
       return argv.usage(`${command.summary}\n\nUsage: $0 ${command.name} [options]`).epilogue("");
     }, (parsed) => {
-      refuseRepeated(command, parsed);
+      refuseRepeated(args, command, parsed);
       return handle(command, parsed);
     });
   }
@@ -195,11 +196,17 @@ function describe(
 }
 
 /** Only a list may be given again; of anything else it can't be told which one was meant. */
-function refuseRepeated(command: Command, parsed: Arguments): void {
+function refuseRepeated(args: readonly string[], command: Command, parsed: Arguments): void {
   for (const [name, value] of Object.entries(parsed)) {
     const spec = { ...command.options, ...command.positionals }[name];
-    if (name === "_" || spec?.array === true || !Array.isArray(value)) continue;
-    throw new UserError(`--${name} is given ${value.length} times; expected it once.`);
+    if (name === "_" || spec?.array === true) continue;
+    // The parser adds a second 1 to a number that it has: 2 and 1 are 3.
+    const count = spec?.type === "number"
+      ? args.filter((word) => word === `--${name}` || word.startsWith(`--${name}=`)).length
+      : Array.isArray(value)
+      ? value.length
+      : 1;
+    if (count > 1) throw new UserError(`--${name} is given ${count} times; expected it once.`);
   }
 }
 

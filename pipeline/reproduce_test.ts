@@ -179,6 +179,7 @@ Deno.test("mistakes end with exit code 2 and a sentence, and start nothing", asy
     [["reproduce", "--seeed", "1"], "Did you mean `--seed`?"],
     [["reproduce", "--seed", "x"], "--seed"],
     [["reproduce", "--jobs", "0"], "--jobs is 0"],
+    [["reproduce", "--seed", "2", "--seed=1"], "--seed is given 2 times; expected it once."],
     [["reproduce", "--only", "trian"], "Did you mean `train`?"],
     [["reproduce", "--set", "nope=1"], "there is no `nope`"],
     [["why", "reprt"], "Did you mean `report`?"],

@@ -14,6 +14,8 @@ import { type NodeRecord, objectsOf, Records } from "../store/records.ts";
 
 const PROCESS = ["reproduce", "--executor", "process", "--workers", "2"] as const;
 
+const ALONE = ["reproduce", "--executor", "process", "--workers", "1"] as const;
+
 /** Manifests by key. */
 async function manifests(toy: ToyProject): Promise<Map<string, NodeRecord>> {
   const records = new Records(toy.path(".ethos"), toy.path(".ethos", "tmp"));
@@ -290,7 +292,7 @@ Deno.test("a job that has no memory left says so", async () => {
 
 Deno.test("a job whose code was edited meanwhile refuses, and says what differs", async () => {
   await using toy = await ToyProject.create();
-  const child = toy.spawn("reproduce", "--executor", "process", "--set", "milliseconds=60");
+  const child = toy.spawn(...ALONE, "--set", "milliseconds=60");
   const output = child.output();
   await until(() => hasState(toy));
   await Deno.writeTextFile(toy.path("train.ts"), "// Edited.\n", { append: true });

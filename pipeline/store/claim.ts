@@ -9,7 +9,7 @@
  * @module
  */
 
-import { join } from "@std/path";
+import { dirname, join } from "@std/path";
 import { readTextOrUndefined, remove, removeThrough, statOrUndefined } from "./files.ts";
 import type { TryLock } from "./lease/folder.ts";
 import { Lease } from "./lease/lease.ts";
@@ -93,16 +93,15 @@ export class Claim implements AsyncDisposable {
     tryLock: TryLock = askKernel,
   ): Promise<Claim | undefined> {
     const path = pathOf(dir, key);
-    await Deno.mkdir(join(dir, "claims"), { recursive: true });
     for (;;) {
-      const file = await Deno.open(path, { read: true, write: true, create: true });
+      const file = await openOrCreate(path);
       try {
         if (!await tryLock(file, true)) {
           file.close();
           return undefined;
         }
         // The holder before may have removed the file that was opened here.
-        const [ours, there] = [await file.stat(), await statOrUndefined(path)];
+        const [ours, there] = await Promise.all([file.stat(), statOrUndefined(path)]);
         if (there !== undefined && there.ino === ours.ino) return new Claim(path, file);
       } catch (error) {
         file.close();
@@ -149,6 +148,17 @@ export class Claim implements AsyncDisposable {
     } finally {
       this.#held.close();
     }
+  }
+}
+
+async function openOrCreate(path: string): Promise<Deno.FsFile> {
+  const options = { read: true, write: true, create: true };
+  try {
+    return await Deno.open(path, options);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    await Deno.mkdir(dirname(path), { recursive: true });
+    return await Deno.open(path, options);
   }
 }
 
