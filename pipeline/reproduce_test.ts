@@ -229,6 +229,10 @@ Deno.test("an option that stands for a key of the configuration is as if the key
   assertStringIncludes(plan.stdout, "params.steps 7 → 8");
   assertStringIncludes((await toy.run("why", "--help")).stdout, "Steps of a training");
   assertEquals((await toy.run("runs", "--length", "8")).code, 2);
+  // Jobs make the experiment again, of the same words.
+  const jobs = await toy.json<Summary>("reproduce", "--length", "8", "--executor", "process");
+  assertEquals(jobs.state, "done");
+  assertEquals(states(await toy.json<Summary>("reproduce", "--set", "steps=8")), all("cached"));
 });
 
 Deno.test("a shell completes commands", async () => {
