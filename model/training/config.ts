@@ -302,7 +302,7 @@ export const trainSchema: TrainSchema = fields.overwrite((
   }
   const steps = trainingSteps(train);
   const { extend } = train;
-  if (extend !== undefined && extend <= steps) {
+  if (extend !== undefined && extend >= 1 && extend <= steps) {
     issue(
       ["extend"],
       `${extend} is not beyond the ${steps} updates of the training; expected more`,

@@ -26,8 +26,7 @@ import { STAGES as SPARSE } from "../sparse_expansion/parts.ts";
 
 type Code = ReadonlyMap<GraphNode, CodeClosure>;
 
-/** Stages of the configuration: none of its trainings starts from a published model. */
-const STAGES = Object.values(PARTS.stages).filter(({ name }) => name !== "pretrained");
+const STAGES = Object.values(PARTS.stages);
 
 /** The graph of the minimal experiment with other values. */
 async function graphOf(...set: string[]): Promise<Graph> {

@@ -47,7 +47,6 @@ export function testStage(name: string): Stage<JsonValue> {
 export const TEST_STAGES: ExperimentStages = {
   download: testStage("download"),
   tokenize: testStage("tokenize"),
-  pretrained: testStage("pretrained"),
   train: testStage("train"),
   evaluate: testStage("evaluate"),
   benchmark: testStage("benchmark"),

@@ -24,7 +24,6 @@ export type ExperimentStages = Readonly<Record<StageName, Stage<any>>>;
 type StageName =
   | "download"
   | "tokenize"
-  | "pretrained"
   | "train"
   | "evaluate"
   | "ablate"
@@ -68,7 +67,7 @@ export function experiment(
     inputs: { download: [download] },
   };
   const runs = cells.flatMap((cell) => cell.seeds.map((seed) => ({ cell, seed })));
-  const published = publishedNodes(cells, { stages, starts });
+  const published = publishedNodes(cells, starts);
   /** The training of a cell; where it is extended, after the finished one, which it reads. */
   const trainings = runs.map(({ cell, seed }): NodeSpec[] => {
     const { extend, initial, ...rest } = cell.train;
@@ -173,20 +172,18 @@ export function startKey(initial: InitialSection): string {
 /** A node for each published model that a cell starts from, by {@linkcode startKey}; sections of one model share it. */
 function publishedNodes(
   cells: readonly Cell[],
-  { stages, starts }: {
-    readonly stages: ExperimentStages;
-    readonly starts: ReadonlyMap<string, PlannedStart>;
-  },
+  starts: ReadonlyMap<string, PlannedStart>,
 ): Map<string, NodeSpec> {
   const nodes = new Map<string, NodeSpec>();
   const found = new Map<string, NodeSpec>();
   for (const { train: { initial } } of cells) {
-    const params = initial && starts.get(startKey(initial))?.pretrained;
-    if (!initial || !params) continue;
+    const published = initial && starts.get(startKey(initial))?.pretrained;
+    if (!initial || !published) continue;
+    const { stage, params } = published;
     const { name, revision } = params;
     const label = (revision === undefined ? name : `${name} ${revision}`)
       .replace(/[\[\]\n\r\t,"]/g, "_");
-    const node = nodes.get(label) ?? { stage: stages.pretrained, label, params: json(params) };
+    const node = nodes.get(label) ?? { stage, label, params: json(params) };
     nodes.set(label, node);
     found.set(startKey(initial), node);
   }

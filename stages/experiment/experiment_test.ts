@@ -3,7 +3,7 @@ import type { JsonValue, NodeSpec } from "../../pipeline/stage.ts";
 import { ablate } from "../ablate/ablate.ts";
 import { experimentSchema } from "./config.ts";
 import { experiment, startKey } from "./experiment.ts";
-import { TEST_STAGES, testParts } from "./config_testing.ts";
+import { TEST_STAGES, testParts, testStage } from "./config_testing.ts";
 
 const minimal = {
   name: "test",
@@ -303,7 +303,7 @@ Deno.test("trainings that start from one published model share its node", () => 
     train: { ...minimal.train, initial: { checkpoint: "org/name", revision: "v1" } },
   });
   const starts = new Map([[startKey(configuration.train.initial!), {
-    pretrained: { name: "org/name", revision: "v1" },
+    pretrained: { stage: testStage("pretrained"), params: { name: "org/name", revision: "v1" } },
   }]]);
   const { nodes } = experiment(configuration, { stages: TEST_STAGES, vocab_size: 512, starts });
   const published = nodes.filter(({ stage }) => stage.name === "pretrained");

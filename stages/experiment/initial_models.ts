@@ -16,6 +16,7 @@ import { CONFIG_FILE } from "../../model/pretrained/json.ts";
 import type { ModelConfig } from "../../model/section.ts";
 import type { InitialSection } from "../../model/training/config.ts";
 import type { ExperimentRequest } from "../../pipeline/command.ts";
+import type { Stage } from "../../pipeline/stage.ts";
 import { readTextOrUndefined } from "../../pipeline/store/files.ts";
 import { findCheckpoint } from "../commands/model/checkpoints.ts";
 import { contentDigest } from "../download/sources/content_digest.ts";
@@ -23,6 +24,7 @@ import { ModelCache } from "../pretrained/cache.ts";
 import { HUB_NAME } from "../pretrained/fetch.ts";
 import { isFolder } from "../pretrained/locate.ts";
 import { describeFiles, filesDigest, modelFileNames } from "../pretrained/model_files.ts";
+import { pretrained, type PretrainedParams } from "../pretrained/pretrained.ts";
 import { initialModelFile } from "../train/initial.ts";
 import { publishedSource } from "../train/published.ts";
 import { readInputHashes } from "./input_hashes.ts";
@@ -31,11 +33,11 @@ import { readInputHashes } from "./input_hashes.ts";
 export interface PlannedStart {
   /** Values that the section `train.initial` gets. */
   readonly found?: Pick<InitialSection, "fingerprint" | "vocabulary">;
-  /** Parameters of a node `pretrained` that the training reads. */
+  /** A node that the training reads: its stage, which other experiments do not load, and its parameters. */
   readonly pretrained?: {
-    readonly name: string;
-    readonly revision?: string | undefined;
-    readonly fingerprint?: string;
+    // deno-lint-ignore no-explicit-any -- the stage's schema checks its own parameters
+    readonly stage: Stage<any>;
+    readonly params: PretrainedParams;
   };
   /** The node of the store that has the model. */
   readonly node?: { readonly name: string; readonly key: string };
@@ -67,7 +69,8 @@ export async function planInitial(
     const files = await describeFiles(folder, await modelFileNames(folder), {
       verify: verifyInputs,
     });
-    return { pretrained: { name: checkpoint, fingerprint: filesDigest(files) } };
+    const params = { name: checkpoint, fingerprint: filesDigest(files) };
+    return { pretrained: { stage: pretrained, params } };
   }
   const file = await initialModelFile(checkpoint, which);
   if (file !== undefined) {
@@ -82,7 +85,8 @@ export async function planInitial(
     if (commit !== undefined && await cache.isComplete(commit)) {
       await checkFolder(checkpoint, cache.snapshot(commit), check);
     }
-    return { pretrained: { name: checkpoint, ...(revision !== undefined && { revision }) } };
+    const params = { name: checkpoint, ...(revision !== undefined && { revision }) };
+    return { pretrained: { stage: pretrained, params } };
   }
   assertNoRevision(initial);
   if (storeDir === undefined || /[/\\]|\.safetensors$/.test(checkpoint)) {

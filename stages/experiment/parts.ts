@@ -9,7 +9,6 @@ import { benchmark } from "../benchmark/benchmark.ts";
 import { dataSchema, download } from "../download/download.ts";
 import { evaluate } from "../evaluate/evaluate.ts";
 import type { LoadExperimentParts } from "./load.ts";
-import { pretrained } from "../pretrained/pretrained.ts";
 import { report } from "../report/report.ts";
 import { filesFingerprint } from "../download/sources/fingerprint.ts";
 import { readInputHashes, writeInputHashes } from "./input_hashes.ts";
@@ -18,7 +17,7 @@ import { train } from "../train/train.ts";
 
 /** The arguments of {@linkcode loadExperiment} from the command line. */
 export const PARTS: LoadExperimentParts = {
-  stages: { download, tokenize, pretrained, train, evaluate, benchmark, ablate, report },
+  stages: { download, tokenize, train, evaluate, benchmark, ablate, report },
   data: dataSchema,
   tokenizer: tokenizerSchema,
   vocabularySize: (tokenizer) => vocabularySize(tokenizerSchema.parse(tokenizer)),
