@@ -40,7 +40,7 @@ const LAYERS: Readonly<Record<"pipeline" | "model", readonly (readonly string[])
     ["model/trunk"],
     ["model/reference", "model/load.ts"],
     ["model/checkpoint"],
-    ["model/inference", "model/pretrained"],
+    ["model/inference", "model/pretrained", "model/export"],
     ["model/training"],
     ["model/sparse"],
     ["model/config.ts"],

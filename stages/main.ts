@@ -19,6 +19,8 @@ import { assertSharedGroups, STAGE_OPTIONS } from "./commands/data_parallel_opti
 import { generateCommand } from "./commands/model/generate_command.ts";
 import { parityCommand } from "./commands/speed/parity_command.ts";
 import { sparseActivationCommand } from "./commands/model/sparse_activation_command.ts";
+import { exportModelCommand } from "./commands/publish/export_model_command.ts";
+import { publishModelCommand } from "./commands/publish/publish_model_command.ts";
 import { profileCommand } from "./commands/speed/profile_command.ts";
 import { WORKERS } from "./workers/workers.ts";
 
@@ -59,6 +61,8 @@ Deno.exit(
       evaluateCommand,
       generateCommand,
       exportCheckpointCommand,
+      exportModelCommand,
+      publishModelCommand,
       expandCommand,
       sparseActivationCommand,
       profileCommand,

@@ -13,87 +13,29 @@
  *
  * With `--workers N` nodes are jobs of so many workers, and every third kill ends a job instead of its coordinator.
  *
+ * With `--executor slurm`, the run is that of a Slurm of this host alone, and the check kills in turn the coordinator, a
+ * job, slurmd, and all that runs on the node.
+ *
  * Exits with 1 when a published digest, a checkpoint's byte or a row of the catalogue differs, or when `verify` is not
  * clean. The report shows the clock and the date; its files that differ between two undisturbed runs are left out.
  */
 
 import { parseArgs } from "node:util";
 import { formatTable } from "../pipeline/terminal/table.ts";
+import { MINIMAL_CONFIG, Sandbox } from "../stages/reproduce_testing.ts";
 import {
-  contents,
-  differences,
-  MINIMAL_CONFIG,
-  type Running,
-  Sandbox,
-} from "../stages/reproduce_testing.ts";
-
-/** How long any run may take before the check gives up on it. */
-const PATIENCE_SECONDS = 300;
+  Changes,
+  examine,
+  expect,
+  finish,
+  type Kill,
+  patiently,
+  random,
+} from "./kill_check/experiment.ts";
+import { disturbSlurm } from "./kill_check/slurm.ts";
 
 /** So many kills of one experiment at most: more would all come late in it. */
 const KILLS_AN_EXPERIMENT = 4;
-
-/** One kill, as it is told. */
-interface Kill {
-  readonly experiment: number;
-  readonly aim: string;
-  readonly seconds: number;
-  readonly during: string;
-  readonly orphans: number;
-}
-
-/** Numbers from 0 to 1, the same ones for a seed (xorshift32). */
-function random(seed: number): () => number {
-  let x = (Math.imul(seed + 1, 0x9e3779b9) >>> 0) || 1;
-  return () => {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    return (x >>> 0) / 2 ** 32;
-  };
-}
-
-/** Counts changes below a folder until it is disposed. */
-class Changes implements Disposable {
-  readonly #watcher: Deno.FsWatcher;
-  count = 0;
-
-  constructor(folder: string, onChange: (count: number) => void = () => {}) {
-    const watcher = Deno.watchFs(folder, { recursive: true });
-    this.#watcher = watcher;
-    (async () => {
-      for await (const { kind } of watcher) {
-        if (kind !== "access") onChange(++this.count);
-      }
-    })();
-  }
-
-  [Symbol.dispose](): void {
-    this.#watcher.close();
-  }
-}
-
-/** Runs to the end without disturbance. */
-async function calmRun(sandbox: Sandbox): Promise<{ seconds: number; changes: number }> {
-  using changes = new Changes(sandbox.dir);
-  const start = performance.now();
-  await finish(sandbox.start("reproduce"));
-  return { seconds: (performance.now() - start) / 1000, changes: changes.count };
-}
-
-async function finish(running: Running): Promise<void> {
-  const { code, stderr } = await patiently(running);
-  if (code !== 0) throw new Error(`reproduce ended with exit code ${code}:\n${stderr}`);
-}
-
-async function patiently(running: Running) {
-  const timer = setTimeout(() => running.kill("SIGKILL"), PATIENCE_SECONDS * 1000);
-  try {
-    return await running.ended;
-  } finally {
-    clearTimeout(timer);
-  }
-}
 
 /** Returns the killed process's last line: the node, and how far it had come. */
 function lastWords(stderr: string): string {
@@ -175,91 +117,47 @@ function youngestJob(sandbox: Sandbox): number | undefined {
   return begun.sort(([a], [b]) => a < b ? -1 : 1).at(-1)?.[1];
 }
 
-/** Lists the problems of an experiment that was disturbed and has ended. */
-async function examine(
-  sandbox: Sandbox,
-  expected: { readonly from: Sandbox; readonly contents: Map<string, string> },
-  ignored: ReadonlySet<string>,
-): Promise<string[]> {
-  const found = await contents(sandbox);
-  const wrong = differences(expected.contents, found).filter((name) => !ignored.has(name));
-  // Digests could be of something else than what lies there: the bytes themselves.
-  const reference = new Map((await expected.from.records()).map((record) => [record.node, record]));
-  for (const { node, outputs } of await sandbox.records()) {
-    const other = reference.get(node)?.outputs["checkpoint"];
-    const checkpoint = outputs["checkpoint"];
-    if (checkpoint?.kind !== "directory" || other?.kind !== "directory") continue;
-    for (const [i, file] of checkpoint.files.entries()) {
-      const [a, b] = await Promise.all([
-        Deno.readFile(sandbox.object(file.sha256)),
-        Deno.readFile(expected.from.object(other.files[i]!.sha256)),
-      ]);
-      if (a.length !== b.length || a.some((byte, at) => byte !== b[at])) {
-        wrong.push(`${node} checkpoint/${file.path}, byte for byte`);
-      }
-    }
-  }
-  const verified = await sandbox.run("verify");
-  if (verified.code !== 0) wrong.push(`verify: ${verified.stdout}`);
-  const running = await sandbox.json<unknown[]>(
-    "sql",
-    "SELECT run FROM runs WHERE state = 'running'",
-  );
-  if (running.length > 0) wrong.push("a killed run is said to be running");
-  await sandbox.run("gc", "--yes");
-  if ((await sandbox.orphans()).length > 0) wrong.push("gc left objects that belong to no node");
-  const again = await sandbox.json<{ nodes: { node: string; state: string }[] }>("reproduce");
-  wrong.push(
-    ...again.nodes.filter(({ state }) => state !== "cached")
-      .map(({ node, state }) => `${node} is ${state} when everything was done`),
-  );
-  return wrong;
-}
-
 const { values } = parseArgs({
   options: {
     kills: { type: "string", default: "30" },
     seed: { type: "string", default: "1" },
     config: { type: "string", default: MINIMAL_CONFIG },
+    executor: { type: "string", default: "inline" },
     workers: { type: "string", default: "0" },
   },
 });
 const kills = Number(values.kills);
 const seed = Number(values.seed);
 const workers = Number(values.workers);
-if (!(kills > 0 && workers >= 0 && [kills, seed, workers].every(Number.isSafeInteger))) {
+const slurm = values.executor === "slurm";
+const numbers = kills > 0 && workers >= 0 && [kills, seed, workers].every(Number.isSafeInteger);
+if (!numbers || !(slurm || values.executor === "inline") || (slurm && workers > 0)) {
   console.error(
-    "Usage: kill-check [--kills 30] [--seed 1] [--config FILE] [--workers N], with whole numbers.",
+    "Usage: kill-check [--kills 30] [--seed 1] [--config FILE] [--workers N | --executor slurm], with whole numbers.",
   );
   Deno.exit(2);
 }
 const executor = workers > 0 ? ["--executor", "process", "--workers", `${workers}`] : [];
 
 await using calm = await Sandbox.create(values.config);
-const { seconds, changes } = await calmRun(calm);
-const expected = { from: calm, contents: await contents(calm) };
-let ignored: Set<string>;
-{
-  await using second = await Sandbox.create(values.config);
-  await calmRun(second);
-  const unsteady = differences(expected.contents, await contents(second));
-  ignored = new Set(unsteady.filter((name) => name.startsWith("report report/")));
-  const wrong = unsteady.filter((name) => !ignored.has(name));
-  if (wrong.length > 0) {
-    console.error(`Two undisturbed runs differ already:\n  ${wrong.join("\n  ")}`);
-    Deno.exit(1);
-  }
-}
+const expected = await expect(calm, values.config);
+const { seconds, changes } = expected;
 console.log(
   `Undisturbed: ${
     seconds.toFixed(1)
   } s, ${changes} changes on disk, ${expected.contents.size} entries to compare, ` +
-    `${ignored.size} files of the report show the clock.`,
+    `${expected.ignored.size} files of the report show the clock.`,
 );
 
 const draw = random(seed);
 const done: Kill[] = [];
 const wrong: string[] = [];
+if (slurm) {
+  const { config } = values;
+  const disturbed = await disturbSlurm({ kills, draw, config, expected, say: console.log });
+  done.push(...disturbed.done);
+  wrong.push(...disturbed.wrong);
+}
 for (let experiment = 1; done.length < kills; experiment++) {
   await using sandbox = await Sandbox.create(values.config);
   // Roughly the share of work left after the kills so far, so that a draw is rarely beyond the end.
@@ -277,7 +175,7 @@ for (let experiment = 1; done.length < kills; experiment++) {
     console.log(`kill ${done.length} of ${kills}: ${kill.aim}, ${kill.during}`);
   }
   await finish(sandbox.start("reproduce", ...executor));
-  const found = await examine(sandbox, expected, ignored);
+  const found = await examine(sandbox, expected);
   wrong.push(...found.map((what) => `experiment ${experiment}: ${what}`));
   console.log(
     `experiment ${experiment}: ${found.length === 0 ? "the same bits" : "NOT the same"}`,

@@ -19,7 +19,7 @@ import type { Graph, GraphNode } from "../graph/graph.ts";
 import type { RunSummary } from "../run/run.ts";
 import type { Store } from "../store/store.ts";
 import { findRemote, REMOTE_OPTION } from "./remote_option.ts";
-import { EXECUTOR_OPTIONS, planExecutor } from "./executor_options.ts";
+import { EXECUTOR_OPTIONS, planExecutor, type PlannedExecutor } from "./executor_options.ts";
 import { ALL_OPTION } from "./status.ts";
 
 const OPTIONS: Command["options"] = {
@@ -85,8 +85,11 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
   }
   const all = args["all"] === true;
   const remote = await findRemote(args);
-  const makeExecutor = await planExecutor(args, context);
-  if (args["dry-run"] === true) return await dryRun(graph, { force, all }, context);
+  const planned = await planExecutor(args, context, experiment.graph);
+  if (args["dry-run"] === true) {
+    const { scripts } = planned;
+    return await dryRun(graph, { force, all, ...scripts && { scripts } }, context);
+  }
   const opening = { create: true, wait: args["wait"] === true };
   return await context.withStore(opening, async (store) => {
     await experiment.remember?.(store.dir);
@@ -98,7 +101,7 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
         import("../run/interrupt.ts"),
       ]);
     const display = await createDisplay();
-    const executor = await makeExecutor(store);
+    const executor = await planned.make(store);
     using interrupt = interruptible((line) => display.line(line), () => executor.end?.());
     // Whatever happens, no bar stays behind.
     using _ = { [Symbol.dispose]: () => display.stop() };
@@ -161,7 +164,11 @@ function restrict(graph: Graph, only: readonly string[]): Graph {
 
 async function dryRun(
   graph: Graph,
-  options: { force: ReadonlySet<GraphNode>; all: boolean },
+  options: {
+    force: ReadonlySet<GraphNode>;
+    all: boolean;
+    scripts?: NonNullable<PlannedExecutor["scripts"]>;
+  },
   context: CommandContext,
 ): Promise<number> {
   const { showPlan } = await import("./status.ts");
@@ -193,6 +200,9 @@ function report(
   context.print(
     `Run ${summary.run} ${summary.state} in ${summary.seconds.toFixed(1)} s: ${total}.`,
   );
+  if (summary.state === "submitted") {
+    context.print("Slurm goes on alone. The same command later takes in what is done and goes on.");
+  }
   for (const folder of summary.results) context.print(`Results are in ${folder}`);
   for (const file of summary.files) context.print(`  ${file}`);
   for (const problem of summary.problems) context.warn(`error: ${problem}`);

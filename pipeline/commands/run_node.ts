@@ -7,16 +7,26 @@
  */
 
 import { join } from "@std/path";
-import type { Arguments, Command, CommandContext } from "../command.ts";
+import { type Arguments, type Command, type CommandContext, stringArgument } from "../command.ts";
 import { explain, systemCode, traceOf, UserError } from "../errors.ts";
 import { encodeEvent, EventDisplay, type JobEnd } from "../executors/events.ts";
 import type { RunFile, Ticket } from "../executors/job_files.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
 import type { NodeRecord } from "../store/records.ts";
 import type { JobStore } from "../store/job_store.ts";
+import type { Display } from "../terminal/progress.ts";
 
 /** Exit codes by how a job ended; others say that its process was ended. */
-const EXIT_CODES = { published: 0, failed: 1, refused: 2, interrupted: 130 } as const;
+const EXIT_CODES = {
+  published: 0,
+  // Another job has the node; this one has nothing to do.
+  superseded: 0,
+  failed: 1,
+  refused: 2,
+  // As mailers say it: try again later.
+  paused: 75,
+  interrupted: 130,
+} as const;
 /** How long a job whose coordinator is gone looks for a safe place to stop. */
 const ORPHAN_MILLISECONDS = 10_000;
 
@@ -32,13 +42,23 @@ export const runNode: Command = {
       demandOption: true,
       describe: "Name of the run, whose coordinator has written what the job starts from",
     },
+    wave: {
+      type: "string",
+      requiresArg: true,
+      describe:
+        "Be a task of this job array of Slurm's, and keep what there is to say for whoever asks",
+    },
+    index: { type: "number", requiresArg: true, describe: "With --wave: the task" },
     attached: {
       type: "boolean",
       describe: "Belong to a coordinator at standard input, and stop when it is gone",
     },
   },
   async run(args, context) {
-    const end = await runJob(args, context);
+    const wave = stringArgument(args, "wave");
+    if (wave !== undefined) return await runSlurmTask(wave, args, context);
+    const display = new EventDisplay((event) => send(encodeEvent(event)));
+    const end = await runJob(args, context, { display });
     send(encodeEvent(end));
     if (end.message !== undefined) context.warn(`error: ${end.message}`);
     if (end.trace !== undefined) context.warn(end.trace);
@@ -46,12 +66,51 @@ export const runNode: Command = {
   },
 };
 
-async function runJob(args: Arguments, context: CommandContext): Promise<JobEnd> {
+/** Runs the node as a task of Slurm's, whose log is read by people. */
+async function runSlurmTask(
+  wave: string,
+  args: Arguments,
+  context: CommandContext,
+): Promise<number> {
+  const [{ runTask }, { createDisplay }, { JobStore }, { hostName }] = await Promise.all([
+    import("../executors/slurm/task.ts"),
+    import("../terminal/progress.ts"),
+    import("../store/job_store.ts"),
+    import("../store/claim.ts"),
+  ]);
+  const display = await createDisplay({ terminal: false });
+  const key = String(args["key"]);
+  const [array, index, gpus] = [
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "CUDA_VISIBLE_DEVICES",
+  ].map((name) => Deno.env.get(name));
+  // Not SLURM_JOB_ID: that of one task is the array's, and would requeue every task.
+  const job = `${array}_${index}`;
+  context.warn(`Slurm job ${job} on ${hostName()}${gpus === undefined ? "" : `, GPU ${gpus}`}`);
+  const end = await runTask({
+    name: { run: String(args["run"]), wave, index: Number(args["index"]) },
+    key,
+    store: context.storeDir,
+    state: new JobStore(context.storeDir, key).stateDir(key),
+    job,
+    say: (line) => context.warn(line),
+    work: ({ restarted }) => runJob(args, context, { display, restarted }),
+  });
+  context.warn(end.message === undefined ? end.state : `${end.state}: ${end.message}`);
+  if (end.trace !== undefined) context.warn(end.trace);
+  return EXIT_CODES[end.state];
+}
+
+async function runJob(
+  args: Arguments,
+  context: CommandContext,
+  { display, restarted = false }: { display: Display; restarted?: boolean },
+): Promise<JobEnd> {
   const attached = args["attached"] === true;
   const stop = new AbortController();
   if (attached) heedCoordinator(stop);
   heedSignals(stop, { attached });
-  const display = new EventDisplay((event) => send(encodeEvent(event)));
   let started = false;
   try {
     const prepared = await prepare(args, context, { attached });
@@ -64,7 +123,8 @@ async function runJob(args: Arguments, context: CommandContext): Promise<JobEnd>
       components: ticket.components,
       inputs,
       ...ticket.replaces !== undefined && { replaces: ticket.replaces },
-      fresh: ticket.fresh,
+      // A task that goes on keeps its own state.
+      fresh: ticket.fresh && !restarted,
       store,
       root: run.root,
       run: run.run,
@@ -212,7 +272,10 @@ function heedSignals(stop: AbortController, { attached }: { attached: boolean })
   const abort = () => stop.abort(new Error("Interrupted"));
   // A terminal sends Ctrl-C to every process of its group; an attached job waits for its coordinator's word.
   Deno.addSignalListener("SIGINT", attached ? () => {} : abort);
-  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", abort);
+  if (Deno.build.os === "windows") return;
+  Deno.addSignalListener("SIGTERM", abort);
+  // Slurm's word that the time limit is near.
+  Deno.addSignalListener("SIGUSR2", abort);
 }
 
 function send(line: string): void {

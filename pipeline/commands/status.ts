@@ -13,6 +13,7 @@ import {
 } from "../command.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
 import type { Store } from "../store/store.ts";
+import type { PreviewedScript } from "./executor_options.ts";
 
 /** `--all`, for commands that fold long lists. */
 export const ALL_OPTION: Readonly<Record<string, OptionSpec>> = {
@@ -42,11 +43,19 @@ export async function showPlan(
   graph: Graph,
   store: Store,
   context: CommandContext,
-  options: { force?: ReadonlySet<GraphNode>; all?: boolean } = {},
+  options: {
+    force?: ReadonlySet<GraphNode>;
+    all?: boolean;
+    /** Scripts that would be sent for nodes that would run. */
+    scripts?: (nodes: readonly GraphNode[]) => readonly PreviewedScript[];
+  } = {},
 ): Promise<void> {
   const { Planner, readNodeCode } = await import("../run/plan.ts");
   const planner = new Planner(store, await readNodeCode(graph, context.program.root));
   const plan = await planner.plan(graph, options.force);
+  const scripts = options.scripts?.(
+    plan.filter(({ state }) => state !== "cached").map(({ node }) => node),
+  );
   if (context.json) {
     const nodes = plan.map(({ node, state, key, reasons }) => ({
       node: node.name,
@@ -55,7 +64,7 @@ export async function showPlan(
       key: key ?? null,
       reasons,
     }));
-    return context.print(JSON.stringify({ nodes }));
+    return context.print(JSON.stringify({ nodes, ...scripts && { scripts } }));
   }
   const { foldNodes } = await import("../graph/fold.ts");
   const lines = plan.map(({ node, state, reasons }) => (
@@ -66,4 +75,9 @@ export async function showPlan(
   }
   const cached = plan.filter(({ state }) => state === "cached").length;
   context.print(`${cached} of ${plan.length} nodes are cached.`);
+  for (const { stage, nodes, script } of scripts ?? []) {
+    const names = `${nodes.slice(0, 3).join(", ")}${nodes.length > 3 ? ", …" : ""}`;
+    context.print(`\n# ${stage}, at most ${nodes.length} at once: ${names}`);
+    for (const line of script.trimEnd().split("\n")) context.print(line, { hang: Infinity });
+  }
 }

@@ -53,6 +53,8 @@ export interface RunStart {
 export interface Executor {
   /** How many `gpu` nodes it runs at a time. */
   readonly gpus: number;
+  /** How many `cpu` nodes it runs at a time; unless given, the scheduler's `jobs` says so. */
+  readonly cpus?: number;
   /** Called once, before the first job. */
   prepare?(start: RunStart): Promise<void>;
   /**
@@ -65,6 +67,11 @@ export interface Executor {
   run(job: Job): Promise<NodeRecord>;
   /** Ends every job at once. */
   end?(): void;
+}
+
+/** Thrown in the place of a record: the node is with a batch system, and nobody waits for it here. */
+export class SubmittedError extends Error {
+  override readonly name = "SubmittedError";
 }
 
 /** A place for one `gpu` node at a time. */

@@ -5,7 +5,7 @@
  */
 
 import { isDiskError, messageOf } from "../errors.ts";
-import type { Executor, Job } from "./executor.ts";
+import { type Executor, type Job, SubmittedError } from "./executor.ts";
 import { JobError } from "./job_error.ts";
 
 /**
@@ -16,6 +16,7 @@ export function withRetries(executor: Executor, retries: number): Executor {
   if (retries === 0) return executor;
   return {
     gpus: executor.gpus,
+    ...executor.cpus !== undefined && { cpus: executor.cpus },
     ...executor.prepare && { prepare: (start) => executor.prepare!(start) },
     ...executor.end && { end: () => executor.end!() },
     async run(job: Job) {
@@ -24,7 +25,10 @@ export function withRetries(executor: Executor, retries: number): Executor {
           return await executor.run(attempt === 1 ? job : { ...job, fresh: false });
         } catch (error) {
           const refused = error instanceof JobError && error.refused;
-          if (attempt > retries || job.signal.aborted || isDiskError(error) || refused) throw error;
+          if (
+            error instanceof SubmittedError || attempt > retries || job.signal.aborted ||
+            isDiskError(error) || refused
+          ) throw error;
           job.display.line(
             `${job.node.name}: ${messageOf(error)}; attempt ${attempt + 1} of ${retries + 1}`,
           );

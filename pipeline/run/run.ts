@@ -145,7 +145,7 @@ export async function runPipeline(options: RunOptions): Promise<RunSummary> {
     problems,
     exitCode: state === "interrupted"
       ? EXIT.interrupted
-      : state === "done" && problems.length === 0
+      : state !== "failed" && problems.length === 0
       ? EXIT.ok
       : EXIT.failed,
   };
@@ -189,7 +189,7 @@ function stateOf(schedule: ScheduleResult, problems: readonly string[]): RunStat
   const states = new Set(schedule.nodes.map((node) => node.state));
   if (states.has("interrupted")) return "interrupted";
   if (states.has("failed") || states.has("blocked") || problems.length > 0) return "failed";
-  return "done";
+  return states.has("submitted") ? "submitted" : "done";
 }
 
 /** `20260412-101500-123`: sorts by time; one store has one run at a time, so a millisecond tells runs apart. */

@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { Executor } from "../executors/executor.ts";
+import { type Executor, SubmittedError } from "../executors/executor.ts";
 import { explain, isDiskError, traceOf } from "../errors.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
 import type { KeyComponents } from "../graph/key.ts";
@@ -141,7 +141,8 @@ class Scheduler {
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
-    this.#free = { cpu: Math.max(1, options.jobs), gpu: options.executor.gpus };
+    const { gpus, cpus } = options.executor;
+    this.#free = { cpu: cpus ?? Math.max(1, options.jobs), gpu: gpus };
     for (const node of options.graph.nodes) {
       const entry: Entry = { node, waiting: new Set(), waiters: new Set() };
       this.#entries.set(node, entry);
@@ -232,9 +233,10 @@ class Scheduler {
     for (const dependency of node.dependencies) {
       const input = this.#entries.get(dependency)!;
       if (input.record === undefined) {
-        const why = input.state === "blocked" ? input.reason : `${input.node.name} ${input.state}`;
+        const passed = input.state === "blocked" || input.state === "waiting";
+        const why = passed ? input.reason : `${input.node.name} ${input.state}`;
         return this.#settle(entry, {
-          state: input.state === "interrupted" ? "interrupted" : "blocked",
+          state: STATE_BEHIND[input.state ?? "blocked"] ?? "blocked",
           ...why === undefined ? {} : { reason: why },
         });
       }
@@ -416,6 +418,10 @@ class Scheduler {
       display.line(`${node.name}: done in ${formatSeconds(seconds)}`);
       this.#settle(entry, { state: "done", record, seconds });
     } catch (error) {
+      if (error instanceof SubmittedError) {
+        this.#settle(entry, { state: "submitted", reason: error.message });
+        return;
+      }
       const seconds = (performance.now() - start) / 1000;
       if (signal.aborted) {
         display.line(`${node.name}: interrupted after ${formatSeconds(seconds)}`);
@@ -467,6 +473,13 @@ async function lossOf(store: Store): Promise<string | undefined> {
     return explain(error, "asking for the store's lease");
   }
 }
+
+/** States of a node by that of one that it reads and that published nothing; others leave it blocked. */
+const STATE_BEHIND: Partial<Record<NodeState, NodeState>> = {
+  interrupted: "interrupted",
+  submitted: "waiting",
+  waiting: "waiting",
+};
 
 function wait(entry: Entry, on: Entry): void {
   entry.waiting.add(on);

@@ -15,6 +15,7 @@ import type { TryLock } from "./lease/folder.ts";
 import { Lease } from "./lease/lease.ts";
 import { LeaseHeldError } from "./lease/protocol.ts";
 import { lacksLocks } from "./lock.ts";
+import { UserError } from "../errors.ts";
 import type { JsonValue } from "../stage.ts";
 
 /** Who runs a node. */
@@ -148,6 +149,28 @@ export class Claim implements AsyncDisposable {
     } finally {
       this.#held.close();
     }
+  }
+}
+
+/**
+ * Refuses to remove files under jobs that are at work, which a batch system runs without a coordinator.
+ *
+ * @throws UserError that names one of them.
+ */
+export async function assertNoJobs(dir: string): Promise<void> {
+  let keys: string[];
+  try {
+    keys = await Array.fromAsync(Deno.readDir(join(dir, "claims")), ({ name }) => name);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return;
+    throw error;
+  }
+  for (const key of keys) {
+    const who = await describeClaimant(dir, key);
+    if (!await Claim.isHeld(dir, key)) continue;
+    throw new UserError(
+      `A job works in the store ${dir}: ${who}. Wait until it has finished, or cancel it.`,
+    );
   }
 }
 

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { assertNoJobs } from "./claim.ts";
 import { join } from "@std/path";
 import { UserError } from "../errors.ts";
 import { hashFile, removeThrough, statOrUndefined } from "./files.ts";
@@ -117,6 +118,7 @@ export async function collectGarbage(
   const objects = (await store.objects.list()).filter(({ sha256 }) => !needed.has(sha256));
   const oldRuns = runs.filter((run) => run.run < oldest).map((run) => run.run);
   if (options.remove) {
+    await assertNoJobs(store.dir);
     // Manifests go first: a kill in between leaves objects of no node, never a node without its objects.
     for (const { key } of dropped) await store.records.removeNode(key);
     for (const run of oldRuns) {
@@ -137,8 +139,9 @@ export async function collectGarbage(
 /** Removes unfinished work, or with `all` everything but the lock. Gives back the paths that were removed. */
 export async function cleanStore(store: Store, options: { all: boolean }): Promise<string[]> {
   const names = options.all
-    ? ["nodes", "objects", "runs", "jobs", "state", "inputs.json"]
+    ? ["nodes", "objects", "runs", "jobs", "slurm", "state", "inputs.json"]
     : ["state"];
+  await assertNoJobs(store.dir);
   const removed: string[] = [];
   for (const name of names) {
     const path = join(store.dir, name);

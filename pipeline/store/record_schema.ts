@@ -76,7 +76,7 @@ export const soundCodeSchema = nodeRecordSchema.extend({
 export const runRecordSchema = z.looseObject({
   format: z.literal(1),
   run: text.min(1),
-  state: z.enum(["running", "done", "failed", "interrupted", "killed"]),
+  state: z.enum(["running", "done", "failed", "interrupted", "killed", "submitted"]),
   command: text,
   config_path: text,
   configuration: z.json(),
@@ -87,7 +87,7 @@ export const runRecordSchema = z.looseObject({
     node: text,
     stage: text,
     key: text.optional(),
-    state: z.enum(["cached", "done", "failed", "blocked", "interrupted"]),
+    state: z.enum(["cached", "done", "failed", "blocked", "interrupted", "submitted", "waiting"]),
     reason: text.optional(),
     seconds: z.number().optional(),
     error: text.optional(),

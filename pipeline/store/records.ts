@@ -79,8 +79,18 @@ export interface NodeRecord {
   };
 }
 
-/** Where a node of a run has come to. */
-export type NodeState = "cached" | "done" | "failed" | "blocked" | "interrupted";
+/**
+ * Where a node of a run has come to; `submitted` is with a batch system that goes on without the run, `waiting` reads a
+ * node that is.
+ */
+export type NodeState =
+  | "cached"
+  | "done"
+  | "failed"
+  | "blocked"
+  | "interrupted"
+  | "submitted"
+  | "waiting";
 
 /** One node in a run. */
 export interface RunNode {
@@ -101,7 +111,7 @@ export interface RunNode {
 }
 
 /** Where a run has come to; `killed` is what a later run makes of a `running` one whose process is gone. */
-export type RunState = "running" | "done" | "failed" | "interrupted" | "killed";
+export type RunState = "running" | "done" | "failed" | "interrupted" | "killed" | "submitted";
 
 /** A run of the pipeline. */
 export interface RunRecord {
