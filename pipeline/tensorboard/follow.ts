@@ -51,26 +51,35 @@ export class MetricsFollower {
   /** Takes over what running nodes have written since the last look. */
   async look(): Promise<void> {
     for (const key of await this.#store.stateKeys()) {
-      const path = join(this.#store.stateDir(key), METRICS);
-      const stat = await statOrUndefined(path);
-      if (stat === undefined) continue;
-      const known = this.#nodes.get(key);
-      if (known?.inode === stat.ino && known.read === stat.size) continue;
-      const claimant = await Claim.holder(this.#store.dir, key);
-      // Nobody runs a node whose state an earlier run left.
-      if (known === undefined && claimant === undefined) continue;
-      const followed = known ?? this.#follow(claimant!.node, key);
-      if (followed.inode !== stat.ino || stat.size < followed.read) {
-        // A resumed node has forgotten rows; so must who reads them.
-        followed.log.restart();
-        followed.read = 0;
-        followed.inode = stat.ino;
+      try {
+        await this.#lookAt(key);
+      } catch (error) {
+        // The node was published meanwhile, and its state removed.
+        if (!(error instanceof Deno.errors.NotFound)) throw error;
       }
-      const { rows, bytes } = await readStateRows(path, followed.read);
-      followed.read += bytes;
-      const now = Date.now() / 1000;
-      await followed.log.append(rows, () => now);
     }
+  }
+
+  async #lookAt(key: string): Promise<void> {
+    const path = join(this.#store.stateDir(key), METRICS);
+    const stat = await statOrUndefined(path);
+    if (stat === undefined) return;
+    const known = this.#nodes.get(key);
+    if (known?.inode === stat.ino && known.read === stat.size) return;
+    const claimant = await Claim.holder(this.#store.dir, key);
+    // Nobody runs a node whose state an earlier run left.
+    if (known === undefined && claimant === undefined) return;
+    const followed = known ?? this.#follow(claimant!.node, key);
+    if (followed.inode !== stat.ino || stat.size < followed.read) {
+      // A resumed node has forgotten rows; so must who reads them.
+      followed.log.restart();
+      followed.read = 0;
+      followed.inode = stat.ino;
+    }
+    const { rows, bytes } = await readStateRows(path, followed.read);
+    followed.read += bytes;
+    const now = Date.now() / 1000;
+    await followed.log.append(rows, () => now);
   }
 
   /** Writes the whole of a published node, unless its rows are there. Times go evenly from its beginning to its end. */

@@ -6,6 +6,7 @@ import type { MetricRow } from "../stage.ts";
 import { encodeEvent } from "./event.ts";
 import { EventLog } from "./event_log.ts";
 import { eventsIn, readEvents } from "./events_testing.ts";
+import { MetricsFollower } from "./follow.ts";
 import { crc32c, frameRecord, maskedCrc } from "./record.ts";
 
 Deno.test("checksums are those of RFC 3720, B.4, and of TensorFlow's files", () => {
@@ -136,4 +137,45 @@ Deno.test("events are there while a node runs, follow it over a kill, and change
   const none = await toy.run("tensorboard", "--out", out, "--run", "19990101");
   assertEquals(none.code, 2);
   assertEquals(none.stderr.trimEnd().split("\n").length, 1, none.stderr);
+});
+
+Deno.test("a node that is published while it is looked at ends no watch", async () => {
+  const dir = await Deno.makeTempDir();
+  const key = "ab".repeat(32);
+  try {
+    await Deno.mkdir(join(dir, "claims"));
+    await Deno.writeTextFile(join(dir, "claims", key), JSON.stringify({ node: "train" }));
+    const state = join(dir, "state", key);
+    await Deno.mkdir(state, { recursive: true });
+    await Deno.writeTextFile(join(state, "metrics.csv"), "d,1,loss,3\nd,2,lo");
+    let removed = false;
+    const follower = new MetricsFollower({
+      dir,
+      stateKeys: () => Promise.resolve([key]),
+      stateDir: () => state,
+      metrics: () => Promise.resolve([]),
+    }, { out: join(dir, "out") });
+    await follower.look();
+    const events = () => eventsIn(join(dir, "out", "train"));
+    assertEquals((await events()).map(({ scalars }) => scalars), [{}, {}, { loss: 3 }]);
+    await Deno.writeTextFile(join(state, "metrics.csv"), "ss,2.5\n", { append: true });
+    await follower.look();
+    assertEquals((await events()).at(-1)!.scalars, { loss: 2.5 });
+
+    const gone = new MetricsFollower({
+      // Between the look at the file and its reading.
+      get dir() {
+        Deno.removeSync(state, { recursive: true });
+        removed = true;
+        return dir;
+      },
+      stateKeys: () => Promise.resolve([key]),
+      stateDir: () => state,
+      metrics: () => Promise.resolve([]),
+    }, { out: join(dir, "out") });
+    await gone.look();
+    assert(removed);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
 });
