@@ -22,7 +22,7 @@ const LAYERS: Readonly<Record<"pipeline" | "model", readonly (readonly string[])
     ["pipeline/errors.ts", "pipeline/stage.ts", "pipeline/terminal"],
     ["pipeline/config", "pipeline/graph"],
     ["pipeline/store"],
-    ["pipeline/remote"],
+    ["pipeline/remote", "pipeline/tensorboard"],
     ["pipeline/executors"],
     ["pipeline/run"],
     ["pipeline/command.ts"],

@@ -32,6 +32,8 @@ export interface Program {
   readonly commands?: readonly Command[];
   /** Options of the engine's commands that run stages, beside their own. */
   readonly stageOptions?: StageOptions;
+  /** Options that stand for keys of the configuration, in every command that takes `--set`: `--extend 300` is `--set train.extend=300`. */
+  readonly shorthands?: Readonly<Record<string, Shorthand>>;
   /** How the program is started again for a job; without it every node runs in the command's own process. */
   readonly job?: JobProgram;
   /** Gives each worker a device. Without it workers share whatever there is. */
@@ -54,6 +56,13 @@ export interface StageOptions {
   readonly options: Readonly<Record<string, OptionSpec>>;
   /** Takes the options before anything is read or started; a `UserError` refuses the command. */
   use(args: Arguments): Promise<void>;
+}
+
+/** An option that stands for a key of the configuration. */
+export interface Shorthand {
+  /** The key that it sets: `train.extend`. */
+  readonly key: string;
+  readonly describe: string;
 }
 
 /** How the workers of one host share its devices. */
@@ -92,6 +101,8 @@ export interface Experiment {
   readonly configuration: JsonValue;
   /** Where it came from, kept with the run. */
   readonly configPath: string;
+  /** Whether the metrics of running nodes go to event files for TensorBoard too, in the folder `tensorboard` of the store. */
+  readonly tensorboard?: boolean;
   /** Called once the store is open for a run: keeps there what the loading found out, to save work the next time. */
   remember?(storeDir: string): Promise<void>;
 }

@@ -7,7 +7,7 @@
 import { isAbsolute, resolve } from "@std/path";
 import { type Argv, yargs } from "yargs";
 import type { Arguments, Command, CommandContext, LoadedExperiment, Program } from "./command.ts";
-import { listArgument, stringArgument } from "./command.ts";
+import { EXPERIMENT_OPTIONS, listArgument, stringArgument } from "./command.ts";
 import { COMMANDS } from "./commands/mod.ts";
 import { EXIT, exitCodeOf, explain, traceOf, UserError } from "./errors.ts";
 import { inspectStore } from "./store/folder.ts";
@@ -35,7 +35,7 @@ export async function runCommandLine(args: readonly string[], program: Program):
   let debug = args.includes("--debug");
   try {
     const commands = [...COMMANDS, ...program.commands ?? []]
-      .map((command) => withStageOptions(command, program));
+      .map((command) => withShorthands(withStageOptions(command, program), program));
     const { shell } = program;
     if (shell !== undefined) commands.push(completion(shell, () => parser));
     let code: number | void = EXIT.ok;
@@ -72,6 +72,25 @@ function withStageOptions(command: Command, { stageOptions, workers }: Program):
     async run(args, context) {
       await stageOptions?.use(args);
       return await command.run(args, context);
+    },
+  };
+}
+
+/** A command that takes `--set`, with options that stand for keys of the configuration; any other as it is. They come after what `--set` says. */
+function withShorthands(command: Command, { shorthands = {} }: Program): Command {
+  if (command.options?.["set"] !== EXPERIMENT_OPTIONS["set"]) return command;
+  const options = Object.entries(shorthands).map(([name, { describe }]) =>
+    [name, { type: "string", requiresArg: true, describe }] as const
+  );
+  return {
+    ...command,
+    options: { ...command.options, ...Object.fromEntries(options) },
+    async run(args, context) {
+      const set = Object.entries(shorthands).flatMap(([name, { key }]) => {
+        const value = stringArgument(args, name);
+        return value === undefined ? [] : [`${key}=${value}`];
+      });
+      return await command.run({ ...args, set: [...listArgument(args, "set"), ...set] }, context);
     },
   };
 }

@@ -220,6 +220,21 @@ Deno.test("the program's options for stages are told in provenance, and are part
   assertStringIncludes((await toy.run("sweep", "--help")).stdout, "--adapter");
 });
 
+Deno.test("an option that stands for a key of the configuration is as if the key had been set", async () => {
+  await using toy = await ToyProject.create();
+  await toy.json<Summary>("reproduce", "--set", "steps=7");
+  const again = await toy.json<Summary>("reproduce", "--set", "steps=9", "--length", "7");
+  assertEquals(states(again), all("cached"));
+  const plan = await toy.run("status", "--length", "8");
+  assertStringIncludes(plan.stdout, "params.steps 7 → 8");
+  assertStringIncludes((await toy.run("why", "--help")).stdout, "Steps of a training");
+  assertEquals((await toy.run("runs", "--length", "8")).code, 2);
+  // Jobs make the experiment again, of the same words.
+  const jobs = await toy.json<Summary>("reproduce", "--length", "8", "--executor", "process");
+  assertEquals(jobs.state, "done");
+  assertEquals(states(await toy.json<Summary>("reproduce", "--set", "steps=8")), all("cached"));
+});
+
 Deno.test("a shell completes commands", async () => {
   await using toy = await ToyProject.create();
   const script = await toy.run("completion");

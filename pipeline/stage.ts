@@ -97,6 +97,8 @@ export interface StageContext<Params> {
   json(name: string, value: JsonValue): void;
   /** Publishes a declared `measured` output: seconds, tokens/s, bytes. */
   measured(name: string, value: JsonValue): void;
+  /** Path of an object of the store that a parameter names by its SHA-256; read-only. It may not be there. */
+  object(sha256: string): string;
   /** A folder that survives a kill: a later attempt at the same key finds it as it was left. Removed once the node is published. */
   readonly stateDir: string;
   /** Rows of the `metrics` table. */
@@ -160,7 +162,10 @@ export type MetricValues = Readonly<Record<string, number | null>>;
 
 /** Writes metric rows. */
 export interface MetricSink {
-  /** Numbers that are a function of the node's key: losses, norms, usage. */
+  /**
+   * Numbers that are a function of the node's key: losses, norms, usage. Those of one step whose names are `NAME.le_EDGE` are a histogram:
+   * how many things are above the edge before and up to this one, of which the last may be `inf`.
+   */
   write(step: number, values: MetricValues): void;
   /** Numbers that a clock or an allocator said: seconds, tokens/s, bytes. Part of no digest. */
   measure(step: number, values: MetricValues): void;

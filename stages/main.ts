@@ -51,6 +51,12 @@ Deno.exit(
         "--no-prompt",
       ],
     },
+    shorthands: {
+      extend: {
+        key: "train.extend",
+        describe: "Go on with finished trainings, to so many updates in all",
+      },
+    },
     commands: [
       evaluateCommand,
       generateCommand,

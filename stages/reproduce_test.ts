@@ -91,6 +91,7 @@ Deno.test("the whole experiment: once, then cached, then damaged and healed", as
     const keyed = records.flatMap(({ components }) => Object.keys(components.code.files));
     const paths = [
       "stages/main.ts",
+      "stages/experiment/kinds.ts",
       "stages/experiment/load.ts",
       "stages/experiment/input_hashes.ts",
       "model/equal_size.ts",

@@ -97,6 +97,7 @@ export async function runStage<Params>(
       declared(name, ["measured"]);
       measured[name] = JSON.parse(JSON.stringify(value));
     },
+    object: (sha256) => join(options.dir, "objects", sha256),
     stateDir,
     metrics: {
       write: record(false),

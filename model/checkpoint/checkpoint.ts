@@ -20,6 +20,7 @@ import { loadArchitecture, type LoadOptions } from "../load.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import { replaceFile, syncDirectory, writeSynced } from "./atomic.ts";
 import { fromFlatForm } from "./flat_form.ts";
+import { flatten, meaningOf } from "./meaning.ts";
 import { packFields, unpackFields } from "../gpu/transfer.ts";
 import { CONTROL_STATE, type ControlState } from "../ops/control.ts";
 import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
@@ -196,6 +197,15 @@ function explainRead(path: string, error: unknown): Error {
   return new DamagedFileError(`${path} ${what}`, { cause: error });
 }
 
+/**
+ * Reads a checkpoint's state, and not its files.
+ *
+ * @throws {Error} If it can't be read, or is not what was written.
+ */
+export async function readCheckpointState(directory: string): Promise<CheckpointState> {
+  return await readState(join(directory, STATE_FILE));
+}
+
 async function readState(path: string): Promise<CheckpointState> {
   let text: string;
   try {
@@ -233,19 +243,29 @@ function stateDigest(state: object): string {
  * @throws {Error} Naming the keys that differ.
  */
 export async function assertSameModel(path: string, expected: Architecture): Promise<void> {
-  const config = await readConfig(path);
-  const kinds = (value: unknown) =>
-    new Map([...flatten(value)].filter(([key]) => key.endsWith(".kind")));
-  let different = differences(kinds(config), kinds(expected.config));
-  if (different.length === 0) {
-    const found = (await parseArchitecture(path, config)).forGeneration();
-    different = differences(
-      flatten(found.config),
-      flatten(expected.forGeneration().config),
-    );
-  }
+  const different = await modelDifferences(path, await readConfig(path), expected);
   if (different.length === 0) return;
   throw new Error(`${path} is of another model: ${different.join("; ")}`);
+}
+
+/**
+ * The keys in which a model's configuration differs from that of another, as `d_model is 16, expected 32`. Keys that change the run
+ * alone are left out. No kind is loaded that `expected` does not name.
+ *
+ * @param path Names the configuration in errors.
+ * @throws {Error} If the configuration is not valid.
+ */
+export async function modelDifferences(
+  path: string,
+  config: unknown,
+  expected: Architecture,
+): Promise<string[]> {
+  const kinds = (value: unknown) =>
+    new Map([...flatten(value)].filter(([key]) => key.endsWith(".kind")));
+  const different = differences(kinds(config), kinds(expected.config));
+  if (different.length > 0) return different;
+  const found = (await parseArchitecture(path, config)).forGeneration();
+  return differences(meaningOf(found.config), meaningOf(expected.forGeneration().config));
 }
 
 function differences(
@@ -257,18 +277,8 @@ function differences(
     .map((key) => `${key} is ${found.get(key)}, expected ${expected.get(key)}`);
 }
 
-/** Values by their keys from the top: `ffn.d_latent`. */
-function flatten(value: unknown, at = ""): Map<string, unknown> {
-  if (typeof value !== "object" || value === null) return new Map([[at, value]]);
-  return new Map(
-    Object.entries(value).flatMap(([key, child]) => [
-      ...flatten(child, at === "" ? key : `${at}.${key}`),
-    ]),
-  );
-}
-
 /** The configuration in a model file's header, in today's form, not yet checked. */
-async function readConfig(path: string): Promise<unknown> {
+export async function readConfig(path: string): Promise<unknown> {
   using file = await SafetensorsFile.open(path);
   const text = file.metadata["config"];
   if (text === undefined) {

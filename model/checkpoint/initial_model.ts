@@ -1,73 +1,118 @@
 /**
- * Starting a training from the weights of a trained model, which may have fewer learned positions.
+ * Starting a training from the weights of a trained model: the same one, one with fewer learned positions, one that fits in parts, or
+ * a dense one whose feed-forwards become experts.
  *
  * @module
  */
 
 import type { Architecture } from "../trunk/architecture.ts";
-import { assertSameModel, loadModel, readArchitecture, type TrainingState } from "./checkpoint.ts";
+import { modelDifferences, readConfig, type TrainingState } from "./checkpoint.ts";
+import { SafetensorsFile } from "./safetensors.ts";
+import { planStart, type StartOptions, type StartPlan } from "./start_plan.ts";
+import { copyOfExpert } from "./upcycle.ts";
 
-/** Name of the table of learned positions. */
-const POSITIONS = "position.weight";
+export type { StartPlan } from "./start_plan.ts";
 
-/**
- * Checks that training a model can start from the weights of a file.
- *
- * @param options `lengthen`: the model has more learned positions than the file.
- * @returns The layers of the file's model: those of `architecture`, with the file's positions.
- * @throws {Error} If the file is of another model, or has more positions, or fewer without `lengthen`; naming the difference.
- */
-export async function assertStartsFrom(
-  path: string,
-  architecture: Architecture,
-  options: { readonly lengthen: boolean },
-): Promise<Architecture> {
-  const stored = (await readArchitecture(path)).config.trunk;
-  const { trunk } = architecture.config;
-  const learned = stored.positions === "learned" && trunk.positions === "learned";
-  const [found, wanted] = [stored.max_positions, trunk.max_positions];
-  const refuse = (message: string) => new Error(`${path} ${message}`);
-  if (options.lengthen && !learned) {
-    throw refuse("or the model has no learned positions, which alone can be lengthened");
-  }
-  if (options.lengthen && found === wanted) {
-    throw refuse(`has ${found} positions already, as the model: there is nothing to lengthen`);
-  }
-  if (learned && found > wanted) {
-    throw refuse(`has ${found} positions, the model ${wanted}; expected at least as many`);
-  }
-  if (learned && found < wanted && !options.lengthen) {
-    throw refuse(
-      `has ${found} positions, the model ${wanted}; expected as many, or lengthen: true`,
-    );
-  }
-  const of_file = learned
-    ? architecture.resized({ trunk: { ...trunk, max_positions: found } })
-    : architecture;
-  await assertSameModel(path, of_file);
-  return of_file;
+/** Weights that a training can start from. */
+export interface InitialSource {
+  /** Name in messages: the path of a file. */
+  readonly name: string;
+  /** The model's configuration in today's form, not yet checked. */
+  readonly config: unknown;
+  /** Shapes by the names of parameters and running statistics. */
+  readonly tensors: ReadonlyMap<string, readonly number[]>;
+  /** Gives `take` those tensors that `names` holds, one after another, row-major. */
+  read(
+    names: ReadonlySet<string>,
+    take: (name: string, values: Float32Array) => void | Promise<void>,
+  ): Promise<void>;
 }
 
 /**
- * Gives a trainer that has not begun the weights of a trained model. Moments and counters stay as they are at a beginning.
+ * Opens a model file. Its kinds are not loaded.
  *
- * @param options `lengthen`: the file's rows of learned positions are the first ones, and the others stay as the trainer's seed made them.
- * @throws {Error} If the file does not fit; see {@linkcode assertStartsFrom}.
+ * @throws {Error} If it has no configuration, or can't be read.
+ */
+export async function openInitialModel(path: string): Promise<InitialSource> {
+  const config = await readConfig(path);
+  using file = await SafetensorsFile.open(path);
+  return {
+    name: path,
+    config,
+    tensors: new Map([...file.tensors].map(([name, { shape }]) => [name, shape])),
+    async read(names, take) {
+      using file = await SafetensorsFile.open(path);
+      for (const name of names) {
+        const { dtype, data } = await file.read(name);
+        if (!(data instanceof Float32Array)) {
+          throw new Error(`${path}: tensor ${name} is ${dtype}, expected F32`);
+        }
+        await take(name, data);
+      }
+    },
+  };
+}
+
+/**
+ * Checks that training a model can start from a source, and says which tensors come from where.
+ *
+ * @throws {Error} If it can't: naming the keys or the tensors that differ.
+ */
+export async function assertStartsFrom(
+  source: InitialSource,
+  architecture: Architecture,
+  options: StartOptions,
+): Promise<StartPlan> {
+  return await planStart(source, architecture, {
+    ...options,
+    differences: (config, expected) => modelDifferences(source.name, config, expected),
+  });
+}
+
+/**
+ * Gives a trainer that has not begun the weights of a trained model. Moments and counters stay as they are at a beginning, and tensors that
+ * the source lacks as the trainer's seed made them.
+ *
+ * @returns Which tensors were taken, and which not.
+ * @throws {Error} If the source does not fit; see {@linkcode assertStartsFrom}.
  */
 export async function loadInitialModel(
-  path: string,
-  trainer: TrainingState,
-  options: { readonly lengthen: boolean },
-): Promise<void> {
-  const architecture = await assertStartsFrom(path, trainer.architecture, options);
-  const longer = options.lengthen ? await trainer.readState("value", POSITIONS) : undefined;
-  await loadModel(path, {
-    architecture,
-    writeState(kind, name, values) {
-      const table = name === POSITIONS ? longer : undefined;
-      table?.set(values);
-      trainer.writeState(kind, name, table ?? values);
-    },
+  source: InitialSource,
+  trainer: TrainingState & { readonly seed: number },
+  options: StartOptions,
+): Promise<StartPlan> {
+  const plan = await assertStartsFrom(source, trainer.architecture, options);
+  const noise = options.upcycle?.noise ?? 0;
+  const targets = Map.groupBy(plan.taken, ({ from }) => from);
+  await source.read(new Set(targets.keys()), async (from, values) => {
+    for (const { name, way, experts } of targets.get(from)!) {
+      let whole = values;
+      if (way === "first_rows") {
+        whole = await trainer.readState("value", name);
+        whole.set(values);
+      } else if (way === "copies") {
+        whole = new Float32Array(experts * values.length);
+        for (let e = 0; e < experts; e++) {
+          const copy = copyOfExpert(values, { noise, seed: trainer.seed, name, expert: e });
+          whole.set(copy, e * values.length);
+        }
+      }
+      await trainer.writeState("value", name, whole);
+    }
   });
   await trainer.resume(0, await trainer.readControl());
+  return plan;
+}
+
+/** The plan in lines for people: what was taken, what was not, and other settings of the source. */
+export function describeStart(plan: StartPlan): string[] {
+  const list = (entries: readonly { readonly name: string; readonly why: string }[]) =>
+    entries.map(({ name, why }) => `${name} (${why})`).join(", ");
+  return [
+    `${plan.taken.length} tensors are taken` +
+    (plan.initial.length + plan.unused.length === 0 ? ", all there are" : ""),
+    ...plan.initial.length > 0 ? [`left at initial values: ${list(plan.initial)}`] : [],
+    ...plan.unused.length > 0 ? [`unused: ${list(plan.unused)}`] : [],
+    ...plan.differences.length > 0 ? [`other settings: ${plan.differences.join("; ")}`] : [],
+  ];
 }

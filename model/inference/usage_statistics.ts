@@ -86,3 +86,29 @@ export function usageStatistics(usage: readonly LayerUsage[]): Record<string, nu
     ),
   };
 }
+
+/** Upper edges of the buckets of {@linkcode usageHistograms}, in even shares. */
+const USE_EDGES = [0, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, Infinity];
+
+/**
+ * How many experts of each layer are used how much, as metrics `expert_use.layer3.le_0.5`: those whose share of the kept slots, in even
+ * shares, is up to 0.5 and above the edge before. Nothing for a layer of which no expert was kept.
+ */
+export function usageHistograms(usage: readonly LayerUsage[]): Record<string, number> {
+  const metrics: Record<string, number> = {};
+  for (const { layer, counts } of usage) {
+    let total = 0;
+    for (const count of counts) total += count;
+    if (total === 0) continue;
+    const experts = USE_EDGES.map(() => 0);
+    for (const count of counts) {
+      const even = count * counts.length / total;
+      experts[USE_EDGES.findIndex((edge) => even <= edge)]!++;
+    }
+    for (const [i, edge] of USE_EDGES.entries()) {
+      const name = Number.isFinite(edge) ? edge : "inf";
+      metrics[`expert_use.layer${layer}.le_${name}`] = experts[i]!;
+    }
+  }
+  return metrics;
+}

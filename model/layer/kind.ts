@@ -182,4 +182,18 @@ export interface FeedForward extends Parameterised {
   readonly bench?: ExpertBench;
   /** Section of the dense layer that is as wide as the experts of a token together, where experts are such layers themselves. */
   readonly dense?: Readonly<Record<string, unknown>>;
+  /** How experts are copies of a dense layer, or why they can't be; undefined of a layer without experts. */
+  readonly upcycled?: DenseCopies | string;
+}
+
+/** Experts that can be copies of a dense layer. */
+export interface DenseCopies {
+  /** Experts, and so copies. */
+  readonly experts: number;
+  /** Activation of the dense layer, as its section says it. */
+  readonly activation: "swiglu" | "gelu" | "gelu_exact";
+  /** Width of the dense layer. */
+  readonly d_ffn: number;
+  /** Names of the stacks `[E, …]`, each with the name of the dense tensor that an expert's part is a copy of. */
+  readonly copies: Readonly<Record<string, string>>;
 }

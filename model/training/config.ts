@@ -35,13 +35,29 @@ const lossScale = z.strictObject({
   minimum: z.number().gt(0).max(2 ** 40).default(1).describe("the scale never falls below"),
 });
 
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/).optional();
+
 const initial = z.strictObject({
-  checkpoint: z.string().min(1).max(4096)
-    .describe("exported checkpoint or model.safetensors whose weights training starts from"),
+  checkpoint: z.string().min(1).max(4096).describe(
+    "model whose weights training starts from: a node of the store, a key, a folder, a .safetensors file, or ORG/NAME on the hub",
+  ),
+  which: z.enum(["last", "best"]).optional()
+    .describe("which model of a training; the last unless given"),
+  revision: z.string().min(1).max(250).optional()
+    .describe("branch, tag or commit on the hub; main unless given"),
   lengthen: z.boolean().default(false)
     .describe("whether the model has more learned positions than the file; new rows are random"),
-  fingerprint: z.string().regex(/^[0-9a-f]{64}$/).optional()
-    .describe("SHA-256 of the file, which an experiment finds out by itself"),
+  strict: z.boolean().optional().describe(
+    "false takes what fits and leaves the rest as the seed makes it; everything must fit unless given",
+  ),
+  upcycle: z.strictObject({
+    noise: z.number().min(0).max(1).default(0)
+      .describe("deviation of what is added to each copy, in deviations of the copied matrix"),
+  }).optional()
+    .describe("makes experts of switch and topk_moe copies of a dense model's feed-forwards"),
+  fingerprint: sha256.describe("SHA-256 of the file, which an experiment finds out by itself"),
+  vocabulary: sha256
+    .describe("SHA-256 of a node's vocabulary, which an experiment finds out by itself"),
 });
 
 const fields = z.strictObject({
@@ -89,6 +105,8 @@ const fields = z.strictObject({
   log_every: z.int().min(1).max(1e8).default(10).describe("updates between rows of metrics"),
   recompute: z.enum(["none", "experts", "full"]).default("none")
     .describe("what the backward pass computes again rather than keeps"),
+  extend: z.int().min(1).max(MOST_UPDATES).optional()
+    .describe("updates that the finished training goes on to; more than it has"),
 });
 
 /** The learning rate over updates. */
@@ -123,12 +141,22 @@ interface LossScaleSection {
 
 /** Weights that a training starts from. */
 export interface InitialSection {
-  /** An exported checkpoint's folder, or a `model.safetensors`. */
+  /** A node of the store, a key, the folder of an exported checkpoint or of a published model, a `.safetensors` file, or `ORG/NAME`. */
   readonly checkpoint: string;
+  /** Which model of a training; the last unless given. */
+  readonly which?: "last" | "best" | undefined;
+  /** Branch, tag or commit on the hub. */
+  readonly revision?: string | undefined;
   /** The model has more learned positions than the file: the file's rows come first, the others are what the seed gives. */
   readonly lengthen: boolean;
+  /** False to take those tensors that fit, and leave the others as the seed makes them. */
+  readonly strict?: boolean | undefined;
+  /** Experts are copies of a dense model's feed-forwards, each with noise of so many deviations of the copied matrix. */
+  readonly upcycle?: { readonly noise: number } | undefined;
   /** SHA-256 of the file, so that another file makes another node. */
   readonly fingerprint?: string | undefined;
+  /** SHA-256 of the vocabulary of a node of the store. */
+  readonly vocabulary?: string | undefined;
 }
 
 /** The `train` section, validated. */
@@ -195,6 +223,11 @@ export interface TrainSection {
   readonly log_every: number;
   /** The activations that the backward pass computes again rather than keeps. */
   readonly recompute: "none" | "experts" | "full";
+  /**
+   * Updates that the finished training goes on to, counted from its beginning; more than {@linkcode trainingSteps}. The learning
+   * rate of an update does not depend on it: a constant rate stays, and a cosine stays at its end.
+   */
+  readonly extend?: number | undefined;
 }
 
 /**
@@ -268,6 +301,18 @@ export const trainSchema: TrainSchema = fields.overwrite((
     );
   }
   const steps = trainingSteps(train);
+  const { extend } = train;
+  if (extend !== undefined && extend >= 1 && extend <= steps) {
+    issue(
+      ["extend"],
+      `${extend} is not beyond the ${steps} updates of the training; expected more`,
+      extend,
+    );
+  }
+  if (extend !== undefined && extend * tokensPerStep(train) > MOST_TOKENS) {
+    const tokens = extend * tokensPerStep(train);
+    issue(["extend"], `${extend} updates are ${tokens} tokens; at most ${MOST_TOKENS}`, extend);
+  }
   const given = train.steps === undefined ? "tokens" : "steps";
   if (given === "tokens" && steps > MOST_UPDATES) {
     issue(
@@ -327,7 +372,14 @@ export function tokensPerStep(
   return train.sequence_length * train.micro_batch * train.gradient_accumulation;
 }
 
-/** Updates of the training: `steps`, or what `tokens` takes, rounded up. */
+/** Updates after which a training ends: those of {@linkcode trainingSteps}, or those that it is extended to. */
+export function lastStep(
+  train: Parameters<typeof trainingSteps>[0] & Pick<TrainSection, "extend">,
+) {
+  return train.extend ?? trainingSteps(train);
+}
+
+/** Updates of the training before it is extended: `steps`, or what `tokens` takes, rounded up. The learning rate depends on them. */
 export function trainingSteps(
   train: Pick<
     TrainSection,

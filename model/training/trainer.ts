@@ -44,7 +44,7 @@ import type { StateKind, TrainingState } from "../checkpoint/checkpoint.ts";
 import type { TokenSource } from "../text/token_source.ts";
 import type { TokenBatch } from "./sampler.ts";
 import { learningRate } from "./schedule.ts";
-import { trainingSteps, type TrainSection } from "./config.ts";
+import { lastStep, trainingSteps, type TrainSection } from "./config.ts";
 import { Weights } from "../layer/weights.ts";
 import { GroupedUpdate } from "./groups/grouped_update.ts";
 import type { Part } from "./groups/parts.ts";
@@ -100,7 +100,7 @@ export class Trainer implements TrainingState {
   readonly seed: number;
   /** Values, gradients and moments on the device. */
   readonly weights: Weights;
-  /** Updates of the whole run. */
+  /** Updates of the whole run, with those that it is extended by. */
   readonly steps: number;
   /** The processes that share the update's groups. */
   readonly ranks: Ranks;
@@ -131,7 +131,7 @@ export class Trainer implements TrainingState {
     this.architecture = architecture;
     this.train = train;
     this.seed = seed;
-    this.steps = trainingSteps(train);
+    this.steps = lastStep(train);
     const specs = weightSpecs(architecture);
     const decayed = train.decay === "all" ? specs.map((s) => ({ ...s, decay: s.trained })) : specs;
     this.weights = new Weights(gpu, decayed, {
@@ -224,7 +224,7 @@ export class Trainer implements TrainingState {
       warmup: train.learning_rate.warmup_steps,
       after: train.learning_rate.schedule,
       final_fraction: train.learning_rate.final_fraction,
-      total: this.steps,
+      total: trainingSteps(train),
       end: train.learning_rate.cosine_end,
     });
     upload(gpu, this.#tensors.schedule, packFields(SCHEDULE, { lr }));

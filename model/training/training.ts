@@ -4,6 +4,8 @@
  * @module
  */
 
+import { dirname } from "@std/path";
+import { replaceFile } from "../checkpoint/atomic.ts";
 import {
   type BestModel,
   bestModelPath,
@@ -11,9 +13,11 @@ import {
   listCheckpoints,
   loadCheckpoint,
   pruneCheckpoints,
+  readCheckpointState,
   removeCheckpoint,
   saveBestModel,
   saveCheckpoint,
+  shareCheckpoint,
   verifyCheckpoint,
 } from "../checkpoint/checkpoint.ts";
 import { bitsPerByte } from "../inference/evaluator.ts";
@@ -28,7 +32,7 @@ import {
 } from "./sampler.ts";
 import { agree, shareState } from "./groups/agreement.ts";
 import type { StepRecord, Trainer } from "./trainer.ts";
-import { usageStatistics } from "../inference/usage_statistics.ts";
+import { usageHistograms, usageStatistics } from "../inference/usage_statistics.ts";
 
 /** The data that a run reads. */
 export interface TrainingData {
@@ -69,8 +73,18 @@ interface TrainingOptions {
   readonly folder: string;
   /** Told what happens. */
   readonly hooks: TrainingHooks;
+  /** Goes on from its end. */
+  readonly from?: FinishedTraining;
   /** When aborted, the run writes a checkpoint at the next safe place and throws. */
   readonly signal?: AbortSignal;
+}
+
+/** A finished training to go on from. */
+export interface FinishedTraining {
+  /** Folder of its last checkpoint. */
+  readonly checkpoint: string;
+  /** File of its best model. */
+  readonly best: string;
 }
 
 /** How a run ended. */
@@ -237,7 +251,7 @@ class Run {
 
   async #resume(): Promise<void> {
     const { hooks } = this.#options;
-    const checkpoint = await this.#lastWhole();
+    const checkpoint = await this.#lastWhole() ?? await this.#finished();
     if (!checkpoint) {
       hooks.rewind(0);
       return;
@@ -250,9 +264,23 @@ class Run {
     hooks.info(`resumed after update ${state.step} of ${this.#trainer.steps}`);
   }
 
+  /** The checkpoint of the training that this one goes on from, if there is one, with its best model put where those of this one are. */
+  async #finished(): Promise<string | undefined> {
+    const { from, folder } = this.#options;
+    if (from === undefined) return undefined;
+    const { best } = await readCheckpointState(from.checkpoint);
+    if (best) {
+      const path = bestModelPath(folder, best.step);
+      await Deno.mkdir(dirname(path), { recursive: true });
+      await replaceFile(path, (partial) => shareCheckpoint(from.best, partial));
+    }
+    return from.checkpoint;
+  }
+
   /** The last checkpoint that is as it was written. Removes later ones, which would count as newer than those that the run writes next. */
   async #lastWhole(): Promise<string | undefined> {
     const { folder, hooks } = this.#options;
+    const beginning = this.#options.from ? "finished training" : "beginning";
     const checkpoints = await listCheckpoints(folder);
     for (let checkpoint; (checkpoint = checkpoints.pop());) {
       try {
@@ -263,7 +291,7 @@ class Run {
         const next = checkpoints.at(-1);
         hooks.warn(
           `the checkpoint after update ${checkpoint.step} is damaged and is left out: ${what}; ` +
-            (next ? `trying that after update ${next.step}` : "starting from the beginning"),
+            (next ? `trying that after update ${next.step}` : `starting from the ${beginning}`),
         );
         await removeCheckpoint(checkpoint.path);
       }
@@ -333,6 +361,7 @@ class Run {
       validation_perplexity: result.perplexity,
       validation_bits_per_byte: bits,
       ...usageStatistics(result.usage),
+      ...usageHistograms(result.usage),
     });
     hooks.info(
       `update ${step}: validation ${result.nats.toFixed(4)} nats` +

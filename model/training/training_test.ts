@@ -12,27 +12,9 @@ import {
 } from "../checkpoint/checkpoint.ts";
 import { openTestGpu } from "../gpu/testing.ts";
 import type { Trainer } from "./trainer.ts";
-import {
-  assertSameBits,
-  makeTrainer,
-  readAll,
-  type TinyOptions,
-  tokenSource,
-} from "./trainer_testing.ts";
-import {
-  DivergedError,
-  runTraining,
-  type TrainingData,
-  type TrainingHooks,
-  type TrainingResult,
-} from "./training.ts";
-
-const data: TrainingData = {
-  train: tokenSource(400, 61, 11),
-  validation: tokenSource(90, 61, 12),
-  byteLength: (token) => token === 0 ? 0 : 2,
-  endoftext: 0,
-};
+import { assertSameBits, makeTrainer, readAll, type TinyOptions } from "./trainer_testing.ts";
+import { DivergedError, runTraining, type TrainingResult } from "./training.ts";
+import { Table, tinyData as data } from "./training_testing.ts";
 
 const OPTIONS: TinyOptions = {
   model: { ffn: { load_balance_coef: 0.05 } },
@@ -45,39 +27,6 @@ const OPTIONS: TinyOptions = {
     gradient_accumulation: 2,
   },
 };
-
-/** Hooks that keep what a metrics table would. */
-class Table implements TrainingHooks {
-  /** Rows that follow from the configuration, by step. */
-  rows: [number, Readonly<Record<string, number>>][] = [];
-  measured: [number, Readonly<Record<string, number>>][] = [];
-  warnings: string[] = [];
-  flushed: number[] = [];
-  onFlush: () => void = () => {};
-  rewind(step: number) {
-    this.rows = this.rows.filter(([at]) => at <= step);
-  }
-  write(step: number, values: Readonly<Record<string, number>>) {
-    this.rows.push([step, values]);
-  }
-  measure(step: number, values: Readonly<Record<string, number>>) {
-    this.measured.push([step, values]);
-  }
-  flush() {
-    this.flushed.push(this.rows.length);
-    this.onFlush();
-  }
-  progress() {}
-  /** Updates after which a run was resumed. */
-  resumed: number[] = [];
-  info(message: string) {
-    const step = /^resumed after update (\d+) /.exec(message)?.[1];
-    if (step !== undefined) this.resumed.push(Number(step));
-  }
-  warn(message: string) {
-    this.warnings.push(message);
-  }
-}
 
 async function copyFolder(from: string, to: string): Promise<void> {
   await Deno.mkdir(to);

@@ -7,6 +7,7 @@
 import type { Command, CommandContext } from "../command.ts";
 import type { JsonValue } from "../stage.ts";
 import type { Store } from "../store/store.ts";
+import { isBucket } from "../tensorboard/event_log.ts";
 import { findRun } from "./runs.ts";
 
 interface Change {
@@ -195,13 +196,18 @@ async function show(
   }
   if (all.metrics.length > 0) {
     const number = (value: number | null) => value === null ? "–" : String(+value.toPrecision(6));
-    const rows = all.metrics.map((m) => [
+    // A histogram has many buckets, of which few say something alone.
+    const single = all.metrics.filter(({ metric }) => !isBucket(metric));
+    const buckets = all.metrics.length - single.length;
+    if (buckets > 0) context.print(`\n${buckets} buckets of histograms differ; --json has them.`);
+    const rows = single.map((m) => [
       m.node,
       m.metric,
       String(m.step ?? ""),
       number(m.before),
       number(m.after),
     ]);
+    if (rows.length === 0) return;
     context.print(`\n${formatTable(["node", "metric", "step", "before", "after"], rows)}`);
   }
 }

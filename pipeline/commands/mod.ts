@@ -18,6 +18,7 @@ import { runNode } from "./run_node.ts";
 import { runs } from "./runs.ts";
 import { sql } from "./sql.ts";
 import { status } from "./status.ts";
+import { tensorboard } from "./tensorboard.ts";
 import { verify } from "./verify.ts";
 import { why } from "./why.ts";
 
@@ -32,6 +33,7 @@ export const COMMANDS: readonly Command[] = [
   diff,
   sql,
   exportCommand,
+  tensorboard,
   push,
   pull,
   verify,

@@ -13,10 +13,11 @@ import {
   listArgument,
   type LoadedExperiment,
 } from "../command.ts";
-import { EXIT, UserError } from "../errors.ts";
+import { EXIT, explain, UserError } from "../errors.ts";
 import { foldNodes } from "../graph/fold.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
 import type { RunSummary } from "../run/run.ts";
+import type { Store } from "../store/store.ts";
 import { findRemote, REMOTE_OPTION } from "./remote_option.ts";
 import { EXECUTOR_OPTIONS, planExecutor, type PlannedExecutor } from "./executor_options.ts";
 import { ALL_OPTION } from "./status.ts";
@@ -104,6 +105,9 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
     using interrupt = interruptible((line) => display.line(line), () => executor.end?.());
     // Whatever happens, no bar stays behind.
     using _ = { [Symbol.dispose]: () => display.stop() };
+    await using events = experiment.tensorboard === true
+      ? await followEvents(store, (line) => display.line(line))
+      : undefined;
     const summary = await runPipeline({
       graph,
       store,
@@ -119,10 +123,39 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
       signal: interrupt.signal,
       debug: context.debug,
     });
+    await events?.finish(summary.nodes);
     display.stop();
     report(summary, { experiment, all }, context);
     return summary.exitCode === EXIT.interrupted ? interrupt.exitCode : summary.exitCode;
   });
+}
+
+/** Writes event files while nodes run. What goes wrong with them is told, and stops no node. */
+async function followEvents(store: Store, warn: (line: string) => void) {
+  const [{ join }, { MetricsFollower, Watch }] = await Promise.all([
+    import("@std/path"),
+    import("../tensorboard/follow.ts"),
+  ]);
+  const follower = new MetricsFollower(store, { out: join(store.dir, "tensorboard") });
+  const failed = (error: unknown) =>
+    warn(`warning: ${explain(error, "writing events for TensorBoard")}`);
+  const watch = new Watch(follower, failed);
+  return {
+    [Symbol.asyncDispose]: () => watch[Symbol.asyncDispose](),
+    /** Stops the watch, and writes what is left of the run's nodes. */
+    async finish(nodes: RunSummary["nodes"]): Promise<void> {
+      await watch[Symbol.asyncDispose]();
+      try {
+        for (const { node, key, state } of nodes) {
+          if (key === undefined || (state !== "done" && state !== "cached")) continue;
+          const record = await store.records.readNode(key);
+          if (record !== undefined) await follower.publish({ ...record, node });
+        }
+      } catch (error) {
+        failed(error);
+      }
+    },
+  };
 }
 
 function restrict(graph: Graph, only: readonly string[]): Graph {

@@ -105,6 +105,7 @@ class Attempt {
       output: (name) => this.#output(name),
       json: (name, value) => this.#keep(name, value, "json"),
       measured: (name, value) => this.#keep(name, value, "measured"),
+      object: (sha256) => store.objects.path(sha256),
       // Made when asked for: most nodes have nothing to keep.
       get stateDir() {
         Deno.mkdirSync(files, { recursive: true });

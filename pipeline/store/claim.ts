@@ -77,6 +77,17 @@ export class Claim implements AsyncDisposable {
     return claim === undefined;
   }
 
+  /** Who says that they run a node; nothing where nobody does, or a lease is the claim. */
+  static async holder(dir: string, key: string): Promise<Claimant | undefined> {
+    try {
+      const text = await readTextOrUndefined(pathOf(dir, key));
+      return text === undefined ? undefined : JSON.parse(text);
+    } catch {
+      // It is being written.
+      return undefined;
+    }
+  }
+
   static async #try(
     dir: string,
     key: string,

@@ -37,6 +37,8 @@ const FOLDERS: Readonly<Record<string, readonly RegExp[]>> = {
   state: [new RegExp(`^${DIGEST}$`)],
   lease: [LEASE],
   claims: [new RegExp(`^${DIGEST}(\\.lease)?$`)],
+  // Folders of nodes, by name, with event files.
+  tensorboard: [/^[^/]+$/, /^events\.out\.tfevents\./],
   jobs: [/^\d{8}-\d{6}-\d{1,3}$/],
   tmp: [new RegExp(`^(w-|job-${DIGEST}-)?${UUID}$`)],
   "catalogue.duckdb.tmp": [/^duckdb_temp/],

@@ -143,6 +143,7 @@ const ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
   diff: ["previous", "latest"],
   sql: ["SELECT 1"],
   export: ["--out", "tables"],
+  tensorboard: ["--out", "tables"],
   gc: ["--yes"],
   clean: ["--all", "--yes"],
   sweep: ["--config", "toy.yaml"],

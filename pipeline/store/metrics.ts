@@ -31,11 +31,7 @@ export class MetricTable implements MetricSink {
   /** Reads what an earlier attempt flushed; a line that a kill cut short is dropped. */
   load(text: string): void {
     const end = text.lastIndexOf("\n") + 1;
-    for (const line of text.slice(0, end).split("\n")) {
-      if (line === "") continue;
-      const row = parseLine(line.slice(2), line.startsWith("m,"));
-      if (row !== undefined) this.#rows.push(row);
-    }
+    for (const row of stateRows(text.slice(0, end))) this.#rows.push(row);
     this.#flushed = this.#rows.length;
     this.#rewrite = end !== text.length;
   }
@@ -103,6 +99,42 @@ export class MetricTable implements MetricSink {
     }
     return [...last.values()].sort(byStepThenName);
   }
+}
+
+/** Rows of whole lines of a state file. */
+function* stateRows(text: string): Generator<MetricRow> {
+  for (const line of text.split("\n")) {
+    if (line === "") continue;
+    const row = parseLine(line.slice(2), line.startsWith("m,"));
+    if (row !== undefined) yield row;
+  }
+}
+
+/**
+ * Reads the rows that a running node has flushed to its state file.
+ *
+ * @param from Bytes that are read already.
+ * @returns The rows behind them, and their bytes; a line that is being written is left for the next time.
+ */
+export async function readStateRows(
+  path: string,
+  from: number,
+): Promise<{ readonly rows: MetricRow[]; readonly bytes: number }> {
+  using file = await Deno.open(path);
+  await file.seek(from, Deno.SeekMode.Start);
+  const chunks: Uint8Array[] = [];
+  const buffer = new Uint8Array(2 ** 16);
+  for (let count; (count = await file.read(buffer)) !== null;) {
+    chunks.push(buffer.slice(0, count));
+  }
+  const whole = new Uint8Array(chunks.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, at);
+    at += chunk.length;
+  }
+  const bytes = whole.lastIndexOf(10) + 1;
+  return { rows: [...stateRows(new TextDecoder().decode(whole.subarray(0, bytes)))], bytes };
 }
 
 function sync(path: string): void {

@@ -66,6 +66,7 @@ function contextOf(inputs: StageContext<AblateParams>["inputs"]) {
     },
     progress: () => ({ update: () => {} }),
     assertInKey: () => {},
+    object: (sha256) => sha256,
     log: { info: () => {}, warn: (message) => void warnings.push(message) },
     signal: new AbortController().signal,
   };

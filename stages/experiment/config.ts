@@ -67,6 +67,8 @@ export interface ExperimentConfiguration {
   readonly ablations: readonly Factor[];
   readonly benchmark: BenchmarkSection;
   readonly report: ReportSection;
+  /** Forms of the metrics beside the store's own. No stage reads them. */
+  readonly metrics: { readonly tensorboard: boolean };
 }
 
 /**
@@ -107,6 +109,10 @@ export function experimentSchema(parts: ExperimentParts): z.ZodType<ExperimentCo
     ablations: z.array(factorSchema).max(64).default([]).describe("factors that are varied"),
     benchmark: benchmarkSchema.prefault({}),
     report: reportSchema.prefault({}),
+    metrics: z.strictObject({
+      tensorboard: z.boolean().default(false)
+        .describe("whether event files are written to the store's folder tensorboard"),
+    }).prefault({}),
   });
   return fields.superRefine((configuration, context) => {
     // The sizes of cells depend on the vocabulary, whose section has its own problems.

@@ -12,8 +12,9 @@
 
 import type { JsonValue, NodeSpec, ResultSpec, Stage } from "../../pipeline/stage.ts";
 import { type Cell, type CellTools, expandCells } from "./cells.ts";
-import type { TrainSection } from "../../model/training/config.ts";
+import type { InitialSection, TrainSection } from "../../model/training/config.ts";
 import type { ExperimentConfiguration } from "./config.ts";
+import type { PlannedStart } from "./initial_models.ts";
 
 /** The stages that the experiment wires together. */
 // deno-lint-ignore no-explicit-any -- the experiment hands parameters on; each stage's schema checks its own
@@ -41,8 +42,8 @@ export interface ExperimentOptions {
   readonly stages: ExperimentStages;
   /** Ids of the vocabulary, on which the size of a model depends. */
   readonly vocab_size: CellTools["vocab_size"];
-  /** SHA-256 of the file that a `train.initial.checkpoint` names. */
-  readonly initialDigests?: ReadonlyMap<string, string>;
+  /** The models that trainings start from, by {@linkcode startKey} of their sections. */
+  readonly starts?: ReadonlyMap<string, PlannedStart>;
 }
 
 /**
@@ -56,13 +57,7 @@ export function experiment(
   configuration: ExperimentConfiguration,
   options: ExperimentOptions,
 ): Experiment {
-  const { stages, vocab_size, initialDigests } = options;
-  /** The section with the digest of the model that it starts from, so that another file makes another node. */
-  const started = ({ initial, ...train }: TrainSection): TrainSection => {
-    if (initial === undefined) return train;
-    const fingerprint = initialDigests?.get(initial.checkpoint);
-    return { ...train, initial: { ...initial, fingerprint } };
-  };
+  const { stages, vocab_size, starts = new Map() } = options;
   const { cells, factors } = expandCells(configuration, { vocab_size });
 
   const download: NodeSpec = { stage: stages.download, params: configuration.data };
@@ -72,16 +67,45 @@ export function experiment(
     inputs: { download: [download] },
   };
   const runs = cells.flatMap((cell) => cell.seeds.map((seed) => ({ cell, seed })));
-  const train = runs.map(({ cell, seed }): NodeSpec => ({
-    stage: stages.train,
-    label: `${cell.name},seed=${seed}`,
-    labels: labelsOf(cell, seed),
-    params: json({ model: cell.model, train: started(cell.train), seed }),
-    inputs: { dataset: [tokenize] },
-  }));
+  const published = publishedNodes(cells, starts);
+  /** The training of a cell; where it is extended, after the finished one, which it reads. */
+  const trainings = runs.map(({ cell, seed }): NodeSpec[] => {
+    const { extend, initial, ...rest } = cell.train;
+    const key = initial && startKey(initial);
+    const start = key === undefined ? undefined : published.get(key);
+    const node = (
+      label: string,
+      train: TrainSection,
+      inputs: Record<string, NodeSpec[]>,
+    ): NodeSpec => ({
+      stage: stages.train,
+      label,
+      labels: labelsOf(cell, seed),
+      params: json({ model: cell.model, train, seed }),
+      inputs: { dataset: [tokenize], ...inputs },
+    });
+    // With the digest of the model that it starts from: another file makes another node.
+    const section = {
+      ...rest,
+      ...(initial && { initial: { ...initial, ...starts.get(key!)?.found } }),
+    };
+    const finished = node(
+      `${cell.name},seed=${seed}`,
+      section,
+      start ? { initial: [start] } : {},
+    );
+    if (extend === undefined) return [finished];
+    return [
+      finished,
+      node(`${cell.name},seed=${seed},extend=${extend}`, { ...rest, extend }, {
+        finished: [finished],
+      }),
+    ];
+  });
+  const train = trainings.map((nodes) => nodes.at(-1)!);
   const evaluate = runs.map(({ cell, seed }, index): NodeSpec => ({
     stage: stages.evaluate,
-    label: `${cell.name},seed=${seed}`,
+    label: train[index]!.label!,
     labels: labelsOf(cell, seed),
     params: json(configuration.evaluate),
     inputs: { train: [train[index] as NodeSpec], dataset: [tokenize] },
@@ -96,8 +120,8 @@ export function experiment(
     inputs: { train, evaluate },
   };
   const [base] = runs as [{ cell: Cell; seed: number }];
-  // The times do not depend on the weights that a training starts from.
-  const { initial: _, ...timed } = base.cell.train;
+  // The times do not depend on the weights that a training starts from, nor on its length.
+  const { initial: _, extend: __, ...timed } = base.cell.train;
   const benchmark: NodeSpec = {
     stage: stages.benchmark,
     params: json({
@@ -121,9 +145,49 @@ export function experiment(
     },
   };
   return {
-    nodes: [download, tokenize, ...train, ...evaluate, benchmark, ablate, report],
+    nodes: [
+      download,
+      tokenize,
+      ...new Set(published.values()),
+      ...trainings.flat(),
+      ...evaluate,
+      benchmark,
+      ablate,
+      report,
+    ],
     results: [{ node: report, output: "report", to: configuration.results }],
   };
+}
+
+/** Name of the node that trains a cell. */
+export function trainingName(cell: string, seed: number): string {
+  return `train[${cell},seed=${seed}]`;
+}
+
+/** A section `train.initial` as a key of a map. */
+export function startKey(initial: InitialSection): string {
+  return JSON.stringify(initial);
+}
+
+/** A node for each published model that a cell starts from, by {@linkcode startKey}; sections of one model share it. */
+function publishedNodes(
+  cells: readonly Cell[],
+  starts: ReadonlyMap<string, PlannedStart>,
+): Map<string, NodeSpec> {
+  const nodes = new Map<string, NodeSpec>();
+  const found = new Map<string, NodeSpec>();
+  for (const { train: { initial } } of cells) {
+    const published = initial && starts.get(startKey(initial))?.pretrained;
+    if (!initial || !published) continue;
+    const { stage, params } = published;
+    const { name, revision } = params;
+    const label = (revision === undefined ? name : `${name} ${revision}`)
+      .replace(/[\[\]\n\r\t,"]/g, "_");
+    const node = nodes.get(label) ?? { stage, label, params: json(params) };
+    nodes.set(label, node);
+    found.set(startKey(initial), node);
+  }
+  return found;
 }
 
 /** The labels of a run that downstream stages read. */

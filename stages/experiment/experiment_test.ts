@@ -2,8 +2,8 @@ import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import type { JsonValue, NodeSpec } from "../../pipeline/stage.ts";
 import { ablate } from "../ablate/ablate.ts";
 import { experimentSchema } from "./config.ts";
-import { experiment } from "./experiment.ts";
-import { TEST_STAGES, testParts } from "./config_testing.ts";
+import { experiment, startKey } from "./experiment.ts";
+import { TEST_STAGES, testParts, testStage } from "./config_testing.ts";
 
 const minimal = {
   name: "test",
@@ -270,4 +270,47 @@ Deno.test("a cell's parameters are those of the same cell of another sweep, so i
     params(alone.named("train"), "top_k=2,seed=1"),
     params(all.named("train"), "top_k=2,seed=1"),
   );
+});
+
+Deno.test("an extension reads the finished training, and what is measured reads the extension", () => {
+  const train = { ...minimal.train, extend: 300 };
+  const plain = build({ seeds: [1], ablations: [d_latent] });
+  const { named, one } = build({ seeds: [1], ablations: [d_latent], train });
+  assertEquals(named("train").map(({ label }) => label), [
+    "base,seed=1",
+    "base,seed=1,extend=300",
+    "d_latent=8,seed=1",
+    "d_latent=8,seed=1,extend=300",
+    "d_latent=32,seed=1",
+    "d_latent=32,seed=1,extend=300",
+  ]);
+  const finished = named("train").filter((_, i) => i % 2 === 0);
+  const extended = named("train").filter((_, i) => i % 2 === 1);
+  assertEquals(finished.map(({ params }) => params), plain.named("train").map((n) => n.params));
+  for (const [i, node] of extended.entries()) {
+    assertStrictEquals(node.inputs?.["finished"]?.[0], finished[i]);
+    assertEquals((node.params as { train: { extend: number } }).train.extend, 300);
+  }
+  assertEquals(named("evaluate").map(({ inputs }) => inputs?.["train"]?.[0]), extended);
+  assertEquals(one("report").inputs?.["train"], extended);
+  assertEquals(one("benchmark").params, plain.one("benchmark").params);
+});
+
+Deno.test("trainings that start from one published model share its node", () => {
+  const configuration = experimentSchema(testParts).parse({
+    ...minimal,
+    seeds: [1, 2],
+    train: { ...minimal.train, initial: { checkpoint: "org/name", revision: "v1" } },
+  });
+  const starts = new Map([[startKey(configuration.train.initial!), {
+    pretrained: { stage: testStage("pretrained"), params: { name: "org/name", revision: "v1" } },
+  }]]);
+  const { nodes } = experiment(configuration, { stages: TEST_STAGES, vocab_size: 512, starts });
+  const published = nodes.filter(({ stage }) => stage.name === "pretrained");
+  assertEquals(published.map(({ label, params }) => [label, params]), [
+    ["org/name v1", { name: "org/name", revision: "v1" }],
+  ]);
+  for (const { stage, inputs } of nodes) {
+    if (stage.name === "train") assertStrictEquals(inputs?.["initial"]?.[0], published[0]);
+  }
 });

@@ -11,7 +11,8 @@ import { expandCells } from "./cells.ts";
 import { type ExperimentConfiguration, type ExperimentParts, experimentSchema } from "./config.ts";
 import type { ModelConfig } from "../../model/section.ts";
 import type { InitialSection } from "../../model/training/config.ts";
-import { experiment, type ExperimentStages } from "./experiment.ts";
+import { experiment, type ExperimentStages, startKey, trainingName } from "./experiment.ts";
+import type { PlannedStart } from "./initial_models.ts";
 
 /** The parts of an experiment. */
 export interface LoadExperimentParts extends ExperimentParts {
@@ -21,12 +22,12 @@ export interface LoadExperimentParts extends ExperimentParts {
    * what the section names.
    */
   prepareData?(data: JsonValue, request: ExperimentRequest): Promise<JsonValue>;
-  /** SHA-256 of the trained model that a section `train.initial` names. Throws when there is none, or it does not fit the model that is to be trained. */
-  initialDigest?(
+  /** Finds the model that a section `train.initial` names. Throws when there is none, or it does not fit the model that is to be trained. */
+  planInitial?(
     initial: InitialSection,
     model: ModelConfig,
     request: ExperimentRequest,
-  ): Promise<string>;
+  ): Promise<PlannedStart>;
   /** Keeps in the store what `prepareData` found out. */
   remember?(storeDir: string): Promise<void>;
 }
@@ -46,12 +47,13 @@ export async function loadExperiment(
   });
   const configuration = { ...value, data: await prepareData(value.data, request, parts) };
   const vocab_size = parts.vocabularySize(configuration.tokenizer);
-  const initialDigests = await digestInitial(configuration, request, { ...parts, vocab_size });
+  const starts = await planStarts(configuration, request, { ...parts, vocab_size });
   return {
-    ...experiment(configuration, { stages: parts.stages, vocab_size, initialDigests }),
+    ...experiment(configuration, { stages: parts.stages, vocab_size, starts }),
     // Optional keys that are undefined are no JSON.
     configuration: JSON.parse(JSON.stringify(configuration)) as JsonValue,
     configPath: request.config,
+    tensorboard: configuration.metrics.tensorboard,
     ...parts.remember === undefined ? {} : { remember: parts.remember },
   };
 }
@@ -73,27 +75,38 @@ async function prepareData(
   }
 }
 
-/** Digests of the models that cells start from, by the path that the configuration has. */
-async function digestInitial(
+/** The models that cells start from, by their sections. */
+async function planStarts(
   configuration: ExperimentConfiguration,
   request: ExperimentRequest,
   parts: LoadExperimentParts & { readonly vocab_size: number },
-): Promise<Map<string, string>> {
-  const digests = new Map<string, string>();
-  if (parts.initialDigest === undefined) return digests;
+): Promise<Map<string, PlannedStart>> {
+  const starts = new Map<string, PlannedStart>();
+  if (parts.planInitial === undefined) return starts;
   const { vocab_size } = parts;
-  for (const { model, train: { initial } } of expandCells(configuration, { vocab_size }).cells) {
+  const { cells } = expandCells(configuration, { vocab_size });
+  const own = new Set(
+    cells.flatMap(({ name, seeds }) => seeds.map((seed) => trainingName(name, seed))),
+  );
+  for (const { model, train: { initial } } of cells) {
     if (initial === undefined) continue;
     try {
-      const digest = await parts.initialDigest(initial, { ...model, vocab_size }, request);
-      digests.set(initial.checkpoint, digest);
+      const start = await parts.planInitial(initial, { ...model, vocab_size }, request);
+      const { node } = start;
+      if (node && node.name === initial.checkpoint && own.has(node.name)) {
+        throw new Error(
+          `${node.name} is the name of a training of this experiment too, which would start from itself the next time; ` +
+            `expected the key, ${node.key.slice(0, 12)}`,
+        );
+      }
+      starts.set(startKey(initial), start);
     } catch (error) {
       throw new ConfigurationError([{
         place: request.config,
         path: "train.initial.checkpoint",
-        message: error instanceof Error ? error.message : String(error),
+        message: error instanceof Error ? error.message.replace(/\.$/, "") : String(error),
       }], { cause: error });
     }
   }
-  return digests;
+  return starts;
 }

@@ -4,19 +4,15 @@
  * @module
  */
 
-import { assertStartsFrom } from "../../model/checkpoint/initial_model.ts";
-import { architectureOf } from "../../model/config.ts";
 import { ablate } from "../ablate/ablate.ts";
 import { benchmark } from "../benchmark/benchmark.ts";
 import { dataSchema, download } from "../download/download.ts";
 import { evaluate } from "../evaluate/evaluate.ts";
 import type { LoadExperimentParts } from "./load.ts";
 import { report } from "../report/report.ts";
-import { contentDigest } from "../download/sources/content_digest.ts";
 import { filesFingerprint } from "../download/sources/fingerprint.ts";
 import { readInputHashes, writeInputHashes } from "./input_hashes.ts";
 import { tokenize, tokenizerSchema, vocabularySize } from "../tokenize/tokenize.ts";
-import { initialModelFile } from "../train/initial.ts";
 import { train } from "../train/train.ts";
 
 /** The arguments of {@linkcode loadExperiment} from the command line. */
@@ -34,11 +30,9 @@ export const PARTS: LoadExperimentParts = {
     const fingerprint = await filesFingerprint(data.files, { verify: verifyInputs, warn });
     return JSON.parse(JSON.stringify({ ...data, files: { ...data.files, fingerprint } }));
   },
-  async initialDigest({ checkpoint, lengthen }, model, { storeDir, verifyInputs = false }) {
-    const path = await initialModelFile(checkpoint);
-    await assertStartsFrom(path, architectureOf(model), { lengthen });
-    if (storeDir !== undefined) await readInputHashes(storeDir);
-    return await contentDigest(path, { verify: verifyInputs });
+  async planInitial(initial, model, request) {
+    const { planInitial } = await import("./initial_models.ts");
+    return await planInitial(initial, model, request);
   },
   remember: writeInputHashes,
 };

@@ -55,6 +55,11 @@ export const publishedModelSchema = z.strictObject({
   if (made.train.initial !== undefined) {
     issue(["made", "train", "initial"], "a made model starts from random weights; remove it", null);
   }
+  if (made.train.extend !== undefined) {
+    const message =
+      `${made.train.extend} extends a training that is finished, which a made model's is not; raise steps`;
+    issue(["made", "train", "extend"], message, made.train.extend);
+  }
 });
 
 /** The section `model`, validated. */

@@ -340,6 +340,7 @@ Deno.test("the stage writes what was composed", async () => {
       stateDir: folder,
       metrics: { write() {}, measure() {}, rewind() {}, flush() {} },
       progress: () => ({ update() {} }),
+      object: (sha256) => sha256,
       assertInKey: (module) => assert(report.modules!({ params, inputs }).includes(module), module),
       log: { info() {}, warn() {} },
       signal: new AbortController().signal,

@@ -187,6 +187,10 @@ const CASES: Readonly<Record<string, Bad>> = {
     ),
     says: "model.made.train.initial: a made model starts from random weights",
   },
+  "a made model that is extended": {
+    text: BASE.replace("{ name: MODEL }", "{ made: { train: { steps: 2000, extend: 3000 } } }"),
+    says: "model.made.train.extend: 3000 extends a training that is finished",
+  },
 
   "config.json without a key": config({ hidden_size: null }, "config.json has no hidden_size"),
   "another model_type": config({ model_type: "bert" }, 'config.json: model_type is "bert"'),

@@ -6,16 +6,25 @@
 
 import { join } from "@std/path";
 import { z } from "zod";
-import { MODEL_FILE, shareCheckpoint } from "../../model/checkpoint/checkpoint.ts";
+import { listCheckpoints, MODEL_FILE, shareCheckpoint } from "../../model/checkpoint/checkpoint.ts";
 import { countFlops, countParameters } from "../../model/trunk/counts.ts";
 import { acceptedModel, kindModules, loadArchitecture } from "../../model/load.ts";
-import { trainingSteps, trainSchema } from "../../model/training/config.ts";
+import { lastStep, trainSchema } from "../../model/training/config.ts";
 import type { TrainingHooks, TrainingResult } from "../../model/training/training.ts";
 import { defineStage, type StageContext } from "../../pipeline/stage.ts";
-import { datasetFiles, openDatasetFiles, VOCABULARY_FILE } from "../dataset.ts";
+import { type Dataset, datasetFiles, openDatasetFiles, VOCABULARY_FILE } from "../dataset.ts";
 import { chosenRuntime, gpuProvenance, sharedGpu } from "../shared_gpu.ts";
 import { chosenRanks } from "./ranks/chosen.ts";
 import { RANK_MODULE, trainOnRanks } from "./ranks/launch.ts";
+import {
+  copyRows,
+  FINISHED,
+  INITIAL,
+  linkFinished,
+  locateStart,
+  publishedStartModules,
+  summarizeStart,
+} from "./start.ts";
 import { type TrainingJob, trainModel } from "./train_model.ts";
 
 const paramsSchema = z.strictObject({
@@ -27,18 +36,25 @@ const paramsSchema = z.strictObject({
 /** Parameters of the stage. */
 export type TrainParams = z.infer<typeof paramsSchema>;
 
+/** Milliseconds after which numbers are written to the state folder, without a checkpoint too. */
+const FLUSH_MILLISECONDS = 2000;
+
 /** The `train` stage: a checkpoint, a summary, and the curve as metrics. */
 export const train = defineStage<TrainParams>({
   name: "train",
   description: "Train a model on the tokens; resumes from its last checkpoint",
   module: import.meta.url,
   workers: [RANK_MODULE],
-  modules: ({ params }) => kindModules(params.model),
+  modules: ({ params, inputs }) => modulesOf(params, inputs[INITIAL] !== undefined),
   params: paramsSchema as z.ZodType<TrainParams>,
   outputs: { checkpoint: "directory", summary: "json" },
   resource: "gpu",
   run: runTrain,
 });
+
+function modulesOf({ model }: TrainParams, published: boolean): string[] {
+  return [...kindModules(model), ...published ? publishedStartModules() : []];
+}
 
 async function runTrain(context: StageContext<TrainParams>): Promise<void> {
   const { params, stateDir, metrics, log, signal } = context;
@@ -47,27 +63,43 @@ async function runTrain(context: StageContext<TrainParams>): Promise<void> {
   using dataset = await openDatasetFiles(files);
   const config = { ...params.model, vocab_size: dataset.vocab_size };
   const architecture = await loadArchitecture(config, { onLoad: context.assertInKey });
-  const job = { config, train, seed, dataset: files, folder: join(stateDir, "checkpoints") };
-  const progress = context.progress(trainingSteps(train), { unit: "updates" });
+  const begun = await begin(context, dataset);
+  const job = { config, train, seed, dataset: files, folder: checkpointsIn(stateDir), ...begun };
+  const { initial } = train;
+  const started = begun.start && initial && await summarizeStart(begun.start, architecture, {
+    initial,
+    onLoad: context.assertInKey,
+    tell: (line) => log.info(line),
+  });
+  const progress = context.progress(lastStep(train), { unit: "updates" });
+  let flushed = performance.now();
   const hooks: TrainingHooks = {
     rewind: (step) => metrics.rewind(step + 1),
     write: (step, values) => metrics.write(step, values),
-    measure: (step, values) => metrics.measure(step, values),
+    measure(step, values) {
+      metrics.measure(step, values);
+      // Whoever follows the run sees its numbers; a resumed run forgets those that it repeats.
+      if (performance.now() - flushed < FLUSH_MILLISECONDS) return;
+      metrics.flush();
+      flushed = performance.now();
+    },
     flush: () => metrics.flush(),
     progress: (step, remark) => progress.update(step, remark),
     info: (message) => log.info(message),
     warn: (message) => log.warn(message),
   };
   const ranks = chosenRanks();
-  const result = ranks === 1
-    ? await trainHere(job, context, hooks)
-    : await trainOnRanks({ ...job, runtime: chosenRuntime(), modules: kindModules(params.model) }, {
-      ranks,
-      stateDir,
-      hooks,
-      signal,
-      provenance: (values) => context.provenance?.({ ...values, ranks }),
-    });
+  const result = ranks === 1 ? await trainHere(job, context, hooks) : await trainOnRanks({
+    ...job,
+    runtime: chosenRuntime(),
+    modules: modulesOf(params, begun.start?.published === true),
+  }, {
+    ranks,
+    stateDir,
+    hooks,
+    signal,
+    provenance: (values) => context.provenance?.({ ...values, ranks }),
+  });
   const output = context.output("checkpoint");
   await Deno.mkdir(join(output, "best"), { recursive: true });
   // They stay in the state folder until they are published: a kill in between must find them there.
@@ -84,6 +116,7 @@ async function runTrain(context: StageContext<TrainParams>): Promise<void> {
     best: result.best,
     parameters: { ...counts, byRole: { ...byRole } },
     flops_per_token: countFlops(architecture, { sequenceLength: train.sequence_length }).total,
+    ...started !== undefined && { initial: started },
   });
 }
 
@@ -96,4 +129,26 @@ async function trainHere(
   context.provenance?.(gpuProvenance(gpu));
   const { signal, assertInKey: onLoad } = context;
   return await trainModel(job, { gpu, hooks, signal, onLoad });
+}
+
+function checkpointsIn(stateDir: string): string {
+  return join(stateDir, "checkpoints");
+}
+
+/** The weights that the training starts from, or the finished training that it extends. */
+async function begin(
+  context: StageContext<TrainParams>,
+  dataset: Dataset,
+): Promise<Pick<TrainingJob, "start" | "from">> {
+  const { params: { train }, inputs, stateDir, metrics } = context;
+  const [finished] = inputs[FINISHED] ?? [];
+  if (train.extend !== undefined && finished === undefined) {
+    throw new Error(`${context.node.name} has no input named ${FINISHED} to extend`);
+  }
+  if (finished === undefined) {
+    return train.initial ? { start: await locateStart(train.initial, context, dataset) } : {};
+  }
+  const attempts = await listCheckpoints(checkpointsIn(stateDir));
+  if (attempts.length === 0) await copyRows(finished, metrics);
+  return { from: await linkFinished(finished, join(stateDir, FINISHED)) };
 }

@@ -8,17 +8,19 @@ import { loadInitialModel } from "../../model/checkpoint/initial_model.ts";
 import type { Gpu } from "../../model/gpu/device.ts";
 import { loadArchitecture, type LoadOptions } from "../../model/load.ts";
 import type { ModelConfig } from "../../model/section.ts";
-import type { InitialSection, TrainSection } from "../../model/training/config.ts";
+import type { TrainSection } from "../../model/training/config.ts";
 import type { Ranks } from "../../model/training/groups/ranks.ts";
 import { Trainer } from "../../model/training/trainer.ts";
 import {
+  type FinishedTraining,
   followTraining,
   runTraining,
   type TrainingHooks,
   type TrainingResult,
 } from "../../model/training/training.ts";
 import { type DatasetFiles, openDatasetFiles } from "../dataset.ts";
-import { assertSameVocabulary, fileDigest, initialModelFile } from "./initial.ts";
+import type { StartFiles } from "./initial.ts";
+import { openStart } from "./start.ts";
 
 /** A training's parameters and files; JSON can hold it. */
 export interface TrainingJob {
@@ -30,6 +32,10 @@ export interface TrainingJob {
   readonly dataset: DatasetFiles;
   /** Holds checkpoints. */
   readonly folder: string;
+  /** Weights to start from, which a checkpoint in the folder replaces. */
+  readonly start?: StartFiles;
+  /** A finished training to go on from, unless there is a checkpoint in the folder. */
+  readonly from?: FinishedTraining;
 }
 
 /** Options of {@linkcode trainModel} and {@linkcode followModel}. */
@@ -47,8 +53,11 @@ export async function trainModel(
   using dataset = await openDatasetFiles(job.dataset);
   const trainer = await createTrainer(job, options);
   try {
-    const { initial } = job.train;
-    if (initial) await start(trainer, initial, dataset.vocabulary);
+    const { start, from, train: { initial } } = job;
+    if (start && initial) {
+      using opened = await openStart(start, options);
+      await loadInitialModel(opened.source, trainer, initial);
+    }
     return await runTraining(trainer, {
       data: {
         train: dataset.split("train"),
@@ -58,6 +67,7 @@ export async function trainModel(
       },
       seed: job.seed,
       folder: job.folder,
+      ...(from && { from }),
       signal,
       hooks,
     });
@@ -91,16 +101,4 @@ async function createTrainer(
     seed,
     ...(ranks && { ranks }),
   });
-}
-
-/** Gives a trainer the weights that the section names. Where there is a checkpoint of this training, it replaces them afterwards. */
-async function start(trainer: Trainer, initial: InitialSection, vocabulary: string): Promise<void> {
-  const path = await initialModelFile(initial.checkpoint);
-  if (initial.fingerprint !== undefined && initial.fingerprint !== await fileDigest(path)) {
-    throw new Error(
-      `train.initial.checkpoint ${path} changed after the experiment was planned; run it again`,
-    );
-  }
-  await assertSameVocabulary(path, vocabulary);
-  await loadInitialModel(path, trainer, initial);
 }

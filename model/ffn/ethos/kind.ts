@@ -82,6 +82,8 @@ export const kind: Kind<EthosSection, FeedForward> = {
     counts: counts(ethos, trunk),
     flops: (options) => flops(ethos, trunk, options),
     problems: (tokens) => routerOf(ethos).problems(tokens),
+    upcycled:
+      "its experts are generated from latent codes by matrices that all share, so none can be a copy of a dense layer",
     bench: ethosBench(ethos),
     forward(context, at, input) {
       const { y, saved, balance } = ethosForward(context, at, { ...input, ethos });

@@ -49,6 +49,8 @@ export const kind: Kind<PeerSection, FeedForward> = {
       experts: peer.routing_heads * peer.top_k * 4 * trunk.d_model,
     }),
     problems: (tokens) => routerProblems(peer, tokens),
+    upcycled:
+      "its experts are single neurons, of which a token adds up few by scores of its own, so no choice of them gives a dense layer",
     bench: peerBench(peer),
     forward(context, at, input) {
       const { y, saved } = peerForward(context, at, { ...input, peer });

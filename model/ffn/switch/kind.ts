@@ -45,6 +45,13 @@ export const kind: Kind<SwitchSection, FeedForward> = {
       counts: { active: gate + expert, theoretical: gate + section.num_experts * expert },
       flops: () => ({ gate: 2 * gate, experts: 2 * expert }),
       problems: (tokens) => mixtureProblems({ top_k: 1 }, tokens),
+      // A token gets its expert's output times the gate's probability, so copies do not give the dense model's numbers.
+      upcycled: {
+        experts: section.num_experts,
+        activation: "swiglu",
+        d_ffn: section.d_expert,
+        copies: { w_gate: "w_gate", w_up: "w_up", w_down: "w_down" },
+      },
       forward: (context, at, input) => switchForward(context, at, { ...input, section }),
     };
   },

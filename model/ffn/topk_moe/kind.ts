@@ -72,6 +72,12 @@ export const kind: Kind<TopkMoeSection, FeedForward> = {
         activation: gelu === "exact" ? "gelu_exact" : "gelu",
         ...(expert_init !== "normal" && { weight_init: "fan_in" }),
       },
+      upcycled: {
+        experts: num_experts,
+        activation: gelu === "exact" ? "gelu_exact" : "gelu",
+        d_ffn: d_expert,
+        copies: { w1: "w_up", w2: "w_down", ...(biases && { b1: "b_up", b2: "b_down" }) },
+      },
       forward: (context, at, input) => topkMoeForward(context, at, { ...input, section }),
     };
   },

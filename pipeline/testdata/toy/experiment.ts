@@ -35,6 +35,7 @@ export function loadExperiment(request: ExperimentRequest): Experiment {
     milliseconds: 1,
     failing: 0,
     trivial: 0,
+    tensorboard: 0,
     seed: request.seed ?? 1,
   };
   for (const set of request.set) {
@@ -49,7 +50,8 @@ export function loadExperiment(request: ExperimentRequest): Experiment {
     seed: number;
   };
   const configuration: JsonValue = values;
-  const done = { configuration, configPath: request.config };
+  const tensorboard = values["tensorboard"]! > 0;
+  const done = { configuration, configPath: request.config, tensorboard };
   if (values["trivial"]! > 0) {
     const nodes = Array.from({ length: values["trivial"]! }, (_, i): NodeSpec => ({
       stage: trivial,

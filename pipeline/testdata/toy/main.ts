@@ -27,6 +27,7 @@ Deno.exit(
         return Promise.resolve();
       },
     },
+    shorthands: { length: { key: "steps", describe: "Steps of a training" } },
     loadExperiment: async (request) => (await import("./experiment.ts")).loadExperiment(request),
   }),
 );

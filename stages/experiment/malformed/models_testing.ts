@@ -233,4 +233,22 @@ export const MALFORMED_MODELS: readonly Malformed[] = [
     text: MINIMAL.replace("warmup_steps: 10", "warmup_steps: 10, schedule: cosine, cosine_end: 9"),
     says: ["train.learning_rate.cosine_end: 9 is not after the warm-up of 10 updates"],
   },
+  {
+    what: "an extension to fewer updates than there are",
+    text: MINIMAL.replace("steps: 100", "steps: 100, extend: 80"),
+    says: ["train.extend: 80 is not beyond the 100 updates of the training; expected more"],
+  },
+  {
+    what: "an extension of parts of updates",
+    text: MINIMAL.replace("steps: 100", "steps: 100, extend: 120.5"),
+    says: ["train.extend: expected a whole number"],
+  },
+  {
+    what: "noise of copies that is beyond the copied",
+    text: MINIMAL.replace(
+      "steps: 100",
+      "steps: 100, initial: { checkpoint: a, upcycle: { noise: 2 } }",
+    ),
+    says: ["train.initial.upcycle.noise: "],
+  },
 ];
