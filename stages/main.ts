@@ -19,6 +19,7 @@ import { GPU_STAGE_OPTIONS } from "./commands/gpu_option.ts";
 import { generateCommand } from "./commands/model/generate_command.ts";
 import { parityCommand } from "./commands/speed/parity_command.ts";
 import { sparseActivationCommand } from "./commands/model/sparse_activation_command.ts";
+import { serveCommand } from "./commands/serve/serve_command.ts";
 import { profileCommand } from "./commands/speed/profile_command.ts";
 
 Deno.exit(
@@ -35,6 +36,7 @@ Deno.exit(
     commands: [
       evaluateCommand,
       generateCommand,
+      serveCommand,
       exportCheckpointCommand,
       expandCommand,
       sparseActivationCommand,
