@@ -17,6 +17,7 @@ import { evaluateCommand } from "./commands/model/evaluate_command.ts";
 import { exportCheckpointCommand } from "./commands/model/export_checkpoint_command.ts";
 import { GPU_STAGE_OPTIONS } from "./commands/gpu_option.ts";
 import { generateCommand } from "./commands/model/generate_command.ts";
+import { lmEvalCommand } from "./commands/lm_eval/lm_eval_command.ts";
 import { parityCommand } from "./commands/speed/parity_command.ts";
 import { sparseActivationCommand } from "./commands/model/sparse_activation_command.ts";
 import { serveCommand } from "./commands/serve/serve_command.ts";
@@ -37,6 +38,7 @@ Deno.exit(
       evaluateCommand,
       generateCommand,
       serveCommand,
+      lmEvalCommand,
       exportCheckpointCommand,
       expandCommand,
       sparseActivationCommand,

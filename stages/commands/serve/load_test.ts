@@ -5,8 +5,8 @@ import { startServer, writeByteModel } from "./serve_testing.ts";
 Deno.test("64 clients at once lose nothing, and leave nothing behind", async () => {
   const folder = await Deno.makeTempDir();
   await writeByteModel(folder);
-  const server = await startServer(folder, { queue: 256 });
-  const result = await runLoad(server, { clients: 64, seconds: 4 });
+  const server = await startServer(folder, { queue: 256, sequences: 8 });
+  const result = await runLoad(server, { clients: 64, seconds: 3 });
   assertEquals([result.wrong, server.warnings], [[], []]);
   assert(result.answered >= 64, `${result.answered} requests were answered`);
   assert(result.given_up > 0);

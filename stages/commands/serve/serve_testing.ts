@@ -4,7 +4,7 @@
  * @module
  */
 
-import { join } from "@std/path";
+import { fromFileUrl, join } from "@std/path";
 import { openTestGpu } from "../../../model/gpu/testing.ts";
 import { BYTE_VOCABULARY } from "../model/checkpoint_testing.ts";
 import {
@@ -81,6 +81,14 @@ export async function startServer(
       await ended;
     },
   };
+}
+
+/** Arguments of Deno for a task that is one `deno run`, which a signal reaches without a shell in between. */
+export async function taskArguments(name: string): Promise<string[]> {
+  const root = fromFileUrl(new URL("../../../", import.meta.url));
+  const { tasks } = JSON.parse(await Deno.readTextFile(join(root, "deno.json")));
+  const words: string[] = tasks[name].command.split(" ").slice(1);
+  return words.map((word) => word === "stages/main.ts" ? join(root, word) : word);
 }
 
 /** The data of server-sent events. */

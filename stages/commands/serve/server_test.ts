@@ -5,7 +5,7 @@ import { noisyTensors, smallModel } from "../../../model/inference/inference_tes
 import { ReferenceModel } from "../../../model/reference/model.ts";
 import { UserError } from "../../../pipeline/errors.ts";
 import { generate } from "../model/generate.ts";
-import { events, startServer, writeByteModel } from "./serve_testing.ts";
+import { events, startServer, taskArguments, writeByteModel } from "./serve_testing.ts";
 
 const END = 256;
 const folder = await Deno.makeTempDir();
@@ -306,4 +306,27 @@ Deno.test("serve refuses bad settings before a device is opened", async () => {
     "config.json",
   );
   await Deno.remove(empty);
+});
+
+Deno.test("The task serve answers with the permissions that it names, and a signal ends it", async () => {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [
+      ...await taskArguments("serve"),
+      ...["--checkpoint", folder, "--port", "0", "--context", "64", "--json"],
+    ],
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const lines = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  const { value = "" } = await lines.read();
+  const { url, context } = JSON.parse(value);
+  assertEquals(context, 64);
+  const response = await fetch(`${url}/models`);
+  assertEquals((await response.json()).data[0].max_model_len, 64);
+  child.kill("SIGINT");
+  lines.releaseLock();
+  const { code } = await child.status;
+  const told = await new Response(child.stderr).text();
+  assertEquals([code, told.split("\n").length], [0, 2], told);
+  await child.stdout.cancel();
 });
