@@ -5,7 +5,7 @@ import { UserError } from "../../../pipeline/errors.ts";
 import { BYTE_VOCABULARY } from "../model/checkpoint_testing.ts";
 import { runTask } from "../speed/task_testing.ts";
 import { writeByteModel } from "../serve/serve_testing.ts";
-import { evaluateTask, evaluateTasks, type PrepareOptions, prepareTask } from "./lm_eval.ts";
+import { evaluateTask, type PrepareOptions, prepareTask } from "./lm_eval.ts";
 import type { ScoringModel } from "./score.ts";
 
 const DATA = fromFileUrl(new URL("testdata/", import.meta.url));

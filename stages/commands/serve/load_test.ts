@@ -6,7 +6,7 @@ Deno.test("64 clients at once lose nothing, and leave nothing behind", async () 
   const folder = await Deno.makeTempDir();
   await writeByteModel(folder);
   const server = await startServer(folder, { queue: 256, sequences: 8 });
-  const result = await runLoad(server, { clients: 64, seconds: 3 });
+  const result = await runLoad(server, { clients: 64, seconds: 2 });
   assertEquals([result.wrong, server.warnings], [[], []]);
   assert(result.answered >= 64, `${result.answered} requests were answered`);
   assert(result.given_up > 0);

@@ -5,8 +5,7 @@
  */
 
 import { z } from "zod";
-import type { SamplingOptions } from "../../../model/inference/sampling.ts";
-import { samplingSchema } from "../../../model/inference/sampling.ts";
+import { type SamplingOptions, samplingSchema } from "../../../model/inference/sampling.ts";
 import { firstTokens } from "../../../model/inference/generate_text.ts";
 import type { Tokenizer } from "../../../model/text/tokenizer.ts";
 import { ApiError } from "./errors.ts";

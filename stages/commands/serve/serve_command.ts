@@ -51,7 +51,7 @@ export const serveCommand: Command = {
     },
     sequences: {
       type: "number",
-      default: 4,
+      default: 8,
       requiresArg: true,
       describe: "Completions generated at the same time, each with a cache",
     },

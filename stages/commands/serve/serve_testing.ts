@@ -46,7 +46,7 @@ export async function startServer(
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   const warnings: string[] = [];
   const ended = serve({
-    checkpoint: folder,
+    ...(changes.model === undefined ? { checkpoint: folder } : {}),
     storeDir: join(folder, "none"),
     host: "127.0.0.1",
     port: 0,
