@@ -58,7 +58,7 @@ export async function runLoad(
     const seed = client % 8;
     const body = kind === "score"
       ? { prompt, echo: true, logprobs: 1, max_tokens: 1, temperature: 0 }
-      : { prompt, max_tokens: 4, seed, stream: kind !== "generate" };
+      : { prompt, max_tokens: 3, seed, stream: kind !== "generate" };
     const controller = new AbortController();
     const began = performance.now();
     const response = await server.post(body, { signal: controller.signal });
@@ -116,7 +116,7 @@ if (import.meta.main) {
   const seconds = Number(Deno.args[0] ?? 60);
   const folder = await Deno.makeTempDir();
   await writeByteModel(folder);
-  const server = await startServer(folder, { queue: 256, sequences: 8 });
+  const server = await startServer(folder, { queue: 256, sequences: 16 });
   const result = await runLoad(server, { clients: 64, seconds });
   await server.stop();
   await Deno.remove(folder, { recursive: true });

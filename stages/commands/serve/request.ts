@@ -90,6 +90,8 @@ export interface RequestLimits {
   readonly context: number;
   /** Completions of all prompts together. */
   readonly sequences: number;
+  /** Tokens of all completions together, prompts included: an answer may tell each with its probabilities. */
+  readonly request_tokens: number;
 }
 
 /**
@@ -101,7 +103,7 @@ export function parseCompletion(body: unknown, limits: RequestLimits): Completio
   const result = bodySchema.safeParse(body);
   if (!result.success) throw refusal(body, result.error.issues[0]!);
   const { data } = result;
-  const { context, sequences } = limits;
+  const { context, sequences, request_tokens } = limits;
   if (data.model !== undefined && data.model !== limits.model) {
     throw new ApiError(`The model ${data.model} is not served here; ${limits.model} is.`, {
       status: 404,
@@ -126,6 +128,15 @@ export function parseCompletion(body: unknown, limits: RequestLimits): Completio
     throw wrong(
       "prompt",
       `asks for ${prompts.length * copies} completions; expected at most ${sequences}`,
+    );
+  }
+  const tokens = prompts.reduce((sum, { begin, ids }) => sum + begin.length + ids.length + most, 0);
+  if (tokens * copies > request_tokens) {
+    throw wrong(
+      "prompt",
+      `and its completions have up to ${
+        tokens * copies
+      } tokens; expected at most ${request_tokens}`,
     );
   }
   const { temperature, top_p, top_k, min_p, repetition_penalty } = rest;

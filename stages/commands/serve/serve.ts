@@ -33,6 +33,8 @@ export interface ServeOptions extends ModelChoice {
   readonly batch_tokens: number;
   /** Bytes of a request's body at most. */
   readonly body_bytes: number;
+  /** Tokens of a request at most, prompts and completions together. */
+  readonly request_tokens: number;
   /** Completions that are waited for at most. */
   readonly queue: number;
   readonly precision: "f32" | "mixed";
@@ -59,6 +61,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     model: () => served,
     hosts: new Set([...LOOPBACK, options.host, ...options.allowed_hosts].map(hostName)),
     body_bytes: options.body_bytes,
+    request_tokens: options.request_tokens,
     queue: options.queue,
     warn: options.warn,
   });

@@ -73,6 +73,12 @@ export const serveCommand: Command = {
       requiresArg: true,
       describe: "Bytes of a request at most",
     },
+    "request-tokens": {
+      type: "number",
+      default: 2 ** 18,
+      requiresArg: true,
+      describe: "Tokens of a request at most, its prompts and completions together",
+    },
     ...PRECISION_OPTION,
     ...GPU_OPTION,
   },
@@ -94,6 +100,7 @@ export const serveCommand: Command = {
       batch_tokens: wholeArgument(args, "batch-tokens", 1, 2 ** 20)!,
       queue: wholeArgument(args, "queue", 1, 2 ** 20)!,
       body_bytes: wholeArgument(args, "body-bytes", 1, 2 ** 30)!,
+      request_tokens: wholeArgument(args, "request-tokens", 1, 2 ** 30)!,
       precision: stringArgument(args, "precision") as "f32" | "mixed",
     };
     using interrupt = interruptible(warn);

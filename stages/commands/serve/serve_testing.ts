@@ -57,6 +57,7 @@ export async function startServer(
     batch_tokens: 512,
     queue: 64,
     body_bytes: 20_000,
+    request_tokens: 4000,
     precision: "f32",
     signal: controller.signal,
     gpu: () => openTestGpu(),

@@ -35,6 +35,8 @@ export interface HandlerOptions {
   readonly hosts: ReadonlySet<string>;
   /** Bytes of a request's body at most. */
   readonly body_bytes: number;
+  /** Tokens of a request at most, prompts and completions together. */
+  readonly request_tokens: number;
   /** Completions that are waited for at most, of all clients together. */
   readonly queue: number;
   /** Told of failures that are no client's mistake. */
@@ -84,6 +86,7 @@ export function completionHandler(
           ...model,
           model: model.name,
           sequences: options.queue,
+          request_tokens: options.request_tokens,
         }),
         { ...options, queue, most: options.queue, model },
       );

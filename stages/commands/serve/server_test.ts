@@ -6,6 +6,7 @@ import { ReferenceModel } from "../../../model/reference/model.ts";
 import { UserError } from "../../../pipeline/errors.ts";
 import { writeModel } from "../../pretrained/model_testing.ts";
 import { generate } from "../model/generate.ts";
+import { runLoad } from "./load_testing.ts";
 import { events, startServer, taskArguments, writeByteModel } from "./serve_testing.ts";
 
 const END = 256;
@@ -206,6 +207,11 @@ Deno.test("serve answers as OpenAI's interface does", async (t) => {
       prompt: ["a", "b"],
       n: 33,
     });
+    await refused(
+      400,
+      "`prompt` and its completions have up to 4096 tokens; expected at most 4000.",
+      { prompt: ["a", "x"], n: 32, max_tokens: 62, model: "small" },
+    );
     await refused(400, "The body is no JSON in UTF-8.", "{");
     await refused(400, "The body is no JSON object.", "3");
     await refused(404, "The model large is not served here; small is.", {
@@ -283,6 +289,24 @@ Deno.test("A client that leaves takes its work with it, a full queue says so, an
   assertEquals(server.warnings, []);
 });
 
+Deno.test("64 clients at once lose nothing, and leave nothing behind", async () => {
+  const server = await startServer(folder, { queue: 256, sequences: 16 });
+  const result = await runLoad(server, { clients: 64, seconds: 2 });
+  assertEquals([result.wrong, server.warnings], [[], []]);
+  assert(result.answered >= 64, `${result.answered} requests were answered`);
+  assert(result.given_up > 0);
+  assertEquals(Object.keys(result.latencies).sort(), ["generate", "score", "stream"]);
+  // A client that left is forgotten within a step or two.
+  const health = async () => await (await fetch(new URL("/health", server.url))).json();
+  for (let i = 0; i < 300 && (await health()).completions > 0; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  assertEquals(await health(), { status: "ok", completions: 0, waiting: 0, generating: 0 });
+  await server.stop();
+  const growth = result.memory.at(-1)! - result.memory[0]!;
+  assert(growth < 150 * 2 ** 20, `memory grew by ${growth} bytes`);
+});
+
 Deno.test("A published model is served with its own tokens", async () => {
   const published = await Deno.makeTempDir();
   await writeModel(published, "llama");
@@ -342,9 +366,8 @@ Deno.test("The task serve answers with the permissions that it names, and a sign
   const response = await fetch(`${url}/models`);
   assertEquals((await response.json()).data[0].max_model_len, 64);
   child.kill("SIGINT");
-  lines.releaseLock();
   const { code } = await child.status;
   const told = await new Response(child.stderr).text();
   assertEquals([code, told.split("\n").length], [0, 2], told);
-  await child.stdout.cancel();
+  await lines.cancel();
 });
