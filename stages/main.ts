@@ -17,10 +17,12 @@ import { evaluateCommand } from "./commands/model/evaluate_command.ts";
 import { exportCheckpointCommand } from "./commands/model/export_checkpoint_command.ts";
 import { assertSharedGroups, STAGE_OPTIONS } from "./commands/data_parallel_option.ts";
 import { generateCommand } from "./commands/model/generate_command.ts";
+import { lmEvalCommand } from "./commands/lm_eval/lm_eval_command.ts";
 import { parityCommand } from "./commands/speed/parity_command.ts";
 import { sparseActivationCommand } from "./commands/model/sparse_activation_command.ts";
 import { exportModelCommand } from "./commands/publish/export_model_command.ts";
 import { publishModelCommand } from "./commands/publish/publish_model_command.ts";
+import { serveCommand } from "./commands/serve/serve_command.ts";
 import { profileCommand } from "./commands/speed/profile_command.ts";
 import { WORKERS } from "./workers/workers.ts";
 
@@ -60,6 +62,8 @@ Deno.exit(
     commands: [
       evaluateCommand,
       generateCommand,
+      serveCommand,
+      lmEvalCommand,
       exportCheckpointCommand,
       exportModelCommand,
       publishModelCommand,
