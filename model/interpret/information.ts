@@ -7,11 +7,21 @@
  * @module
  */
 
-/** Counts of pairs of labels: `n[i]` times `x[i]` with `y[i]`. Each pair stands there once. */
-export interface PairCounts {
-  readonly x: ArrayLike<number>;
-  readonly y: ArrayLike<number>;
-  readonly n: ArrayLike<number>;
+/** Counts `n` of labels, as far as their entropy needs them. */
+export interface CountSums {
+  /** Labels that occur. */
+  readonly labels: number;
+  /** Σ n ln n. */
+  readonly n_log_n: number;
+}
+
+/** Counts of x, of y, and of both together, of as many pairs. */
+export interface PairSums {
+  /** Pairs that were counted. */
+  readonly pairs: number;
+  readonly x: CountSums;
+  readonly y: CountSums;
+  readonly both: CountSums;
 }
 
 /** Mutual information, nats. */
@@ -32,43 +42,25 @@ export interface Information {
  *
  * @throws {RangeError} If nothing was counted.
  */
-export function mutualInformation({ x, y, n }: PairCounts): Information {
-  const [ofX, ofY] = [new Map<number, number>(), new Map<number, number>()];
-  const both = new Float64Array(n.length);
-  let pairs = 0;
-  for (let i = 0; i < n.length; i++) {
-    const count = n[i]!;
-    ofX.set(x[i]!, (ofX.get(x[i]!) ?? 0) + count);
-    ofY.set(y[i]!, (ofY.get(y[i]!) ?? 0) + count);
-    both[i] = count;
-    pairs += count;
-  }
-  if (pairs === 0) throw new RangeError("Mutual information needs at least one pair, got none");
-  const [a, b, c] = [ofX.values(), ofY.values(), both].map((counts) => entropy(counts, pairs));
-  const rest = (found: Entropy) => (found.labels - 1) / (2 * pairs);
-  return {
-    pairs,
-    entropy_x: a!.nats,
-    entropy_y: b!.nats,
-    plugin: a!.nats + b!.nats - c!.nats,
-    corrected: a!.nats + rest(a!) + b!.nats + rest(b!) - c!.nats - rest(c!),
-  };
+export function mutualInformation({ pairs, x, y, both }: PairSums): Information {
+  if (!(pairs > 0)) throw new RangeError("Mutual information needs at least one pair, got none");
+  // H = −Σ n/N ln n/N = ln N − Σ n ln n / N.
+  const entropy = ({ n_log_n }: CountSums) => Math.log(pairs) - n_log_n / pairs;
+  const [entropy_x, entropy_y] = [entropy(x), entropy(y)];
+  const plugin = entropy_x + entropy_y - entropy(both);
+  const excess = (both.labels - x.labels - y.labels + 1) / (2 * pairs);
+  return { pairs, entropy_x, entropy_y, plugin, corrected: plugin - excess };
 }
 
-interface Entropy {
-  readonly nats: number;
-  /** Labels that occur. */
-  readonly labels: number;
-}
-
-function entropy(counts: Iterable<number>, total: number): Entropy {
-  let [nats, labels] = [0, 0];
-  for (const count of counts) {
-    if (count === 0) continue;
+/** The sums of counts. */
+export function sumCounts(counts: Iterable<number>): CountSums {
+  let [labels, n_log_n] = [0, 0];
+  for (const n of counts) {
+    if (n === 0) continue;
     labels++;
-    nats -= count / total * Math.log(count / total);
+    n_log_n += n * Math.log(n);
   }
-  return { nats, labels };
+  return { labels, n_log_n };
 }
 
 /** Mean and sample standard deviation of controls. */
