@@ -15,6 +15,7 @@ import { checkGoldenCommand } from "./commands/check_golden_command.ts";
 import { expandCommand } from "./commands/expand/expand_command.ts";
 import { evaluateCommand } from "./commands/model/evaluate_command.ts";
 import { exportCheckpointCommand } from "./commands/model/export_checkpoint_command.ts";
+import { expertsCommand } from "./commands/interpret/experts_command.ts";
 import { GPU_STAGE_OPTIONS } from "./commands/gpu_option.ts";
 import { generateCommand } from "./commands/model/generate_command.ts";
 import { parityCommand } from "./commands/speed/parity_command.ts";
@@ -38,6 +39,7 @@ Deno.exit(
       exportCheckpointCommand,
       expandCommand,
       sparseActivationCommand,
+      expertsCommand,
       profileCommand,
       benchCommand,
       parityCommand,

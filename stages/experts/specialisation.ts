@@ -47,7 +47,7 @@ export interface Specialisation extends Information {
 async function makeTables(trace: TraceFile): Promise<void> {
   await trace.run(`
     CREATE OR REPLACE TEMP TABLE labels AS
-    SELECT at, token, target, position, (10 * place // (1 + max(place) OVER (PARTITION BY document)))::UINTEGER AS part,
+    SELECT prediction, token, target, position, (10 * place // (1 + max(place) OVER (PARTITION BY document)))::UINTEGER AS part,
       loss::DOUBLE - avg(loss::DOUBLE) OVER (PARTITION BY target) AS excess
     FROM tokens`);
 }
@@ -55,30 +55,30 @@ async function makeTables(trace: TraceFile): Promise<void> {
 async function permute(trace: TraceFile, seed: number): Promise<void> {
   await trace.run(`
     CREATE OR REPLACE TEMP TABLE other AS
-    SELECT a.at AS at, b.at AS other
-    FROM (SELECT at, row_number() OVER (ORDER BY at) AS r FROM tokens) a
-    JOIN (SELECT at, row_number() OVER (ORDER BY hash(at, ${seed}), at) AS r FROM tokens) b
+    SELECT a.prediction AS prediction, b.prediction AS other
+    FROM (SELECT prediction, row_number() OVER (ORDER BY prediction) AS r FROM tokens) a
+    JOIN (SELECT prediction, row_number() OVER (ORDER BY hash(prediction, ${seed}), prediction) AS r FROM tokens) b
     USING (r)`);
 }
 
-/** Assignments of a layer as they are, or under a control: columns `expert` and `at`. */
+/** Assignments of a layer as they are, or under a control: columns `expert` and `prediction`. */
 function assigned(layer: number, control: "none" | "shuffled" | "random", seed: number): string {
-  const own = `SELECT expert, at FROM choices WHERE layer = ${layer}`;
+  const own = `SELECT expert, prediction FROM choices WHERE layer = ${layer}`;
   if (control === "none") return own;
   if (control === "shuffled") {
-    return `SELECT c.expert AS expert, o.other AS at FROM (${own}) c JOIN other o USING (at)`;
+    return `SELECT c.expert AS expert, o.other AS prediction FROM (${own}) c JOIN other o USING (prediction)`;
   }
-  const key = `hash(at, slot, ${seed})`;
+  const key = `hash(prediction, slot, ${seed})`;
   return `
-    SELECT a.expert AS expert, b.at AS at
-    FROM (SELECT expert, row_number() OVER (ORDER BY ${key}, at, slot) AS r FROM choices WHERE layer = ${layer}) a
-    JOIN (SELECT at, row_number() OVER (ORDER BY at, slot) AS r FROM choices WHERE layer = ${layer}) b USING (r)`;
+    SELECT a.expert AS expert, b.prediction AS prediction
+    FROM (SELECT expert, row_number() OVER (ORDER BY ${key}, prediction, slot) AS r FROM choices WHERE layer = ${layer}) a
+    JOIN (SELECT prediction, row_number() OVER (ORDER BY prediction, slot) AS r FROM choices WHERE layer = ${layer}) b USING (r)`;
 }
 
 async function pairSums(trace: TraceFile, pairs: string, label: Label): Promise<PairSums> {
   await trace.run(`
     CREATE OR REPLACE TEMP TABLE cells AS
-    SELECT expert, ${label} AS label, count(*) AS n FROM (${pairs}) p JOIN labels USING (at) GROUP BY ALL`);
+    SELECT expert, ${label} AS label, count(*) AS n FROM (${pairs}) p JOIN labels USING (prediction) GROUP BY ALL`);
   const sums = async (by: string) => {
     const [row] = await trace.query(`
       SELECT count(*) AS labels, sum(n * ln(n)) AS n_log_n, sum(n)::DOUBLE AS pairs
@@ -189,7 +189,7 @@ export async function errorExperts(
   const scores = async (pairs: string) =>
     (await trace.query(`
       SELECT expert, count(*) AS uses, avg(excess) AS excess, avg(excess) / (stddev_samp(excess) / sqrt(count(*))) AS z
-      FROM (SELECT DISTINCT expert, at FROM (${pairs})) JOIN labels USING (at)
+      FROM (SELECT DISTINCT expert, prediction FROM (${pairs})) JOIN labels USING (prediction)
       GROUP BY expert HAVING count(*) >= ${least_uses} AND stddev_samp(excess) > 0
       ORDER BY z DESC, expert`)).map((row) => ({
       expert: Number(row["expert"]),

@@ -31,7 +31,7 @@ type ColumnType = "UINTEGER" | "FLOAT" | "VARCHAR";
 /** One row of the table `tokens`. */
 const TOKEN_COLUMNS = {
   // Number of the prediction in the text.
-  at: "UINTEGER",
+  prediction: "UINTEGER",
   sequence: "UINTEGER",
   // In the sequence, from 0.
   position: "UINTEGER",
@@ -47,7 +47,7 @@ const TOKEN_COLUMNS = {
 /** One row of the table `choices`. */
 const CHOICE_COLUMNS = {
   layer: "UINTEGER",
-  at: "UINTEGER",
+  prediction: "UINTEGER",
   position: "UINTEGER",
   token: "UINTEGER",
   // Place of the expert among those of the token.

@@ -146,10 +146,10 @@ export async function contextsOf(
   const of = `layer = ${layer} AND expert IN (${list})`;
   const places = await trace.query(`
     SELECT expert, sequence, c.position AS position, weight
-    FROM (SELECT expert, at, position, max(weight) AS weight FROM choices WHERE ${of} GROUP BY expert, at, position) c
-    JOIN tokens USING (at)
-    QUALIFY row_number() OVER (PARTITION BY expert ORDER BY weight DESC, at) <= ${contexts}
-    ORDER BY expert, weight DESC, at`);
+    FROM (SELECT expert, prediction, position, max(weight) AS weight FROM choices WHERE ${of} GROUP BY expert, prediction, position) c
+    JOIN tokens USING (prediction)
+    QUALIFY row_number() OVER (PARTITION BY expert ORDER BY weight DESC, prediction) <= ${contexts}
+    ORDER BY expert, weight DESC, prediction`);
   const tokens = await trace.query(`
     SELECT expert, token, count(*) AS n FROM choices WHERE ${of} GROUP BY expert, token
     QUALIFY row_number() OVER (PARTITION BY expert ORDER BY n DESC, token) <= 5

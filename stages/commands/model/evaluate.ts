@@ -187,7 +187,7 @@ export async function filesOfGlob(
 export async function openSplit(
   checkpoint: OpenedCheckpoint,
   split: "train" | "validation",
-  options: EvaluateCheckpointOptions,
+  options: Pick<EvaluateCheckpointOptions, "storeDir">,
 ): Promise<TokenSplit> {
   const { storeDir } = options;
   if (!checkpoint.record) {
