@@ -60,19 +60,47 @@ export function equalUse(
   options: { readonly seed: number },
 ): string[] {
   const random = mersenne(options.seed);
-  const free = new Map(counts);
-  for (const expert of chosen) free.delete(expert);
+  const sorted = [...counts].sort(([a, x], [b, y]) => x - y || (a < b ? -1 : 1));
+  const taken = new Set(chosen);
   const found: string[] = [];
   for (const expert of chosen) {
     const use = counts.get(expert) ?? 0;
-    const nearest = [...free]
-      .map(([name, n]) => ({ name, distance: Math.abs(Math.log((n + 1) / (use + 1))) }))
-      .sort((a, b) => a.distance - b.distance || (a.name < b.name ? -1 : 1))
-      .slice(0, NEIGHBOURS);
+    // From where the use would stand, outwards.
+    let above = lowerBound(sorted, use);
+    let below = above - 1;
+    const nearest: string[] = [];
+    const distance = (i: number) => {
+      const entry = sorted[i];
+      return entry ? Math.abs(Math.log((entry[1] + 1) / (use + 1))) : Infinity;
+    };
+    while (nearest.length < NEIGHBOURS && (below >= 0 || above < sorted.length)) {
+      const [name] = sorted[distance(above) <= distance(below) ? above++ : below--]!;
+      if (!taken.has(name)) nearest.push(name);
+    }
     if (nearest.length === 0) break;
-    const { name } = nearest[uniformInt(random, 0, nearest.length - 1)]!;
-    free.delete(name);
+    const name = nearest[uniformInt(random, 0, nearest.length - 1)]!;
+    taken.add(name);
     found.push(name);
   }
   return found;
+}
+
+/** The first place in ascending counts that has so many, or more. */
+function lowerBound(sorted: readonly (readonly [string, number])[], use: number): number {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle]![1] < use) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** Most experts of a layer that are all counted, kept or not. */
+const ALL_COUNTED = 2 ** 22;
+
+/** Counts of a layer before anything is counted: zeros for all its experts, unless they are too many. */
+export function emptyCounts({ axes, experts }: ExpertLayer): ExpertCounts {
+  if (axes > 1 || experts > ALL_COUNTED) return new Map();
+  return new Map(Array.from({ length: experts }, (_, i) => [String(i), 0]));
 }

@@ -72,7 +72,8 @@ export class ExpertProbe implements Disposable {
   readonly layers: readonly ExpertLayer[];
   /** Tokens of a batch. */
   readonly batchTokens: number;
-  readonly #model: InferenceModel;
+  /** The model that is looked at. */
+  readonly model: InferenceModel;
   readonly #capacity: number;
   readonly #batch = new Map<string, Tensor>();
   readonly #tensors = new Map<number, LayerTensors>();
@@ -84,7 +85,7 @@ export class ExpertProbe implements Disposable {
   private constructor(model: InferenceModel, options: ProbeOptions) {
     const { batch, length, capacity = 256 } = options;
     const { gpu, architecture, weights } = model;
-    this.#model = model;
+    this.model = model;
     this.#capacity = capacity;
     this.layers = expertLayers(architecture);
     if (this.layers.length === 0) throw new RangeError("The model has no layer with experts");
@@ -155,13 +156,13 @@ export class ExpertProbe implements Disposable {
         capacity: this.#capacity,
         axes: layer.axes,
       });
-      upload(this.#model.gpu, listed, list);
+      upload(this.model.gpu, listed, list);
     }
   }
 
   /** Scores a batch of as many tokens as the probe was opened for. */
   async run(batch: TokenBatch, options: { readonly choices?: boolean } = {}): Promise<ProbedBatch> {
-    const { gpu } = this.#model;
+    const { gpu } = this.model;
     upload(gpu, this.#batch.get("tokens")!, batch.tokens);
     upload(gpu, this.#batch.get("targets")!, batch.targets);
     this.#built!.plans[0]!.run();
@@ -192,8 +193,8 @@ export class ExpertProbe implements Disposable {
   async logits(t: number): Promise<Float32Array> {
     if (!this.#logits) throw new Error("The probe was opened without logits");
     const { width } = this.#logits;
-    const all = await download(this.#model.gpu, this.#logits) as Float32Array;
-    return all.slice(t * width, t * width + this.#model.config.vocab_size);
+    const all = await download(this.model.gpu, this.#logits) as Float32Array;
+    return all.slice(t * width, t * width + this.model.config.vocab_size);
   }
 
   /** Frees the device's memory. */
@@ -204,7 +205,7 @@ export class ExpertProbe implements Disposable {
 
   /** Gives a tensor memory of its own: a dispatch may not read and write one buffer. */
   #owned(tensor: Tensor): Tensor {
-    this.#arenas.push(new Arena(this.#model.gpu, tensor.name, [tensor]));
+    this.#arenas.push(new Arena(this.model.gpu, tensor.name, [tensor]));
     return tensor;
   }
 }

@@ -161,9 +161,9 @@ for (const [name, changes] of Object.entries(KINDS)) {
     for (const { expert, weight } of assignments(last, left)) {
       if (expert === best.expert) assertEquals(weight, 0);
     }
-    const group = { name: "best", experts: new Map([[last.layer, [best.expert]]]) };
-    const options = { groups: [group], controls: 2, seed: 1, most_tokens: 3 };
-    const { nats, tokens, groups: [effect] } = await ablate(probe, [BATCH], options);
+    const edit = { name: "best", without: new Map([[last.layer, [best.expert]]]) };
+    const options = { edits: [edit], controls: 2, seed: 1, most_tokens: 3 };
+    const { nats, tokens, edits: [effect] } = await ablate(probe, [BATCH], options);
     const mean = (values: Float64Array) => values.reduce((a, b) => a + b, 0) / values.length;
     assertEquals(tokens, TOKENS.length - 1);
     assertAlmostEquals(nats, mean(whole), 1e-4);

@@ -38,6 +38,8 @@ export interface LayerContextOptions {
 
 /** The experts that the tokens of a recorded pass chose in one layer. */
 export interface ExpertChoice {
+  /** Where the pass is recorded. */
+  readonly plan: Plan;
   /** Prefix of the layer's weights: `layers.3.ffn`. */
   readonly at: string;
   /** Their numbers, u32 `[T, M]`, or several numbers each, as the router gives them. */
@@ -85,8 +87,8 @@ export class LayerContext {
   }
 
   /** Called by layers with experts between their choice and their experts. */
-  chosen(choice: ExpertChoice): void {
-    this.#onChoice?.(choice);
+  chosen(choice: Omit<ExpertChoice, "plan">): void {
+    this.#onChoice?.({ ...choice, plan: this.plan });
   }
 
   /**

@@ -8,7 +8,7 @@
 import { join, resolve } from "@std/path";
 import type { Gpu } from "../../model/gpu/device.ts";
 import { InferenceModel } from "../../model/inference/model.ts";
-import { ablate, type AblationResult, type ExpertGroup } from "../../model/interpret/ablation.ts";
+import { ablate, type AblationResult, type ExpertEdit } from "../../model/interpret/ablation.ts";
 import { equalUse } from "../../model/interpret/expert_counts.ts";
 import { type ExpertLayer, expertLayers } from "../../model/interpret/expert_layers.ts";
 import { type CodePath, interpolate } from "../../model/interpret/interpolation.ts";
@@ -215,20 +215,20 @@ export async function exploreExperts(options: ExploreOptions, folder: string): P
     );
   }
 
-  const groups = groupsOf(layers, { used: used.map((each) => each.used), clustered });
+  const edits = editsOf(layers, { used: used.map((each) => each.used), clustered });
   const ablated = batches.slice(
     0,
     Math.max(1, Math.floor(options.ablation_tokens / (batch * length))),
   );
-  const capacity = groups.reduce(
-    (sum, { experts }) => Math.max(sum, ...experts.values().map((names) => names.length)),
+  const capacity = edits.reduce(
+    (sum, { without }) => Math.max(sum, ...without.values().map((names) => names.length)),
     1,
   );
   let ablation: AblationResult;
   {
     using probe = await ExpertProbe.open(model, { batch, length, capacity });
     ablation = await ablate(probe, ablated, {
-      ...{ groups, controls, seed, most_tokens: LISTED },
+      ...{ edits, controls, seed, most_tokens: LISTED },
       onRun: (done, all) => progress(`ablation, run ${done + 1} of ${all}`),
     });
   }
@@ -272,22 +272,22 @@ export async function exploreExperts(options: ExploreOptions, folder: string): P
 }
 
 /** The most used experts of each layer, and its clusters. */
-function groupsOf(
+function editsOf(
   layers: readonly ExpertLayer[],
   { used, clustered }: {
     readonly used: readonly (readonly UsedExpert[])[];
     readonly clustered: ReadonlyMap<number, ClusteredExperts>;
   },
-): ExpertGroup[] {
+): ExpertEdit[] {
   return layers.flatMap(({ layer }, i) => {
     const single = used[i]!.slice(0, ABLATED).map(({ name }) => ({
       name: `${layer}:${name}`,
-      experts: new Map([[layer, [name]]]),
+      without: new Map([[layer, [name]]]),
     }));
     const found = clustered.get(layer);
     const clusters = (found?.sizes ?? []).map((_, c) => ({
       name: `${layer}:c${c}`,
-      experts: new Map([[layer, found!.names.filter((_, e) => found!.labels[e] === c)]]),
+      without: new Map([[layer, found!.names.filter((_, e) => found!.labels[e] === c)]]),
     }));
     return [...single, ...clusters];
   });

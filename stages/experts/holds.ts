@@ -51,7 +51,7 @@ export function promises(findings: ExpertFindings): Promised[] {
     ),
   });
   const effects = (promise: string, of: (name: string) => boolean): Promised => {
-    const groups = ablation.groups.filter(({ name, controls }) => of(name) && controls.summary);
+    const groups = ablation.edits.filter(({ name, controls }) => of(name) && controls.summary);
     const far = groups.filter(({ change, controls: { summary } }) =>
       Math.abs(change - summary!.mean) > DEVIATIONS * summary!.deviation
     );

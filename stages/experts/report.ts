@@ -191,13 +191,13 @@ async function sectionsOf(explored: Explored, figures: FigureList): Promise<Sect
         count(ablation.tokens)
       } predictions; the loss of the model as it is, ${ablation.nats.toFixed(4)} nats.`,
       await draw(
-        ablationFigure(ablation.groups),
+        ablationFigure(ablation.edits),
         md`A point right of zero: predictions become worse. Of clusters, random experts come from all clusters.`,
       ),
       table(
         "Effects of leaving experts out",
         ["group", "uses", "change, nats", "of its tokens", "random", "token that changes most"],
-        ablation.groups.map((group) => [
+        ablation.edits.map((group) => [
           group.name,
           count(group.use),
           signed(group.change),

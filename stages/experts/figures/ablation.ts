@@ -4,12 +4,12 @@
  * @module
  */
 
-import type { GroupEffect } from "../../../model/interpret/ablation.ts";
+import type { EditEffect } from "../../../model/interpret/ablation.ts";
 import type { Chart } from "../../report/figures/figure.ts";
 import { COLOR, PANEL_WIDTH } from "../../report/figures/style.ts";
 
 /** Draws a row a group: a filled point for it, open ones for its controls. */
-export function ablationFigure(groups: readonly GroupEffect[]): Chart {
+export function ablationFigure(groups: readonly EditEffect[]): Chart {
   const rows = groups.flatMap((group) => [
     { group: group.name, series: "left out", change: 1000 * group.change, use: group.use },
     ...group.controls.changes.map((change, i) => ({
