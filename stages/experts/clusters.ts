@@ -23,6 +23,12 @@ export interface ExpertCluster {
   readonly experts: number;
 }
 
+/** Parts of the experts whose nearest neighbour in a map is of their cluster. */
+export interface MapNeighbours {
+  readonly pca: number;
+  readonly umap: number;
+}
+
 /** The clusters of a layer. */
 export interface LayerClusters {
   readonly layer: number;
@@ -40,8 +46,10 @@ export interface LayerClusters {
     readonly labels: readonly number[];
     readonly pca: CodeMap & { readonly explained: readonly number[] };
     readonly umap: CodeMap;
-    /** Part of the experts whose nearest neighbour in a map is of their cluster, and the part that there is by chance. */
-    readonly neighbours: { readonly pca: number; readonly umap: number; readonly chance: number };
+    /** Part of the experts whose nearest neighbour in a map is of their cluster. */
+    readonly neighbours: MapNeighbours;
+    /** The same of shuffled codes with clusters of their own: what codes without any structure give. */
+    readonly neighbours_shuffled: MapNeighbours;
   };
 }
 
@@ -86,32 +94,34 @@ export function describeClusters(
   const places = new Map(names.map((name, i) => [name, i]));
   const shown = options.most_used.filter((name) => places.has(name));
   const { width } = codes;
-  const values = new Float32Array(shown.length * width);
-  shown.forEach((name, i) => {
-    const place = places.get(name)!;
-    values.set(codes.values.subarray(place * width, (place + 1) * width), i * width);
-  });
-  const part = { rows: shown.length, width, values };
-  const own = shown.map((name) => labels[places.get(name)!]!);
-  const [pca, umap] = [principalMap(part), umapMap(part, options)];
-  const shares = sizes.map((_, c) => own.filter((label) => label === c).length / own.length);
+  const mapped = (codes: Codes, labels: readonly number[]) => {
+    const values = new Float32Array(shown.length * width);
+    shown.forEach((name, i) => {
+      const place = places.get(name)!;
+      values.set(codes.values.subarray(place * width, (place + 1) * width), i * width);
+    });
+    const part = { rows: shown.length, width, values };
+    const own = shown.map((name) => labels[places.get(name)!]!);
+    const [pca, umap] = [principalMap(part), umapMap(part, options)];
+    const neighbours = {
+      pca: neighboursInCluster(pca, own),
+      umap: neighboursInCluster(umap, own),
+    };
+    return { pca, umap, labels: own, neighbours };
+  };
+  const shuffled = shuffleCodes(codes, options.seed);
+  const control = clusterCodes(shuffled, options);
   return {
     layer: layer.layer,
     width,
     experts: names.length,
     clusters: sizes.map((experts, cluster) => ({ cluster, experts })),
     explained,
-    explained_shuffled: clusterCodes(shuffleCodes(codes, options.seed), options).explained,
+    explained_shuffled: control.explained,
     map: {
       experts: shown,
-      labels: own,
-      pca,
-      umap,
-      neighbours: {
-        pca: neighboursInCluster(pca, own),
-        umap: neighboursInCluster(umap, own),
-        chance: shares.reduce((sum, share) => sum + share ** 2, 0),
-      },
+      ...mapped(codes, labels),
+      neighbours_shuffled: mapped(shuffled, control.labels).neighbours,
     },
   };
 }

@@ -74,6 +74,26 @@ export interface ExploreOptions extends TextOptions {
   progress?(line: string): void;
 }
 
+/** An expert that was left out alone, in its own right or as a control. */
+export interface StrongestExpert {
+  readonly layer: number;
+  readonly expert: string;
+  readonly use: number;
+  /** Change of the mean loss, nats. */
+  readonly change: number;
+  /** Experts of the layer that were tried. */
+  readonly tried: number;
+}
+
+/** Where a path ends: at one of the nearest codes, or at that of a random expert of equal use. */
+export type CodeEnd = "near" | "random";
+
+/** A path from the code of an expert that matters. */
+export interface FoundPath {
+  readonly end: CodeEnd;
+  readonly path: CodePath;
+}
+
 /** All that was found of a model's experts. */
 export interface ExpertFindings {
   readonly format: "experts";
@@ -94,8 +114,10 @@ export interface ExpertFindings {
   readonly training: readonly TrainingUse[];
   readonly clusters: readonly LayerClusters[];
   readonly ablation: AblationResult;
+  /** Of each layer the expert that matters most, of all that were left out alone. */
+  readonly strongest: readonly StrongestExpert[];
   readonly errors: readonly LayerErrors[];
-  readonly paths: readonly { readonly name: string; readonly path: CodePath }[];
+  readonly paths: readonly FoundPath[];
   readonly gpu: ReturnType<typeof gpuProvenance>;
 }
 
@@ -115,8 +137,7 @@ const MOST_ON_MAP = 1000;
 const MOST_CODES = 4096;
 /** Points of a path beside its first. */
 const PATH_STEPS = 10;
-/** Single experts that are left out, of each layer. */
-const ABLATED = 4;
+
 /** Experts of a list in the findings. */
 const LISTED = 10;
 
@@ -168,6 +189,13 @@ export async function exploreExperts(options: ExploreOptions, folder: string): P
   const numbers = layers.map(({ layer }) => layer);
   const used = [];
   const contexts: ExpertContexts[] = [];
+  const specific = new Map<number, ReadonlyMap<number, number>>();
+  const around = textAround(explored, tokenizer);
+  const shown = (layer: number, experts: readonly UsedExpert[]) =>
+    contextsOf(trace, {
+      ...{ layer, experts, contexts: options.contexts, around, text },
+      specificity: specific.get(layer)!,
+    });
   for (const layer of layers) {
     progress(`contexts, layer ${layer.layer}`);
     const experts = await usedExperts(trace, layer.layer);
@@ -178,16 +206,8 @@ export async function exploreExperts(options: ExploreOptions, folder: string): P
       .map(({ number }) => experts.find((expert) => expert.number === number)!)
       .filter((expert) => !first.includes(expert))
       .slice(0, options.experts);
-    contexts.push(
-      ...await contextsOf(trace, {
-        layer: layer.layer,
-        experts: [...first, ...others],
-        specificity: new Map(special.map((each) => [each.number, each.specificity])),
-        contexts: options.contexts,
-        around: textAround(explored, tokenizer),
-        text,
-      }),
-    );
+    specific.set(layer.layer, new Map(special.map((each) => [each.number, each.specificity])));
+    contexts.push(...await shown(layer.layer, [...first, ...others]));
   }
   progress("specialisation");
   const specialisation = await specialisations(trace, { layers: numbers, controls, seed });
@@ -215,7 +235,7 @@ export async function exploreExperts(options: ExploreOptions, folder: string): P
     );
   }
 
-  const edits = editsOf(layers, { used: used.map((each) => each.used), clustered });
+  const edits = editsOf(layers, { contexts, clustered });
   const ablated = batches.slice(
     0,
     Math.max(1, Math.floor(options.ablation_tokens / (batch * length))),
@@ -232,6 +252,12 @@ export async function exploreExperts(options: ExploreOptions, folder: string): P
       onRun: (done, all) => progress(`ablation, run ${done + 1} of ${all}`),
     });
   }
+  const strongest = layers.flatMap(({ layer }) => strongestOf(layer, ablation));
+  for (const { layer, expert } of strongest) {
+    if (contexts.some((each) => each.layer === layer && each.expert === expert)) continue;
+    const own = used[numbers.indexOf(layer)]!.used.filter(({ name }) => name === expert);
+    contexts.push(...await shown(layer, own));
+  }
   progress("paths between codes");
   const paths = await pathsOf(model, {
     layers,
@@ -239,6 +265,8 @@ export async function exploreExperts(options: ExploreOptions, folder: string): P
     used: used.map((each) => each.used),
     contexts,
     clustered,
+    strongest,
+    controls,
     seed,
   });
   const bytes = await Promise.all(
@@ -264,6 +292,7 @@ export async function exploreExperts(options: ExploreOptions, folder: string): P
     training: await trainingUses(checkpoint, options.storeDir),
     clusters,
     ablation,
+    strongest,
     errors,
     paths,
     gpu: gpuProvenance(gpu),
@@ -271,18 +300,42 @@ export async function exploreExperts(options: ExploreOptions, folder: string): P
   return { findings, used, text };
 }
 
-/** The most used experts of each layer, and its clusters. */
+/** The expert of a layer that matters most, of those that were left out alone. */
+function strongestOf(layer: number, { edits }: AblationResult): StrongestExpert[] {
+  const tried = new Map<string, StrongestExpert>();
+  const add = (
+    experts: Readonly<Record<string, readonly string[]>>,
+    { use, change }: { readonly use: number; readonly change: number },
+  ) => {
+    const names = experts[layer];
+    if (names?.length === 1) {
+      tried.set(names[0]!, { layer, expert: names[0]!, use, change, tried: 0 });
+    }
+  };
+  for (const { experts, use, change, controls } of edits) {
+    add(experts, { use, change });
+    controls.experts.forEach((control, c) =>
+      add(control, { use: controls.use[c]!, change: controls.changes[c]! })
+    );
+  }
+  return [...tried.values()]
+    .sort((a, b) => Math.abs(b.change) - Math.abs(a.change))
+    .slice(0, 1)
+    .map((each) => ({ ...each, tried: tried.size }));
+}
+
+/** The experts with contexts of each layer, and its clusters. */
 function editsOf(
   layers: readonly ExpertLayer[],
-  { used, clustered }: {
-    readonly used: readonly (readonly UsedExpert[])[];
+  { contexts, clustered }: {
+    readonly contexts: readonly ExpertContexts[];
     readonly clustered: ReadonlyMap<number, ClusteredExperts>;
   },
 ): ExpertEdit[] {
-  return layers.flatMap(({ layer }, i) => {
-    const single = used[i]!.slice(0, ABLATED).map(({ name }) => ({
-      name: `${layer}:${name}`,
-      without: new Map([[layer, [name]]]),
+  return layers.flatMap(({ layer }) => {
+    const single = contexts.filter((each) => each.layer === layer).map(({ expert }) => ({
+      name: `${layer}:${expert}`,
+      without: new Map([[layer, [expert]]]),
     }));
     const found = clustered.get(layer);
     const clusters = (found?.sizes ?? []).map((_, c) => ({
@@ -293,24 +346,31 @@ function editsOf(
   });
 }
 
-/** Of each ETHOS layer a path from its most used expert to the one with the nearest code, and one to a random one of equal use. */
+/**
+ * Of each ETHOS layer paths from the expert without which the loss changes most, of those that were tried: to the nearest codes, and to random experts of
+ * equal use.
+ */
 async function pathsOf(model: InferenceModel, options: {
   readonly layers: readonly ExpertLayer[];
   readonly explored: ExploredText;
   readonly used: readonly (readonly UsedExpert[])[];
   readonly contexts: readonly ExpertContexts[];
   readonly clustered: ReadonlyMap<number, ClusteredExperts>;
+  readonly strongest: readonly StrongestExpert[];
+  readonly controls: number;
   readonly seed: number;
-}): Promise<{ name: string; path: CodePath }[]> {
-  const { layers, explored, used, contexts, clustered, seed } = options;
-  const found: { name: string; path: CodePath }[] = [];
+}): Promise<FoundPath[]> {
+  const { layers, explored, used, contexts, clustered, strongest, controls, seed } = options;
+  const found: FoundPath[] = [];
   const { batches, length } = explored;
   for (const [i, layer] of layers.entries()) {
     const codes = clustered.get(layer.layer);
-    const from = used[i]![0];
-    if (layer.kind !== "ethos" || layer.axes > 1 || !codes || !from) continue;
-    const place = contexts.find((each) => each.layer === layer.layer && each.expert === from.name)
-      ?.contexts[0];
+    if (layer.kind !== "ethos" || layer.axes > 1 || !codes) continue;
+    const from = contexts.find((each) =>
+      each.layer === layer.layer &&
+      each.expert === strongest.find((other) => other.layer === layer.layer)?.expert
+    );
+    const place = from?.contexts[0];
     if (!place) continue;
     using probe = await ExpertProbe.open(model, { batch: 1, length, capacity: 1, logits: true });
     const sequences = batches[0]!.tokens.length / length;
@@ -324,34 +384,37 @@ async function pathsOf(model: InferenceModel, options: {
       t: place.position,
     };
     const counts = new Map(used[i]!.map(({ name, uses }) => [name, uses]));
-    const [random] = equalUse(counts, [from.name], { seed });
+    const random = Array.from(
+      { length: controls },
+      (_, c) => equalUse(counts, [from.expert], { seed: seed + c }),
+    ).flat();
     const ends = [
-      { name: "to the nearest code", to: nearest(codes, from.name) },
-      { name: "to a random expert", to: random },
+      ...nearest(codes, from.expert).slice(0, controls).map((to) => ({ end: "near", to }) as const),
+      ...new Set(random).values().map((to) => ({ end: "random", to }) as const),
     ];
-    for (const { name, to } of ends) {
-      if (to === undefined) continue;
+    for (const { end, to } of ends) {
       const path = await interpolate(model, probe, {
-        ...{ layer, from: from.name, to, steps: PATH_STEPS, context, most_tokens: 3 },
+        ...{ layer, from: from.expert, to, steps: PATH_STEPS, context, most_tokens: 3 },
       });
-      found.push({ name, path });
+      found.push({ end, path });
     }
   }
   return found;
 }
 
-/** The expert whose code is nearest to that of another. */
-function nearest({ codes, names }: ClusteredExperts, from: string): string | undefined {
+/** The other experts, by how near their codes are to that of one. */
+function nearest({ codes, names }: ClusteredExperts, from: string): string[] {
   const { width, values } = codes;
   const row = (i: number) => values.subarray(i * width, (i + 1) * width);
   const own = row(names.indexOf(from));
-  let [best, at] = [Infinity, -1];
-  names.forEach((name, i) => {
-    if (name === from) return;
-    const distance = row(i).reduce((sum, value, j) => sum + (value - own[j]!) ** 2, 0);
-    if (distance < best) [best, at] = [distance, i];
-  });
-  return names[at];
+  return names
+    .map((name, i) => ({
+      name,
+      distance: row(i).reduce((sum, value, j) => sum + (value - own[j]!) ** 2, 0),
+    }))
+    .filter(({ name }) => name !== from)
+    .sort((a, b) => a.distance - b.distance)
+    .map(({ name }) => name);
 }
 
 /** Use of the experts at each evaluation of the training, where the store has it. */

@@ -4,7 +4,8 @@
  * @module
  */
 
-import type { ExpertFindings } from "./explore.ts";
+import { summarise } from "../../model/interpret/information.ts";
+import type { CodeEnd, ExpertFindings } from "./explore.ts";
 
 /** One promise. */
 export interface Promised {
@@ -16,7 +17,7 @@ export interface Promised {
   readonly verdict:
     | "beyond the control"
     | "not beyond the control"
-    | "in some layers"
+    | "in part"
     | "not tested";
 }
 
@@ -27,7 +28,7 @@ function verdictOf(beyond: readonly boolean[]): Promised["verdict"] {
   if (beyond.length === 0) return "not tested";
   const some = beyond.some((each) => each);
   if (some && beyond.every((each) => each)) return "beyond the control";
-  return some ? "in some layers" : "not beyond the control";
+  return some ? "in part" : "not beyond the control";
 }
 
 const list = <T>(values: readonly T[], show: (value: T) => string) =>
@@ -38,6 +39,7 @@ const percent = (part: number) => `${(100 * part).toFixed(1)} %`;
 export function promises(findings: ExpertFindings): Promised[] {
   const { specialisation, clusters, ablation, errors, paths } = findings;
   const tokens = specialisation.filter(({ label }) => label === "token");
+  const next = specialisation.filter(({ label }) => label === "target");
   const positions = specialisation.filter(({ label }) => label === "position");
   const information = (promise: string, found: typeof tokens): Promised => ({
     promise,
@@ -66,22 +68,31 @@ export function promises(findings: ExpertFindings): Promised[] {
             summary!.deviation.toFixed(5)
           } nats`,
       ),
-      verdict: verdictOf(
-          groups.map((group) => far.includes(group)),
-        ) === "in some layers"
-        ? far.length > groups.length / 2 ? "beyond the control" : "not beyond the control"
-        : verdictOf(groups.map((group) => far.includes(group))),
+      verdict: verdictOf(groups.map((group) => far.includes(group))),
     };
   };
   const layers = [...new Set(paths.map(({ path }) => path.layer))];
-  const ends = layers.flatMap((layer) => {
-    const of = (name: string) =>
-      paths.find((each) => each.path.layer === layer && each.name === name)?.path.points.at(-1);
-    const [near, random] = [of("to the nearest code"), of("to a random expert")];
-    return near && random ? [{ layer, near, random }] : [];
+  const ends = layers.map((layer) => {
+    const of = (end: CodeEnd) => {
+      const found = paths.filter((each) => each.path.layer === layer && each.end === end);
+      return summarise(found.map(({ path }) => path.points.at(-1)!.divergence));
+    };
+    return { layer, near: of("near"), random: of("random") };
   });
   return [
     information("Attribution: experts go with tokens", tokens),
+    {
+      promise: "Attribution: experts know more of the next token than the token says",
+      found: list(next, ({ layer, plugin }) => `layer ${layer}: ${plugin.toFixed(3)} nats`),
+      control: list(
+        next,
+        ({ same_token }) =>
+          `${same_token.mean.toFixed(3)} ± ${same_token.deviation.toFixed(3)} among the same token`,
+      ),
+      verdict: verdictOf(
+        next.map((each) => each.beyond_same_token > DEVIATIONS * each.same_token.deviation),
+      ),
+    },
     information("Attribution: experts go with positions", positions),
     {
       promise: "Clustering: codes lie in clusters",
@@ -104,9 +115,13 @@ export function promises(findings: ExpertFindings): Promised[] {
             percent(map.neighbours.pca)
           }`,
       ),
-      control: list(clusters, ({ map }) => `${percent(map.neighbours.chance)} by chance`),
+      control: list(
+        clusters,
+        ({ map: { neighbours_shuffled: { umap, pca } } }) =>
+          `UMAP ${percent(umap)}, PCA ${percent(pca)} of shuffled codes`,
+      ),
       verdict: verdictOf(
-        clusters.map(({ map }) => map.neighbours.umap > 2 * map.neighbours.chance),
+        clusters.map(({ map }) => map.neighbours.umap > 1.1 * map.neighbours_shuffled.umap),
       ),
     },
     {
@@ -114,10 +129,15 @@ export function promises(findings: ExpertFindings): Promised[] {
       found: list(
         ends,
         ({ layer, near }) =>
-          `layer ${layer}: divergence ${near.divergence.toExponential(1)} nats at the nearest code`,
+          `layer ${layer}: divergence ${
+            near.mean.toExponential(1)
+          } nats in the mean of the ${near.count} nearest codes`,
       ),
-      control: list(ends, ({ random }) => `${random.divergence.toExponential(1)} at a random one`),
-      verdict: verdictOf(ends.map(({ near, random }) => near.divergence < random.divergence / 2)),
+      control: list(
+        ends,
+        ({ random }) => `${random.mean.toExponential(1)} of ${random.count} random ones`,
+      ),
+      verdict: verdictOf(ends.map(({ near, random }) => near.mean < random.mean / 2)),
     },
     effects("Ablation: single experts matter", (name) => !name.includes(":c")),
     effects("Ablation: clusters matter as clusters", (name) => name.includes(":c")),
@@ -130,11 +150,12 @@ export function promises(findings: ExpertFindings): Promised[] {
       ),
       control: list(
         errors,
-        ({ shuffled: { above } }) => `${above.mean.toFixed(1)} ± ${above.deviation.toFixed(1)}`,
+        ({ same_token: { above } }) =>
+          `${above.mean.toFixed(1)} ± ${above.deviation.toFixed(1)} among the same token`,
       ),
       verdict: verdictOf(
-        errors.map(({ above, shuffled }) =>
-          above > shuffled.above.mean + DEVIATIONS * Math.max(shuffled.above.deviation, 1)
+        errors.map(({ above, same_token: { above: control } }) =>
+          above > control.mean + DEVIATIONS * Math.max(control.deviation, 1)
         ),
       ),
     },

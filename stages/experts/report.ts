@@ -12,7 +12,7 @@ import { reportFiles, writeReport } from "../report/files.ts";
 import { FigureList } from "../report/sections/context.ts";
 import type { ExpertFindings, Explored } from "./explore.ts";
 import { ablationFigure } from "./figures/ablation.ts";
-import { codePathFigure } from "./figures/code_path.ts";
+import { codePathFigure, END_NAMES } from "./figures/code_path.ts";
 import { expertMap } from "./figures/expert_map.ts";
 import { expertRanks } from "./figures/expert_ranks.ts";
 import { specialisationFigure } from "./figures/specialisation.ts";
@@ -138,14 +138,23 @@ async function sectionsOf(explored: Explored, figures: FigureList): Promise<Sect
       ),
     ]),
     section("specialisation", "Specialisation", [
-      md`Mutual information of a kept expert and a label of its token. Estimates from counts are too high where experts are many; \`corrected\` has Miller and Madow's correction, \`shuffled\` gives each token the experts of another, \`random\` gives each assignment the expert of another.`,
+      md`Mutual information of a kept expert and a label of its token. Estimates from counts are too high where experts are many; \`corrected\` has Miller and Madow's correction, \`shuffled\` gives each token the experts of another, \`same token\` does so among predictions from the same token, \`random\` gives each assignment the expert of another.`,
       await draw(
         specialisationFigure(specialisation),
-        md`Means of ${findings.controls} controls each; only what is beyond \`shuffled\` is specialisation.`,
+        md`Means of ${findings.controls} controls each; only what is beyond \`shuffled\` is specialisation, and only what is beyond \`same token\` is more than the token says.`,
       ),
       table(
         "Mutual information, nats",
-        ["layer", "label", "as counted", "corrected", "shuffled", "random", "beyond shuffled"],
+        [
+          "layer",
+          "label",
+          "as counted",
+          "corrected",
+          "shuffled",
+          "random",
+          "beyond shuffled",
+          "beyond same token",
+        ],
         specialisation.map((each) => [
           String(each.layer),
           LABEL_NAMES[each.label],
@@ -154,6 +163,7 @@ async function sectionsOf(explored: Explored, figures: FigureList): Promise<Sect
           `${each.shuffled.mean.toFixed(4)} ± ${each.shuffled.deviation.toFixed(4)}`,
           `${each.random.mean.toFixed(4)} ± ${each.random.deviation.toFixed(4)}`,
           each.beyond_shuffled.toFixed(4),
+          each.beyond_same_token.toFixed(4),
         ]),
         2,
       ),
@@ -194,6 +204,13 @@ async function sectionsOf(explored: Explored, figures: FigureList): Promise<Sect
         ablationFigure(ablation.edits),
         md`A point right of zero: predictions become worse. Of clusters, random experts come from all clusters.`,
       ),
+      ...findings.strongest.map((each) =>
+        md`Of ${
+          count(each.tried)
+        } experts of layer ${each.layer} that were left out alone, controls too, **${`${each.layer}:${each.expert}`}** matters most: ${
+          signed(each.change)
+        } nats with ${count(each.use)} uses.`
+      ),
       table(
         "Effects of leaving experts out",
         ["group", "uses", "change, nats", "of its tokens", "random", "token that changes most"],
@@ -213,19 +230,32 @@ async function sectionsOf(explored: Explored, figures: FigureList): Promise<Sect
       ),
     ]),
     section("errors", "Errors", [
-      md`Experts whose tokens are predicted worse than the same next tokens are elsewhere: the loss less the mean loss of that token. A standard error takes an expert's tokens for independent.`,
+      md`Experts whose tokens are predicted worse than the same next tokens are elsewhere: the loss less the mean loss of that token. Experts go with the token before, and so with how hard what follows is; the control \`same token\` shuffles assignments among predictions from the same token. A standard error takes an expert's tokens for independent.`,
       table(
         "Experts beyond three standard errors",
-        ["layer", "experts", "above", "shuffled", "below", "shuffled", "largest z", "shuffled"],
+        [
+          "layer",
+          "experts",
+          "above",
+          "shuffled",
+          "same token",
+          "below",
+          "shuffled",
+          "same token",
+          "largest z",
+          "same token",
+        ],
         errors.map((each) => [
           String(each.layer),
           count(each.experts),
           count(each.above),
           each.shuffled.above.mean.toFixed(1),
+          each.same_token.above.mean.toFixed(1),
           count(each.below),
           each.shuffled.below.mean.toFixed(1),
+          each.same_token.below.mean.toFixed(1),
           each.largest.toFixed(2),
-          each.shuffled.largest.mean.toFixed(2),
+          each.same_token.largest.mean.toFixed(2),
         ]),
         0,
       ),
@@ -245,7 +275,7 @@ async function sectionsOf(explored: Explored, figures: FigureList): Promise<Sect
     ]),
     ...(paths.length === 0 ? [] : [
       section("paths", "Between codes", [
-        md`The code of a layer's most used expert moves in a straight line to another's, in the context that activates it most. The router stays, so this is also an edit: the end of a path is the expert with another's code.`,
+        md`The code of the expert that matters most alone moves in a straight line to another's, in the context that activates it most. The router stays, so this is also an edit: the end of a path is the expert with another's code.`,
         await draw(
           codePathFigure(paths),
           md`Bend: distance of the output vector from the straight line between its ends, over their distance.`,
@@ -253,7 +283,7 @@ async function sectionsOf(explored: Explored, figures: FigureList): Promise<Sect
         table(
           "Predictions on the way",
           ["path", "at 0", "half-way", "at 1", "divergence at 1", "divergence without the expert"],
-          paths.map(({ name, path }) => {
+          paths.map(({ end, path }) => {
             const at = (share: number) => {
               const point = path.points[Math.round(share * (path.points.length - 1))]!;
               return point.best.slice(0, 2).map(({ token, probability }) =>
@@ -261,7 +291,7 @@ async function sectionsOf(explored: Explored, figures: FigureList): Promise<Sect
               ).join(", ");
             };
             return [
-              `${path.layer}:${path.from} ${name}, ${path.layer}:${path.to}`,
+              `${path.layer}:${path.from} ${END_NAMES[end]}, ${path.layer}:${path.to}`,
               at(0),
               at(0.5),
               at(1),

@@ -2,8 +2,9 @@
  * Specialisation of experts in a trace: mutual information with tokens, positions and parts of documents, and experts whose tokens are predicted worse
  * than others of their kind; each beside controls.
  *
- * Two controls keep the use of every expert. `shuffled` gives each token the experts of another token: experts that a token keeps together stay together.
- * `random` gives each assignment an expert of another assignment.
+ * Controls keep the use of every expert. `shuffled` gives each prediction the experts of another one: experts that are kept together stay together.
+ * `same_token` does so among predictions from the same token: beyond it is what experts know besides the token. `random` gives each assignment an expert of
+ * another assignment.
  *
  * @module
  */
@@ -37,13 +38,21 @@ export interface Specialisation extends Information {
   readonly label: Label;
   /** The same of shuffled assignments, from the counts as they are. */
   readonly shuffled: ControlSummary;
+  /** The same of assignments that are shuffled among predictions from the same token. */
+  readonly same_token: ControlSummary;
   /** The same of random experts. */
   readonly random: ControlSummary;
   /** Estimate less the mean of shuffled assignments. */
   readonly beyond_shuffled: number;
+  /** Estimate less the mean of those that are shuffled among the same token. */
+  readonly beyond_same_token: number;
 }
 
-/** Makes the tables that controls read: `labels`, and for each control a permutation of tokens, `other`. */
+/** Controls of assignments. */
+const CONTROLS = ["shuffled", "same_token", "random"] as const;
+type Control = typeof CONTROLS[number];
+
+/** Makes the table of labels. */
 async function makeTables(trace: TraceFile): Promise<void> {
   await trace.run(`
     CREATE OR REPLACE TEMP TABLE labels AS
@@ -52,21 +61,24 @@ async function makeTables(trace: TraceFile): Promise<void> {
     FROM tokens`);
 }
 
+/** Makes the permutations of predictions that controls read: `shuffled`, and `same_token` among predictions from the same token. */
 async function permute(trace: TraceFile, seed: number): Promise<void> {
-  await trace.run(`
-    CREATE OR REPLACE TEMP TABLE other AS
-    SELECT a.prediction AS prediction, b.prediction AS other
-    FROM (SELECT prediction, row_number() OVER (ORDER BY prediction) AS r FROM tokens) a
-    JOIN (SELECT prediction, row_number() OVER (ORDER BY hash(prediction, ${seed}), prediction) AS r FROM tokens) b
-    USING (r)`);
+  for (const [table, first] of [["shuffled", ""], ["same_token", "token, "]]) {
+    const order = (by: string) => `row_number() OVER (ORDER BY ${first}${by}prediction) AS r`;
+    await trace.run(`
+      CREATE OR REPLACE TEMP TABLE ${table} AS
+      SELECT a.prediction AS prediction, b.prediction AS other
+      FROM (SELECT prediction, ${order("")} FROM tokens) a
+      JOIN (SELECT prediction, ${order(`hash(prediction, ${seed}), `)} FROM tokens) b USING (r)`);
+  }
 }
 
 /** Assignments of a layer as they are, or under a control: columns `expert` and `prediction`. */
-function assigned(layer: number, control: "none" | "shuffled" | "random", seed: number): string {
+function assigned(layer: number, control: "none" | Control, seed: number): string {
   const own = `SELECT expert, prediction FROM choices WHERE layer = ${layer}`;
   if (control === "none") return own;
-  if (control === "shuffled") {
-    return `SELECT c.expert AS expert, o.other AS prediction FROM (${own}) c JOIN other o USING (prediction)`;
+  if (control !== "random") {
+    return `SELECT c.expert AS expert, o.other AS prediction FROM (${own}) c JOIN ${control} o USING (prediction)`;
   }
   const key = `hash(prediction, slot, ${seed})`;
   return `
@@ -101,17 +113,18 @@ export async function specialisations(
   const { layers, controls, seed } = options;
   await makeTables(trace);
   const found: Specialisation[] = [];
-  const controlled = new Map<string, { shuffled: number[]; random: number[] }>();
+  const controlled = new Map<string, Record<Control, number[]>>();
   const of = (layer: number, label: Label) => {
     const key = `${layer} ${label}`;
-    if (!controlled.has(key)) controlled.set(key, { shuffled: [], random: [] });
-    return controlled.get(key)!;
+    const found = controlled.get(key) ?? { shuffled: [], same_token: [], random: [] };
+    controlled.set(key, found);
+    return found;
   };
   for (let c = 0; c < controls; c++) {
     await permute(trace, seed + c);
     for (const layer of layers) {
       for (const label of LABELS) {
-        for (const control of ["shuffled", "random"] as const) {
+        for (const control of CONTROLS) {
           const sums = await pairSums(trace, assigned(layer, control, seed + c), label);
           of(layer, label)[control].push(mutualInformation(sums).plugin);
         }
@@ -123,15 +136,17 @@ export async function specialisations(
       const own = mutualInformation(
         await pairSums(trace, assigned(layer, "none", seed), label),
       );
-      const { shuffled, random } = of(layer, label);
-      const mean = summarise(shuffled);
+      const { shuffled, same_token, random } = of(layer, label);
+      const [mean, same] = [summarise(shuffled), summarise(same_token)];
       found.push({
         layer,
         label,
         ...own,
         shuffled: mean,
+        same_token: same,
         random: summarise(random),
         beyond_shuffled: own.plugin - mean.mean,
+        beyond_same_token: own.plugin - same.mean,
       });
     }
   }
@@ -149,6 +164,13 @@ export interface ErrorExpert {
   readonly z: number;
 }
 
+/** Numbers of controls. */
+export interface ErrorControls {
+  readonly above: ControlSummary;
+  readonly below: ControlSummary;
+  readonly largest: ControlSummary;
+}
+
 /** Experts and errors in one layer. */
 export interface LayerErrors {
   readonly layer: number;
@@ -160,11 +182,9 @@ export interface LayerErrors {
   /** The largest z. */
   readonly largest: number;
   /** The same of shuffled assignments. */
-  readonly shuffled: {
-    readonly above: ControlSummary;
-    readonly below: ControlSummary;
-    readonly largest: ControlSummary;
-  };
+  readonly shuffled: ErrorControls;
+  /** The same of assignments that are shuffled among predictions from the same token, some of which are harder than others. */
+  readonly same_token: ErrorControls;
   /** Those with the largest z. */
   readonly worst: readonly ErrorExpert[];
 }
@@ -203,24 +223,31 @@ export async function errorExperts(
     largest: rows[0]?.z ?? 0,
   });
   const found: LayerErrors[] = [];
-  const shuffled = new Map<number, ReturnType<typeof counted>[]>(layers.map((n) => [n, []]));
+  const controlled = new Map<string, ReturnType<typeof counted>[]>();
   for (let c = 0; c < controls; c++) {
     await permute(trace, seed + c);
     for (const layer of layers) {
-      const pairs = assigned(layer, "shuffled", seed + c);
-      shuffled.get(layer)!.push(counted(await scores(pairs)));
+      for (const control of ["shuffled", "same_token"] as const) {
+        const key = `${layer} ${control}`;
+        const found = counted(await scores(assigned(layer, control, seed + c)));
+        controlled.set(key, [...controlled.get(key) ?? [], found]);
+      }
     }
   }
   for (const layer of layers) {
     const rows = await scores(assigned(layer, "none", seed));
     const name = await trace.expertNames(layer);
-    const control = (of: "above" | "below" | "largest") =>
-      summarise(shuffled.get(layer)!.map((each) => each[of]));
+    const control = (control: "shuffled" | "same_token"): ErrorControls => {
+      const values = controlled.get(`${layer} ${control}`)!;
+      const of = (key: keyof ErrorControls) => summarise(values.map((each) => each[key]));
+      return { above: of("above"), below: of("below"), largest: of("largest") };
+    };
     found.push({
       layer,
       experts: rows.length,
       ...counted(rows),
-      shuffled: { above: control("above"), below: control("below"), largest: control("largest") },
+      shuffled: control("shuffled"),
+      same_token: control("same_token"),
       worst: rows.slice(0, most).map(({ expert, ...rest }) => ({
         layer,
         expert: name(expert),

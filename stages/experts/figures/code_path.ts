@@ -16,13 +16,21 @@ const QUANTITIES = {
   loss: "loss of the next token, nats",
 } as const;
 
+/** Where paths end, in words. */
+export const END_NAMES = { near: "to a near code", random: "to a random expert" } as const;
+
 /** Draws a panel a quantity, a line a path. */
 export function codePathFigure(
-  paths: readonly { readonly name: string; readonly path: CodePath }[],
+  paths: readonly { readonly end: "near" | "random"; readonly path: CodePath }[],
 ): Chart {
-  const rows = paths.flatMap(({ name, path }) =>
+  const rows = paths.flatMap(({ end, path }) =>
     path.points.flatMap((point) => {
-      const base = { path: `${name}, layer ${path.layer}`, layer: path.layer, share: point.share };
+      const base = {
+        path: `${path.layer}:${path.from} to ${path.layer}:${path.to}`,
+        ends: `layer ${path.layer}, ${END_NAMES[end]}`,
+        layer: path.layer,
+        share: point.share,
+      };
       return [
         { ...base, panel: QUANTITIES.divergence, value: point.divergence },
         { ...base, panel: QUANTITIES.cosine, value: point.output_cosines[0] },
@@ -31,16 +39,16 @@ export function codePathFigure(
       ];
     })
   );
-  const names = distinct(rows.map(({ path }) => path));
+  const names = distinct(rows.map(({ ends }) => ends));
   const colors = [COLOR.blue, COLOR.vermilion, COLOR.green, COLOR.purple, COLOR.orange, COLOR.sky];
   return {
     kind: "chart",
     name: "code_path",
     title: "Between two codes",
     alt: `Lines along the way from one code to another. ${
-      paths.map(({ name, path }) => {
+      paths.map(({ end, path }) => {
         const last = path.points.at(-1)!;
-        return `Layer ${path.layer}, ${name}: divergence ${
+        return `Layer ${path.layer}, ${END_NAMES[end]}, ${path.to}: divergence ${
           last.divergence.toFixed(4)
         } nats at the end, cosine ${last.output_cosines[0].toFixed(2)}`;
       }).join("; ")
@@ -55,8 +63,9 @@ export function codePathFigure(
         encoding: {
           x: { field: "share", type: "quantitative", title: "share of the second code" },
           y: { field: "value", type: "quantitative", title: null, scale: { zero: false } },
+          detail: { field: "path", type: "nominal" },
           color: {
-            field: "path",
+            field: "ends",
             type: "nominal",
             sort: names,
             scale: { domain: names, range: names.map((_, i) => colors[i % colors.length]!) },

@@ -62,13 +62,13 @@ export function expertMap(layers: readonly LayerClusters[]): Chart {
             field: "x",
             type: "quantitative",
             scale: { zero: false },
-            axis: { title: null, labels: false, ticks: false, grid: false },
+            axis: { title: null, labels: false, ticks: false, grid: false, domain: false },
           },
           y: {
             field: "y",
             type: "quantitative",
             scale: { zero: false },
-            axis: { title: null, labels: false, ticks: false, grid: false },
+            axis: { title: null, labels: false, ticks: false, grid: false, domain: false },
           },
           color: {
             field: "cluster",

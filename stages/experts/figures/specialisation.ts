@@ -9,7 +9,7 @@ import { COLOR } from "../../report/figures/style.ts";
 import { LABEL_NAMES, type Specialisation } from "../specialisation.ts";
 import { distinct, facet } from "./panels.ts";
 
-const SERIES_NAMES = ["experts", "corrected", "shuffled", "random"] as const;
+const SERIES_NAMES = ["experts", "corrected", "shuffled", "same token", "random"] as const;
 
 /** Draws a panel a layer: estimates as they are and corrected, and the means of both controls. */
 export function specialisationFigure(found: readonly Specialisation[]): Chart {
@@ -27,6 +27,12 @@ export function specialisationFigure(found: readonly Specialisation[]): Chart {
       {
         ...base,
         series: SERIES_NAMES[3],
+        nats: each.same_token.mean,
+        deviation: each.same_token.deviation,
+      },
+      {
+        ...base,
+        series: SERIES_NAMES[4],
         nats: each.random.mean,
         deviation: each.random.deviation,
       },
@@ -62,7 +68,7 @@ export function specialisationFigure(found: readonly Specialisation[]): Chart {
             sort: [...SERIES_NAMES],
             scale: {
               domain: [...SERIES_NAMES],
-              range: [COLOR.vermilion, COLOR.green, COLOR.blue, COLOR.muted],
+              range: [COLOR.vermilion, COLOR.green, COLOR.blue, COLOR.purple, COLOR.muted],
             },
             legend: { title: null, orient: "bottom", direction: "horizontal" },
           },
@@ -72,7 +78,7 @@ export function specialisationFigure(found: readonly Specialisation[]): Chart {
             sort: [...SERIES_NAMES],
             scale: {
               domain: [...SERIES_NAMES],
-              range: ["circle", "diamond", "square", "triangle-up"],
+              range: ["circle", "diamond", "square", "cross", "triangle-up"],
             },
             legend: { title: null, orient: "bottom", direction: "horizontal" },
           },

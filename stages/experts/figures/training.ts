@@ -5,7 +5,7 @@
  */
 
 import type { Chart } from "../../report/figures/figure.ts";
-import { COLOR, SMALL_PANEL } from "../../report/figures/style.ts";
+import { COLOR } from "../../report/figures/style.ts";
 import { facet } from "./panels.ts";
 
 /** One evaluation during a training: means over the layers with experts. */
@@ -44,9 +44,11 @@ export function trainingUse(found: readonly TrainingUse[]): Chart {
     rows,
     spec: {
       ...facet("panel", Object.values(QUANTITIES)),
+      columns: 3,
       resolve: { scale: { y: "independent" } },
       spec: {
-        ...SMALL_PANEL,
+        width: 170,
+        height: 160,
         mark: { type: "line", color: COLOR.blue, point: { filled: true, color: COLOR.blue } },
         encoding: {
           x: { field: "step", type: "quantitative", title: "updates" },
