@@ -42,7 +42,7 @@ const LAYERS: Readonly<Record<"pipeline" | "model", readonly (readonly string[])
     ["model/checkpoint"],
     ["model/inference", "model/pretrained", "model/export"],
     ["model/training"],
-    ["model/sparse"],
+    ["model/sparse", "model/interpret"],
     ["model/config.ts"],
     ["model/equal_size.ts", "model/bench", "model/golden"],
   ],

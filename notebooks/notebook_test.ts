@@ -87,7 +87,7 @@ async function drawn(spec: TopLevelSpec): Promise<{ warnings: string[]; paths: n
   view.finalize();
   return {
     warnings,
-    paths: svg.match(/aria-roledescription="(?:line|point|rule) mark/g)?.length ?? 0,
+    paths: svg.match(/aria-roledescription="(?:(?:line|rule) mark|point")/g)?.length ?? 0,
   };
 }
 
@@ -108,7 +108,7 @@ Deno.test("Every cell runs, and shows the committed report and a store's runs", 
   const decoder = new TextDecoder();
   assertEquals(code, 0, decoder.decode(stderr));
   const shown = decoder.decode(stdout).trim().split("\n").map((line): Shown => JSON.parse(line));
-  assertEquals(shown.length, 6);
+  assertEquals(shown.length, 7);
   assertEquals(await Deno.realPath(shown[0] as string), await Deno.realPath(ROOT));
 
   const tables = shown.slice(1).flatMap((show) =>
@@ -126,7 +126,7 @@ Deno.test("Every cell runs, and shows the committed report and a store's runs", 
   const charts = shown.slice(1).flatMap((show) =>
     typeof show === "string" ? [] : show["application/vnd.vegalite.v5+json"] ?? []
   ) as TopLevelSpec[];
-  assertEquals(charts.length, 3);
+  assertEquals(charts.length, 4);
   for (const chart of charts) {
     const { warnings, paths } = await drawn(chart);
     assertEquals(warnings, []);

@@ -10,15 +10,15 @@ import { Arena } from "../gpu/memory.ts";
 import { Plan } from "../gpu/plan.ts";
 import { Tensor } from "../gpu/tensor.ts";
 import { download, upload } from "../gpu/transfer.ts";
-import { LayerContext } from "../layer/context.ts";
+import { type ExpertChoice, LayerContext } from "../layer/context.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import { type BatchTensors, recordEvaluation } from "../trunk/network.ts";
 import { NO_TARGET } from "../ops/elementwise/cross_entropy.ts";
 import { countUsage } from "../ops/routing/usage.ts";
-import { documentHeads, tokenBlocks } from "../text/documents.ts";
+import { tokenBlocks } from "../text/documents.ts";
 import type { TokenSource } from "../text/token_source.ts";
 import type { Weights } from "../layer/weights.ts";
-import { documentBatches, packedBatch, type TokenBatch, windowBatches } from "./token_batch.ts";
+import { packedBatch, type TokenBatch, tokenBatches } from "./token_batch.ts";
 
 /** How the experts of one layer were used. */
 export interface LayerUsage {
@@ -85,6 +85,8 @@ interface EvaluatorOptions {
   readonly length: number;
   /** Tensors of a batch that others use too; the evaluator makes its own unless given. */
   readonly tensors?: BatchTensors;
+  /** Records what is done with each layer's choice of experts; see `LayerContextOptions`. */
+  readonly onChoice?: (choice: ExpertChoice) => void;
 }
 
 /** Tensors of one layer with experts. */
@@ -139,7 +141,7 @@ export class Evaluator implements Disposable {
 
   /** Records the plan and allocates what it reads and writes. */
   constructor(gpu: Gpu, options: EvaluatorOptions) {
-    const { architecture, weights, batch, length, tensors } = options;
+    const { architecture, weights, batch, length, tensors, onChoice } = options;
     this.#gpu = gpu;
     this.batchTokens = batch * length;
     this.#length = length;
@@ -149,6 +151,7 @@ export class Evaluator implements Disposable {
       batch,
       length,
       mode: "evaluate",
+      ...(onChoice && { onChoice }),
     });
     const { uses } = recordEvaluation(context, architecture, this.#batch);
     for (const [layer, { experts, index, statistics }] of uses) {
@@ -227,14 +230,9 @@ export class Evaluator implements Disposable {
     options: EvaluationOptions = {},
   ): Promise<EvaluationResult> {
     const { documents, windows, tokens: most = Infinity } = options;
-    const [size, length] = [this.batchTokens, this.#length];
-    if (windows) {
-      const batches = windowBatches(blocks, { batch: size / length, length, most });
-      return await this.#score(batches, options);
-    }
-    if (documents === undefined) return await this.#score(packed(blocks, size, most), options);
-    const heads = documentHeads(blocks, { ...documents, most: length + 1 });
-    const batches = documentBatches(heads, { ...documents, batch: size / length, length, most });
+    const length = this.#length;
+    const batch = this.batchTokens / length;
+    const batches = tokenBatches(blocks, { batch, length, most, documents, windows });
     return await this.#score(batches, options);
   }
 
@@ -346,31 +344,4 @@ export function batchTensors(size: number): Record<"tokens" | "targets" | "losse
     targets: ids("targets"),
     losses: new Tensor("losses", [size], { owner: "batch" }),
   };
-}
-
-/** Cuts a stream into batches of `size` predictions; the last may have fewer. */
-async function* packed(
-  blocks: AsyncIterable<Uint32Array> | Iterable<Uint32Array>,
-  size: number,
-  most: number,
-): AsyncGenerator<TokenBatch> {
-  const row = new Uint32Array(size + 1);
-  let filled = 0;
-  let left = most;
-  for await (const block of blocks) {
-    for (let at = 0; at < block.length;) {
-      const wanted = Math.min(row.length, left + 1);
-      const take = Math.min(wanted - filled, block.length - at);
-      row.set(block.subarray(at, at + take), filled);
-      filled += take;
-      at += take;
-      if (filled < wanted) continue;
-      yield packedBatch(row.subarray(0, filled), size);
-      left -= filled - 1;
-      if (left === 0) return;
-      row[0] = row[filled - 1]!;
-      filled = 1;
-    }
-  }
-  if (filled > 1) yield packedBatch(row.subarray(0, filled), size);
 }

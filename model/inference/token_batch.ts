@@ -5,6 +5,7 @@
  */
 
 import { NO_TARGET } from "../ops/elementwise/cross_entropy.ts";
+import { documentHeads } from "../text/documents.ts";
 
 /** A batch of sequences: `targets[i]` follows `tokens[i]`, or is {@linkcode NO_TARGET} where nothing is predicted. */
 export interface TokenBatch {
@@ -118,4 +119,63 @@ export async function* windowBatches(
   }
   const rest = take();
   if (rest) yield rest;
+}
+
+/** How a stream of tokens becomes batches. */
+export interface BatchOptions {
+  /** Sequences in a batch. */
+  readonly batch: number;
+  /** Tokens in a sequence. */
+  readonly length: number;
+  /** Predictions in all, at most. */
+  readonly most: number;
+  /** Makes each document a sequence of its own; sequences take the tokens as they come unless given. */
+  readonly documents?:
+    | { readonly endoftext: number; readonly padded?: boolean | undefined }
+    | undefined;
+  /** Whole windows alone, each a sequence whose first token is given. */
+  readonly windows?: boolean | undefined;
+}
+
+/**
+ * A stream of tokens as batches: packed, a sequence a document, or in windows.
+ *
+ * @param blocks Consecutive tokens, cut anywhere.
+ */
+export function tokenBatches(
+  blocks: AsyncIterable<Uint32Array> | Iterable<Uint32Array>,
+  { documents, windows, ...sizes }: BatchOptions,
+): AsyncGenerator<TokenBatch> {
+  const { batch, length, most } = sizes;
+  if (windows) return windowBatches(blocks, sizes);
+  if (documents === undefined) return packedBatches(blocks, batch * length, most);
+  const heads = documentHeads(blocks, { ...documents, most: length + 1 });
+  return documentBatches(heads, { ...documents, ...sizes });
+}
+
+/** Cuts a stream into batches of `size` predictions; the last may have fewer. */
+async function* packedBatches(
+  blocks: AsyncIterable<Uint32Array> | Iterable<Uint32Array>,
+  size: number,
+  most: number,
+): AsyncGenerator<TokenBatch> {
+  const row = new Uint32Array(size + 1);
+  let filled = 0;
+  let left = most;
+  for await (const block of blocks) {
+    for (let at = 0; at < block.length;) {
+      const wanted = Math.min(row.length, left + 1);
+      const take = Math.min(wanted - filled, block.length - at);
+      row.set(block.subarray(at, at + take), filled);
+      filled += take;
+      at += take;
+      if (filled < wanted) continue;
+      yield packedBatch(row.subarray(0, filled), size);
+      left -= filled - 1;
+      if (left === 0) return;
+      row[0] = row[filled - 1]!;
+      filled = 1;
+    }
+  }
+  if (filled > 1) yield packedBatch(row.subarray(0, filled), size);
 }

@@ -32,6 +32,20 @@ export interface LayerContextOptions {
   readonly microBatches?: number;
   /** Needed by layers that drop numbers in training. */
   readonly dropout?: DropoutState;
+  /** Records what is done with a layer's choice of experts before they run: it may change the scores, in place. */
+  readonly onChoice?: (choice: ExpertChoice) => void;
+}
+
+/** The experts that the tokens of a recorded pass chose in one layer. */
+export interface ExpertChoice {
+  /** Where the pass is recorded. */
+  readonly plan: Plan;
+  /** Prefix of the layer's weights: `layers.3.ffn`. */
+  readonly at: string;
+  /** Their numbers, u32 `[T, M]`, or several numbers each, as the router gives them. */
+  readonly index: Tensor;
+  /** The factor of each in the layer's output, f32 `[T, M]`. */
+  readonly score: Tensor;
 }
 
 /** The source of dropout's masks. */
@@ -59,6 +73,7 @@ export class LayerContext {
   readonly #accumulate: boolean;
   readonly #written = new Set<string>();
   readonly #dropout: DropoutState | undefined;
+  readonly #onChoice: LayerContextOptions["onChoice"];
   #dropoutRecorded = false;
 
   constructor(plan: Plan, weights: Weights, options: LayerContextOptions) {
@@ -70,6 +85,12 @@ export class LayerContext {
     this.share = 1 / (options.microBatches ?? 1);
     this.#accumulate = options.accumulate ?? false;
     this.#dropout = options.dropout;
+    this.#onChoice = options.onChoice;
+  }
+
+  /** Called by layers with experts between their choice and their experts. */
+  chosen(choice: Omit<ExpertChoice, "plan">): void {
+    this.#onChoice?.({ ...choice, plan: this.plan });
   }
 
   /**

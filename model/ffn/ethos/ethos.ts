@@ -120,6 +120,7 @@ export function ethosForward(
   const routing = routerOf(ethos);
   const router = given ? undefined : routing.forward(context, `${prefix}.router`, x);
   const routed: KeptExperts = given ?? router!.kept;
+  context.chosen({ at: prefix, index: routed.index, score: routed.score });
   const balance = router?.balance;
   const y = context.activation(`${prefix}.y`, tokens, residual.width);
   const w1 = context.weight(`${prefix}.w1`);

@@ -81,6 +81,7 @@ export function mixtureForward(
     c: matrix(logits, { columns }),
   });
   const gated = gate(plan, `${at}.gate`, { sizes: mixture, logits, given });
+  context.chosen({ at, index: gated.keys, score: gated.weight });
   const segments = segmentsOf(plan, at, {
     keys: gated.keys,
     experts: columns,

@@ -73,6 +73,7 @@ export function peerForward(context: LayerContext, prefix: string, input: PeerIn
     ? undefined
     : routerForward(context, `${prefix}.router`, { x, router: peer });
   const kept = given ?? router!.routed;
+  context.chosen({ at: prefix, index: kept.index, score: kept.score });
   const ordered = orderKept(plan, prefix, { kept, experts: peer.num_experts });
   const y = context.activation(`${prefix}.y`, tokens, residual.width);
   plan.copy(residual, y);

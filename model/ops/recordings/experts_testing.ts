@@ -9,6 +9,7 @@ import { Plan } from "../../gpu/plan.ts";
 import type { DType } from "../../gpu/tensor.ts";
 import { beamRoute, beamRouteBackward } from "../beam/beam_route.ts";
 import { factoredGradient, gatherCodes } from "../beam/factored_codes.ts";
+import { withoutExperts } from "../experts/experts_without.ts";
 import { orderKept, storedExperts, storedExpertsBackward } from "../experts/experts_stored.ts";
 import { recordGivenChoices, recordGroupedProducts } from "../mixture/mixture_testing.ts";
 import { queryStatistics } from "../routing/routing.ts";
@@ -18,6 +19,15 @@ import { type Recordings, unallocated as t } from "../testing.ts";
 export const EXPERT_RECORDINGS: Recordings = {
   gemm_grouped: (gpu) => [recordGroupedProducts(gpu)],
   mixture: (gpu) => [recordGivenChoices(gpu)],
+  without_experts(gpu) {
+    const plan = new Plan(gpu, "without experts");
+    withoutExperts(plan, "without", {
+      index: t("index", [32, 12], "u32"),
+      score: t("score", [32, 4]),
+      listed: t("listed", [5, 3], "u32"),
+    });
+    return [plan];
+  },
   stored_experts(gpu) {
     const plan = new Plan(gpu, "stored experts");
     // Rows that a subgroup holds, in whole invocations and with some left over, and rows that only a workgroup does.

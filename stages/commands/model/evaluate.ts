@@ -4,7 +4,18 @@
  * @module
  */
 
-import { Evaluator } from "../../../model/inference/evaluator.ts";
+import { type EvaluationOptions, Evaluator } from "../../../model/inference/evaluator.ts";
+import type { InferenceModel } from "../../../model/inference/model.ts";
+import { type BatchOptions, tokenBatches } from "../../../model/inference/token_batch.ts";
+import {
+  ablate,
+  applyEdit,
+  type EditEffect,
+  type ExpertEdit,
+  type TokenChange,
+} from "../../../model/interpret/ablation.ts";
+import { ExpertProbe } from "../../../model/interpret/probe.ts";
+import { tokenBlocks } from "../../../model/text/documents.ts";
 import type { Gpu } from "../../../model/gpu/device.ts";
 import { TokenSplit } from "../../../model/text/shard.ts";
 import {
@@ -21,6 +32,7 @@ import {
   trainedDocuments,
   trainedLength,
 } from "./checkpoints.ts";
+import { type EditOptions, type ParsedEdit, parseEdit } from "../interpret/edits.ts";
 import { type ModelChoice, openModel } from "./models.ts";
 import { byteLengths } from "../../dataset.ts";
 import { describeEvaluation } from "../../evaluate/evaluation.ts";
@@ -54,6 +66,8 @@ export interface EvaluateCheckpointOptions extends ModelChoice {
   /** Tokens of a sequence; that of the training unless given, of a published model its longest up to 4096. */
   readonly sequence_length?: number;
   readonly precision: "f32" | "mixed";
+  /** Edits of the experts: the edited model is measured, and compared with itself. The text then stays in memory. */
+  readonly edits?: EditOptions;
   /** Opens the device, once the rest is known to be right. */
   gpu(): Promise<Gpu>;
   onProgress?(tokens: number): void;
@@ -76,9 +90,22 @@ export interface CheckpointEvaluation extends Evaluation {
   readonly tokens_per_second: number;
   /** Storage and work of the experts, of a model that was expanded. */
   readonly expansion?: MlpStorage;
+  /** The model as it is beside the edited one, which the other numbers are of, and random edits. */
+  readonly edit?: EvaluatedEdit;
   /** The device that computed it. */
   readonly gpu: ReturnType<typeof gpuProvenance>;
 }
+
+/** An edit and its effect. */
+export interface EvaluatedEdit extends Omit<EditEffect, "by_token"> {
+  /** Mean loss of the model as it is, nats. */
+  readonly unedited_nats: number;
+  /** Tokens that change most in sum, with their text. */
+  readonly by_token: readonly (TokenChange & { readonly text: string })[];
+}
+
+/** Tokens of {@linkcode EvaluatedEdit.by_token}. */
+const CHANGED_TOKENS = 20;
 
 /** Names of the options that messages give. */
 const SETTINGS = { encoding: "--encoding", separator: "--separator" };
@@ -119,6 +146,7 @@ export async function evaluateCheckpoint(
       `--sequence-length is ${length}, but the model has ${longest} positions; lower it.`,
     );
   }
+  const edit = options.edits && await parseEdit(chosen.architecture, options.edits);
   const whole = files && checkpoint === undefined
     ? await wholeTokens(files, tokenizer, { ...options, length })
     : undefined;
@@ -127,11 +155,10 @@ export async function evaluateCheckpoint(
   using loaded = await chosen.load(gpu, options.precision);
   const { model: { architecture, weights }, expansion } = loaded;
   const batch = micro_batch;
-  using evaluator = await Evaluator.open(gpu, { architecture, weights, batch, length });
   const documents = checkpoint
     ? options.documents ?? trainedDocuments(checkpoint) ?? "packed"
     : "whole";
-  const scoring = {
+  const scoring: EvaluationOptions = {
     ...(checkpoint
       ? {
         documents: documents === "packed" ? undefined : {
@@ -144,10 +171,27 @@ export async function evaluateCheckpoint(
     ...(options.tokens === undefined ? {} : { tokens: options.tokens }),
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
   };
+  // An edited model reads the text several times.
+  const stream = whole ?? text?.tokens;
+  const blocks = edit && stream && !source ? await Array.fromAsync(stream) : stream;
+  const edited = edit && await measureEdit(loaded.model, edit, {
+    ...options.edits!,
+    blocks: source ? tokenBlocks(source) : blocks as readonly Uint32Array[],
+    batching: {
+      ...{ batch, length, most: options.tokens ?? Infinity },
+      ...{ documents: scoring.documents, windows: scoring.windows },
+    },
+    tokenizer,
+  });
+  await using applied = edited && await applyEdit(loaded.model, edited.made);
+  using evaluator = await Evaluator.open(gpu, {
+    ...{ architecture, weights, batch, length },
+    ...(applied && { onChoice: applied.onChoice }),
+  });
   const start = performance.now();
   const result = source
     ? await evaluator.evaluate(source, scoring)
-    : await evaluator.evaluateStream(whole ?? text!.tokens, scoring);
+    : await evaluator.evaluateStream(blocks!, scoring);
   const seconds = (performance.now() - start) / 1000;
   return {
     checkpoint: chosen.name,
@@ -159,7 +203,37 @@ export async function evaluateCheckpoint(
     tokens_per_second: result.tokens / seconds,
     ...describeEvaluation(result),
     ...(expansion && { expansion }),
+    ...(edited && { edit: edited.edit }),
     gpu: gpuProvenance(gpu),
+  };
+}
+
+/** Compares an edited model with itself as it is, and with random edits. The model is as it was afterwards. */
+async function measureEdit(
+  model: InferenceModel,
+  edit: ParsedEdit,
+  options: EditOptions & {
+    readonly blocks: Iterable<Uint32Array>;
+    readonly batching: BatchOptions;
+    readonly tokenizer: Tokenizer;
+  },
+): Promise<{ readonly made: ExpertEdit; readonly edit: EvaluatedEdit }> {
+  const { blocks, batching, tokenizer, controls, seed } = options;
+  const made = await edit.make(model);
+  const batches = await Array.fromAsync(tokenBatches(blocks, batching));
+  const capacity = Math.max(1, ...made.without.values().map((names) => names.length));
+  using probe = await ExpertProbe.open(model, { ...batching, capacity });
+  const found = await ablate(probe, batches, {
+    ...{ edits: [made], controls, seed, most_tokens: CHANGED_TOKENS },
+  });
+  const { by_token, ...effect } = found.edits[0]!;
+  return {
+    made,
+    edit: {
+      ...effect,
+      unedited_nats: found.nats,
+      by_token: by_token.map((each) => ({ ...each, text: tokenizer.decode([each.token]) })),
+    },
   };
 }
 
@@ -187,7 +261,7 @@ export async function filesOfGlob(
 export async function openSplit(
   checkpoint: OpenedCheckpoint,
   split: "train" | "validation",
-  options: EvaluateCheckpointOptions,
+  options: Pick<EvaluateCheckpointOptions, "storeDir">,
 ): Promise<TokenSplit> {
   const { storeDir } = options;
   if (!checkpoint.record) {

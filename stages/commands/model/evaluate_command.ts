@@ -5,15 +5,16 @@
  */
 
 import type { MlpStorage } from "../../../model/sparse/storage.ts";
-import { type Command, stringArgument } from "../../../pipeline/command.ts";
+import { type Command, listArgument, stringArgument } from "../../../pipeline/command.ts";
 import {
+  LARGEST_SEED,
   MODEL_OPTIONS,
   modelArguments,
   PRECISION_OPTION,
   wholeArgument,
 } from "./checkpoint_options.ts";
 import { commandGpu, GPU_OPTION } from "../gpu_option.ts";
-import type { CheckpointEvaluation, DocumentMode } from "./evaluate.ts";
+import type { CheckpointEvaluation, DocumentMode, EvaluatedEdit } from "./evaluate.ts";
 
 /** Measures a trained checkpoint on any text. */
 export const evaluateCommand: Command = {
@@ -24,6 +25,10 @@ export const evaluateCommand: Command = {
     [
       "evaluate --checkpoint 'train[base,seed=1]' --split validation",
       "on the text it was held from",
+    ],
+    [
+      "evaluate --checkpoint 'train[base,seed=1]' --split validation --without-experts 1:17,2:c3",
+      "without an expert and a cluster, beside random ones",
     ],
     [
       "evaluate --model EleutherAI/pythia-70m-deduped --files wikitext2/test.txt",
@@ -77,6 +82,36 @@ export const evaluateCommand: Command = {
       describe:
         "Tokens that a prediction can see (default: the training's, 512 if unknown; --model: its longest, at most 4096)",
     },
+    "without-experts": {
+      type: "string",
+      requiresArg: true,
+      describe: "Experts to leave out: LAYER:ID,…, or of a cluster LAYER:cCLUSTER",
+    },
+    "replace-code": {
+      type: "string",
+      array: true,
+      requiresArg: true,
+      describe:
+        "Code for an expert: LAYER:ID=LAYER:ID, or =FILE with a JSON array; may be repeated",
+    },
+    clusters: {
+      type: "number",
+      default: 6,
+      requiresArg: true,
+      describe: "Clusters of a layer, as experts makes them",
+    },
+    controls: {
+      type: "number",
+      default: 3,
+      requiresArg: true,
+      describe: "Random experts of equal use that are edited beside",
+    },
+    seed: {
+      type: "number",
+      default: 1,
+      requiresArg: true,
+      describe: "Chooses clusters and random experts",
+    },
     ...PRECISION_OPTION,
     ...GPU_OPTION,
   },
@@ -86,7 +121,17 @@ export const evaluateCommand: Command = {
       (value === undefined ? {} : { [key]: value }) as { [K in Key]?: Value };
     const terminal = !json && Deno.stderr.isTerminal();
     let said = performance.now();
+    const without_experts = stringArgument(args, "without-experts");
+    const replace_code = listArgument(args, "replace-code");
+    const edits = {
+      ...optional("without_experts", without_experts),
+      replace_code,
+      clusters: wholeArgument(args, "clusters", 2, 256)!,
+      controls: wholeArgument(args, "controls", 1, 100)!,
+      seed: wholeArgument(args, "seed", 0, LARGEST_SEED)!,
+    };
     const result = await evaluateCheckpoint({
+      ...(without_experts === undefined && replace_code.length === 0 ? {} : { edits }),
       ...modelArguments(args),
       storeDir,
       ...optional("files", stringArgument(args, "files")),
@@ -135,10 +180,38 @@ function describe(result: CheckpointEvaluation): string[] {
       `${share(layer.expert_usage)} used, ${layer.expert_unevenness.toFixed(3)} nats`,
     ]),
     ...(result.expansion ? describeExpansion(result.expansion) : []),
+    ...(result.edit ? describeEdit(result.edit) : []),
     ["speed", `${count(result.tokens_per_second)} tokens/s`],
   ];
   const width = Math.max(...rows.map(([name]) => name!.length));
   return rows.map(([name, value]) => `${name!.padEnd(width)}  ${value}`);
+}
+
+/** The edited model beside itself. */
+function describeEdit(edit: EvaluatedEdit): [string, string][] {
+  const { summary } = edit.controls;
+  const signed = (change: number) => `${change < 0 ? "−" : "+"}${Math.abs(change).toFixed(5)}`;
+  return [
+    ["edit", edit.name],
+    ["  unedited", `${edit.unedited_nats.toFixed(4)} nats`],
+    ["  change", `${signed(edit.change)} nats`],
+    [
+      "  random",
+      summary
+        ? `${signed(summary.mean)} ± ${summary.deviation.toFixed(5)} nats`
+        : "too few experts",
+    ],
+    [
+      "  its tokens",
+      edit.keepers.change === null
+        ? "none kept them"
+        : `${signed(edit.keepers.change)} nats, ${edit.keepers.tokens} tokens`,
+    ],
+    ...edit.by_token.slice(0, 5).map(({ text, count, change }): [string, string] => [
+      `  ${JSON.stringify(text)}`,
+      `${signed(change)} nats, ${count} times`,
+    ]),
+  ];
 }
 
 /** Storage and work of expanded MLPs beside those of the dense ones. */
