@@ -47,6 +47,7 @@ Deno.exit(
         "loss_scale",
         "memory_bytes",
         "expert_usage",
+        "expert_hottest",
         "expert_unevenness",
         "expert_gini",
       ],

@@ -28,7 +28,7 @@ import {
 } from "./sampler.ts";
 import { agree, shareState } from "./groups/agreement.ts";
 import type { StepRecord, Trainer } from "./trainer.ts";
-import { usageStatistics } from "../inference/usage_statistics.ts";
+import { layerStatistics, usageStatistics } from "../inference/usage_statistics.ts";
 
 /** The data that a run reads. */
 export interface TrainingData {
@@ -334,6 +334,8 @@ class Run {
       validation_bits_per_byte: bits,
       ...usageStatistics(result.usage),
     });
+    // For whoever watches. As measured numbers they are part of no digest, whatever is added to them.
+    if (result.usage.length > 0) hooks.measure(step, layerStatistics(result.usage));
     hooks.info(
       `update ${step}: validation ${result.nats.toFixed(4)} nats` +
         (bits === null ? "" : `, ${bits.toFixed(3)} bits/byte`),

@@ -8,6 +8,7 @@ import dagre from "@dagrejs/dagre";
 
 const CHARACTER_WIDTH = 7.3;
 const HEIGHT = 30;
+const MARGIN = 12;
 
 /** Places in a drawing, pixels. */
 export interface Layout {
@@ -30,7 +31,7 @@ export function layOut(
   nodes: readonly { readonly name: string; readonly inputs: readonly string[] }[],
 ): Layout {
   const layout = new dagre.graphlib.Graph();
-  layout.setGraph({ rankdir: "LR", nodesep: 14, ranksep: 48, marginx: 12, marginy: 12 });
+  layout.setGraph({ rankdir: "LR", nodesep: 14, ranksep: 48 });
   layout.setDefaultEdgeLabel(() => ({}));
   const id = new Map(nodes.map(({ name }, i) => [name, `n${i}`]));
   for (const { name } of nodes) {
@@ -44,14 +45,38 @@ export function layOut(
     }
   }
   dagre.layout(layout);
-  const { width = 0, height = 0 } = layout.graph();
+  const boxes = nodes.map(({ name }) => {
+    const { x = 0, y = 0, width, height } = layout.node(id.get(name)!);
+    return { name, x, y, width, height };
+  });
+  const edges = layout.edges().map((edge) => layout.edge(edge).points ?? []);
+  return framed(boxes, edges);
+}
+
+/** Moves a drawing to the upper left: an edge may leave the frame that the boxes have. */
+function framed(boxes: Layout["nodes"], edges: Layout["edges"]): Layout {
+  let [left, top, right, bottom] = [Infinity, Infinity, 0, 0];
+  const include = (x: number, y: number) => {
+    left = Math.min(left, x);
+    top = Math.min(top, y);
+    right = Math.max(right, x);
+    bottom = Math.max(bottom, y);
+  };
+  for (const { x, y, width, height } of boxes) {
+    include(x - width / 2, y - height / 2);
+    include(x + width / 2, y + height / 2);
+  }
+  for (const points of edges) for (const { x, y } of points) include(x, y);
+  if (boxes.length === 0) return { width: 0, height: 0, nodes: [], edges: [] };
+  const moved = <Place extends { x: number; y: number }>(place: Place) => ({
+    ...place,
+    x: place.x - left + MARGIN,
+    y: place.y - top + MARGIN,
+  });
   return {
-    width,
-    height,
-    nodes: nodes.map(({ name }) => {
-      const { x = 0, y = 0, width, height } = layout.node(id.get(name)!);
-      return { name, x, y, width, height };
-    }),
-    edges: layout.edges().map((edge) => layout.edge(edge).points ?? []),
+    width: right - left + 2 * MARGIN,
+    height: bottom - top + 2 * MARGIN,
+    nodes: boxes.map(moved),
+    edges: edges.map((points) => points.map(moved)),
   };
 }

@@ -20,6 +20,10 @@ function stateCell(state) {
   return el("span", { class: `state ${state}` }, sign, ` ${state}`);
 }
 
+function took(seconds) {
+  return el("span", { class: "took" }, duration(seconds));
+}
+
 /** Draws the list of runs; `choose` is told which are to be seen. */
 export function showRuns(runs, chosen, choose) {
   const rows = runs.slice(0, ROWS).map(({ run, state, command, started_at, finished_at }) => {
@@ -33,7 +37,7 @@ export function showRuns(runs, chosen, choose) {
       ? undefined
       : (Date.parse(finished_at) - Date.parse(started_at)) / 1000;
     const name = el("label", { for: `run-${run}`, class: "name" }, box, ` ${run}`);
-    return [name, stateCell(state), duration(seconds), el("code", {}, command)];
+    return [name, stateCell(state), took(seconds), el("code", {}, command)];
   });
   replace(
     by("runs"),
@@ -135,10 +139,18 @@ export function showNodes(runs, { filter, drawn, draw }) {
       }),
       ` ${progress.done}/${progress.total} ${progress.unit} ${progress.remark}`,
     );
-    const took = seconds ??
-      (since !== undefined && state === "running" ? (Date.now() - since) / 1000 : undefined);
+    const sofar = since !== undefined && state === "running"
+      ? (Date.now() - since) / 1000
+      : undefined;
     const note = node.error ?? (state === "done" ? "" : node.reason ?? "");
-    return [name, several ? run.run : undefined, stateCell(state), bar, duration(took), note]
+    return [
+      name,
+      several ? run.run : undefined,
+      stateCell(state),
+      bar,
+      took(seconds ?? sofar),
+      note,
+    ]
       .filter((cell) => cell !== undefined);
   });
   const head = ["Node", ...several ? ["Run"] : [], "State", "Progress", "Took", "Note"];

@@ -70,8 +70,7 @@ export class Panel {
 
   #make(data, { logX, logY }) {
     this.#plot?.destroy();
-    const style = getComputedStyle(document.documentElement);
-    const colour = (name) => style.getPropertyValue(name).trim();
+    const colour = (name) => resolve(this.element, name);
     const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 } };
     axis.ticks = axis.grid;
     axis.font = "12px system-ui, sans-serif";
@@ -95,7 +94,7 @@ export class Panel {
           y: { distr: logY ? 3 : 1 },
         },
         axes: [
-          { ...axis, values: (_, splits) => splits.map(short) },
+          { ...axis, size: 34, values: (_, splits) => splits.map(short) },
           { ...axis, size: 62, values: (_, splits) => splits.map(short) },
         ],
         series: [
@@ -183,6 +182,14 @@ export class Panel {
     this.#plot?.destroy();
     this.element.remove();
   }
+}
+
+/** A colour of the style sheet as a canvas takes it: variables hold one for each theme. */
+function resolve(element, name) {
+  element.style.color = `var(${name})`;
+  const { color } = getComputedStyle(element);
+  element.style.color = "";
+  return color;
 }
 
 /** A number beside an axis. */
