@@ -120,8 +120,8 @@ export interface Window {
 }
 
 /**
- * The points that a screen can tell apart: the least and the greatest of each column, in their order, and those beside
- * the window, to which lines go. `x` ascends.
+ * The points that a screen can tell apart: the first and the last, the least and the greatest of each column, in
+ * their order, and those beside the window, to which lines go. `x` ascends.
  */
 export function downsample(
   x: Float64Array,
@@ -141,11 +141,12 @@ export function downsample(
     kept.x.push(x[i]!);
     kept.y.push(y[i]!);
   };
-  let [column, min, max] = [-Infinity, -1, -1];
+  let [column, min, max, first, last] = [-Infinity, -1, -1, -1, -1];
   const close = () => {
     if (min < 0) return;
-    keep(Math.min(min, max));
-    if (min !== max) keep(Math.max(min, max));
+    const [earlier, later] = [Math.min(min, max), Math.max(min, max)];
+    if (earlier !== first) keep(earlier);
+    if (earlier !== later) keep(later);
   };
   for (let i = start; i < end; i++) {
     const value = y[i]!;
@@ -154,6 +155,8 @@ export function downsample(
       keep(i);
       continue;
     }
+    if (first < 0) keep(first = i);
+    last = i;
     const here = Math.floor((place(x[i]!) - low) * scale);
     if (here !== column) {
       close();
@@ -164,5 +167,6 @@ export function downsample(
     if (value > y[max]!) max = i;
   }
   close();
+  if (last > Math.max(min, max)) keep(last);
   return kept;
 }

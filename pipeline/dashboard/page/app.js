@@ -34,7 +34,9 @@ const curves = new Curves((nodes) => {
   showValues(nodes);
 });
 
-const label = (run, node) => seen.length > 1 ? `${node.node} (${run.run})` : node.node;
+/** A name that fits beside others: runs of one list are told apart by letters. */
+const label = (run, node) => seen.length > 1 ? `${letterOf(run.run)} ${node.node}` : node.node;
+const letterOf = (run) => String.fromCharCode(65 + seen.findIndex((one) => one.run === run));
 
 function draw(run, node, wanted) {
   const { key, params } = node;
@@ -73,6 +75,7 @@ function renderNodes() {
     } else colourGraph(first);
   }
   showNodes(seen, {
+    letterOf,
     filter: by("node-filter").value.trim(),
     drawn: (key) => curves.has(key),
     draw: (run, node, wanted) => {
@@ -183,7 +186,7 @@ async function refresh() {
 
 function renderRuns() {
   const chosen = seen.map(({ run }) => run);
-  showRuns(listed, chosen, (run, wanted) => {
+  showRuns(listed, { chosen, letterOf }, (run, wanted) => {
     const others = chosen.filter((one) => one !== run);
     see(wanted ? [...others, run].slice(-RUNS_AT_ONCE) : others);
     renderRuns();

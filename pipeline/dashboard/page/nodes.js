@@ -25,7 +25,7 @@ function took(seconds) {
 }
 
 /** Draws the list of runs; `choose` is told which are to be seen. */
-export function showRuns(runs, chosen, choose) {
+export function showRuns(runs, { chosen, letterOf }, choose) {
   const rows = runs.slice(0, ROWS).map(({ run, state, command, started_at, finished_at }) => {
     const box = el("input", {
       type: "checkbox",
@@ -37,13 +37,14 @@ export function showRuns(runs, chosen, choose) {
       ? undefined
       : (Date.parse(finished_at) - Date.parse(started_at)) / 1000;
     const name = el("label", { for: `run-${run}`, class: "name" }, box, ` ${run}`);
-    return [name, stateCell(state), took(seconds), el("code", {}, command)];
+    const letter = chosen.includes(run) && chosen.length > 1 ? letterOf(run) : "";
+    return [name, letter, stateCell(state), took(seconds), el("code", {}, command)];
   });
   replace(
     by("runs"),
     rows.length === 0
       ? el("p", {}, "There are no runs yet; they appear here when they begin.")
-      : table(["Run", "State", "Took", "Command"], rows),
+      : table(["Run", "Letter", "State", "Took", "Command"], rows),
   );
 }
 
@@ -110,7 +111,7 @@ export function colourGraph(run) {
 }
 
 /** Lists nodes; `drawn` says whether a key's curves are drawn, `draw` changes it. */
-export function showNodes(runs, { filter, drawn, draw }) {
+export function showNodes(runs, { filter, drawn, draw, letterOf }) {
   const several = runs.length > 1;
   const all = runs.flatMap((run) => [...run.nodes.values()].map((node) => ({ run, node })))
     .filter(({ node }) => node.node.includes(filter));
@@ -145,7 +146,7 @@ export function showNodes(runs, { filter, drawn, draw }) {
     const note = node.error ?? (state === "done" ? "" : node.reason ?? "");
     return [
       name,
-      several ? run.run : undefined,
+      several ? letterOf(run.run) : undefined,
       stateCell(state),
       bar,
       took(seconds ?? sofar),

@@ -4,6 +4,8 @@ import uPlot from "/page/uplot.js";
 import { el, format } from "./dom.js";
 
 const HEIGHT = 220;
+/** Values that are read out. */
+const READ = 12;
 const DASHES = [[], [6, 4], [2, 3], [8, 3, 2, 3]];
 
 /** A metric's family, `expert_usage` of `expert_usage.3`, and its member. */
@@ -106,6 +108,7 @@ export class Panel {
             dash: DASHES[dash % DASHES.length],
             spanGaps: true,
             points: {
+              fill: colour("--paper"),
               show: (plot, i) => plot.data[i].filter((v) => Number.isFinite(v)).length < 30,
             },
           })),
@@ -130,20 +133,22 @@ export class Panel {
     return min === null || min === max ? [min ?? 0, (max ?? 0) + 1] : [min, max];
   }
 
-  /** Says the values at a point, or how many curves there are. */
+  /** Says the values at a point, or the last ones: by colour for the eye, by name for the ear. */
   #read(index) {
-    if (index === null || this.#plot === undefined) {
-      const last = this.#curves.map(({ label, y }) => `${label} ${format(y.at(-1))}`);
-      this.#readout.textContent = `last: ${last.slice(0, 4).join(" · ")}${
-        last.length > 4 ? " …" : ""
-      }`;
-      return;
-    }
-    const x = this.#plot.data[0][index];
-    const values = this.#curves.map(({ label, x: xs, y: ys }) =>
-      xs.length === 0 ? undefined : `${label} ${format(ys[nearest(xs, x)])}`
-    ).filter((text) => text !== undefined);
-    this.#readout.textContent = `${format(x)}: ${values.join(" · ")}`;
+    const x = index === null ? undefined : this.#plot?.data[0][index];
+    const values = this.#curves.slice(0, READ).map(({ label, colour, x: xs, y: ys }) => {
+      const value = x === undefined ? ys.at(-1) : ys[nearest(xs, x)];
+      return el(
+        "span",
+        { class: "value", title: label },
+        el("span", { class: `swatch ${colour.slice(2)}`, "aria-hidden": "true" }),
+        el("span", { class: "hidden" }, `${label}: `),
+        `${format(value)} `,
+      );
+    });
+    const more = this.#curves.length > READ ? [`and ${this.#curves.length - READ} more`] : [];
+    const place = x === undefined ? "last: " : `at ${format(x)}: `;
+    this.#readout.replaceChildren(place, ...values, ...more);
   }
 
   #press(event) {
