@@ -14,7 +14,10 @@ function freePort(): number {
 Deno.test("a run of the real experiment is watched to its end", async () => {
   await using sandbox = await Sandbox.create();
   const run = sandbox.start("reproduce", "--only", "evaluate[base,seed=1]", "--json");
+  let ended = false;
+  run.ended.then(() => ended = true);
   while (!await fileExists(`${sandbox.store}/store.json`)) {
+    assert(!ended, run.stderr());
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
   const port = freePort();

@@ -32,7 +32,8 @@ export const ASSETS: ReadonlyMap<string, Asset> = new Map([
   ["/page/curves.js", script(curves)],
   ["/page/dom.js", script(dom)],
   ["/page/nodes.js", script(nodes)],
-  ["/page/panel.js", script(panel)],
+  // Deno finds the package by its name, a browser by its place.
+  ["/page/panel.js", script(panel.replace('from "uplot"', 'from "/page/uplot.js"'))],
   ["/page/runs.js", script(runs)],
   ["/page/icon.svg", { type: "image/svg+xml", text: icon }],
   ["/page/dashboard.css", css(style)],

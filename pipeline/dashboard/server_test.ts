@@ -198,7 +198,10 @@ Deno.test("a run is watched while it has the store, with both executors, and aft
       const storeDir = toy.path(".ethos");
       const ask = asker(storeDir);
       let run: string | undefined;
+      let ended = false;
+      output.then(() => ended = true);
       while (run === undefined) {
+        assert(!ended, "The run ended before it was seen.");
         await new Promise((resolve) => setTimeout(resolve, 50));
         if (!await fileExists(toy.path(".ethos", "store.json"))) continue;
         run = (await jsonOf<{ runs: { run: string }[] }>(ask("/api/runs"))).runs[0]?.run;
@@ -244,6 +247,39 @@ Deno.test("a run is watched while it has the store, with both executors, and aft
       assertEquals(again.filter(({ data }) => data["state"] === "done" && data["node"]).length, 2);
     });
   }
+});
+
+Deno.test("32 pages are told everything, in order, and leave nothing behind", async () => {
+  await using store = await MadeStore.create("a");
+  using _ = await store.hold();
+  const stop = new AbortController();
+  const options = { storeDir: store.dir, title: "x", signal: stop.signal, poll: 20 };
+  const { url, finished } = serveDashboard({ ...options, port: 0 });
+  const path = `${url}api/events?run=${store.run}`;
+  const pages = Array.from({ length: 32 }, async () => {
+    const messages = await readUntil(await fetch(path), ({ data }) => data["text"] === "199");
+    return messages.flatMap(({ data }) => data["type"] === "line" ? [data["text"]] : []);
+  });
+  for (let i = 0; i < 200; i++) {
+    await store.append({ type: "line", text: `${i}` });
+    if (i % 10 === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  const expected = ["a", ...Array.from({ length: 200 }, (_, i) => `${i}`)];
+  for (const lines of await Promise.all(pages)) {
+    assertEquals(lines.slice(-200), expected.slice(-200));
+  }
+  // Those that have gone give their places back: 128 more find room.
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  for (let i = 0; i < 4; i++) {
+    const more = Array.from({ length: 32 }, () => fetch(path));
+    for (const answer of await Promise.all(more)) {
+      assertEquals(answer.status, 200);
+      await readUntil(answer, ({ data }) => data["type"] === "graph");
+    }
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+  stop.abort();
+  await finished;
 });
 
 Deno.test("a port in use is one line; streams end with the server", async () => {

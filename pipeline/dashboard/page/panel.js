@@ -1,6 +1,6 @@
 // One panel: the curves of one metric, or of one metric in several layers.
 
-import uPlot from "/page/uplot.js";
+import uPlot from "uplot";
 import { el, format } from "./dom.js";
 
 const HEIGHT = 220;
