@@ -25,6 +25,7 @@ const LAYERS: Readonly<Record<"pipeline" | "model", readonly (readonly string[])
     ["pipeline/remote", "pipeline/tensorboard"],
     ["pipeline/executors"],
     ["pipeline/run"],
+    ["pipeline/dashboard"],
     ["pipeline/command.ts"],
     ["pipeline/commands"],
     ["pipeline/command_line.ts"],

@@ -5,6 +5,7 @@
  */
 
 import type { Arguments, OptionSpec } from "yargs";
+import type { DashboardHints } from "./dashboard/server.ts";
 import { UserError } from "./errors.ts";
 import type { JobProgram, Worker } from "./executors/executor.ts";
 import type { Graph } from "./graph/graph.ts";
@@ -20,6 +21,10 @@ export interface Program {
   readonly name: string;
   /** One sentence for `--help`. */
   readonly description: string;
+  /** Heads the dashboard; `name` unless given. */
+  readonly title?: string;
+  /** What the dashboard knows of the stages' metrics. */
+  readonly dashboard?: DashboardHints;
   /** Folder of `deno.json` and `deno.lock`; relative paths of results and the store are seen from here. */
   readonly root: string;
   /** The configuration without `--config`. */

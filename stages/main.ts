@@ -39,6 +39,24 @@ Deno.exit(
       assertSharedGroups(experiment);
       return experiment;
     },
+    title: "ETHOS experiments",
+    dashboard: {
+      tokens: "tokens",
+      step_seconds: "step_seconds",
+      first: [
+        "loss",
+        "validation_nats",
+        "lr",
+        "grad_norm",
+        "tokens_per_second",
+        "loss_scale",
+        "memory_bytes",
+        "expert_usage",
+        "expert_hottest",
+        "expert_unevenness",
+        "expert_gini",
+      ],
+    },
     stageOptions: STAGE_OPTIONS,
     workers: WORKERS,
     job: {

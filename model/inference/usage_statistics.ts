@@ -112,3 +112,15 @@ export function usageHistograms(usage: readonly LayerUsage[]): Record<string, nu
   }
   return metrics;
 }
+
+/** The same of each layer, `expert_usage.3`, and the share of a layer's slots that its most used expert takes. */
+export function layerStatistics(usage: readonly LayerUsage[]): Record<string, number> {
+  return Object.fromEntries(usage.flatMap(({ layer, counts }) => {
+    const total = counts.reduce((sum, count) => sum + count, 0);
+    const most = counts.reduce((a, b) => Math.max(a, b), 0);
+    return [
+      [`expert_usage.${layer}`, expertUsage(counts)],
+      [`expert_hottest.${layer}`, total === 0 ? 0 : most / total],
+    ];
+  }));
+}

@@ -32,7 +32,11 @@ import {
 } from "./sampler.ts";
 import { agree, shareState } from "./groups/agreement.ts";
 import type { StepRecord, Trainer } from "./trainer.ts";
-import { usageHistograms, usageStatistics } from "../inference/usage_statistics.ts";
+import {
+  layerStatistics,
+  usageHistograms,
+  usageStatistics,
+} from "../inference/usage_statistics.ts";
 
 /** The data that a run reads. */
 export interface TrainingData {
@@ -363,6 +367,8 @@ class Run {
       ...usageStatistics(result.usage),
       ...usageHistograms(result.usage),
     });
+    // For whoever watches. As measured numbers they are part of no digest, whatever is added to them.
+    if (result.usage.length > 0) hooks.measure(step, layerStatistics(result.usage));
     hooks.info(
       `update ${step}: validation ${result.nats.toFixed(4)} nats` +
         (bits === null ? "" : `, ${bits.toFixed(3)} bits/byte`),

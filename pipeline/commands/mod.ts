@@ -7,6 +7,7 @@
 import type { Command } from "../command.ts";
 import { clean } from "./clean.ts";
 import { dag } from "./dag.ts";
+import { dashboard } from "./dashboard.ts";
 import { diff } from "./diff.ts";
 import { exportCommand } from "./export.ts";
 import { gc } from "./gc.ts";
@@ -30,6 +31,7 @@ export const COMMANDS: readonly Command[] = [
   why,
   dag,
   runs,
+  dashboard,
   diff,
   sql,
   exportCommand,

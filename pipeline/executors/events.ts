@@ -7,7 +7,8 @@
 import { z } from "zod";
 import type { Display, DisplayBar } from "../terminal/progress.ts";
 
-const eventSchema = z.discriminatedUnion("type", [
+/** Events that a {@linkcode Display} shows. */
+export const displayEvents = [
   /** A line for the user. */
   z.strictObject({ type: z.literal("line"), text: z.string() }),
   /** A bar; `id` tells it from others of the job. */
@@ -25,6 +26,10 @@ const eventSchema = z.discriminatedUnion("type", [
     remark: z.string().optional(),
   }),
   z.strictObject({ type: z.literal("stop"), id: z.int() }),
+] as const;
+
+const eventSchema = z.discriminatedUnion("type", [
+  ...displayEvents,
   /** The last event of a job that came to its end by itself. */
   z.strictObject({
     type: z.literal("end"),

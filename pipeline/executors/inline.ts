@@ -10,7 +10,7 @@ import { moduleName } from "../graph/code.ts";
 import { UserError } from "../errors.ts";
 import { listFiles, remove } from "../store/files.ts";
 import { toJson } from "../graph/key.ts";
-import { encodeMetrics, MetricTable } from "../store/metrics.ts";
+import { encodeMetrics, FLUSH_MILLISECONDS, MetricTable } from "../store/metrics.ts";
 import { PublishedNode } from "../store/node_output.ts";
 import type { ObjectOrigin, ObjectRef, ObjectStat } from "../store/objects.ts";
 import type { DisplayBar } from "../terminal/progress.ts";
@@ -27,8 +27,8 @@ import {
 } from "../store/records.ts";
 import type { JsonValue, MetricRow, NodeOutput, OutputKind, StageContext } from "../stage.ts";
 
-/** Metrics file in a state folder. */
-const METRICS = "metrics.csv";
+/** Metrics file in a state folder; `pipeline/dashboard` reads it while the node runs. */
+export const METRICS = "metrics.csv";
 /** The stage's own folder in a state folder. */
 const FILES = "files";
 
@@ -49,7 +49,10 @@ async function run(job: Job): Promise<NodeRecord> {
   const work = new Attempt(job);
   try {
     await work.resume();
-    await job.node.stage.run(work.context());
+    {
+      using _ = work.keepMetrics();
+      await job.node.stage.run(work.context());
+    }
     return await work.publish();
   } finally {
     await work.tidy();
@@ -89,6 +92,12 @@ class Attempt {
   async resume(): Promise<void> {
     const text = await this.#options.store.readState(this.#options.key, METRICS);
     if (text !== undefined) this.#metrics.load(text);
+  }
+
+  /** Flushes metrics every second until it is disposed. */
+  keepMetrics(): Disposable {
+    const timer = setInterval(() => this.#metrics.flushOld(), FLUSH_MILLISECONDS / 2);
+    return { [Symbol.dispose]: () => clearInterval(timer) };
   }
 
   context(): StageContext<unknown> {

@@ -4,9 +4,9 @@
  * @module
  */
 
-import dagre from "@dagrejs/dagre";
 import { foldNames, foldNodes } from "./fold.ts";
 import type { Graph, GraphNode } from "./graph.ts";
+import { type Layout, layOut } from "./layout.ts";
 
 /** Lists each node and the nodes that it reads; nodes of one stage that read the same share a line. */
 export function renderText(graph: Graph): string {
@@ -30,33 +30,21 @@ export function renderMermaid(graph: Graph): string {
   return lines.join("\n");
 }
 
-const CHARACTER_WIDTH = 7.3;
-const HEIGHT = 30;
 const FONT = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace";
 
 /** An SVG image, laid out in layers from left to right; `gpu` nodes have a heavier border. */
 export function renderSvg(graph: Graph): string {
-  const layout = new dagre.graphlib.Graph();
-  layout.setGraph({ rankdir: "LR", nodesep: 14, ranksep: 48, marginx: 12, marginy: 12 });
-  layout.setDefaultEdgeLabel(() => ({}));
-  const id = new Map(graph.nodes.map((node, i) => [node, `n${i}`]));
-  for (const node of graph.nodes) {
-    layout.setNode(id.get(node)!, {
-      width: Math.ceil(node.name.length * CHARACTER_WIDTH) + 20,
-      height: HEIGHT,
-    });
-  }
-  for (const node of graph.nodes) {
-    for (const input of node.dependencies) layout.setEdge(id.get(input)!, id.get(node)!);
-  }
-  dagre.layout(layout);
-  const { width = 0, height = 0 } = layout.graph();
-  const edges = layout.edges().map((edge) => {
-    const points: readonly { x: number; y: number }[] = layout.edge(edge).points ?? [];
+  const { width, height, ...layout } = layOut(
+    graph.nodes.map(({ name, dependencies }) => ({
+      name,
+      inputs: dependencies.map((input) => input.name),
+    })),
+  );
+  const edges = layout.edges.map((points) => {
     const path = points.map(({ x, y }, i) => `${i === 0 ? "M" : "L"}${round(x)} ${round(y)}`);
     return `<path d="${path.join(" ")}" class="edge" marker-end="url(#arrow)"/>`;
   });
-  const boxes = graph.nodes.map((node) => box(node, layout.node(id.get(node)!)));
+  const boxes = graph.nodes.map((node, i) => box(node, layout.nodes[i]!));
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${round(width)} ${round(height)}" ` +
     `width="${round(width)}" height="${
@@ -73,8 +61,8 @@ export function renderSvg(graph: Graph): string {
   ].join("\n");
 }
 
-function box(node: GraphNode, at: { x?: number; y?: number; width: number; height: number }) {
-  const { x = 0, y = 0, width, height } = at;
+function box(node: GraphNode, at: Layout["nodes"][number]) {
+  const { x, y, width, height } = at;
   const gpu = node.stage.resource === "gpu" ? " gpu" : "";
   return `<g><title>${escapeXml(node.stage.description)}</title>` +
     `<rect x="${round(x - width / 2)}" y="${

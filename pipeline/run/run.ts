@@ -15,6 +15,7 @@ import { copyResult } from "./results.ts";
 import { revisionOf } from "./revision.ts";
 import type { Executor } from "../executors/executor.ts";
 import { inline } from "../executors/inline.ts";
+import { type RunEvent, RunEvents } from "../executors/run_events.ts";
 import type { RemoteSource } from "./remote_source.ts";
 import { runGraph, type ScheduleResult } from "./scheduler.ts";
 import type { JsonValue } from "../stage.ts";
@@ -76,7 +77,7 @@ export interface RunSummary {
  * @throws LeaseLostError when another process took the store over.
  */
 export async function runPipeline(options: RunOptions): Promise<RunSummary> {
-  const { graph, store, root, display } = options;
+  const { graph, store, root } = options;
   const signals = [options.signal, store.lost].filter((signal) => signal !== undefined);
   const signal = AbortSignal.any(signals);
   const code = await readNodeCode(graph, root);
@@ -94,6 +95,9 @@ export async function runPipeline(options: RunOptions): Promise<RunSummary> {
   };
   await note(store, base);
   await store.announce(base.run);
+  using events = RunEvents.open(store.records.eventsPath(base.run), options.display);
+  const { display } = events;
+  events.send(graphEvent(graph, base));
   // Beside each node, so that an output names its origin without the catalogue.
   const host = {
     ...base.host,
@@ -114,6 +118,7 @@ export async function runPipeline(options: RunOptions): Promise<RunSummary> {
     run: base.run,
     jobs: options.jobs ?? navigator.hardwareConcurrency,
     display,
+    note: (event) => events.send(event),
     signal,
     debug: options.debug ?? false,
     host,
@@ -129,6 +134,7 @@ export async function runPipeline(options: RunOptions): Promise<RunSummary> {
     finished_at: finished.toISOString(),
     nodes: schedule.nodes,
   };
+  events.send({ type: "finish", state, results, files, problems });
   try {
     await note(store, record);
   } catch (error) {
@@ -149,6 +155,18 @@ export async function runPipeline(options: RunOptions): Promise<RunSummary> {
       ? EXIT.ok
       : EXIT.failed,
   };
+}
+
+function graphEvent(graph: Graph, { run, command, config_path }: RunRecord): RunEvent {
+  const nodes = graph.nodes.map((node) => ({
+    node: node.name,
+    stage: node.stage.name,
+    resource: node.stage.resource ?? "cpu" as const,
+    inputs: node.dependencies.map(({ name }) => name),
+    params: node.params,
+    labels: node.labels,
+  }));
+  return { type: "graph", run, command, config_path, nodes };
 }
 
 async function note(store: Store, record: RunRecord): Promise<void> {

@@ -6,6 +6,7 @@
  */
 
 import { type Executor, SubmittedError } from "../executors/executor.ts";
+import type { NodeEvent } from "../executors/run_events.ts";
 import { explain, isDiskError, traceOf } from "../errors.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
 import type { KeyComponents } from "../graph/key.ts";
@@ -45,6 +46,8 @@ export interface SchedulerOptions {
   readonly jobs: number;
   /** Shows progress. */
   readonly display: Display;
+  /** Told what becomes of each node. */
+  readonly note?: (event: NodeEvent) => void;
   /** Aborts on the first interrupt; running nodes may stop at a safe place, no others start. */
   readonly signal: AbortSignal;
   /** Goes into the provenance. */
@@ -397,6 +400,13 @@ class Scheduler {
     const { executor, store, root, run, display, signal, host, debug } = this.#options;
     const { node } = entry;
     const start = performance.now();
+    this.#options.note?.({
+      type: "node",
+      node: node.name,
+      state: "running",
+      key,
+      ...entry.reason !== undefined && { reason: entry.reason },
+    });
     display.line(`${node.name}: runs (${entry.reason})`);
     try {
       const record = await executor.run({
@@ -457,6 +467,8 @@ class Scheduler {
 
   #settle(entry: Entry, result: Partial<Entry> & { state: NodeState }): void {
     Object.assign(entry, result);
+    const { stage: _, ...ended } = runNode(entry);
+    this.#options.note?.({ type: "node", ...ended });
     for (const waiter of entry.waiters) {
       waiter.waiting.delete(entry);
       if (waiter.waiting.size === 0 && waiter.state === undefined) this.#ready.push(waiter);

@@ -33,7 +33,7 @@ const FOLDERS: Readonly<Record<string, readonly RegExp[]>> = {
   nodes: [/^[0-9a-f]{2}$/, new RegExp(`^${DIGEST}\\.json$`)],
   objects: [/^[0-9a-f]{2}$/, new RegExp(`^${DIGEST}(\\.json)?$`)],
   // Names of earlier versions had no milliseconds.
-  runs: [/^\d{8}-\d{6}(-\d{1,3})?\.json$/],
+  runs: [/^\d{8}-\d{6}(-\d{1,3})?\.jsonl?$/],
   state: [new RegExp(`^${DIGEST}$`)],
   lease: [LEASE],
   claims: [new RegExp(`^${DIGEST}(\\.lease)?$`)],

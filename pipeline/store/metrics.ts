@@ -13,19 +13,28 @@
 import type { MetricRow, MetricSink, MetricValues } from "../stage.ts";
 
 const NAME = /^[^,"\r\n]+$/;
+/** Rows wait no longer for the disk: whoever looks at a running node sees them within two seconds. */
+export const FLUSH_MILLISECONDS = 1000;
 
 /** Collects rows, and keeps them across a kill once flushed. */
 export class MetricTable implements MetricSink {
   readonly #path: () => string;
+  readonly #now: () => number;
+  #flushedAt: number;
   #rows: MetricRow[] = [];
   /** How many rows are in the file already. */
   #flushed = 0;
   /** True when the file holds rows that were forgotten. */
   #rewrite = false;
 
-  /** `path` gives the file that `flush` appends to; it is asked for only when there is something to flush. */
-  constructor(path: () => string) {
+  /**
+   * `path` gives the file that `flush` appends to; it is asked for only when there is something to flush. `now` gives
+   * milliseconds.
+   */
+  constructor(path: () => string, now: () => number = () => performance.now()) {
     this.#path = path;
+    this.#now = now;
+    this.#flushedAt = now();
   }
 
   /** Reads what an earlier attempt flushed; a line that a kill cut short is dropped. */
@@ -59,6 +68,20 @@ export class MetricTable implements MetricSink {
       }
       this.#rows.push({ step, name, value: finite(value), measured });
     }
+    this.flushOld();
+  }
+
+  /**
+   * Flushes when the last time is a second ago. A stage that computes gives no timer its turn, so every row asks; a
+   * stage that waits writes no row, so a timer asks too.
+   */
+  flushOld(): void {
+    if (this.#now() - this.#flushedAt < FLUSH_MILLISECONDS) return;
+    try {
+      this.flush();
+    } catch {
+      // A full disk fails the node where the stage itself flushes, or publishes.
+    }
   }
 
   /** Forgets rows from `step` on. */
@@ -74,6 +97,7 @@ export class MetricTable implements MetricSink {
 
   /** Writes buffered rows to the state folder. */
   flush(): void {
+    this.#flushedAt = this.#now();
     if (!this.#rewrite && this.#flushed === this.#rows.length) return;
     const from = this.#rewrite ? 0 : this.#flushed;
     const text = this.#rows.slice(from).map(stateLine).join("");
@@ -84,8 +108,14 @@ export class MetricTable implements MetricSink {
       sync(temporary);
       Deno.renameSync(temporary, path);
     } else {
-      Deno.writeTextFileSync(path, text, { append: true });
-      sync(path);
+      try {
+        Deno.writeTextFileSync(path, text, { append: true });
+        sync(path);
+      } catch (error) {
+        // The disk may have taken a part.
+        this.#rewrite = true;
+        throw error;
+      }
     }
     this.#rewrite = false;
     this.#flushed = this.#rows.length;

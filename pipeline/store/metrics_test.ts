@@ -72,3 +72,44 @@ Deno.test("bad steps and names are refused", () => {
   assertThrows(() => table.write(0.5, { a: 1 }), RangeError, "Step 0.5");
   assertThrows(() => table.write(0, { "a,b": 1 }), TypeError, "comma");
 });
+
+Deno.test("rows are on the disk a second after the last flush, and a rewind forgets them as it forgets others", () => {
+  const dir = Deno.makeTempDirSync();
+  const path = join(dir, "metrics.csv");
+  let now = 0;
+  const table = new MetricTable(() => path, () => now);
+  const written = () => Deno.readTextFileSync(path);
+  table.write(1, { loss: 3 });
+  now = 999;
+  table.flushOld();
+  assertThrows(written, Deno.errors.NotFound);
+  now = 1000;
+  table.write(2, { loss: 2 });
+  assertEquals(written(), "d,1,loss,3\nd,2,loss,2\n");
+  table.write(3, { loss: 1 });
+  now = 2000;
+  table.flushOld();
+  assertEquals(written(), "d,1,loss,3\nd,2,loss,2\nd,3,loss,1\n");
+
+  const resumed = new MetricTable(() => path, () => now);
+  resumed.load(written());
+  resumed.rewind(2);
+  resumed.write(2, { loss: 2.5 });
+  resumed.flush();
+  assertEquals(written(), "d,1,loss,3\nd,2,loss,2.5\n");
+  assertEquals(resumed.rows(false).map(({ step, value }) => [step, value]), [[1, 3], [2, 2.5]]);
+  Deno.removeSync(dir, { recursive: true });
+});
+
+Deno.test("a disk that refuses a timed flush fails no row, and the stage's own flush says so", () => {
+  const dir = Deno.makeTempDirSync();
+  let now = 0;
+  const table = new MetricTable(() => join(dir, "absent", "metrics.csv"), () => now);
+  now = 5000;
+  table.write(1, { loss: 3 });
+  assertThrows(() => table.flush(), Deno.errors.NotFound);
+  Deno.mkdirSync(join(dir, "absent"));
+  table.flush();
+  assertEquals(Deno.readTextFileSync(join(dir, "absent", "metrics.csv")), "d,1,loss,3\n");
+  Deno.removeSync(dir, { recursive: true });
+});

@@ -252,8 +252,14 @@ export class Records {
     });
   }
 
-  /** Removes a run's manifest. */
+  /** Path of a run's events, one a line (`pipeline/executors/run_events.ts`). */
+  eventsPath(run: string): string {
+    return join(this.#runs, `${run}.jsonl`);
+  }
+
+  /** Removes a run's manifest and its events. */
   async removeRun(run: string): Promise<void> {
+    await removeThrough(this.#temporary, this.eventsPath(run));
     await removeThrough(this.#temporary, join(this.#runs, `${run}.json`));
   }
 

@@ -10,6 +10,7 @@
  *   nodes/ab/<key>.json     a published node: components of its key, outputs, provenance
  *   objects/ab/<sha256>     a file, read-only; beside it <sha256>.json, who made it
  *   runs/<run>.json         a run and what became of its nodes
+ *   runs/<run>.jsonl        what happens in it, an event a line
  *   results.json            which files were copied to results folders
  *   inputs.json             digests of local input files, which save reading them again
  *   state/<key>/            what an unfinished node keeps for its next attempt

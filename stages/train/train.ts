@@ -36,9 +36,6 @@ const paramsSchema = z.strictObject({
 /** Parameters of the stage. */
 export type TrainParams = z.infer<typeof paramsSchema>;
 
-/** Milliseconds after which numbers are written to the state folder, without a checkpoint too. */
-const FLUSH_MILLISECONDS = 2000;
-
 /** The `train` stage: a checkpoint, a summary, and the curve as metrics. */
 export const train = defineStage<TrainParams>({
   name: "train",
@@ -72,17 +69,10 @@ async function runTrain(context: StageContext<TrainParams>): Promise<void> {
     tell: (line) => log.info(line),
   });
   const progress = context.progress(lastStep(train), { unit: "updates" });
-  let flushed = performance.now();
   const hooks: TrainingHooks = {
     rewind: (step) => metrics.rewind(step + 1),
     write: (step, values) => metrics.write(step, values),
-    measure(step, values) {
-      metrics.measure(step, values);
-      // Whoever follows the run sees its numbers; a resumed run forgets those that it repeats.
-      if (performance.now() - flushed < FLUSH_MILLISECONDS) return;
-      metrics.flush();
-      flushed = performance.now();
-    },
+    measure: (step, values) => metrics.measure(step, values),
     flush: () => metrics.flush(),
     progress: (step, remark) => progress.update(step, remark),
     info: (message) => log.info(message),

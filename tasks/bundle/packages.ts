@@ -42,6 +42,7 @@ const UNUSED: readonly Unused[] = [
   // Builds for pages and for other module systems.
   { package: "vega", files: /^build\/(?!vega\.module\.js$)/ },
   { package: "vega-lite", files: /^build\/(?!index\.js$).*\.js(?:on)?$|^src\// },
+  { package: "uplot", files: /^dist\/uPlot\.(?:cjs|iife)/ },
   { package: "zod", files: /^src\// },
   { package: "opentype.js", files: /^(?!dist\/opentype\.m?js$|package\.json$|LICENSE)/ },
   // The hub's tasks are a catalogue of models; each comes as two module systems.

@@ -1,0 +1,303 @@
+/**
+ * The dashboard's server: pages and numbers of a store, over loopback and read-only. It takes no lock: manifests, a run's
+ * events and a running node's metrics are files that are whole or only grow.
+ *
+ * @module
+ */
+
+import { join } from "@std/path";
+import { explain, UserError } from "../errors.ts";
+import { ObjectStore } from "../store/objects.ts";
+import { Records } from "../store/records.ts";
+import { layOut } from "../graph/layout.ts";
+import { ASSETS } from "./assets.ts";
+import { axesOf, type Axis, type AxisMetrics, Curves, viewCurve } from "./curves.ts";
+import { streamEvents } from "./event_stream.ts";
+import { openFile } from "./files.ts";
+import { eventsOfRecord, Liveness, readEvents } from "./run_log.ts";
+import { API_HEADERS, fail, json, PAGE_HEADERS, RequestError } from "./response.ts";
+
+/** What a program tells the dashboard of its metrics. */
+export interface DashboardHints extends AxisMetrics {
+  /** Metrics whose curves come first, in this order. */
+  readonly first?: readonly string[];
+}
+
+/** What the server serves. */
+export interface DashboardOptions {
+  /** The store's folder. */
+  readonly storeDir: string;
+  /** The page's title. */
+  readonly title: string;
+  readonly hints?: DashboardHints;
+  /** Ends streams. */
+  readonly signal: AbortSignal;
+  /** Between two looks at files, milliseconds; half a second unless given. */
+  readonly poll?: number;
+  /** Told of errors that are the server's own. */
+  readonly warn?: (line: string) => void;
+}
+
+/** A server that listens. */
+export interface Dashboard {
+  /** Where the page is. */
+  readonly url: string;
+  /** Fulfilled when the server has stopped. */
+  readonly finished: Promise<void>;
+}
+
+const RUN = /^\d{8}-\d{6}(-\d{1,3})?$/;
+const KEY = /^[0-9a-f]{64}$/;
+/** Runs of one stream. */
+const RUNS_AT_ONCE = 8;
+/** Streams at a time: each looks at files twice a second. */
+const STREAMS = 128;
+const COLUMNS = 4000;
+const NAMES_AT_ONCE = 200;
+/** Beyond so many nodes a drawing says nothing, and takes seconds to lay out. */
+const DRAWN_NODES = 300;
+
+/**
+ * Starts to serve on loopback.
+ *
+ * @throws UserError when the port is taken or refused.
+ */
+export function serveDashboard(options: DashboardOptions & { readonly port: number }): Dashboard {
+  const { port, signal } = options;
+  let server: Deno.HttpServer<Deno.NetAddr> | undefined;
+  let handle: ReturnType<typeof createHandler> | undefined;
+  try {
+    server = Deno.serve({ hostname: "127.0.0.1", port, signal, onListen: () => {} }, (request) => {
+      // Made with the first request: only then is the port of `--port 0` known to everybody.
+      handle ??= createHandler({ ...options, port: server!.addr.port });
+      return handle(request);
+    });
+  } catch (error) {
+    if (error instanceof Deno.errors.AddrInUse) {
+      throw new UserError(
+        `Port ${port} of 127.0.0.1 is in use; expected a free one: --port 0 takes any.`,
+      );
+    }
+    throw new UserError(explain(error, `listening on port ${port} of 127.0.0.1`));
+  }
+  return { url: `http://127.0.0.1:${server.addr.port}/`, finished: server.finished };
+}
+
+/** Makes what answers requests; `port` is the one that clients name in `Host`. */
+export function createHandler(
+  options: DashboardOptions & { readonly port: number },
+): (request: Request) => Promise<Response> {
+  const site = new Site(options);
+  const hosts = new Set(["127.0.0.1", "localhost"].map((name) => `${name}:${options.port}`));
+  // Browsers leave out the port that is the scheme's own.
+  if (options.port === 80) { for (const name of ["127.0.0.1", "localhost"]) hosts.add(name); }
+  return async (request) => {
+    try {
+      // A page of another name that resolves to loopback must read nothing here.
+      if (!hosts.has(request.headers.get("host") ?? "")) {
+        return fail(403, `Host is not ${[...hosts][0]}.`);
+      }
+      if (request.method !== "GET" && request.method !== "HEAD") {
+        return fail(405, `${request.method} is not allowed; expected GET.`, { allow: "GET, HEAD" });
+      }
+      return await site.answer(request);
+    } catch (error) {
+      if (error instanceof RequestError) return fail(error.status, error.message);
+      options.warn?.(`${new URL(request.url).pathname}: ${explain(error)}`);
+      return fail(500, "The server could not read that; its terminal says why.");
+    }
+  };
+}
+
+class Site {
+  readonly #options: DashboardOptions;
+  readonly #records: Records;
+  readonly #objects: ObjectStore;
+  readonly #curves: Curves;
+  readonly #liveness: Liveness;
+  #streams = 0;
+
+  constructor(options: DashboardOptions) {
+    const { storeDir } = options;
+    // Nothing is written, so there is no temporary folder.
+    const temporary = join(storeDir, "tmp");
+    this.#options = options;
+    this.#records = new Records(storeDir, temporary);
+    this.#objects = new ObjectStore(join(storeDir, "objects"), temporary);
+    this.#curves = new Curves(storeDir, { records: this.#records, objects: this.#objects });
+    this.#liveness = new Liveness(join(storeDir, "lock"));
+  }
+
+  async answer(request: Request): Promise<Response> {
+    const { pathname, searchParams } = new URL(request.url);
+    const asset = ASSETS.get(pathname);
+    if (asset !== undefined) {
+      return new Response(asset.text, { headers: { ...PAGE_HEADERS, "content-type": asset.type } });
+    }
+    switch (pathname) {
+      case "/api/runs":
+        return json(await this.#runs());
+      case "/api/layout":
+        return json(await this.#layout(runOf(searchParams)));
+      case "/api/node":
+        return json(await this.#node(keyOf(searchParams)));
+      case "/api/curves":
+        return json(await this.#view(keyOf(searchParams), searchParams));
+      case "/api/events":
+        return this.#events(request, searchParams);
+    }
+    if (pathname.startsWith("/files/")) {
+      return await openFile(pathname, { records: this.#records, objects: this.#objects });
+    }
+    throw new RequestError(404, "There is nothing here.");
+  }
+
+  async #runs(): Promise<unknown> {
+    const runs = await this.#records.readRuns();
+    const { title, hints } = this.#options;
+    return {
+      title,
+      hints: hints ?? {},
+      runs: await Promise.all(
+        runs.reverse().map(async (run) => ({
+          run: run.run,
+          state: await this.#liveness.stateOf(run),
+          command: run.command,
+          config_path: run.config_path,
+          started_at: run.started_at,
+          finished_at: run.finished_at ?? null,
+        })),
+      ),
+    };
+  }
+
+  async #layout(run: string): Promise<unknown> {
+    const record = await this.#records.readRun(run);
+    if (record === undefined) throw new RequestError(404, `There is no run ${run}.`);
+    const { events } = await readEvents(this.#records.eventsPath(run), 0) ?? { events: [] };
+    const found = events.length > 0 ? events : await eventsOfRecord(record, this.#records);
+    const graph = found.map(({ event }) => event).find((event) => event.type === "graph");
+    const nodes = graph?.nodes ?? [];
+    if (nodes.length === 0 || nodes.length > DRAWN_NODES) return { nodes: [], edges: [] };
+    return layOut(nodes.map(({ node: name, inputs }) => ({ name, inputs })));
+  }
+
+  async #node(key: string): Promise<unknown> {
+    const record = await this.#records.readNode(key);
+    const curves = await this.#curves.read(key);
+    const outputs = Object.entries(record?.outputs ?? {}).flatMap(([name, output]) =>
+      output.kind === "directory"
+        ? [{ name, files: output.files.map(({ path, size }) => ({ path, size })) }]
+        : output.kind === "file"
+        ? [{ name, files: [{ path: "", size: output.size }] }]
+        : []
+    );
+    return {
+      published: record !== undefined,
+      seconds: record?.provenance.seconds ?? null,
+      provenance: record?.provenance ?? {},
+      outputs,
+      axes: axesOf(curves, this.#options.hints ?? {}),
+      metrics: [...curves].map(([name, { steps, values }]) => ({
+        name,
+        points: steps.length,
+        step: steps.at(-1) ?? null,
+        value: values.at(-1) ?? null,
+      })),
+    };
+  }
+
+  async #view(key: string, query: URLSearchParams): Promise<unknown> {
+    const names = query.getAll("name");
+    if (names.length > NAMES_AT_ONCE) throw new RequestError(400, "Too many names.");
+    const axis = query.get("axis") ?? "step";
+    if (!["step", "tokens", "time"].includes(axis)) {
+      throw new RequestError(400, "axis is none; expected step, tokens or time.");
+    }
+    const from = numberOf(query, "from");
+    const to = numberOf(query, "to");
+    const view = {
+      axis: axis as Axis,
+      log: query.get("log") === "1",
+      smoothing: numberOf(query, "smoothing", { least: 0, most: 0.9999 }) ?? 0,
+      columns: Math.round(numberOf(query, "columns", { least: 1, most: COLUMNS }) ?? 500),
+      ...from !== undefined && { from },
+      ...to !== undefined && { to },
+    };
+    const curves = await this.#curves.read(key);
+    const { hints } = this.#options;
+    return Object.fromEntries(names.map((name) => [name, viewCurve(curves, name, view, hints)]));
+  }
+
+  #events(request: Request, query: URLSearchParams): Response {
+    const runs = query.getAll("run");
+    if (runs.length < 1 || runs.length > RUNS_AT_ONCE || !runs.every((run) => RUN.test(run))) {
+      throw new RequestError(400, `run is none; expected 1 to ${RUNS_AT_ONCE} names of runs.`);
+    }
+    if (this.#streams >= STREAMS) throw new RequestError(503, "Too many pages are open.");
+    const { poll } = this.#options;
+    const gone = new AbortController();
+    const parts = streamEvents({
+      records: this.#records,
+      curves: this.#curves,
+      liveness: this.#liveness,
+    }, {
+      runs,
+      last: request.headers.get("last-event-id") ?? query.get("last") ?? "",
+      signal: AbortSignal.any([this.#options.signal, gone.signal]),
+      ...poll !== undefined && { poll },
+    });
+    this.#streams++;
+    let open = true;
+    const close = () => {
+      if (open) this.#streams--;
+      open = false;
+    };
+    const encoder = new TextEncoder();
+    // Pulled, not pushed: what a slow page has not read is not read from the disk either.
+    const body = new ReadableStream<Uint8Array>({
+      async pull(controller) {
+        try {
+          const { done, value } = await parts.next();
+          if (!done) return controller.enqueue(encoder.encode(value));
+          close();
+          controller.close();
+        } catch (error) {
+          close();
+          controller.error(error);
+        }
+      },
+      cancel() {
+        close();
+        gone.abort();
+      },
+    });
+    return new Response(body, {
+      headers: { ...API_HEADERS, "content-type": "text/event-stream; charset=utf-8" },
+    });
+  }
+}
+
+function runOf(query: URLSearchParams): string {
+  const run = query.get("run") ?? "";
+  if (!RUN.test(run)) throw new RequestError(400, "run is none; expected the name of a run.");
+  return run;
+}
+
+function keyOf(query: URLSearchParams): string {
+  const key = query.get("key") ?? "";
+  if (!KEY.test(key)) throw new RequestError(400, "key is none; expected 64 hexadecimal digits.");
+  return key;
+}
+
+function numberOf(
+  query: URLSearchParams,
+  name: string,
+  { least = -Infinity, most = Infinity }: { least?: number; most?: number } = {},
+): number | undefined {
+  const text = query.get(name);
+  if (text === null) return undefined;
+  const number = Number(text);
+  if (text !== "" && Number.isFinite(number) && number >= least && number <= most) return number;
+  throw new RequestError(400, `${name} is no number from ${least} to ${most}.`);
+}
