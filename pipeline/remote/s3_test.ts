@@ -308,6 +308,29 @@ Deno.test("S3: push, pull, and every fault", async (t) => {
     },
   );
 
+  await t.step("an upload whose last answer is lost is done if the object is there", async () => {
+    const last = { method: "POST", path: /uploadId=/ } as const;
+    const body = "<Error><Code>NoSuchUpload</Code></Error>";
+    const unknown = () => ({ ...last, kind: "status", status: 404, body }) as const;
+    // This server answers the second attempt with 500, others with 404.
+    for (const [prefix, ...second] of [["lost"], ["lost-too", unknown()]] as const) {
+      const remote = open(proxy.port, prefix);
+      proxy.faults.push({ ...last, kind: "truncate", after: 0 }, ...second);
+      assertNotEquals(await remote.push(record, to), undefined);
+      assertEquals(proxy.faults, []);
+      assertNotEquals(await remote.manifest(record.key, signal), undefined);
+    }
+    const path = `lost/objects/${sha256(files["deep/b.bin"]).slice(0, 2)}`;
+    const object = `${sha256(files["deep/b.bin"])}._S3rver_object`;
+    const stored = join(server.folder, BUCKET, path, object);
+    assertEquals(await Deno.readFile(stored), files["deep/b.bin"]);
+    await Deno.writeFile(stored, noise(175_000, 3));
+    proxy.faults.push(unknown());
+    const push = () => open(proxy.port, "lost").push(record, { ...to, force: true });
+    const error = await assertRejects(push, RemoteError);
+    assertStringIncludes(error.message, "is no longer known (NoSuchUpload, status 404)");
+  });
+
   await t.step("two pushers at once leave one whole node", async () => {
     const remotes = [open(proxy.port, "both"), open(proxy.port, "both")];
     await Promise.all(remotes.map((remote) => remote.push(record, to)));
