@@ -31,7 +31,7 @@ export const STUBBORN: Patience = { ...HASTY, attempts: 50, stalls: 50 };
 
 /** Starting downloads packages the first time. */
 const START_MS = 120_000;
-const STOP_MS = 10_000;
+const STOP_MS = 30_000;
 
 /**
  * Waits for some milliseconds at most.
