@@ -6,7 +6,7 @@
 
 import type { Sink } from "./backend.ts";
 import { LocalError, TransientError } from "./error.ts";
-import { drop, type Watch } from "./exchange.ts";
+import { drop, readHead, type Watch } from "./exchange.ts";
 
 /** The header that asks for the bytes after those that a sink has. */
 export function rangeOf(sink: Sink): Record<string, string> {
@@ -15,10 +15,20 @@ export function rangeOf(sink: Sink): Record<string, string> {
 
 /**
  * Gives the body of a successful answer to a sink. An answer that starts at another byte than was asked for starts the
- * sink anew.
+ * sink anew, and so does the refusal of a range (status 416), unless the sink has the whole file: the end of an answer
+ * may be missed after its last byte.
  */
 export async function receive(response: Response, sink: Sink, watch: Watch): Promise<void> {
   const { status, headers } = response;
+  if (status === 416) {
+    // Web servers tell the size in a header (RFC 9110, 15.5.17), S3 in the body.
+    const size = /^bytes \*\/(\d+)$/.exec(headers.get("content-range") ?? "")?.[1] ??
+      /<ActualObjectSize>(\d+)</.exec(await readHead(response))?.[1];
+    await drop(response);
+    if (size !== undefined && Number(size) === sink.length) return;
+    await local(() => sink.reset());
+    throw new TransientError("refused to go on with a file (status 416)");
+  }
   const from = status === 206
     ? Number(/^bytes (\d+)-/.exec(headers.get("content-range") ?? "")?.[1] ?? NaN)
     : 0;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { createHash, type Hash } from "node:crypto";
 import { AwsV4Signer } from "aws4fetch";
 import { EXIT } from "../errors.ts";
 import { sha256 } from "../graph/key.ts";
@@ -129,7 +130,7 @@ export class S3Backend implements Backend {
         tags.push(tag);
         options.onBytes?.(body.length);
       }
-      await this.#complete(path, { upload, tags }, options);
+      await this.#complete(path, source, { upload, tags, options });
     } catch (error) {
       // Parts that nobody puts together cost the bucket's owner.
       const signal = AbortSignal.timeout(5000);
@@ -141,8 +142,12 @@ export class S3Backend implements Backend {
 
   async #complete(
     path: string,
-    { upload, tags }: { upload: string; tags: readonly string[] },
-    options: TransferOptions,
+    source: Extract<Source, { path: string }>,
+    { upload, tags, options }: {
+      upload: string;
+      tags: readonly string[];
+      options: TransferOptions;
+    },
   ): Promise<void> {
     const parts = tags.map((tag, i) =>
       `<Part><PartNumber>${i + 1}</PartNumber><ETag>${tag}</ETag></Part>`
@@ -150,15 +155,32 @@ export class S3Backend implements Backend {
     const body = new TextEncoder().encode(
       `<CompleteMultipartUpload>${parts.join("")}</CompleteMultipartUpload>`,
     );
-    await this.#request(
-      { method: "POST", path, query: upload, body },
-      options,
-      async (response) => {
-        // A failure may come under the status of success, as S3 answers before it has put the parts together.
-        const code = codeOf(await readHead(response));
-        if (code !== undefined) throw new TransientError(`answered with ${code}`);
-      },
-    );
+    try {
+      await this.#request(
+        { method: "POST", path, query: upload, body },
+        options,
+        async (response) => {
+          // A failure may come under the status of success, as S3 answers before it has put the parts together.
+          const code = codeOf(await readHead(response));
+          if (code !== undefined) throw new TransientError(`answered with ${code}`);
+        },
+      );
+    } catch (error) {
+      // An attempt whose answer was lost may have put the object together; then the upload is gone for the next one.
+      const unclear = error instanceof RemoteError && error.fault === "unavailable";
+      if (!unclear || !await this.#holds(path, source, options).catch(() => false)) throw error;
+    }
+  }
+
+  /** Whether an object has these bytes. They are read, as an object of that size may be an older, damaged one. */
+  async #holds(
+    path: string,
+    { size, sha256 }: Extract<Source, { path: string }>,
+    { signal }: TransferOptions,
+  ): Promise<boolean> {
+    if (await this.size(path, { signal }) !== size) return false;
+    const sink = new DigestSink();
+    return await this.read(path, sink, { signal }) && sink.digest() === sha256;
   }
 
   /** Sends a signed request until it is answered with success, or with 404 for a key that isn't there. */
@@ -172,13 +194,16 @@ export class S3Backend implements Backend {
     const make = typeof given === "function" ? given : () => given;
     const { method, path, body } = make();
     return await exchange(async (watch) => {
-      let response = await this.#send(make(), settings, watch.signal);
+      const request = make();
+      let response = await this.#send(request, settings, watch.signal);
       await refuseTransient(response);
       if (method === "HEAD" && !response.ok && response.status !== 404) {
         // An answer to HEAD has no body, which would tell the reason.
-        response = await this.#send({ ...make(), method: "GET" }, settings, watch.signal);
+        response = await this.#send({ ...request, method: "GET" }, settings, watch.signal);
       }
-      if (!response.ok) {
+      // The sink of a range knows whether it lacks something.
+      const ended = response.status === 416 && request.headers?.["range"] !== undefined;
+      if (!response.ok && !ended) {
         const code = codeOf(await readHead(response));
         const missing = response.status === 404 && code !== "NoSuchBucket";
         if (!missing || method === "PUT" || method === "POST") {
@@ -240,6 +265,11 @@ export class S3Backend implements Backend {
         fault: "unavailable",
       });
     }
+    if (code === "NoSuchUpload") {
+      return new RemoteError(`${this.name}: the upload of ${path} is no longer known (${said}).`, {
+        fault: "unavailable",
+      });
+    }
     if (status >= 300 && status < 400 || code === "AuthorizationHeaderMalformed") {
       const hint = region === null ? "" : `; it is in ${region}`;
       return denied(`bucket ${this.#bucket} is in another region${hint}, set AWS_REGION (${said})`);
@@ -268,6 +298,30 @@ export class S3Backend implements Backend {
     return new RemoteError(`${this.name}: the server ${problem} of ${path}.`, {
       fault: "unavailable",
     });
+  }
+}
+
+/** The digest of bytes that are not kept. */
+class DigestSink implements Sink {
+  #hash: Hash = createHash("sha256");
+  length = 0;
+
+  write(chunk: Uint8Array): Promise<void> {
+    this.#hash.update(chunk);
+    this.length += chunk.length;
+    return Promise.resolve();
+  }
+
+  resume(): void {}
+
+  reset(): Promise<void> {
+    this.#hash = createHash("sha256");
+    this.length = 0;
+    return Promise.resolve();
+  }
+
+  digest(): string {
+    return this.#hash.digest("hex");
   }
 }
 

@@ -11,6 +11,7 @@ import {
 import { join } from "@std/path";
 import { parseRemote } from "./address.ts";
 import { RemoteError } from "./error.ts";
+import type { Patience } from "./exchange.ts";
 import { Remote } from "./remote.ts";
 import { S3Backend } from "./s3.ts";
 import {
@@ -18,9 +19,11 @@ import {
   FaultyProxy,
   HASTY,
   noise,
+  PATIENT,
   S3_KEY,
   S3Server,
   SILENT,
+  STUBBORN,
   TestStore,
 } from "./testing.ts";
 import { sha256 } from "../graph/key.ts";
@@ -33,13 +36,13 @@ const signal = new AbortController().signal;
 function open(
   port: number,
   prefix: string,
-  more: { bucket?: string; key?: string; secret?: string } = {},
+  more: { bucket?: string; key?: string; secret?: string; patience?: Patience } = {},
 ): Remote {
   const address = parseRemote(`s3://${more.bucket ?? BUCKET}/${prefix}`, "--remote");
   if (address.kind !== "s3") throw new Error("not S3");
   return new Remote(
     new S3Backend(address, {
-      patience: HASTY,
+      patience: more.patience ?? PATIENT,
       partBytes: 50_000,
       settings: () =>
         Promise.resolve({
@@ -72,20 +75,22 @@ Deno.test("S3: push, pull, and every fault", async (t) => {
   const large = new RegExp(`objects/../${sha256(files["deep/b.bin"])}`);
 
   /** Sends the node below a prefix of its own, and gives another store to pull it into. */
-  const prepared = async (prefix: string) => {
+  const prepared = async (prefix: string, patience = PATIENT) => {
     const remote = open(proxy.port, prefix);
     assertNotEquals(await remote.push(record, to), undefined);
     proxy.requests.length = 0;
     const there = await TestStore.create();
+    /** Only objects are waited for with the patience that was given. */
     const pull = async () => {
       const found = await remote.manifest(record.key, signal);
-      return await remote.pull(found!, { store: there.store, signal, display: SILENT }, "r2");
+      const to = { store: there.store, signal, display: SILENT };
+      return await open(proxy.port, prefix, { patience }).pull(found!, to, "r2");
     };
     return { remote, there, pull };
   };
   /** Pulls, which has to succeed with the same bytes. */
-  const succeeds = async (prefix: string, inject: () => void) => {
-    const { there, pull } = await prepared(prefix);
+  const succeeds = async (prefix: string, inject: () => void, patience?: Patience) => {
+    const { there, pull } = await prepared(prefix, patience);
     await using _ = there;
     inject();
     await pull();
@@ -95,8 +100,14 @@ Deno.test("S3: push, pull, and every fault", async (t) => {
     assertEquals([...Deno.readDirSync(there.store.temporary)], []);
   };
   /** Pulls, which has to fail with a line; then nothing is published. */
-  const fails = async (prefix: string, inject: () => void, fault: string, line: string) => {
-    const { there, pull } = await prepared(prefix);
+  const fails = async (
+    prefix: string,
+    inject: () => void,
+    fault: string,
+    line: string,
+    patience?: Patience,
+  ) => {
+    const { there, pull } = await prepared(prefix, patience);
     await using _ = there;
     inject();
     const error = await assertRejects(pull, RemoteError);
@@ -166,10 +177,12 @@ Deno.test("S3: push, pull, and every fault", async (t) => {
       "answered with status 500; gave up after 3 attempts",
     ));
 
-  await t.step("an answer that stops coming is asked for again", () =>
-    succeeds("stalled", () => {
-      proxy.faults.push({ kind: "stall", path: /objects/, after: 100 });
-    }));
+  await t.step("an answer that stops coming is asked for again", async () => {
+    await succeeds("stalled", () => {
+      proxy.faults.push({ kind: "stall", path: large, after: 100 });
+    }, STUBBORN);
+    assertLess(1, proxy.requests.filter((line) => large.test(line)).length);
+  });
 
   await t.step("a server that never answers ends in one line", () =>
     fails(
@@ -179,6 +192,7 @@ Deno.test("S3: push, pull, and every fault", async (t) => {
       },
       "unavailable",
       "made no progress for 0.4 s; gave up after 2 attempts",
+      HASTY,
     ));
 
   await t.step("other bytes are refused, and the object named", () =>
@@ -282,7 +296,8 @@ Deno.test("S3: push, pull, and every fault", async (t) => {
       const remote = open(proxy.port, "half");
       const largest = /partNumber=3/;
       proxy.faults.push({ kind: "status", status: 500, path: largest, times: 3 });
-      await assertRejects(() => remote.push(record, to), RemoteError);
+      const error = await assertRejects(() => remote.push(record, to), RemoteError);
+      assertStringIncludes(error.message, "answered with status 500; gave up after 3 attempts");
       assertEquals(await remote.manifest(record.key, signal), undefined);
       assert(
         proxy.requests.some((line) => /^DELETE .*uploadId=/.test(line)),
@@ -292,6 +307,29 @@ Deno.test("S3: push, pull, and every fault", async (t) => {
       assertNotEquals(await remote.manifest(record.key, signal), undefined);
     },
   );
+
+  await t.step("an upload whose last answer is lost is done if the object is there", async () => {
+    const last = { method: "POST", path: /uploadId=/ } as const;
+    const body = "<Error><Code>NoSuchUpload</Code></Error>";
+    const unknown = () => ({ ...last, kind: "status", status: 404, body }) as const;
+    // This server answers the second attempt with 500, others with 404.
+    for (const [prefix, ...second] of [["lost"], ["lost-too", unknown()]] as const) {
+      const remote = open(proxy.port, prefix);
+      proxy.faults.push({ ...last, kind: "truncate", after: 0 }, ...second);
+      assertNotEquals(await remote.push(record, to), undefined);
+      assertEquals(proxy.faults, []);
+      assertNotEquals(await remote.manifest(record.key, signal), undefined);
+    }
+    const path = `lost/objects/${sha256(files["deep/b.bin"]).slice(0, 2)}`;
+    const object = `${sha256(files["deep/b.bin"])}._S3rver_object`;
+    const stored = join(server.folder, BUCKET, path, object);
+    assertEquals(await Deno.readFile(stored), files["deep/b.bin"]);
+    await Deno.writeFile(stored, noise(175_000, 3));
+    proxy.faults.push(unknown());
+    const push = () => open(proxy.port, "lost").push(record, { ...to, force: true });
+    const error = await assertRejects(push, RemoteError);
+    assertStringIncludes(error.message, "is no longer known (NoSuchUpload, status 404)");
+  });
 
   await t.step("two pushers at once leave one whole node", async () => {
     const remotes = [open(proxy.port, "both"), open(proxy.port, "both")];

@@ -12,6 +12,7 @@ import { nodeKey } from "../graph/key.ts";
 import { type NodeRecord, outputsDigest, type PublishedOutput } from "../store/records.ts";
 import { Store } from "../store/store.ts";
 import type { Display } from "../terminal/progress.ts";
+import type { Sink } from "./backend.ts";
 import type { Patience } from "./exchange.ts";
 
 const S3_FOLDER = fromFileUrl(new URL("./testdata/s3", import.meta.url));
@@ -21,8 +22,37 @@ export const BUCKET = "models";
 /** Its credentials. */
 export const S3_KEY = "S3RVER";
 
-/** Short enough for tests. */
-export const HASTY: Patience = { attempts: 3, stalls: 2, stallMs: 400, backoffMs: 5 };
+/** Short pauses, and patience with a busy machine. */
+export const PATIENT: Patience = { attempts: 3, stalls: 2, stallMs: 30_000, backoffMs: 5 };
+/** Gives up soon, for requests that are never answered; a busy machine seems silent too. */
+export const HASTY: Patience = { ...PATIENT, stallMs: 400 };
+/** Ends an attempt soon and makes another, for one silent answer: a busy machine costs it attempts, not the end. */
+export const STUBBORN: Patience = { ...HASTY, attempts: 50, stalls: 50 };
+
+/** Starting downloads packages the first time. */
+const START_MS = 120_000;
+const STOP_MS = 30_000;
+
+/**
+ * Waits for some milliseconds at most.
+ *
+ * @throws Error that says what took longer.
+ */
+export async function within<T>(
+  work: Promise<T>,
+  { milliseconds, doing }: { milliseconds: number; doing: string },
+): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(
+    () => reject(new Error(`${doing} took longer than ${milliseconds / 1000} s.`)),
+    milliseconds,
+  );
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
 
 /** An S3 server in a process of its own. */
 export class S3Server implements AsyncDisposable {
@@ -61,11 +91,17 @@ export class S3Server implements AsyncDisposable {
       stderr: "inherit",
     }).spawn();
     const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
-    const { value } = await reader.read();
-    await reader.cancel();
-    const port = Number(value);
-    if (!(port > 0)) throw new Error("The S3 server did not start.");
-    return new S3Server(child, port, folder);
+    const doing = "The start of the S3 server";
+    try {
+      const { value } = await within(reader.read(), { milliseconds: START_MS, doing });
+      await reader.cancel();
+      const port = Number(value);
+      if (!(port > 0)) throw new Error("The S3 server did not start.");
+      return new S3Server(child, port, folder);
+    } catch (error) {
+      child.kill("SIGKILL");
+      throw error;
+    }
   }
 
   /** Removes the bucket with all that is in it. */
@@ -74,9 +110,16 @@ export class S3Server implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#child.stdin.close();
-    await this.#child.status;
-    await Deno.remove(this.folder, { recursive: true });
+    const doing = "The stop of the S3 server";
+    try {
+      const stopped = this.#child.stdin.close().then(() => this.#child.status);
+      await within(stopped, { milliseconds: STOP_MS, doing });
+    } catch (error) {
+      this.#child.kill("SIGKILL");
+      throw error;
+    } finally {
+      await Deno.remove(this.folder, { recursive: true });
+    }
   }
 }
 
@@ -97,9 +140,12 @@ export type Fault =
       readonly body?: string;
       readonly headers?: Record<string, string>;
     }
-    /** Breaks the connection after so many bytes of the answer's body. */
+    /** Breaks the connection after so many bytes of the answer's body; a body that is not longer comes whole. */
     | { readonly kind: "truncate"; readonly after: number }
-    /** Sends so many bytes of the answer's body, and then nothing; with 0, no answer at all. */
+    /**
+     * Sends so many bytes of the answer's body, and then nothing; a body that is not longer comes whole. With 0, no
+     * answer at all.
+     */
     | { readonly kind: "stall"; readonly after: number }
     /** Changes the first byte of the answer's body. */
     | { readonly kind: "corrupt" }
@@ -123,7 +169,8 @@ export class FaultyProxy implements AsyncDisposable {
 
   static async start(target: number): Promise<FaultyProxy> {
     const server = createServer();
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const listens = new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    await within(listens, { milliseconds: STOP_MS, doing: "The start of the proxy" });
     const proxy = new FaultyProxy(server, (server.address() as AddressInfo).port);
     server.on("request", (incoming, outgoing) => {
       const { method = "GET", url = "/" } = incoming;
@@ -154,16 +201,21 @@ export class FaultyProxy implements AsyncDisposable {
           }
           if (fault?.kind === "stall" && fault.after === 0) return;
           outgoing.writeHead(answer.statusCode ?? 500, sent);
-          if (fault?.kind === "truncate" || fault?.kind === "stall") {
-            outgoing.write(body.slice(0, fault.after));
-            // Lets the bytes leave before the connection breaks.
-            if (fault.kind === "truncate") setTimeout(() => outgoing.destroy(), 30);
+          const breaks = fault?.kind === "truncate" || fault?.kind === "stall";
+          // An answer with all of its bytes is whole for the client, which would use the connection again.
+          if (breaks && fault.after < body.length) {
+            outgoing.write(body.slice(0, fault.after), () => {
+              // Lets the bytes leave before the connection breaks.
+              if (fault.kind === "truncate") setTimeout(() => outgoing.destroy(), 30);
+            });
             return;
           }
           outgoing.end(method === "HEAD" ? undefined : body);
         });
       });
       forwarded.on("error", () => outgoing.destroy());
+      // Otherwise the server waits for the rest of a request that was given up.
+      outgoing.on("close", () => forwarded.destroy());
       incoming.pipe(forwarded);
     });
     return proxy;
@@ -182,7 +234,8 @@ export class FaultyProxy implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#server.closeAllConnections();
-    await new Promise((resolve) => this.#server.close(resolve));
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    await within(closed, { milliseconds: STOP_MS, doing: "The stop of the proxy" });
   }
 }
 
@@ -223,6 +276,10 @@ export class FileServer implements AsyncDisposable {
     const bytes = await Deno.readFile(path).catch(() => undefined);
     if (bytes === undefined) return new Response("nothing", { status: 404 });
     const from = Number(/^bytes=(\d+)-$/.exec(request.headers.get("range") ?? "")?.[1] ?? 0);
+    if (from > 0 && from >= bytes.length) {
+      const headers = { "content-range": `bytes */${bytes.length}` };
+      return new Response("nothing more", { status: 416, headers });
+    }
     const rest = bytes.subarray(from);
     return new Response(request.method === "HEAD" ? null : rest, {
       status: from > 0 ? 206 : 200,
@@ -234,7 +291,8 @@ export class FileServer implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#server.shutdown();
+    const doing = "The stop of the web server";
+    await within(this.#server.shutdown(), { milliseconds: STOP_MS, doing });
     await Deno.remove(this.folder, { recursive: true });
   }
 }
@@ -308,6 +366,27 @@ export class TestStore implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.store.close();
     await Deno.remove(this.store.dir, { recursive: true });
+  }
+}
+
+/** Bytes in memory. */
+export class Collected implements Sink {
+  /** Bytes so far. */
+  bytes: number[] = [];
+  /** How often it forgot them. */
+  resets = 0;
+  get length(): number {
+    return this.bytes.length;
+  }
+  write(chunk: Uint8Array): Promise<void> {
+    this.bytes.push(...chunk);
+    return Promise.resolve();
+  }
+  resume(): void {}
+  reset(): Promise<void> {
+    this.bytes = [];
+    this.resets++;
+    return Promise.resolve();
   }
 }
 

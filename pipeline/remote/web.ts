@@ -56,7 +56,7 @@ export class WebBackend implements Backend {
       { method: "GET", path, headers: { "accept-encoding": "identity", ...rangeOf(sink) } }
     );
     return await this.#request(make, options, async (response, watch) => {
-      if (!response.ok) {
+      if (response.status === 404 || response.status === 410) {
         await drop(response);
         return false;
       }
@@ -123,7 +123,9 @@ export class WebBackend implements Backend {
       });
       await refuseTransient(response);
       const missing = method !== "PUT" && (response.status === 404 || response.status === 410);
-      if (!response.ok && !missing) {
+      // The sink knows whether it lacks something.
+      const ended = response.status === 416 && request.headers?.["range"] !== undefined;
+      if (!response.ok && !missing && !ended) {
         await drop(response);
         throw this.#refusal(method, path, response.status);
       }
