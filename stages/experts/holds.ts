@@ -77,7 +77,8 @@ export function promises(findings: ExpertFindings): Promised[] {
       const found = paths.filter((each) => each.path.layer === layer && each.end === end);
       return summarise(found.map(({ path }) => path.points.at(-1)!.divergence));
     };
-    return { layer, near: of("near"), random: of("random") };
+    const { without } = paths.find(({ path }) => path.layer === layer)!.path;
+    return { layer, near: of("near"), random: of("random"), without: without.divergence };
   });
   return [
     information("Attribution: experts go with tokens", tokens),
@@ -138,6 +139,21 @@ export function promises(findings: ExpertFindings): Promised[] {
         ({ random }) => `${random.mean.toExponential(1)} of ${random.count} random ones`,
       ),
       verdict: verdictOf(ends.map(({ near, random }) => near.mean < random.mean / 2)),
+    },
+    {
+      promise: "Editing: an expert with another's code does something else than nothing",
+      found: list(
+        ends,
+        ({ layer, random }) =>
+          `layer ${layer}: divergence ${
+            random.mean.toExponential(1)
+          } nats with a random expert's code`,
+      ),
+      control: list(ends, ({ without }) => `${without.toExponential(1)} without the expert`),
+      // A tenth more or less than leaving the expert out.
+      verdict: verdictOf(
+        ends.map(({ random, without }) => Math.abs(random.mean - without) > 0.1 * without),
+      ),
     },
     effects("Ablation: single experts matter", (name) => !name.includes(":c")),
     effects("Ablation: clusters matter as clusters", (name) => name.includes(":c")),
