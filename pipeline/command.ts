@@ -23,7 +23,7 @@ export interface Program {
   readonly description: string;
   /** Heads the dashboard; `name` unless given. */
   readonly title?: string;
-  /** What the dashboard knows of the stages' metrics. */
+  /** The stages' metrics, as the dashboard knows them. */
   readonly dashboard?: DashboardHints;
   /** Folder of `deno.json` and `deno.lock`; relative paths of results and the store are seen from here. */
   readonly root: string;

@@ -64,7 +64,7 @@ export interface BlockOptions
     | undefined;
 }
 
-/** What is done with each block. */
+/** Keeps each block. */
 export interface BlockStore {
   /** A block that was expanded before, with the same options. */
   stored?(block: number): Promise<StoredMlp | undefined>;

@@ -61,7 +61,7 @@ export interface SiteOptions {
   readonly name: string;
   /** Dense matrices `[out, in padded to 4]`, f32, by name. */
   readonly layers: Readonly<Record<string, Tensor>>;
-  /** What weights that are not quantised are rounded to; f32, which changes none, unless given. */
+  /** Type to which weights that are not quantised are rounded; f32, which changes none, unless given. */
   readonly values?: ValueType | undefined;
   /** Looked at before each cluster. */
   readonly signal?: AbortSignal | undefined;

@@ -248,7 +248,7 @@ Deno.test("A folder of other options, or with other files, is refused", async ()
   });
 });
 
-Deno.test("What can't be is refused before anything is written", async () => {
+Deno.test("An impossible expansion is refused before anything is written", async () => {
   await withFolder(async (folder) => {
     const dense = join(folder, "dense");
     const expanded = join(folder, "expanded");

@@ -27,7 +27,7 @@ export interface Pca {
   readonly variance: Float64Array;
 }
 
-/** What rows are projected with. Variances are known where it was fitted; files do not hold them. */
+/** The projection of rows. Variances are known where it was fitted; files do not hold them. */
 export type Projection = Pick<Pca, "mean" | "components"> & Partial<Pick<Pca, "variance">>;
 
 /** The mean of each input, padded with zeros: sums of chunks in f32, added up in float64. */

@@ -176,7 +176,7 @@ function equalWorkers(count: number): Worker[] {
   return Array.from({ length: count }, () => ({ name: "", prefix: [], env: {} }));
 }
 
-/** What a job has to know of the command line to load the same experiment. */
+/** The part of the command line with which a job loads the same experiment. */
 export function requestOf(args: Arguments, { program }: CommandContext): RunRequest {
   const config = stringArgument(args, "config");
   const seed = args["seed"] as number | undefined;

@@ -130,7 +130,7 @@ async function runExperiment(args: Arguments, context: CommandContext): Promise<
   });
 }
 
-/** Writes event files while nodes run. What goes wrong with them is told, and stops no node. */
+/** Writes event files while nodes run. A failure of theirs is told, and stops no node. */
 async function followEvents(store: Store, warn: (line: string) => void) {
   const [{ join }, { MetricsFollower, Watch }] = await Promise.all([
     import("@std/path"),

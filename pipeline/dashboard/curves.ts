@@ -12,7 +12,7 @@ import type { ObjectStore } from "../store/objects.ts";
 import type { NodeRecord, Records } from "../store/records.ts";
 import { accumulate, downsample, interpolate, Series, smooth, type Window } from "./series.ts";
 
-/** What curves can be drawn over. */
+/** Quantities that curves can be drawn over. */
 export type Axis = "step" | "tokens" | "time";
 
 /** Metrics that other axes than steps are made of. */
@@ -38,7 +38,7 @@ const KEPT_NUMBERS = 1 << 24;
 const NEWLINE = 10;
 
 interface Source {
-  /** What was read: the record's objects, or a file by its inode. */
+  /** Names the source that was read: the record's objects, or a file by its inode. */
   readonly id: string;
   readonly curves: Map<string, Series>;
   /** Bytes of the state file that were read. */

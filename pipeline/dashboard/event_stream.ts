@@ -12,7 +12,7 @@ import type { Records } from "../store/records.ts";
 import type { Curves } from "./curves.ts";
 import { compact, eventsOfRecord, type Liveness, readEvents } from "./run_log.ts";
 
-/** What a stream reads. */
+/** The sources of a stream. */
 export interface StreamSources {
   readonly records: Records;
   readonly curves: Curves;
@@ -87,7 +87,7 @@ export async function* streamEvents(
   }
 }
 
-/** What is new of one run. */
+/** News of one run. */
 async function* news(
   one: Followed,
   { records, curves, liveness }: StreamSources,

@@ -17,13 +17,13 @@ import { openFile } from "./files.ts";
 import { eventsOfRecord, Liveness, readEvents } from "./run_log.ts";
 import { API_HEADERS, fail, json, PAGE_HEADERS, RequestError } from "./response.ts";
 
-/** What a program tells the dashboard of its metrics. */
+/** A program's words on its metrics. */
 export interface DashboardHints extends AxisMetrics {
   /** Metrics whose curves come first, in this order. */
   readonly first?: readonly string[];
 }
 
-/** What the server serves. */
+/** The store that is served, and how. */
 export interface DashboardOptions {
   /** The store's folder. */
   readonly storeDir: string;

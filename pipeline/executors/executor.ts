@@ -37,7 +37,7 @@ export interface Job {
   readonly host: Readonly<Record<string, JsonValue>>;
 }
 
-/** What a run tells its executor before the first job. */
+/** The facts of a run that its executor gets before the first job. */
 export interface RunStart {
   /** Name of the run. */
   readonly run: string;

@@ -59,7 +59,7 @@ async function run(job: Job): Promise<NodeRecord> {
   }
 }
 
-/** What a job of an earlier run published before this one had its claim. */
+/** A record that a job of an earlier run published before this one had its claim. */
 async function publishedMeanwhile({ key, store, replaces }: Job): Promise<NodeRecord | undefined> {
   const record = await store.records.readNode(key);
   if (record === undefined) return undefined;

@@ -1,5 +1,5 @@
 /**
- * What a job starts from, as files of the store:
+ * The files of the store that a job starts from:
  *
  * ```
  * jobs/<run>/run.json      the configuration as the user named it and as it was resolved, the root, provenance

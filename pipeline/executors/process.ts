@@ -18,7 +18,7 @@ import { JobError } from "./job_error.ts";
 import { JobFiles, type RunRequest } from "./job_files.ts";
 import { JobLog } from "./job_log.ts";
 
-/** What jobs are started with. */
+/** Options of all jobs. */
 export interface ProcessOptions {
   /** The open store. */
   readonly store: Store;
@@ -26,7 +26,7 @@ export interface ProcessOptions {
   readonly program: JobProgram;
   /** A worker for each `gpu` node at a time, at least one. */
   readonly workers: readonly Worker[];
-  /** What the jobs repeat. */
+  /** Arguments that the jobs repeat. */
   readonly request: RunRequest;
 }
 
@@ -182,7 +182,7 @@ function failure(job: Job, { status, end, starved }: Ended, log: string): Error 
   }
   if (end?.state === "interrupted") return new JobError(named("The job was told to stop"));
   if (end?.state === "published") {
-    return new JobError(named("What the job published is damaged"));
+    return new JobError(named("The node that the job published is damaged"));
   }
   if (starved) return new JobError(named("The job ran out of memory"));
   if (status.signal === "SIGKILL") {

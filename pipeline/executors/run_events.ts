@@ -1,5 +1,5 @@
 /**
- * What happens in a run, one JSON value a line in `runs/<run>.jsonl` of the store. The terminal and the dashboard are
+ * The events of a run, one JSON value a line in `runs/<run>.jsonl` of the store. The terminal and the dashboard are
  * told the same: a run's {@linkcode Display} sends events, and those that a terminal can draw are played on it.
  *
  * Numbers of a curve are not among them: they are in the metrics of a node's state folder, and then in its record.
@@ -66,7 +66,7 @@ const timed = z.object({ at: z.number() });
 
 /** One event. */
 export type RunEvent = z.infer<typeof eventSchema>;
-/** What became of a node. */
+/** A node's new state. */
 export type NodeEvent = z.infer<typeof nodeEvent>;
 /** An event with its time, milliseconds since 1970. */
 export type TimedEvent = RunEvent & { readonly at: number };

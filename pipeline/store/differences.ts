@@ -13,7 +13,7 @@ interface Sides {
   readonly catalogue: Catalogue;
 }
 
-/** What one side has and the other lacks. */
+/** Entries that one side has and the other lacks. */
 export interface Differences {
   /** Nodes without rows. */
   readonly nodes: readonly NodeRecord[];

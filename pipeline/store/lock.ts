@@ -57,7 +57,7 @@ export interface AcquireOptions {
 /** A lock that is held until it is disposed. */
 export class StoreLock implements AsyncDisposable {
   readonly #file: Deno.FsFile;
-  /** What other hosts see; nothing for readers, and where a full disk has no room for it. */
+  /** The lease, which other hosts see; nothing for readers, and where a full disk has no room for it. */
   readonly lease: Lease | undefined;
   /** Whether the file system has the kernel's locks. */
   readonly kernel: boolean;

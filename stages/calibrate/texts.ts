@@ -34,7 +34,7 @@ const C4_DOCUMENTS = 1100;
 /** UTF-16 units of embedded text that one side takes. */
 const EMBEDDED_LENGTH = 2_000_000;
 
-/** What a text is for. */
+/** The purpose of a text. */
 export type TextRole = "calibration" | "evaluation";
 
 /** A text to read. */
@@ -53,7 +53,7 @@ export interface ReadFile {
 export interface FoundText {
   /** Documents or rows, in order. */
   readonly documents: AsyncIterable<string> | Iterable<string>;
-  /** What stands between documents that are one text; undefined where each is a text of its own. */
+  /** Separator of documents that are one text; undefined where each is a text of its own. */
   readonly join: string | undefined;
   readonly files: readonly ReadFile[];
   /** The commit, of a dataset of the hub. */

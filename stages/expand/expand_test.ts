@@ -20,7 +20,7 @@ const pruning = { ...PRUNING, sparsity: 0.5, block: 12 };
 const neurons = { neurons: 4, rows: 200, shown: 1 };
 const PARAMS = { expansion, pruning, seed: 3, neurons };
 
-/** What the stages read. */
+/** Inputs of the stages. */
 async function inputsOf(dir: string, family: keyof typeof FAMILIES = "gpt_neox") {
   const folder = join(dir, "published");
   await writeModel(folder, family);

@@ -29,7 +29,7 @@ import { initialModelFile } from "../train/initial.ts";
 import { publishedSource } from "../train/published.ts";
 import { readInputHashes } from "./input_hashes.ts";
 
-/** What planning found out of a model to start from. */
+/** Facts of a model to start from that planning found. */
 export interface PlannedStart {
   /** Values that the section `train.initial` gets. */
   readonly found?: Pick<InitialSection, "fingerprint" | "vocabulary">;

@@ -121,7 +121,7 @@ export interface ExpertFindings {
   readonly gpu: ReturnType<typeof gpuProvenance>;
 }
 
-/** What the report needs besides, and the findings do not repeat. */
+/** Facts that the report needs besides the findings. */
 export interface Explored {
   readonly findings: ExpertFindings;
   /** Experts of each layer by use. */

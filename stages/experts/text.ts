@@ -95,7 +95,7 @@ export function textAround(
   return ({ sequence, position }) => {
     const { tokens, targets } = batches[Math.floor(sequence / sequences)]!;
     const start = (sequence % sequences) * length;
-    // What is left of a batch is filled with tokens that nobody wrote.
+    // The rest of a batch is filled with tokens that nobody wrote.
     let end = position;
     while (end < length - 1 && targets[start + end] !== NO_TARGET) end++;
     const slice = (from: number, to: number) =>

@@ -60,7 +60,7 @@ export async function runPretrained(
     model: name,
     revision,
     settings: { model: "model.name", revision: "model.revision" },
-    // What is fetched is told as it comes.
+    // Each fetched file is told as it comes.
     warn: (line) => log.info(line),
     ...(hub && { hub }),
     signal,

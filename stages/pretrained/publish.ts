@@ -1,5 +1,5 @@
 /**
- * The stage `publish`: a model that was trained here in the form of a published one. What it publishes is what `pretrained` does, its weights among them.
+ * The stage `publish`: a model that was trained here in the form of a published one. It publishes the same as `pretrained`, and the weights.
  *
  * @module
  */

@@ -100,7 +100,7 @@ export async function planSparseExpansion(
   };
 }
 
-/** What planning found out about a model. */
+/** Facts of a model that planning found. */
 interface Examined {
   /** Of a folder. */
   readonly fingerprint?: string;

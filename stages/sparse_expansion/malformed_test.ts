@@ -1,7 +1,7 @@
 /**
  * Bad input of Sparse Expansion through the real command line: exit code 2, one line that names the key, and nothing is written.
  *
- * What only the run can find is tested where it is found: texts without a window in `stages/calibrate/calibrate_test.ts`, weights that are not finite in
+ * Faults that only the run can find are tested where they are found: texts without a window in `stages/calibrate/calibrate_test.ts`, weights that are not finite in
  * `model/pretrained/checkpoint_test.ts`, rows that are not finite or too few different ones in `model/sparse/{mlp,model,expansion}_test.ts`, tokens that the model lacks in
  * `model/sparse/folder_test.ts`.
  */

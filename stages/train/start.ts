@@ -64,7 +64,7 @@ export async function openStart(files: StartFiles, options: LoadOptions): Promis
   return await openPublished(files);
 }
 
-/** What a start takes and what it leaves, for the summary; `tell` gets it in lines. */
+/** The tensors that a start takes and leaves, for the summary; `tell` gets it in lines. */
 export async function summarizeStart(
   files: StartFiles,
   architecture: Architecture,
@@ -93,7 +93,7 @@ export async function linkFinished(node: NodeOutput, folder: string): Promise<Fi
   return { checkpoint: join(folder, "last"), best: join(folder, "best", MODEL_FILE) };
 }
 
-/** Copies the rows of a finished training, which the curve of its extension begins with. What a clock said is left out. */
+/** Copies the rows of a finished training, which the curve of its extension begins with. Numbers of a clock are left out. */
 export async function copyRows(node: NodeOutput, metrics: MetricSink): Promise<void> {
   metrics.rewind(0);
   for (const { step, name, value, measured } of await node.metrics()) {

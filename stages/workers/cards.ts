@@ -22,7 +22,7 @@ export interface Card {
 export interface CardPlaces {
   /** Device files. */
   readonly dev: string;
-  /** What the driver says: a folder a card, named by its address on the bus. */
+  /** The driver's list: a folder a card, named by its address on the bus. */
   readonly driver: string;
 }
 

@@ -36,7 +36,7 @@ export const WORKERS: WorkerOptions = {
     }),
 };
 
-/** What workers are planned from. */
+/** The facts that workers are planned from. */
 export interface WorkerPlan {
   /** How many; by default one for each device. */
   readonly count: number | undefined;

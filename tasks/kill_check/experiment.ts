@@ -24,7 +24,7 @@ export interface Kill {
   readonly orphans: number;
 }
 
-/** What an undisturbed run makes. */
+/** The result of an undisturbed run. */
 export interface Expected {
   readonly from: Sandbox;
   readonly contents: ReadonlyMap<string, string>;

@@ -9,7 +9,7 @@ import { SlurmCluster } from "../../pipeline/executors/slurm/cluster_testing.ts"
 import { type Running, Sandbox } from "../../stages/reproduce_testing.ts";
 import { examine, type Expected, finish, type Kill, patiently } from "./experiment.ts";
 
-/** What is killed, in turn. */
+/** The victims, in turn. */
 const VICTIMS = ["coordinator", "job", "slurmd", "host"] as const;
 /** So many kills of one experiment at most. */
 const KILLS_AN_EXPERIMENT = 5;

@@ -18,7 +18,7 @@ import type { BlockReport } from "./report.ts";
 /** Name of the file. */
 export const STATE_FILE = "sparse_expansion.json";
 
-/** What decides every bit of the files, as far as an expansion is told: a flat list of keys. */
+/** The options that decide every bit of the files, as far as an expansion is told: a flat list of keys. */
 export type Fingerprint = Readonly<Record<string, string | number | boolean>>;
 
 /** An expanded block and its file. */

@@ -1,7 +1,7 @@
 /**
  * The gradient of an update whose micro-batches are in groups: each group's sum is made on a device, and the groups' sums are added in order on the host.
  *
- * A group's last micro-batch runs in segments. What a segment has finished is read back, added and sent while the next segments run. Losses are summed
+ * A group's last micro-batch runs in segments. Sums that a segment has finished are read back, added and sent while the next segments run. Losses are summed
  * like gradients. Running statistics start each group where the update found them, and the update leaves the mean of the groups' ones.
  *
  * @module

@@ -43,7 +43,7 @@ function draw(run, node, wanted) {
   curves.draw({ key, params, label: label(run, node) }, wanted);
 }
 
-// What is due to be drawn anew; at most four times a second.
+// Parts that are due to be drawn anew; at most four times a second.
 const due = new Set();
 let timer;
 function later(...parts) {

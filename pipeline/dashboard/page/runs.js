@@ -1,4 +1,4 @@
-// What has become of runs, from their events.
+// The state of runs, from their events.
 
 /** Lines that are kept for reading. */
 const LINES = 200;

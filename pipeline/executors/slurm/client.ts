@@ -97,7 +97,7 @@ export class SlurmClient {
     });
   }
 
-  /** What the accounting says of a task that the queue has forgotten; nothing where there is none. */
+  /** The accounting's words on a task that the queue has forgotten; nothing where there is none. */
   async account(job: string, index: number): Promise<string | undefined> {
     try {
       const format = ["--noheader", "--parsable2", "--allocations", "--format=State"];

@@ -18,7 +18,7 @@ const HOST = Deno.hostname().split(".")[0]!;
 /** Daemons of the cluster that tests kill. */
 export type SlurmDaemon = "slurmctld" | "slurmd";
 
-/** What a command wrote, and how it ended. */
+/** The output of a command, and how it ended. */
 export interface Said {
   readonly code: number;
   readonly stdout: string;

@@ -20,7 +20,7 @@ export interface ArrayScript {
   readonly tasks: number;
   /** How many of them run at a time. */
   readonly throttle: number;
-  /** What each asks for. */
+  /** Resources of each. */
   readonly resources: SlurmResources;
   /** Seconds before the time limit at which the program is told. */
   readonly checkpoint_seconds: number;

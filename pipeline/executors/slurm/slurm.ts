@@ -22,13 +22,13 @@ import { jobScript } from "./script.ts";
 import { judge } from "./verdict.ts";
 import { type TaskName, type Wave, WaveFiles, type WaveName } from "./waves.ts";
 
-/** What jobs are sent with. */
+/** Options of all jobs. */
 export interface SlurmExecutorOptions {
   /** The open store, on a file system that the cluster's hosts share. */
   readonly store: Store;
   /** How the program is started. */
   readonly program: JobProgram;
-  /** What the jobs repeat. */
+  /** Arguments that the jobs repeat. */
   readonly request: RunRequest;
   /** The site's resources. */
   readonly slurm: SlurmOptions;

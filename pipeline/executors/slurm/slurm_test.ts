@@ -64,7 +64,7 @@ class SlurmToy implements AsyncDisposable {
     return Object.fromEntries(records.sort());
   }
 
-  /** What the tasks said when they ended, by key. */
+  /** Last words of the tasks, by key. */
   async ends(): Promise<Map<string, string[]>> {
     const ends = new Map<string, string[]>();
     for (const dir of await this.waves()) {

@@ -10,7 +10,7 @@ import type { JobEnd } from "../events.ts";
 import { SlurmClient } from "./client.ts";
 import { type TaskEnd, type TaskName, WaveFiles } from "./waves.ts";
 
-/** What a task works with. */
+/** The files and the node of a task. */
 export interface TaskOptions {
   /** Which one it is. */
   readonly name: TaskName;

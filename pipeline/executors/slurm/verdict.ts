@@ -12,7 +12,7 @@ import type { TaskEnd } from "./waves.ts";
 export interface Evidence {
   /** Name of the node. */
   readonly node: string;
-  /** What the queue shows; nothing when it has forgotten the task. */
+  /** The task's state in the queue; nothing when it has forgotten the task. */
   readonly queued?: Pick<QueuedTask, "state" | "reason">;
   /** The state that the accounting has. */
   readonly accounted?: string;

@@ -39,7 +39,7 @@ export interface LeaseFolder {
 /** File systems that have no hard links say one of these. */
 const NO_LINKS = new Set(["EPERM", "EOPNOTSUPP", "ENOTSUP", "ENOSYS", "EMLINK"]);
 
-/** What the kernel says of a file's lock; nothing where it has none or the file is not there. */
+/** Whether the kernel has a file locked; nothing where it has none or the file is not there. */
 export type LockState = "held" | "free" | undefined;
 
 /**

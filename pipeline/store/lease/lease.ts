@@ -204,7 +204,7 @@ async function takeFolder(temporary: string, token: string): Promise<void> {
   await remove(doomed).catch(() => {});
 }
 
-/** What the kernel knows of an owner. */
+/** The kernel's knowledge of an owner. */
 async function judge(
   folder: DiskLeaseFolder,
   holder: LeaseHolder,

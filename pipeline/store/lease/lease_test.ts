@@ -16,7 +16,7 @@ import { LeaseHeldError, type Pace } from "./protocol.ts";
 const PACE: Pace = { beat: 40, stale: 800, poll: 20 };
 const NO_LOCKS: TryLock = () => Promise.reject(new Error("No locks available (os error 37)"));
 
-/** What a process of these tests is told. */
+/** Orders for a process of these tests. */
 interface Order {
   readonly dir: string;
   readonly locks: boolean;

@@ -46,7 +46,7 @@ export class LeaseHeldError extends UserError {
   }
 }
 
-/** What can be known of an owner without waiting for its heart. */
+/** An owner, as far as it can be known without waiting for its heartbeat. */
 export type Evidence = "alive" | "gone" | "unknown";
 
 /** How a lease is taken. */
@@ -133,7 +133,7 @@ export async function takeLease(
       await folder.create(us);
       await options.prepare(us);
       if (await folder.link(us.token, ticketName(highest + 1))) {
-        // What we just wrote made a network file system forget older listings.
+        // Our own write made a network file system forget older listings.
         const after = await readLease(folder);
         const ours = after.highest === highest + 1 && after.holder?.token === us.token &&
           after.mark !== undefined;

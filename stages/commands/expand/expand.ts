@@ -213,7 +213,7 @@ function complain(summary: RunSummary, { warn }: CommandContext): void {
   for (const problem of summary.problems) warn(`error: ${problem}`);
 }
 
-/** What the command found out. */
+/** The command's findings. */
 interface Told {
   readonly store: Store;
   readonly options: ExpandOptions;

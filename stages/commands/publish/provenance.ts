@@ -78,7 +78,7 @@ function withoutFolders(params: JsonValue): JsonValue {
   } as JsonValue;
 }
 
-/** What is known of a model. Absent parts are not known: a folder knows less than the store. */
+/** The known facts of a model. Absent parts are not known: a folder knows less than the store. */
 export interface ModelProvenance {
   /** Which model of the training. */
   readonly which: CheckpointKind;
@@ -123,7 +123,7 @@ export async function gatherProvenance(
   };
 }
 
-/** What the manifests say of a node's training, its data and its evaluation. */
+/** The manifests' facts of a node's training, its data and its evaluation. */
 async function ofStore(
   record: NodeRecord,
   { which, storeDir }: { readonly which: CheckpointKind; readonly storeDir: string },

@@ -77,7 +77,7 @@ Deno.test("Engine computes what each asks for: company, failures and departures 
   ]);
   assertEquals(await together, alone as Awaited<typeof together>);
   assertEquals(steps, 3);
-  // What would not be taken is never begun.
+  // A request that would not be taken is never begun.
   await assertRejects(
     () => engine.score({ tokens: [1], from: 0, signal: leaving.signal, take() {} }),
     Error,
