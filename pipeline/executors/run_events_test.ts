@@ -1,6 +1,8 @@
 import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { decodeRunEvent, RunEvents, type TimedEvent } from "./run_events.ts";
+import { inspectStore } from "../store/folder.ts";
+import { Records } from "../store/records.ts";
 import { PlainDisplay } from "../terminal/progress.ts";
 
 function read(path: string): TimedEvent[] {
@@ -55,4 +57,21 @@ Deno.test("a disk that refuses the file does not stop a run", () => {
   using events = RunEvents.open("/nowhere/at/all.jsonl", new PlainDisplay((l) => shown.push(l)));
   events.display.line("on");
   assertEquals(shown, ["on"]);
+});
+
+Deno.test("events go with the manifest of their run, and make no run by themselves", async () => {
+  const dir = Deno.makeTempDirSync();
+  const run = "20260412-101500-123";
+  for (const name of ["runs", "tmp"]) Deno.mkdirSync(join(dir, name));
+  const records = new Records(dir, join(dir, "tmp"));
+  RunEvents.open(records.eventsPath(run), new PlainDisplay(() => {}))[Symbol.dispose]();
+  assertEquals(await records.readEveryRun(), { runs: [], unreadable: [] });
+  assertEquals(await records.runNames(), []);
+  // A store of an earlier version, without a marker, may have been used by this one.
+  Deno.writeTextFileSync(join(dir, "lock"), "");
+  assertEquals(await inspectStore(dir), "unmarked");
+  Deno.writeTextFileSync(join(dir, "runs", `${run}.json`), "{}");
+  await records.removeRun(run);
+  assertEquals([...Deno.readDirSync(join(dir, "runs"))], []);
+  Deno.removeSync(dir, { recursive: true });
 });
