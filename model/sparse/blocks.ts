@@ -18,7 +18,7 @@ import {
   type SiteName,
   type StoredMlp,
 } from "./mlp.ts";
-import type { RouterFit } from "./router.ts";
+import type { RouterFit } from "./routing/router.ts";
 import { Tensors } from "./rows.ts";
 import type { PrunedMatrix } from "./sparsegpt.ts";
 

@@ -21,9 +21,9 @@ import { packMatrix } from "../ops/compressed/pack.ts";
 import { gemm } from "../ops/gemm/gemm.ts";
 import { combineRows, gatherRows } from "../ops/mixture/rows.ts";
 import { type Segments, segmentsOf } from "../ops/mixture/segments.ts";
-import { countRows } from "./kmeans.ts";
+import { countRows } from "./routing/kmeans.ts";
 import { checkMethod, levelsOf, type Pruning } from "./options.ts";
-import { named, Router, type RouterFit, type RouterValues } from "./router.ts";
+import { named, Router, type RouterFit, type RouterValues } from "./routing/router.ts";
 import type { SiteRows } from "./rows.ts";
 import { type PrunedMatrix, Pruner } from "./sparsegpt.ts";
 

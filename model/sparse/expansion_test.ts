@@ -7,10 +7,10 @@ import { matrix } from "../reference/matrix.ts";
 import { applySite, expandSite, routeSite } from "../reference/sparse/expansion.ts";
 import { ExpandedSite, pruneSite, rowsByCluster } from "./expansion.ts";
 import { type Expansion, PRUNING, type Pruning } from "./options.ts";
-import { fitRouter } from "./router.ts";
+import { fitRouter } from "./routing/router.ts";
 import { Tensors, unpadColumns, uploadRows } from "./rows.ts";
 import type { PrunedMatrix } from "./sparsegpt.ts";
-import { uniform } from "./uniform.ts";
+import { uniform } from "./routing/uniform.ts";
 
 interface Sizes {
   rows: number;

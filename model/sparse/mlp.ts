@@ -12,9 +12,9 @@ import { swigluForward } from "../ops/elementwise/swiglu.ts";
 import { biasedGelu } from "../ops/mixture/rows.ts";
 import { ExpandedSite, pruneSite, type SiteOptions, type StoredSite } from "./expansion.ts";
 import type { Expansion, Pruning } from "./options.ts";
-import { fitRouter, type RouterFit } from "./router.ts";
+import { fitRouter, type RouterFit } from "./routing/router.ts";
 import { type SiteRows, Tensors } from "./rows.ts";
-import { siteSeed, uniform } from "./uniform.ts";
+import { siteSeed, uniform } from "./routing/uniform.ts";
 
 /** The sites of an MLP, in their order. */
 export const SITES = ["in", "mid"] as const;

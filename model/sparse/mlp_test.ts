@@ -9,7 +9,7 @@ import { applySite, expandSite, routeSite } from "../reference/sparse/expansion.
 import { type DenseMlp, ExpandedMlp, expandMlp } from "./mlp.ts";
 import { PRUNING } from "./options.ts";
 import { Tensors, unpadColumns, uploadRows } from "./rows.ts";
-import { siteSeed, uniform } from "./uniform.ts";
+import { siteSeed, uniform } from "./routing/uniform.ts";
 
 const [ROWS, D, F] = [120, 10, 15];
 const expansion = { clusters: 3, pca_factor: 5, restarts: 2, max_iterations: 50 };

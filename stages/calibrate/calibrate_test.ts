@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { withFolder } from "../../model/checkpoint/folder_testing.ts";
-import { uniform, windowStarts } from "../../model/sparse/uniform.ts";
+import { uniform, windowStarts } from "../../model/sparse/routing/uniform.ts";
 import { JsonTokenizer } from "../../model/text/tokenizer_json.ts";
 import type { JsonValue, StageContext } from "../../pipeline/stage.ts";
 import { SourceError } from "../download/sources/error.ts";

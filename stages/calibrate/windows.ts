@@ -4,7 +4,7 @@
  * @module
  */
 
-import { uniform, windowStarts } from "../../model/sparse/uniform.ts";
+import { uniform, windowStarts } from "../../model/sparse/routing/uniform.ts";
 import type { Tokenizer } from "../../model/text/tokenizer.ts";
 import type { FoundText } from "./texts.ts";
 

@@ -69,7 +69,9 @@ Deno.test("the experiment of Sparse Expansion: once, then cached, then with anot
     const excused = Object.keys(reading.get("")!.files).filter((path) => own.test(path));
     const known = new Set([...keyed, ...excused]);
     const ran = await modulesThatRan(coverage, ROOT);
-    assert(ran.includes("stages/expand/expand.ts") && ran.includes("model/sparse/kmeans.ts"));
+    assert(
+      ran.includes("stages/expand/expand.ts") && ran.includes("model/sparse/routing/kmeans.ts"),
+    );
     const engine = (path: string) => path.startsWith("pipeline/") || path.endsWith("/registry.ts");
     // Reached by the stage `pretrained` alone, which a made model has no node of.
     const absent = /^stages\/pretrained\/(pretrained|locate|fetch|cache)\.ts$/;

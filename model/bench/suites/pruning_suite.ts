@@ -18,7 +18,7 @@ import { inverseCholesky } from "../../ops/linalg/cholesky.ts";
 import { addToDiagonal, centreRows, readDiagonal, secondMoment } from "../../ops/linalg/moments.ts";
 import { pruneMatrix, SWEEP_ROWS } from "../../ops/linalg/prune.ts";
 import { levelsOf, prunedOf, PRUNING, type Pruning } from "../../sparse/options.ts";
-import { uniform } from "../../sparse/uniform.ts";
+import { uniform } from "../../sparse/routing/uniform.ts";
 import { Operands, timeProduct } from "../measure/ceilings.ts";
 import { randomGroups } from "./grouped_suite.ts";
 import type { BenchCase, Measured, SuiteContext } from "./suite.ts";

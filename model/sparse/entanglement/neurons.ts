@@ -19,7 +19,7 @@ import {
   type SiteName,
   SITES,
 } from "../mlp.ts";
-import { uniform } from "../uniform.ts";
+import { uniform } from "../routing/uniform.ts";
 import { gaussianDistance, groupedDistance, histogram, standardised } from "./wasserstein.ts";
 
 /** Bins of a histogram, and how many standard deviations they reach. */

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import jstat from "jstat";
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { uniform } from "../uniform.ts";
+import { uniform } from "../routing/uniform.ts";
 import { gaussianDistance, groupedDistance, histogram, standardised } from "./wasserstein.ts";
 
 /** Quantiles of a distribution at the middles of equal parts. */

@@ -18,7 +18,7 @@ import { PretrainedError } from "../../pretrained/error.ts";
 import type { StoredLayer, StoredSite } from "../expansion.ts";
 import { type MlpBiases, type SiteName, SITES, type StoredMlp } from "../mlp.ts";
 import { levelsOf } from "../options.ts";
-import type { RouterValues } from "../router.ts";
+import type { RouterValues } from "../routing/router.ts";
 import {
   type BlockForm,
   type BlockLayout,

@@ -4,10 +4,10 @@
  * @module
  */
 
-import { countRows } from "../kmeans.ts";
+import { countRows } from "../routing/kmeans.ts";
 import { type SiteName, SITES, type StoredMlp } from "../mlp.ts";
 import type { Pruning } from "../options.ts";
-import type { RouterFit } from "../router.ts";
+import type { RouterFit } from "../routing/router.ts";
 import { keptOf, type SiteStorage, siteStorage } from "../storage.ts";
 
 /** A linear layer of a site. */

@@ -4,15 +4,15 @@
  * @module
  */
 
-import { buildPlans, type BuiltPlans } from "../gpu/build.ts";
-import type { Gpu } from "../gpu/device.ts";
-import { Plan } from "../gpu/plan.ts";
-import type { Tensor } from "../gpu/tensor.ts";
-import { download, upload } from "../gpu/transfer.ts";
-import { clusterMeans, type Nearest, nearestCentroid } from "../ops/linalg/cluster.ts";
+import { buildPlans, type BuiltPlans } from "../../gpu/build.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import { Plan } from "../../gpu/plan.ts";
+import type { Tensor } from "../../gpu/tensor.ts";
+import { download, upload } from "../../gpu/transfer.ts";
+import { clusterMeans, type Nearest, nearestCentroid } from "../../ops/linalg/cluster.ts";
 import { drawRows } from "./centroids.ts";
-import type { Expansion } from "./options.ts";
-import { padColumns, Tensors, unpadColumns } from "./rows.ts";
+import type { Expansion } from "../options.ts";
+import { padColumns, Tensors, unpadColumns } from "../rows.ts";
 
 /** How much less the inertia of a later start must be for it to be better: the same partition found again is no better. */
 const BETTER = 1 - 1e-5;

@@ -4,19 +4,19 @@
  * @module
  */
 
-import { runPlan } from "../gpu/build.ts";
-import type { Gpu } from "../gpu/device.ts";
-import { Plan } from "../gpu/plan.ts";
-import { roundUp, type Tensor } from "../gpu/tensor.ts";
-import { gemm } from "../ops/gemm/gemm.ts";
-import { type Matrix, matrix } from "../ops/gemm/matrix.ts";
-import { nearestCentroid } from "../ops/linalg/cluster.ts";
-import { centreRows } from "../ops/linalg/moments.ts";
+import { runPlan } from "../../gpu/build.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import { Plan } from "../../gpu/plan.ts";
+import { roundUp, type Tensor } from "../../gpu/tensor.ts";
+import { gemm } from "../../ops/gemm/gemm.ts";
+import { type Matrix, matrix } from "../../ops/gemm/matrix.ts";
+import { nearestCentroid } from "../../ops/linalg/cluster.ts";
+import { centreRows } from "../../ops/linalg/moments.ts";
 import { randomCentroids } from "./centroids.ts";
 import { Kmeans, type KmeansFit } from "./kmeans.ts";
-import { checkExpansion, componentsOf, type Expansion } from "./options.ts";
+import { checkExpansion, componentsOf, type Expansion } from "../options.ts";
 import { fitPca, type Pca, type PcaTensors, pcaTensors, type Projection } from "./pca.ts";
-import { type SiteRows, Tensors } from "./rows.ts";
+import { type SiteRows, Tensors } from "../rows.ts";
 
 /** A router's numbers, as files hold them. */
 export interface RouterValues {

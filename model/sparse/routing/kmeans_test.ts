@@ -1,12 +1,12 @@
 import fc from "fast-check";
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { openTestGpu } from "../gpu/testing.ts";
-import { assertNear, noise } from "../ops/testing.ts";
-import { matrix } from "../reference/matrix.ts";
-import { fitKmeans } from "../reference/sparse/kmeans.ts";
+import { openTestGpu } from "../../gpu/testing.ts";
+import { assertNear, noise } from "../../ops/testing.ts";
+import { matrix } from "../../reference/matrix.ts";
+import { fitKmeans } from "../../reference/sparse/kmeans.ts";
 import { countRows, Kmeans } from "./kmeans.ts";
-import { EXPANSION } from "./options.ts";
-import { Tensors } from "./rows.ts";
+import { EXPANSION } from "../options.ts";
+import { Tensors } from "../rows.ts";
 import { uniform } from "./uniform.ts";
 
 /** Rows around centres that are apart. */

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { assert, assertEquals } from "@std/assert";
-import { noise } from "../ops/testing.ts";
-import { matmul, matrix, transpose } from "../reference/matrix.ts";
-import { jacobiEigen } from "../reference/sparse/pca.ts";
+import { noise } from "../../ops/testing.ts";
+import { matmul, matrix, transpose } from "../../reference/matrix.ts";
+import { jacobiEigen } from "../../reference/sparse/pca.ts";
 import { fixSigns, orthonormalizer, symmetricEigen } from "./symmetric.ts";
 
 /** Largest difference from the identity. */

@@ -1,10 +1,10 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { openTestGpu } from "../gpu/testing.ts";
-import { assertNear, noise } from "../ops/testing.ts";
-import { matmul, matrix, transpose } from "../reference/matrix.ts";
-import { fitPca as reference } from "../reference/sparse/pca.ts";
+import { openTestGpu } from "../../gpu/testing.ts";
+import { assertNear, noise } from "../../ops/testing.ts";
+import { matmul, matrix, transpose } from "../../reference/matrix.ts";
+import { fitPca as reference } from "../../reference/sparse/pca.ts";
 import { fitPca } from "./pca.ts";
-import { Tensors, uploadRows } from "./rows.ts";
+import { Tensors, uploadRows } from "../rows.ts";
 import { symmetricEigen } from "./symmetric.ts";
 import { topEigen } from "./top_eigen.ts";
 

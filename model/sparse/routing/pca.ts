@@ -4,13 +4,13 @@
  * @module
  */
 
-import { runPlan } from "../gpu/build.ts";
-import type { Gpu } from "../gpu/device.ts";
-import { Plan } from "../gpu/plan.ts";
-import { roundUp, type Tensor } from "../gpu/tensor.ts";
-import { columnSums } from "../ops/elementwise/column_sums.ts";
-import { centreRows, secondMoment } from "../ops/linalg/moments.ts";
-import { padColumns, type SiteRows, Tensors, unpadColumns } from "./rows.ts";
+import { runPlan } from "../../gpu/build.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import { Plan } from "../../gpu/plan.ts";
+import { roundUp, type Tensor } from "../../gpu/tensor.ts";
+import { columnSums } from "../../ops/elementwise/column_sums.ts";
+import { centreRows, secondMoment } from "../../ops/linalg/moments.ts";
+import { padColumns, type SiteRows, Tensors, unpadColumns } from "../rows.ts";
 import { type Eigen, fixSigns, symmetricEigen } from "./symmetric.ts";
 import { topEigen } from "./top_eigen.ts";
 

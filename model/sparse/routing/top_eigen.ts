@@ -4,14 +4,14 @@
  * @module
  */
 
-import { runPlan } from "../gpu/build.ts";
-import type { Gpu } from "../gpu/device.ts";
-import { Plan } from "../gpu/plan.ts";
-import { roundUp, type Tensor } from "../gpu/tensor.ts";
-import { gemm } from "../ops/gemm/gemm.ts";
-import { matrix } from "../ops/gemm/matrix.ts";
-import { scaledSum } from "../ops/linalg/moments.ts";
-import { padColumns, Tensors, unpadColumns } from "./rows.ts";
+import { runPlan } from "../../gpu/build.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import { Plan } from "../../gpu/plan.ts";
+import { roundUp, type Tensor } from "../../gpu/tensor.ts";
+import { gemm } from "../../ops/gemm/gemm.ts";
+import { matrix } from "../../ops/gemm/matrix.ts";
+import { scaledSum } from "../../ops/linalg/moments.ts";
+import { padColumns, Tensors, unpadColumns } from "../rows.ts";
 import { type Eigen, orthonormalizer, symmetricEigen } from "./symmetric.ts";
 import { uniform } from "./uniform.ts";
 

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { uniform as reference } from "../reference/sparse/uniform.ts";
+import { uniform as reference } from "../../reference/sparse/uniform.ts";
 import { siteSeed, uniform, windowStarts } from "./uniform.ts";
 
 Deno.test("uniform() gives the specified numbers, as the reference does", () => {
