@@ -1,6 +1,6 @@
 // deno-lint-ignore-file no-console -- what a program prints is its output
 /**
- * Runs every test. Where SwiftShader is installed, runs the GPU tests a second time on Dawn, beside the others: the
+ * Runs every test, the engine's beside the others. Where SwiftShader is installed, runs the GPU tests a second time on Dawn, beside the others: the
  * others wait for devices and programs while these compile kernels. Ends with the line `N passed, N failed` and
  * `deno test`'s verdict as exit code.
  *
@@ -22,6 +22,8 @@ const PERMISSIONS = [
   "--allow-net=127.0.0.1",
 ];
 
+/** The folder of the engine. */
+const ENGINE = "pipeline";
 /**
  * Milliseconds that one test file may take on Dawn with SwiftShader. The slowest takes six minutes on two cores
  * beside the tests on Deno, most of it compiling kernels.
@@ -162,16 +164,27 @@ async function runOnDawn(
   ].join("\n");
 }
 
+/** Runs tests on Deno to their end, which may fail to come. */
+async function runPart(tally: Tally, args: string[], options: RunOptions = {}): Promise<void> {
+  if (await run(tally, args, options)) return;
+  console.log(`\nThe tests did not come to an end: deno test ${args.join(" ")}`);
+  tally.failed++;
+}
+
+/** Runs all tests on Deno: the engine's, which wait for programs and daemons most of the time, beside the others. */
+async function runOnDeno(tally: Tally): Promise<void> {
+  const engine: Deno.CommandOutput[] = [];
+  await Promise.all([
+    runPart(tally, [`--ignore=${ENGINE}`]),
+    runPart(tally, [ENGINE], { show: (written) => void engine.push(written) }),
+  ]);
+  for (const written of engine) write(written);
+}
+
 const args = Deno.args.filter((arg) => arg !== "--dawn");
 const all = Deno.args.length === 0;
 const tally: Tally = { passed: 0, failed: 0 };
-const onDeno = all || args.length > 0
-  ? run(tally, args).then((ended) => {
-    if (ended) return;
-    console.log("\nThe tests did not come to an end.");
-    tally.failed++;
-  })
-  : Promise.resolve();
+const onDeno = all ? runOnDeno(tally) : args.length > 0 ? runPart(tally, args) : Promise.resolve();
 if (all || Deno.args.includes("--dawn")) {
   const icd = findSwiftShader();
   if (icd === undefined) {
