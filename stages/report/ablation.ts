@@ -22,6 +22,8 @@ export interface FactorResult {
   readonly nats: Summary;
   /** Cell minus base; absent for the base itself, or when no seed is shared. */
   readonly difference: PairedSummary | undefined;
+  /** Cell minus the dense layer of the same factor; absent where there is none, or no seed is shared. */
+  readonly againstDense?: PairedSummary;
   /** Mean over seeds. */
   readonly tokensPerSecond: number | undefined;
   readonly memoryBytes: number | undefined;

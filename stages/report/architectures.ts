@@ -6,7 +6,7 @@
  */
 
 import type { MeasuredRow } from "../ablate/result.ts";
-import type { Summary } from "../ablate/statistics.ts";
+import { pairedDifference, type PairedSummary, type Summary } from "../ablate/statistics.ts";
 import type { Evaluation } from "../evaluate/result.ts";
 import { type FactorResult, type FactorResults, factorResults } from "./ablation.ts";
 import {
@@ -33,6 +33,8 @@ export type UseMetric = typeof USE_METRICS[number];
 
 /** One architecture. */
 export interface ArchitectureResult extends FactorResult {
+  /** Kind of its feed-forward layers: `peer`; absent where the training did not say. */
+  readonly kind: string | undefined;
   readonly bitsPerByte: Summary | undefined;
   /** Absent where the training did not say. */
   readonly costs: Readonly<Partial<Record<Cost, number>>>;
@@ -86,8 +88,14 @@ export function comparedFactors(
       values: values.map((value): ArchitectureResult => {
         const [first, ...more] = trained.get(value.cell) ?? [];
         const { metrics } = ablation.result.cells.find(({ name }) => name === value.cell)!;
+        const dense = values.find(({ cell }) => kindOf(trained.get(cell)?.[0]) === "dense");
+        const againstDense = dense && dense !== value
+          ? pairedBySeed(evaluated.get(value.cell), evaluated.get(dense.cell))
+          : undefined;
         return {
           ...value,
+          ...(againstDense && { againstDense }),
+          kind: kindOf(first),
           bitsPerByte: metrics.bits_per_byte,
           costs: costsOf(first),
           speed: measuredOf(ablation.measured, value.cell),
@@ -105,6 +113,24 @@ function architectureName(model: TrainedModel | undefined): string | undefined {
   if (ffn === undefined) return undefined;
   const { kind, router } = ffn;
   return typeof router === "string" ? `${kind}, ${router}` : String(kind);
+}
+
+function kindOf(model: TrainedModel | undefined): string | undefined {
+  const kind = objectField(objectField(paramsOf(model), "model"), "ffn")?.kind;
+  return typeof kind === "string" ? kind : undefined;
+}
+
+/** Held-out nats of the first minus those of the second, over the seeds that both have. */
+function pairedBySeed(
+  values: readonly EvaluatedModel[] = [],
+  references: readonly EvaluatedModel[] = [],
+): PairedSummary | undefined {
+  const pairs = values.flatMap(({ seed, result }) => {
+    const other = references.find((reference) => reference.seed === seed);
+    return seed === undefined || other === undefined ? [] : [[result.nats, other.result.nats]];
+  });
+  if (pairs.length === 0) return undefined;
+  return pairedDifference(pairs.map(([value]) => value!), pairs.map(([, other]) => other!));
 }
 
 function paramsOf(model: TrainedModel | undefined) {

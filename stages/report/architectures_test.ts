@@ -66,6 +66,7 @@ Deno.test("the section has losses, costs, fronts and the use of experts", async 
   ]);
   assertEquals(rowsOf(section, "switch")[0]?.slice(3), [
     "−0.200 ± 0.000",
+    "−0.100 ± 0.000",
     "2.152 ± 0.005",
     "9 M",
     "993 k",

@@ -48,7 +48,12 @@ export interface Rows {
 
 /** One number of a committed file. */
 export type FileValue =
-  | { readonly json: string; readonly at: JsonPath }
+  | {
+    readonly json: string;
+    readonly at: JsonPath;
+    /** Factor to the claim's unit. */
+    readonly scale?: number;
+  }
   | Rows & {
     readonly column: string;
     /** Of the rows those with the largest value in this column; several are averaged. */

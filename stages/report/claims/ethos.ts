@@ -291,7 +291,17 @@ export const ETHOS_CLAIMS: readonly Claim[] = [
     figures: [],
     open: {
       verdict: "not measured yet",
-      reason: "configs/ablations/latent_law_small.yaml fits the exponent; no report of it is kept",
+      reason:
+        "with the model widths 128, 256 and 512 the widest code of 64 numbers does not suffice at 512",
+      beside: {
+        label: "exponent over 128 and 256 alone, 2 seeds, 1,200 steps",
+        value: {
+          csv: "h200-latent-law/figures/latent_law.csv",
+          where: { panel: "exponent" },
+          column: "exponent",
+          interval: true,
+        },
+      },
     },
     run: "latent_exponent",
   }),

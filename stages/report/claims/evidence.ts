@@ -64,9 +64,9 @@ export class EvidenceReader {
 
   async #value(value: FileValue): Promise<Figure> {
     if ("json" in value) {
-      const { json, at } = value;
+      const { json, at, scale = 1 } = value;
       const found = follow(JSON.parse(await this.#text(json)), { file: json, path: at });
-      return { value: found, data: `${json}: ${pathText(at)}` };
+      return { value: scale * found, data: `${json}: ${pathText(at)}` };
     }
     const { column, latest, scale = 1, interval } = value;
     let rows = await this.#rows(value);
@@ -82,7 +82,7 @@ export class EvidenceReader {
       scale / rows.length;
     return {
       value: mean(column),
-      ...(interval && { low: mean(`${column}_low`), high: mean(`${column}_high`) }),
+      ...(interval && orderedEnds(mean(`${column}_low`), mean(`${column}_high`))),
       data: `${value.csv}: ${column}, ${place(value)}${latest ? `, last ${latest}` : ""}`,
     };
   }
@@ -103,6 +103,11 @@ export class EvidenceReader {
     this.#texts.set(file, text);
     return text;
   }
+}
+
+/** A negative factor changes the ends of an interval around. */
+function orderedEnds(low: number, high: number): { low: number; high: number } {
+  return { low: Math.min(low, high), high: Math.max(low, high) };
 }
 
 /** A row of a CSV file by column. */

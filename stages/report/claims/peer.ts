@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Claim } from "./claim.ts";
+import type { Claim, Evidence } from "./claim.ts";
 
 const claim = (more: Omit<Claim, "source">): Claim => ({ source: "peer", ...more });
 
@@ -56,8 +56,8 @@ export const PEER_CLAIMS: readonly Claim[] = [
     figures: [
       ["h200", "262,144 experts of the paper's model, 400 steps"],
       ["h200-small", "16,384 experts, 8.23 M parameters, 400 steps"],
-    ].map(([folder, label]) => ({
-      label: label!,
+    ].map(([folder, label]): Evidence => ({
+      label: `${label}, ETHOS`,
       value: {
         csv: `${folder}/figures/expert_usage.csv`,
         where: { panel: "usage" },
@@ -65,7 +65,16 @@ export const PEER_CLAIMS: readonly Claim[] = [
         latest: "step",
         scale: 0.01,
       },
-    })),
+    })).concat({
+      label: "16,384 experts, 47 M parameters, 640 steps, PEER",
+      value: {
+        csv: "h200-architectures/figures/expert_use_equal_active.csv",
+        where: { metric: "expert_usage", place: "step", architecture: "peer" },
+        column: "value",
+        latest: "x",
+        scale: 0.01,
+      },
+    }),
     open: { verdict: "not measured yet", reason: "at the end of a full training" },
     run: "expert_usage",
   }),
@@ -90,16 +99,19 @@ export const PEER_CLAIMS: readonly Claim[] = [
     statement: "Many small experts reach a lower loss than a dense layer at equal cost.",
     claimed: { value: 0, unit: "nats", ours: true },
     rule: { kind: "above" },
-    figures: [{
-      label: "loss of dense − of ETHOS, equal active parameters, 8.23 M parameters, 400 steps",
-      value: {
-        csv: "h200-small/figures/ablation_architecture.csv",
-        where: { value: "dense" },
-        column: "difference",
-        interval: true,
-      },
-    }],
-    open: { verdict: "not measured yet", reason: "at the paper's size, and at equal operations" },
+    figures: (["peer", "ethos"] as const).flatMap((kind) =>
+      ([["active", "active parameters"], ["flops", "operations"]] as const).map(([cost, name]) => ({
+        label: `loss of dense − of ${kind.toUpperCase()}, equal ${name}, 640 steps`,
+        value: {
+          csv: `h200-architectures/figures/ablation_equal_${cost}.csv`,
+          where: { value: kind },
+          column: "against_dense",
+          scale: -1,
+          interval: true,
+        },
+      }))
+    ),
+    open: { verdict: "not measured yet", reason: "at the sizes and lengths of the sources" },
     run: "dense",
   }),
   claim({

@@ -6,11 +6,12 @@
 
 import { executionTimings } from "../../benchmark/result.ts";
 import { latentPoints } from "../ablation.ts";
+import { comparedFactors } from "../architectures.ts";
 import { baseEvaluations, baseModels, curve } from "../data.ts";
 import type { SectionContext } from "../sections/context.ts";
 import { compact } from "../figures/series.ts";
 import { fitLog } from "../theory/fit.ts";
-import { latentLaw } from "../theory/latent_law.ts";
+import { latentLaw, widthsAbove } from "../theory/latent_law.ts";
 import { PAPER } from "../theory/paper.ts";
 import type { Claim, Estimate, Open, RunQuantity } from "./claim.ts";
 
@@ -84,7 +85,8 @@ const QUANTITIES: Readonly<Record<RunQuantity, Quantity>> = {
   batch_norm: (context) =>
     difference(context, { factor: "batch_norm", value: "false", label: "without it − with it" }),
   dense: (context) =>
-    difference(context, { factor: "architecture", value: "dense", label: "dense − the base" }),
+    againstDense(context) ??
+      difference(context, { factor: "architecture", value: "dense", label: "dense − the base" }),
   latent_exponent: ({ data, latentTolerance }) => {
     const found = latentLaw(latentPoints(data), { tolerance: latentTolerance });
     if (found === undefined) return unmeasured("a grid of d_model and d_latent");
@@ -92,6 +94,13 @@ const QUANTITIES: Readonly<Record<RunQuantity, Quantity>> = {
       return {
         verdict: "not measured yet",
         reason: "the grid of d_model and d_latent gives no exponent with an interval",
+      };
+    }
+    const above = widthsAbove(found).map(({ d_model }) => d_model);
+    if (above.length > 0) {
+      return {
+        verdict: "not measured yet",
+        reason: `at d_model ${above.join(", ")} the widest code that was trained does not suffice`,
       };
     }
     return { value: found.law.exponent, ...found.interval, label: "exponent of d_model" };
@@ -173,6 +182,21 @@ function difference(
   const { n, mean, low, high } = found;
   if (low === null || high === null) return unmeasured(`the ablation ${factor} over several seeds`);
   return { value: mean, low, high, label: `${label}, paired over ${n} seeds` };
+}
+
+/** Dense − PEER where both were trained, in the comparison in which their operations are closest. */
+function againstDense({ data }: SectionContext): RunFigure | undefined {
+  const found = comparedFactors(data).comparisons.flatMap(({ title, values }) => {
+    const dense = values.find(({ kind }) => kind === "dense");
+    const peer = values.find(({ kind }) => kind === "peer");
+    const { mean, low, high } = peer?.againstDense ?? {};
+    if (mean === undefined || typeof low !== "number" || typeof high !== "number") return [];
+    const ratio = (peer?.costs.flops ?? NaN) / (dense?.costs.flops ?? NaN);
+    const apart = Number.isFinite(ratio) ? Math.abs(Math.log(ratio)) : Infinity;
+    const label = `dense − PEER, paired over ${peer!.againstDense!.n} seeds: ${title}`;
+    return [{ apart, figure: { value: -mean, low: -high, high: -low, label } }];
+  });
+  return found.toSorted((a, b) => a.apart - b.apart)[0]?.figure;
 }
 
 function layers({ data }: SectionContext) {

@@ -3,6 +3,7 @@ import type { JsonValue } from "../../../pipeline/stage.ts";
 import { compare } from "../../ablate/ablate.ts";
 import { reportSchema } from "../config.ts";
 import { readInputs } from "../data.ts";
+import { madeUpArchitectures } from "../architectures_testing.ts";
 import { composeReport } from "../report.ts";
 import { madeUpInputs, madeUpNode, type MadeUpOptions } from "../report_testing.ts";
 
@@ -94,6 +95,20 @@ Deno.test("a paired difference decides by its interval", async () => {
     "does not hold",
   );
   assertEquals((await withFactor((seed) => 4 + 0.2 * (seed % 2)))[1], "undecided");
+});
+
+Deno.test("the claim about many small experts is held against PEER where it was trained", async () => {
+  const inputs = madeUpArchitectures();
+  const row = await rowsOf({
+    ...inputs,
+    train: inputs.train!.map((node) => {
+      const text = JSON.stringify(node.params).replace('"kind":"switch"', '"kind":"peer"');
+      return { ...node, params: JSON.parse(text) };
+    }),
+  });
+  const [, , figure, verdict] = row("Many small experts");
+  assert(/^0\.100 nats .*: dense − PEER, paired over 3 seeds: /.test(figure!), figure);
+  assertEquals(verdict, "holds");
 });
 
 Deno.test("a mixture of stored experts is held against the claims about one", async () => {

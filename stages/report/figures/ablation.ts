@@ -13,6 +13,7 @@ const ROW = 34;
 
 /** Draws a factor; intervals come from the `ablate` stage. */
 export function ablationFigure(factor: FactorResults): Chart {
+  const dense = factor.values.some((v) => v.againstDense !== undefined);
   const rows: Row[] = factor.values.map((v) => ({
     value: v.label,
     role: v.base ? "base" : "variant",
@@ -24,6 +25,11 @@ export function ablationFigure(factor: FactorResults): Chart {
     difference: v.difference?.mean ?? null,
     difference_low: v.difference?.low ?? null,
     difference_high: v.difference?.high ?? null,
+    ...(dense && {
+      against_dense: v.againstDense?.mean ?? null,
+      against_dense_low: v.againstDense?.low ?? null,
+      against_dense_high: v.againstDense?.high ?? null,
+    }),
   }));
   const height = ROW * rows.length;
   const values = factor.values.map((v) => v.label);

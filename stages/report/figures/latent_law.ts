@@ -9,6 +9,7 @@ import {
   type LatentLaw,
   type PowerLaw,
   type WidthResult,
+  widthsAbove,
 } from "../theory/latent_law.ts";
 import type { Chart, ChartSpec, Row } from "./figure.ts";
 import { BINARY_LABELS, COLOR, PANEL_HEIGHT, PANEL_WIDTH } from "./style.ts";
@@ -67,6 +68,9 @@ const COLUMNS = [
   "nats_high",
   "latent_low",
   "latent_high",
+  "exponent",
+  "exponent_low",
+  "exponent_high",
 ] as const;
 
 type Column = (typeof COLUMNS)[number];
@@ -100,11 +104,24 @@ function lossRows({ d_model, losses, fit, sufficient, interval }: WidthResult, t
   return rows;
 }
 
-function lawRows({ law, widths }: LatentLaw): Row[] {
+/** The law over the model widths that it goes through, its exponent, and the widths that it leaves out. */
+function lawRows(all: LatentLaw): Row[] {
+  const { law, interval, widths } = all;
   if (law === undefined) return [];
-  return logarithmic(widths[0]!.d_model, widths.at(-1)!.d_model).map((d_model) =>
-    row("law", { d_model, d_latent: law.factor * d_model ** law.exponent })
-  );
+  const told = widths.filter(({ sufficient }) => sufficient.state === "measured");
+  return [
+    ...logarithmic(told[0]!.d_model, told.at(-1)!.d_model).map((d_model) =>
+      row("law", { d_model, d_latent: law.factor * d_model ** law.exponent })
+    ),
+    row("exponent", {
+      exponent: law.exponent,
+      exponent_low: interval?.low ?? null,
+      exponent_high: interval?.high ?? null,
+    }),
+    ...widthsAbove(all).map(({ d_model, losses }) =>
+      row("above", { d_model, d_latent: losses.at(-1)!.d_latent })
+    ),
+  ];
 }
 
 function lossPanel(
@@ -179,7 +196,7 @@ function lawPanel({ interval, widths }: LatentLaw, { exponent }: PowerLaw): Char
           : `95 % over seeds: ${said(interval.low)} to ${said(interval.high)}`
       }`,
     },
-    transform: [{ filter: "datum.panel === 'sufficient' || datum.panel === 'law'" }],
+    transform: [{ filter: "indexof(['sufficient', 'law', 'above'], datum.panel) >= 0" }],
     encoding: {
       x: {
         field: "d_model",
@@ -224,6 +241,18 @@ function lawPanel({ interval, widths }: LatentLaw, { exponent }: PowerLaw): Char
           size: 90,
           opacity: 1,
         },
+      },
+      {
+        transform: [{ filter: "datum.panel === 'above'" }],
+        mark: { type: "point", shape: "triangle-up", color: COLOR.vermilion, size: 110 },
+      },
+      {
+        transform: [
+          { filter: "datum.panel === 'above'" },
+          { calculate: "'more than ' + datum.d_latent", as: "more" },
+        ],
+        mark: { type: "text", align: "right", dx: -12, color: COLOR.vermilion, fontSize: 12.5 },
+        encoding: { text: { field: "more" } },
       },
     ],
   };

@@ -140,6 +140,7 @@ function useCaption({ values }: Comparison): Prose {
 function costTable(comparison: Comparison): Block {
   const { values } = comparison;
   const counted = (value: number | undefined) => value === undefined ? "" : compact(value);
+  const dense = values.some((v) => v.againstDense !== undefined);
   const speed = values.some((v) => v.speed !== undefined);
   const memory = values.some((v) => v.memoryBytes !== undefined);
   return {
@@ -150,6 +151,7 @@ function costTable(comparison: Comparison): Block {
       "n",
       "nats a token",
       "difference, paired",
+      ...(dense ? ["against dense, paired"] : []),
       "bits a byte",
       "stored",
       "active",
@@ -167,6 +169,13 @@ function costTable(comparison: Comparison): Block {
         : v.base
         ? "0"
         : "no shared seed",
+      ...(dense
+        ? [
+          v.againstDense === undefined
+            ? v.kind === "dense" ? "0" : "no shared seed"
+            : fixed(v.againstDense.mean, 3) + plusMinus(v.againstDense),
+        ]
+        : []),
       v.bitsPerByte === undefined ? "" : fixed(v.bitsPerByte.mean, 3) + plusMinus(v.bitsPerByte),
       counted(v.costs.stored),
       counted(v.costs.active),

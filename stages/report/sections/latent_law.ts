@@ -5,7 +5,7 @@
  */
 
 import { latentLawFigure } from "../figures/latent_law.ts";
-import { type LatentLaw, latentLaw, type WidthResult } from "../theory/latent_law.ts";
+import { type LatentLaw, latentLaw, type WidthResult, widthsAbove } from "../theory/latent_law.ts";
 import { latentPoints } from "../ablation.ts";
 import { type Block, md, type Section } from "../document.ts";
 import { fixed, whole } from "../facts.ts";
@@ -26,7 +26,9 @@ export async function latentLawSections(context: SectionContext): Promise<Sectio
         law.seeds.join(", ")
       }, with 95 % t-intervals once a seed's mean over the panel is taken off. Dashed: fits. Dotted: ${
         String(law.tolerance)
-      } nats above the limit. Diamonds: where the fit meets it, with bootstrap intervals over seeds.`,
+      } nats above the limit. Diamonds: where the fit meets it, with bootstrap intervals over seeds.${
+        widthsAbove(law).length > 0 ? " Triangles: the widest code that was trained." : ""
+      }`,
     }),
     table(law),
     md`${conclusion(law)}`,
@@ -73,9 +75,10 @@ function sufficientText({ sufficient, losses }: WidthResult): string {
 }
 
 /** The conclusion that the interval allows, and no more. */
-export function conclusion({ law, interval, widths, fitted, seeds }: LatentLaw): string {
+export function conclusion(all: LatentLaw): string {
+  const { law, interval, widths, fitted, seeds } = all;
   const flat = widths.filter(({ sufficient }) => sufficient.state === "flat");
-  const beyond = widths.filter(({ sufficient }) => sufficient.state === "above");
+  const beyond = widthsAbove(all);
   const names = (some: readonly WidthResult[]) => some.map(({ d_model }) => d_model).join(", ");
   const outside = [
     flat.length === 0
@@ -102,6 +105,9 @@ export function conclusion({ law, interval, widths, fitted, seeds }: LatentLaw):
   }
   const range = `${fixed(interval.low, 2)} to ${fixed(interval.high, 2)}`;
   const { low, high } = interval;
+  if (beyond.length > 0) {
+    return `${found}, 95 % over seeds ${range}. It leaves out the model widths that need wider codes than were measured, so it says nothing of growth: wider codes have to be trained there.`;
+  }
   if (low <= 0 && high >= 1) {
     return `${found}, 95 % over seeds ${range}: too wide an interval to tell a constant width from one in proportion.`;
   }

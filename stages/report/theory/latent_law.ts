@@ -262,6 +262,11 @@ function widthOf(sufficient: Sufficient): number | undefined {
   return sufficient.state === "measured" ? sufficient.width : undefined;
 }
 
+/** Model widths for which the widest code does not suffice. A law through the others leaves out what would raise it. */
+export function widthsAbove({ widths }: LatentLaw): readonly WidthResult[] {
+  return widths.filter(({ sufficient }) => sufficient.state === "above");
+}
+
 /** Least squares on logarithms; nothing from fewer than two points. */
 export function fitPower(
   points: readonly { readonly x: number; readonly y: number }[],
