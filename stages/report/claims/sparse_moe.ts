@@ -33,7 +33,7 @@ const latencies = (tokens: number): Evidence[] =>
   }));
 
 /** The test of sparse activation on one H200. */
-const ACTIVATION = "h200/measured/dawn-sparse-activation.json";
+const ACTIVATION = "h200-sparse-moe/activation/sparse_activation.json";
 
 /** A number of a layer, of the untrained or the trained model. */
 const activation = (
