@@ -115,9 +115,10 @@ export function experimentSchema(parts: ExperimentParts): z.ZodType<ExperimentCo
     }).prefault({}),
   });
   return fields.superRefine((configuration, context) => {
-    // The sizes of cells depend on the vocabulary, whose section has its own problems.
+    // The sizes of cells depend on the vocabulary, whose section has its own problems. A wrong base is wrong in every cell.
     const { tokenizer } = configuration;
-    const problems = parts.tokenizer.safeParse(tokenizer).success
+    const wrongBase = context.issues.some(({ path }) => path?.[0] === "model");
+    const problems = !wrongBase && parts.tokenizer.safeParse(tokenizer).success
       ? checkExperiment(configuration, { vocab_size: parts.vocabularySize(tokenizer) })
       : checkSections(configuration);
     for (const { path, message } of problems) {

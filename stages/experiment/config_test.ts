@@ -48,6 +48,18 @@ Deno.test("every problem is listed, each on its line", async () => {
   assertEquals(error.message.split("\n").length, 3);
 });
 
+Deno.test("a wrong model is one problem, not one of each cell too", async () => {
+  const file = await Deno.makeTempFile({ suffix: ".yaml" });
+  const factor = "{ name: latent, title: Latent, path: model.ffn.d_latent, values: [8, 16] }";
+  await Deno.writeTextFile(
+    file,
+    withLines("model:", "  ffn: { kind: ethos, num_experts: 1000 }", `ablations: [${factor}]`),
+  );
+  const error = await assertRejects(() => loadConfiguration(file, { schema }), ConfigurationError);
+  await Deno.remove(file);
+  assertEquals(error.problems.map(({ path }) => path), ["model.ffn.num_experts"]);
+});
+
 Deno.test("sizes of beams that are none are refused by themselves, each on a line", async () => {
   const file = await Deno.makeTempFile({ suffix: ".yaml" });
   await Deno.writeTextFile(file, MINIMAL);
