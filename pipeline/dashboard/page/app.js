@@ -12,6 +12,7 @@ import {
   showValues,
 } from "./nodes.js";
 import { Connection, RunState } from "./runs.js";
+import { Samples } from "./samples.js";
 
 /** Between two looks at the list of runs, milliseconds. */
 const RUNS_PAUSE = 5000;
@@ -29,9 +30,11 @@ let choosing = false;
 let looked = new Set();
 let drawingOf = "";
 
+const samples = new Samples();
 const curves = new Curves((nodes) => {
   showParameters(nodes);
   showValues(nodes);
+  samples.show(nodes);
 });
 
 /** A name that fits beside others: runs of one list are told apart by letters. */
@@ -162,6 +165,7 @@ function hear(kind, data, runs) {
       if (news !== undefined && by("connection").textContent === "Live") {
         by("news").textContent = news;
       }
+      if (data.type === "sample") return curves.grow();
       if (data.type === "node") later("choice", ...data.state === "running" ? [] : ["results"]);
       later(data.type === "line" ? "log" : "nodes");
     }
