@@ -15,6 +15,7 @@ import { axesOf, type Axis, type AxisMetrics, Curves, viewCurve } from "./curves
 import { streamEvents } from "./event_stream.ts";
 import { openFile } from "./files.ts";
 import { eventsOfRecord, Liveness, readEvents } from "./run_log.ts";
+import type { DashboardPage } from "./pages.ts";
 import { Samples } from "./samples.ts";
 import { API_HEADERS, fail, json, PAGE_HEADERS, RequestError } from "./response.ts";
 
@@ -31,6 +32,8 @@ export interface DashboardOptions {
   /** The page's title. */
   readonly title: string;
   readonly hints?: DashboardHints;
+  /** Pages beside the engine's own. */
+  readonly pages?: readonly DashboardPage[];
   /** Ends streams. */
   readonly signal: AbortSignal;
   /** Between two looks at files, milliseconds; half a second unless given. */
@@ -156,15 +159,21 @@ class Site {
     if (pathname.startsWith("/files/")) {
       return await openFile(pathname, { records: this.#records, objects: this.#objects });
     }
+    for (const page of this.#options.pages ?? []) {
+      if (pathname === page.path || pathname.startsWith(`${page.path}/`)) {
+        return await page.answer(new URL(request.url));
+      }
+    }
     throw new RequestError(404, "There is nothing here.");
   }
 
   async #runs(): Promise<unknown> {
     const runs = await this.#records.readRuns();
-    const { title, hints } = this.#options;
+    const { title, hints, pages } = this.#options;
     return {
       title,
       hints: hints ?? {},
+      pages: (pages ?? []).map(({ path, title }) => ({ path, title })),
       runs: await Promise.all(
         runs.reverse().map(async (run) => ({
           run: run.run,

@@ -1,7 +1,7 @@
 // The page: which runs are seen, and what is drawn when something has happened.
 
 import { Curves } from "./curves.js";
-import { by, el, get, replace } from "./dom.js";
+import { by, el, get, replace, themeButton } from "./dom.js";
 import {
   colourGraph,
   drawGraph,
@@ -177,6 +177,10 @@ async function refresh() {
   by("title").textContent = answer.title;
   document.title = answer.title;
   curves.hints = answer.hints;
+  by("pages").hidden = answer.pages.length === 0;
+  if (by("pages").childElementCount === 0) {
+    replace(by("pages"), ...answer.pages.map(({ path, title }) => el("a", { href: path }, title)));
+  }
   const changed = JSON.stringify(listed) !== JSON.stringify(answer.runs);
   listed = answer.runs;
   if (!begun && listed.length > 0) {
@@ -197,14 +201,7 @@ function renderRuns() {
   });
 }
 
-const THEMES = ["system", "dark", "light"];
-let theme = "system";
-by("theme").addEventListener("click", () => {
-  theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
-  document.documentElement.dataset.theme = theme;
-  by("theme").textContent = `Theme: ${theme}`;
-  curves.repaint();
-});
+themeButton(() => curves.repaint());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => curves.repaint());
 by("node-controls").addEventListener("submit", (event) => event.preventDefault());
 by("node-filter").addEventListener("input", () => later("nodes"));
