@@ -237,7 +237,7 @@ Deno.test("the page finds experts by name and by token, with the keyboard, and t
     const id = await browser.evaluate(`document.getElementById("folder").value`);
     await browser.open(`about:blank`);
     await browser.open(`${url}experts#id=${id}&expert=1:11`);
-    await browser.until(`document.getElementById("detail-title").textContent === "Expert 1:11"`);
+    await browser.until(`document.getElementById("detail-title")?.textContent === "Expert 1:11"`);
     assertStringIncludes(
       await browser.evaluate(`document.getElementById("facts").textContent`),
       "other, ",
