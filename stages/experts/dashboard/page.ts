@@ -17,14 +17,18 @@ import tables from "./page/tables.js" with { type: "text" };
 import { type ExplorerFolders, FindingsError } from "./folders.ts";
 
 const PATH = "/experts";
-const SCRIPT = "text/javascript; charset=utf-8";
+/** Deno finds the dashboard's module by its file, a browser by its place. */
+const script = (text: string) => ({
+  type: "text/javascript; charset=utf-8",
+  text: text.replace('"../../../../pipeline/dashboard/page/dom.js"', '"/page/dom.js"'),
+});
 const ASSETS: ReadonlyMap<string, { readonly type: string; readonly text: string }> = new Map([
   [PATH, { type: "text/html; charset=utf-8", text: page }],
-  [`${PATH}/page/app.js`, { type: SCRIPT, text: app }],
-  [`${PATH}/page/details.js`, { type: SCRIPT, text: details }],
-  [`${PATH}/page/list.js`, { type: SCRIPT, text: list }],
-  [`${PATH}/page/map.js`, { type: SCRIPT, text: map }],
-  [`${PATH}/page/tables.js`, { type: SCRIPT, text: tables }],
+  [`${PATH}/page/app.js`, script(app)],
+  [`${PATH}/page/details.js`, script(details)],
+  [`${PATH}/page/list.js`, script(list)],
+  [`${PATH}/page/map.js`, script(map)],
+  [`${PATH}/page/tables.js`, script(tables)],
   [`${PATH}/page/experts.css`, { type: "text/css; charset=utf-8", text: style }],
 ]);
 const NOWHERE = "There is no such folder of experts.";

@@ -1,6 +1,6 @@
 // The page: which folder of experts is seen, and which expert of it.
 
-import { by, el, get, replace, themeButton } from "/page/dom.js";
+import { by, el, get, replace, themeButton } from "../../../../pipeline/dashboard/page/dom.js";
 import { showDetail } from "./details.js";
 import { ExpertList, joinExperts } from "./list.js";
 import { CodeMap } from "./map.js";

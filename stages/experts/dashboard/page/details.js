@@ -1,6 +1,6 @@
 // One expert: its tokens, the contexts that activate it most, and the model without it.
 
-import { by, el, replace } from "/page/dom.js";
+import { by, el, replace } from "../../../../pipeline/dashboard/page/dom.js";
 import { change, count, fixed, numberTable, share, visible } from "./tables.js";
 
 /** Shows an expert of the joined findings; `choose` is told of another one to go to. */

@@ -1,6 +1,6 @@
 // The list of experts: joined from what was found of each, searched by name and by token.
 
-import { by, el, replace } from "/page/dom.js";
+import { by, el, replace } from "../../../../pipeline/dashboard/page/dom.js";
 import { change, count, fixed, numberTable, share, visible } from "./tables.js";
 
 /** Rows of the list; the search finds the rest. */

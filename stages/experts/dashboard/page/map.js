@@ -1,6 +1,6 @@
 // The codes of a layer's most used experts in two dimensions.
 
-import { by, el, replace, svg } from "/page/dom.js";
+import { by, el, replace, svg } from "../../../../pipeline/dashboard/page/dom.js";
 import { count, share } from "./tables.js";
 
 const SIZE = { height: 440, margin: 14 };

@@ -1,6 +1,6 @@
 // Tables of the findings, and numbers as text.
 
-import { by, el, replace } from "/page/dom.js";
+import { by, el, replace } from "../../../../pipeline/dashboard/page/dom.js";
 
 /** A whole number with its thousands; those of experts behind beams are too long for digits. */
 export function count(number) {
