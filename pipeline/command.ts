@@ -5,6 +5,7 @@
  */
 
 import type { Arguments, OptionSpec } from "yargs";
+import type { ProgramPages } from "./dashboard/pages.ts";
 import type { DashboardHints } from "./dashboard/server.ts";
 import { UserError } from "./errors.ts";
 import type { JobProgram, Worker } from "./executors/executor.ts";
@@ -25,6 +26,8 @@ export interface Program {
   readonly title?: string;
   /** The stages' metrics, as the dashboard knows them. */
   readonly dashboard?: DashboardHints;
+  /** Further pages of the dashboard. */
+  readonly pages?: ProgramPages;
   /** Folder of `deno.json` and `deno.lock`; relative paths of results and the store are seen from here. */
   readonly root: string;
   /** The configuration without `--config`. */
@@ -126,6 +129,8 @@ export interface Command {
   readonly options?: Readonly<Record<string, OptionSpec>>;
   /** Whether it runs stages, and so takes the program's `stageOptions`. */
   readonly runsStages?: boolean;
+  /** Whether it takes the options of the program's `pages`. */
+  readonly showsPages?: boolean;
   /** Whether it can run them as jobs, and so takes the options of the program's `workers`. */
   readonly startsJobs?: boolean;
   /**

@@ -62,8 +62,11 @@ export async function runCommandLine(args: readonly string[], program: Program):
 /** Options of every command. */
 const GLOBAL_OPTIONS = ["store", "json", "debug", "help"];
 
-/** A command that runs stages, with the options of the program's stages; any other as it is. */
-function withStageOptions(command: Command, { stageOptions, workers }: Program): Command {
+/** A command that runs stages or shows pages, with the program's options for those; any other as it is. */
+function withStageOptions(command: Command, { stageOptions, workers, pages }: Program): Command {
+  if (command.showsPages === true) {
+    return { ...command, options: { ...command.options, ...pages?.options } };
+  }
   if (command.runsStages !== true) return command;
   const places = command.startsJobs === true ? workers?.options : {};
   return {

@@ -103,6 +103,8 @@ export interface StageContext<Params> {
   readonly stateDir: string;
   /** Rows of the `metrics` table. */
   readonly metrics: MetricSink;
+  /** Texts by step, such as those that a model in training writes. */
+  readonly samples: SampleSink;
   /** Progress towards a known total, drawn as a bar with an ETA on a terminal and as plain lines elsewhere. */
   progress(total: number, options?: { unit?: string }): Progress;
   /** Adds values to this node's `NodeOutput.provenance`: adapter, driver. The engine always gives it. */
@@ -173,6 +175,31 @@ export interface MetricSink {
   rewind(step: number): void;
   /** Writes buffered rows to the state folder, so that a killed node keeps them. */
   flush(): void;
+}
+
+/** A text that a model wrote at a step. */
+export interface StepSample {
+  /** The text that it goes on from. */
+  readonly prompt: string;
+  /** The text after the prompt. */
+  readonly text: string;
+  /** Why it ends, in a word of the stage's. */
+  readonly finish: string;
+}
+
+/** Name of the file in which a stage publishes its samples in a `directory` output; the dashboard looks for it. */
+export const SAMPLES_FILE = "samples.jsonl";
+
+/** Keeps texts by step across a kill, and tells whoever watches. No digest includes them unless the stage publishes {@linkcode SampleSink.text}. */
+export interface SampleSink {
+  /** Keeps the texts of a step; they are on the disk when this returns. */
+  write(step: number, samples: readonly StepSample[]): void;
+  /** Takes up texts of another node, as {@linkcode SampleSink.text} gives them, without telling. */
+  take(text: string): void;
+  /** Forgets texts from `step` on; a resumed node calls it before it repeats steps. */
+  rewind(step: number): void;
+  /** All texts as lines of JSON, `{step, index, prompt, text, finish}`, by step and then by place among those of the step. */
+  text(): string;
 }
 
 /** Progress of one node. */

@@ -1,7 +1,11 @@
 /** The dashboard beside a real run, each a process with the permissions of its task, in Chromium. */
 
 import { assert, assertEquals } from "@std/assert";
+import { join } from "@std/path";
 import { Browser } from "../pipeline/dashboard/chromium_testing.ts";
+import { decodeRunEvent } from "../pipeline/executors/run_events.ts";
+import { Records } from "../pipeline/store/records.ts";
+import { decodeSamples } from "../pipeline/store/samples.ts";
 import { fileExists } from "../pipeline/testing.ts";
 import { Sandbox } from "./reproduce_testing.ts";
 
@@ -13,7 +17,9 @@ function freePort(): number {
 
 Deno.test("a run of the real experiment is watched to its end", async () => {
   await using sandbox = await Sandbox.create();
-  const run = sandbox.start("reproduce", "--only", "evaluate[base,seed=1]", "--json");
+  const samples = ["--set", "train.sample_every=2", "--set", "train.sample_tokens=8"];
+  const only = ["--only", "evaluate[base,seed=1]"];
+  const run = sandbox.start("reproduce", ...only, "--json", ...samples);
   let ended = false;
   run.ended.then(() => ended = true);
   while (!await fileExists(`${sandbox.store}/store.json`)) {
@@ -63,6 +69,26 @@ Deno.test("a run of the real experiment is watched to its end", async () => {
     `document.querySelector('[data-family="loss"] output .value').lastChild.textContent`,
   );
   assertEquals(Number(last), Number(rows[0]!.value.toPrecision(6)));
+
+  // The newest text on the page is that of the file beside the checkpoint, and of the run's last event.
+  const train = (await sandbox.records()).find(({ stage }) => stage === "train")!;
+  const files = train.outputs["checkpoint"]!.kind === "directory"
+    ? train.outputs["checkpoint"]!.files
+    : [];
+  const { sha256 } = files.find(({ path }) => path === "samples.jsonl")!;
+  const kept = decodeSamples(await Deno.readTextFile(sandbox.object(sha256)));
+  const steps = kept.map(({ step }) => step);
+  assertEquals(steps, steps.toSorted((a, b) => a - b));
+  assertEquals(new Set(steps).size, steps.length);
+  const newest = `document.querySelector(".sample")?.firstChild.textContent`;
+  await browser.until(`${newest} !== undefined`);
+  assertEquals(await browser.evaluate(newest), kept.at(-1)!.text);
+  const { run: name } = (await new Records(sandbox.store, "").readRuns())[0]!;
+  const events = (await Deno.readTextFile(join(sandbox.store, "runs", `${name}.jsonl`)))
+    .split("\n").flatMap((line) => decodeRunEvent(line) ?? []);
+  const told = events.flatMap((event) => event.type === "sample" ? [event] : []);
+  assertEquals(told.map(({ step, text }) => [step, text]), kept.map((s) => [s.step, s.text]));
+  assert(!run.stderr().includes(kept[0]!.text.slice(0, 6)) || kept[0]!.text.length < 6);
 
   for (const axis of ["tokens", "time"]) {
     await browser.evaluate(`(() => {

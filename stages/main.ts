@@ -16,6 +16,7 @@ import { expandCommand } from "./commands/expand/expand_command.ts";
 import { evaluateCommand } from "./commands/model/evaluate_command.ts";
 import { exportCheckpointCommand } from "./commands/model/export_checkpoint_command.ts";
 import { assertSharedGroups, STAGE_OPTIONS } from "./commands/data_parallel_option.ts";
+import { EXPLORER_PAGES } from "./commands/interpret/explorer_pages.ts";
 import { expertsCommand } from "./commands/interpret/experts_command.ts";
 import { generateCommand } from "./commands/model/generate_command.ts";
 import { lmEvalCommand } from "./commands/lm_eval/lm_eval_command.ts";
@@ -57,6 +58,7 @@ Deno.exit(
         "expert_gini",
       ],
     },
+    pages: EXPLORER_PAGES,
     stageOptions: STAGE_OPTIONS,
     workers: WORKERS,
     job: {

@@ -5,14 +5,16 @@
  */
 
 import { join } from "@std/path";
-import type {
-  JsonValue,
-  MetricRow,
-  MetricValues,
-  NodeOutput,
-  Stage,
-  StageContext,
+import {
+  type JsonValue,
+  type MetricRow,
+  type MetricValues,
+  type NodeOutput,
+  SAMPLES_FILE,
+  type Stage,
+  type StageContext,
 } from "../pipeline/stage.ts";
+import { SampleTable } from "../pipeline/store/samples.ts";
 
 /** The results of a stage. */
 export interface StageRun {
@@ -24,6 +26,8 @@ export interface StageRun {
   readonly measured: Readonly<Record<string, JsonValue>>;
   /** Its metrics. */
   readonly metrics: readonly MetricRow[];
+  /** Texts that it told of, again those that it repeated after a resume. */
+  readonly samples: readonly { readonly step: number; readonly text: string }[];
   /** Lines that it logged: `info: …` and `warn: …`. */
   readonly log: readonly string[];
   /** Every progress it made. */
@@ -73,6 +77,10 @@ export async function runStage<Params>(
       throw new Error(`Output ${name} of ${stage.name} is not declared as ${kinds.join(" or ")}`);
     }
   };
+  const told: { step: number; text: string }[] = [];
+  const kept = join(options.dir, SAMPLES_FILE);
+  const samples = new SampleTable(() => kept, (step, { text }) => told.push({ step, text }));
+  samples.load(await Deno.readTextFile(kept).catch(() => ""));
   const record = (measured: boolean) => (step: number, values: MetricValues) => {
     for (const [name, value] of Object.entries(values)) {
       metrics.push({ step, name, value: Number.isFinite(value) ? value : null, measured });
@@ -105,6 +113,7 @@ export async function runStage<Params>(
       rewind: (step) => metrics = metrics.filter((row) => row.step < step),
       flush: () => {},
     },
+    samples,
     progress: (total) => ({
       update: (done, remark) =>
         progress.push({ done, total, ...(remark === undefined ? {} : { remark }) }),
@@ -130,6 +139,7 @@ export async function runStage<Params>(
     json,
     measured,
     metrics: rows,
+    samples: told,
     log,
     progress,
     output: {

@@ -27,7 +27,7 @@ export interface GenerateTextOptions {
 }
 
 /** Why generation ended: the model ended the document, enough was made, or the context is full. */
-type FinishReason = "endoftext" | "max_tokens" | "context";
+export type FinishReason = "endoftext" | "max_tokens" | "context";
 
 /** The summary that {@linkcode generateText} returns. */
 export interface GenerationSummary {

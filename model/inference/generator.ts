@@ -18,6 +18,9 @@ const CHUNK = { software: 64, gpu: 256 };
 /** The cache's rows are a multiple of it: products with the cache take whole steps and tiles then. */
 const CACHE_STEP = 64;
 
+/** The parts of a model that a generator needs; a model in training has them too. */
+export type GeneratingModel = Pick<InferenceModel, "gpu" | "architecture" | "weights" | "config">;
+
 interface GeneratorOptions {
   /** Positions that the cache holds: prompt and what is generated after it. */
   readonly capacity: number;
@@ -48,7 +51,7 @@ export class CapacityError extends RangeError {
 export class Generator implements Disposable {
   /** Positions that the cache holds. */
   readonly capacity: number;
-  readonly #model: InferenceModel;
+  readonly #model: GeneratingModel;
   readonly #chunk: number;
   readonly #inputs: { chunk: Tensor; token: Tensor; position: Tensor; row: Tensor };
   readonly #caches: readonly Tensor[];
@@ -58,7 +61,7 @@ export class Generator implements Disposable {
   #built: BuiltPlans | undefined;
   #position = 0;
 
-  private constructor(model: InferenceModel, options: GeneratorOptions) {
+  private constructor(model: GeneratingModel, options: GeneratorOptions) {
     const { gpu, weights } = model;
     // A key that changes the run alone is about the training's speed; few tokens have one best way.
     const architecture = model.architecture.forGeneration();
@@ -121,7 +124,7 @@ export class Generator implements Disposable {
    * @throws {RangeError} If the capacity is no whole number from 1 or more than the model's positions, or its cache does not fit a
    *   binding.
    */
-  static async create(model: InferenceModel, options: GeneratorOptions): Promise<Generator> {
+  static async create(model: GeneratingModel, options: GeneratorOptions): Promise<Generator> {
     const generator = new Generator(model, options);
     try {
       const { chunk, token } = generator.#plans;

@@ -25,6 +25,12 @@ export const samplingSchema = z.strictObject({
 /** How the next token is chosen. */
 export type SamplingOptions = z.infer<typeof samplingSchema>;
 
+/** A logit is not finite, so no token can be chosen. */
+export class NotFiniteError extends Error {
+  /** Name of the class. */
+  override readonly name = "NotFiniteError";
+}
+
 /**
  * Chooses tokens. The same seed, options and logits give the same tokens.
  *
@@ -61,12 +67,14 @@ export class Sampling {
    * Chooses the next token, and notes it.
    *
    * @param logits `[V]`; not changed.
-   * @throws {Error} If a logit is not finite.
+   * @throws {NotFiniteError} If a logit is not finite.
    */
   choose(logits: Float32Array): number {
     const broken = logits.findIndex((logit) => !Number.isFinite(logit));
     if (broken >= 0) {
-      throw new Error(`The logit of token ${broken} is ${logits[broken]}; expected finite numbers`);
+      throw new NotFiniteError(
+        `The logit of token ${broken} is ${logits[broken]}; expected finite numbers`,
+      );
     }
     const { temperature } = this.options;
     const penalised = this.#penalise(logits);

@@ -60,6 +60,32 @@ const initial = z.strictObject({
     .describe("SHA-256 of a node's vocabulary, which an experiment finds out by itself"),
 });
 
+/** Texts that a model goes on from, and the most letters of one. */
+const MOST_PROMPTS = 16;
+const LONGEST_PROMPT = 1000;
+/** The most samples of a training: files of them are read whole. */
+const MOST_SAMPLES = 10_000;
+/** Defaults where samples are made. */
+const SAMPLING = { prompts: [""], tokens: 64, temperature: 1 } as const;
+
+const samples = {
+  sample_every: z.int().min(0).max(MOST_UPDATES).optional()
+    .describe("updates between samples of text; none are made where it is 0 or not given"),
+  sample_prompts: z.array(
+    z.string().max(LONGEST_PROMPT)
+      .refine((text) => text.isWellFormed(), "has half of a surrogate pair; expected Unicode text"),
+  ).min(1).max(MOST_PROMPTS).optional()
+    .describe(
+      "texts that samples go on from; one that is empty, a document's beginning, unless given",
+    ),
+  sample_tokens: z.int().min(1).max(1024).optional()
+    .describe(`tokens of a sample at most; ${SAMPLING.tokens} unless given`),
+  sample_temperature: z.number().min(0).max(100).optional()
+    .describe(
+      `divides the logits; 0 takes the most likely token, ${SAMPLING.temperature} unless given`,
+    ),
+};
+
 const fields = z.strictObject({
   initial: initial.optional()
     .describe("weights of a trained model to start from; random ones unless given"),
@@ -107,6 +133,7 @@ const fields = z.strictObject({
     .describe("what the backward pass computes again rather than keeps"),
   extend: z.int().min(1).max(MOST_UPDATES).optional()
     .describe("updates that the finished training goes on to; more than it has"),
+  ...samples,
 });
 
 /** The learning rate over updates. */
@@ -228,6 +255,14 @@ export interface TrainSection {
    * rate of an update does not depend on it: a constant rate stays, and a cosine stays at its end.
    */
   readonly extend?: number | undefined;
+  /** Updates between samples of text; absent: none are made, and the three keys below are absent too. */
+  readonly sample_every?: number | undefined;
+  /** Texts that samples go on from; an empty one begins a document. */
+  readonly sample_prompts?: readonly string[] | undefined;
+  /** Tokens of a sample at most. */
+  readonly sample_tokens?: number | undefined;
+  /** Divides the logits of samples; 0 takes the most likely token. */
+  readonly sample_temperature?: number | undefined;
 }
 
 /**
@@ -248,13 +283,29 @@ type TrainSchema = z.ZodType<TrainSection>;
  * console.assert(trainingSteps(train) === 3052);
  * ```
  */
-export const trainSchema: TrainSchema = fields.overwrite((
-  { documents, gradient_groups = 1, ...train },
+export const trainSchema: TrainSchema = fields.superRefine((train, context) => {
+  if (train.sample_every !== undefined) return;
+  for (const key of ["sample_prompts", "sample_tokens", "sample_temperature"] as const) {
+    if (train[key] === undefined) continue;
+    const message = "is given without sample_every, so no samples are made; give sample_every too";
+    context.addIssue({ code: "custom", path: [key], message, input: train[key] });
+  }
+}).overwrite((
+  {
+    documents,
+    gradient_groups = 1,
+    sample_every = 0,
+    sample_prompts = [...SAMPLING.prompts],
+    sample_tokens = SAMPLING.tokens,
+    sample_temperature = SAMPLING.temperature,
+    ...train
+  },
 ) => ({
   // Defaults are left out, so that they are the same parameters said or not.
   ...train,
   ...(documents === "single" ? { documents } : {}),
   ...(gradient_groups > 1 ? { gradient_groups } : {}),
+  ...(sample_every > 0 ? { sample_every, sample_prompts, sample_tokens, sample_temperature } : {}),
 })).superRefine((train, context) => {
   const issue = (path: string[], message: string, input: unknown) =>
     context.addIssue({ code: "custom", path, message, input });
@@ -312,6 +363,19 @@ export const trainSchema: TrainSchema = fields.overwrite((
   if (extend !== undefined && extend * tokensPerStep(train) > MOST_TOKENS) {
     const tokens = extend * tokensPerStep(train);
     issue(["extend"], `${extend} updates are ${tokens} tokens; at most ${MOST_TOKENS}`, extend);
+  }
+  const { sample_every, sample_prompts = [] } = train;
+  if (sample_every !== undefined) {
+    const times = Math.floor(lastStep(train) / sample_every) + 1;
+    if (times * sample_prompts.length > MOST_SAMPLES) {
+      issue(
+        ["sample_every"],
+        `${sample_every} makes ${times * sample_prompts.length} samples in ${
+          lastStep(train)
+        } updates; at most ${MOST_SAMPLES}`,
+        sample_every,
+      );
+    }
   }
   const given = train.steps === undefined ? "tokens" : "steps";
   if (given === "tokens" && steps > MOST_UPDATES) {
@@ -387,4 +451,18 @@ export function trainingSteps(
   >,
 ): number {
   return train.steps ?? Math.ceil((train.tokens ?? 0) / tokensPerStep(train));
+}
+
+/** How samples of text are made during a training; undefined where none are. */
+export function sampleSection(
+  { sample_every: every, sample_prompts, sample_tokens, sample_temperature }: TrainSection,
+): { every: number; prompts: readonly string[]; tokens: number; temperature: number } | undefined {
+  if (!every) return undefined;
+  const { prompts, tokens, temperature } = SAMPLING;
+  return {
+    every,
+    prompts: sample_prompts ?? prompts,
+    tokens: sample_tokens ?? tokens,
+    temperature: sample_temperature ?? temperature,
+  };
 }

@@ -22,6 +22,7 @@ import {
 } from "../checkpoint/checkpoint.ts";
 import { bitsPerByte } from "../inference/evaluator.ts";
 import { Documents } from "../text/documents.ts";
+import type { TextSample } from "../inference/text_samples.ts";
 import type { TokenSource } from "../text/token_source.ts";
 import {
   batchesOfUpdate,
@@ -58,6 +59,8 @@ export interface TrainingHooks {
   write(step: number, values: Readonly<Record<string, number | null>>): void;
   /** Numbers that a clock or an allocator said. */
   measure(step: number, values: Readonly<Record<string, number>>): void;
+  /** Texts that the model wrote after an update; on disk when this returns. */
+  sample(step: number, samples: readonly TextSample[]): void;
   /** Called before each checkpoint: what was written so far must survive with it. */
   flush(): void | Promise<void>;
   /** How far it is, with a remark such as the latest loss. */
@@ -79,8 +82,18 @@ interface TrainingOptions {
   readonly hooks: TrainingHooks;
   /** Goes on from its end. */
   readonly from?: FinishedTraining;
+  /** Writes texts after each `every` updates, and after the last. */
+  readonly samples?: TrainingSamples;
   /** When aborted, the run writes a checkpoint at the next safe place and throws. */
   readonly signal?: AbortSignal;
+}
+
+/** Samples of text during a training. */
+export interface TrainingSamples {
+  /** Updates between two times. */
+  readonly every: number;
+  /** Texts with the weights as they are, which it leaves so. */
+  take(step: number): Promise<readonly TextSample[]>;
 }
 
 /** A finished training to go on from. */
@@ -211,9 +224,13 @@ class Run {
       const end = step === steps;
       const evaluate = end || (train.evaluate_every > 0 && step % train.evaluate_every === 0);
       const save = end || step % train.checkpoint_every === 0;
-      if (evaluate || save || step % Math.min(train.log_every, LOOK_EVERY) === 0) {
+      if (
+        evaluate || save || this.#samplesAt(step) ||
+        step % Math.min(train.log_every, LOOK_EVERY) === 0
+      ) {
         await this.#look();
       }
+      if (this.#samplesAt(step)) await this.#sample();
       if (evaluate) await this.#evaluate({ compete: save || train.best_of === "evaluations" });
       if (save) await this.#save();
     }
@@ -230,6 +247,27 @@ class Run {
       lastPath: checkpointPath(folder, steps),
       bestPath: bestModelPath(folder, step),
     };
+  }
+
+  #samplesAt(step: number): boolean {
+    const { samples } = this.#options;
+    return samples !== undefined &&
+      (step % samples.every === 0 || step === this.#trainer.steps);
+  }
+
+  /** Has the model write texts. */
+  async #sample(): Promise<void> {
+    const { hooks, samples } = this.#options;
+    const { step } = this.#trainer;
+    const texts = await samples!.take(step);
+    const broken = texts.filter(({ finish }) => finish === "not_finite").length;
+    if (broken > 0) {
+      hooks.warn(
+        `update ${step}: ${broken} of ${texts.length} samples met logits that are not finite`,
+      );
+    }
+    hooks.sample(step, texts);
+    this.#restartClock();
   }
 
   /** Predictions of the first `step` updates, which follow from the seed; `step` never falls. */

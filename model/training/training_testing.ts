@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { TextSample } from "../inference/text_samples.ts";
 import { tokenSource } from "./trainer_testing.ts";
 import type { TrainingData, TrainingHooks } from "./training.ts";
 
@@ -25,12 +26,18 @@ export class Table implements TrainingHooks {
   onFlush: () => void = () => {};
   rewind(step: number) {
     this.rows = this.rows.filter(([at]) => at <= step);
+    this.samples = this.samples.filter(([at]) => at <= step);
   }
   write(step: number, values: Readonly<Record<string, number>>) {
     this.rows.push([step, values]);
   }
   measure(step: number, values: Readonly<Record<string, number>>) {
     this.measured.push([step, values]);
+  }
+  /** Texts by step, as a file of samples has them after rewinds. */
+  samples: [number, readonly TextSample[]][] = [];
+  sample(step: number, samples: readonly TextSample[]) {
+    this.samples.push([step, samples]);
   }
   flush() {
     this.flushed.push(this.rows.length);

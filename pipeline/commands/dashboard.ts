@@ -12,7 +12,7 @@ const PORT = 8377;
 /** Serves the dashboard until it is interrupted. */
 export const dashboard: Command = {
   name: "dashboard",
-  summary: "Watch runs in a browser: nodes, curves, results; on this machine alone",
+  summary: "Watch runs in a browser: nodes, curves, samples, results; on this machine alone",
   examples: [
     ["dashboard", `at http://127.0.0.1:${PORT}`],
     ["dashboard --port 0", "at any free port, which it prints"],
@@ -25,6 +25,7 @@ export const dashboard: Command = {
       describe: "Port of 127.0.0.1; 0 for any free one",
     },
   },
+  showsPages: true,
   async run(args, context) {
     const port = args["port"] as number;
     if (!(Number.isInteger(port) && port >= 0 && port <= 65535)) {
@@ -37,10 +38,13 @@ export const dashboard: Command = {
     ]);
     using interrupt = interruptible(() => {});
     const { program, storeDir, json, print, warn } = context;
+    const title = program.title ?? program.name;
+    const pages = await program.pages?.open(args, { root: program.root, title });
     const { url, finished } = serveDashboard({
       storeDir,
       port,
-      title: program.title ?? program.name,
+      title,
+      ...pages && { pages },
       ...program.dashboard !== undefined && { hints: program.dashboard },
       signal: interrupt.signal,
       warn,

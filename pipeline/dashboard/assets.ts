@@ -13,6 +13,7 @@ import page from "./page/index.html" with { type: "text" };
 import icon from "./page/icon.svg" with { type: "text" };
 import nodes from "./page/nodes.js" with { type: "text" };
 import panel from "./page/panel.js" with { type: "text" };
+import samples from "./page/samples.js" with { type: "text" };
 import runs from "./page/runs.js" with { type: "text" };
 import style from "./page/dashboard.css" with { type: "text" };
 
@@ -35,6 +36,7 @@ export const ASSETS: ReadonlyMap<string, Asset> = new Map([
   // Deno finds the package by its name, a browser by its place.
   ["/page/panel.js", script(panel.replace('from "uplot"', 'from "/page/uplot.js"'))],
   ["/page/runs.js", script(runs)],
+  ["/page/samples.js", script(samples)],
   ["/page/icon.svg", { type: "image/svg+xml", text: icon }],
   ["/page/dashboard.css", css(style)],
   ["/page/uplot.js", script(uplot)],

@@ -7,7 +7,7 @@
 import { join } from "@std/path";
 import type { RunEvent } from "../executors/run_events.ts";
 import { markStore } from "../store/folder.ts";
-import type { JsonValue } from "../stage.ts";
+import { type JsonValue, SAMPLES_FILE } from "../stage.ts";
 import type { RunRecord } from "../store/records.ts";
 
 /** A run of one node with a name that would be markup; its files are written by hand. */
@@ -19,13 +19,16 @@ export class MadeStore implements AsyncDisposable {
   /** Key of the running node. */
   readonly key = "ab".repeat(32);
 
-  private constructor(dir: string) {
+  readonly #node: string;
+
+  private constructor(dir: string, node: string) {
     this.dir = dir;
+    this.#node = node;
   }
 
   /** Makes one whose run has written its graph. */
   static async create(node: string): Promise<MadeStore> {
-    const store = new MadeStore(await Deno.makeTempDir({ prefix: "dashboard_" }));
+    const store = new MadeStore(await Deno.makeTempDir({ prefix: "dashboard_" }), node);
     for (const name of ["runs", "tmp", `state/${store.key}`]) {
       await Deno.mkdir(join(store.dir, name), { recursive: true });
     }
@@ -72,6 +75,22 @@ export class MadeStore implements AsyncDisposable {
   /** Path of the node's metrics. */
   get metrics(): string {
     return join(this.dir, "state", this.key, "metrics.csv");
+  }
+
+  /** Path of the node's samples. */
+  get samples(): string {
+    return join(this.dir, "state", this.key, SAMPLES_FILE);
+  }
+
+  /** Adds samples of a step, and tells of them. */
+  async sample(step: number, texts: readonly { prompt: string; text: string }[]): Promise<void> {
+    const lines = texts.map((text, index) =>
+      `${JSON.stringify({ step, index, ...text, finish: "max_tokens" })}\n`
+    );
+    await Deno.writeTextFile(this.samples, lines.join(""), { append: true });
+    await this.append(
+      ...texts.map((text) => ({ type: "sample" as const, node: this.#node, step, ...text })),
+    );
   }
 
   /** Adds events. */

@@ -33,14 +33,29 @@ export async function openFile(
   const record = /^[0-9a-f]{64}$/.test(key) ? await records.readNode(key) : undefined;
   const found = record && find(record, output, path.join("/"));
   if (found === undefined) throw new RequestError(404, "No node has published such a file.");
+  return await fileResponse(objects.path(found.sha256), {
+    name: path.at(-1) ?? "",
+    missing: "The file's object is missing; `verify` says more.",
+  });
+}
+
+/**
+ * One file of the disk under a name, whose ending says whether a browser shows or saves it.
+ *
+ * @throws RequestError With `missing` when it is not there.
+ */
+export async function fileResponse(
+  path: string,
+  { name, missing }: { readonly name: string; readonly missing: string },
+): Promise<Response> {
   let file: Deno.FsFile;
   try {
-    file = await Deno.open(objects.path(found.sha256));
+    file = await Deno.open(path);
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
-    throw new RequestError(404, "The file's object is missing; `verify` says more.");
+    throw new RequestError(404, missing);
   }
-  const type = TYPES[/\.([a-z]+)$/.exec(path.at(-1) ?? "")?.[1] ?? ""];
+  const type = TYPES[/\.([a-z]+)$/.exec(name)?.[1] ?? ""];
   return new Response(file.readable, {
     headers: {
       ...FILE_HEADERS,
@@ -51,7 +66,8 @@ export async function openFile(
   });
 }
 
-function partsOf(pathname: string): string[] {
+/** The parts of a path between its slashes, decoded. */
+export function partsOf(pathname: string): string[] {
   try {
     return pathname.split("/").map(decodeURIComponent);
   } catch {

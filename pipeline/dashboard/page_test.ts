@@ -86,6 +86,33 @@ Deno.test("the page shows what happens, and takes no name for markup", async (t)
     assertEquals([families[0], families.filter((family) => family === "use").length], ["loss", 1]);
   });
 
+  await t.step("samples come as they are written, newest first, and are text", async () => {
+    assertEquals(await browser.evaluate(`document.getElementById("samples").hidden`), true);
+    for (let step = 1; step <= 12; step++) {
+      const text = step === 12 ? HOSTILE : `text ${step}`;
+      await store.sample(10 * step, [{ prompt: "", text }, { prompt: HOSTILE, text: "b\n c" }]);
+    }
+    const steps = "document.querySelectorAll('#sample-steps tbody th')";
+    await browser.until(`${steps}.length === 20 && ${steps}[0].textContent === "120"`);
+    const cells = await browser.evaluate<string[]>(
+      `[...document.querySelectorAll(".sample")].slice(0, 2).map((p) => p.textContent)`,
+    );
+    assertEquals(cells, [HOSTILE, `${HOSTILE}b\n c`]);
+    assertEquals(await browser.evaluate(`document.querySelectorAll(".sample img").length`), 0);
+    await browser.evaluate(`document.getElementById("sample-more").focus()`);
+    await browser.press(" ");
+    await browser.until(`${steps}.length === 24`);
+    assertEquals(await browser.evaluate(`document.getElementById("sample-more").hidden`), true);
+    await browser.evaluate(`(() => {
+      const select = document.getElementById("sample-prompt");
+      select.selectedIndex = 2;
+      select.dispatchEvent(new Event("input"));
+    })()`);
+    await browser.until(`${steps}.length === 12`);
+    await store.sample(130, [{ prompt: "", text: "new" }, { prompt: HOSTILE, text: "newest" }]);
+    await browser.until(`document.querySelector(".sample").textContent.endsWith("newest")`);
+  });
+
   await t.step("the keyboard reads points and zooms", async () => {
     const panel = `document.querySelector('[data-family="loss"]')`;
     const readout = () => browser.evaluate<string>(`${panel}.querySelector("output").textContent`);

@@ -62,10 +62,11 @@ export async function readEvents(
   return { events, position };
 }
 
-/** Leaves out what later events make superfluous: earlier counts of a bar, bars that are gone, lines long past. */
+/** Leaves out what later events make superfluous: earlier counts of a bar, bars that are gone, lines long past, earlier samples. */
 export function compact(events: readonly PlacedEvent[]): PlacedEvent[] {
   const gone = new Set<number>();
   const counted = new Set<number>();
+  const written = new Set<string>();
   let lines = 0;
   return events.toReversed().filter(({ event }) => {
     switch (event.type) {
@@ -79,6 +80,12 @@ export function compact(events: readonly PlacedEvent[]): PlacedEvent[] {
       case "progress": {
         const late = gone.has(event.id) || counted.has(event.id);
         counted.add(event.id);
+        return !late;
+      }
+      case "sample": {
+        // Texts are in files; the last event of a node says that there are some.
+        const late = written.has(event.node);
+        written.add(event.node);
         return !late;
       }
       default:

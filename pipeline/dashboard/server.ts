@@ -15,6 +15,8 @@ import { axesOf, type Axis, type AxisMetrics, Curves, viewCurve } from "./curves
 import { streamEvents } from "./event_stream.ts";
 import { openFile } from "./files.ts";
 import { eventsOfRecord, Liveness, readEvents } from "./run_log.ts";
+import type { DashboardPage } from "./pages.ts";
+import { Samples } from "./samples.ts";
 import { API_HEADERS, fail, json, PAGE_HEADERS, RequestError } from "./response.ts";
 
 /** A program's words on its metrics. */
@@ -30,6 +32,8 @@ export interface DashboardOptions {
   /** The page's title. */
   readonly title: string;
   readonly hints?: DashboardHints;
+  /** Pages beside the engine's own. */
+  readonly pages?: readonly DashboardPage[];
   /** Ends streams. */
   readonly signal: AbortSignal;
   /** Between two looks at files, milliseconds; half a second unless given. */
@@ -54,6 +58,8 @@ const RUNS_AT_ONCE = 8;
 const STREAMS = 128;
 const COLUMNS = 4000;
 const NAMES_AT_ONCE = 200;
+/** Steps with samples in one answer. */
+const STEPS_AT_ONCE = 50;
 /** Beyond so many nodes a drawing says nothing, and takes seconds to lay out. */
 const DRAWN_NODES = 300;
 
@@ -114,6 +120,7 @@ class Site {
   readonly #records: Records;
   readonly #objects: ObjectStore;
   readonly #curves: Curves;
+  readonly #samples: Samples;
   readonly #liveness: Liveness;
   #streams = 0;
 
@@ -125,6 +132,7 @@ class Site {
     this.#records = new Records(storeDir, temporary);
     this.#objects = new ObjectStore(join(storeDir, "objects"), temporary);
     this.#curves = new Curves(storeDir, { records: this.#records, objects: this.#objects });
+    this.#samples = new Samples(storeDir, { records: this.#records, objects: this.#objects });
     this.#liveness = new Liveness(join(storeDir, "lock"));
   }
 
@@ -143,21 +151,29 @@ class Site {
         return json(await this.#node(keyOf(searchParams)));
       case "/api/curves":
         return json(await this.#view(keyOf(searchParams), searchParams));
+      case "/api/samples":
+        return json(await this.#texts(keyOf(searchParams), searchParams));
       case "/api/events":
         return this.#events(request, searchParams);
     }
     if (pathname.startsWith("/files/")) {
       return await openFile(pathname, { records: this.#records, objects: this.#objects });
     }
+    for (const page of this.#options.pages ?? []) {
+      if (pathname === page.path || pathname.startsWith(`${page.path}/`)) {
+        return await page.answer(new URL(request.url));
+      }
+    }
     throw new RequestError(404, "There is nothing here.");
   }
 
   async #runs(): Promise<unknown> {
     const runs = await this.#records.readRuns();
-    const { title, hints } = this.#options;
+    const { title, hints, pages } = this.#options;
     return {
       title,
       hints: hints ?? {},
+      pages: (pages ?? []).map(({ path, title }) => ({ path, title })),
       runs: await Promise.all(
         runs.reverse().map(async (run) => ({
           run: run.run,
@@ -185,6 +201,7 @@ class Site {
   async #node(key: string): Promise<unknown> {
     const record = await this.#records.readNode(key);
     const curves = await this.#curves.read(key);
+    const samples = await this.#samples.read(key);
     const outputs = Object.entries(record?.outputs ?? {}).flatMap(([name, output]) =>
       output.kind === "directory"
         ? [{ name, files: output.files.map(({ path, size }) => ({ path, size })) }]
@@ -198,6 +215,7 @@ class Site {
       provenance: record?.provenance ?? {},
       outputs,
       axes: axesOf(curves, this.#options.hints ?? {}),
+      samples: { steps: samples.length, step: samples[0]?.step ?? null },
       metrics: [...curves].map(([name, { steps, values }]) => ({
         name,
         points: steps.length,
@@ -205,6 +223,13 @@ class Site {
         value: values.at(-1) ?? null,
       })),
     };
+  }
+
+  async #texts(key: string, query: URLSearchParams): Promise<unknown> {
+    const before = numberOf(query, "before") ?? Infinity;
+    const limit = Math.round(numberOf(query, "limit", { least: 1, most: STEPS_AT_ONCE }) ?? 10);
+    const steps = (await this.#samples.read(key)).filter(({ step }) => step < before);
+    return { steps: steps.slice(0, limit), more: steps.length > limit };
   }
 
   async #view(key: string, query: URLSearchParams): Promise<unknown> {

@@ -187,6 +187,43 @@ Deno.test("curves grow with their file, forget what a rewind forgot, and pass ov
   assertEquals(metrics, [{ name: "loss", points: 2, step: 2, value: 2.5 }]);
 });
 
+Deno.test("samples come newest first and in parts, each once, and grow with their file", async () => {
+  await using store = await MadeStore.create("a");
+  const ask = asker(store.dir);
+  const steps = async (more = "") => {
+    const answer = await jsonOf<
+      { steps: { step: number; samples: { text: string }[] }[]; more: boolean }
+    >(ask(`/api/samples?key=${store.key}${more}`));
+    const texts = answer.steps.map(({ step, samples }) => [step, ...samples.map((s) => s.text)]);
+    return { texts, more: answer.more };
+  };
+  assertEquals(await steps(), { texts: [], more: false });
+  for (const step of [2, 4, 6]) {
+    await store.sample(step, [{ prompt: "", text: `${step}a` }, { prompt: "p", text: `${step}b` }]);
+  }
+  assertEquals(await steps("&limit=2"), {
+    texts: [[6, "6a", "6b"], [4, "4a", "4b"]],
+    more: true,
+  });
+  assertEquals(await steps("&limit=2&before=4"), { texts: [[2, "2a", "2b"]], more: false });
+  // A training that was killed wrote a step, and the file of its resume has it anew.
+  await Deno.writeTextFile(store.samples, '{"step":8,"ind', { append: true });
+  await store.sample(6, [{ prompt: "", text: "again" }]);
+  assertEquals((await steps("&limit=1")).texts, [[6, "6a", "6b"]]);
+  await store.sample(6, [{ prompt: "", text: "again" }]);
+  assertEquals((await steps("&limit=1")).texts, [[6, "again", "6b"]]);
+  const { samples } = await jsonOf<{ samples: unknown }>(ask(`/api/node?key=${store.key}`));
+  assertEquals(samples, { steps: 3, step: 6 });
+  for (const limit of ["0", "51", "x"]) {
+    assertEquals((await ask(`/api/samples?key=${store.key}&limit=${limit}`)).status, 400);
+  }
+  // A page that opens is told once that there are some.
+  await store.record("done");
+  const answer = await ask(`/api/events?run=${store.run}`);
+  const messages = await readUntil(answer, ({ event }) => event === "over");
+  assertEquals(messages.filter(({ data }) => data["type"] === "sample").length, 1);
+});
+
 Deno.test("a run is watched while it has the store, with both executors, and after it", async (t) => {
   for (const executor of ["inline", "process"]) {
     await t.step(executor, async () => {

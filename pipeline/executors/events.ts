@@ -5,7 +5,7 @@
  */
 
 import { z } from "zod";
-import type { Display, DisplayBar } from "../terminal/progress.ts";
+import type { Display, DisplayBar, ShownSample } from "../terminal/progress.ts";
 
 /** Events that a {@linkcode Display} shows. */
 export const displayEvents = [
@@ -26,6 +26,14 @@ export const displayEvents = [
     remark: z.string().optional(),
   }),
   z.strictObject({ type: z.literal("stop"), id: z.int() }),
+  /** A text that a node's model wrote at a step, after a prompt. */
+  z.strictObject({
+    type: z.literal("sample"),
+    node: z.string(),
+    step: z.int(),
+    prompt: z.string(),
+    text: z.string(),
+  }),
 ] as const;
 
 const eventSchema = z.discriminatedUnion("type", [
@@ -102,6 +110,10 @@ export class EventDisplay implements Display {
     this.#send({ type: "line", text });
   }
 
+  sample(node: string, { step, prompt, text }: ShownSample): void {
+    this.#send({ type: "sample", node, step, prompt, text });
+  }
+
   stop(): void {}
 }
 
@@ -136,6 +148,8 @@ export class EventPlayer {
         this.#bars.get(event.id)?.stop();
         this.#bars.delete(event.id);
         return;
+      case "sample":
+        return this.#display.sample(event.node, event);
       case "end":
         this.#end = event;
     }

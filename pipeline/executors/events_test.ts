@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { decodeEvent, encodeEvent, EventDisplay, EventPlayer, type JobEvent } from "./events.ts";
-import { PlainDisplay } from "../terminal/progress.ts";
+import { type Display, PlainDisplay } from "../terminal/progress.ts";
 
 Deno.test("events come back as they were sent; anything else is no event", () => {
   const events: JobEvent[] = [
@@ -63,4 +63,16 @@ Deno.test("a player shows a job's lines and bars as this process shows its own",
   });
   assertEquals(played, inline);
   assertEquals(inline.length > 2, true);
+});
+
+Deno.test("a player passes on the texts that a job's model wrote", () => {
+  const told: unknown[] = [];
+  const player = new EventPlayer({
+    ...new PlainDisplay(() => {}),
+    sample: (node, { step, prompt, text }) => void told.push({ node, step, prompt, text }),
+  } as Display);
+  const sample = { step: 3, prompt: "a\n", text: "\u2028\u{1f600}" };
+  const job = new EventDisplay((event) => player.play(decodeEvent(encodeEvent(event).trimEnd())!));
+  job.sample("train[base]", sample);
+  assertEquals(told, [{ node: "train[base]", ...sample }]);
 });

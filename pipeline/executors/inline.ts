@@ -12,6 +12,7 @@ import { listFiles, remove } from "../store/files.ts";
 import { toJson } from "../graph/key.ts";
 import { encodeMetrics, FLUSH_MILLISECONDS, MetricTable } from "../store/metrics.ts";
 import { PublishedNode } from "../store/node_output.ts";
+import { SampleTable } from "../store/samples.ts";
 import type { ObjectOrigin, ObjectRef, ObjectStat } from "../store/objects.ts";
 import type { DisplayBar } from "../terminal/progress.ts";
 import type { Executor, Job } from "./executor.ts";
@@ -25,7 +26,14 @@ import {
   type PublishedOutput,
   type TreeEntry,
 } from "../store/records.ts";
-import type { JsonValue, MetricRow, NodeOutput, OutputKind, StageContext } from "../stage.ts";
+import {
+  type JsonValue,
+  type MetricRow,
+  type NodeOutput,
+  type OutputKind,
+  SAMPLES_FILE,
+  type StageContext,
+} from "../stage.ts";
 
 /** Metrics file in a state folder; `pipeline/dashboard` reads it while the node runs. */
 export const METRICS = "metrics.csv";
@@ -74,6 +82,7 @@ class Attempt {
   readonly #paths = new Map<string, string>();
   readonly #values = new Map<string, JsonValue>();
   readonly #metrics: MetricTable;
+  readonly #samples: SampleTable;
   readonly #provenance: Record<string, JsonValue> = {};
   readonly #bars: DisplayBar[] = [];
   readonly #objects: (ObjectRef & ObjectStat)[] = [];
@@ -82,16 +91,25 @@ class Attempt {
     this.#options = options;
     this.#dir = join(options.store.outputs, crypto.randomUUID());
     this.#state = options.store.stateDir(options.key);
-    this.#metrics = new MetricTable(() => {
+    const inState = (name: string) => () => {
       Deno.mkdirSync(this.#state, { recursive: true });
-      return join(this.#state, METRICS);
-    });
+      return join(this.#state, name);
+    };
+    const { display, node } = options;
+    this.#metrics = new MetricTable(inState(METRICS));
+    this.#samples = new SampleTable(
+      inState(SAMPLES_FILE),
+      (step, { prompt, text }) => display.sample(node.name, { step, prompt, text }),
+    );
   }
 
-  /** Takes up the metrics that a killed attempt flushed. */
+  /** Takes up the metrics and samples that a killed attempt kept. */
   async resume(): Promise<void> {
-    const text = await this.#options.store.readState(this.#options.key, METRICS);
-    if (text !== undefined) this.#metrics.load(text);
+    const { store, key } = this.#options;
+    const metrics = await store.readState(key, METRICS);
+    if (metrics !== undefined) this.#metrics.load(metrics);
+    const samples = await store.readState(key, SAMPLES_FILE);
+    if (samples !== undefined) this.#samples.load(samples);
   }
 
   /** Flushes metrics every second until it is disposed. */
@@ -121,6 +139,7 @@ class Attempt {
         return files;
       },
       metrics: this.#metrics,
+      samples: this.#samples,
       progress: (total, options) => {
         const bar = display.bar(node.name, total, options?.unit ?? "");
         this.#bars.push(bar);

@@ -26,6 +26,7 @@ Deno.test("a run's file and its terminal are told the same; the file has a bar's
       events.send({ type: "progress", id: 0, done });
     }
     bar.stop();
+    events.display.sample("train", { step: 40, prompt: "p", text: "a\nb" });
     events.send({ type: "finish", state: "done", results: ["results"], files: [], problems: [] });
   }
   assertEquals(shown, ["train: runs (new)"]);
@@ -35,6 +36,11 @@ Deno.test("a run's file and its terminal are told the same; the file has a bar's
   assertEquals(counts.slice(0, 2), [1, 21]);
   assertEquals(counts.at(-1), 40);
   assertEquals(events.at(-1)!.type, "finish");
+  // Texts are in the file, and flood no terminal.
+  assertEquals(
+    events.filter(({ type }) => type === "sample"),
+    [{ at: now, type: "sample", node: "train", step: 40, prompt: "p", text: "a\nb" }],
+  );
   Deno.removeSync(dir, { recursive: true });
 });
 

@@ -405,5 +405,6 @@ export function noise(size: number, seed = 1): Uint8Array<ArrayBuffer> {
 export const SILENT: Display = {
   bar: () => ({ update() {}, stop() {} }),
   line() {},
+  sample() {},
   stop() {},
 };

@@ -58,6 +58,7 @@ Deno.test("a run ends in one line when its store is taken over, and publishes no
           display: {
             bar: () => ({ update: () => {}, stop: () => {} }),
             line: (text) => lines.push(text),
+            sample: () => {},
             stop: () => {},
           },
         }),

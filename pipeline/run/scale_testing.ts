@@ -153,6 +153,7 @@ export async function schedule(
     display: {
       bar: () => ({ update: () => {}, stop: () => {} }),
       line: options.line ?? (() => {}),
+      sample: () => {},
       stop: () => {},
     },
     signal: options.signal ?? new AbortController().signal,

@@ -14,8 +14,17 @@ export interface Display {
   bar(node: string, total: number, unit: string): DisplayBar;
   /** Writes one line. */
   line(text: string): void;
+  /** Takes a text that a node's model wrote. Terminals leave it out: pages show it, and files keep it. */
+  sample(node: string, sample: ShownSample): void;
   /** Removes all bars. */
   stop(): void;
+}
+
+/** A text that a model wrote at a step, after a prompt. */
+export interface ShownSample {
+  readonly step: number;
+  readonly prompt: string;
+  readonly text: string;
 }
 
 /** One bar. */
@@ -174,6 +183,8 @@ class TerminalDisplay implements Display {
     bars.update();
   }
 
+  sample(): void {}
+
   stop(): void {
     this.#bars?.stop();
     this.#bars = undefined;
@@ -235,6 +246,8 @@ export class PlainDisplay implements Display {
   line(text: string): void {
     this.#write(text);
   }
+
+  sample(): void {}
 
   stop(): void {}
 }

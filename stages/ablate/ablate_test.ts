@@ -64,6 +64,7 @@ function contextOf(inputs: StageContext<AblateParams>["inputs"]) {
       rewind: () => {},
       flush: () => {},
     },
+    samples: { write: unwritten, take: unwritten, rewind: unwritten, text: () => "" },
     progress: () => ({ update: () => {} }),
     assertInKey: () => {},
     object: (sha256) => sha256,

@@ -103,6 +103,31 @@ Deno.test("a minimal configuration gets the paper's defaults", async () => {
   assertEquals("documents" in value.train, false);
 });
 
+Deno.test("a configuration without samples has no parameter of theirs, and 0 is none; with them defaults are said", async () => {
+  const file = await Deno.makeTempFile({ suffix: ".yaml" });
+  await Deno.writeTextFile(file, MINIMAL);
+  const train = async (...set: string[]) =>
+    (await loadConfiguration(file, { schema, set })).value.train;
+  const none = await train();
+  assertEquals(Object.keys(none).filter((key) => key.startsWith("sample_")), []);
+  assertEquals(
+    await train("train.sample_every=0", "train.sample_prompts=[a]", "train.sample_tokens=5"),
+    none,
+  );
+  const all = {
+    sample_every: 10,
+    sample_prompts: [""],
+    sample_tokens: 64,
+    sample_temperature: 1,
+  };
+  assertEquals(await train("train.sample_every=10"), { ...none, ...all });
+  assertEquals(
+    await train(...Object.entries(all).map(([k, v]) => `train.${k}=${JSON.stringify(v)}`)),
+    await train("train.sample_every=10"),
+  );
+  await Deno.remove(file);
+});
+
 Deno.test("packed documents are the default, said or not", async () => {
   const file = await Deno.makeTempFile({ suffix: ".yaml" });
   await Deno.writeTextFile(file, MINIMAL);

@@ -120,8 +120,16 @@ export function experiment(
     inputs: { train, evaluate },
   };
   const [base] = runs as [{ cell: Cell; seed: number }];
-  // The times do not depend on the weights that a training starts from, nor on its length.
-  const { initial: _, extend: __, ...timed } = base.cell.train;
+  // The times do not depend on the weights that a training starts from, nor on its length, nor on samples.
+  const {
+    initial: _,
+    extend: __,
+    sample_every: ___,
+    sample_prompts: ____,
+    sample_tokens: _____,
+    sample_temperature: ______,
+    ...timed
+  } = base.cell.train;
   const benchmark: NodeSpec = {
     stage: stages.benchmark,
     params: json({

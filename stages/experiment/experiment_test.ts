@@ -2,6 +2,7 @@ import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import type { JsonValue, NodeSpec } from "../../pipeline/stage.ts";
 import { ablate } from "../ablate/ablate.ts";
 import { experimentSchema } from "./config.ts";
+import { trainSchema } from "../../model/training/config.ts";
 import { experiment, startKey } from "./experiment.ts";
 import { TEST_STAGES, testParts, testStage } from "./config_testing.ts";
 
@@ -294,6 +295,19 @@ Deno.test("an extension reads the finished training, and what is measured reads 
   assertEquals(named("evaluate").map(({ inputs }) => inputs?.["train"]?.[0]), extended);
   assertEquals(one("report").inputs?.["train"], extended);
   assertEquals(one("benchmark").params, plain.one("benchmark").params);
+});
+
+Deno.test("samples are a parameter of trainings alone", () => {
+  const train = trainSchema.parse({ ...minimal.train, sample_every: 10 });
+  const plain = build({ seeds: [1] });
+  const { one } = build({ seeds: [1], train });
+  const params = one("train").params as { train: object };
+  assertEquals(params.train, {
+    ...(plain.one("train").params as { train: object }).train,
+    ...train,
+  });
+  assertEquals(one("benchmark").params, plain.one("benchmark").params);
+  assertEquals(one("evaluate").params, plain.one("evaluate").params);
 });
 
 Deno.test("trainings that start from one published model share its node", () => {

@@ -21,6 +21,8 @@ import { BYTE_VOCABULARY, someText, writeStore } from "../commands/model/checkpo
 import { evaluateCheckpoint } from "../commands/model/evaluate.ts";
 import { runTask } from "../commands/speed/task_testing.ts";
 import { type ExpertFindings, exploreExperts, type ExploreOptions, makeFolder } from "./explore.ts";
+import { shownFindings } from "./dashboard/findings.ts";
+import { promises } from "./holds.ts";
 import { writeFindings } from "./report.ts";
 import { estimateTrace, requireRoom, ROW_BYTES } from "./trace_file.ts";
 
@@ -151,6 +153,18 @@ Deno.test("experts of a node: the trace has the usage of an evaluation, and find
     ]);
     const written = JSON.parse(await Deno.readTextFile(join(options.out, "experts.json")));
     assertEquals(written, JSON.parse(JSON.stringify(findings)));
+    // The dashboard's page shows them, with all that the report says of the promises.
+    const shown = shownFindings(written);
+    assert(typeof shown !== "string", String(shown));
+    assertEquals(shown.promises, promises(findings));
+    for (const { layer, experts } of shown.used) {
+      const use = findings.use.find((each) => each.layer === layer)!;
+      assertEquals(experts.length, use.used);
+      assertEquals(experts.reduce((sum, { uses }) => sum + uses, 0), use.assignments);
+    }
+    const [first] = findings.contexts;
+    const listed = findings.used[0]!.experts.find(({ expert }) => expert === first!.expert)!;
+    assertEquals(listed.tokens, first!.tokens.slice(0, 3));
     assertStringIncludes(
       await Deno.readTextFile(join(options.out, "report.md")),
       "The promises of section 8.2",

@@ -43,6 +43,8 @@ import {
   type ExpertContexts,
   type LayerUse,
   layerUse,
+  type ListedExpert,
+  listExperts,
   specificities,
   type UsedExpert,
   usedExperts,
@@ -109,6 +111,8 @@ export interface ExpertFindings {
   readonly seed: number;
   readonly controls: number;
   readonly use: readonly LayerUse[];
+  /** The most used experts of each layer. */
+  readonly used: readonly { readonly layer: number; readonly experts: readonly ListedExpert[] }[];
   readonly contexts: readonly ExpertContexts[];
   readonly specialisation: readonly Specialisation[];
   readonly training: readonly TrainingUse[];
@@ -118,6 +122,8 @@ export interface ExpertFindings {
   readonly strongest: readonly StrongestExpert[];
   readonly errors: readonly LayerErrors[];
   readonly paths: readonly FoundPath[];
+  /** Texts of the tokens that ablations and paths name by their numbers. */
+  readonly token_texts: Readonly<Record<number, string>>;
   readonly gpu: ReturnType<typeof gpuProvenance>;
 }
 
@@ -131,7 +137,7 @@ export interface Explored {
 
 /** Uses from which an expert has a mean. */
 const LEAST_USES = 20;
-/** Experts on a map: UMAP takes time with the square of their number. */
+/** Experts on a map and in a list: UMAP takes time with the square of their number. */
 const MOST_ON_MAP = 1000;
 /** Experts behind beams whose codes are read, which are as many as the text uses. */
 const MOST_CODES = 4096;
@@ -188,6 +194,7 @@ export async function exploreExperts(options: ExploreOptions, folder: string): P
   const text = (token: number) => tokenizer.decode([token]);
   const numbers = layers.map(({ layer }) => layer);
   const used = [];
+  const listed: { layer: number; experts: ListedExpert[] }[] = [];
   const contexts: ExpertContexts[] = [];
   const specific = new Map<number, ReadonlyMap<number, number>>();
   const around = textAround(explored, tokenizer);
@@ -200,6 +207,11 @@ export async function exploreExperts(options: ExploreOptions, folder: string): P
     progress(`contexts, layer ${layer.layer}`);
     const experts = await usedExperts(trace, layer.layer);
     used.push({ use: layerUse(layer, experts), used: experts });
+    const most_used = experts.slice(0, MOST_ON_MAP);
+    listed.push({
+      layer: layer.layer,
+      experts: await listExperts(trace, { layer: layer.layer, experts: most_used, text }),
+    });
     const special = await specificities(trace, { layer: layer.layer, least_uses: LEAST_USES });
     const first = experts.slice(0, options.experts);
     const others = special
@@ -287,6 +299,7 @@ export async function exploreExperts(options: ExploreOptions, folder: string): P
     seed,
     controls,
     use: used.map(({ use }) => use),
+    used: listed,
     contexts,
     specialisation,
     training: await trainingUses(checkpoint, options.storeDir),
@@ -295,6 +308,12 @@ export async function exploreExperts(options: ExploreOptions, folder: string): P
     strongest,
     errors,
     paths,
+    token_texts: Object.fromEntries(
+      [
+        ...ablation.edits.flatMap(({ by_token }) => by_token),
+        ...paths.flatMap(({ path }) => path.points.flatMap(({ best }) => best)),
+      ].map(({ token }) => [token, text(token)]),
+    ),
     gpu: gpuProvenance(gpu),
   };
   return { findings, used, text };

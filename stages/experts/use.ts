@@ -86,6 +86,44 @@ export interface Context {
   readonly after: string;
 }
 
+/** A used expert with the tokens that it is kept for most. */
+export interface ListedExpert {
+  readonly expert: string;
+  readonly uses: number;
+  readonly mean_weight: number;
+  /** Text and share of its uses. */
+  readonly tokens: readonly { readonly token: string; readonly share: number }[];
+}
+
+/** Lists experts of a layer with their three most frequent tokens. */
+export async function listExperts(
+  trace: TraceFile,
+  { layer, experts, text }: {
+    readonly layer: number;
+    readonly experts: readonly UsedExpert[];
+    text(token: number): string;
+  },
+): Promise<ListedExpert[]> {
+  const least = experts.reduce((least, { uses }) => Math.min(least, uses), Infinity);
+  if (experts.length === 0) return [];
+  const rows = await trace.query(`
+    WITH used AS (SELECT expert FROM choices WHERE layer = ${layer} GROUP BY expert HAVING count(*) >= ${least}),
+      cells AS (
+        SELECT expert, token, count(*) AS n, row_number() OVER (PARTITION BY expert ORDER BY count(*) DESC, token) AS place
+        FROM choices JOIN used USING (expert) WHERE layer = ${layer} GROUP BY expert, token)
+    SELECT expert, token, n FROM cells WHERE place <= 3 ORDER BY expert, place`);
+  const tokens = Map.groupBy(rows, ({ expert }) => Number(expert));
+  return experts.map(({ number, name, uses, weight }) => ({
+    expert: name,
+    uses,
+    mean_weight: weight / uses,
+    tokens: (tokens.get(number) ?? []).map(({ token, n }) => ({
+      token: text(Number(token)),
+      share: Number(n) / uses,
+    })),
+  }));
+}
+
 /** An expert with its contexts. */
 export interface ExpertContexts {
   readonly layer: number;

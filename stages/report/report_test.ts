@@ -339,6 +339,7 @@ Deno.test("the stage writes what was composed", async () => {
       measured: () => {},
       stateDir: folder,
       metrics: { write() {}, measure() {}, rewind() {}, flush() {} },
+      samples: { write() {}, take() {}, rewind() {}, text: () => "" },
       progress: () => ({ update() {} }),
       object: (sha256) => sha256,
       assertInKey: (module) => assert(report.modules!({ params, inputs }).includes(module), module),

@@ -290,7 +290,7 @@ Deno.test("a training starts from the weights of a published model, which its ke
     const { initial: started } = json["summary"] as { initial: Record<string, unknown> };
     assertEquals(started, { taken: tensors.size, initial: [], unused: [], differences: [] });
     assert(log.includes(`info: start: ${tensors.size} tensors are taken, all there are`), log[0]);
-    const node = { params: { model } as unknown as TrainParams };
+    const node = { params: { model, train: {} } as unknown as TrainParams };
     const modules = (inputs: Record<string, { params: JsonValue }[]>) =>
       train.modules!({ ...node, inputs }).filter((url) => url.endsWith("/published.ts"));
     assertEquals([modules({}).length, modules({ initial: [initial] }).length], [0, 1]);

@@ -15,11 +15,18 @@ import type { LoadOptions } from "../../model/load.ts";
 import type { InitialSection } from "../../model/training/config.ts";
 import type { FinishedTraining } from "../../model/training/training.ts";
 import type { Architecture } from "../../model/trunk/architecture.ts";
-import type { JsonValue, MetricSink, NodeOutput, StageContext } from "../../pipeline/stage.ts";
+import {
+  type JsonValue,
+  type MetricSink,
+  type NodeOutput,
+  SAMPLES_FILE,
+  type SampleSink,
+  type StageContext,
+} from "../../pipeline/stage.ts";
 import type { Dataset } from "../dataset.ts";
 import { publishedModules } from "../pretrained/kinds.ts";
 import { assertSameVocabulary, findStart, type OpenedStart, type StartFiles } from "./initial.ts";
-import { STARTS } from "./registry.ts";
+import { PARTS } from "./registry.ts";
 
 /** The input that is a published model to start from. */
 export const INITIAL = "initial";
@@ -28,7 +35,7 @@ export const FINISHED = "finished";
 
 /** Modules that a start from a published model loads. */
 export function publishedStartModules(): string[] {
-  return [STARTS.initial.module, ...publishedModules()];
+  return [PARTS.initial.module, ...publishedModules()];
 }
 
 /**
@@ -44,7 +51,7 @@ export async function locateStart(
   const [node] = context.inputs[INITIAL] ?? [];
   if (node !== undefined) {
     for (const module of publishedStartModules()) context.assertInKey(module);
-    const { findPublished } = await STARTS.initial.load();
+    const { findPublished } = await PARTS.initial.load();
     const into = join(context.stateDir, INITIAL);
     return await findPublished(node, { into, tokenizer: dataset.tokenizer });
   }
@@ -60,7 +67,7 @@ export async function openStart(files: StartFiles, options: LoadOptions): Promis
     return { source: { ...await openInitialModel(path), name }, [Symbol.dispose]() {} };
   }
   for (const module of publishedStartModules()) options.onLoad?.(module);
-  const { openPublished } = await STARTS.initial.load();
+  const { openPublished } = await PARTS.initial.load();
   return await openPublished(files);
 }
 
@@ -99,4 +106,11 @@ export async function copyRows(node: NodeOutput, metrics: MetricSink): Promise<v
   for (const { step, name, value, measured } of await node.metrics()) {
     if (!measured) metrics.write(step, { [name]: value });
   }
+}
+
+/** Copies the samples of a finished training, if it made any. */
+export async function copySamples(node: NodeOutput, samples: SampleSink): Promise<void> {
+  samples.rewind(0);
+  if (!node.files("checkpoint").includes(SAMPLES_FILE)) return;
+  samples.take(await Deno.readTextFile(node.file("checkpoint", SAMPLES_FILE)));
 }

@@ -9,15 +9,17 @@ import { z } from "zod";
 import { listCheckpoints, MODEL_FILE, shareCheckpoint } from "../../model/checkpoint/checkpoint.ts";
 import { countFlops, countParameters } from "../../model/trunk/counts.ts";
 import { acceptedModel, kindModules, loadArchitecture } from "../../model/load.ts";
-import { lastStep, trainSchema } from "../../model/training/config.ts";
+import { lastStep, sampleSection, trainSchema } from "../../model/training/config.ts";
 import type { TrainingHooks, TrainingResult } from "../../model/training/training.ts";
-import { defineStage, type StageContext } from "../../pipeline/stage.ts";
+import { defineStage, SAMPLES_FILE, type StageContext } from "../../pipeline/stage.ts";
 import { type Dataset, datasetFiles, openDatasetFiles, VOCABULARY_FILE } from "../dataset.ts";
 import { chosenRuntime, gpuProvenance, sharedGpu } from "../shared_gpu.ts";
 import { chosenRanks } from "./ranks/chosen.ts";
+import { PARTS } from "./registry.ts";
 import { RANK_MODULE, trainOnRanks } from "./ranks/launch.ts";
 import {
   copyRows,
+  copySamples,
   FINISHED,
   INITIAL,
   linkFinished,
@@ -36,7 +38,7 @@ const paramsSchema = z.strictObject({
 /** Parameters of the stage. */
 export type TrainParams = z.infer<typeof paramsSchema>;
 
-/** The `train` stage: a checkpoint, a summary, and the curve as metrics. */
+/** The `train` stage: a checkpoint with the samples of text beside it, a summary, and the curve as metrics. */
 export const train = defineStage<TrainParams>({
   name: "train",
   description: "Train a model on the tokens; resumes from its last checkpoint",
@@ -49,12 +51,16 @@ export const train = defineStage<TrainParams>({
   run: runTrain,
 });
 
-function modulesOf({ model }: TrainParams, published: boolean): string[] {
-  return [...kindModules(model), ...published ? publishedStartModules() : []];
+function modulesOf({ model, train }: TrainParams, published: boolean): string[] {
+  return [
+    ...kindModules(model),
+    ...published ? publishedStartModules() : [],
+    ...sampleSection(train) ? [PARTS.samples.module] : [],
+  ];
 }
 
 async function runTrain(context: StageContext<TrainParams>): Promise<void> {
-  const { params, stateDir, metrics, log, signal } = context;
+  const { params, stateDir, metrics, samples, log, signal } = context;
   const { train, seed } = params;
   const files = datasetFiles(context);
   using dataset = await openDatasetFiles(files);
@@ -70,9 +76,13 @@ async function runTrain(context: StageContext<TrainParams>): Promise<void> {
   });
   const progress = context.progress(lastStep(train), { unit: "updates" });
   const hooks: TrainingHooks = {
-    rewind: (step) => metrics.rewind(step + 1),
+    rewind(step) {
+      metrics.rewind(step + 1);
+      samples.rewind(step + 1);
+    },
     write: (step, values) => metrics.write(step, values),
     measure: (step, values) => metrics.measure(step, values),
+    sample: (step, texts) => samples.write(step, texts),
     flush: () => metrics.flush(),
     progress: (step, remark) => progress.update(step, remark),
     info: (message) => log.info(message),
@@ -96,6 +106,7 @@ async function runTrain(context: StageContext<TrainParams>): Promise<void> {
   await shareCheckpoint(result.lastPath, join(output, "last"));
   await shareCheckpoint(result.bestPath, join(output, "best", MODEL_FILE));
   await Deno.writeTextFile(join(output, VOCABULARY_FILE), dataset.vocabulary);
+  if (sampleSection(train)) await Deno.writeTextFile(join(output, SAMPLES_FILE), samples.text());
   const { byRole, ...counts } = countParameters(architecture);
   context.json("summary", {
     config: JSON.parse(JSON.stringify(architecture.config)),
@@ -130,7 +141,7 @@ async function begin(
   context: StageContext<TrainParams>,
   dataset: Dataset,
 ): Promise<Pick<TrainingJob, "start" | "from">> {
-  const { params: { train }, inputs, stateDir, metrics } = context;
+  const { params: { train }, inputs, stateDir, metrics, samples } = context;
   const [finished] = inputs[FINISHED] ?? [];
   if (train.extend !== undefined && finished === undefined) {
     throw new Error(`${context.node.name} has no input named ${FINISHED} to extend`);
@@ -139,6 +150,9 @@ async function begin(
     return train.initial ? { start: await locateStart(train.initial, context, dataset) } : {};
   }
   const attempts = await listCheckpoints(checkpointsIn(stateDir));
-  if (attempts.length === 0) await copyRows(finished, metrics);
+  if (attempts.length === 0) {
+    await copyRows(finished, metrics);
+    await copySamples(finished, samples);
+  }
   return { from: await linkFinished(finished, join(stateDir, FINISHED)) };
 }

@@ -8,7 +8,8 @@ import { loadInitialModel } from "../../model/checkpoint/initial_model.ts";
 import type { Gpu } from "../../model/gpu/device.ts";
 import { loadArchitecture, type LoadOptions } from "../../model/load.ts";
 import type { ModelConfig } from "../../model/section.ts";
-import type { TrainSection } from "../../model/training/config.ts";
+import type { TextSampler } from "../../model/inference/text_samples.ts";
+import { sampleSection, type TrainSection } from "../../model/training/config.ts";
 import type { Ranks } from "../../model/training/groups/ranks.ts";
 import { Trainer } from "../../model/training/trainer.ts";
 import {
@@ -18,8 +19,9 @@ import {
   type TrainingHooks,
   type TrainingResult,
 } from "../../model/training/training.ts";
-import { type DatasetFiles, openDatasetFiles } from "../dataset.ts";
+import { type Dataset, type DatasetFiles, openDatasetFiles } from "../dataset.ts";
 import type { StartFiles } from "./initial.ts";
+import { PARTS } from "./registry.ts";
 import { openStart } from "./start.ts";
 
 /** A training's parameters and files; JSON can hold it. */
@@ -58,6 +60,8 @@ export async function trainModel(
       using opened = await openStart(start, options);
       await loadInitialModel(opened.source, trainer, initial);
     }
+    using sampler = await createSampler(job, trainer, { ...options, dataset });
+    const every = sampleSection(job.train)?.every;
     return await runTraining(trainer, {
       data: {
         train: dataset.split("train"),
@@ -68,6 +72,7 @@ export async function trainModel(
       seed: job.seed,
       folder: job.folder,
       ...(from && { from }),
+      ...(sampler && every && { samples: { every, take: (step) => sampler.take(step) } }),
       signal,
       hooks,
     });
@@ -88,6 +93,20 @@ export async function followModel(job: TrainingJob, options: ProcessOptions): Pr
   } finally {
     trainer.destroy();
   }
+}
+
+/** What writes texts during the training, where the configuration asks for them. */
+async function createSampler(
+  { train, seed }: TrainingJob,
+  trainer: Trainer,
+  { dataset, onLoad }: LoadOptions & { readonly dataset: Dataset },
+): Promise<TextSampler | undefined> {
+  const section = sampleSection(train);
+  if (section === undefined) return undefined;
+  onLoad?.(PARTS.samples.module);
+  const { TextSampler } = await PARTS.samples.load();
+  const { tokenizer } = dataset;
+  return await TextSampler.create(trainer, { ...section, tokenizer, seed });
 }
 
 async function createTrainer(

@@ -1,7 +1,7 @@
 // The page: which runs are seen, and what is drawn when something has happened.
 
 import { Curves } from "./curves.js";
-import { by, el, get, replace } from "./dom.js";
+import { by, el, get, replace, themeButton } from "./dom.js";
 import {
   colourGraph,
   drawGraph,
@@ -12,6 +12,7 @@ import {
   showValues,
 } from "./nodes.js";
 import { Connection, RunState } from "./runs.js";
+import { Samples } from "./samples.js";
 
 /** Between two looks at the list of runs, milliseconds. */
 const RUNS_PAUSE = 5000;
@@ -29,9 +30,11 @@ let choosing = false;
 let looked = new Set();
 let drawingOf = "";
 
+const samples = new Samples();
 const curves = new Curves((nodes) => {
   showParameters(nodes);
   showValues(nodes);
+  samples.show(nodes);
 });
 
 /** A name that fits beside others: runs of one list are told apart by letters. */
@@ -162,6 +165,7 @@ function hear(kind, data, runs) {
       if (news !== undefined && by("connection").textContent === "Live") {
         by("news").textContent = news;
       }
+      if (data.type === "sample") return curves.grow();
       if (data.type === "node") later("choice", ...data.state === "running" ? [] : ["results"]);
       later(data.type === "line" ? "log" : "nodes");
     }
@@ -173,6 +177,10 @@ async function refresh() {
   by("title").textContent = answer.title;
   document.title = answer.title;
   curves.hints = answer.hints;
+  by("pages").hidden = answer.pages.length === 0;
+  if (by("pages").childElementCount === 0) {
+    replace(by("pages"), ...answer.pages.map(({ path, title }) => el("a", { href: path }, title)));
+  }
   const changed = JSON.stringify(listed) !== JSON.stringify(answer.runs);
   listed = answer.runs;
   if (!begun && listed.length > 0) {
@@ -193,14 +201,7 @@ function renderRuns() {
   });
 }
 
-const THEMES = ["system", "dark", "light"];
-let theme = "system";
-by("theme").addEventListener("click", () => {
-  theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
-  document.documentElement.dataset.theme = theme;
-  by("theme").textContent = `Theme: ${theme}`;
-  curves.repaint();
-});
+themeButton(() => curves.repaint());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => curves.repaint());
 by("node-controls").addEventListener("submit", (event) => event.preventDefault());
 by("node-filter").addEventListener("input", () => later("nodes"));

@@ -73,3 +73,16 @@ export async function get(path, query = []) {
   if (!response.ok) throw new Error(value.error);
   return value;
 }
+
+const THEMES = ["system", "dark", "light"];
+
+/** Has the button of the page change its colours; `changed` is called afterwards. */
+export function themeButton(changed = () => {}) {
+  let theme = "system";
+  by("theme").addEventListener("click", () => {
+    theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
+    document.documentElement.dataset.theme = theme;
+    by("theme").textContent = `Theme: ${theme}`;
+    changed();
+  });
+}

@@ -192,6 +192,59 @@ export const MALFORMED_MODELS: readonly Malformed[] = [
   },
   // Training.
   {
+    what: "samples without how often",
+    text: withLines(),
+    set: ["train.sample_prompts=[a]"],
+    says: ["train.sample_prompts: is given without sample_every"],
+  },
+  {
+    what: "a text for a list of prompts",
+    text: withLines(),
+    set: ["train.sample_every=10", "train.sample_prompts=once"],
+    says: ['train.sample_prompts: expected a list of 1 to 16 items, got "once"'],
+  },
+  {
+    what: "no prompts",
+    text: withLines(),
+    set: ["train.sample_every=10", "train.sample_prompts=[]"],
+    says: ["train.sample_prompts: expected a list of 1 to 16 items"],
+  },
+  {
+    what: "a prompt that is too long",
+    text: withLines(),
+    set: ["train.sample_every=10", `train.sample_prompts=[${"a".repeat(1001)}]`],
+    says: ["train.sample_prompts.0: expected"],
+  },
+  {
+    what: "half a letter as a prompt",
+    text: withLines(),
+    set: ["train.sample_every=10", 'train.sample_prompts=["\\ud83d"]'],
+    says: ["train.sample_prompts.0: has half of a surrogate pair"],
+  },
+  {
+    what: "samples at fractions of updates",
+    text: withLines(),
+    set: ["train.sample_every=0.5"],
+    says: ["train.sample_every: expected a whole number from 0 to 16777216, got 0.5"],
+  },
+  {
+    what: "samples beyond count",
+    text: withLines().replace(/^train:.*$/m, "train: { steps: 20000, sample_every: 1 }"),
+    says: ["train.sample_every: 1 makes 20001 samples in 20000 updates; at most 10000"],
+  },
+  {
+    what: "a temperature below zero",
+    text: withLines(),
+    set: ["train.sample_every=10", "train.sample_temperature=-1"],
+    says: ["train.sample_temperature: expected a number from 0 to 100, got -1"],
+  },
+  {
+    what: "samples of no tokens",
+    text: withLines(),
+    set: ["train.sample_every=10", "train.sample_tokens=0"],
+    says: ["train.sample_tokens: expected a whole number from 1 to 1024, got 0"],
+  },
+  {
     what: "tokens of single documents",
     text: withLines().replace(/^train:.*$/m, "train: { tokens: 100000000, documents: single }"),
     says: ["train.tokens: 100000000 can't be turned into updates with documents: single"],

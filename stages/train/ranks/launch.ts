@@ -119,6 +119,9 @@ async function listen(
       case "measure":
         hooks.measure(message.step, message.values as Record<string, number>);
         break;
+      case "sample":
+        hooks.sample(message.step, message.samples);
+        break;
       case "flush":
         await hooks.flush();
         say("flushed");

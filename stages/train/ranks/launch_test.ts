@@ -13,6 +13,7 @@ const HOOKS: TrainingHooks = {
   rewind: ignore,
   write: ignore,
   measure: ignore,
+  sample: ignore,
   flush: ignore,
   progress: ignore,
   info: ignore,

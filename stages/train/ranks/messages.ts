@@ -34,6 +34,15 @@ const messageSchema = z.discriminatedUnion("kind", [
     step,
     values: z.record(z.string(), z.number().nullable()),
   }),
+  z.strictObject({
+    kind: z.literal("sample"),
+    step,
+    samples: z.array(z.strictObject({
+      prompt: z.string(),
+      text: z.string(),
+      finish: z.enum(["endoftext", "max_tokens", "context", "not_finite"]),
+    })),
+  }),
   z.strictObject({ kind: z.literal("flush") }),
   z.strictObject({ kind: z.literal("progress"), step, remark: z.string() }),
   z.strictObject({ kind: z.enum(["info", "warn"]), message: z.string() }),

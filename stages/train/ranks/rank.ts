@@ -79,6 +79,7 @@ async function runFirst(job: RankJob, ranks: MpiRanks, stage: Stage): Promise<vo
     rewind: (step) => tell({ kind: "rewind", step }),
     write: (step, values) => tell({ kind: "write", step, values: { ...values } }),
     measure: (step, values) => tell({ kind: "measure", step, values: { ...values } }),
+    sample: (step, samples) => tell({ kind: "sample", step, samples: [...samples] }),
     flush: () => stage.flush(),
     progress: (step, remark) => tell({ kind: "progress", step, remark }),
     info: (message) => tell({ kind: "info", message }),

@@ -19,7 +19,7 @@ const STEPS = 6;
 /** Ranks that share its groups. */
 const GROUPS = 4;
 
-/** Batch norm, a load-balance term, dropout and four groups. */
+/** Batch norm, a load-balance term, dropout, four groups and samples of text. */
 const PARAMS = (() => {
   const { model, train, seed } = structuredClone(SMALL_TRAINING) as unknown as TrainParams;
   return {
@@ -29,7 +29,11 @@ const PARAMS = (() => {
       trunk: { dropout: 0.1 },
       ffn: { ...model.ffn, load_balance_coef: 0.1 },
     },
-    train: { ...train, steps: STEPS, gradient_accumulation: GROUPS, gradient_groups: GROUPS },
+    train: {
+      ...train,
+      ...{ steps: STEPS, gradient_accumulation: GROUPS, gradient_groups: GROUPS },
+      ...{ sample_every: 2, sample_tokens: 4 },
+    },
   } as unknown as JsonValue;
 })();
 
