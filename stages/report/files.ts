@@ -18,7 +18,7 @@ export type ReportFiles = ReadonlyMap<string, string | Uint8Array<ArrayBuffer>>;
 /** A finished report. */
 export interface ComposedReport {
   readonly document: Report;
-  /** All but the paper, which takes as long as the rest together and is set when it is written. */
+  /** All but the paper, which takes seconds and is set when the report is written. */
   readonly files: ReportFiles;
   /** Number of figures. */
   readonly figures: number;

@@ -28,7 +28,7 @@ export function typefaces(): readonly Uint8Array<ArrayBuffer>[] {
   ];
 }
 
-/** Printable characters that both alphabets have, as texts mostly consist of them: no font is asked for those. */
+/** Characters that every typeface here has, and of which texts mostly consist: no font is asked for them. */
 const PLAIN = /^[\n\t\x20-\x7e\xa0-\xff]*$/;
 
 /**
@@ -43,7 +43,7 @@ const PLAIN = /^[\n\t\x20-\x7e\xa0-\xff]*$/;
  */
 export function drawable(text: string): string {
   if (PLAIN.test(text)) return text;
-  // Regular and DejaVu Sans: weights of a family have the same characters, as far as texts go.
+  // Of each family the regular face; what its other faces lack is drawn with DejaVu Sans.
   fonts ??= [typefaces()[0]!, typefaces()[3]!].map((file) => opentype.parse(file.buffer));
   return [...text].map((char) =>
     PLAIN.test(char) || fonts!.some((font) => font.charToGlyphIndex(char) !== 0)

@@ -19,6 +19,9 @@ const TEXT_WIDTH = 476;
 /** The largest drawing in points: into the margins, and as high as leaves room for a caption. */
 const LARGEST = { width: 552, height: 540 };
 
+/** A drawing is set smaller where it then leaves room for another on its page: to this height, or this factor. */
+const SMALLER = { height: 290, factor: 0.8 };
+
 /** Points of a pixel: text of 12 pixels is set in 9 points. */
 const POINTS_PER_PIXEL = 0.75;
 
@@ -91,11 +94,12 @@ function figure({ kind, figure, number, title, alt, caption, provenance }: Figur
   };
 }
 
-/** Width of a drawing on the page, in points: as drawn, unless there is no room. */
+/** Width of a drawing on the page, in points. */
 function drawnWidth(svg: string, name: string): number {
   const side = (side: string) =>
     Number(new RegExp(`^<svg[^>]* ${side}="([\\d.]+)"`).exec(svg)?.[1]) * POINTS_PER_PIXEL;
   const [width, height] = [side("width"), side("height")];
   if (!(width > 0 && height > 0)) throw new Error(`The drawing ${name} says no width and height`);
-  return width * Math.min(1, LARGEST.width / width, LARGEST.height / height);
+  const smaller = Math.max(SMALLER.factor, SMALLER.height / height);
+  return width * Math.min(1, smaller, LARGEST.width / width, LARGEST.height / height);
 }
