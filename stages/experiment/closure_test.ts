@@ -218,7 +218,7 @@ async function copyCode(from: string, to: string): Promise<void> {
   await Deno.mkdir(to, { recursive: true });
   for await (const { name, isDirectory } of Deno.readDir(from)) {
     if (isDirectory) await copyCode(join(from, name), join(to, name));
-    else if (/\.(ts|wgsl|json|js|css)$/.test(name)) {
+    else if (/\.(ts|wgsl|json|js|css|typ)$/.test(name)) {
       await Deno.copyFile(join(from, name), join(to, name));
     }
   }
