@@ -2,6 +2,8 @@
 export interface Font {
   /** Width of a line of text in pixels at a size in pixels. */
   getAdvanceWidth(text: string, size: number, options?: { kerning?: boolean }): number;
+  /** Number of a character's glyph; 0 where the font has none. */
+  charToGlyphIndex(char: string): number;
 }
 declare const opentype: {
   /** Reads a font file's tables. */

@@ -9,6 +9,7 @@ import { z } from "zod";
 /** Schema of the section. */
 export const expansionReportSchema = z.strictObject({
   title: z.string().min(1).max(200).default("Sparse Expansion").describe("title of the report"),
+  pdf: z.boolean().default(true).describe("whether report.pdf is written"),
   png_scale: z.number().min(1).max(8).default(2).describe("pixels a unit in the PNG figures"),
 });
 

@@ -1,5 +1,5 @@
 /**
- * `report` of Sparse Expansion: figures, tables and words, as one page and as Markdown.
+ * `report` of Sparse Expansion: figures, tables and words, as one page, as Markdown and as a paper.
  *
  * Inputs by name, each optional: `model`, `calibrate`, `expand` (one a cell), `perplexity` (one a cell, and one of the dense model).
  *
@@ -8,7 +8,7 @@
 
 import { defineStage } from "../../pipeline/stage.ts";
 import { md, type Report } from "../report/document.ts";
-import { type ComposedReport, reportFiles, writeReport } from "../report/files.ts";
+import { composed, type ComposedReport, writeReport } from "../report/files.ts";
 import { FigureList } from "../report/sections/context.ts";
 import { compareCells } from "./cells.ts";
 import { expansionReportSchema, type ExpansionReportSection } from "./config.ts";
@@ -22,22 +22,23 @@ import { reproduceSection } from "./sections/reproduce.ts";
 /** The stage. */
 export const expansionReport = defineStage<ExpansionReportSection>({
   name: "report",
-  description: "Draws figures and tables of Sparse Expansion and writes report.html and report.md",
+  description:
+    "Draws figures and tables of Sparse Expansion and writes report.html, report.md and report.pdf",
   module: import.meta.url,
   params: expansionReportSchema,
   outputs: { report: "directory" },
   readsMeasured: true,
   async run({ params, inputs, output, progress, log, signal }) {
     const bar = progress(1, { unit: "report" });
-    const { files, figures } = await composeExpansionReport(readExpansion(inputs), params);
+    const composition = await composeExpansionReport(readExpansion(inputs), params);
     signal.throwIfAborted();
-    await writeReport(output("report"), files);
+    const written = await writeReport(output("report"), composition, params);
     bar.update(1);
-    log.info(`Wrote report.html, report.md and ${figures} figures`);
+    log.info(`Wrote ${written} and ${composition.figures} figures`);
   },
 });
 
-/** Everything that the stage writes, without writing it. */
+/** The report that the stage writes, without writing it. */
 export async function composeExpansionReport(
   data: ExpansionData,
   params: ExpansionReportSection,
@@ -57,5 +58,5 @@ export async function composeExpansionReport(
     colophon:
       md`Method: Sawmya, Kong, Markov, Alistarh and Shavit, "Wasserstein Distances, Neuronal Entanglement, and Sparsity" (ICLR 2025, arXiv 2405.15756); pruning by SparseGPT (arXiv 2301.00774). Every figure has its data and specification beside it, in \`figures/\`. Licence: AGPL-3.0.`,
   };
-  return { files: await reportFiles(document, figures), figures: figures.rendered.length };
+  return await composed(document, figures);
 }

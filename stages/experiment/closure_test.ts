@@ -188,6 +188,7 @@ Deno.test("an edit of a file makes stale what depends on it, and the plan names 
     };
     const cases: Record<string, { stale: string[]; waiting: string[] }> = {
       "stages/report/html.ts": { stale: ["report"], waiting: [] },
+      "stages/report/pdf/paper.typ": { stale: ["report"], waiting: [] },
       "stages/report/figures/style.ts": { stale: ["report"], waiting: [] },
       "stages/ablate/ablate.ts": { stale: ["ablate"], waiting: ["report"] },
       "stages/evaluate/evaluate.ts": { stale: ["evaluate"], waiting: ["ablate", "report"] },
@@ -217,7 +218,7 @@ async function copyCode(from: string, to: string): Promise<void> {
   await Deno.mkdir(to, { recursive: true });
   for await (const { name, isDirectory } of Deno.readDir(from)) {
     if (isDirectory) await copyCode(join(from, name), join(to, name));
-    else if (/\.(ts|wgsl|json|js|css)$/.test(name)) {
+    else if (/\.(ts|wgsl|json|js|css|typ)$/.test(name)) {
       await Deno.copyFile(join(from, name), join(to, name));
     }
   }

@@ -149,7 +149,8 @@ Deno.test("experts of a node: the trace has the usage of an evaluation, and find
     assertEquals(findings.contexts[0]!.contexts.length, 2);
     const names = await Array.fromAsync(Deno.readDir(options.out), ({ name }) => name);
     assertEquals(names.sort(), [
-      ...["experts.json", "figures", "report.html", "report.md", "tokens.parquet", "trace.parquet"],
+      ...["experts.json", "figures", "report.html", "report.md", "report.pdf"],
+      ...["tokens.parquet", "trace.parquet"],
     ]);
     const written = JSON.parse(await Deno.readTextFile(join(options.out, "experts.json")));
     assertEquals(written, JSON.parse(JSON.stringify(findings)));

@@ -1,5 +1,5 @@
 /**
- * The findings as files: `experts.json`, `report.html`, `report.md`, and the figures.
+ * The findings as files: `experts.json`, `report.html`, `report.md`, `report.pdf`, and the figures.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { join } from "@std/path";
 import { formatTable } from "../../pipeline/terminal/table.ts";
 import type { Chart } from "../report/figures/figure.ts";
 import { type Block, md, type Section, type TableBlock } from "../report/document.ts";
-import { reportFiles, writeReport } from "../report/files.ts";
+import { composed, writeReport } from "../report/files.ts";
 import { FigureList } from "../report/sections/context.ts";
 import type { ExpertFindings, Explored } from "./explore.ts";
 import { ablationFigure } from "./figures/ablation.ts";
@@ -27,7 +27,7 @@ export async function writeFindings(explored: Explored, folder: string): Promise
   const figures = new FigureList({ pngScale: 2 });
   const sections = await sectionsOf(explored, figures);
   const { checkpoint, predictions, text, kind } = findings;
-  const files = await reportFiles({
+  const report = await composed({
     title: `Experts of ${checkpoint}`,
     lead: md`A look inside a model of kind **${kind}** on ${count(predictions)} predictions of ${
       text.length === 1 ? text[0]! : `${text.length} files`
@@ -36,7 +36,7 @@ export async function writeFindings(explored: Explored, folder: string): Promise
     colophon:
       md`Made by \`deno task experts\` on ${findings.gpu.adapter} with the seed ${findings.seed}. \`experts.json\` has all numbers, \`trace.parquet\` an assignment a row, \`tokens.parquet\` a prediction a row. Licence: AGPL-3.0.`,
   }, figures);
-  await writeReport(folder, files);
+  await writeReport(folder, report, { pdf: true });
   await Deno.writeTextFile(
     join(folder, "experts.json"),
     `${JSON.stringify(findings, null, 2)}\n`,

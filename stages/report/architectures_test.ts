@@ -14,6 +14,7 @@ async function compose(inputs: Readonly<Record<string, readonly NodeOutput[]>>) 
   const { files } = await composeReport(data, {
     title: "A test",
     latent_tolerance: 0.02,
+    pdf: false,
     png_scale: 1,
   });
   const text = (path: string) => {

@@ -13,6 +13,7 @@ export const reportSchema = z.strictObject({
     .describe("US dollars that an hour of the GPU is assumed to cost; no costs unless given"),
   latent_tolerance: z.number().gt(0).max(10).default(0.02)
     .describe("nats above the limit of a wide latent code at which a width counts as sufficient"),
+  pdf: z.boolean().default(true).describe("whether report.pdf is written"),
   png_scale: z.number().min(1).max(8).default(2).describe("pixels a unit in the PNG figures"),
 });
 

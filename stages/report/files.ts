@@ -1,5 +1,6 @@
 /**
- * The files of a report: the page, the Markdown, and each figure as a drawing, a raster image, its data and its specification.
+ * The files of a report: the page, the Markdown, the paper, and each figure as a drawing, a raster image, its data and its
+ * specification.
  *
  * @module
  */
@@ -8,6 +9,7 @@ import { join } from "@std/path";
 import type { Report } from "./document.ts";
 import { renderHtml } from "./html.ts";
 import { renderMarkdown } from "./markdown.ts";
+import { renderPdf } from "./pdf/pdf.ts";
 import type { FigureList } from "./sections/context.ts";
 
 /** Text or bytes by path inside a report's folder. */
@@ -15,13 +17,15 @@ export type ReportFiles = ReadonlyMap<string, string | Uint8Array<ArrayBuffer>>;
 
 /** A finished report. */
 export interface ComposedReport {
+  readonly document: Report;
+  /** All but the paper, which takes seconds and is set when the report is written. */
   readonly files: ReportFiles;
   /** Number of figures. */
   readonly figures: number;
 }
 
 /** Renders a report with the figures that were drawn for it. */
-export async function reportFiles(document: Report, figures: FigureList): Promise<ReportFiles> {
+export async function composed(document: Report, figures: FigureList): Promise<ComposedReport> {
   const files = new Map<string, string | Uint8Array<ArrayBuffer>>();
   files.set("report.html", await renderHtml(document));
   files.set("report.md", renderMarkdown(document));
@@ -32,15 +36,27 @@ export async function reportFiles(document: Report, figures: FigureList): Promis
       files.set(`figures/${name}.${extension}`, text);
     }
   }
-  return files;
+  return { document, files, figures: figures.rendered.length };
 }
 
-/** Writes the files into a folder. */
-export async function writeReport(folder: string, files: ReportFiles): Promise<void> {
+/**
+ * Writes a report into a folder.
+ *
+ * @param options.pdf Whether `report.pdf` is written, too.
+ * @returns The names of its renderings, for a line of a log.
+ */
+export async function writeReport(
+  folder: string,
+  report: ComposedReport,
+  options: { pdf: boolean },
+): Promise<string> {
+  const files = new Map(report.files);
+  if (options.pdf) files.set("report.pdf", await renderPdf(report.document));
   await Deno.mkdir(join(folder, "figures"), { recursive: true });
   for (const [path, content] of files) {
     const target = join(folder, path);
     if (typeof content === "string") await Deno.writeTextFile(target, content);
     else await Deno.writeFile(target, content);
   }
+  return [...files.keys()].filter((path) => !path.includes("/")).join(", ");
 }

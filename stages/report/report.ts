@@ -1,7 +1,7 @@
 /**
- * `report`: a run's figures, tables and words, as one page and as Markdown.
+ * `report`: a run's figures, tables and words, as one page, as Markdown and as a paper.
  *
- * Writes `report.html` (self-contained), `report.md`, and `figures/` with each figure as SVG, PNG, its data and its
+ * Writes `report.html` (self-contained), `report.md`, `report.pdf`, and `figures/` with each figure as SVG, PNG, its data and its
  * specification. Inputs by name, each optional: `download`, `dataset`, `train` (one a model), `evaluate`, `ablate`,
  * `benchmark`. A section whose input is absent says so.
  *
@@ -14,7 +14,7 @@ import { defineStage } from "../../pipeline/stage.ts";
 import { readInputs, type ReportData } from "./data.ts";
 import { md, type Report } from "./document.ts";
 import { runFacts } from "./facts.ts";
-import { type ComposedReport, reportFiles, writeReport } from "./files.ts";
+import { composed, type ComposedReport, writeReport } from "./files.ts";
 import { ablationSection } from "./sections/ablations.ts";
 import { architectureSections } from "./sections/architectures.ts";
 import { budgetSections } from "./sections/budget.ts";
@@ -36,7 +36,7 @@ const modelledSchema = z.object({ model: z.unknown() });
 /** The stage. */
 export const report = defineStage<ReportSection>({
   name: "report",
-  description: "Draws figures and tables and writes report.html and report.md",
+  description: "Draws figures and tables and writes report.html, report.md and report.pdf",
   module: import.meta.url,
   modules: ({ inputs }) => [
     ...PAPER_MODULES,
@@ -51,15 +51,15 @@ export const report = defineStage<ReportSection>({
     const data = await readInputs(inputs);
     signal.throwIfAborted();
     const bar = progress(1, { unit: "report" });
-    const { files, figures } = await composeReport(data, params, { onLoad: assertInKey });
+    const composition = await composeReport(data, params, { onLoad: assertInKey });
     signal.throwIfAborted();
-    await writeReport(output("report"), files);
+    const written = await writeReport(output("report"), composition, params);
     bar.update(1);
-    log.info(`Wrote report.html, report.md and ${figures} figures`);
+    log.info(`Wrote ${written} and ${composition.figures} figures`);
   },
 });
 
-/** Everything that the stage writes, without writing it. */
+/** The report that the stage writes, without writing it. */
 export async function composeReport(
   data: ReportData,
   params: ReportSection,
@@ -96,5 +96,5 @@ export async function composeReport(
     colophon:
       md`Reproduction of ${PAPER_REFERENCE}. Every figure has its data and specification beside it, in \`figures/\`. Intervals are two-sided 95 % t-intervals over seeds. Licence: AGPL-3.0.`,
   };
-  return { files: await reportFiles(document, figures), figures: figures.rendered.length };
+  return await composed(document, figures);
 }

@@ -5,6 +5,7 @@ import { composeReport, report } from "./report.ts";
 import { fitLog } from "./theory/fit.ts";
 import { readInputs } from "./data.ts";
 import { reportSchema, type ReportSection } from "./config.ts";
+import { renderPdf } from "./pdf/pdf.ts";
 import { MADE_UP_CURVE, madeUpInputs, madeUpNode } from "./report_testing.ts";
 
 const params: ReportSection = reportSchema.parse({ title: "A test of the report" });
@@ -347,8 +348,8 @@ Deno.test("the stage writes what was composed", async () => {
       signal: new AbortController().signal,
     };
     await report.run(context);
-    const { files } = await compose(inputs);
-    for (const [path, content] of files) {
+    const { document, files } = await composeReport(await readInputs(inputs), params);
+    for (const [path, content] of [...files, ["report.pdf", await renderPdf(document)] as const]) {
       const written = await Deno.readFile(join(folder, "report", path));
       const expected = typeof content === "string" ? new TextEncoder().encode(content) : content;
       assertEquals(written, expected, path);

