@@ -39,7 +39,7 @@ export class CapacityError extends RangeError {
  *
  * @example
  * ```ts ignore
- * using model = await InferenceModel.open(gpu, "model.safetensors");
+ * using model = await openInferenceModel(gpu, "model.safetensors");
  * using generator = await Generator.create(model, { capacity: 256 });
  * let logits = await generator.feed(prompt);
  * logits = await generator.feed([argmax(logits)]);
