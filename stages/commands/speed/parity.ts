@@ -11,7 +11,6 @@ import {
   wayName,
   type WayResult,
 } from "../../../model/bench/parity.ts";
-import type { Gpu } from "../../../model/gpu/device.ts";
 import { NoDawnError, NoGpuError, openGpu } from "../../../model/gpu/open.ts";
 import { TokenSplit } from "../../../model/text/shard.ts";
 import { openTokenFile } from "../../../model/text/token_file.ts";
