@@ -1,6 +1,6 @@
 /** The page in Chromium, on SwiftShader's WebGPU: served and opened as a file, beside `generate`. */
 
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join, toFileUrl } from "@std/path";
 import { BYTES, COMPACT } from "../../../model/export/export_testing.ts";
 import { openTestGpu } from "../../../model/gpu/testing.ts";
@@ -13,10 +13,12 @@ import { samplingSchema } from "../../../model/inference/sampling.ts";
 import type { ModelChanges } from "../../../model/testing.ts";
 import { formatVocabulary, openTokenizer, type Vocabulary } from "../../../model/text/tokenizer.ts";
 import { Browser } from "../../../pipeline/dashboard/chromium_testing.ts";
+import { UserError } from "../../../pipeline/errors.ts";
 import { VOCABULARY_FILE } from "../../dataset.ts";
 import { generate } from "../model/generate.ts";
 import { exportModel } from "../publish/export_model.ts";
 import { servePlayground, writePlayground } from "./playground.ts";
+import { buildScript } from "./script.ts";
 
 const PROMPT = "né the cat 😀 and";
 /** The most likely token of those that were not there: a model of noise would repeat its last one. */
@@ -209,4 +211,166 @@ Deno.test("a page makes the tokens that generate makes", async (t) => {
     assert(new Set(here.tokens).size > 30, `the text goes in circles: ${here.tokens}`);
     assertEquals(browser.complaints, []);
   });
+
+  await t.step("a text that is stopped, and inputs that can't be", async () => {
+    await submit(browser, { max_tokens: 4000, temperature: 1, repetition_penalty: 1 });
+    await browser.until(`/^[0-9]+ …$/.test(${status})`);
+    await browser.evaluate(`document.getElementById("stop").click()`);
+    await browser.until(`/^Stopped after [0-9]+$/.test(${status})`);
+
+    const refused = async (values: Readonly<Record<string, unknown>>) => {
+      await submit(browser, values);
+      await browser.until(`${error} !== "" && document.getElementById("stop").disabled`);
+      return await browser.evaluate<string>(error);
+    };
+    const prompt = "word ".repeat(20);
+    assertEquals(
+      await refused({ prompt, context: 64 }),
+      "The prompt has 101 tokens, but the context holds 64; raise the context or shorten it.",
+    );
+    assertEquals(
+      await refused({ context: "" }),
+      "Context is no number; expected a whole number from 2 to 16777216.",
+    );
+    assertStringIncludes(await refused({ context: 256, top_p: 0 }), "top p: ");
+    // Whatever was typed, the page goes on.
+    assertEquals(
+      (await made(browser, { ...GREEDY, top_p: 1, max_tokens: 2 })).text.length > 0,
+      true,
+    );
+  });
+
+  await t.step("names and texts are no markup; a page that is wide scrolls inside", async () => {
+    await submit(browser, {
+      prompt: `<img src=x onerror="document.title='taken'">`,
+      max_tokens: 3,
+    });
+    await browser.until(`document.getElementById("stop").disabled`);
+    assertEquals(await browser.evaluate(`document.querySelectorAll("main img").length`), 0);
+    for (const width of [1400, 390]) {
+      await browser.picture(width, "dark");
+      const over = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+      assertEquals(await browser.evaluate(over), 0, `${width} pixels`);
+    }
+    // Numbers stand beside the colours, in a table whose rows and columns have names.
+    const cells = await browser.evaluate<[string, string][]>(
+      `[...document.querySelectorAll("#heat td[class^=h]")].map((td) => [td.className, td.textContent])`,
+    );
+    assert(cells.length > 0);
+    for (const [step, number] of cells) {
+      assert(/^h[1-7]$/.test(step) && /^(<|\d*)\.\d+$/.test(number), `${step} ${number}`);
+    }
+    assertEquals(
+      await browser.evaluate(`document.querySelectorAll("#heat th:not([scope])").length`),
+      0,
+    );
+    assertStringIncludes(
+      await browser.evaluate(`document.getElementById("summary").textContent`),
+      "of 5 experts, at most 2 each",
+    );
+    assertEquals(browser.complaints, []);
+  });
+
+  await t.step("a folder that lacks a file, and a browser without WebGPU, say so", async () => {
+    const page = join(models.folder, "page");
+    await Deno.remove(join(page, "model/0000.js"));
+    const url = toFileUrl(join(page, "index.html")).href;
+    await browser.open(url);
+    await browser.until(`${error}?.startsWith("model/0000.js could not be loaded")`);
+    const without = `Object.defineProperty(Navigator.prototype, "gpu", { value: undefined })`;
+    await browser.send("Page.addScriptToEvaluateOnNewDocument", { source: without });
+    await using server = await served(join(models.folder, "ethos"), storeDir);
+    await browser.open(server.url);
+    await browser.until(`${error}?.startsWith("This browser has no WebGPU; expected ")`);
+    assertEquals(await browser.evaluate(`document.getElementById("generate").disabled`), true);
+  });
+});
+
+Deno.test("only the page's files are served, to names of this machine", async () => {
+  await using models = await Models.create();
+  const checkpoint = await models.export("mixture", { vocabulary: BYTES, changes: MIXTURE });
+  const { storeDir } = models;
+  await using server = await served(checkpoint, storeDir);
+  const { port } = new URL(server.url);
+  /** The answer to a request as it is written: `fetch` mends paths and sets the host. */
+  const ask = async (path: string, { host = `127.0.0.1:${port}`, method = "GET" } = {}) => {
+    using connection = await Deno.connect({ hostname: "127.0.0.1", port: Number(port) });
+    await connection.write(new TextEncoder().encode(
+      `${method} ${path} HTTP/1.1\r\nhost: ${host}\r\nconnection: close\r\n\r\n`,
+    ));
+    return await new Response(connection.readable).text();
+  };
+  const page = await ask("/");
+  assert(page.startsWith("HTTP/1.1 200"));
+  for (
+    const policy of [
+      "default-src 'none'",
+      "script-src 'self'",
+      "require-trusted-types-for 'script'",
+    ]
+  ) assertStringIncludes(page.slice(0, page.indexOf("\r\n\r\n")), policy);
+  assertStringIncludes(await ask("/model/0000.js"), `playground.part("`);
+  assertStringIncludes(await ask("/licenses.txt"), "GNU AFFERO GENERAL PUBLIC LICENSE");
+  const refused = [
+    "/model.safetensors",
+    "/../model.safetensors",
+    "/model/../../vocabulary.json",
+    "/model/..%2f..%2fvocabulary.json",
+    "//etc/passwd",
+    "/page/app.js",
+  ];
+  for (const path of refused) assert((await ask(path)).startsWith("HTTP/1.1 404"), path);
+  assert((await ask("/", { host: "example.org" })).startsWith("HTTP/1.1 403"));
+  assert((await ask("/", { method: "POST" })).startsWith("HTTP/1.1 405"));
+
+  const again = servePlayground({
+    checkpoint,
+    storeDir,
+    port: Number(port),
+    signal: AbortSignal.timeout(10_000),
+    ready() {},
+  });
+  await assertRejects(() => again, UserError, `Port ${port} of 127.0.0.1 is in use`);
+});
+
+Deno.test("what can't be a page is one line, and nothing is written", async () => {
+  await using models = await Models.create();
+  const { folder, storeDir } = models;
+  const checkpoint = await models.export("mixture", { vocabulary: BYTES, changes: MIXTURE });
+  const out = join(folder, "page");
+  const refused = async (named: string, message: string) => {
+    await assertRejects(
+      () => writePlayground({ checkpoint: named, storeDir, out }),
+      UserError,
+      message,
+    );
+    await assertRejects(() => Deno.stat(out), Deno.errors.NotFound);
+  };
+  const empty = join(folder, "empty");
+  await Deno.mkdir(empty);
+  await refused(empty, "holds no checkpoint: expected model.safetensors");
+  await refused(join(folder, "absent"), "There is no checkpoint");
+  await Deno.copyFile(join(checkpoint, "model.safetensors"), join(empty, "model.safetensors"));
+  await refused(empty, "has no vocabulary.json beside it");
+  await Deno.writeTextFile(join(empty, VOCABULARY_FILE), "{}");
+  await refused(empty, "The vocabulary is not valid");
+  await Deno.copyFile(join(checkpoint, VOCABULARY_FILE), join(empty, VOCABULARY_FILE));
+  // Half of the weights.
+  const { size } = await Deno.stat(join(empty, "model.safetensors"));
+  await Deno.truncate(join(empty, "model.safetensors"), size >> 1);
+  await refused(empty, "is it truncated?");
+  await assertRejects(
+    () => writePlayground({ checkpoint, storeDir, out: checkpoint }),
+    UserError,
+    "has files already",
+  );
+});
+
+Deno.test("the page's script has nothing that browsers lack", async () => {
+  const { text, packages } = await buildScript();
+  for (const word of [/\bDeno\./, /\bnode:/, /\brequire\(/, /\bimport\(/, /tiktoken_bg/]) {
+    assertEquals(text.match(word), null);
+  }
+  const names = [...packages.keys()].map((name) => name.replace(/@[^@]+$/, "")).sort();
+  assertEquals(names, ["@huggingface/jinja", "pure-rand", "zod"]);
 });

@@ -12,6 +12,9 @@ import { build, initialize, type Plugin } from "esbuild-wasm/esm/browser.js";
 /** The page's first module, which the others follow. */
 const ENTRY = import.meta.resolve("./page/app.js");
 
+/** A module of a package, in Deno's layout of `node_modules`: the package's folder, and its name and version. */
+const PACKAGE = /(file:.*\/node_modules\/\.deno\/([^/]+)\/node_modules\/(?:@[^/]+\/)?[^/]+\/)/;
+
 const modules: Plugin = {
   name: "deno",
   setup({ onResolve, onLoad }) {
@@ -32,21 +35,28 @@ const modules: Plugin = {
   },
 };
 
-let built: Promise<string> | undefined;
+/** The page's script. */
+export interface PageScript {
+  readonly text: string;
+  /** Packages that are in it: URLs of their folders, by name and version. */
+  readonly packages: ReadonlyMap<string, URL>;
+}
+
+let built: Promise<PageScript> | undefined;
 
 /**
  * Builds the script, once a process. Takes some seconds.
  *
  * @throws {Error} If a module can't be part of a page, naming it.
  */
-export function buildScript(): Promise<string> {
+export function buildScript(): Promise<PageScript> {
   return built ??= buildOnce();
 }
 
-async function buildOnce(): Promise<string> {
+async function buildOnce(): Promise<PageScript> {
   const wasm = await Deno.readFile(new URL(import.meta.resolve("esbuild-wasm/esbuild.wasm")));
   await initialize({ wasmModule: await WebAssembly.compile(wasm), worker: false });
-  const { outputFiles } = await build({
+  const { outputFiles, metafile } = await build({
     entryPoints: [ENTRY],
     plugins: [modules],
     bundle: true,
@@ -58,10 +68,15 @@ async function buildOnce(): Promise<string> {
     // Names stay, for error messages.
     minifyWhitespace: true,
     minifySyntax: true,
-    legalComments: "inline",
     // The registries of kinds give the names of their modules to keys of nodes, which a page has not.
     define: { "import.meta.resolve": "String" },
+    metafile: true,
     logLevel: "silent",
   });
-  return outputFiles[0]!.text;
+  const packages = new Map<string, URL>();
+  for (const path of Object.keys(metafile.inputs)) {
+    const [, url, version] = PACKAGE.exec(path) ?? [];
+    if (url !== undefined) packages.set(version!.replace("+", "/"), new URL(url));
+  }
+  return { text: outputFiles[0]!.text, packages };
 }

@@ -4,13 +4,14 @@
  * @module
  */
 
+import { basename, resolve } from "@std/path";
 import { modelTensors } from "../../../model/checkpoint/model_tensors.ts";
 import { SafetensorsFile } from "../../../model/checkpoint/safetensors.ts";
 import { loadRanks } from "../../../model/text/tiktoken.ts";
 import { parseVocabulary } from "../../../model/text/tokenizer.ts";
-import { UserError } from "../../../pipeline/errors.ts";
-import { messageOf } from "../../../pipeline/errors.ts";
+import { messageOf, UserError } from "../../../pipeline/errors.ts";
 import type { OpenedCheckpoint } from "../model/checkpoints.ts";
+import { licensesOf } from "./licenses.ts";
 import icon from "./page/icon.svg" with { type: "text" };
 import page from "./page/index.html" with { type: "text" };
 import style from "./page/playground.css" with { type: "text" };
@@ -72,7 +73,8 @@ export async function buildSite(
     const encoding = vocabulary.vocabulary === "compact" ? "cl100k_base" : vocabulary.vocabulary;
     const [script, { bpe_ranks: ranks }] = await Promise.all([buildScript(), loadRanks(encoding)]);
     const model = modelScript({
-      name,
+      // A page may be handed on: where the files were on this machine is nobody's business.
+      name: checkpoint.record === undefined ? basename(resolve(name)) : name,
       config: architecture.config,
       vocabulary,
       encoding,
@@ -91,7 +93,8 @@ export async function buildSite(
     const files = new Map<string, PageFile>([
       ["index.html", fixed("text/html; charset=utf-8", page.replace(SCRIPTS, () => scripts))],
       ["playground.css", fixed("text/css; charset=utf-8", style)],
-      ["playground.js", fixed(JAVASCRIPT, script)],
+      ["playground.js", fixed(JAVASCRIPT, script.text)],
+      ["licenses.txt", fixed("text/plain; charset=utf-8", await licensesOf(script.packages))],
       ["icon.svg", fixed("image/svg+xml", icon)],
       ["model/model.js", fixed(JAVASCRIPT, model)],
       ...weights,

@@ -44,7 +44,7 @@ async function begin() {
   tell("Preparing the GPU …");
   session = await Session.open(model, weights);
   by("device").textContent = session.software
-    ? `${session.device}, which is a processor that plays GPU`
+    ? `${session.device}, on the processor`
     : session.device;
   if (Number.isFinite(session.longest)) {
     by("context").max = session.longest;
@@ -70,7 +70,7 @@ function finish({ tokens, finish, prompt_tokens, decode_passes, decode_seconds }
   const speed = decode_passes > 0
     ? `, ${(decode_passes / decode_seconds).toPrecision(3)} tokens/s`
     : "";
-  tell(`${tokens} tokens after ${prompt_tokens}${why[finish]}${speed}`);
+  tell(`${tokens} tokens after a prompt of ${prompt_tokens}${why[finish]}${speed}`);
 }
 
 async function generate() {
