@@ -1,7 +1,14 @@
 /** The page in Chromium, on SwiftShader's WebGPU: served and opened as a file, beside `generate`. */
 
-import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import { join, toFileUrl } from "@std/path";
+import { loadModel } from "../../../model/checkpoint/checkpoint.ts";
 import { BYTES, COMPACT } from "../../../model/export/export_testing.ts";
 import { openTestGpu } from "../../../model/gpu/testing.ts";
 import {
@@ -15,10 +22,14 @@ import { formatVocabulary, openTokenizer, type Vocabulary } from "../../../model
 import { Browser } from "../../../pipeline/dashboard/chromium_testing.ts";
 import { UserError } from "../../../pipeline/errors.ts";
 import { VOCABULARY_FILE } from "../../dataset.ts";
+import { openCheckpoint } from "../model/checkpoints.ts";
 import { generate } from "../model/generate.ts";
 import { exportModel } from "../publish/export_model.ts";
+import { Received } from "./page/received.ts";
+import { PAGE_GLOBAL } from "./page_model.ts";
 import { servePlayground, writePlayground } from "./playground.ts";
 import { buildScript } from "./script.ts";
+import { buildSite } from "./site.ts";
 
 const PROMPT = "né the cat 😀 and";
 /** The most likely token of those that were not there: a model of noise would repeat its last one. */
@@ -364,6 +375,35 @@ Deno.test("what can't be a page is one line, and nothing is written", async () =
     UserError,
     "has files already",
   );
+});
+
+Deno.test("scripts of any size give the page the numbers of the file", async () => {
+  await using models = await Models.create();
+  const { storeDir } = models;
+  const folder = await models.export("mixture", { vocabulary: BYTES, changes: MIXTURE });
+  const checkpoint = await openCheckpoint(folder, { storeDir });
+  using site = await buildSite(checkpoint, { part: 1000 });
+  const received = new Received(() => {});
+  const scripts = [...site.files.keys()].filter((path) => path.startsWith("model/"));
+  // Tensors are cut, and parts hold several.
+  assert(scripts.length > site.bytes / 1000, `${scripts}`);
+  for (const path of scripts) {
+    assertThrows(() => received.take(), Error, "not whole");
+    new Function(PAGE_GLOBAL, await site.files.get(path)!.text())(received);
+  }
+  assertEquals(received.progress, 1);
+  const { model, weights } = received.take();
+  assertEquals(model.name, "mixture");
+  assertEquals(model.config, checkpoint.architecture.config);
+  const names: string[] = [];
+  await loadModel(checkpoint.model, {
+    architecture: checkpoint.architecture,
+    writeState(_kind, name, values) {
+      names.push(name);
+      assertEquals(weights.get(name), values, name);
+    },
+  });
+  assertEquals([...weights.keys()], names);
 });
 
 Deno.test("the page's script has nothing that browsers lack", async () => {
