@@ -76,5 +76,5 @@ async function answer({ files }: Site, request: Request): Promise<Response> {
   const file = files.get(pathname === "/" ? "index.html" : pathname.slice(1));
   if (file === undefined) throw new RequestError(404, "There is nothing here.");
   const headers = { ...PAGE_HEADERS, "content-type": file.type };
-  return new Response(request.method === "HEAD" ? null : await file.text(), { headers });
+  return new Response(await file.text(), { headers });
 }

@@ -52,9 +52,9 @@ function summary({ layer, experts, kept }, { used, experts: hottest, rows }, tok
     `experts, at most ${kept} each. `;
   const hot = first === undefined
     ? ""
-    : `The hottest is ${first.name}: ${first.tokens} kept it, with ${
-      percent(first.share)
-    } of the weight. `;
+    : `The hottest is ${first.name}: ${first.tokens} token${
+      first.tokens === 1 ? "" : "s"
+    } kept it, with ${percent(first.share)} of the weight. `;
   const cut = rows.length < tokens ? `The last ${rows.length} tokens are shown. ` : "";
   return `${text}${hot}${cut}Numbers are weights in the layer's output; tokens in bold are the model's.`;
 }
