@@ -23,6 +23,7 @@ import { lmEvalCommand } from "./commands/lm_eval/lm_eval_command.ts";
 import { parityCommand } from "./commands/speed/parity_command.ts";
 import { sparseActivationCommand } from "./commands/model/sparse_activation_command.ts";
 import { exportModelCommand } from "./commands/publish/export_model_command.ts";
+import { playgroundCommand } from "./commands/playground/playground_command.ts";
 import { publishModelCommand } from "./commands/publish/publish_model_command.ts";
 import { serveCommand } from "./commands/serve/serve_command.ts";
 import { profileCommand } from "./commands/speed/profile_command.ts";
@@ -84,6 +85,7 @@ Deno.exit(
       evaluateCommand,
       generateCommand,
       serveCommand,
+      playgroundCommand,
       lmEvalCommand,
       exportCheckpointCommand,
       exportModelCommand,

@@ -5,7 +5,8 @@
  * @module
  */
 
-import { type Gpu, openGpu, type Runtime } from "../model/gpu/device.ts";
+import type { DeviceRuntime, Gpu, Runtime } from "../model/gpu/device.ts";
+import { openGpu } from "../model/gpu/open.ts";
 
 let shared: Promise<Gpu> | undefined;
 let chosen: Runtime | undefined;
@@ -33,6 +34,8 @@ function runtimeOf(name: string | undefined): Runtime {
 }
 
 /** The device that a result names: its adapter and its WebGPU runtime. */
-export function gpuProvenance(gpu: Gpu): { readonly adapter: string; readonly runtime: Runtime } {
+export function gpuProvenance(
+  gpu: Gpu,
+): { readonly adapter: string; readonly runtime: DeviceRuntime } {
   return { adapter: gpu.adapter.description, runtime: gpu.runtime };
 }

@@ -6,7 +6,8 @@
  */
 
 import { loadCheckpoint, saveCheckpoint } from "../checkpoint/checkpoint.ts";
-import { type Gpu, openGpu, type Runtime } from "../gpu/device.ts";
+import type { Gpu, Runtime } from "../gpu/device.ts";
+import { openGpu } from "../gpu/open.ts";
 import { tokensPerStep, type TrainSection } from "../training/config.ts";
 import type { TokenSource } from "../text/token_source.ts";
 import { batchesOfUpdate, Sampler } from "../training/sampler.ts";

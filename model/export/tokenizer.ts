@@ -9,7 +9,8 @@
  */
 
 import { ENCODINGS } from "../text/encodings.ts";
-import { ENDOFTEXT, openEncoding, type TiktokenTokenizer } from "../text/tiktoken.ts";
+import { openEncoding, type TiktokenTokenizer } from "../text/tiktoken.ts";
+import { ENDOFTEXT } from "../text/tokens.ts";
 import { formatVocabulary } from "../text/tokenizer.ts";
 import { BYTE_LETTERS } from "../text/tokenizer_json.ts";
 import type { EncodingName, Vocabulary } from "../text/vocabulary.ts";

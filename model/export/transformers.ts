@@ -15,11 +15,11 @@
 
 import { join } from "@std/path";
 import { MODEL_FILE, readArchitecture } from "../checkpoint/checkpoint.ts";
+import { modelTensors } from "../checkpoint/model_tensors.ts";
 import { SafetensorsFile, type TensorSource, writeSafetensors } from "../checkpoint/safetensors.ts";
 import type { AttentionSection, FfnSection } from "../section.ts";
 import type { Vocabulary } from "../text/vocabulary.ts";
 import type { Architecture } from "../trunk/architecture.ts";
-import { parameterSpecs, statisticSpecs } from "../trunk/parameters.ts";
 import configurationSource from "./python/configuration_ethos.py" with { type: "text" };
 import networkSource from "./python/ethos_torch.py" with { type: "text" };
 import modelingSource from "./python/modeling_ethos.py" with { type: "text" };
@@ -133,24 +133,15 @@ function configOf(
 /** Copies the model's tensors, with a header that transformers takes: it asks for the format `pt`. */
 async function writeWeights(to: string, from: string, architecture: Architecture): Promise<void> {
   using file = await SafetensorsFile.open(from);
-  const specs = [...parameterSpecs(architecture), ...statisticSpecs(architecture)];
-  const tensors = specs.map(({ name, shape }): TensorSource => {
-    const found = file.tensors.get(name);
-    if (found === undefined) throw new Error(`${from} has no tensor ${name}`);
-    if (found.dtype !== "F32" || found.shape.join() !== shape.join()) {
-      throw new Error(
-        `${from}: tensor ${name} is ${found.dtype} [${found.shape.join(", ")}], expected F32 [${
-          shape.join(", ")
-        }]`,
-      );
-    }
+  const found = modelTensors(from, { file, architecture });
+  const tensors = found.map(({ name, shape, byteLength: size }): TensorSource => {
     return {
       name,
       dtype: "F32",
       shape,
       data: async function* () {
-        for (let offset = 0; offset < found.byteLength; offset += BLOCK) {
-          const byteLength = Math.min(BLOCK, found.byteLength - offset);
+        for (let offset = 0; offset < size; offset += BLOCK) {
+          const byteLength = Math.min(BLOCK, size - offset);
           yield await file.readBytes(name, { offset, byteLength });
         }
       },

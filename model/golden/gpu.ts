@@ -60,7 +60,7 @@ const INSIDE = /^(out|eval)\.(s1|s2|total)$/;
  *
  * @example
  * ```ts ignore
- * import { openGpu } from "../gpu/device.ts";
+ * import { openGpu } from "../gpu/open.ts";
  * import { compareGolden } from "./compare.ts";
  * const gpu = await openGpu();
  * const rows = await compareGolden(gpuImplementation(gpu, "fused"), golden);

@@ -6,8 +6,11 @@
  * @module
  */
 
-/** Which WebGPU: Deno's own (wgpu, naga) or `npm:webgpu` (Dawn, tint). */
+/** Which WebGPU Deno loads: its own (wgpu, naga) or `npm:webgpu` (Dawn, tint). */
 export type Runtime = "deno" | "dawn";
+
+/** Whose WebGPU a device is of: one that Deno loads, or that of the browser that shows a page. */
+export type DeviceRuntime = Runtime | "browser";
 
 /** One shape that matrix units multiply: `m × k` by `k × n`. */
 export interface SubgroupMatrixConfig {
@@ -133,8 +136,8 @@ interface KernelNeeds {
 }
 
 /**
- * The `enable` and `diagnostic` lines that the runtime's WGSL compiler wants at the head of a kernel. Tint insists on
- * `enable subgroups;` where naga rejects the line and knows the built-ins without it.
+ * The `enable` and `diagnostic` lines that the runtime's WGSL compiler wants at the head of a kernel. Tint, and
+ * the standard that browsers follow, insist on `enable subgroups;` where Deno's naga rejects the line and knows the built-ins without it.
  *
  * @throws {Error} If the kernel needs what the capabilities lack.
  *
@@ -153,7 +156,7 @@ interface KernelNeeds {
  * ```
  */
 export function preamble(
-  gpu: { readonly runtime: Runtime; readonly capabilities: Capabilities },
+  gpu: { readonly runtime: DeviceRuntime; readonly capabilities: Capabilities },
   needs: KernelNeeds,
 ): string {
   const { runtime, capabilities } = gpu;
@@ -166,7 +169,7 @@ export function preamble(
   }
   const lines: string[] = [];
   if (needs.f16) lines.push("enable f16;");
-  if (runtime === "dawn") {
+  if (runtime !== "deno") {
     if (needs.subgroups || needs.subgroup_matrix) lines.push("enable subgroups;");
     // Tint takes a branch on what a subgroup operation returned for one that its invocations may part at.
     if (needs.subgroups) lines.push("diagnostic(off, subgroup_uniformity);");

@@ -1,5 +1,5 @@
 /**
- * Opens a WebGPU device: Deno's own, or Dawn's when asked.
+ * An open WebGPU device, whoever's adapter it is of: `open.ts` finds those of Deno, and a page has the browser's.
  *
  * Every useful feature and the adapter's full limits are requested; `restrict` takes some of it away, so that tests run
  * the paths that lesser devices take. Errors that WebGPU reports on the side (uncaptured errors, a lost device) become
@@ -10,15 +10,14 @@
 
 import {
   type Capabilities,
+  type DeviceRuntime,
   restrictCapabilities,
-  type Runtime,
   type SubgroupMatrixConfig,
   WEBGPU_DEFAULTS,
 } from "./capabilities.ts";
 import { adapterName, driverOf } from "./adapter_name.ts";
-import { paceDawn } from "./dawn_polling.ts";
 
-export type { Runtime } from "./capabilities.ts";
+export type { DeviceRuntime, Runtime } from "./capabilities.ts";
 
 /** Who the adapter says it is. */
 export interface AdapterFacts {
@@ -43,7 +42,7 @@ export interface Gpu {
   /** The WebGPU device. */
   readonly device: GPUDevice;
   /** Which implementation it belongs to. */
-  readonly runtime: Runtime;
+  readonly runtime: DeviceRuntime;
   /** Who the adapter says it is. */
   readonly adapter: AdapterFacts;
   /** The capabilities that kernels may use. */
@@ -71,18 +70,6 @@ export interface Gpu {
   close(): void;
 }
 
-interface OpenGpuOptions {
-  /** Defaults to `deno`. `dawn` loads `npm:webgpu` and needs `--allow-ffi`. */
-  readonly runtime?: Runtime;
-  /** Lowers what kernels may use, and what the device validates: see {@linkcode restrictCapabilities}. */
-  readonly restrict?: Partial<Capabilities>;
-  /**
-   * Path of the Vulkan driver's manifest (`*_icd.json`), instead of whatever the loader finds. Only heeded by the first device
-   * of a runtime in a process, for the Vulkan loader reads it once. Needs `--allow-env`.
-   */
-  readonly icd?: string;
-}
-
 /** The kinds of a device's errors. */
 type GpuErrorKind = "validation" | "out-of-memory" | "internal" | "lost" | "closed";
 
@@ -99,59 +86,31 @@ export class GpuError extends Error {
   }
 }
 
-/** No adapter answered. The message says how to get one. */
-export class NoGpuError extends Error {
-  /** Names the attempts, without the advice. */
-  readonly remark: string;
-
-  /** Makes the error for a runtime, with a remark on what was tried. */
-  constructor(runtime: Runtime, remark: string) {
-    super(
-      `No GPU answers to WebGPU (${runtime}): ${remark} Run \`./setup.sh\`, which installs a Vulkan loader and a software ` +
-        "driver where there is none, and `deno task doctor`, which shows what is missing.",
-    );
-    this.name = "NoGpuError";
-    this.remark = remark;
-  }
+interface OpenAdapterOptions {
+  /** Whose adapter it is. */
+  readonly runtime: DeviceRuntime;
+  /** Lowers what kernels may use, and what the device validates: see {@linkcode restrictCapabilities}. */
+  readonly restrict?: Partial<Capabilities>;
 }
 
-/**
- * Opens a device. Close it when done.
- *
- * @throws {NoGpuError} If there is no adapter.
- *
- * @example
- * ```ts
- * import { openGpu } from "./device.ts";
- *
- * const gpu = await openGpu({ restrict: { f16: false } });
- * console.log(gpu.adapter.description, gpu.capabilities.max_binding_bytes);
- * gpu.close();
- * ```
- */
-export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
-  const runtime = options.runtime ?? "deno";
-  await prepareVulkan(options.icd);
-  const adapter = await requestAdapter(runtime);
+/** Opens the device of an adapter, with the features and limits that the adapter has. Close it when done. */
+export async function openAdapter(
+  adapter: GPUAdapter,
+  { runtime, restrict = {} }: OpenAdapterOptions,
+): Promise<Gpu> {
   const facts = await adapterFacts(adapter);
   const offered = offeredCapabilities(adapter, facts, runtime);
-  const restricted = restrictCapabilities(offered, options.restrict ?? {});
+  const restricted = restrictCapabilities(offered, restrict);
   const device = await requestDevice(adapter, restricted, facts);
   const capabilities = restrictCapabilities(restricted, {
     subgroups: device.features.has("subgroups"),
   });
-  const gpu = new OpenDevice(device, runtime, facts, capabilities);
-  // Dawn corrupts memory once its objects are garbage-collected while the device is used.
-  if (runtime === "dawn") keepAlive.push(adapter, device);
-  return gpu;
+  return new OpenDevice(device, runtime, facts, capabilities);
 }
-
-const keepAlive: unknown[] = [];
-let dawn: Promise<GPU> | undefined;
 
 class OpenDevice implements Gpu {
   readonly device: GPUDevice;
-  readonly runtime: Runtime;
+  readonly runtime: DeviceRuntime;
   readonly adapter: AdapterFacts;
   readonly capabilities: Capabilities;
   #error: GpuError | undefined;
@@ -160,7 +119,7 @@ class OpenDevice implements Gpu {
 
   constructor(
     device: GPUDevice,
-    runtime: Runtime,
+    runtime: DeviceRuntime,
     adapter: AdapterFacts,
     capabilities: Capabilities,
   ) {
@@ -251,87 +210,6 @@ function toGpuError(error: GPUError, label: string): GpuError {
   return new GpuError(kind, `${label} (${kind}): ${error.message.trim()}`);
 }
 
-/**
- * Settles what the Vulkan loader, its drivers and Deno read from the environment, before they are first used.
- */
-async function prepareVulkan(icd: string | undefined): Promise<void> {
-  if (icd !== undefined) {
-    Deno.env.set("VK_ICD_FILENAMES", icd);
-    Deno.env.set("VK_DRIVER_FILES", icd);
-  }
-  if (Deno.build.os !== "linux") return;
-  // Without a Vulkan driver wgpu falls back to OpenGL, where compute is slow and half of it is missing.
-  await setUnlessSet("DENO_WEBGPU_BACKEND", "vulkan");
-  // Mesa grumbles on stderr when it is not set, though nothing here draws on a screen.
-  await setUnlessSet("XDG_RUNTIME_DIR", "/tmp");
-}
-
-async function setUnlessSet(variable: string, value: string): Promise<void> {
-  const permission = await Deno.permissions.query({ name: "env", variable });
-  if (permission.state === "granted" && !Deno.env.get(variable)) Deno.env.set(variable, value);
-}
-
-async function requestAdapter(runtime: Runtime): Promise<GPUAdapter> {
-  let gpu: GPU;
-  let remark = "there is no adapter.";
-  try {
-    gpu = runtime === "dawn" ? await (dawn ??= loadDawn()) : navigator.gpu;
-    const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
-    if (adapter) return adapter;
-    if (runtime === "dawn") {
-      remark = "Dawn found no adapter (Debian 12's llvmpipe lacks a feature that it requires).";
-    }
-  } catch (error) {
-    remark = `${error instanceof Error ? error.message : error}.`.replace(/\.\.$/, ".");
-  }
-  throw new NoGpuError(runtime, remark);
-}
-
-/** Dawn's library, the package `webgpu`, isn't there or doesn't load. The message says how to get it. */
-export class NoDawnError extends Error {
-  /** Makes the error for what the import said. */
-  constructor(cause: unknown) {
-    const [first] = (cause instanceof Error ? cause.message : String(cause)).split("\n");
-    super(
-      `Dawn can't be loaded (${
-        first?.replace(/\.$/, "")
-      }). \`deno install\` brings its package \`webgpu\`; its library ` +
-        "needs --allow-ffi",
-      { cause },
-    );
-    this.name = "NoDawnError";
-  }
-}
-
-/**
- * Loads Dawn's library without opening a device: what the runtime `dawn` needs before anything else.
- *
- * @throws {NoDawnError} If it isn't there.
- */
-export async function importDawn(): Promise<{ create(flags: string[]): GPU }> {
-  try {
-    // @ts-types="../../types/webgpu.d.ts"
-    return await import("webgpu");
-  } catch (cause) {
-    throw new NoDawnError(cause);
-  }
-}
-
-async function loadDawn(): Promise<GPU> {
-  const { create } = await importDawn();
-  const instance = create([
-    ...(Deno.build.os === "linux" ? ["backend=vulkan"] : []),
-    // Subgroup matrices are experimental; robustness costs a third of a matrix product's speed, and every kernel
-    // guards its own edges.
-    "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model,disable_robustness",
-    // Timestamps are for the profiler, and 65 µs apart unless asked otherwise.
-    "disable-dawn-features=timestamp_quantization",
-  ]);
-  keepAlive.push(instance);
-  paceDawn();
-  return instance;
-}
-
 /** The facts that Dawn and recent browsers give of an adapter beyond Deno's types. */
 interface AdapterInfo extends GPUAdapterInfo {
   readonly subgroupMatrixConfigs?: Iterable<{
@@ -364,7 +242,7 @@ const MATRIX_FEATURE = "chromium-experimental-subgroup-matrix";
 function offeredCapabilities(
   adapter: GPUAdapter,
   facts: AdapterFacts,
-  runtime: Runtime,
+  runtime: DeviceRuntime,
 ): Capabilities {
   const { limits } = adapter;
   const info = adapter.info as AdapterInfo;

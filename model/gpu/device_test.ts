@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { GpuError, NoGpuError, openGpu } from "./device.ts";
+import { GpuError } from "./device.ts";
+import { NoGpuError, openGpu } from "./open.ts";
 import { preamble, restrictCapabilities, WEBGPU_DEFAULTS } from "./capabilities.ts";
 
 Deno.test("openGpu() gives a device with the adapter's limits and features", async () => {
@@ -94,7 +95,7 @@ Deno.test("Device errors do not leak from one device to another", async () => {
 });
 
 Deno.test("openGpu() says how to get an adapter where there is none", async () => {
-  const code = `import { openGpu } from "${new URL("device.ts", import.meta.url)}";
+  const code = `import { openGpu } from "${new URL("open.ts", import.meta.url)}";
     try { await openGpu({ icd: "/nonexistent/icd.json" }); } catch (e) { console.log(e.name, e.message); }`;
   const { stdout } = await new Deno.Command(Deno.execPath(), {
     args: ["eval", code],

@@ -6,7 +6,8 @@
  */
 
 import type { Capabilities, Runtime } from "./capabilities.ts";
-import { type Gpu, openGpu } from "./device.ts";
+import type { Gpu } from "./device.ts";
+import { openGpu } from "./open.ts";
 
 /** Where Debian's `chromium` package and others put SwiftShader's manifest. */
 const SWIFTSHADER_MANIFESTS = [

@@ -121,7 +121,7 @@ function finite(value: number): number | null {
  *
  * @example
  * ```ts ignore
- * using model = await InferenceModel.open(gpu, "model.safetensors");
+ * using model = await openInferenceModel(gpu, "model.safetensors");
  * using evaluator = await Evaluator.open(gpu, { config: model.config, weights: model.weights, batch: 8, length: 64 });
  * const { nats } = await evaluator.evaluate(split, { tokens: 10_000 });
  * ```

@@ -3,7 +3,7 @@ import { join } from "@std/path";
 import { bitsPerByte, Evaluator } from "./evaluator.ts";
 import { openTestGpu } from "../gpu/testing.ts";
 import type { Architecture } from "../trunk/architecture.ts";
-import { InferenceModel } from "./model.ts";
+import { openInferenceModel } from "./open.ts";
 import { noisyTensors, smallModel, writeModelFile } from "./inference_testing.ts";
 import { ReferenceModel } from "../reference/model.ts";
 import { writeSafetensors } from "../checkpoint/safetensors.ts";
@@ -56,7 +56,7 @@ Deno.test("Evaluator agrees with the float64 reference, from a split and from a 
   const path = join(folder, "model.safetensors");
   await writeModelFile(path, architecture, tensors);
   const gpu = await openTestGpu();
-  using model = await InferenceModel.open(gpu, path);
+  using model = await openInferenceModel(gpu, path);
   const { weights } = model;
   using evaluator = await Evaluator.open(gpu, {
     architecture,
@@ -158,7 +158,7 @@ Deno.test("Evaluator counts how often each id of each axis is used behind beams"
   });
   const tensors = noisyTensors(architecture, 6);
   await writeModelFile(path, architecture, tensors);
-  using model = await InferenceModel.open(await openTestGpu(), path);
+  using model = await openInferenceModel(await openTestGpu(), path);
   const { weights } = model;
   using evaluator = await Evaluator.open(model.gpu, {
     architecture,
@@ -179,19 +179,19 @@ Deno.test("Evaluator counts how often each id of each axis is used behind beams"
   await Deno.remove(folder, { recursive: true });
 });
 
-Deno.test("InferenceModel.open() names what is wrong with a file", async () => {
+Deno.test("openInferenceModel() names what is wrong with a file", async () => {
   const folder = await Deno.makeTempDir();
   const gpu = await openTestGpu();
   const path = join(folder, "model.safetensors");
   try {
-    await assertRejects(() => InferenceModel.open(gpu, path), Deno.errors.NotFound);
+    await assertRejects(() => openInferenceModel(gpu, path), Deno.errors.NotFound);
     await writeModelFile(path, architecture, tensors);
     const whole = await Deno.readFile(path);
     await Deno.writeFile(path, whole.subarray(0, whole.length - 4));
-    await assertRejects(() => InferenceModel.open(gpu, path), Error, path);
+    await assertRejects(() => openInferenceModel(gpu, path), Error, path);
     await writeSafetensors(path, [], { metadata: { config: JSON.stringify(architecture.config) } });
     await assertRejects(
-      () => InferenceModel.open(gpu, path),
+      () => openInferenceModel(gpu, path),
       Error,
       `${path} has no tensor embed.weight`,
     );

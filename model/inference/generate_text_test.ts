@@ -3,7 +3,7 @@ import { join } from "@std/path";
 import { openTestGpu } from "../gpu/testing.ts";
 import { generateText, type GenerateTextOptions, type GenerationSummary } from "./generate_text.ts";
 import { CapacityError, Generator } from "./generator.ts";
-import { InferenceModel } from "./model.ts";
+import { openInferenceModel } from "./open.ts";
 import { noisyTensors, smallModel, writeModelFile } from "./inference_testing.ts";
 import { CompactTokenizer } from "../text/compact.ts";
 import { openCl100k } from "../text/tokenizer.ts";
@@ -20,7 +20,7 @@ async function withGenerator(work: (generator: Generator) => Promise<void>): Pro
     // Noise repeats the last token; the end of text should be unlikely after itself.
     tensors.get("embed.weight")!.fill(0, BYTES.endoftext * architecture.config.d_model);
     await writeModelFile(path, architecture, tensors);
-    using model = await InferenceModel.open(await openTestGpu(), path);
+    using model = await openInferenceModel(await openTestGpu(), path);
     using generator = await Generator.create(model, { capacity: 48, chunk: 16 });
     await work(generator);
   } finally {

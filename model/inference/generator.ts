@@ -26,6 +26,39 @@ interface GeneratorOptions {
   readonly capacity: number;
   /** Tokens of a prompt that are computed at once; 256 unless given, on a software adapter 64. */
   readonly chunk?: number;
+  /** Takes the experts of each pass, in order. They are read back only where this is given. */
+  readonly onChoices?: (pass: PassChoices) => void;
+}
+
+/** The experts that the tokens of one pass chose. */
+export interface PassChoices {
+  /** Position of the first token. */
+  readonly position: number;
+  /** The tokens that were read, T of them. */
+  readonly tokens: readonly number[];
+  /** One a layer that has experts, in order. */
+  readonly layers: readonly {
+    /** Prefix of the layer's weights: `layers.3.ffn`. */
+    readonly at: string;
+    /** Chosen experts, `[T, M·A]`; N or more where a token keeps fewer. */
+    readonly index: Uint32Array;
+    /** The factor of each in the layer's output, `[T, M]`; 0 of those that are not kept. */
+    readonly weight: Float32Array;
+  }[];
+}
+
+/** A layer's choice in a recorded plan. */
+interface RecordedChoice {
+  readonly at: string;
+  readonly index: Tensor;
+  readonly score: Tensor;
+}
+
+/** A recorded pass. */
+interface Recorded {
+  readonly plan: Plan;
+  readonly logits: Tensor;
+  readonly choices: readonly RecordedChoice[];
 }
 
 /** There is no room for more tokens. */
@@ -42,7 +75,7 @@ export class CapacityError extends RangeError {
  *
  * @example
  * ```ts ignore
- * using model = await InferenceModel.open(gpu, "model.safetensors");
+ * using model = await openInferenceModel(gpu, "model.safetensors");
  * using generator = await Generator.create(model, { capacity: 256 });
  * let logits = await generator.feed(prompt);
  * logits = await generator.feed([argmax(logits)]);
@@ -56,8 +89,8 @@ export class Generator implements Disposable {
   readonly #inputs: { chunk: Tensor; token: Tensor; position: Tensor; row: Tensor };
   readonly #caches: readonly Tensor[];
   readonly #arenas: readonly Arena[];
-  readonly #plans: Readonly<Record<"chunk" | "token", Plan>>;
-  readonly #logits: Readonly<Record<"chunk" | "token", Tensor>>;
+  readonly #recorded: Readonly<Record<"chunk" | "token", Recorded>>;
+  readonly #onChoices: GeneratorOptions["onChoices"];
   #built: BuiltPlans | undefined;
   #position = 0;
 
@@ -97,25 +130,29 @@ export class Generator implements Disposable {
     this.#arenas = [...Object.values(this.#inputs), ...this.#caches]
       .map((tensor) => new Arena(gpu, tensor.name, [tensor]));
 
-    const record = (label: string, tokens: Tensor) => {
+    this.#onChoices = options.onChoices;
+    const record = (label: string, tokens: Tensor): Recorded => {
       const plan = new Plan(gpu, label);
+      const choices: RecordedChoice[] = [];
       const context = new LayerContext(plan, weights, {
         batch: 1,
         length: tokens.size,
         mode: "evaluate",
+        ...options.onChoices && {
+          onChoice: ({ at, index, score }) =>
+            void choices.push({ at, index: plan.keep(index), score: plan.keep(score) }),
+        },
       });
       const { position, row } = this.#inputs;
-      return {
-        plan,
-        logits: plan.keep(
-          recordDecoding(context, architecture, { tokens, position, row, decoders: layers }),
-        ),
-      };
+      const logits = plan.keep(
+        recordDecoding(context, architecture, { tokens, position, row, decoders: layers }),
+      );
+      return { plan, logits, choices };
     };
-    const chunkPlan = record("prefill", this.#inputs.chunk);
-    const tokenPlan = record("decode", this.#inputs.token);
-    this.#plans = { chunk: chunkPlan.plan, token: tokenPlan.plan };
-    this.#logits = { chunk: chunkPlan.logits, token: tokenPlan.logits };
+    this.#recorded = {
+      chunk: record("prefill", this.#inputs.chunk),
+      token: record("decode", this.#inputs.token),
+    };
   }
 
   /**
@@ -127,8 +164,8 @@ export class Generator implements Disposable {
   static async create(model: GeneratingModel, options: GeneratorOptions): Promise<Generator> {
     const generator = new Generator(model, options);
     try {
-      const { chunk, token } = generator.#plans;
-      generator.#built = await buildPlans(model.gpu, [chunk, token]);
+      const { chunk, token } = generator.#recorded;
+      generator.#built = await buildPlans(model.gpu, [chunk.plan, token.plan]);
     } catch (error) {
       generator[Symbol.dispose]();
       throw error;
@@ -187,7 +224,7 @@ export class Generator implements Disposable {
         `${this.#position + count} tokens do not fit the context of ${this.capacity} tokens`,
       );
     }
-    let logits = this.#logits.token;
+    let { logits } = this.#recorded.token;
     for (let at = 0; at < count;) {
       const left = count - at;
       const kind = left > 1 && this.#chunk > 1 ? "chunk" : "token";
@@ -198,11 +235,35 @@ export class Generator implements Disposable {
       upload(gpu, this.#inputs.position, [this.#position]);
       upload(gpu, this.#inputs.row, [real - 1]);
       this.#built!.plans[kind === "chunk" ? 0 : 1]!.run();
-      logits = this.#logits[kind];
+      logits = this.#recorded[kind].logits;
+      if (this.#onChoices) {
+        const read = Array.from(ids.subarray(0, real));
+        this.#onChoices(await this.#choices(this.#recorded[kind].choices, read));
+      }
       this.#position += real;
       at += real;
     }
     return (await download(gpu, logits) as Float32Array).subarray(0, vocab_size);
+  }
+
+  /** Reads back the choices of the pass that ran last, of the tokens that it read. */
+  async #choices(
+    choices: readonly RecordedChoice[],
+    tokens: readonly number[],
+  ): Promise<PassChoices> {
+    const { gpu } = this.#model;
+    const layers = choices.map(async ({ at, index, score }) => {
+      const [indices, weights] = await Promise.all([download(gpu, index), download(gpu, score)]);
+      // Rows beyond the tokens fill up a chunk.
+      const rows = <Numbers extends Uint32Array | Float32Array>(all: Numbers, { width }: Tensor) =>
+        all.subarray(0, tokens.length * width) as Numbers;
+      return {
+        at,
+        index: rows(indices as Uint32Array, index),
+        weight: rows(weights as Float32Array, score),
+      };
+    });
+    return { position: this.#position, tokens, layers: await Promise.all(layers) };
   }
 
   /** Frees the cache and the plans; the model stays. */

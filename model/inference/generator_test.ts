@@ -7,6 +7,7 @@ import { openTestGpu, testRuntime } from "../gpu/testing.ts";
 import { download } from "../gpu/transfer.ts";
 import { CapacityError, Generator } from "./generator.ts";
 import { InferenceModel } from "./model.ts";
+import { openInferenceModel } from "./open.ts";
 import { noisyTensors, smallModel, writeModelFile } from "./inference_testing.ts";
 import { LayerContext } from "../layer/context.ts";
 import { headLogits } from "../trunk/head.ts";
@@ -35,7 +36,7 @@ async function withModel(
     const tensors = noisyTensors(architecture, 5);
     options.spoil?.(tensors);
     await writeModelFile(path, architecture, tensors);
-    using model = await InferenceModel.open(options.gpu ?? await openTestGpu(), path, options);
+    using model = await openInferenceModel(options.gpu ?? await openTestGpu(), path, options);
     await work(model, tensors);
   } finally {
     await Deno.remove(folder, { recursive: true });

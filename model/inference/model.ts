@@ -1,11 +1,10 @@
 /**
- * A trained model on the device, without what training needs besides.
+ * A trained model on the device, without what training needs besides. `open.ts` reads one from a file.
  *
  * @module
  */
 
-import { loadModel, readArchitecture, type WeightSink } from "../checkpoint/checkpoint.ts";
-import type { LoadOptions } from "../load.ts";
+import type { WeightSink } from "../checkpoint/checkpoint.ts";
 import type { ModelConfig } from "../section.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import { runPlan } from "../gpu/build.ts";
@@ -19,14 +18,13 @@ import { Weights } from "../layer/weights.ts";
 /** Bytes of weights that may wait to be written to the device. */
 const MOST_WAITING = 2 ** 28;
 
-interface InferenceOptions extends LoadOptions {
+/** Options of {@linkcode InferenceModel.filled}. */
+export interface FillOptions {
   /** `mixed` computes with f16 copies of the weights; defaults to `f32`. */
   readonly precision?: "f32" | "mixed";
-  /** Keys of `model.ffn` to change in the configuration that the file holds: those that no tensor depends on. */
-  readonly ffn?: Readonly<Record<string, unknown>>;
 }
 
-/** Something that has the weights of a model, such as a published checkpoint. */
+/** Something that has the weights of a model, such as a file or a published checkpoint. */
 export interface WeightSource {
   /** The layers. */
   readonly architecture: Architecture;
@@ -38,7 +36,7 @@ export interface WeightSource {
 export class InferenceModel implements Disposable {
   /** The device that holds it. */
   readonly gpu: Gpu;
-  /** The layers of the file's configuration. */
+  /** Its layers. */
   readonly architecture: Architecture;
   /** Without gradients and moments. */
   readonly weights: Weights;
@@ -49,27 +47,11 @@ export class InferenceModel implements Disposable {
     this.weights = new Weights(gpu, weightSpecs(architecture), { train: false, precision });
   }
 
-  /**
-   * Reads a `model.safetensors`, tensor by tensor.
-   *
-   * @throws {Error} Naming the file and what is wrong with it.
-   */
-  static async open(
-    gpu: Gpu,
-    path: string,
-    options: InferenceOptions = {},
-  ): Promise<InferenceModel> {
-    const stored = await readArchitecture(path, options);
-    const architecture = options.ffn === undefined ? stored : stored.withFfn(options.ffn);
-    const fill = (sink: WeightSink) => loadModel(path, sink);
-    return await InferenceModel.filled(gpu, { architecture, fill }, options);
-  }
-
   /** A model whose weights a source gives. @throws The error of the source; nothing stays on the device then. */
   static async filled(
     gpu: Gpu,
     source: WeightSource,
-    options: Pick<InferenceOptions, "precision"> = {},
+    options: FillOptions = {},
   ): Promise<InferenceModel> {
     const model = new InferenceModel(gpu, source.architecture, options.precision ?? "f32");
     try {
@@ -101,7 +83,7 @@ export class InferenceModel implements Disposable {
     return model;
   }
 
-  /** The configuration of the file. */
+  /** Its configuration. */
   get config(): ModelConfig {
     return this.architecture.config;
   }

@@ -4,7 +4,7 @@ import { openTestGpu } from "../gpu/testing.ts";
 import { ReferenceModel } from "../reference/model.ts";
 import { noisyTensors, smallModel, writeModelFile } from "./inference_testing.ts";
 import { logSumExp, mostLikely, mostLikelyTokens } from "./log_probability.ts";
-import { InferenceModel } from "./model.ts";
+import { openInferenceModel } from "./open.ts";
 import { Scorer } from "./scorer.ts";
 
 const VOCABULARY = 50;
@@ -18,7 +18,7 @@ Deno.test("Scorer agrees with the float64 reference, and a sequence's company ch
   const path = join(folder, "model.safetensors");
   await writeModelFile(path, architecture, tensors);
   const gpu = await openTestGpu();
-  using model = await InferenceModel.open(gpu, path);
+  using model = await openInferenceModel(gpu, path);
   using scorer = new Scorer(model, { capacity: 37, tokens: 48 });
   // Of three lengths, several batches of the shortest, and more wanted rows than are read at once.
   const sequences = [[7, 0], [1, 0], [16, 15], [37, 0], [20, 4], [13, 3], [5, 4]].map(

@@ -2,6 +2,7 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows }
 import { openTestGpu } from "../gpu/testing.ts";
 import { Evaluator } from "../inference/evaluator.ts";
 import { noisyTensors, smallModel } from "../inference/inference_testing.ts";
+import { Generator, type PassChoices } from "../inference/generator.ts";
 import { InferenceModel } from "../inference/model.ts";
 import { packedBatch } from "../inference/token_batch.ts";
 import { beamRoute } from "../reference/ffn/beam.ts";
@@ -202,3 +203,50 @@ Deno.test("random experts of equal use are others, and as near as there are", ()
   assert(Math.abs(Number(found[0]) - 30) <= 8 && Number(found[1]) <= 9, found.join());
   assertEquals(equalUse(new Map([["1", 5]]), ["1"], { seed: 1 }), []);
 });
+
+/** The weight of each expert that tokens keep: `3: 17`, for the expert 17 of token 3. */
+function keptWeights(
+  layer: ReturnType<typeof expertLayer>,
+  { index, weight }: { readonly index: Uint32Array; readonly weight: Float32Array },
+  first = 0,
+): Map<string, number> {
+  const kept = new Map<string, number>();
+  for (const [at, value] of weight.entries()) {
+    if (value === 0) continue;
+    const key = `${first + Math.floor(at / layer.kept)}: ${
+      expertName(layer, index, at * layer.axes)
+    }`;
+    kept.set(key, (kept.get(key) ?? 0) + value);
+  }
+  return kept;
+}
+
+for (const [name, changes] of Object.entries(KINDS)) {
+  Deno.test(`A generator tells the experts that its tokens choose: ${name}`, async () => {
+    const { model, architecture } = await opened(changes);
+    using opening = model;
+    const batch = packedBatch(TOKENS.subarray(0, 9), 8);
+    using probe = await ExpertProbe.open(opening, { batch: 1, length: 8 });
+    const expected = (await probe.run(batch, { choices: true })).choices;
+    const passes: PassChoices[] = [];
+    using generator = await Generator.create(opening, {
+      capacity: 16,
+      chunk: 4,
+      onChoices: (pass) => passes.push(pass),
+    });
+    // A whole chunk, one that is filled up, and a single token.
+    await generator.feed(batch.tokens.subarray(0, 7));
+    await generator.feed(batch.tokens.subarray(7, 8));
+    assertEquals(passes.map(({ position }) => position), [0, 4, 7]);
+    assertEquals(passes.flatMap(({ tokens }) => tokens), Array.from(batch.tokens));
+    for (const [i, layer] of expertLayers(architecture).entries()) {
+      const found = new Map(passes.flatMap(({ position, layers }) => {
+        assertEquals(layers[i]!.at, layer.at);
+        return [...keptWeights(layer, layers[i]!, position)];
+      }));
+      const wanted = keptWeights(layer, expected.get(layer.layer)!);
+      assertEquals([...found.keys()].sort(), [...wanted.keys()].sort());
+      for (const [key, weight] of wanted) assertAlmostEquals(found.get(key)!, weight, 1e-4);
+    }
+  });
+}

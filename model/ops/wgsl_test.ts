@@ -3,7 +3,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { WEBGPU_DEFAULTS } from "../gpu/capabilities.ts";
 import { validateKernels } from "../gpu/dawn_null.ts";
-import { openGpu } from "../gpu/device.ts";
+import { openGpu } from "../gpu/open.ts";
 import { DEVICE_PROFILES, type RecordedKernel, recordKernels } from "../gpu/recording.ts";
 import { ATTENTION_RECORDINGS } from "./recordings/attention_testing.ts";
 import { DENSE_RECORDINGS } from "./recordings/dense_testing.ts";

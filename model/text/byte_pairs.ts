@@ -7,8 +7,6 @@
  * @module
  */
 
-import { Buffer } from "node:buffer";
-
 /** Ids in the order in which they are added. */
 export class IdList {
   #ids = new Uint32Array(1024);
@@ -71,10 +69,15 @@ export class BytePairs {
    * @param piece Text within which pairs may merge, without lone surrogates.
    */
   encode(piece: string, ids: IdList): void {
-    const bytes = ASCII.test(piece) ? piece : Buffer.from(piece, "utf8").toString("latin1");
+    const bytes = ASCII.test(piece) ? piece : byteLetters(new TextEncoder().encode(piece));
     const known = this.#ids.get(bytes);
     if (known !== undefined) ids.push(known);
     else new Merge(bytes, this).run(ids);
+  }
+
+  /** Bytes of a token, one character each; none of an id that is no token. */
+  token(id: number): string {
+    return this.#tokens[id] ?? "";
   }
 
   /** Id of a single byte. */
@@ -86,6 +89,18 @@ export class BytePairs {
   pairId(left: number, right: number): number {
     return this.#ids.get(this.#tokens[left]! + this.#tokens[right]!) ?? -1;
   }
+}
+
+/** Bytes that become letters in one call, whose arguments are limited. */
+const LETTERS = 4096;
+
+/** A string with a character a byte. */
+function byteLetters(bytes: Uint8Array): string {
+  let letters = "";
+  for (let at = 0; at < bytes.length; at += LETTERS) {
+    letters += String.fromCharCode(...bytes.subarray(at, at + LETTERS));
+  }
+  return letters;
 }
 
 /** The merging of one piece. A part begins at a position of the piece and is a token. */

@@ -9,8 +9,15 @@
  */
 
 import { CL100K_ENDOFTEXT, CL100K_ORDINARY, CL100K_SIZE } from "./encodings.ts";
-import { joinBytes, type TiktokenTokenizer, type Tokenizer } from "./tiktoken.ts";
+import { joinBytes, type Tokenizer } from "./tokens.ts";
 import type { Vocabulary } from "./vocabulary.ts";
+
+/** `cl100k_base`, as far as a compact vocabulary needs it. */
+interface Base {
+  encode(text: string): Uint32Array;
+  /** Bytes of one token. */
+  tokenBytes(id: number): Uint8Array;
+}
 
 /** Smallest compact vocabulary: the bytes and `<|endoftext|>`. */
 export const COMPACT_MINIMUM = 257;
@@ -25,7 +32,7 @@ export const COMPACT_MINIMUM = 257;
  */
 export function chooseCompact(
   counts: ArrayLike<number>,
-  options: { vocab_size: number; base: TiktokenTokenizer },
+  options: { vocab_size: number; base: Base },
 ): Vocabulary {
   const { vocab_size, base } = options;
   // 256 of the ordinary tokens are single bytes, which have ids of their own.
@@ -56,7 +63,7 @@ export class CompactTokenizer implements Tokenizer {
   readonly vocab_size: number;
   /** The last id. */
   readonly endoftext: number;
-  readonly #base: TiktokenTokenizer;
+  readonly #base: Base;
   /** `cl100k_base` ids behind the ids from 256 on. */
   readonly #tokens: Uint32Array;
   /** Compact id by `cl100k_base` id; −1 falls back to bytes. */
@@ -68,7 +75,7 @@ export class CompactTokenizer implements Tokenizer {
    * @param base `cl100k_base`.
    * @param tokens Its ids behind the compact ids 256, 257, ….
    */
-  constructor(base: TiktokenTokenizer, tokens: readonly number[]) {
+  constructor(base: Base, tokens: readonly number[]) {
     this.#base = base;
     this.#tokens = Uint32Array.from(tokens);
     this.vocab_size = tokens.length + COMPACT_MINIMUM;

@@ -17,8 +17,6 @@ export interface Encoding {
   readonly endoftext: number;
   /** Its regular expression, as rules. */
   readonly rules: PieceRules;
-  /** Loads its ranks, only when they are used: commands that tokenise nothing start at once. */
-  readonly load: () => Promise<{ readonly default: unknown }>;
 }
 
 /** Encodings by name. */
@@ -35,7 +33,6 @@ export const ENCODINGS: Readonly<Record<EncodingName, Encoding>> = {
       digits_take_space: false,
       cuts_lines: true,
     },
-    load: () => import("tiktoken/encoders/cl100k_base"),
   },
   /** That of GPT-2 and of the models of its time. */
   gpt2: {
@@ -49,7 +46,6 @@ export const ENCODINGS: Readonly<Record<EncodingName, Encoding>> = {
       digits_take_space: true,
       cuts_lines: false,
     },
-    load: () => import("tiktoken/encoders/gpt2"),
   },
 };
 

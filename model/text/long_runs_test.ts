@@ -1,10 +1,12 @@
 /** Holds that texts with long runs get the ids of `tiktoken`, and get them soon. */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { get_encoding } from "tiktoken";
+import { BytePairTokenizer } from "./byte_pair_tokenizer.ts";
 import { chooseCompact, CompactTokenizer } from "./compact.ts";
 import { CL100K_SIZE, ENCODING_NAMES, ENCODINGS, openCl100k, openEncoding } from "./tokenizer.ts";
+import { loadRanks } from "./tiktoken.ts";
 import { hasLongRun, LONG_RUN, pieceEnds } from "./pieces.ts";
 
 /** Characters of a run, by what is special in them. */
@@ -60,9 +62,26 @@ for (const name of ENCODING_NAMES) {
     }
   });
 
+  Deno.test(`${name}: ranks alone give tiktoken's ids and bytes`, async () => {
+    const tokenizer = await openEncoding(name);
+    const { bpe_ranks } = await loadRanks(name);
+    const alone = new BytePairTokenizer(name, bpe_ranks);
+    for (let id = 0; id < alone.vocab_size; id += 7) {
+      assertEquals(alone.tokenBytes(id), tokenizer.tokenBytes(id), `token ${id}`);
+    }
+    const { endoftext } = tokenizer;
+    assertEquals(alone.decode([endoftext]), tokenizer.decode([endoftext]));
+    assertThrows(() => alone.tokenBytes(alone.vocab_size), RangeError, name);
+    for (
+      const text of ["", "Once upon a time, 3,141 naïve 👩‍👩‍👧 said: <|endoftext|>\n\n", "\ud800 lone"]
+    ) {
+      assertEquals(alone.encode(text), tokenizer.encode(text));
+      assertEquals(alone.decode(alone.encode(text)), text.toWellFormed());
+    }
+  });
+
   Deno.test(`${name}: texts are cut as its regular expression cuts them`, async () => {
-    const { default: loaded } = await ENCODINGS[name].load();
-    const { pat_str } = loaded as { pat_str: string };
+    const { pat_str } = await loadRanks(name);
     // JavaScript's `\s` is not quite Unicode's.
     const source = pat_str.replaceAll("\\s", "\\p{White_Space}").replaceAll(
       "\\S",

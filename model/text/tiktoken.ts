@@ -2,38 +2,36 @@
  * The segmentation and the ids of `tiktoken`, for texts of any shape.
  *
  * `tiktoken` takes quadratic time for a long run without a break, and a run of a million characters ends it. Texts
- * with such a run are cut (`pieces.ts`) and merged (`byte_pairs.ts`) here, to the same ids.
+ * with such a run go to `byte_pair_tokenizer.ts`, which gives the same ids.
  *
  * @module
  */
 
 import type { Tiktoken } from "tiktoken/lite";
-import { BytePairs, IdList } from "./byte_pairs.ts";
+import { BytePairTokenizer } from "./byte_pair_tokenizer.ts";
 import { type Encoding, ENCODINGS } from "./encodings.ts";
-import { hasLongRun, pieceEnds } from "./pieces.ts";
+import { hasLongRun } from "./pieces.ts";
+import { joinBytes, type Tokenizer } from "./tokens.ts";
 import type { EncodingName } from "./vocabulary.ts";
 
-/** How the token between documents is spelled when ids are decoded. */
-export const ENDOFTEXT = "<|endoftext|>";
+// Loaded only when they are used: commands that tokenise nothing start at once.
+const RANKS: Readonly<Record<EncodingName, () => Promise<{ readonly default: unknown }>>> = {
+  cl100k_base: () => import("tiktoken/encoders/cl100k_base"),
+  gpt2: () => import("tiktoken/encoders/gpt2"),
+};
 
-/** Turns text into token ids and back. */
-export interface Tokenizer {
-  /** Number of ids: a model's output width. */
-  readonly vocab_size: number;
-  /** Id of the token that ends a document. */
-  readonly endoftext: number;
-  /** Tokens that a text begins with; the one that ends a document, before it, unless given. */
-  readonly begin?: readonly number[];
-  /** Tokens that end a text; `endoftext` alone unless given. */
-  readonly ends?: ReadonlySet<number>;
-  /** Whether a text's first token has a space before it that the text has not; not unless given. */
-  readonly trims?: boolean;
-  /** Ids of `text`. Text that spells a special token is ordinary text; lone surrogates become U+FFFD. */
-  encode(text: string): Uint32Array;
-  /** Text of `ids`; bytes that are no UTF-8 become U+FFFD. */
-  decode(ids: Iterable<number>): string;
-  /** Bytes of `ids`, for streams that cut a character in two. */
-  decodeBytes(ids: Iterable<number>): Uint8Array;
+/** An encoding as the package ships it. */
+interface Ranks {
+  readonly bpe_ranks: string;
+  readonly special_tokens: Record<string, number>;
+  readonly pat_str: string;
+}
+
+/** The ranks of an encoding; `bpe_ranks` is what {@linkcode BytePairTokenizer} reads. */
+export async function loadRanks(name: EncodingName): Promise<Ranks> {
+  const { default: loaded } = await RANKS[name]();
+  // The package's declarations describe its ES module; Deno loads the CommonJS one, without the inner `default`.
+  return loaded as Ranks;
 }
 
 const opened = new Map<EncodingName, Promise<TiktokenTokenizer>>();
@@ -49,12 +47,7 @@ export function openEncoding(name: EncodingName): Promise<TiktokenTokenizer> {
 }
 
 async function loadEncoding(name: EncodingName): Promise<TiktokenTokenizer> {
-  const [{ Tiktoken }, { default: loaded }] = await Promise.all([
-    import("tiktoken/lite"),
-    ENCODINGS[name].load(),
-  ]);
-  // The package's declarations describe its ES module; Deno loads the CommonJS one, without the inner `default`.
-  const ranks = loaded as unknown as Ranks;
+  const [{ Tiktoken }, ranks] = await Promise.all([import("tiktoken/lite"), loadRanks(name)]);
   return new TiktokenTokenizer(name, {
     tiktoken: new Tiktoken(ranks.bpe_ranks, ranks.special_tokens, ranks.pat_str),
     ranks: ranks.bpe_ranks,
@@ -64,13 +57,6 @@ async function loadEncoding(name: EncodingName): Promise<TiktokenTokenizer> {
 /** Opens `cl100k_base`, once a thread. */
 export function openCl100k(): Promise<TiktokenTokenizer> {
   return openEncoding("cl100k_base");
-}
-
-/** An encoding as the package ships it. */
-interface Ranks {
-  readonly bpe_ranks: string;
-  readonly special_tokens: Record<string, number>;
-  readonly pat_str: string;
 }
 
 /** An encoding by `tiktoken`. */
@@ -84,7 +70,7 @@ export class TiktokenTokenizer implements Tokenizer {
   readonly #tiktoken: Tiktoken;
   readonly #ranks: string;
   /** Made of the ranks for the first text with a long run. */
-  #pairs: BytePairs | undefined;
+  #pairs: BytePairTokenizer | undefined;
   readonly #bytes: (Uint8Array | undefined)[] = [];
 
   /** Wraps `tiktoken` with the ranks it was made of; callers use {@linkcode openEncoding}. */
@@ -103,15 +89,8 @@ export class TiktokenTokenizer implements Tokenizer {
 
   /** The same ids as `tiktoken`'s, without it; its time is n log n in the longest run, and otherwise linear. */
   encodeLong(text: string): Uint32Array {
-    this.#pairs ??= new BytePairs(this.#ranks);
-    const whole = text.toWellFormed();
-    const ids = new IdList();
-    let start = 0;
-    for (const end of pieceEnds(whole, this.#encoding.rules)) {
-      this.#pairs.encode(whole.slice(start, end), ids);
-      start = end;
-    }
-    return ids.toArray();
+    this.#pairs ??= new BytePairTokenizer(this.#name, this.#ranks);
+    return this.#pairs.encode(text);
   }
 
   decode(ids: Iterable<number>): string {
@@ -139,25 +118,4 @@ export class TiktokenTokenizer implements Tokenizer {
     this.#bytes[id] = bytes;
     return bytes;
   }
-}
-
-/** Joins the bytes of many tokens. */
-export function joinBytes(
-  ids: Iterable<number>,
-  tokenBytes: (id: number) => Uint8Array,
-): Uint8Array {
-  const parts: Uint8Array[] = [];
-  let length = 0;
-  for (const id of ids) {
-    const bytes = tokenBytes(id);
-    parts.push(bytes);
-    length += bytes.length;
-  }
-  const joined = new Uint8Array(length);
-  let at = 0;
-  for (const part of parts) {
-    joined.set(part, at);
-    at += part.length;
-  }
-  return joined;
 }

@@ -14,20 +14,17 @@
 import { z } from "zod";
 import { CompactTokenizer } from "./compact.ts";
 import { CL100K_ORDINARY, CL100K_SIZE, ENCODINGS } from "./encodings.ts";
-import { openCl100k, openEncoding, type Tokenizer } from "./tiktoken.ts";
+import { openCl100k, openEncoding } from "./tiktoken.ts";
+import type { Tokenizer } from "./tokens.ts";
 import { ENCODING_NAMES, type EncodingName, type Vocabulary } from "./vocabulary.ts";
 
 export { ENCODING_NAMES, type EncodingName, type Vocabulary } from "./vocabulary.ts";
 
 export { CL100K_ENDOFTEXT, CL100K_ORDINARY, CL100K_SIZE, ENCODINGS } from "./encodings.ts";
 
-export {
-  ENDOFTEXT,
-  openCl100k,
-  openEncoding,
-  TiktokenTokenizer,
-  type Tokenizer,
-} from "./tiktoken.ts";
+export { openCl100k, openEncoding, TiktokenTokenizer } from "./tiktoken.ts";
+
+export { ENDOFTEXT, type Tokenizer } from "./tokens.ts";
 
 const encodingSchema = (name: EncodingName) =>
   z.strictObject({

@@ -9,7 +9,7 @@
 
 import { Tokenizer as Library } from "@huggingface/tokenizers";
 import { z } from "zod";
-import { joinBytes, type Tokenizer } from "./tiktoken.ts";
+import { joinBytes, type Tokenizer } from "./tokens.ts";
 
 const partSchema: z.ZodType<Part> = z.looseObject({
   type: z.string(),

@@ -68,8 +68,8 @@ export class Browser implements AsyncDisposable {
     parts.socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
   }
 
-  /** Starts the browser. */
-  static async start(): Promise<Browser> {
+  /** Starts the browser. `webgpu` gives pages the adapter of SwiftShader, which needs no GPU. */
+  static async start(options: { readonly webgpu?: boolean } = {}): Promise<Browser> {
     const program = await findChromium();
     const profile = await Deno.makeTempDir({ prefix: "chromium_" });
     const child = new Deno.Command(program, {
@@ -81,6 +81,7 @@ export class Browser implements AsyncDisposable {
         "--disable-background-networking",
         "--disable-component-update",
         "--no-first-run",
+        ...options.webgpu ? ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"] : [],
         "--remote-debugging-port=0",
         `--user-data-dir=${profile}`,
         "about:blank",

@@ -6,7 +6,6 @@
  */
 
 import { join } from "@std/path";
-import { explain, UserError } from "../errors.ts";
 import { ObjectStore } from "../store/objects.ts";
 import { Records } from "../store/records.ts";
 import { layOut } from "../graph/layout.ts";
@@ -15,9 +14,10 @@ import { axesOf, type Axis, type AxisMetrics, Curves, viewCurve } from "./curves
 import { streamEvents } from "./event_stream.ts";
 import { openFile } from "./files.ts";
 import { eventsOfRecord, Liveness, readEvents } from "./run_log.ts";
+import { loopbackHandler, type LoopbackServer, serveLoopback } from "./loopback.ts";
 import type { DashboardPage } from "./pages.ts";
 import { Samples } from "./samples.ts";
-import { API_HEADERS, fail, json, PAGE_HEADERS, RequestError } from "./response.ts";
+import { API_HEADERS, json, PAGE_HEADERS, RequestError } from "./response.ts";
 
 /** A program's words on its metrics. */
 export interface DashboardHints extends AxisMetrics {
@@ -42,14 +42,6 @@ export interface DashboardOptions {
   readonly warn?: (line: string) => void;
 }
 
-/** A server that listens. */
-export interface Dashboard {
-  /** Where the page is. */
-  readonly url: string;
-  /** Fulfilled when the server has stopped. */
-  readonly finished: Promise<void>;
-}
-
 const RUN = /^\d{8}-\d{6}(-\d{1,3})?$/;
 const KEY = /^[0-9a-f]{64}$/;
 /** Runs of one stream. */
@@ -68,51 +60,22 @@ const DRAWN_NODES = 300;
  *
  * @throws UserError when the port is taken or refused.
  */
-export function serveDashboard(options: DashboardOptions & { readonly port: number }): Dashboard {
-  const { port, signal } = options;
-  let server: Deno.HttpServer<Deno.NetAddr> | undefined;
-  let handle: ReturnType<typeof createHandler> | undefined;
-  try {
-    server = Deno.serve({ hostname: "127.0.0.1", port, signal, onListen: () => {} }, (request) => {
-      // Made with the first request: only then is the port of `--port 0` known to everybody.
-      handle ??= createHandler({ ...options, port: server!.addr.port });
-      return handle(request);
-    });
-  } catch (error) {
-    if (error instanceof Deno.errors.AddrInUse) {
-      throw new UserError(
-        `Port ${port} of 127.0.0.1 is in use; expected a free one: --port 0 takes any.`,
-      );
-    }
-    throw new UserError(explain(error, `listening on port ${port} of 127.0.0.1`));
-  }
-  return { url: `http://127.0.0.1:${server.addr.port}/`, finished: server.finished };
+export function serveDashboard(
+  options: DashboardOptions & { readonly port: number },
+): LoopbackServer {
+  return serveLoopback({ ...options, answer: answerOf(options) });
 }
 
 /** Makes what answers requests; `port` is the one that clients name in `Host`. */
 export function createHandler(
   options: DashboardOptions & { readonly port: number },
 ): (request: Request) => Promise<Response> {
+  return loopbackHandler({ ...options, answer: answerOf(options) });
+}
+
+function answerOf(options: DashboardOptions): (request: Request) => Promise<Response> {
   const site = new Site(options);
-  const hosts = new Set(["127.0.0.1", "localhost"].map((name) => `${name}:${options.port}`));
-  // Browsers leave out the port that is the scheme's own.
-  if (options.port === 80) { for (const name of ["127.0.0.1", "localhost"]) hosts.add(name); }
-  return async (request) => {
-    try {
-      // A page of another name that resolves to loopback must read nothing here.
-      if (!hosts.has(request.headers.get("host") ?? "")) {
-        return fail(403, `Host is not ${[...hosts][0]}.`);
-      }
-      if (request.method !== "GET" && request.method !== "HEAD") {
-        return fail(405, `${request.method} is not allowed; expected GET.`, { allow: "GET, HEAD" });
-      }
-      return await site.answer(request);
-    } catch (error) {
-      if (error instanceof RequestError) return fail(error.status, error.message);
-      options.warn?.(`${new URL(request.url).pathname}: ${explain(error)}`);
-      return fail(500, "The server could not read that; its terminal says why.");
-    }
-  };
+  return (request) => site.answer(request);
 }
 
 class Site {

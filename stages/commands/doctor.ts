@@ -8,7 +8,8 @@
 import { statfs } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import type { Capabilities, Runtime } from "../../model/gpu/capabilities.ts";
-import { type AdapterFacts, type Gpu, NoGpuError, openGpu } from "../../model/gpu/device.ts";
+import type { AdapterFacts, Gpu } from "../../model/gpu/device.ts";
+import { NoGpuError, openGpu } from "../../model/gpu/open.ts";
 import { validateWgsl } from "../../model/gpu/dawn_null.ts";
 import { UserError } from "../../pipeline/errors.ts";
 import { columnsOf, wrapText } from "../../pipeline/terminal/wrap.ts";

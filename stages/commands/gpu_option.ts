@@ -56,7 +56,7 @@ export async function useGpu(args: Arguments): Promise<void> {
   const runtime = runtimeOf(stringArgument(args, "gpu"));
   const { chooseRuntime } = await import("../shared_gpu.ts");
   if (runtime === "dawn") {
-    const { importDawn, NoDawnError } = await import("../../model/gpu/device.ts");
+    const { importDawn, NoDawnError } = await import("../../model/gpu/open.ts");
     try {
       await importDawn();
     } catch (error) {
@@ -74,7 +74,7 @@ export async function commandGpu(args: Arguments): Promise<Gpu> {
   await useGpu(args);
   const [{ sharedGpu }, { NoGpuError }] = await Promise.all([
     import("../shared_gpu.ts"),
-    import("../../model/gpu/device.ts"),
+    import("../../model/gpu/open.ts"),
   ]);
   try {
     return await sharedGpu();

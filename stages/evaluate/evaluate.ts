@@ -7,7 +7,7 @@
 import { z } from "zod";
 import { MODEL_FILE } from "../../model/checkpoint/checkpoint.ts";
 import { Evaluator } from "../../model/inference/evaluator.ts";
-import { InferenceModel } from "../../model/inference/model.ts";
+import { openInferenceModel } from "../../model/inference/open.ts";
 import { kindModules } from "../../model/load.ts";
 import { defineStage, type StageContext } from "../../pipeline/stage.ts";
 import { openDataset } from "../dataset.ts";
@@ -50,7 +50,7 @@ async function runEvaluate(context: StageContext<EvaluateSection>): Promise<void
   using dataset = await openDataset(context);
   // The precision of the training, so that the numbers are those that training saw.
   const path = trained.file("checkpoint", `last/${MODEL_FILE}`);
-  using model = await InferenceModel.open(gpu, path, {
+  using model = await openInferenceModel(gpu, path, {
     precision: train.precision,
     onLoad: context.assertInKey,
   });

@@ -7,7 +7,8 @@
 
 import { join, resolve } from "@std/path";
 import type { Gpu } from "../../model/gpu/device.ts";
-import { InferenceModel } from "../../model/inference/model.ts";
+import type { InferenceModel } from "../../model/inference/model.ts";
+import { openInferenceModel } from "../../model/inference/open.ts";
 import { ablate, type AblationResult, type ExpertEdit } from "../../model/interpret/ablation.ts";
 import { equalUse } from "../../model/interpret/expert_counts.ts";
 import { type ExpertLayer, expertLayers } from "../../model/interpret/expert_layers.ts";
@@ -174,7 +175,7 @@ export async function exploreExperts(options: ExploreOptions, folder: string): P
   await requireRoom(estimate, { folder, limit_bytes: options.limit_bytes });
 
   const gpu = await options.gpu();
-  using model = await InferenceModel.open(gpu, checkpoint.model, { precision: options.precision });
+  using model = await openInferenceModel(gpu, checkpoint.model, { precision: options.precision });
   const { batches, length } = explored;
   const batch = batches[0]!.tokens.length / length;
   await using trace = await TraceFile.create({ folder, layers, ...explored });

@@ -113,7 +113,7 @@ Deno.test("samples follow the seed, the temperature and the weights; the last up
     const { openTestGpu } = await import("../../model/gpu/testing.ts");
     const { openTokenizer } = await import("../../model/text/tokenizer.ts");
     const path = join(scene.folder, "cold", "output", "checkpoint", "last", "model.safetensors");
-    using model = await InferenceModel.open(await openTestGpu(), path);
+    using model = await openInferenceModel(await openTestGpu(), path);
     using sampler = await TextSampler.create(model, {
       tokenizer: await openTokenizer(BYTE_VOCABULARY),
       prompts: SAMPLES.sample_prompts,

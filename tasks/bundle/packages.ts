@@ -24,7 +24,7 @@ interface Unused {
 const UNUSED: readonly Unused[] = [
   { files: /\.map$/ },
   { files: /\.d\.[cm]?ts$/, slim: true },
-  // `model/text/encodings.ts` takes these vocabularies, and `tiktoken.ts` the small build without any; its test, the large build.
+  // `model/text/tiktoken.ts` takes these vocabularies and the small build without any; its test, the large build.
   { package: "tiktoken", files: /^encoders\/(?!(?:cl100k_base|gpt2)\.)/ },
   { package: "tiktoken", files: /^tiktoken_bg\.wasm$/, slim: true },
   // `stages/download/sources/embedded.ts` passes over these.

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { openGpu } from "../../gpu/device.ts";
+import { openGpu } from "../../gpu/open.ts";
 import { buildPlans } from "../../gpu/build.ts";
 import { Plan } from "../../gpu/plan.ts";
 import { attentionBackward, attentionForward } from "./attention.ts";

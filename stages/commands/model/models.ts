@@ -6,6 +6,7 @@
 
 import type { Gpu } from "../../../model/gpu/device.ts";
 import { InferenceModel, type WeightSource } from "../../../model/inference/model.ts";
+import { openInferenceModel } from "../../../model/inference/open.ts";
 import { PretrainedCheckpoint } from "../../../model/pretrained/checkpoint.ts";
 import { PretrainedError } from "../../../model/pretrained/error.ts";
 import { openPretrainedTokenizer } from "../../../model/pretrained/tokenizer.ts";
@@ -79,7 +80,7 @@ export async function openModel(choice: ModelChoice): Promise<OpenedModel> {
     longest: architecture.longest,
     checkpoint,
     load: async (gpu, precision) =>
-      alone(await InferenceModel.open(gpu, checkpoint.model, { precision })),
+      alone(await openInferenceModel(gpu, checkpoint.model, { precision })),
     [Symbol.dispose]() {},
   };
 }

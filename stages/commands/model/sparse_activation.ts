@@ -16,6 +16,7 @@ import {
 } from "../../../model/bench/activation/what_ran.ts";
 import type { Gpu } from "../../../model/gpu/device.ts";
 import { InferenceModel } from "../../../model/inference/model.ts";
+import { openInferenceModel } from "../../../model/inference/open.ts";
 import {
   chanceCv,
   type ExpertBalance,
@@ -161,7 +162,7 @@ export async function sparseActivation(
       return await examine("untrained", model);
     })(),
     trained: await (async () => {
-      using model = await InferenceModel.open(gpu, checkpoint.model, { precision });
+      using model = await openInferenceModel(gpu, checkpoint.model, { precision });
       return await examine("trained", model);
     })(),
   };

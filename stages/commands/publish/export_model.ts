@@ -4,10 +4,11 @@
  * @module
  */
 
-import { dirname, join, resolve } from "@std/path";
+import { join, resolve } from "@std/path";
 import { writeTransformers } from "../../../model/export/transformers.ts";
 import { parseVocabulary } from "../../../model/text/tokenizer.ts";
 import { explain, messageOf, systemCode, UserError } from "../../../pipeline/errors.ts";
+import { makeFolder, requireFree } from "../free_folder.ts";
 import { type CheckpointKind, openCheckpoint, trainedLength } from "../model/checkpoints.ts";
 import { CARD_FILE, renderCard } from "./card.ts";
 import { gatherProvenance, PROVENANCE_FILE } from "./provenance.ts";
@@ -53,31 +54,24 @@ export async function exportModel(options: ExportModelOptions): Promise<Exported
   await requireFree(folder);
   const checkpoint = await openCheckpoint(options.checkpoint, options);
   const provenance = await gatherProvenance(checkpoint, { which, storeDir });
-  const temporary = `${folder}.${Deno.pid}.partial`;
   try {
-    await Deno.mkdir(dirname(folder), { recursive: true });
-    await Deno.mkdir(temporary);
-    const files = await writeTransformers(temporary, {
-      model: checkpoint.model,
-      vocabulary: parseVocabulary(JSON.parse(await Deno.readTextFile(checkpoint.vocabulary))),
-      trained: trainedLength(checkpoint),
+    const files = await makeFolder(folder, async (temporary) => {
+      const names = await writeTransformers(temporary, {
+        model: checkpoint.model,
+        vocabulary: parseVocabulary(JSON.parse(await Deno.readTextFile(checkpoint.vocabulary))),
+        trained: trainedLength(checkpoint),
+      });
+      const texts = {
+        [PROVENANCE_FILE]: `${JSON.stringify(provenance, null, 2)}\n`,
+        [CARD_FILE]: renderCard(provenance, { license }),
+      };
+      for (const [name, text] of Object.entries(texts)) {
+        await Deno.writeTextFile(join(temporary, name), text);
+      }
+      return [...names, ...Object.keys(texts)].sort();
     });
-    const texts = {
-      [PROVENANCE_FILE]: `${JSON.stringify(provenance, null, 2)}\n`,
-      [CARD_FILE]: renderCard(provenance, { license }),
-    };
-    for (const [name, text] of Object.entries(texts)) {
-      await Deno.writeTextFile(join(temporary, name), text);
-    }
-    await Deno.rename(temporary, folder);
-    return {
-      checkpoint: checkpoint.name,
-      which,
-      folder,
-      files: [...files, ...Object.keys(texts)].sort(),
-    };
+    return { checkpoint: checkpoint.name, which, folder, files };
   } catch (error) {
-    await Deno.remove(temporary, { recursive: true }).catch(() => {});
     if (systemCode(error) !== undefined) {
       throw new UserError(explain(error, `writing ${folder}`), { exitCode: 1, cause: error });
     }
@@ -86,22 +80,4 @@ export async function exportModel(options: ExportModelOptions): Promise<Exported
       { cause: error },
     );
   }
-}
-
-/** Refuses a folder with files, and a path that is no folder. */
-async function requireFree(folder: string): Promise<void> {
-  let names: string[];
-  try {
-    names = (await Array.fromAsync(Deno.readDir(folder), ({ name }) => name)).sort();
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return;
-    throw new UserError(`--out ${folder} can't be a folder: ${messageOf(error)}.`, {
-      cause: error,
-    });
-  }
-  if (names.length === 0) return;
-  const shown = names.length > 3 ? `${names.slice(0, 3).join(", ")}, …` : names.join(", ");
-  throw new UserError(
-    `--out ${folder} has files already (${shown}); expected an empty folder or a name that is free.`,
-  );
 }

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { openTestGpu } from "../../../model/gpu/testing.ts";
 import { mostLikely } from "../../../model/inference/log_probability.ts";
-import { InferenceModel } from "../../../model/inference/model.ts";
+import { openInferenceModel } from "../../../model/inference/open.ts";
 import { Engine } from "./engine.ts";
 import { writeByteModel } from "./serve_testing.ts";
 
@@ -10,7 +10,7 @@ Deno.test("Engine computes what each asks for: company, failures and departures 
   const folder = await Deno.makeTempDir();
   await writeByteModel(folder);
   const gpu = await openTestGpu();
-  using model = await InferenceModel.open(gpu, join(folder, "model.safetensors"));
+  using model = await openInferenceModel(gpu, join(folder, "model.safetensors"));
   const engine = await Engine.create(model, { context: 40, sequences: 2, batch_tokens: 128 });
   const { signal } = new AbortController();
   const text = async (first: number, count: number) => {

@@ -11,7 +11,7 @@ import {
   wayName,
   type WayResult,
 } from "../../../model/bench/parity.ts";
-import { type Gpu, NoDawnError, NoGpuError, openGpu } from "../../../model/gpu/device.ts";
+import { NoDawnError, NoGpuError, openGpu } from "../../../model/gpu/open.ts";
 import { TokenSplit } from "../../../model/text/shard.ts";
 import { openTokenFile } from "../../../model/text/token_file.ts";
 import type { TokenSource } from "../../../model/text/token_source.ts";
@@ -73,7 +73,7 @@ export function parseWays(list: string): Way[] {
 
 /** Every precision on every runtime that opens a device here, f32 first. */
 async function availableWays(): Promise<Way[]> {
-  const runtimes: Gpu["runtime"][] = [];
+  const runtimes: Way["runtime"][] = [];
   for (const runtime of RUNTIMES) {
     try {
       (await openGpu({ runtime })).close();

@@ -54,7 +54,7 @@ export const parityCommand: Command = {
     ] = await Promise.all([
       import("./parity.ts"),
       import("./base_model.ts"),
-      import("../../../model/gpu/device.ts"),
+      import("../../../model/gpu/open.ts"),
       import("../../../pipeline/run/interrupt.ts"),
     ]);
     const save = stringArgument(args, "save");

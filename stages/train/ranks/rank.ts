@@ -8,7 +8,7 @@
  */
 
 import { TextLineStream } from "@std/streams";
-import { openGpu } from "../../../model/gpu/device.ts";
+import { openGpu } from "../../../model/gpu/open.ts";
 import { agree } from "../../../model/training/groups/agreement.ts";
 import { MpiRanks } from "../../../model/training/mpi/mpi_ranks.ts";
 import type { TrainingHooks } from "../../../model/training/training.ts";
