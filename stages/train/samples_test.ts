@@ -109,7 +109,7 @@ Deno.test("samples follow the seed, the temperature and the weights; the last up
     assertEquals(await texts("again", { sample_every: 3, sample_temperature: 0 }), cold);
     // The most likely tokens are those of `generate`.
     const { TextSampler } = await import("../../model/inference/text_samples.ts");
-    const { InferenceModel } = await import("../../model/inference/model.ts");
+    const { openInferenceModel } = await import("../../model/inference/open.ts");
     const { openTestGpu } = await import("../../model/gpu/testing.ts");
     const { openTokenizer } = await import("../../model/text/tokenizer.ts");
     const path = join(scene.folder, "cold", "output", "checkpoint", "last", "model.safetensors");
