@@ -20,13 +20,25 @@ export function latenciesOf(times: readonly number[]): Latencies {
   return { count: times.length, p50: at(0.5), p95: at(0.95), p99: at(0.99), most: at(1) };
 }
 
-/** Notes the bytes in use by this process, a second, until it is disposed of. */
+/** Memory of a process over time, in bytes. */
+export interface Memory {
+  /** Of the operating system, a second. It grows with the room that the garbage collector takes for a busy process. */
+  readonly resident: readonly number[];
+  /** Objects and buffers that are alive, a second. Without `--expose-gc` garbage is among them. */
+  readonly used: readonly number[];
+}
+
+/** Notes the memory of this process a second, until it is disposed of. */
 export class MemorySampler implements Disposable {
-  readonly bytes: number[] = [];
+  readonly memory: { readonly resident: number[]; readonly used: number[] } = {
+    resident: [],
+    used: [],
+  };
   readonly #timer = setInterval(() => {
-    // Garbage that nobody has asked for yet is no leak; a program is started so that it can ask (`--expose-gc`).
     (globalThis as { gc?: () => void }).gc?.();
-    this.bytes.push(Deno.memoryUsage().rss);
+    const { rss, heapUsed, external } = Deno.memoryUsage();
+    this.memory.resident.push(rss);
+    this.memory.used.push(heapUsed + external);
   }, 1000);
 
   [Symbol.dispose](): void {
@@ -36,9 +48,11 @@ export class MemorySampler implements Disposable {
 
 /** Prints the outcome of a load, with the memory in MiB and what else the machine did, and ends with 1 if anything went wrong. */
 export async function reportLoad(
-  result: { readonly wrong: readonly string[]; readonly memory: readonly number[] },
+  result: { readonly wrong: readonly string[]; readonly memory: Memory },
 ): Promise<never> {
-  const memory = result.memory.map((bytes) => Math.round(bytes / 2 ** 20));
+  const mebibytes = (bytes: readonly number[]) => bytes.map((n) => Math.round(n / 2 ** 20));
+  const { resident, used } = result.memory;
+  const memory = { resident: mebibytes(resident), used: mebibytes(used) };
   const machine = { cores: navigator.hardwareConcurrency, loadavg: Deno.loadavg() };
   const text = JSON.stringify({ ...result, memory, ...machine });
   await Deno.stdout.write(new TextEncoder().encode(`${text}\n`));

@@ -8,7 +8,13 @@
  * @module
  */
 
-import { type Latencies, latenciesOf, MemorySampler, reportLoad } from "../load_testing.ts";
+import {
+  type Latencies,
+  latenciesOf,
+  type Memory,
+  MemorySampler,
+  reportLoad,
+} from "../load_testing.ts";
 import { MadeStore, messagesOf } from "./dashboard_testing.ts";
 import { serveDashboard } from "./server.ts";
 
@@ -25,8 +31,8 @@ export interface LoadResult {
   readonly wrong: readonly string[];
   /** Of events, from the file to a page, and of requests for a curve that grew. */
   readonly latencies: Readonly<Record<"event" | "curve", Latencies>>;
-  /** Bytes in use by this process, the server with its pages, a second. */
-  readonly memory: readonly number[];
+  /** Of this process, the server with its clients. */
+  readonly memory: Memory;
 }
 
 /**
@@ -76,7 +82,7 @@ export async function runLoad(
     const step = await readCurve();
     if (step !== written.length) wrong.push(`page ${page} saw a curve up to step ${step}`);
   };
-  using memory = new MemorySampler();
+  using sampler = new MemorySampler();
   const began = performance.now();
   const watching = Array.from({ length: pages }, (_, page) => watch(page));
   while (performance.now() - began < 1000 * seconds) {
@@ -96,7 +102,7 @@ export async function runLoad(
     events: written.length,
     wrong,
     latencies: { event: latenciesOf(times.event), curve: latenciesOf(times.curve) },
-    memory: memory.bytes,
+    memory: sampler.memory,
   };
 }
 

@@ -11,6 +11,7 @@
 import {
   type Latencies,
   latenciesOf,
+  type Memory,
   MemorySampler,
   reportLoad,
 } from "../../../pipeline/load_testing.ts";
@@ -28,8 +29,8 @@ export interface LoadResult {
   readonly wrong: readonly string[];
   /** By kind of request. */
   readonly latencies: Readonly<Record<string, Latencies>>;
-  /** Bytes in use by this process, the server with its clients, a second. */
-  readonly memory: readonly number[];
+  /** Of this process, the server with its clients. */
+  readonly memory: Memory;
 }
 
 /** The kinds of request, one after another for each client. */
@@ -45,7 +46,7 @@ export async function runLoad(
   const taken: Record<string, number[]> = {};
   const expected = new Map<string, string>();
   let [answered, given_up] = [0, 0];
-  using memory = new MemorySampler();
+  using sampler = new MemorySampler();
   const ask = async (client: number, turn: number) => {
     const kind = KINDS[(client + turn) % KINDS.length]!;
     const prompt = `client ${client % 8}`;
@@ -96,7 +97,7 @@ export async function runLoad(
     Object.entries(taken).map(([kind, times]) => [kind, latenciesOf(times)]),
   );
   const took = (performance.now() - began) / 1000;
-  return { clients, seconds: took, answered, given_up, wrong, latencies, memory: memory.bytes };
+  return { clients, seconds: took, answered, given_up, wrong, latencies, memory: sampler.memory };
 }
 
 if (import.meta.main) {
