@@ -8,6 +8,7 @@
  * @module
  */
 
+import { bytePairTokenizer, byteTokenizer } from "../text/byte_level.ts";
 import { ENCODINGS } from "../text/encodings.ts";
 import { openEncoding, type TiktokenTokenizer } from "../text/tiktoken.ts";
 import { ENDOFTEXT } from "../text/tokens.ts";
@@ -70,12 +71,6 @@ function json(value: unknown): string {
   return `${JSON.stringify(value, null, 1)}\n`;
 }
 
-/** The tokenizer of single bytes, whose ids are the bytes. */
-function byteTokenizer(): Record<string, unknown> {
-  const vocab = Object.fromEntries(BYTE_LETTERS.map((letter, byte) => [letter, byte]));
-  return bytePairs({ vocab, merges: [], endoftext: BYTE_LETTERS.length, cut: undefined });
-}
-
 /** The tokenizer of an encoding, with its ids. */
 async function encodingTokenizer(name: EncodingName): Promise<Record<string, unknown>> {
   const { ordinary, endoftext } = ENCODINGS[name];
@@ -87,7 +82,7 @@ async function encodingTokenizer(name: EncodingName): Promise<Record<string, unk
     const pair = lastPair(token, ranks);
     return pair === undefined ? [] : [pair.join(" ")];
   });
-  return bytePairs({ vocab, merges, endoftext, cut: CUTS[name] });
+  return bytePairTokenizer({ vocab, merges, endoftext, cut: CUTS[name] });
 }
 
 /** A token's bytes as letters. */
@@ -117,51 +112,4 @@ function lastPair(
     parts.splice(at, 2, parts[at]! + parts[at + 1]!);
   }
   return parts.length === 2 ? [parts[0]!, parts[1]!] : undefined;
-}
-
-/** A `tokenizer.json` of bytes that merge in pairs. */
-function bytePairs(
-  { vocab, merges, endoftext, cut }: {
-    readonly vocab: Readonly<Record<string, number>>;
-    readonly merges: readonly string[];
-    readonly endoftext: number;
-    readonly cut: string | undefined;
-  },
-): Record<string, unknown> {
-  const level = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true };
-  return {
-    version: "1.0",
-    truncation: null,
-    padding: null,
-    added_tokens: [{
-      id: endoftext,
-      content: ENDOFTEXT,
-      single_word: false,
-      lstrip: false,
-      rstrip: false,
-      normalized: false,
-      special: true,
-    }],
-    normalizer: null,
-    pre_tokenizer: cut === undefined ? { ...level, use_regex: true } : {
-      type: "Sequence",
-      pretokenizers: [
-        { type: "Split", pattern: { Regex: cut }, behavior: "Isolated", invert: false },
-        { ...level, use_regex: false },
-      ],
-    },
-    post_processor: { ...level, use_regex: false },
-    decoder: { ...level, use_regex: true },
-    model: {
-      type: "BPE",
-      dropout: null,
-      unk_token: null,
-      continuing_subword_prefix: "",
-      end_of_word_suffix: "",
-      fuse_unk: false,
-      byte_fallback: false,
-      vocab: { ...vocab, [ENDOFTEXT]: endoftext },
-      merges,
-    },
-  };
 }

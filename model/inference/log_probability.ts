@@ -11,6 +11,38 @@ export interface TokenLogProbability {
   readonly log_probability: number;
 }
 
+/** What a model expects after a token. The properties throw if a logit is not finite. */
+export interface Prediction {
+  /** Natural logarithm of the probability of the token that follows; undefined where none was named. */
+  readonly log_probability: number | undefined;
+  /** As many as were asked for, most likely first; of equals the lower number comes first. */
+  readonly likeliest: readonly TokenLogProbability[];
+}
+
+/** What a prediction is asked for. */
+export interface PredictionOptions {
+  /** The token that follows. */
+  readonly next?: number | undefined;
+  /** Likeliest tokens, from 1. */
+  readonly count: number;
+}
+
+/**
+ * The prediction that logits `[V]` are, in float64.
+ *
+ * @throws {Error} If a logit is not finite.
+ */
+export function predictionOf(
+  logits: ArrayLike<number>,
+  { next, count }: PredictionOptions,
+): Prediction {
+  const total = logSumExp(logits);
+  return {
+    log_probability: next === undefined ? undefined : logits[next]! - total,
+    likeliest: mostLikelyTokens(logits, { count, total }),
+  };
+}
+
 /**
  * `ln Σ exp(logits)`, in float64.
  *
@@ -20,14 +52,23 @@ export function logSumExp(logits: ArrayLike<number>): number {
   let largest = -Infinity;
   for (let i = 0; i < logits.length; i++) {
     const logit = logits[i]!;
-    if (!Number.isFinite(logit)) {
-      throw new Error(`The logit of token ${i} is ${logit}; expected finite numbers`);
-    }
+    if (!Number.isFinite(logit)) throw notFinite(i, logit);
     if (logit > largest) largest = logit;
   }
   let sum = 0;
   for (let i = 0; i < logits.length; i++) sum += Math.exp(logits[i]! - largest);
   return largest + Math.log(sum);
+}
+
+/** A logit is not finite, so no token can be chosen. */
+export class NotFiniteError extends Error {
+  /** Name of the class. */
+  override readonly name = "NotFiniteError";
+}
+
+/** The error of a logit that is not finite. */
+export function notFinite(token: number, logit: number): NotFiniteError {
+  return new NotFiniteError(`The logit of token ${token} is ${logit}; expected finite numbers`);
 }
 
 /** Number of the largest logit, the first of equals. */

@@ -7,6 +7,7 @@
 import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { mersenne } from "pure-rand/generator/mersenne";
 import { z } from "zod";
+import { notFinite } from "./log_probability.ts";
 
 /** Schema of how the next token is chosen. The defaults draw from the model's distribution as it is. */
 export const samplingSchema = z.strictObject({
@@ -24,12 +25,6 @@ export const samplingSchema = z.strictObject({
 
 /** How the next token is chosen. */
 export type SamplingOptions = z.infer<typeof samplingSchema>;
-
-/** A logit is not finite, so no token can be chosen. */
-export class NotFiniteError extends Error {
-  /** Name of the class. */
-  override readonly name = "NotFiniteError";
-}
 
 /**
  * Chooses tokens. The same seed, options and logits give the same tokens.
@@ -58,6 +53,11 @@ export class Sampling {
     this.#random = mersenne(seed);
   }
 
+  /** Whether the first choice is the model's most likely token, whatever was there: no other logit matters. */
+  get greedy(): boolean {
+    return this.options.temperature === 0 && this.options.repetition_penalty === 1;
+  }
+
   /** Tells what is there already, for the repetition penalty. */
   note(tokens: Iterable<number>): void {
     for (const token of tokens) this.#seen.add(token);
@@ -71,11 +71,7 @@ export class Sampling {
    */
   choose(logits: Float32Array): number {
     const broken = logits.findIndex((logit) => !Number.isFinite(logit));
-    if (broken >= 0) {
-      throw new NotFiniteError(
-        `The logit of token ${broken} is ${logits[broken]}; expected finite numbers`,
-      );
-    }
+    if (broken >= 0) throw notFinite(broken, logits[broken]!);
     const { temperature } = this.options;
     const penalised = this.#penalise(logits);
     const token = temperature === 0 ? highest(penalised) : this.#draw(penalised);

@@ -10,16 +10,20 @@ import { Plan } from "../gpu/plan.ts";
 import { Tensor } from "../gpu/tensor.ts";
 import { download, upload } from "../gpu/transfer.ts";
 import { LayerContext } from "../layer/context.ts";
+import { ASKED_WORDS, likeliest } from "../ops/decoding/likeliest.ts";
 import { embeddingForward } from "../ops/elementwise/embedding.ts";
+import { NO_TARGET } from "../ops/elementwise/cross_entropy.ts";
 import { headLogits } from "../trunk/head.ts";
 import { recordForward } from "../trunk/network.ts";
+import { FOUND_WORDS, FoundPrediction, MOST_LIKELIEST } from "./found_prediction.ts";
+import type { Prediction } from "./log_probability.ts";
 import type { InferenceModel } from "./model.ts";
 
 /** Tokens of the shortest sequences that have a plan of their own; each other plan's are twice as long. */
 const SHORTEST = 16;
 /** Sequences of a batch at most. */
 const MOST_SEQUENCES = 64;
-/** Rows of logits that are computed and read at once, at most, and their bytes. */
+/** Rows of logits that are computed at once, at most, and their bytes. */
 const MOST_ROWS = 32;
 const MOST_LOGITS_BYTES = 2 ** 24;
 /** Reads that wait at the same time: on Deno each takes ten milliseconds, however little it reads. */
@@ -29,8 +33,14 @@ const MOST_READS = 4;
 export interface SequenceToScore {
   /** At least one. */
   readonly tokens: ArrayLike<number>;
-  /** Position of the first token after which logits are wanted; they are wanted after every later one, too. */
+  /** Position of the first token after which a prediction is wanted; one is wanted after every later token, too. */
   readonly from: number;
+  /** The token after the last one, if its probability is wanted. */
+  readonly next?: number | undefined;
+  /** Likeliest tokens of each prediction, 1 unless given and at most {@linkcode MOST_LIKELIEST}. */
+  readonly likeliest?: number | undefined;
+  /** Whether all logits after the last token are wanted, too. */
+  readonly logits?: boolean | undefined;
 }
 
 /** Options of a {@linkcode Scorer}. */
@@ -47,26 +57,45 @@ interface Bucket {
   readonly length: number;
   readonly tokens: Tensor;
   readonly rows: Tensor;
+  /** Of each row the token that follows, and how many likeliest ones are wanted. */
+  readonly asked: Tensor;
+  readonly found: Tensor;
   readonly logits: Tensor;
   readonly built: BuiltPlans;
   readonly arenas: readonly Arena[];
 }
 
-/** Takes the logits `[V]` after a token, by the number of its sequence and the token's position. */
-type TakeLogits = (sequence: number, position: number, logits: Float32Array) => void;
+/** Takes the prediction after a token, by the number of its sequence and the token's position, and the logits `[V]` where they are wanted. */
+export type TakePrediction = (
+  sequence: number,
+  position: number,
+  prediction: Prediction,
+  logits?: Float32Array,
+) => void;
+
+/** A prediction that is wanted. */
+interface Wanted {
+  readonly sequence: number;
+  readonly position: number;
+  /** Among the batch's states. */
+  readonly row: number;
+  readonly next: number | undefined;
+  readonly count: number;
+  readonly logits: boolean;
+}
 
 /**
  * Scores sequences in batches. A sequence is padded at its end to the next power of two, and plans of a length are made when one
- * of that length comes. The numbers are those of an evaluation, up to rounding; logits are f32, so that whoever takes them sums in
- * float64.
+ * of that length comes. The numbers are those of an evaluation, up to rounding. The device looks for the likeliest tokens and sums
+ * probabilities, and a few numbers a prediction are read.
  *
  * One call at a time.
  *
  * @example
  * ```ts ignore
  * using scorer = new Scorer(model, { capacity: 256 });
- * await scorer.score([{ tokens, from: 0 }], (_sequence, position, logits) => {
- *   console.log(position, logProbability(logits, tokens[position + 1]));
+ * await scorer.score([{ tokens, from: 0 }], (_sequence, position, { log_probability }) => {
+ *   console.log(position, log_probability);
  * });
  * ```
  */
@@ -98,9 +127,10 @@ export class Scorer implements Disposable {
   /**
    * Scores sequences, those of a length together.
    *
-   * @throws {RangeError} If a sequence has no token, too many, one outside the vocabulary, or no logits that are wanted.
+   * @throws {RangeError} If a sequence has no token, too many, one outside the vocabulary, or no prediction that is wanted, or asks for no likeliest token or
+   *   too many.
    */
-  async score(sequences: readonly SequenceToScore[], take: TakeLogits): Promise<void> {
+  async score(sequences: readonly SequenceToScore[], take: TakePrediction): Promise<void> {
     const byLength = new Map<number, number[]>();
     for (const [i, sequence] of sequences.entries()) {
       this.#check(sequence);
@@ -121,7 +151,7 @@ export class Scorer implements Disposable {
     this.#buckets.clear();
   }
 
-  #check({ tokens, from }: SequenceToScore): void {
+  #check({ tokens, from, next, likeliest: count = 1 }: SequenceToScore): void {
     const { vocab_size } = this.#model.config;
     if (tokens.length < 1 || tokens.length > this.capacity) {
       throw new RangeError(
@@ -130,11 +160,16 @@ export class Scorer implements Disposable {
     }
     if (!(Number.isInteger(from) && from >= 0 && from < tokens.length)) {
       throw new RangeError(
-        `Logits are wanted from position ${from}; expected 0 to ${tokens.length - 1}`,
+        `Predictions are wanted from position ${from}; expected 0 to ${tokens.length - 1}`,
       );
     }
-    for (let i = 0; i < tokens.length; i++) {
-      const token = tokens[i]!;
+    if (!(Number.isInteger(count) && count >= 1 && count <= MOST_LIKELIEST)) {
+      throw new RangeError(
+        `${count} likeliest tokens are wanted; expected 1 to ${MOST_LIKELIEST}`,
+      );
+    }
+    for (let i = 0; i < tokens.length + (next === undefined ? 0 : 1); i++) {
+      const token = tokens[i] ?? next!;
       if (Number.isInteger(token) && token >= 0 && token < vocab_size) continue;
       throw new RangeError(`Token ${token} is not in the vocabulary of ${vocab_size} tokens`);
     }
@@ -162,13 +197,16 @@ export class Scorer implements Disposable {
       1,
       Math.min(MOST_ROWS, batch * length, Math.floor(MOST_LOGITS_BYTES / (4 * config.vocab_size))),
     );
-    const ids = (name: string, size: number) =>
-      new Tensor(name, [size], { dtype: "u32", owner: "batch" });
+    const ids = (name: string, ...shape: number[]) =>
+      new Tensor(name, shape, { dtype: "u32", owner: "batch" });
     const tokens = ids("tokens", batch * length);
     const rows = ids("rows", count);
+    const asked = ids("asked", count, ASKED_WORDS);
+    const found = ids("found", count, FOUND_WORDS);
     const states = new Tensor("states", [batch * length, config.d_model], { owner: "batch" });
     // An arena a tensor, for a dispatch may not read and write one buffer.
-    const arenas = [tokens, rows, states].map((tensor) => new Arena(gpu, tensor.name, [tensor]));
+    const arenas = [tokens, rows, asked, found, states]
+      .map((tensor) => new Arena(gpu, tensor.name, [tensor]));
     try {
       const layers = new Plan(gpu, "score");
       const context = new LayerContext(layers, weights, { batch, length, mode: "evaluate" });
@@ -183,8 +221,10 @@ export class Scorer implements Disposable {
       // Picking rows by their numbers is what an embedding does.
       embeddingForward(head, "chosen", { tokens: rows, parts: [states], x });
       const logits = head.keep(headLogits(headContext, { architecture, x }));
+      const { vocab_size: vocabulary } = config;
+      likeliest(head, "likeliest", { logits, asked, found }, { vocabulary });
       const built = await buildPlans(gpu, [layers, head]);
-      return { batch, length, tokens, rows, logits, built, arenas };
+      return { batch, length, tokens, rows, asked, found, logits, built, arenas };
     } catch (error) {
       for (const arena of arenas) arena.destroy();
       this.#buckets.delete(length);
@@ -192,52 +232,77 @@ export class Scorer implements Disposable {
     }
   }
 
-  /** Runs one batch, and reads the wanted rows a chunk at a time. */
+  /** Runs one batch, and reads what is found in the wanted rows a chunk at a time. */
   async #run(
     bucket: Bucket,
     members: readonly number[],
     { sequences, take }: {
       readonly sequences: readonly SequenceToScore[];
-      readonly take: TakeLogits;
+      readonly take: TakePrediction;
     },
   ): Promise<void> {
-    const { gpu, config } = this.#model;
-    const { length, logits } = bucket;
+    const { gpu } = this.#model;
+    const { length } = bucket;
     const ids = new Uint32Array(bucket.batch * length);
-    const wanted: { readonly sequence: number; readonly position: number; readonly row: number }[] =
-      [];
+    const wanted: Wanted[] = [];
     for (const [i, sequence] of members.entries()) {
-      const { tokens, from } = sequences[sequence]!;
+      const { tokens, from, next, likeliest: count = 1, logits = false } = sequences[sequence]!;
       ids.set(Array.from(tokens), i * length);
       for (let position = from; position < tokens.length; position++) {
-        wanted.push({ sequence, position, row: i * length + position });
+        const last = position === tokens.length - 1;
+        wanted.push({
+          sequence,
+          position,
+          row: i * length + position,
+          next: last ? next : tokens[position + 1],
+          count,
+          logits: last && logits,
+        });
       }
     }
     upload(gpu, bucket.tokens, ids);
     const [layers, head] = bucket.built.plans;
     layers!.run();
-    const reads: { chunk: typeof wanted; values: ReturnType<typeof download> }[] = [];
-    const settle = async () => {
-      const { chunk, values } = reads.shift()!;
-      const read = await values as Float32Array;
-      for (const [i, { sequence, position }] of chunk.entries()) {
-        const start = i * logits.width;
-        take(sequence, position, read.subarray(start, start + config.vocab_size));
-      }
-    };
+    const reads: (() => Promise<void>)[] = [];
     for (let at = 0; at < wanted.length; at += bucket.rows.size) {
       const chunk = wanted.slice(at, at + bucket.rows.size);
       const rows = new Uint32Array(bucket.rows.size);
       rows.set(chunk.map(({ row }) => row));
       upload(gpu, bucket.rows, rows);
+      // Rows that nobody wants find their likeliest token.
+      const asked = new Uint32Array(bucket.asked.size).fill(1);
+      asked.set(chunk.flatMap(({ next = NO_TARGET, count }) => [next, count]));
+      upload(gpu, bucket.asked, asked);
       head!.run();
-      const values = download(gpu, logits);
-      // Should a read before fail, this one's failure is told by the same error.
-      values.catch(() => {});
-      reads.push({ chunk, values });
-      if (reads.length === MOST_READS) await settle();
+      reads.push(this.#read(bucket, chunk, take));
+      if (reads.length === MOST_READS) await reads.shift()!();
     }
-    while (reads.length > 0) await settle();
+    while (reads.length > 0) await reads.shift()!();
+  }
+
+  /** Begins to read what was found in a chunk's rows. @returns Waits for it, and gives it on. */
+  #read({ found, logits }: Bucket, chunk: readonly Wanted[], take: TakePrediction) {
+    const { gpu, config: { vocab_size } } = this.#model;
+    const whole = chunk.some((wanted) => wanted.logits);
+    const values = Promise.all([
+      download(gpu, found) as Promise<Uint32Array>,
+      whole ? download(gpu, logits) as Promise<Float32Array> : undefined,
+    ]);
+    // Should a read before fail, this one's failure is told by the same error.
+    values.catch(() => {});
+    return async () => {
+      const [words, all] = await values;
+      for (const [i, { sequence, position, next, count, ...wanted }] of chunk.entries()) {
+        const own = words.subarray(i * FOUND_WORDS, (i + 1) * FOUND_WORDS);
+        const start = i * logits.width;
+        take(
+          sequence,
+          position,
+          new FoundPrediction(own, { next, count }),
+          wanted.logits ? all!.subarray(start, start + vocab_size) : undefined,
+        );
+      }
+    };
   }
 }
 

@@ -3,7 +3,14 @@ import { join } from "@std/path";
 import { openTestGpu } from "../gpu/testing.ts";
 import { ReferenceModel } from "../reference/model.ts";
 import { noisyTensors, smallModel, writeModelFile } from "./inference_testing.ts";
-import { logSumExp, mostLikely, mostLikelyTokens } from "./log_probability.ts";
+import { FOUND_WORDS, FoundPrediction } from "./found_prediction.ts";
+import {
+  logSumExp,
+  mostLikely,
+  mostLikelyTokens,
+  type Prediction,
+  predictionOf,
+} from "./log_probability.ts";
 import { openInferenceModel } from "./open.ts";
 import { Scorer } from "./scorer.ts";
 
@@ -12,6 +19,8 @@ const architecture = smallModel(VOCABULARY);
 const tensors = noisyTensors(architecture, 5);
 const text = (length: number, seed: number) =>
   Uint32Array.from({ length }, (_, i) => (i * i * 5 + i * seed + 11) % VOCABULARY);
+
+const tokensOf = ({ likeliest }: Prediction) => likeliest.map(({ token }) => token);
 
 Deno.test("Scorer agrees with the float64 reference, and a sequence's company changes no bit", async () => {
   const folder = await Deno.makeTempDir();
@@ -22,12 +31,19 @@ Deno.test("Scorer agrees with the float64 reference, and a sequence's company ch
   using scorer = new Scorer(model, { capacity: 37, tokens: 48 });
   // Of three lengths, several batches of the shortest, and more wanted rows than are read at once.
   const sequences = [[7, 0], [1, 0], [16, 15], [37, 0], [20, 4], [13, 3], [5, 4]].map(
-    ([length, from], i) => ({ tokens: text(length!, i + 1), from: from! }),
+    ([length, from], i) => ({
+      tokens: text(length!, i + 1),
+      from: from!,
+      likeliest: 1 + 3 * i,
+      ...(i % 2 === 0 ? { next: 40 + i } : {}),
+    }),
   );
-  const scored = sequences.map(() => new Map<number, Float32Array>());
-  await scorer.score(sequences, (sequence, position, logits) => {
+  const numbers = ({ log_probability, likeliest }: Prediction) => ({ log_probability, likeliest });
+  const scored = sequences.map(() => new Map<number, ReturnType<typeof numbers>>());
+  await scorer.score(sequences, (sequence, position, prediction, logits) => {
     assert(!scored[sequence]!.has(position), "a row was given twice");
-    scored[sequence]!.set(position, logits.slice());
+    scored[sequence]!.set(position, numbers(prediction));
+    assertEquals(logits, undefined);
   });
   const reference = new ReferenceModel(architecture, tensors);
   for (const [i, { tokens, from }] of sequences.entries()) {
@@ -41,27 +57,50 @@ Deno.test("Scorer agrees with the float64 reference, and a sequence's company ch
     });
     let total = 0;
     for (let position = 0; position < tokens.length - 1; position++) {
-      const logits = scored[i]!.get(position)!;
-      total += logSumExp(logits) - logits[tokens[position + 1]!]!;
+      total -= scored[i]!.get(position)!.log_probability!;
     }
     assertAlmostEquals(total / (tokens.length - 1), crossEntropy, 1e-5);
   }
-  for (const [i, { tokens, from }] of sequences.entries()) {
-    await scorer.score([{ tokens, from: 0 }], (_, position, logits) => {
+  for (const [i, sequence] of sequences.entries()) {
+    const { from, next, likeliest: count } = sequence;
+    await scorer.score([{ ...sequence, from: 0, logits: true }], (_, position, found, logits) => {
+      assertEquals(logits?.length, position === sequence.tokens.length - 1 ? 50 : undefined);
       if (position < from) return;
-      assertEquals(logits, scored[i]!.get(position), `sequence ${i}, position ${position}`);
+      const what = `sequence ${i}, position ${position}`;
+      assertEquals(numbers(found), scored[i]!.get(position), what);
+      if (logits === undefined) return;
+      // The same numbers as a host finds in all logits.
+      const expected = predictionOf(logits, { next, count });
+      assertEquals(tokensOf(found), tokensOf(expected), what);
+      const [own, wanted] = [found, expected].map(({ log_probability, likeliest }) => [
+        log_probability ?? 0,
+        ...likeliest.map((one) => one.log_probability),
+      ]);
+      wanted!.forEach((value, k) => assertAlmostEquals(own![k]!, value, 1e-6, what));
     });
   }
-  const refused = async (tokens: number[], from: number, message: string) =>
+  const refused = async (
+    tokens: number[],
+    from: number,
+    message: string,
+    changes: { next?: number; likeliest?: number } = {},
+  ) =>
     void await assertRejects(
-      () => scorer.score([{ tokens, from }], () => {}),
+      () => scorer.score([{ tokens, from, ...changes }], () => {}),
       RangeError,
       message,
     );
   await refused([], 0, "A sequence has 0 tokens; expected 1 to 37");
   await refused(new Array(38).fill(1), 0, "A sequence has 38 tokens; expected 1 to 37");
-  await refused([1, 50], 0, "Token 50 is not in the vocabulary of 50 tokens");
-  await refused([1], 1, "Logits are wanted from position 1; expected 0 to 0");
+  const outside = "Token 50 is not in the vocabulary of 50 tokens";
+  await refused([1, 50], 0, outside);
+  await refused([1], 1, "Predictions are wanted from position 1; expected 0 to 0");
+  await refused([1], 0, outside, { next: 50 });
+  for (const likeliest of [0, 21]) {
+    await refused([1], 0, `${likeliest} likeliest tokens are wanted; expected 1 to 20`, {
+      likeliest,
+    });
+  }
   assertThrows(() => new Scorer(model, { capacity: 0 }), RangeError, "capacity is 0");
   await Deno.remove(folder, { recursive: true });
 });
@@ -77,4 +116,30 @@ Deno.test("Logarithms of probabilities are those of a sum in float64", () => {
   );
   assertEquals(mostLikelyTokens(logits, { count: 9, total }).length, 5);
   assertThrows(() => logSumExp([1, NaN]), Error, "The logit of token 1 is NaN");
+});
+
+Deno.test("FoundPrediction reads a device's words, and tells a logit that is not finite", () => {
+  const words = new Uint32Array(2 * FOUND_WORDS);
+  const floats = new Float32Array(words.buffer);
+  const row = words.subarray(FOUND_WORDS);
+  const put = (at: number, logit: number) => void (floats[FOUND_WORDS + at] = logit);
+  put(0, 1.5);
+  put(1, 998);
+  row.set([7], 2);
+  put(3, 1000);
+  row.set([3], 4);
+  put(5, 999.5);
+  row.set([0xffffffff], 6);
+  const total = 1000 + Math.log(1.5);
+  const prediction = new FoundPrediction(row, { next: 9, count: 3 });
+  assertEquals(prediction.log_probability, 998 - total);
+  assertEquals(prediction.likeliest, [
+    { token: 7, log_probability: 1000 - total },
+    { token: 3, log_probability: 999.5 - total },
+  ]);
+  assertEquals(new FoundPrediction(row, { count: 1 }).log_probability, undefined);
+  put(3, -Infinity);
+  const message = "The logit of token 7 is -Infinity; expected finite numbers";
+  assertThrows(() => prediction.likeliest, Error, message);
+  assertThrows(() => prediction.log_probability, Error, message);
 });

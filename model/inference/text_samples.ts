@@ -7,7 +7,7 @@
 import type { Tokenizer } from "../text/tokenizer.ts";
 import { type FinishReason, firstTokens, generateText } from "./generate_text.ts";
 import { type GeneratingModel, Generator } from "./generator.ts";
-import { NotFiniteError } from "./sampling.ts";
+import { NotFiniteError } from "./log_probability.ts";
 
 /** A text that a model wrote. */
 export interface TextSample {

@@ -46,6 +46,7 @@ const INCLUDED = new Map([
   ["gemm_epilogue", "gemm_"],
   ["gemm_steps", "gemm_tiled"],
   ["gemm_tile", "gemm_tiled"],
+  ["logit_order", "likeliest"],
   ["rows", "rmsnorm_"],
   ["span_attention", "cached_attention"],
 ]);

@@ -8,7 +8,7 @@ import { join } from "@std/path";
 import { MODEL_FILE, type WeightSink } from "../checkpoint/checkpoint.ts";
 import { type TensorSource, writeSafetensors } from "../checkpoint/safetensors.ts";
 import type { ModelConfig, ModelSection } from "../section.ts";
-import { BYTE_LETTERS } from "../text/tokenizer_json.ts";
+import { byteTokenizer } from "../text/byte_level.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import { readPretrainedConfig } from "./config.ts";
 import { PretrainedError } from "./error.ts";
@@ -57,41 +57,6 @@ function llamaConfig(
     tie_word_embeddings: true,
     eos_token_id: END,
     torch_dtype: "float32",
-  };
-}
-
-/** The `tokenizer.json` of single bytes, whose ids are the bytes. */
-function byteTokenizer(): Record<string, unknown> {
-  const end = "<|endoftext|>";
-  const level = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true };
-  const vocab = Object.fromEntries([...BYTE_LETTERS, end].map((token, id) => [token, id]));
-  return {
-    version: "1.0",
-    truncation: null,
-    padding: null,
-    added_tokens: [{
-      id: END,
-      content: end,
-      single_word: false,
-      lstrip: false,
-      rstrip: false,
-      normalized: false,
-      special: true,
-    }],
-    normalizer: null,
-    pre_tokenizer: level,
-    post_processor: level,
-    decoder: level,
-    model: {
-      type: "BPE",
-      dropout: null,
-      unk_token: null,
-      continuing_subword_prefix: "",
-      end_of_word_suffix: "",
-      fuse_unk: false,
-      vocab,
-      merges: [],
-    },
   };
 }
 

@@ -118,12 +118,8 @@ export interface Message {
   readonly data: Record<string, unknown>;
 }
 
-/** Reads messages until one passes, and lets the stream go. */
-export async function readUntil(
-  response: Response,
-  passes: (message: Message) => boolean,
-): Promise<Message[]> {
-  const found: Message[] = [];
+/** The messages of a stream, until whoever reads them leaves. */
+export async function* messagesOf(response: Response): AsyncGenerator<Message> {
   let rest = "";
   for await (const text of response.body!.pipeThrough(new TextDecoderStream())) {
     const parts = (rest + text).split("\n\n");
@@ -138,14 +134,24 @@ export async function readUntil(
       const data = fields.get("data");
       if (data === undefined) continue;
       const id = fields.get("id");
-      const message = {
+      yield {
         event: fields.get("event") ?? "message",
         data: JSON.parse(data),
         ...id !== undefined && { id },
       };
-      found.push(message);
-      if (passes(message)) return found;
     }
+  }
+}
+
+/** Reads messages until one passes, and lets the stream go. */
+export async function readUntil(
+  response: Response,
+  passes: (message: Message) => boolean,
+): Promise<Message[]> {
+  const found: Message[] = [];
+  for await (const message of messagesOf(response)) {
+    found.push(message);
+    if (passes(message)) return found;
   }
   throw new Error(`The stream ended before what was waited for: ${JSON.stringify(found)}`);
 }

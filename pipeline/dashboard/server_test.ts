@@ -3,6 +3,7 @@ import { join } from "@std/path";
 import { UserError } from "../errors.ts";
 import { StoreLock } from "../store/lock.ts";
 import { fileExists, ToyProject } from "../testing.ts";
+import { runLoad } from "./load_testing.ts";
 import { MadeStore, type Message, readUntil } from "./dashboard_testing.ts";
 import { createHandler, type DashboardOptions, serveDashboard } from "./server.ts";
 
@@ -293,18 +294,11 @@ Deno.test("32 pages are told everything, in order, and leave nothing behind", as
   const options = { storeDir: store.dir, title: "x", signal: stop.signal, poll: 20 };
   const { url, finished } = serveDashboard({ ...options, port: 0 });
   const path = `${url}api/events?run=${store.run}`;
-  const pages = Array.from({ length: 32 }, async () => {
-    const messages = await readUntil(await fetch(path), ({ data }) => data["text"] === "199");
-    return messages.flatMap(({ data }) => data["type"] === "line" ? [data["text"]] : []);
-  });
-  for (let i = 0; i < 200; i++) {
-    await store.append({ type: "line", text: `${i}` });
-    if (i % 10 === 0) await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  const expected = ["a", ...Array.from({ length: 200 }, (_, i) => `${i}`)];
-  for (const lines of await Promise.all(pages)) {
-    assertEquals(lines.slice(-200), expected.slice(-200));
-  }
+  const { wrong, events, latencies } = await runLoad(store, { url, pages: 32, seconds: 1 });
+  assertEquals(wrong, []);
+  assert(events > 0);
+  assertEquals(latencies.event.count, 32 * events);
+  assert(latencies.curve.count >= 32);
   // Those that have gone give their places back: 128 more find room.
   await new Promise((resolve) => setTimeout(resolve, 200));
   for (let i = 0; i < 4; i++) {

@@ -5,6 +5,7 @@
  */
 
 import { UserError } from "../../pipeline/errors.ts";
+import { CARD_FILES } from "./hide_cards.ts";
 
 /** One card. */
 export interface Card {
@@ -28,15 +29,9 @@ export interface CardPlaces {
 
 const PLACES: CardPlaces = { dev: "/dev", driver: "/proc/driver/nvidia/gpus" };
 
-/**
- * Lists device files that can be opened and are NVIDIA's (195 is 0xc3; another program may have put `/dev/null` there),
- * then what the driver says of each card. A program of its own, because Deno opens neither folder without `--allow-all`.
- */
-const LIST = `
-for file in "$1"/nvidia[0-9]*; do
-  [ -c "$file" ] && [ "$(stat -L -c %t "$file")" != c3 ] && continue
-  ( : < "$file" ) 2> /dev/null && echo "File: $file"
-done
+/** Lists device files that can be opened, then what the driver says of each card. A program of its own, because Deno opens neither folder without `--allow-all`. */
+const LIST = `${CARD_FILES}
+card_files "$1" | sed 's/^/File: /'
 for file in "$2"/*/information; do
   [ -r "$file" ] && echo "Bus: $(basename "$(dirname "$file")")" && cat "$file"
 done

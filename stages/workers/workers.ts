@@ -16,6 +16,7 @@ import {
 } from "../../pipeline/command.ts";
 import { UserError } from "../../pipeline/errors.ts";
 import { type Card, describeCard, readCards, selectCards } from "./cards.ts";
+import { HIDE } from "./hide_cards.ts";
 
 /** The workers of `--executor process`. */
 export const WORKERS: WorkerOptions = {
@@ -82,10 +83,6 @@ function softwareWorkers(count: number): Worker[] {
     : {};
   return Array.from({ length: count }, () => ({ name: "", prefix: [], env }));
 }
-
-/** Mounts `/dev/null` over each file up to `--`, then becomes the command behind it. */
-const HIDE =
-  'while [ "$1" != -- ]; do mount --bind /dev/null "$1" || exit 125; shift; done; shift; exec "$@"';
 
 /** Words before a command that leave it one card; none where there is only one. */
 export function hidingPrefix(

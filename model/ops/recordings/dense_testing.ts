@@ -9,6 +9,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "../control.ts";
 import { DROPOUT_KEY } from "../dropout/dropout.ts";
 import { addResidual } from "../elementwise/add_residual.ts";
+import { ASKED_WORDS, foundWords, likeliest } from "../decoding/likeliest.ts";
 import { castInto } from "../elementwise/cast.ts";
 import { columnSums } from "../elementwise/column_sums.ts";
 import { copyThrough, copyVariants } from "../elementwise/copy.ts";
@@ -134,6 +135,15 @@ export const DENSE_RECORDINGS: Recordings = {
       },
       dx: t("dx", [32, 32]),
       parts: [t("grad.0", [64, 32]), t("grad.1", [36, 32])],
+    });
+    return [plan];
+  },
+  likeliest(gpu) {
+    const plan = new Plan(gpu, "likeliest");
+    const asked = t("asked", [8, ASKED_WORDS], "u32");
+    const found = t("found", [8, foundWords(20)], "u32");
+    likeliest(plan, "likeliest", { logits: t("logits", [8, 100]), asked, found }, {
+      vocabulary: 99,
     });
     return [plan];
   },

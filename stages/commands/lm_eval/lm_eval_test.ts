@@ -1,5 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
+import { predictionOf } from "../../../model/inference/log_probability.ts";
 import { openTokenizer } from "../../../model/text/tokenizer.ts";
 import { UserError } from "../../../pipeline/errors.ts";
 import { BYTE_VOCABULARY } from "../model/checkpoint_testing.ts";
@@ -15,7 +16,7 @@ const OPTIONS = { tokenizer, context: 2048, begin: false, seed: 1234 };
 /** The rule of arithmetic of `testdata/make_testdata.py`. */
 const ruleModel: ScoringModel = {
   score(sequences, take) {
-    for (const [i, { tokens, from }] of sequences.entries()) {
+    for (const [i, { tokens, from, next }] of sequences.entries()) {
       let total = 0;
       for (let position = 0; position < tokens.length; position++) {
         const last = tokens[position]!;
@@ -24,11 +25,15 @@ const ruleModel: ScoringModel = {
         const favourite = last >= 97 && last < 123 && total % 4 === 0 ? 32 : 97 + last * 7 % 26;
         const logits = Float32Array.from(
           { length: 257 },
-          (_, next) =>
-            (total * 31 + next * 17 + last * next % 13) % 97 / 16 - 3 +
-            (next === favourite ? 6.5 : 0),
+          (_, id) =>
+            (total * 31 + id * 17 + last * id % 13) % 97 / 16 - 3 +
+            (id === favourite ? 6.5 : 0),
         );
-        take(i, position, logits);
+        take(
+          i,
+          position,
+          predictionOf(logits, { next: tokens[position + 1] ?? next, count: 1 }),
+        );
       }
     }
     return Promise.resolve();

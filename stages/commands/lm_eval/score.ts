@@ -4,8 +4,7 @@
  * @module
  */
 
-import { logSumExp, mostLikely } from "../../../model/inference/log_probability.ts";
-import type { SequenceToScore } from "../../../model/inference/scorer.ts";
+import type { SequenceToScore, TakePrediction } from "../../../model/inference/scorer.ts";
 import type { Tokenizer } from "../../../model/text/tokenizer.ts";
 import { UserError } from "../../../pipeline/errors.ts";
 import type { Example } from "./examples.ts";
@@ -23,11 +22,8 @@ export interface TokenizedContinuation {
 
 /** A model that scores sequences; `Scorer` is one. */
 export interface ScoringModel {
-  /** Gives the logits `[V]` after each token from `from` on, by sequence and position. */
-  score(
-    sequences: readonly SequenceToScore[],
-    take: (sequence: number, position: number, logits: Float32Array) => void,
-  ): Promise<void>;
+  /** Gives the prediction after each token from `from` on, by sequence and position. */
+  score(sequences: readonly SequenceToScore[], take: TakePrediction): Promise<void>;
 }
 
 /** Options of {@linkcode tokenizeExample}. */
@@ -84,7 +80,7 @@ export function tokenizeExample(
   });
 }
 
-/** Scores continuations, in float64 from the model's logits. */
+/** Scores continuations. */
 export async function scoreContinuations(
   model: ScoringModel,
   continuations: readonly TokenizedContinuation[],
@@ -94,13 +90,14 @@ export async function scoreContinuations(
   const sequences = continuations.map(({ tokens, targets }) => ({
     tokens,
     from: tokens.length - targets.length,
+    next: targets.at(-1)!,
   }));
   let done = 0;
-  await model.score(sequences, (i, position, logits) => {
+  await model.score(sequences, (i, position, { log_probability, likeliest }) => {
     const target = continuations[i]!.targets[position - sequences[i]!.from]!;
     const score = scores[i]!;
-    score.log_likelihood += logits[target]! - logSumExp(logits);
-    score.greedy &&= mostLikely(logits) === target;
+    score.log_likelihood += log_probability!;
+    score.greedy &&= likeliest[0]!.token === target;
     onProgress(++done);
   });
   return scores;

@@ -5,8 +5,8 @@
  */
 
 import {
-  logSumExp,
-  mostLikelyTokens,
+  type Prediction,
+  predictionOf,
   type TokenLogProbability,
 } from "../../../model/inference/log_probability.ts";
 import { Sampling } from "../../../model/inference/sampling.ts";
@@ -79,7 +79,9 @@ export async function complete(options: CompleteOptions): Promise<CompletionEnd>
   const sampling = new Sampling(request.sampling, options.seed);
   sampling.note(prompt.ids);
   const sequence = [...prompt.begin, ...prompt.ids];
-  const tell = (logits: Float32Array, token: number): Told => told(logits, token, logprobs);
+  /** Of the likeliest tokens; without `logprobs` they are not told. */
+  const count = Math.max(1, logprobs ?? 1);
+  const tell = (prediction: Prediction, token: number): Told => told(prediction, token, logprobs);
   const ends = tokenizer.ends ?? new Set([tokenizer.endoftext]);
   const text = new TokenText<Told>(tokenizer, {
     stop: request.stop,
@@ -92,20 +94,28 @@ export async function complete(options: CompleteOptions): Promise<CompletionEnd>
   };
   let tokens = 0;
   let finish: FinishReason = "length";
-  /** Chooses a token, and tells what may be told. @returns The token, unless it is the last one. */
-  const next = (logits: Float32Array): number | undefined => {
-    const token = sampling.choose(logits);
+  /** Takes a token that was chosen, and emits it. @returns The token, unless it is the last one. */
+  const accept = (one: Told): number | undefined => {
+    const { token } = one;
     tokens++;
     if (ends.has(token)) {
       finish = "stop";
-      emitPiece(text.end(tell(logits, token)));
+      emitPiece(text.end(one));
       return undefined;
     }
-    const { stopped, ...piece } = text.add(token, tell(logits, token));
+    const { stopped, ...piece } = text.add(token, one);
     emitPiece(piece);
     if (stopped) finish = "stop";
     else if (tokens < max_tokens) return token;
     return undefined;
+  };
+  /** Chooses a token. */
+  const next = (logits: Float32Array): number | undefined => {
+    const token = sampling.choose(logits);
+    const none = { token, log_probability: null, top: null };
+    return accept(
+      logprobs === undefined ? none : tell(predictionOf(logits, { next: token, count }), token),
+    );
   };
   const scored = echo && logprobs !== undefined;
   if (scored || max_tokens === 1) {
@@ -116,19 +126,27 @@ export async function complete(options: CompleteOptions): Promise<CompletionEnd>
       prompted.push({ token: sequence[0]!, log_probability: null, top: null });
     }
     const last = sequence.length - 1;
+    let likeliest: Told | undefined;
     let ending: Float32Array | undefined;
     await engine.score({
       tokens: sequence,
       from: scored ? Math.max(0, skipped - 1) : last,
+      likeliest: count,
+      // A draw looks at all of them.
+      logits: max_tokens === 1 && !sampling.greedy,
       signal,
-      take(position, logits) {
-        if (position < last) prompted.push(tell(logits, sequence[position + 1]!));
-        else ending = logits.slice();
+      take(position, prediction, logits) {
+        if (position < last) return void prompted.push(tell(prediction, sequence[position + 1]!));
+        if (logits) ending = logits.slice();
+        else if (max_tokens === 1) likeliest = tell(prediction, prediction.likeliest[0]!.token);
       },
     });
     if (scored) emit(echoed(tokenizer, prompt, prompted));
     else if (echo) emit({ text: prompt.text, logprobs: null });
-    if (max_tokens === 1) next(ending!);
+    if (max_tokens === 1) {
+      if (ending) next(ending);
+      else accept(likeliest!);
+    }
   } else if (echo) {
     emit({ text: prompt.text, logprobs: null });
   }
@@ -152,12 +170,13 @@ function echoed(tokenizer: Tokenizer, prompt: Prompt, told: readonly Told[]): Co
   };
 }
 
-/** The probability of a token, and the `count` likeliest ones. */
-function told(logits: Float32Array, token: number, count: number | undefined): Told {
+/** The probability of a token that follows or is among the likeliest, and the `count` likeliest ones. */
+function told(prediction: Prediction, token: number, count: number | undefined): Told {
   if (count === undefined) return { token, log_probability: null, top: null };
-  const total = logSumExp(logits);
-  const log_probability = logits[token]! - total;
-  const top = mostLikelyTokens(logits, { count, total });
+  const { likeliest } = prediction;
+  const log_probability = prediction.log_probability ??
+    likeliest.find((one) => one.token === token)!.log_probability;
+  const top = likeliest.slice(0, count);
   const shown = top.some((one) => one.token === token) ? top : [...top, { token, log_probability }];
   return { token, log_probability, top: shown };
 }

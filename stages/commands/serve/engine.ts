@@ -6,6 +6,7 @@
  */
 
 import { Generator } from "../../../model/inference/generator.ts";
+import type { Prediction } from "../../../model/inference/log_probability.ts";
 import type { InferenceModel } from "../../../model/inference/model.ts";
 import { Scorer, type SequenceToScore } from "../../../model/inference/scorer.ts";
 
@@ -26,8 +27,8 @@ export interface EngineOptions {
 export interface ScoreJob extends SequenceToScore {
   /** Aborted when nobody waits for the result any more. */
   readonly signal: AbortSignal;
-  /** Takes the logits `[V]` after the token at `position`; they are valid during the call. */
-  take(position: number, logits: Float32Array): void;
+  /** Takes the prediction after the token at `position`, and the logits `[V]` where they are wanted; they are valid during the call. */
+  take(position: number, prediction: Prediction, logits?: Float32Array): void;
 }
 
 /** A sequence to continue for a client. */
@@ -163,10 +164,10 @@ export class Engine implements AsyncDisposable {
     if (works.length === 0) return;
     const failed = new Map<number, unknown>();
     try {
-      await this.#scorer.score(works.map(({ job }) => job), (i, position, logits) => {
+      await this.#scorer.score(works.map(({ job }) => job), (i, position, ...found) => {
         if (failed.has(i)) return;
         try {
-          works[i]!.job.take(position, logits);
+          works[i]!.job.take(position, ...found);
         } catch (error) {
           failed.set(i, error);
         }

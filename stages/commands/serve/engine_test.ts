@@ -32,7 +32,8 @@ Deno.test("Engine computes what each asks for: company, failures and departures 
       tokens: [first, 2, 3],
       from: 1,
       signal,
-      take: (position, logits) => void found.push(position, logits[5]!),
+      next: 5,
+      take: (position, { log_probability }) => void found.push(position, log_probability!),
     });
     return found;
   };

@@ -8,14 +8,14 @@
  * @module
  */
 
+import {
+  type Latencies,
+  latenciesOf,
+  type Memory,
+  MemorySampler,
+  reportLoad,
+} from "../../../pipeline/load_testing.ts";
 import { events, type Served, startServer, writeByteModel } from "./serve_testing.ts";
-
-/** Latencies in milliseconds. */
-export interface Latencies {
-  readonly median: number;
-  readonly p95: number;
-  readonly most: number;
-}
 
 /** The outcome of a load. */
 export interface LoadResult {
@@ -29,8 +29,8 @@ export interface LoadResult {
   readonly wrong: readonly string[];
   /** By kind of request. */
   readonly latencies: Readonly<Record<string, Latencies>>;
-  /** Bytes in use by this process, the server with its clients, a second. */
-  readonly memory: readonly number[];
+  /** Of this process, the server with its clients. */
+  readonly memory: Memory;
 }
 
 /** The kinds of request, one after another for each client. */
@@ -45,13 +45,8 @@ export async function runLoad(
   const wrong: string[] = [];
   const taken: Record<string, number[]> = {};
   const expected = new Map<string, string>();
-  const memory: number[] = [];
   let [answered, given_up] = [0, 0];
-  const sampler = setInterval(() => {
-    // Garbage that nobody has asked for yet is no leak; the program is started so that it can ask.
-    (globalThis as { gc?: () => void }).gc?.();
-    memory.push(Deno.memoryUsage().rss);
-  }, 1000);
+  using sampler = new MemorySampler();
   const ask = async (client: number, turn: number) => {
     const kind = KINDS[(client + turn) % KINDS.length]!;
     const prompt = `client ${client % 8}`;
@@ -98,18 +93,11 @@ export async function runLoad(
       }
     }
   }));
-  clearInterval(sampler);
   const latencies = Object.fromEntries(
     Object.entries(taken).map(([kind, times]) => [kind, latenciesOf(times)]),
   );
   const took = (performance.now() - began) / 1000;
-  return { clients, seconds: took, answered, given_up, wrong, latencies, memory };
-}
-
-function latenciesOf(times: readonly number[]): Latencies {
-  const sorted = times.toSorted((a, b) => a - b);
-  const at = (part: number) => Math.round(sorted[Math.floor(part * (sorted.length - 1))]!);
-  return { median: at(0.5), p95: at(0.95), most: at(1) };
+  return { clients, seconds: took, answered, given_up, wrong, latencies, memory: sampler.memory };
 }
 
 if (import.meta.main) {
@@ -120,8 +108,5 @@ if (import.meta.main) {
   const result = await runLoad(server, { clients: 64, seconds });
   await server.stop();
   await Deno.remove(folder, { recursive: true });
-  const memory = result.memory.map((bytes) => Math.round(bytes / 2 ** 20));
-  const text = JSON.stringify({ ...result, memory, warnings: server.warnings }, null, 2);
-  await Deno.stdout.write(new TextEncoder().encode(`${text}\n`));
-  Deno.exit(result.wrong.length > 0 ? 1 : 0);
+  await reportLoad({ ...result, wrong: [...result.wrong, ...server.warnings] });
 }

@@ -5,6 +5,7 @@
  */
 
 import { z } from "zod";
+import { MOST_LIKELIEST } from "../../../model/inference/found_prediction.ts";
 import { type SamplingOptions, samplingSchema } from "../../../model/inference/sampling.ts";
 import { firstTokens } from "../../../model/inference/generate_text.ts";
 import type { Tokenizer } from "../../../model/text/tokenizer.ts";
@@ -12,8 +13,6 @@ import { ApiError } from "./errors.ts";
 
 /** The largest seed: a generator takes 32 bits. */
 const LARGEST_SEED = 2 ** 32 - 1;
-/** The most alternatives of a token that are told. */
-const MOST_LOGPROBS = 20;
 /** Stop sequences at most, and characters of one. */
 const MOST_STOPS = 16;
 const MOST_STOP_CHARACTERS = 1000;
@@ -38,7 +37,7 @@ const bodySchema = z.strictObject({
   best_of: z.int().min(1).nullish(),
   seed: z.int().min(0).max(LARGEST_SEED).nullish(),
   echo: z.boolean().nullish(),
-  logprobs: z.int().min(0).max(MOST_LOGPROBS).nullish(),
+  logprobs: z.int().min(0).max(MOST_LIKELIEST).nullish(),
   stop: z.union([stop, z.array(stop).max(MOST_STOPS)], {
     error: `expected a text, or a list of at most ${MOST_STOPS} texts, none of them empty`,
   }).nullish(),

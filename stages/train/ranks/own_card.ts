@@ -7,15 +7,12 @@
  * @module
  */
 
-/** The cards are device files of NVIDIA's number (195 is 0xc3), not a `/dev/null` that another program put there, which can be opened. */
-const SCRIPT = `
+import { CARD_FILES, HIDE } from "../../workers/hide_cards.ts";
+
+const SCRIPT = `${CARD_FILES}
 dev=$1; shift
-count=0; cards=
-for file in "$dev"/nvidia[0-9]*; do
-  [ -c "$file" ] && [ "$(stat -L -c %t "$file")" != c3 ] && continue
-  ( : < "$file" ) 2> /dev/null || continue
-  cards="$cards $file"; count=$((count + 1))
-done
+cards=$(card_files "$dev")
+count=$(printf '%s' "$cards" | grep -c .)
 if [ "$count" -le 1 ] || [ "\${OMPI_COMM_WORLD_LOCAL_SIZE:-1}" -le 1 ]; then exec "$@"; fi
 number=0; others=
 for file in $cards; do
@@ -24,10 +21,7 @@ for file in $cards; do
 done
 user=
 [ "$(id -u)" = 0 ] || user="--user --map-root-user"
-exec unshare $user --mount --propagation private sh -c '
-while [ "$1" != -- ]; do mount --bind /dev/null "$1" || exit 125; shift; done
-shift
-exec "$@"' sh $others -- "$@"`;
+exec unshare $user --mount --propagation private sh -c '${HIDE}' sh $others -- "$@"`;
 
 /**
  * Words before the command of a rank. Of several ranks on a host with several cards each gets the next card, and more ranks than cards share them in turn;
