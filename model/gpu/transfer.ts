@@ -34,9 +34,9 @@ function encode(
   switch (tensor.dtype) {
     case "f32":
       // A weight may have gigabytes, and the queue takes its own copy.
-      return isPlain(values) ? values : new Float32Array(values);
+      return isPlain(values, Float32Array) ? values : new Float32Array(values);
     case "u32":
-      return new Uint32Array(values);
+      return isPlain(values, Uint32Array) ? values : new Uint32Array(values);
     case "f16": {
       const bytes = new Uint8Array(Math.ceil(values.length / 2) * 4);
       new Float16Array(bytes.buffer).set(values);
@@ -45,9 +45,12 @@ function encode(
   }
 }
 
-/** Whether numbers are f32 already, in memory that the queue takes. */
-function isPlain(values: ArrayLike<number>): values is Float32Array<ArrayBuffer> {
-  return values instanceof Float32Array && values.buffer instanceof ArrayBuffer;
+/** Whether numbers have their type already, in memory that the queue takes. */
+function isPlain<Numbers extends Float32Array | Uint32Array>(
+  values: ArrayLike<number>,
+  type: new (length: number) => Numbers,
+): values is Numbers & { readonly buffer: ArrayBuffer } {
+  return values instanceof type && values.buffer instanceof ArrayBuffer;
 }
 
 /** Reads a tensor back. Waits for everything that was submitted before. */

@@ -5,11 +5,11 @@
  */
 
 import { SafetensorsFile, type TensorSource } from "../../checkpoint/safetensors.ts";
+import { readPacked } from "../../ops/compressed/bits.ts";
 import {
   checkCompressed,
   type CompressedMatrix,
   type LevelGrid,
-  readPacked,
   storedCounts,
   type StoredValues,
 } from "../../ops/compressed/forms.ts";
