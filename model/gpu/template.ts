@@ -1,8 +1,8 @@
 /**
  * WGSL with Jinja markup, rendered once a process for each text and each choice of values.
  *
- * A model has hundreds of dispatches of a few dozen kernels, and a layer of Sparse Expansion tens of thousands: rendering takes
- * a millisecond, which is more than all else that the host does for a dispatch.
+ * A model has hundreds of dispatches of a few dozen kernels, and a layer of Sparse Expansion thousands: rendering takes
+ * milliseconds, which is more than all else that the host does for a dispatch.
  *
  * @module
  */
