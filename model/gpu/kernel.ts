@@ -14,9 +14,9 @@
  * @module
  */
 
-import { Template } from "@huggingface/jinja";
 import { preamble } from "./capabilities.ts";
 import type { Gpu } from "./device.ts";
+import { renderTemplate, type TemplateValues } from "./template.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** How a kernel uses a tensor. */
@@ -86,7 +86,7 @@ export const f32 = (float: number): Float => ({ float });
 type Params = Readonly<Record<string, number | Float>>;
 
 /** Values that choose a variant of a kernel. */
-export type Constants = Readonly<Record<string, number | boolean | string | readonly number[]>>;
+export type Constants = TemplateValues;
 
 /** One call of a kernel. */
 export interface Call {
@@ -127,7 +127,7 @@ const LIBRARY = /* wgsl */ `
 fn workgroup_number(id: vec3u, count: vec3u) -> u32 { return id.x + id.y * count.x; }
 `;
 
-/** The text of a kernel as the compiler gets it. */
+/** The text of a kernel as the compiler gets it: the same string for calls that have the same. */
 export function renderKernel(gpu: Gpu, call: Call): string {
   const constants = call.constants ?? {};
   const lines: string[] = [];
@@ -155,8 +155,8 @@ export function renderKernel(gpu: Gpu, call: Call): string {
     lines.push(`@group(0) @binding(${slot++}) var<uniform> params: Params;`);
   }
   for (const [name, b] of bindings) lines.push(...declare(name, b, slot++, native));
-  lines.push(LIBRARY, new Template(call.source).render({ ...constants }));
-  return lines.join("\n");
+  lines.push(LIBRARY);
+  return renderTemplate(call.source, { values: constants, head: lines.join("\n") });
 }
 
 /** Declares one binding with its accessors. */

@@ -8,7 +8,7 @@
 import { type Capabilities, type Runtime, WEBGPU_DEFAULTS } from "./capabilities.ts";
 import type { KernelSource } from "./dawn_null.ts";
 import type { Gpu } from "./device.ts";
-import { type Call, renderKernel } from "./kernel.ts";
+import { renderKernel } from "./kernel.ts";
 import type { Plan } from "./plan.ts";
 
 /** A kind of device, by what it offers. */
@@ -122,15 +122,10 @@ export function recordKernels(
 ): RecordedKernel[] {
   const gpu = profileGpu(profile, options.memory);
   const kernels = new Map<string, RecordedKernel>();
-  const seen = new Set<string>();
   for (const plan of record(gpu)) {
     for (const step of plan.steps) {
       if (step.kind !== "dispatch") continue;
       const { call } = step;
-      // Rendering is what takes time, and most dispatches differ in their sizes alone.
-      const text = renderedFrom(call);
-      if (seen.has(text)) continue;
-      seen.add(text);
       const source = renderKernel(gpu, call);
       if (kernels.has(source)) continue;
       kernels.set(source, {
@@ -144,16 +139,4 @@ export function recordKernels(
     }
   }
   return [...kernels.values()];
-}
-
-/** A key of everything that a call's text depends on. */
-function renderedFrom(call: Call): string {
-  return JSON.stringify([
-    call.source,
-    call.constants,
-    Object.entries(call.params ?? {}).map(([name, value]) => [name, typeof value]),
-    Object.entries(call.bindings).map((
-      [name, { tensor, access, lanes, as }],
-    ) => [name, tensor.dtype, access, lanes, as]),
-  ]);
 }

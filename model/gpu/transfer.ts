@@ -34,9 +34,9 @@ function encode(
   switch (tensor.dtype) {
     case "f32":
       // A weight may have gigabytes, and the queue takes its own copy.
-      return isPlain(values) ? values : new Float32Array(values);
+      return isPlain(values, Float32Array) ? values : new Float32Array(values);
     case "u32":
-      return new Uint32Array(values);
+      return isPlain(values, Uint32Array) ? values : new Uint32Array(values);
     case "f16": {
       const bytes = new Uint8Array(Math.ceil(values.length / 2) * 4);
       new Float16Array(bytes.buffer).set(values);
@@ -45,9 +45,12 @@ function encode(
   }
 }
 
-/** Whether numbers are f32 already, in memory that the queue takes. */
-function isPlain(values: ArrayLike<number>): values is Float32Array<ArrayBuffer> {
-  return values instanceof Float32Array && values.buffer instanceof ArrayBuffer;
+/** Whether numbers have their type already, in memory that the queue takes. */
+function isPlain<Numbers extends Float32Array | Uint32Array>(
+  values: ArrayLike<number>,
+  type: new (length: number) => Numbers,
+): values is Numbers & { readonly buffer: ArrayBuffer } {
+  return values instanceof type && values.buffer instanceof ArrayBuffer;
 }
 
 /** Reads a tensor back. Waits for everything that was submitted before. */
@@ -68,7 +71,7 @@ export async function download(gpu: Gpu, tensor: Tensor): Promise<Float32Array |
 async function downloadInto(gpu: Gpu, tensor: Tensor, out: Uint8Array): Promise<void> {
   const { buffer, offset } = tensor.memory;
   for (let at = 0; at < out.length; at += CHUNK_BYTES) {
-    out.set(await readBytes(gpu, buffer, offset + at, Math.min(CHUNK_BYTES, out.length - at)), at);
+    await readBytes(gpu, { buffer, offset: offset + at }, out.subarray(at, at + CHUNK_BYTES));
   }
 }
 
@@ -93,25 +96,70 @@ export async function downloadParts(gpu: Gpu, parts: readonly Tensor[]): Promise
   return whole;
 }
 
+/** Reads as many bytes as `out` takes, a multiple of four. */
 async function readBytes(
   gpu: Gpu,
-  buffer: GPUBuffer,
-  offset: number,
-  size: number,
-): Promise<Uint8Array> {
-  const staging = gpu.device.createBuffer({
-    label: "read back",
-    size,
-    usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ,
-  });
+  { buffer, offset }: { readonly buffer: GPUBuffer; readonly offset: number },
+  out: Uint8Array,
+): Promise<void> {
+  const staging = Staging.of(gpu);
+  const through = staging.take(out.length);
   const encoder = gpu.device.createCommandEncoder();
-  encoder.copyBufferToBuffer(buffer, offset, staging, 0, size);
+  encoder.copyBufferToBuffer(buffer, offset, through, 0, out.length);
   gpu.device.queue.submit([encoder.finish()]);
-  await gpu.guard(staging.mapAsync(GPUMapMode.READ));
-  const bytes = new Uint8Array(staging.getMappedRange().slice(0));
-  staging.destroy();
-  return bytes;
+  // A buffer that could not be mapped is lost with its device.
+  await gpu.guard(through.mapAsync(GPUMapMode.READ, 0, out.length));
+  out.set(new Uint8Array(through.getMappedRange(0, out.length)));
+  through.unmap();
+  staging.give(through);
 }
+
+/** The smallest buffer that is read through. */
+const STAGING_BYTES = 4096;
+
+/** Bytes of such buffers that a device keeps. */
+const STAGING_KEPT = 2 * CHUNK_BYTES;
+
+/** Buffers that numbers are read through. They are kept: making one of 64 MB takes longer than what it is read for. */
+class Staging {
+  readonly #gpu: Gpu;
+  readonly #free: GPUBuffer[] = [];
+
+  private constructor(gpu: Gpu) {
+    this.#gpu = gpu;
+  }
+
+  /** Those of a device. */
+  static of(gpu: Gpu): Staging {
+    let staging = stagings.get(gpu);
+    if (!staging) stagings.set(gpu, staging = new Staging(gpu));
+    return staging;
+  }
+
+  /** A buffer of at least so many bytes, that nothing else reads through. */
+  take(bytes: number): GPUBuffer {
+    let best = -1;
+    for (const [i, { size }] of this.#free.entries()) {
+      if (size >= bytes && (best < 0 || size < this.#free[best]!.size)) best = i;
+    }
+    if (best >= 0) return this.#free.splice(best, 1)[0]!;
+    return this.#gpu.device.createBuffer({
+      label: "read back",
+      // A power of two serves other sizes later.
+      size: Math.max(STAGING_BYTES, 2 ** Math.ceil(Math.log2(bytes))),
+      usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ,
+    });
+  }
+
+  /** Takes a buffer back. */
+  give(buffer: GPUBuffer): void {
+    const kept = this.#free.reduce((sum, { size }) => sum + size, 0);
+    if (kept + buffer.size <= STAGING_KEPT) this.#free.push(buffer);
+    else buffer.destroy();
+  }
+}
+
+const stagings = new WeakMap<Gpu, Staging>();
 
 /** A row of numbers in the order of their names; names that `values` lacks are 0. */
 export function packFields<Name extends string>(

@@ -63,7 +63,7 @@ export interface SiteOptions {
   readonly layers: Readonly<Record<string, Tensor>>;
   /** Type to which weights that are not quantised are rounded; f32, which changes none, unless given. */
   readonly values?: ValueType | undefined;
-  /** Looked at before each cluster. */
+  /** Looked at before each cluster is factored, and before it is pruned. */
   readonly signal?: AbortSignal | undefined;
   /** Told how often the damping of a cluster's Hessian was added until it was positive definite. */
   readonly onFactor?: ((cluster: number, dampings: number) => void) | undefined;
@@ -144,19 +144,14 @@ export async function pruneSite(
   const experts = new Map(Object.keys(layers).map((name) => [name, [] as CompressedMatrix[]]));
   const grids = new Map<string, LevelGrid>();
   using pruner = await Pruner.open(gpu, { inputs, pruning, layers });
-  const clusters = rowsByCluster(kmeans.clusters.labels, router.clusters);
-  for (const [cluster, numbers] of clusters.entries()) {
-    signal?.throwIfAborted();
-    if (pruning.method === "magnitude") {
-      pruner.takeIdentity();
-    } else {
-      await pruner.measure(rows, numbers);
-      if (await pruner.silent()) await pruner.measure(rows);
-      const dampings = await named(`${name} cluster ${cluster}`, () => pruner.factor());
-      onFactor?.(cluster, dampings);
-    }
+  const factor = async (cluster: number, numbers: Uint32Array) => {
+    if (pruning.method === "magnitude") return pruner.takeIdentity();
+    await pruner.measure(rows, numbers);
+    if (await pruner.silent()) await pruner.measure(rows);
+    return await named(`${name} cluster ${cluster}`, () => pruner.factor());
+  };
+  const pack = async (cluster: number) => {
     for (const [layer, packed] of experts) {
-      pruner.prune(layer);
       const matrix = await pruner.read(layer);
       packed.push(packMatrix(`${name} ${layer} of cluster ${cluster}`, matrix, compression));
       if (matrix.quantised && compression.values.kind === "levels") {
@@ -165,6 +160,24 @@ export async function pruneSite(
       }
       await onExpert?.({ layer, cluster, matrix });
     }
+  };
+  const clusters = rowsByCluster(kmeans.clusters.labels, router.clusters);
+  // The host packs the experts of a cluster while the GPU is busy with the factor of the next one. What was started ends before the pruner does, whatever fails.
+  let packing = Promise.resolve();
+  try {
+    for (const [cluster, numbers] of clusters.entries()) {
+      signal?.throwIfAborted();
+      const dampings = await factor(cluster, numbers);
+      await packing;
+      signal?.throwIfAborted();
+      if (dampings !== undefined) onFactor?.(cluster, dampings);
+      for (const layer of experts.keys()) pruner.prune(layer);
+      packing = pack(cluster);
+      // It is waited for, but not at once.
+      packing.catch(() => {});
+    }
+  } finally {
+    await packing;
   }
   return {
     router,

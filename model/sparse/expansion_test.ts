@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { runPlan } from "../gpu/build.ts";
 import { Plan } from "../gpu/plan.ts";
+import { DEVICE_PROFILES, profileGpu } from "../gpu/recording.ts";
 import { openTestGpu } from "../gpu/testing.ts";
 import { assertNear, noise } from "../ops/testing.ts";
 import { matrix } from "../reference/matrix.ts";
@@ -177,6 +178,75 @@ Deno.test("a cluster of zeros is pruned for all rows, and the same bits come twi
     assertNear(first.experts[j]!.weight, weight.data, { tolerance: 1e-3, what: `expert ${j}` });
   });
   assertEquals(await run(), first);
+});
+
+Deno.test("experts come cluster after cluster, and one that is refused leaves the device as it was", async () => {
+  const gpu = await openTestGpu();
+  using tensors = new Tensors(gpu);
+  const [inputs, names] = [9, ["gate", "up"]];
+  const rows = uploadRows(tensors, noise(60 * inputs, 4), { width: inputs, gpu });
+  const expansion = { clusters: 3, pca_factor: 0, restarts: 1, max_iterations: 20 };
+  const draw = (i: number) => uniform(1, i);
+  const fit = await fitRouter(gpu, rows, { expansion, uniform: draw, name: "site" });
+  const layers = Object.fromEntries(
+    names.map((name, i) => [name, tensors.matrix(name, noise(7 * inputs, i), inputs)]),
+  );
+  const pruning = { ...PRUNING, sparsity: 0.5 };
+  const told: string[] = [];
+  const options = {
+    ...{ fit, layers, pruning, name: "site" },
+    onFactor: (cluster: number) => void told.push(`factor ${cluster}`),
+  };
+  const expected = [0, 1, 2].flatMap((cluster) => [
+    `factor ${cluster}`,
+    ...names.map((layer) => `${layer} ${cluster}`),
+  ]);
+  const whole = await pruneSite(gpu, rows, {
+    ...options,
+    onExpert: ({ layer, cluster }) => void told.push(`${layer} ${cluster}`),
+  });
+  assertEquals(told.splice(0), expected);
+  const stop = new AbortController();
+  const last = async (end: () => void) => {
+    await pruneSite(gpu, rows, {
+      ...options,
+      signal: stop.signal,
+      onExpert({ layer, cluster }) {
+        told.push(`${layer} ${cluster}`);
+        if (told.length === 5) end();
+      },
+    });
+  };
+  const refuse = () => {
+    throw new RangeError("refused");
+  };
+  await assertRejects(() => last(refuse), RangeError, "refused");
+  assertEquals(told.splice(0), expected.slice(0, 5));
+  await assertRejects(() => last(() => stop.abort()), DOMException);
+  // What was begun is finished.
+  assertEquals(told, expected.slice(0, told.length));
+  await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
+  gpu.check();
+  assertEquals(await pruneSite(gpu, rows, options), whole);
+});
+
+Deno.test("one cluster has all rows, and nothing runs for it", async () => {
+  // Only records plans.
+  const gpu = profileGpu(DEVICE_PROFILES[0]!);
+  const rows = { chunks: [], count: 70, width: 9 };
+  const expansion = { clusters: 1, pca_factor: 4, restarts: 2, max_iterations: 50 };
+  const uniform = () => 0;
+  const { values, kmeans } = await fitRouter(gpu, rows, { expansion, uniform, name: "site" });
+  assertEquals(values, {
+    width: 9,
+    pca: { mean: new Float32Array(9), components: new Float32Array(18) },
+    centroids: new Float32Array(2),
+    clusters: 1,
+  });
+  assertEquals(kmeans.clusters.labels, new Uint32Array(70));
+  const plain = { ...expansion, pca_factor: 0 };
+  const fit = await fitRouter(gpu, rows, { expansion: plain, uniform, name: "site" });
+  assertEquals([fit.values.pca, fit.values.centroids], [undefined, new Float32Array(9)]);
 });
 
 Deno.test("a site says what is wrong with its options or its rows", async () => {

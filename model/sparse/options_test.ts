@@ -80,6 +80,9 @@ Deno.test("matchAll() keeps as many weights as all experts together", () => {
   assertEquals(match(2, { sparsity: 0.75 }), [0.5, false]);
   assertEquals(match(1, { sparsity: 0.75 }), [0.75, false]);
   assertEquals(match(16, { sparsity: 0.5 }), [0, true]);
+  // In float64 4 · (1 − 0.9) is a little less than 0.4, and 8 · (1 − 0.95) a little more.
+  assertEquals(match(4, { sparsity: 0.9 }), [0.6, false]);
+  assertEquals(match(8, { sparsity: 0.95 }), [0.6, false]);
   // 10 · (1 − 0.9) is a little less than 1 in float64.
   assertEquals(match(10, { sparsity: 0.9 }), [0, true]);
   assertEquals(match(16, { sparsity: 0.5, bits: 4 }), [0, false]);

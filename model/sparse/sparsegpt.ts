@@ -273,18 +273,19 @@ export class Pruner implements Disposable {
   }
 }
 
-// Typed arrays map through their iterator with `from`, eighty times as slowly as a loop.
+// Typed arrays map through their iterator with `from`, eighty times as slowly as a loop. Bits are taken with operators on integers of 32 bits: what is compared with `PRUNED`, or divided by
+// it, becomes a float first, and takes seven times as long.
 
-/** 1 where a weight was pruned. */
+/** 1 where a weight was pruned, which its highest bit says. */
 function prunedMarks(codes: Uint32Array): Uint8Array {
   const marks = new Uint8Array(codes.length);
-  for (let i = 0; i < codes.length; i++) marks[i] = codes[i]! >= PRUNED ? 1 : 0;
+  for (let i = 0; i < codes.length; i++) marks[i] = codes[i]! >>> 31;
   return marks;
 }
 
 /** The levels of quantised weights. */
 function levelsOfCodes(codes: Uint32Array, lowest: number): Int16Array {
   const levels = new Int16Array(codes.length);
-  for (let i = 0; i < codes.length; i++) levels[i] = codes[i]! % PRUNED + lowest;
+  for (let i = 0; i < codes.length; i++) levels[i] = (codes[i]! & ~PRUNED) + lowest;
   return levels;
 }

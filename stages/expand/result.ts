@@ -18,7 +18,7 @@ const layer = z.object({
 
 const site = z.object({
   inputs: z.int(),
-  inertia: z.number().describe("sum of the squared distances of k-means"),
+  inertia: z.number().describe("sum of the squared distances of k-means; 0 of one cluster"),
   sizes: z.array(z.int()).describe("calibration rows of each cluster"),
   dampings: z.array(z.int())
     .describe("how often the damping was added to each cluster's Hessian; 1 is enough mostly"),

@@ -64,8 +64,9 @@ export const DENSE_LABELS: CellLabels = {
 export function expansionCells({ expansion, pruning, grid }: CellPlan): ExpansionCell[] {
   const cells = new Map<string, ExpansionCell>();
   const add = (cell: ExpansionCell) => {
-    // A control keeps its name where another cell has the same options: the pipeline expands the model once for both.
-    const key = canonicalize([cell.expansion, cell.pruning, cell.labels.control]) ?? "";
+    // A control keeps its name where another cell, or a control of another one, has the same options: the pipeline expands the model once for all of them.
+    const { control, of } = cell.labels;
+    const key = canonicalize([cell.expansion, cell.pruning, control, of]) ?? "";
     if (!cells.has(key)) cells.set(key, cell);
   };
   for (const sparsity of grid.sparsities ?? [pruning.sparsity]) {

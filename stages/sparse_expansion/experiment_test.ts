@@ -83,6 +83,21 @@ Deno.test("a grid has each cell once: magnitude has no clusters, and a control n
   const [control, same] = ["sparsity=0.75,clusters=2,control=matched", "sparsity=0.5,clusters=1"]
     .map((name) => twice.find((cell) => cell.name === name)!);
   assertEquals([control!.expansion, control!.pruning], [same!.expansion, same!.pruning]);
+  // Nor do expansions share a control, or a digit of float64 part what has one key.
+  const thrice = expansionCells(
+    configured({
+      grid: { sparsities: [0.6, 0.8, 0.9, 0.95], clusters: [1, 2, 4, 8], controls: ["matched"] },
+    }),
+  ).filter(({ expansion, pruning }) => expansion.clusters === 1 && pruning.sparsity === 0.6);
+  assertEquals(thrice.map(({ name }) => name), [
+    "sparsity=0.6,clusters=1",
+    "sparsity=0.8,clusters=2,control=matched",
+    "sparsity=0.9,clusters=4,control=matched",
+    "sparsity=0.95,clusters=8,control=matched",
+  ]);
+  for (const { expansion, pruning } of thrice) {
+    assertEquals([expansion, pruning], [thrice[0]!.expansion, thrice[0]!.pruning]);
+  }
   assertEquals(names({ pruning: { bits: 4 } }), ["sparsity=0.5,clusters=16,bits=4"]);
   assertEquals(
     expansionCells(configured({ expansion: { pca: false } }))[0]!.expansion.pca_factor,

@@ -12,20 +12,17 @@ import type { Gpu } from "../../gpu/device.ts";
 import { Arena } from "../../gpu/memory.ts";
 import { roundUp, Tensor } from "../../gpu/tensor.ts";
 import { upload } from "../../gpu/transfer.ts";
+import { bitCount, packedWords, packRun, unpackRun } from "./bits.ts";
 import {
-  bitCount,
   checkCompressed,
   type CompressedMatrix,
   type Compression,
   type LevelGrid,
   type MaskedMatrix,
-  packedWords,
   type PatternMatrix,
   placeBits,
-  readPacked,
   storedCounts,
   storedOfRow,
-  writePacked,
 } from "./forms.ts";
 import { firstWords, forEachStored } from "./pack.ts";
 
@@ -296,12 +293,20 @@ function acrossRows(
   { rows, most, size }: { rows: number; most: number; size: number },
 ): Uint32Array {
   const out = new Uint32Array(size);
-  const words = Math.min(from.length / rows, most);
-  for (let r = 0; r < rows; r++) {
-    for (let w = 0; w < words; w++) out[w * rows + r] = from[r * (from.length / rows) + w]!;
+  const own = from.length / rows;
+  const words = Math.min(own, most);
+  // A few rows at a time, whose words are neighbours in what is written.
+  for (let first = 0; first < rows; first += ROWS_AT_ONCE) {
+    const end = Math.min(rows, first + ROWS_AT_ONCE);
+    for (let w = 0; w < words; w++) {
+      for (let r = first; r < end; r++) out[w * rows + r] = from[r * own + w]!;
+    }
   }
   return out;
 }
+
+/** Rows whose words a host's cache line holds. */
+const ROWS_AT_ONCE = 16;
 
 /** Stored weights of a pattern as words, each row beginning with a new one. */
 function valueWords(matrix: PatternMatrix): Uint32Array {
@@ -309,11 +314,15 @@ function valueWords(matrix: PatternMatrix): Uint32Array {
   if (values.kind === "levels") return values.words;
   if (values.kind === "f32") return bitsOf(values.numbers);
   const stored = storedOfRow(matrix);
-  const words = packedWords(stored, 16);
-  const halves = new Uint16Array(outputs * words * 2);
   const from = halfBits(values.numbers);
+  // Rows of whole words are as they should be.
+  if (stored % 2 === 0 && from.byteOffset % 4 === 0) {
+    return new Uint32Array(from.buffer, from.byteOffset, from.length / 2);
+  }
+  const width = 2 * packedWords(stored, 16);
+  const halves = new Uint16Array(outputs * width);
   for (let r = 0; r < outputs; r++) {
-    halves.set(from.subarray(r * stored, (r + 1) * stored), r * words * 2);
+    for (let e = 0; e < stored; e++) halves[r * width + e] = from[r * stored + e]!;
   }
   return new Uint32Array(halves.buffer);
 }
@@ -340,46 +349,63 @@ function asMask(matrix: CompressedMatrix): MaskedMatrix {
 
 /** Masks, first weights of four rows and stored weights strip after strip; `before` weights come before the expert's in its tensor. */
 function inStrips(
-  { outputs, inputs, mask, values }: MaskedMatrix,
+  matrix: MaskedMatrix,
   { bits, before, ...sizes }: { bits: number; before: number; masks: number; starts: number },
 ): { masks: Uint32Array; starts: Uint32Array; values: Uint32Array } {
+  const { outputs, inputs, mask } = matrix;
   const strips = packedWords(inputs, 1);
   const fours = Math.ceil(outputs / 4);
-  const counts = storedCounts({ form: "mask", outputs, inputs, mask, values });
-  const total = counts.reduce((sum, n) => sum + n, 0);
+  const next = new Uint32Array(strips + 1);
+  for (let r = 0; r < outputs; r++) {
+    for (let s = 0; s < strips; s++) next[s + 1]! += bitCount(mask[r * strips + s]!);
+  }
+  for (let s = 0; s < strips; s++) next[s + 1]! += next[s]!;
+  const total = next[strips]!;
   const out = {
     masks: new Uint32Array(sizes.masks),
     starts: new Uint32Array(sizes.starts),
     values: new Uint32Array(roundUp(total, ALIGNED_WEIGHTS) / 32 * bits),
   };
-  // Where the next weight of each row is: its number in all rows, or in its own words.
-  const next = new Uint32Array(outputs);
-  const firsts = values.kind === "levels" ? firstWords(counts, bits) : undefined;
-  if (!firsts) { for (let r = 1; r < outputs; r++) next[r] = next[r - 1]! + counts[r - 1]!; }
-  const from = values.kind === "f32"
-    ? bitsOf(values.numbers)
-    : values.kind === "f16"
-    ? halfBits(values.numbers)
-    : values.words;
-  const halves = new Uint16Array(out.values.buffer);
-  let e = 0;
-  for (let s = 0; s < strips; s++) {
-    for (let r = 0; r < outputs; r++) {
+  const from = storedNumbers(matrix, total);
+  // Codes lie side by side in words once all are in their order.
+  const to = from instanceof Uint8Array
+    ? new Uint8Array(total)
+    : from instanceof Uint16Array
+    ? new Uint16Array(out.values.buffer)
+    : out.values;
+  let at = 0;
+  // Row after row, as weights are stored; `next` is where each strip goes on.
+  for (let r = 0; r < outputs; r++) {
+    for (let s = 0; s < strips; s++) {
       const word = mask[r * strips + s]!;
-      out.masks[(s * fours) * 4 + r] = word;
+      let e = next[s]!;
+      out.masks[s * fours * 4 + r] = word;
       if (r % 4 === 0) out.starts[s * fours + r / 4] = before + e;
-      const [begin, end] = [next[r]!, next[r]! + bitCount(word)];
-      next[r] = end;
-      if (firsts) {
-        for (let i = begin; i < end; i++) {
-          const code = readPacked(from as Uint32Array, firsts[r]!, i, bits);
-          writePacked(out.values, { first: 0, e: e++, bits }, code);
-        }
-      } else {
-        const to = bits === 16 ? halves : out.values;
-        for (let i = begin; i < end; i++) to[e++] = from[i]!;
-      }
+      for (const end = at + bitCount(word); at < end; at++) to[e++] = from[at]!;
+      next[s] = e;
     }
   }
+  if (to instanceof Uint8Array) packRun(out.values, { first: 0, count: total, bits }, to);
   return out;
+}
+
+/** The stored weights in their order: bits of f32 or f16, or a code each. */
+function storedNumbers(
+  matrix: MaskedMatrix,
+  total: number,
+): Uint32Array | Uint16Array | Uint8Array {
+  const { values } = matrix;
+  if (values.kind === "f32") return bitsOf(values.numbers);
+  if (values.kind === "f16") return halfBits(values.numbers);
+  const { bits, words } = values;
+  const counts = storedCounts(matrix);
+  const firsts = firstWords(counts, bits);
+  const numbers = new Uint8Array(total);
+  let to = 0;
+  for (let r = 0; r < counts.length; r++) {
+    const count = counts[r]!;
+    unpackRun(words, { first: firsts[r]!, count, bits }, { numbers, to });
+    to += count;
+  }
+  return numbers;
 }

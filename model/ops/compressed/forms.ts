@@ -11,6 +11,8 @@
  * @module
  */
 
+import { bitCount, packedWords, unpackRun } from "./bits.ts";
+
 /** A pruned matrix as SparseGPT leaves it. */
 export interface PrunedWeights {
   /** `[out, in]`, zeros included. */
@@ -91,11 +93,6 @@ export function placeBits(group: number): number {
   return Math.ceil(Math.log2(group));
 }
 
-/** Words of 32 bits that hold `count` numbers of `bits` bits. */
-export function packedWords(count: number, bits: number): number {
-  return Math.ceil(count * bits / 32);
-}
-
 /** Weights that a row of a matrix with a pattern stores. */
 export function storedOfRow(
   { inputs, zeros, group }: Pick<PatternMatrix, "inputs" | "zeros" | "group">,
@@ -115,36 +112,6 @@ export function storedCounts(matrix: CompressedMatrix): Uint32Array {
     counts[r] = count;
   }
   return counts;
-}
-
-/** Bits of a word that are set. */
-export function bitCount(word: number): number {
-  let v = word - ((word >>> 1) & 0x55555555);
-  v = (v & 0x33333333) + ((v >>> 2) & 0x33333333);
-  return Math.imul((v + (v >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
-}
-
-/** Number `e` of `bits` bits in words that begin at `first`. */
-export function readPacked(words: Uint32Array, first: number, e: number, bits: number): number {
-  if (bits === 0) return 0;
-  const at = first + (e * bits >>> 5);
-  const shift = e * bits & 31;
-  let value = words[at]! >>> shift;
-  if (shift + bits > 32) value |= words[at + 1]! << (32 - shift);
-  return value & ((1 << bits) - 1);
-}
-
-/** Puts number `e` of `bits` bits into words of zeros that begin at `first`. */
-export function writePacked(
-  words: Uint32Array,
-  { first, e, bits }: { first: number; e: number; bits: number },
-  value: number,
-): void {
-  if (bits === 0) return;
-  const at = first + (e * bits >>> 5);
-  const shift = e * bits & 31;
-  words[at]! |= value << shift;
-  if (shift + bits > 32) words[at + 1]! |= value >>> (32 - shift);
 }
 
 /** Bytes of the stored weights and of what says where they are; of the grid that experts share none. */
@@ -170,23 +137,9 @@ export function checkCompressed(matrix: CompressedMatrix, name: string): void {
   if (matrix.form === "pattern") {
     const { zeros, group, places } = matrix;
     checkPattern(name, inputs, [zeros, group]);
-    const bits = placeBits(group);
-    const [stored, kept] = [storedOfRow(matrix), group - zeros];
-    const words = packedWords(stored, bits);
+    const words = packedWords(storedOfRow(matrix), placeBits(group));
     expect("places", places.length, outputs * words);
-    for (let r = 0; r < outputs; r++) {
-      let before = -1;
-      for (let e = 0; e < stored; e++) {
-        if (e % kept === 0) before = -1;
-        const place = readPacked(places, r * words, e, bits);
-        if (place <= before || place >= group) {
-          throw new RangeError(
-            `${name}: place ${e} of row ${r} is ${place} after ${before}, expected ascending places below ${group}`,
-          );
-        }
-        before = place;
-      }
-    }
+    checkPlaces(matrix, name);
   } else {
     const words = packedWords(inputs, 1);
     expect("mask", matrix.mask.length, outputs * words);
@@ -205,6 +158,57 @@ export function checkCompressed(matrix: CompressedMatrix, name: string): void {
       counts.reduce((sum, n) => sum + packedWords(n, values.bits), 0),
     );
   } else expect("values", values.numbers.length, counts.reduce((sum, n) => sum + n, 0));
+}
+
+/** Bits of a group's places up to which all that they can say are looked at beforehand: 4:8 has twelve. */
+const TABLE_BITS = 12;
+
+/** For all that the places of a group can say, whether they ascend. */
+function ascendingPlaces(group: number, kept: number): Uint8Array {
+  const bits = placeBits(group);
+  const ascend = new Uint8Array(2 ** (kept * bits)).fill(1);
+  for (let said = 0; said < ascend.length; said++) {
+    let before = -1;
+    for (let i = 0; i < kept; i++) {
+      const place = said >>> (i * bits) & ((1 << bits) - 1);
+      if (place <= before || place >= group) ascend[said] = 0;
+      before = place;
+    }
+  }
+  return ascend;
+}
+
+/** Refuses places beyond their group or out of order. */
+function checkPlaces(matrix: PatternMatrix, name: string): void {
+  const { outputs, zeros, group, places } = matrix;
+  const bits = placeBits(group);
+  const [stored, kept] = [storedOfRow(matrix), group - zeros];
+  if (kept === 0) return;
+  const words = packedWords(stored, bits);
+  const ascend = kept * bits <= TABLE_BITS ? ascendingPlaces(group, kept) : undefined;
+  const groups = new Uint32Array(stored / kept);
+  const row = new Uint32Array(stored);
+  for (let r = 0; r < outputs; r++) {
+    const first = r * words;
+    if (ascend) {
+      unpackRun(places, { first, count: groups.length, bits: kept * bits }, { numbers: groups });
+      let all = 1;
+      for (let g = 0; g < groups.length; g++) all &= ascend[groups[g]!]!;
+      if (all === 1) continue;
+    }
+    unpackRun(places, { first, count: stored, bits }, { numbers: row });
+    let before = -1;
+    for (let e = 0; e < stored; e++) {
+      if (e % kept === 0) before = -1;
+      const place = row[e]!;
+      if (place <= before || place >= group) {
+        throw new RangeError(
+          `${name}: place ${e} of row ${r} is ${place} after ${before}, expected ascending places below ${group}`,
+        );
+      }
+      before = place;
+    }
+  }
 }
 
 /** Refuses bits of a level that no form has. */

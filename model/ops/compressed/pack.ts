@@ -4,6 +4,7 @@
  * @module
  */
 
+import { bitCount, packedWords, packRun, readPacked } from "./bits.ts";
 import {
   checkBits,
   checkCompressed,
@@ -11,14 +12,11 @@ import {
   type CompressedMatrix,
   type Compression,
   type LevelGrid,
-  packedWords,
   placeBits,
   type PrunedWeights,
-  readPacked,
   storedCounts,
   type StoredValues,
   type ValueType,
-  writePacked,
 } from "./forms.ts";
 
 /**
@@ -52,114 +50,200 @@ export function packMatrix(
     const bits = placeBits(group);
     const words = packedWords(stored, bits);
     const places = new Uint32Array(outputs * words);
+    // A group is written before it is known to keep too many.
+    const columns = new Uint32Array(stored + group);
+    const row = new Uint32Array(stored);
     for (let r = 0; r < outputs; r++) {
-      let e = 0;
-      for (let first = 0; first < inputs; first += group) {
-        let spare = kept;
-        for (let p = 0; p < group; p++) spare -= 1 - mask[r * inputs + first + p]!;
-        if (spare < 0) {
-          throw new RangeError(
-            `${name}: row ${r} keeps ${kept - spare} of the inputs ${first} to ${
-              first + group - 1
-            }, expected at most ${kept}`,
-          );
-        }
-        for (let p = 0; p < group; p++) {
-          const own = mask[r * inputs + first + p] === 0;
-          if (!own && spare-- <= 0) continue;
-          writePacked(places, { first: r * words, e, bits }, p);
-          writer.write(r, e++, first + p);
-        }
+      const full = chooseColumns(mask, { at: r * inputs, inputs, group, kept }, columns);
+      if (full) {
+        throw new RangeError(
+          `${name}: row ${r} keeps ${full.count} of the inputs ${full.first} to ${
+            full.first + group - 1
+          }, expected at most ${kept}`,
+        );
       }
+      placesOf(columns, group, row);
+      packRun(places, { first: r * words, count: stored, bits }, row);
+      writer.write(r, columns, stored);
     }
     return {
       ...{ form: "pattern", outputs, inputs, zeros, group, places },
       values: writer.values,
     };
   }
-  const counts = new Uint32Array(outputs);
-  for (let r = 0; r < outputs; r++) {
-    let count = 0;
-    for (let c = 0; c < inputs; c++) count += 1 - mask[r * inputs + c]!;
-    counts[r] = count;
-  }
-  const writer = writerOf(name, pruned, { inputs, counts, values });
   const words = packedWords(inputs, 1);
   const bits = new Uint32Array(outputs * words);
+  const counts = markStored(mask, { outputs, inputs, bits });
+  const writer = writerOf(name, pruned, { inputs, counts, values });
+  const columns = new Uint32Array(inputs + 1);
   for (let r = 0; r < outputs; r++) {
+    const at = r * inputs;
     let e = 0;
     for (let c = 0; c < inputs; c++) {
-      if (mask[r * inputs + c] !== 0) continue;
-      bits[r * words + (c >>> 5)]! |= 1 << (c & 31);
-      writer.write(r, e++, c);
+      columns[e] = c;
+      e += 1 - mask[at + c]!;
     }
+    writer.write(r, columns, e);
   }
   return { form: "mask", outputs, inputs, mask: bits, values: writer.values };
+}
+
+/**
+ * Chooses what a row with a pattern stores: inputs in ascending order, and of those that are pruned their number and that of all inputs together.
+ *
+ * @returns A group that keeps more than it may, if there is one: its first input, and how many it keeps.
+ */
+function chooseColumns(
+  mask: Uint8Array,
+  { at, inputs, group, kept }: { at: number; inputs: number; group: number; kept: number },
+  columns: Uint32Array,
+): { first: number; count: number } | undefined {
+  let e = 0;
+  for (let first = 0; first < inputs; first += group) {
+    const begin = e;
+    // Without a branch, which every other weight would take by surprise.
+    for (let c = first; c < first + group; c++) {
+      columns[e] = c;
+      e += 1 - mask[at + c]!;
+    }
+    const count = e - begin;
+    if (count === kept) continue;
+    if (count > kept) return { first, count };
+    e = begin;
+    let spare = kept - count;
+    for (let c = first; c < first + group; c++) {
+      if (mask[at + c] === 0) columns[e++] = c;
+      else if (spare-- > 0) columns[e++] = inputs + c;
+    }
+  }
+  return undefined;
+}
+
+/** Places of inputs in their groups, which also those of pruned ones are: groups divide the number of all inputs. */
+function placesOf(columns: Uint32Array, group: number, places: Uint32Array): void {
+  const low = group - 1;
+  // A division takes longer than all else that is done for a weight.
+  if ((group & low) === 0) {
+    for (let e = 0; e < places.length; e++) places[e] = columns[e]! & low;
+  } else {
+    for (let e = 0; e < places.length; e++) places[e] = columns[e]! % group;
+  }
+}
+
+/** Sets the bits of stored weights; returns how many each row stores, `[out]`. */
+function markStored(
+  mask: Uint8Array,
+  { outputs, inputs, bits }: { outputs: number; inputs: number; bits: Uint32Array },
+): Uint32Array {
+  const counts = new Uint32Array(outputs);
+  let w = 0;
+  for (let r = 0; r < outputs; r++) {
+    let count = 0;
+    for (let first = 0; first < inputs; first += 32) {
+      const at = r * inputs + first;
+      const columns = Math.min(32, inputs - first);
+      let word = 0;
+      for (let c = 0; c < columns; c++) word |= (1 - mask[at + c]!) << c;
+      bits[w++] = word;
+      count += bitCount(word);
+    }
+    counts[r] = count;
+  }
+  return counts;
 }
 
 /** Where stored weights go. */
 interface Writer {
   readonly values: StoredValues;
-  /** Stores the weight of a position as stored weight `e` of its row. */
-  write(row: number, e: number, column: number): void;
+  /** Stores the weights of a row that lie at the first `count` of `columns`, where a number beyond the inputs is that of a pruned one and of all inputs together. Rows are written in order. */
+  write(row: number, columns: Uint32Array, count: number): void;
+}
+
+/** What is stored, and how many weights of each row. */
+interface StoredShape {
+  readonly inputs: number;
+  readonly counts: Uint32Array;
 }
 
 function writerOf(
   name: string,
-  { weight, mask, quantised }: PrunedWeights,
-  { inputs, counts, values }: { inputs: number; counts: Uint32Array; values: ValueType },
+  pruned: PrunedWeights,
+  { values, ...shape }: StoredShape & { readonly values: ValueType },
 ): Writer {
-  if (values.kind === "levels") {
-    const { bits, lowest } = values;
-    checkBits(name, bits);
-    if (!quantised) throw new RangeError(`${name} has no levels, expected quantised weights`);
-    const { level, zero } = quantised;
-    const firsts = firstWords(counts, bits);
-    const words = new Uint32Array(firsts.at(-1)!);
-    const most = 2 ** bits - 1;
-    return {
-      values: { kind: "levels", bits, words },
-      write(row, e, column) {
-        const at = row * inputs + column;
-        const code = (mask[at] === 0 ? level[at]! : zero[row]!) - lowest;
-        if (!(Number.isInteger(code) && code >= 0 && code <= most)) {
-          throw new RangeError(
-            `${name}: level of row ${row}, input ${column} is ${
-              code + lowest
-            }, expected a whole number from ${lowest} to ${lowest + most}`,
-          );
-        }
-        writePacked(words, { first: firsts[row]!, e, bits }, code);
-      },
-    };
-  }
+  if (values.kind === "levels") return levelWriter(name, pruned, { values, ...shape });
+  const { weight } = pruned;
+  const { inputs, counts } = shape;
+  // A row, and as many zeros for what is pruned.
+  const own = new Float32Array(2 * inputs);
+  const read = (row: number) => own.set(weight.subarray(row * inputs, (row + 1) * inputs));
   const total = counts.reduce((sum, n) => sum + n, 0);
-  // Rows are written in order, so the next number goes after the last one.
-  let at = 0;
+  let next = 0;
   if (values.kind === "f32") {
     const numbers = new Float32Array(total);
     return {
       values: { kind: "f32", numbers },
-      write(row, _, column) {
-        const from = row * inputs + column;
-        numbers[at++] = mask[from] === 0 ? weight[from]! : 0;
+      write(row, columns, count) {
+        read(row);
+        for (let e = 0; e < count; e++) numbers[next++] = own[columns[e]!]!;
       },
     };
   }
   const numbers = new Float16Array(total);
   return {
     values: { kind: "f16", numbers },
-    write(row, _, column) {
-      const from = row * inputs + column;
-      numbers[at] = mask[from] === 0 ? weight[from]! : 0;
-      if (!Number.isFinite(numbers[at]!)) {
-        throw new RangeError(
-          `${name}: weight of row ${row}, input ${column} is ${
-            weight[from]
-          }, expected a number that a half holds`,
-        );
+    write(row, columns, count) {
+      read(row);
+      for (let e = 0; e < count; e++) {
+        const value = own[columns[e]!]!;
+        if (!(Math.abs(value) < HALF_OVERFLOW)) {
+          throw new RangeError(
+            `${name}: weight of row ${row}, input ${
+              columns[e]
+            } is ${value}, expected a number that a half holds`,
+          );
+        }
+        numbers[next++] = value;
       }
-      at++;
+    },
+  };
+}
+
+/** The smallest number that is rounded to an infinite half: midway between the largest finite one and 2¹⁶. */
+const HALF_OVERFLOW = 65520;
+
+function levelWriter(
+  name: string,
+  { quantised }: PrunedWeights,
+  { inputs, counts, values: { bits, lowest } }: StoredShape & {
+    readonly values: ValueType & { readonly kind: "levels" };
+  },
+): Writer {
+  checkBits(name, bits);
+  if (!quantised) throw new RangeError(`${name} has no levels, expected quantised weights`);
+  const { level, zero } = quantised;
+  const firsts = firstWords(counts, bits);
+  const words = new Uint32Array(firsts.at(-1)!);
+  const most = 2 ** bits - 1;
+  // A row, and as often its zero point, which is the level of what is pruned.
+  const own = new Float32Array(2 * inputs);
+  const codes = new Uint8Array(inputs);
+  return {
+    values: { kind: "levels", bits, words },
+    write(row, columns, count) {
+      own.set(level.subarray(row * inputs, (row + 1) * inputs));
+      own.fill(zero[row]!, inputs);
+      for (let e = 0; e < count; e++) {
+        const code = own[columns[e]!]! - lowest;
+        if (!(code >= 0 && code <= most && Number.isInteger(code))) {
+          throw new RangeError(
+            `${name}: level of row ${row}, input ${columns[e]! % inputs} is ${
+              code + lowest
+            }, expected a whole number from ${lowest} to ${lowest + most}`,
+          );
+        }
+        codes[e] = code;
+      }
+      packRun(words, { first: firsts[row]!, count, bits }, codes);
     },
   };
 }

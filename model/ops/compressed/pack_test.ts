@@ -3,11 +3,13 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { randomGrid, randomPruned } from "./compressed_testing.ts";
+import { packedWords } from "./bits.ts";
 import {
   checkCompressed,
   compressedBytes,
   type CompressedMatrix,
-  packedWords,
+  type Compression,
+  type PrunedWeights,
   type ValueType,
 } from "./forms.ts";
 import { packMatrix, unpackMatrix } from "./pack.ts";
@@ -44,6 +46,67 @@ Deno.test("a packed matrix unpacks to the same numbers", () => {
       if (!pattern || dead === undefined) return assertEquals(back.mask, pruned.mask);
       // A pattern stores as many of each group, so some of what dead inputs had besides.
       assert(back.mask.every((v, i) => v <= pruned.mask[i]!));
+    }),
+    { numRuns: 300 },
+  );
+});
+
+/** The bits of what a matrix stores, a number at a time, by the definition of the forms. */
+function packedPlainly(
+  { weight, mask, quantised }: PrunedWeights,
+  { inputs, pattern, values }: Compression,
+): { where: number[]; stored: number[] } {
+  const where: number[] = [];
+  const stored: number[] = [];
+  const put = (words: number[], numbers: readonly number[], bits: number) => {
+    const whole = numbers.reduce((sum, v, e) => sum | BigInt(v) << BigInt(e * bits), 0n);
+    for (let w = 0; w < packedWords(numbers.length, bits); w++) {
+      words.push(Number(whole >> BigInt(32 * w) & 0xffffffffn));
+    }
+  };
+  for (let r = 0; r < weight.length / inputs; r++) {
+    const kept = (c: number) => mask[r * inputs + c] === 0;
+    const columns: number[] = [];
+    for (let c = 0; c < inputs; c++) {
+      if (kept(c)) columns.push(c);
+      if (!pattern || (c + 1) % pattern[1] !== 0) continue;
+      const [zeros, group] = pattern;
+      const first = c + 1 - group;
+      const own = columns.filter((c) => c >= first).length;
+      const pruned = Array.from({ length: group }, (_, p) => first + p).filter((c) => !kept(c));
+      columns.push(...pruned.slice(0, group - zeros - own));
+      columns.sort((a, b) => a - b);
+    }
+    const at = (c: number) => r * inputs + c;
+    if (pattern) put(where, columns.map((c) => c % pattern[1]), Math.ceil(Math.log2(pattern[1])));
+    else put(where, Array.from({ length: inputs }, (_, c) => Number(kept(c))), 1);
+    if (values.kind !== "levels") {
+      const round = values.kind === "f16" ? Math.f16round : Math.fround;
+      stored.push(...columns.map((c) => kept(c) ? round(weight[at(c)]!) : 0));
+      continue;
+    }
+    const { level, zero } = quantised!;
+    const codes = columns.map((c) => (kept(c) ? level[at(c)]! : zero[r]!) - values.lowest);
+    put(stored, codes, values.bits);
+  }
+  return { where, stored };
+}
+
+Deno.test("a packed matrix has the bits that the definition of its form gives", () => {
+  fc.assert(
+    fc.property(cases, ({ outputs, groups, group, zeros, dead, seed, values }) => {
+      const inputs = groups * group;
+      const pattern = zeros === undefined ? undefined : [Math.min(zeros, group), group] as const;
+      const grid = values.kind === "levels" ? randomGrid(outputs, { ...values, seed }) : undefined;
+      const pruned = randomPruned({ outputs, inputs, pattern, values, seed, dead }, grid);
+      // Numbers that halves do not hold, and some where nothing is kept.
+      if (!grid) pruned.weight.forEach((v, i) => pruned.weight[i] = v * (1 + i / 4096) || i);
+      const compression = { inputs, pattern, values };
+      const packed = packMatrix("w", pruned, compression);
+      const { where, stored } = packedPlainly(pruned, compression);
+      assertEquals([...packed.form === "mask" ? packed.mask : packed.places], where);
+      const { values: own } = packed;
+      assertEquals([...own.kind === "levels" ? own.words : own.numbers], stored);
     }),
     { numRuns: 300 },
   );
@@ -129,6 +192,22 @@ Deno.test("packing and unpacking name what does not fit", () => {
   assertThrows(check({ mask: new Uint32Array(2) }), RangeError, "mask has 2 entries, expected 1");
   assertThrows(check({ mask: Uint32Array.of(0x155) }), RangeError, "bits beyond its 8 inputs");
   assertThrows(check({ mask: Uint32Array.of(1) }), RangeError, "values has 4 entries, expected 1");
+  const zeroPoint = { ...quantised, zero: Float32Array.of(7), level: new Int16Array(8) };
+  const most = { pattern: [2, 4], values: levels } as const;
+  const pruned = { weight, mask: new Uint8Array(8).fill(1, 1), quantised: zeroPoint };
+  assertThrows(
+    pack(most, pruned),
+    RangeError,
+    "level of row 0, input 1 is 7, expected a whole number from -1 to 2",
+  );
+  for (const [number, fits] of [[65519.996, true], [65520, false], [-65520, false], [NaN, false]]) {
+    const halves = pack({ values: { kind: "f16" } }, {
+      weight: Float32Array.from(weight).fill(number as number, 2, 3),
+      mask,
+    });
+    if (!fits) assertThrows(halves, RangeError, `row 0, input 2 is ${number}`);
+    else assertEquals((halves().values as { numbers: Float16Array }).numbers[2], 65504);
+  }
   const three = packMatrix("w", {
     weight: new Float32Array(6),
     mask: Uint8Array.of(0, 0, 1, 1, 0, 0),

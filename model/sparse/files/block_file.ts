@@ -5,11 +5,11 @@
  */
 
 import { SafetensorsFile, type TensorSource } from "../../checkpoint/safetensors.ts";
+import { unpackRun } from "../../ops/compressed/bits.ts";
 import {
   checkCompressed,
   type CompressedMatrix,
   type LevelGrid,
-  readPacked,
   storedCounts,
   type StoredValues,
 } from "../../ops/compressed/forms.ts";
@@ -203,15 +203,24 @@ class BlockReader {
     const { values } = matrix;
     if (values.kind !== "levels" || bits === undefined) return;
     const { lowest, highest } = levelsOf({ bits, symmetric });
-    const firsts = matrix.form === "pattern" ? undefined : firstWords(storedCounts(matrix), bits);
-    const width = matrix.form === "pattern" ? values.words.length / matrix.outputs : 0;
-    forEachStored(matrix, (row, e, column) => {
-      const level = readPacked(values.words, firsts?.[row] ?? row * width, e, bits) + lowest;
-      if (level <= highest) return;
-      throw new PretrainedError(
-        `${this.#path}: tensor ${at}.level has the level ${level} in row ${row}, input ${column}; expected ${lowest} to ${highest}`,
-      );
-    });
+    const most = highest - lowest;
+    if (most === 2 ** bits - 1) return;
+    const counts = storedCounts(matrix);
+    const firsts = firstWords(counts, bits);
+    const codes = new Uint8Array(matrix.inputs);
+    for (const [row, count] of counts.entries()) {
+      unpackRun(values.words, { first: firsts[row]!, count, bits }, { numbers: codes });
+      for (let e = 0; e < count; e++) {
+        if (codes[e]! <= most) continue;
+        let input = 0;
+        forEachStored(matrix, (r, i, column) => void (r === row && i === e && (input = column)));
+        throw new PretrainedError(
+          `${this.#path}: tensor ${at}.level has the level ${
+            codes[e]! + lowest
+          } in row ${row}, input ${input}; expected ${lowest} to ${highest}`,
+        );
+      }
+    }
   }
 
   async #words(name: string): Promise<Uint32Array<ArrayBuffer>> {

@@ -5,7 +5,8 @@
  */
 
 import type { Dtype } from "../../checkpoint/safetensors.ts";
-import { packedWords, placeBits, storedOfRow } from "../../ops/compressed/forms.ts";
+import { packedWords } from "../../ops/compressed/bits.ts";
+import { placeBits, storedOfRow } from "../../ops/compressed/forms.ts";
 import type { TensorMap } from "../../pretrained/tensor_map.ts";
 import type { Architecture } from "../../trunk/architecture.ts";
 import { denseOf } from "../calibration.ts";

@@ -23,7 +23,7 @@ export interface LayerReport {
 export interface SiteReport extends SiteStorage {
   /** Inputs. */
   readonly inputs: number;
-  /** Sum of the squared distances of k-means. */
+  /** Sum of the squared distances of k-means; 0 of one cluster, which takes none. */
   readonly inertia: number;
   /** Calibration rows of each cluster. */
   readonly sizes: readonly number[];

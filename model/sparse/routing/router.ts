@@ -87,8 +87,28 @@ async function place(kmeans: Kmeans, { expansion, uniform, pca }: {
   return await kmeans.fit(expansion, uniform);
 }
 
+/** The router of one cluster, to which every row goes. Nothing is fitted: components and centroid are zeros, which a file holds and no row is compared with. */
+function onlyCluster({ width, count }: SiteRows, { pca_factor }: Expansion): RouterFit {
+  const components = pca_factor ? componentsOf(width, pca_factor) : width;
+  const pca = pca_factor
+    ? { mean: new Float32Array(width), components: new Float32Array(width * components) }
+    : undefined;
+  const centroids = new Float32Array(components);
+  const labels = new Uint32Array(count);
+  return {
+    values: { width, pca, centroids, clusters: 1 },
+    kmeans: {
+      best: 0,
+      clusters: { labels, centroids, repairs: 0, inertia: 0, iterations: 0 },
+      inertia: [0],
+      iterations: [0],
+      first: [[]],
+    },
+  };
+}
+
 /**
- * Fits a router to the rows of a site: principal components, and k-means of them or the centroids of a control.
+ * Fits a router to the rows of a site: principal components, and k-means of them or the centroids of a control. One cluster needs none of it.
  *
  * @param options `uniform`: the numbers that k-means is seeded with, by their index. `name`: what the site is called in messages.
  * @throws {RangeError} Which option the rows do not allow.
@@ -102,6 +122,7 @@ export async function fitRouter(gpu: Gpu, rows: SiteRows, options: {
   const { width } = rows;
   const { clusters, pca_factor } = expansion;
   checkExpansion(expansion, name, { rows: rows.count, width });
+  if (clusters === 1) return onlyCluster(rows, expansion);
   return await named(name, async () => {
     using tensors = new Tensors(gpu);
     const pca = pca_factor
@@ -154,6 +175,10 @@ export class Router implements Disposable {
   /** Records the cluster of each row of `x`, which is as for {@linkcode Router.project}: u32 `[n]`. */
   record(plan: Plan, x: Tensor): Tensor {
     const label = plan.tensor("label", [x.rows], { dtype: "u32", owner: "routing" });
+    if (this.values.clusters === 1) {
+      plan.clear(label);
+      return label;
+    }
     const distance = plan.tensor("distance", [x.rows], { owner: "routing" });
     const z = this.project(plan, x);
     nearestCentroid(plan, "nearest", { x: z, centroids: this.#centroids, label, distance });
