@@ -11,7 +11,7 @@ export interface TokenLogProbability {
   readonly log_probability: number;
 }
 
-/** What a model expects after a token. The properties throw if a logit is not finite. */
+/** A model's expectation after a token. The properties throw if a logit is not finite. */
 export interface Prediction {
   /** Natural logarithm of the probability of the token that follows; undefined where none was named. */
   readonly log_probability: number | undefined;
@@ -19,7 +19,7 @@ export interface Prediction {
   readonly likeliest: readonly TokenLogProbability[];
 }
 
-/** What a prediction is asked for. */
+/** The questions to a prediction. */
 export interface PredictionOptions {
   /** The token that follows. */
   readonly next?: number | undefined;

@@ -162,7 +162,7 @@ export async function pruneSite(
     }
   };
   const clusters = rowsByCluster(kmeans.clusters.labels, router.clusters);
-  // The host packs the experts of a cluster while the GPU is busy with the factor of the next one. What was started ends before the pruner does, whatever fails.
+  // The host packs the experts of a cluster while the GPU is busy with the factor of the next one. Work that was started ends before the pruner does, whatever fails.
   let packing = Promise.resolve();
   try {
     for (const [cluster, numbers] of clusters.entries()) {

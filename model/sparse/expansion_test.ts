@@ -223,7 +223,7 @@ Deno.test("experts come cluster after cluster, and one that is refused leaves th
   await assertRejects(() => last(refuse), RangeError, "refused");
   assertEquals(told.splice(0), expected.slice(0, 5));
   await assertRejects(() => last(() => stop.abort()), DOMException);
-  // What was begun is finished.
+  // Work that was begun is finished.
   assertEquals(told, expected.slice(0, told.length));
   await gpu.guard(gpu.device.queue.onSubmittedWorkDone());
   gpu.check();

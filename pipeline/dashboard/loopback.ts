@@ -7,7 +7,7 @@
 import { explain, UserError } from "../errors.ts";
 import { fail, RequestError } from "./response.ts";
 
-/** What answers, and to whom errors are told. */
+/** The answers of a server, and the place where errors are told. */
 export interface LoopbackOptions {
   /** Answers `GET` and `HEAD`. @throws {RequestError} For what the client did wrong. */
   readonly answer: (request: Request) => Response | Promise<Response>;

@@ -26,7 +26,7 @@ Deno.test("texts are on disk when they are written; a rewind leaves none of the 
   assertEquals(Deno.readTextFileSync(path), resumed.text());
   assertEquals(decodeSamples(resumed.text()).map(({ text }) => text), ["a\n\u2028b", "c", "e"]);
   assertEquals(told, ["2 a\n\u2028b", "2 c", "4 d", "4 e"]);
-  // What another node wrote is taken up without a word.
+  // Text of another node is taken up without a word.
   const other = join(dir, "other.jsonl");
   const longer = new SampleTable(() => other, () => told.push("no"));
   longer.take(resumed.text());

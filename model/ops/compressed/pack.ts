@@ -159,7 +159,7 @@ interface Writer {
   write(row: number, columns: Uint32Array, count: number): void;
 }
 
-/** What is stored, and how many weights of each row. */
+/** The form of the weights, and how many each row stores. */
 interface StoredShape {
   readonly inputs: number;
   readonly counts: Uint32Array;
