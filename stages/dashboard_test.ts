@@ -4,8 +4,8 @@ import { assert, assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { Browser } from "../pipeline/dashboard/chromium_testing.ts";
 import { decodeRunEvent } from "../pipeline/executors/run_events.ts";
-import { Records } from "../pipeline/store/records.ts";
-import { decodeSamples } from "../pipeline/store/samples.ts";
+import { Records } from "../pipeline/store/records/records.ts";
+import { decodeSamples } from "../pipeline/store/series/samples.ts";
 import { fileExists } from "../pipeline/testing.ts";
 import { Sandbox } from "./reproduce_testing.ts";
 

@@ -3,7 +3,7 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { SlurmCluster } from "../pipeline/executors/slurm/cluster_testing.ts";
-import { objectsOf } from "../pipeline/store/records.ts";
+import { objectsOf } from "../pipeline/store/records/records.ts";
 import { contents, differences, Sandbox, states, type Summary } from "./reproduce_testing.ts";
 
 /** Entries that two experiments do not share, but for the report, which shows when its nodes ran. */

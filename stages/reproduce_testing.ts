@@ -7,7 +7,7 @@
 
 import { fromFileUrl, join } from "@std/path";
 import denoJson from "../deno.json" with { type: "json" };
-import { type NodeRecord, objectsOf, Records } from "../pipeline/store/records.ts";
+import { type NodeRecord, objectsOf, Records } from "../pipeline/store/records/records.ts";
 
 /** Folder of `deno.json`. */
 export const ROOT = fromFileUrl(new URL("..", import.meta.url));

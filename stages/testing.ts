@@ -14,7 +14,7 @@ import {
   type Stage,
   type StageContext,
 } from "../pipeline/stage.ts";
-import { SampleTable } from "../pipeline/store/samples.ts";
+import { SampleTable } from "../pipeline/store/series/samples.ts";
 
 /** The results of a stage. */
 export interface StageRun {

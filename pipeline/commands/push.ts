@@ -6,7 +6,7 @@
 
 import { assertStore, type Command, listArgument, stringArgument } from "../command.ts";
 import { EXIT, UserError } from "../errors.ts";
-import type { NodeRecord } from "../store/records.ts";
+import type { NodeRecord } from "../store/records/records.ts";
 import type { Store } from "../store/store.ts";
 import { REMOTE_OPTION, requireRemote } from "./remote_option.ts";
 import { findRun } from "./runs.ts";

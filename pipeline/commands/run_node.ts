@@ -12,7 +12,7 @@ import { explain, systemCode, traceOf, UserError } from "../errors.ts";
 import { encodeEvent, EventDisplay, type JobEnd } from "../executors/events.ts";
 import type { RunFile, Ticket } from "../executors/job_files.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
-import type { NodeRecord } from "../store/records.ts";
+import type { NodeRecord } from "../store/records/records.ts";
 import type { JobStore } from "../store/job_store.ts";
 import type { Display } from "../terminal/progress.ts";
 
@@ -76,7 +76,7 @@ async function runSlurmTask(
     import("../executors/slurm/task.ts"),
     import("../terminal/progress.ts"),
     import("../store/job_store.ts"),
-    import("../store/claim.ts"),
+    import("../store/locks/claim.ts"),
   ]);
   const display = await createDisplay({ terminal: false });
   const key = String(args["key"]);
@@ -173,7 +173,7 @@ async function prepare(
   const [{ JobFiles }, { JobStore }, { StoreLock }] = await Promise.all([
     import("../executors/job_files.ts"),
     import("../store/job_store.ts"),
-    import("../store/lock.ts"),
+    import("../store/locks/lock.ts"),
   ]);
   const name = String(args["run"]);
   const key = String(args["key"]);

@@ -9,7 +9,8 @@ import { assertStore, type Command } from "../command.ts";
 /** Runs a query on the catalogue. */
 export const sql: Command = {
   name: "sql <query>",
-  summary: "Ask the catalogue in SQL, read-only (tables are described in pipeline/store/schema.ts)",
+  summary:
+    "Ask the catalogue in SQL, read-only (tables are described in pipeline/store/catalogue/schema.ts)",
   examples: [
     ['sql "SELECT run, state, started_at FROM runs"', "all runs"],
     [

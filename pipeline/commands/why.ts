@@ -7,7 +7,7 @@
 import { type Command, EXPERIMENT_OPTIONS, INPUT_OPTIONS } from "../command.ts";
 import { formatBytes } from "../store/files.ts";
 import type { PlannedNode } from "../run/plan.ts";
-import type { NodeRecord, PublishedOutput } from "../store/records.ts";
+import type { NodeRecord, PublishedOutput } from "../store/records/records.ts";
 
 /** Explains one node. */
 export const why: Command = {

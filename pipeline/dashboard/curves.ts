@@ -9,7 +9,7 @@ import { join } from "@std/path";
 import { METRICS } from "../executors/inline.ts";
 import { statOrUndefined } from "../store/files.ts";
 import type { ObjectStore } from "../store/objects.ts";
-import type { NodeRecord, Records } from "../store/records.ts";
+import type { NodeRecord, Records } from "../store/records/records.ts";
 import { accumulate, downsample, interpolate, Series, smooth, type Window } from "./series.ts";
 
 /** Quantities that curves can be drawn over. */

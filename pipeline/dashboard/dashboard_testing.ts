@@ -8,7 +8,7 @@ import { join } from "@std/path";
 import type { RunEvent } from "../executors/run_events.ts";
 import { markStore } from "../store/folder.ts";
 import { type JsonValue, SAMPLES_FILE } from "../stage.ts";
-import type { RunRecord } from "../store/records.ts";
+import type { RunRecord } from "../store/records/records.ts";
 
 /** A run of one node with a name that would be markup; its files are written by hand. */
 export class MadeStore implements AsyncDisposable {

@@ -8,7 +8,7 @@
  */
 
 import { statOrUndefined } from "../store/files.ts";
-import type { Records } from "../store/records.ts";
+import type { Records } from "../store/records/records.ts";
 import type { Curves } from "./curves.ts";
 import { compact, eventsOfRecord, type Liveness, readEvents } from "./run_log.ts";
 

@@ -6,7 +6,7 @@
  */
 
 import type { ObjectRef, ObjectStore } from "../store/objects.ts";
-import type { NodeRecord, Records } from "../store/records.ts";
+import type { NodeRecord, Records } from "../store/records/records.ts";
 import { FILE_HEADERS, RequestError } from "./response.ts";
 
 /** Types that a browser shows; others are saved. */

@@ -5,8 +5,8 @@
  */
 
 import { decodeRunEvent, type TimedEvent } from "../executors/run_events.ts";
-import { HeldError, StoreLock } from "../store/lock.ts";
-import type { Records, RunRecord } from "../store/records.ts";
+import { HeldError, StoreLock } from "../store/locks/lock.ts";
+import type { Records, RunRecord } from "../store/records/records.ts";
 
 /** An event, and how far its file had been read behind it, bytes. */
 export interface PlacedEvent {

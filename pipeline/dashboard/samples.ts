@@ -8,8 +8,8 @@ import { join } from "@std/path";
 import { SAMPLES_FILE } from "../stage.ts";
 import { statOrUndefined } from "../store/files.ts";
 import type { ObjectStore } from "../store/objects.ts";
-import type { NodeRecord, Records } from "../store/records.ts";
-import { decodeSamples, type PlacedSample } from "../store/samples.ts";
+import type { NodeRecord, Records } from "../store/records/records.ts";
+import { decodeSamples, type PlacedSample } from "../store/series/samples.ts";
 
 /** Texts of one step. */
 export interface StepTexts {

@@ -7,7 +7,7 @@
 
 import { join } from "@std/path";
 import { ObjectStore } from "../store/objects.ts";
-import { Records } from "../store/records.ts";
+import { Records } from "../store/records/records.ts";
 import { layOut } from "../graph/layout.ts";
 import { ASSETS } from "./assets.ts";
 import { axesOf, type Axis, type AxisMetrics, Curves, viewCurve } from "./curves.ts";

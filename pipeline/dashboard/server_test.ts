@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { UserError } from "../errors.ts";
-import { StoreLock } from "../store/lock.ts";
+import { StoreLock } from "../store/locks/lock.ts";
 import { fileExists, ToyProject } from "../testing.ts";
 import { runLoad } from "./load_testing.ts";
 import { MadeStore, type Message, readUntil } from "./dashboard_testing.ts";

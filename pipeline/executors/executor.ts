@@ -8,7 +8,7 @@ import type { GraphNode } from "../graph/graph.ts";
 import type { KeyComponents } from "../graph/key.ts";
 import type { JsonValue } from "../stage.ts";
 import type { NodeFiles } from "../store/node_files.ts";
-import type { NodeRecord, PublicationId } from "../store/records.ts";
+import type { NodeRecord, PublicationId } from "../store/records/records.ts";
 import type { Display } from "../terminal/progress.ts";
 
 /** A node that is due: everything that it reads is published. */

@@ -5,14 +5,14 @@
  */
 
 import { join } from "@std/path";
-import type { Publication } from "../store/catalogue.ts";
+import type { Publication } from "../store/catalogue/catalogue.ts";
 import { moduleName } from "../graph/code.ts";
 import { UserError } from "../errors.ts";
 import { listFiles, remove } from "../store/files.ts";
 import { toJson } from "../graph/key.ts";
-import { encodeMetrics, FLUSH_MILLISECONDS, MetricTable } from "../store/metrics.ts";
+import { encodeMetrics, FLUSH_MILLISECONDS, MetricTable } from "../store/series/metrics.ts";
 import { PublishedNode } from "../store/node_output.ts";
-import { SampleTable } from "../store/samples.ts";
+import { SampleTable } from "../store/series/samples.ts";
 import type { ObjectOrigin, ObjectRef, ObjectStat } from "../store/objects.ts";
 import type { DisplayBar } from "../terminal/progress.ts";
 import type { Executor, Job } from "./executor.ts";
@@ -25,7 +25,7 @@ import {
   outputsDigest,
   type PublishedOutput,
   type TreeEntry,
-} from "../store/records.ts";
+} from "../store/records/records.ts";
 import {
   type JsonValue,
   type MetricRow,

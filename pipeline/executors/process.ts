@@ -10,7 +10,7 @@
 
 import { TextLineStream } from "@std/streams";
 import { UserError } from "../errors.ts";
-import { isPublication, type NodeRecord } from "../store/records.ts";
+import { isPublication, type NodeRecord } from "../store/records/records.ts";
 import type { Store } from "../store/store.ts";
 import { decodeEvent, EventPlayer, type JobEnd } from "./events.ts";
 import type { Executor, Job, JobProgram, RunStart, Worker } from "./executor.ts";

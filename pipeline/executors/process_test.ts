@@ -10,7 +10,7 @@ import {
 } from "@std/assert";
 import { join } from "@std/path";
 import { ALL, all, fileExists, states, type Summary, ToyProject } from "../testing.ts";
-import { type NodeRecord, objectsOf, Records } from "../store/records.ts";
+import { type NodeRecord, objectsOf, Records } from "../store/records/records.ts";
 
 const PROCESS = ["reproduce", "--executor", "process", "--workers", "2"] as const;
 

@@ -2,7 +2,7 @@ import { assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
 import type { Executor, Job } from "./executor.ts";
 import { JobError } from "./job_error.ts";
 import { withRetries } from "./retry.ts";
-import type { NodeRecord } from "../store/records.ts";
+import type { NodeRecord } from "../store/records/records.ts";
 
 const RECORD = { key: "k" } as NodeRecord;
 

@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { decodeRunEvent, RunEvents, type TimedEvent } from "./run_events.ts";
 import { inspectStore } from "../store/folder.ts";
-import { Records } from "../store/records.ts";
+import { Records } from "../store/records/records.ts";
 import { PlainDisplay } from "../terminal/progress.ts";
 
 function read(path: string): TimedEvent[] {

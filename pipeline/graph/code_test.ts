@@ -137,7 +137,7 @@ Deno.test("readCode() follows a dynamic import of a package", async () => {
 Deno.test("readCode() takes the packages of the lock file, transitively", async () => {
   const root = join(import.meta.dirname!, "../..");
   const closures = await readCode(
-    new Map([["duckdb", [moduleUrl(join(root, "pipeline/store/catalogue.ts"))]]]),
+    new Map([["duckdb", [moduleUrl(join(root, "pipeline/store/catalogue/catalogue.ts"))]]]),
     { root },
   );
   const { packages, files } = closures.get("duckdb")!;
@@ -146,7 +146,7 @@ Deno.test("readCode() takes the packages of the lock file, transitively", async 
   assertEquals(names.some((name) => name.startsWith("@duckdb/node-bindings@")), true);
   assertEquals(names.some((name) => name.startsWith("yargs@")), false);
   for (const integrity of Object.values(packages)) assertStringIncludes(integrity, "sha512-");
-  assertEquals("pipeline/store/catalogue.ts" in files, true);
+  assertEquals("pipeline/store/catalogue/catalogue.ts" in files, true);
   // Imported for its types only.
   assertEquals("pipeline/stage.ts" in files, false);
 });

@@ -1,7 +1,7 @@
 /** Modules that a node loads because of its parameters: `train[rate=0.3]` of the toy loads `steep.ts`. */
 
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { type NodeRecord, Records } from "../store/records.ts";
+import { type NodeRecord, Records } from "../store/records/records.ts";
 import { all, modulesThatRan, states, type Summary, ToyProject } from "../testing.ts";
 
 const MESSAGE =

@@ -13,7 +13,7 @@ import { join } from "@std/path";
 import { nodeKey } from "../graph/key.ts";
 import { remove } from "../store/files.ts";
 import type { ObjectOrigin, ObjectRef, ObjectStat } from "../store/objects.ts";
-import { type NodeRecord, objectsOf, parseNode } from "../store/records.ts";
+import { type NodeRecord, objectsOf, parseNode } from "../store/records/records.ts";
 import type { Store } from "../store/store.ts";
 import type { Display } from "../terminal/progress.ts";
 import { parseRemote } from "./address.ts";

@@ -27,7 +27,7 @@ import {
   TestStore,
 } from "./testing.ts";
 import { sha256 } from "../graph/key.ts";
-import type { NodeRecord } from "../store/records.ts";
+import type { NodeRecord } from "../store/records/records.ts";
 
 const SECRET = "hunter2-is-no-key";
 const signal = new AbortController().signal;

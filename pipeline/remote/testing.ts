@@ -9,7 +9,7 @@ import { createServer, request, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { dirname, fromFileUrl, join } from "@std/path";
 import { nodeKey } from "../graph/key.ts";
-import { type NodeRecord, outputsDigest, type PublishedOutput } from "../store/records.ts";
+import { type NodeRecord, outputsDigest, type PublishedOutput } from "../store/records/records.ts";
 import { Store } from "../store/store.ts";
 import type { Display } from "../terminal/progress.ts";
 import type { Sink } from "./backend.ts";

@@ -11,7 +11,7 @@ import { type CodeClosure, readCode } from "../graph/code.ts";
 import { statOrUndefined } from "../store/files.ts";
 import type { Graph, GraphNode } from "../graph/graph.ts";
 import { digestJson, explainDifference, type KeyComponents, nodeKey } from "../graph/key.ts";
-import { measuredDigest, type NodeRecord } from "../store/records.ts";
+import { measuredDigest, type NodeRecord } from "../store/records/records.ts";
 import type { JsonValue } from "../stage.ts";
 import type { Store } from "../store/store.ts";
 

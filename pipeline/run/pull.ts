@@ -11,7 +11,7 @@ import type { Graph, GraphNode } from "../graph/graph.ts";
 import { nodeKey } from "../graph/key.ts";
 import { RemoteError } from "../remote/error.ts";
 import type { NodeTransfer, Remote } from "../remote/remote.ts";
-import type { NodeRecord } from "../store/records.ts";
+import type { NodeRecord } from "../store/records/records.ts";
 import { measuredAnew, Planner, readNodeCode } from "./plan.ts";
 
 /** Fetches nodes and counts them. */

@@ -12,7 +12,7 @@ import type { GraphNode } from "../graph/graph.ts";
 import type { Remote } from "../remote/remote.ts";
 import { RemoteError } from "../remote/error.ts";
 import { formatBytes } from "../store/files.ts";
-import { type NodeRecord, objectsOf } from "../store/records.ts";
+import { type NodeRecord, objectsOf } from "../store/records/records.ts";
 import type { Store } from "../store/store.ts";
 import { type Display, formatSeconds } from "../terminal/progress.ts";
 import { measuredAnew } from "./plan.ts";

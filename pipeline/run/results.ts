@@ -14,7 +14,7 @@ import { explain, systemCode, UserError } from "../errors.ts";
 import { hashFile, readTextOrUndefined, statOrUndefined, writeAtomic } from "../store/files.ts";
 import type { GraphResult } from "../graph/graph.ts";
 import type { ObjectRef } from "../store/objects.ts";
-import type { NodeRecord } from "../store/records.ts";
+import type { NodeRecord } from "../store/records/records.ts";
 import type { Store } from "../store/store.ts";
 
 /** `results.json`: digests of the files that were copied, by their paths, for each source. */

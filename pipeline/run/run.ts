@@ -10,7 +10,7 @@ import type { Graph, GraphNode } from "../graph/graph.ts";
 import { digestJson } from "../graph/key.ts";
 import { Planner, readNodeCode } from "./plan.ts";
 import type { Display } from "../terminal/progress.ts";
-import type { RunNode, RunRecord, RunState } from "../store/records.ts";
+import type { RunNode, RunRecord, RunState } from "../store/records/records.ts";
 import { copyResult } from "./results.ts";
 import { revisionOf } from "./revision.ts";
 import type { Executor } from "../executors/executor.ts";

@@ -1,7 +1,7 @@
 /** Large graphs: what the coordinator does for a node does not grow with the number of nodes. */
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { Catalogue } from "../store/catalogue.ts";
+import { Catalogue } from "../store/catalogue/catalogue.ts";
 import { UserError } from "../errors.ts";
 import { buildGraph, type Graph } from "../graph/graph.ts";
 import type { NodeSpec } from "../stage.ts";

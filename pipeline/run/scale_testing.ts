@@ -9,7 +9,7 @@ import type { CodeClosure } from "../graph/code.ts";
 import { buildGraph, type Graph, type GraphNode } from "../graph/graph.ts";
 import { sha256 } from "../graph/key.ts";
 import type { Executor, Job } from "../executors/executor.ts";
-import { type NodeRecord, outputsDigest } from "../store/records.ts";
+import { type NodeRecord, outputsDigest } from "../store/records/records.ts";
 import type { JsonValue, NodeSpec, Resource, Stage } from "../stage.ts";
 import { Planner } from "./plan.ts";
 import { runGraph, type ScheduleResult } from "./scheduler.ts";

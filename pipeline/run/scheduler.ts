@@ -20,7 +20,7 @@ import {
   type PublicationId,
   publicationOf,
   type RunNode,
-} from "../store/records.ts";
+} from "../store/records/records.ts";
 import type { JsonValue, Resource } from "../stage.ts";
 import type { Store } from "../store/store.ts";
 

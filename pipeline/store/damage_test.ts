@@ -6,7 +6,7 @@ import { dirname, join } from "@std/path";
 import { UserError } from "../errors.ts";
 import { listFiles } from "./files.ts";
 import { collectGarbage, verifyStore } from "./maintenance.ts";
-import { type NodeRecord, objectsOf, outputsDigest, type RunRecord } from "./records.ts";
+import { type NodeRecord, objectsOf, outputsDigest, type RunRecord } from "./records/records.ts";
 import { Store } from "./store.ts";
 
 const KEYS = ["ab", "cd", "ef"].map((pair) => pair.repeat(32));

@@ -10,7 +10,7 @@
 import { join } from "@std/path";
 import { explain, UserError } from "../errors.ts";
 import { readTextOrUndefined, statOrUndefined, writeAtomic } from "./files.ts";
-import { readHolder } from "./lock.ts";
+import { readHolder } from "./locks/lock.ts";
 
 /** Name of the marker. */
 export const MARKER = "store.json";

@@ -6,12 +6,12 @@
  */
 
 import { join } from "@std/path";
-import type { Publication } from "./catalogue.ts";
-import type { ClaimOptions } from "./claim.ts";
+import type { Publication } from "./catalogue/catalogue.ts";
+import type { ClaimOptions } from "./locks/claim.ts";
 import { remove } from "./files.ts";
 import { NodeFiles } from "./node_files.ts";
 import { ObjectStore } from "./objects.ts";
-import { type NodeRecord, objectsOf, Records } from "./records.ts";
+import { type NodeRecord, objectsOf, Records } from "./records/records.ts";
 
 /** The files of a store for the job of one node. */
 export class JobStore extends NodeFiles {

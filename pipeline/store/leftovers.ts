@@ -7,7 +7,7 @@
  */
 
 import { join } from "@std/path";
-import { Claim } from "./claim.ts";
+import { Claim } from "./locks/claim.ts";
 import { remove } from "./files.ts";
 
 /** Entries of the folder for temporary files. */

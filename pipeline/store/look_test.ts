@@ -2,10 +2,10 @@
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { Catalogue } from "./catalogue.ts";
+import { Catalogue } from "./catalogue/catalogue.ts";
 import { hashFile, listFiles } from "./files.ts";
-import type { RunRecord } from "./records.ts";
-import { outputsDigest } from "./records.ts";
+import type { RunRecord } from "./records/records.ts";
+import { outputsDigest } from "./records/records.ts";
 import { Store } from "./store.ts";
 import { UserError } from "../errors.ts";
 

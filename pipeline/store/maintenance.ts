@@ -4,11 +4,11 @@
  * @module
  */
 
-import { assertNoJobs } from "./claim.ts";
+import { assertNoJobs } from "./locks/claim.ts";
 import { join } from "@std/path";
 import { UserError } from "../errors.ts";
 import { hashFile, removeThrough, statOrUndefined } from "./files.ts";
-import { type NodeRecord, objectsOf } from "./records.ts";
+import { type NodeRecord, objectsOf } from "./records/records.ts";
 import type { Damage, Store } from "./store.ts";
 
 /** The objects that `verify` read, and the damage that it found. */

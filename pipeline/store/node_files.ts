@@ -5,12 +5,12 @@
  */
 
 import { join } from "@std/path";
-import type { Publication } from "./catalogue.ts";
-import { Claim, type ClaimOptions } from "./claim.ts";
+import type { Publication } from "./catalogue/catalogue.ts";
+import { Claim, type ClaimOptions } from "./locks/claim.ts";
 import { readTextOrUndefined, removeThrough } from "./files.ts";
 import type { ObjectStore } from "./objects.ts";
-import { readMetrics } from "./publication.ts";
-import type { NodeRecord, Records } from "./records.ts";
+import { readMetrics } from "./records/publication.ts";
+import type { NodeRecord, Records } from "./records/records.ts";
 import type { MetricRow } from "../stage.ts";
 
 /** Objects, manifests and states of nodes, without the catalogue over them. */

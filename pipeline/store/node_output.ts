@@ -6,7 +6,7 @@
 
 import type { GraphNode } from "../graph/graph.ts";
 import type { NodeFiles } from "./node_files.ts";
-import type { NodeRecord, PublishedOutput } from "./records.ts";
+import type { NodeRecord, PublishedOutput } from "./records/records.ts";
 import type { JsonValue, MetricRow, NodeOutput } from "../stage.ts";
 import { suggestion } from "../terminal/suggest.ts";
 

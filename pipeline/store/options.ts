@@ -5,7 +5,7 @@
  */
 
 import type { Pace } from "./lease/protocol.ts";
-import type { TryLock } from "./lock.ts";
+import type { TryLock } from "./locks/lock.ts";
 
 /** An object that differs from its manifest. */
 export interface Damage {

@@ -26,20 +26,20 @@
  */
 
 import { join, resolve } from "@std/path";
-import { Catalogue, type Publication } from "./catalogue.ts";
-import { buryKilledRuns, findDifferences } from "./differences.ts";
+import { Catalogue, type Publication } from "./catalogue/catalogue.ts";
+import { buryKilledRuns, findDifferences } from "./catalogue/differences.ts";
 import { explain, systemCode, UserError } from "../errors.ts";
 import { hashFile, remove } from "./files.ts";
 import { inspectStore, markStore } from "./folder.ts";
 import { describeHolder } from "./lease/holder.ts";
-import { HeldError, StoreLock } from "./lock.ts";
+import { HeldError, StoreLock } from "./locks/lock.ts";
 import type { Damage, StoreOptions } from "./options.ts";
 import { NodeFiles } from "./node_files.ts";
 import { removeLeftovers, temporaryNames } from "./leftovers.ts";
-import { copyCatalogue, openCatalogue } from "./open_catalogue.ts";
+import { copyCatalogue, openCatalogue } from "./catalogue/open_catalogue.ts";
 import { type ObjectRef, type ObjectStat, ObjectStore } from "./objects.ts";
-import { publicationOf } from "./publication.ts";
-import { type NodeRecord, objectsOf, Records } from "./records.ts";
+import { publicationOf } from "./records/publication.ts";
+import { type NodeRecord, objectsOf, Records } from "./records/records.ts";
 
 export type { Damage, StoreOptions } from "./options.ts";
 

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { Catalogue } from "./catalogue.ts";
+import { Catalogue } from "./catalogue/catalogue.ts";
 import { UserError } from "../errors.ts";
 import { verifyStore } from "./maintenance.ts";
 import {
@@ -9,8 +9,8 @@ import {
   type NodeRecord,
   outputsDigest,
   type PublishedOutput,
-} from "./records.ts";
-import { MIGRATIONS, SCHEMA_VERSION } from "./schema.ts";
+} from "./records/records.ts";
+import { MIGRATIONS, SCHEMA_VERSION } from "./catalogue/schema.ts";
 import { Store } from "./store.ts";
 
 const OPTIONS = { command: "test", create: true };

@@ -7,10 +7,10 @@
  */
 
 import { join } from "@std/path";
-import { Claim } from "../store/claim.ts";
+import { Claim } from "../store/locks/claim.ts";
 import { statOrUndefined } from "../store/files.ts";
-import { readStateRows } from "../store/metrics.ts";
-import type { NodeRecord } from "../store/records.ts";
+import { readStateRows } from "../store/series/metrics.ts";
+import type { NodeRecord } from "../store/records/records.ts";
 import type { Store } from "../store/store.ts";
 import { EventLog } from "./event_log.ts";
 

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { join } from "@std/path";
-import { Records } from "../store/records.ts";
+import { Records } from "../store/records/records.ts";
 import { all, states, type Summary, ToyProject } from "../testing.ts";
 import type { MetricRow } from "../stage.ts";
 import { encodeEvent } from "./event.ts";

@@ -15,7 +15,7 @@ import {
   type NodeRecord,
   outputsDigest,
   type PublishedOutput,
-} from "../../pipeline/store/records.ts";
+} from "../../pipeline/store/records/records.ts";
 import { Store } from "../../pipeline/store/store.ts";
 import { ATTENTION } from "../../model/attention/registry.ts";
 import { FFN } from "../../model/ffn/registry.ts";

@@ -15,7 +15,7 @@ import { type ExpertLayer, expertLayers } from "../../model/interpret/expert_lay
 import { type CodePath, interpolate } from "../../model/interpret/interpolation.ts";
 import { ExpertProbe } from "../../model/interpret/probe.ts";
 import { explain, systemCode, UserError } from "../../pipeline/errors.ts";
-import { decodeMetrics } from "../../pipeline/store/metrics.ts";
+import { decodeMetrics } from "../../pipeline/store/series/metrics.ts";
 import { ObjectStore } from "../../pipeline/store/objects.ts";
 import { statOrUndefined } from "../../pipeline/store/files.ts";
 import {

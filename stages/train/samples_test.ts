@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { decodeSamples } from "../../pipeline/store/samples.ts";
+import { decodeSamples } from "../../pipeline/store/series/samples.ts";
 import type { JsonValue, NodeOutput, StageContext } from "../../pipeline/stage.ts";
 import {
   BYTE_VOCABULARY,

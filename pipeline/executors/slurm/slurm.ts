@@ -9,7 +9,7 @@
  */
 
 import { messageOf, UserError } from "../../errors.ts";
-import { isPublication, type NodeRecord } from "../../store/records.ts";
+import { isPublication, type NodeRecord } from "../../store/records/records.ts";
 import type { Store } from "../../store/store.ts";
 import type { Display } from "../../terminal/progress.ts";
 import type { Executor, Job, JobProgram, RunStart } from "../executor.ts";

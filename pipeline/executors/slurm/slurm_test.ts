@@ -5,7 +5,7 @@
  */
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { type NodeRecord, Records } from "../../store/records.ts";
+import { type NodeRecord, Records } from "../../store/records/records.ts";
 import { all, fileExists, states, type Summary, ToyProject } from "../../testing.ts";
 import { SlurmCluster } from "./cluster_testing.ts";
 

@@ -19,7 +19,11 @@ import {
 import type { KeyComponents } from "../../../pipeline/graph/key.ts";
 import { ObjectStore } from "../../../pipeline/store/objects.ts";
 import { inputDigest } from "../../../pipeline/run/plan.ts";
-import { type NodeRecord, outputsDigest, Records } from "../../../pipeline/store/records.ts";
+import {
+  type NodeRecord,
+  outputsDigest,
+  Records,
+} from "../../../pipeline/store/records/records.ts";
 import type { JsonValue, NodeOutput } from "../../../pipeline/stage.ts";
 import { VOCABULARY_FILE } from "../../dataset.ts";
 

@@ -11,7 +11,11 @@ import type { Architecture } from "../../../model/trunk/architecture.ts";
 import { openTokenizer, type Tokenizer } from "../../../model/text/tokenizer.ts";
 import { messageOf, UserError } from "../../../pipeline/errors.ts";
 import { ObjectStore } from "../../../pipeline/store/objects.ts";
-import { type NodeRecord, type PublishedOutput, Records } from "../../../pipeline/store/records.ts";
+import {
+  type NodeRecord,
+  type PublishedOutput,
+  Records,
+} from "../../../pipeline/store/records/records.ts";
 import type { JsonValue } from "../../../pipeline/stage.ts";
 import { suggestion } from "../../../pipeline/terminal/suggest.ts";
 import { VOCABULARY_FILE } from "../../dataset.ts";

@@ -9,7 +9,7 @@ import { z } from "zod";
 import type { ModelConfig } from "../../../model/section.ts";
 import { countParameters } from "../../../model/trunk/counts.ts";
 import type { JsonValue } from "../../../pipeline/stage.ts";
-import { type NodeRecord, Records } from "../../../pipeline/store/records.ts";
+import { type NodeRecord, Records } from "../../../pipeline/store/records/records.ts";
 import { datasetSchema } from "../../dataset_result.ts";
 import { evaluationSchema } from "../../evaluate/result.ts";
 import {

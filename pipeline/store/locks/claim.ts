@@ -10,13 +10,13 @@
  */
 
 import { dirname, join } from "@std/path";
-import { readTextOrUndefined, remove, removeThrough, statOrUndefined } from "./files.ts";
-import type { TryLock } from "./lease/folder.ts";
-import { Lease } from "./lease/lease.ts";
-import { LeaseHeldError } from "./lease/protocol.ts";
+import { readTextOrUndefined, remove, removeThrough, statOrUndefined } from "../files.ts";
+import type { TryLock } from "../lease/folder.ts";
+import { Lease } from "../lease/lease.ts";
+import { LeaseHeldError } from "../lease/protocol.ts";
 import { lacksLocks } from "./lock.ts";
-import { UserError } from "../errors.ts";
-import type { JsonValue } from "../stage.ts";
+import { UserError } from "../../errors.ts";
+import type { JsonValue } from "../../stage.ts";
 
 /** Who runs a node. */
 export interface Claimant {

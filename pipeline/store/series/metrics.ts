@@ -10,7 +10,7 @@
  * @module
  */
 
-import type { MetricRow, MetricSink, MetricValues } from "../stage.ts";
+import type { MetricRow, MetricSink, MetricValues } from "../../stage.ts";
 
 const NAME = /^[^,"\r\n]+$/;
 /** Rows wait no longer for the disk: whoever looks at a running node sees them within two seconds. */

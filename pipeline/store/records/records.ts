@@ -6,12 +6,12 @@
  */
 
 import { join } from "@std/path";
-import { listFiles, readTextOrUndefined, removeThrough, writeAtomic } from "./files.ts";
+import { listFiles, readTextOrUndefined, removeThrough, writeAtomic } from "../files.ts";
 import { nodeRecordSchema, runRecordSchema, soundCodeSchema } from "./record_schema.ts";
-import type { CodeClosure } from "../graph/code.ts";
-import { digestJson, type KeyComponents } from "../graph/key.ts";
-import type { ObjectRef } from "./objects.ts";
-import type { JsonValue, Resource } from "../stage.ts";
+import type { CodeClosure } from "../../graph/code.ts";
+import { digestJson, type KeyComponents } from "../../graph/key.ts";
+import type { ObjectRef } from "../objects.ts";
+import type { JsonValue, Resource } from "../../stage.ts";
 
 /** One file of a `directory` output. */
 export interface TreeEntry extends ObjectRef {

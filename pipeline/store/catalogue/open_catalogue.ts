@@ -6,8 +6,8 @@
 
 import { join } from "@std/path";
 import { Catalogue } from "./catalogue.ts";
-import { systemCode, UserError } from "../errors.ts";
-import { remove, renameInto } from "./files.ts";
+import { systemCode, UserError } from "../../errors.ts";
+import { remove, renameInto } from "../files.ts";
 
 /**
  * Opens the catalogue of a store. A broken one is put aside, as it is only an index: the new one is `fresh`.

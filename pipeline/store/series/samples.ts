@@ -5,7 +5,7 @@
  */
 
 import { z } from "zod";
-import type { SampleSink, StepSample } from "../stage.ts";
+import type { SampleSink, StepSample } from "../../stage.ts";
 
 const sampleSchema = z.strictObject({
   step: z.int().min(0),

@@ -1,10 +1,10 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { Claim } from "./claim.ts";
-import { fileExists } from "../testing.ts";
-import { JobStore } from "./job_store.ts";
-import { removeLeftovers, temporaryNames } from "./leftovers.ts";
-import type { TryLock } from "./lease/folder.ts";
+import { fileExists } from "../../testing.ts";
+import { JobStore } from "../job_store.ts";
+import { removeLeftovers, temporaryNames } from "../leftovers.ts";
+import type { TryLock } from "../lease/folder.ts";
 
 const KEY = "a".repeat(64);
 
@@ -59,7 +59,7 @@ Deno.test("a claim ends with its process", async () => {
     }, "${KEY}", { node: "n", run: "r", signal, waits() {} });
       console.log("held");
       setInterval(() => {}, 1000);`;
-    const config = join(import.meta.dirname!, "..", "..", "deno.json");
+    const config = join(import.meta.dirname!, "..", "..", "..", "deno.json");
     const child = new Deno.Command(Deno.execPath(), {
       args: ["eval", "--config", config, code],
       stdin: "null",

@@ -5,7 +5,7 @@
  */
 
 import type { Catalogue } from "./catalogue.ts";
-import type { NodeRecord, Records, RunRecord } from "./records.ts";
+import type { NodeRecord, Records, RunRecord } from "../records/records.ts";
 
 /** A store's two sides: the truth and the index over it. */
 interface Sides {

@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { UserError } from "../errors.ts";
+import { UserError } from "../../errors.ts";
 import { HeldError, StoreLock, type TryLock } from "./lock.ts";
-import { Store } from "./store.ts";
+import { Store } from "../store.ts";
 
 async function withDir(work: (dir: string) => Promise<void>): Promise<void> {
   const dir = await Deno.makeTempDir({ prefix: "lock_" });

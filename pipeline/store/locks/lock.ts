@@ -9,14 +9,14 @@
  */
 
 import { dirname, join } from "@std/path";
-import { isDiskError, systemCode, UserError } from "../errors.ts";
-import type { TryLock } from "./lease/folder.ts";
-import { Lease } from "./lease/lease.ts";
-import { describeHolder, type LeaseHolder } from "./lease/holder.ts";
-import { hostName } from "./lease/machine.ts";
-import { LeaseHeldError, PACE, type Pace } from "./lease/protocol.ts";
+import { isDiskError, systemCode, UserError } from "../../errors.ts";
+import type { TryLock } from "../lease/folder.ts";
+import { Lease } from "../lease/lease.ts";
+import { describeHolder, type LeaseHolder } from "../lease/holder.ts";
+import { hostName } from "../lease/machine.ts";
+import { LeaseHeldError, PACE, type Pace } from "../lease/protocol.ts";
 
-export type { TryLock } from "./lease/folder.ts";
+export type { TryLock } from "../lease/folder.ts";
 
 /** Who holds a lock. */
 export interface LockHolder {

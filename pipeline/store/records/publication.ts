@@ -4,11 +4,11 @@
  * @module
  */
 
-import type { Publication } from "./catalogue.ts";
-import { byStepThenName, decodeMetrics } from "./metrics.ts";
-import type { ObjectRef, ObjectStat, ObjectStore } from "./objects.ts";
+import type { Publication } from "../catalogue/catalogue.ts";
+import { byStepThenName, decodeMetrics } from "../series/metrics.ts";
+import type { ObjectRef, ObjectStat, ObjectStore } from "../objects.ts";
 import { type NodeRecord, objectsOf } from "./records.ts";
-import type { MetricRow } from "../stage.ts";
+import type { MetricRow } from "../../stage.ts";
 
 /** Metrics of a record, ordered by step then name. */
 export async function readMetrics(objects: ObjectStore, record: NodeRecord): Promise<MetricRow[]> {

@@ -10,12 +10,12 @@ import {
   DuckDBInstance,
   DuckDBTimestampValue,
 } from "@duckdb/node-api";
-import { explain, isDiskError, UserError } from "../errors.ts";
-import { flattenComponents } from "../graph/key.ts";
-import type { ObjectRef, ObjectStat } from "./objects.ts";
-import type { NodeRecord, RunRecord } from "./records.ts";
+import { explain, isDiskError, UserError } from "../../errors.ts";
+import { flattenComponents } from "../../graph/key.ts";
+import type { ObjectRef, ObjectStat } from "../objects.ts";
+import type { NodeRecord, RunRecord } from "../records/records.ts";
 import { MIGRATIONS, SCHEMA_VERSION } from "./schema.ts";
-import type { JsonValue, MetricRow } from "../stage.ts";
+import type { JsonValue, MetricRow } from "../../stage.ts";
 
 /** A node to be entered, with its metrics and the stats of its objects on disk. */
 export interface Publication {
