@@ -117,26 +117,39 @@ function youngestJob(sandbox: Sandbox): number | undefined {
   return begun.sort(([a], [b]) => a < b ? -1 : 1).at(-1)?.[1];
 }
 
-const { values } = parseArgs({
-  options: {
-    kills: { type: "string", default: "30" },
-    seed: { type: "string", default: "1" },
-    config: { type: "string", default: MINIMAL_CONFIG },
-    executor: { type: "string", default: "inline" },
-    workers: { type: "string", default: "0" },
-  },
-});
+const USAGE =
+  "Usage: kill-check [--kills 30] [--seed 1] [--config FILE] [--workers N | --executor slurm], with whole numbers.";
+
+/** Says how it is called, and ends. */
+function refuse(): never {
+  console.error(USAGE);
+  Deno.exit(2);
+}
+
+/** The options, or the usage. */
+function readOptions() {
+  try {
+    return parseArgs({
+      options: {
+        kills: { type: "string", default: "30" },
+        seed: { type: "string", default: "1" },
+        config: { type: "string", default: MINIMAL_CONFIG },
+        executor: { type: "string", default: "inline" },
+        workers: { type: "string", default: "0" },
+      },
+    }).values;
+  } catch {
+    refuse();
+  }
+}
+
+const values = readOptions();
 const kills = Number(values.kills);
 const seed = Number(values.seed);
 const workers = Number(values.workers);
 const slurm = values.executor === "slurm";
 const numbers = kills > 0 && workers >= 0 && [kills, seed, workers].every(Number.isSafeInteger);
-if (!numbers || !(slurm || values.executor === "inline") || (slurm && workers > 0)) {
-  console.error(
-    "Usage: kill-check [--kills 30] [--seed 1] [--config FILE] [--workers N | --executor slurm], with whole numbers.",
-  );
-  Deno.exit(2);
-}
+if (!numbers || !(slurm || values.executor === "inline") || (slurm && workers > 0)) refuse();
 const executor = workers > 0 ? ["--executor", "process", "--workers", `${workers}`] : [];
 
 await using calm = await Sandbox.create(values.config);
