@@ -105,6 +105,36 @@ Deno.test("Scorer agrees with the float64 reference, and a sequence's company ch
   await Deno.remove(folder, { recursive: true });
 });
 
+Deno.test("Scorer's predictions tell a logit that is not finite, of their own sequence alone", async () => {
+  const folder = await Deno.makeTempDir();
+  const path = join(folder, "model.safetensors");
+  // A sequence with the token 3 has no numbers.
+  const broken = new Map(tensors);
+  const embedding = tensors.get("embed.weight")!.slice();
+  embedding.fill(NaN, 3 * 24, 4 * 24);
+  broken.set("embed.weight", embedding);
+  broken.set("head.weight", tensors.get("embed.weight")!);
+  const own = smallModel(VOCABULARY, { trunk: { head: "own" } });
+  await writeModelFile(path, own, broken);
+  const gpu = await openTestGpu();
+  using model = await openInferenceModel(gpu, path);
+  using scorer = new Scorer(model, { capacity: 8 });
+  const found: (Prediction | Error)[][] = [[], []];
+  await scorer.score([[1, 3, 2], [1, 5, 2]].map((tokens) => ({ tokens, from: 0 })), (i, _, one) => {
+    try {
+      found[i]!.push({ log_probability: one.log_probability, likeliest: one.likeliest });
+    } catch (error) {
+      found[i]!.push(error as Error);
+    }
+  });
+  const errors = found.map((own) =>
+    own.map((one) => one instanceof Error ? one.message : undefined)
+  );
+  const message = "The logit of token 0 is NaN; expected finite numbers";
+  assertEquals(errors, [Array(3).fill(message), Array(3).fill(undefined)]);
+  await Deno.remove(folder, { recursive: true });
+});
+
 Deno.test("Logarithms of probabilities are those of a sum in float64", () => {
   const logits = Float32Array.of(1000, 999, -50, 1000, 998.5);
   const total = 1000 + Math.log(2 + Math.exp(-1) + Math.exp(-1050) + Math.exp(-1.5));

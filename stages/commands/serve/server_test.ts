@@ -154,6 +154,22 @@ Deno.test("serve answers as OpenAI's interface does", async (t) => {
     const single = await ask({ ...body, max_tokens: 1, logprobs: 0 });
     const first = (await ask({ ...body, max_tokens: 2, logprobs: 0 })).choices[0]!.logprobs!;
     assertEquals(single.choices[0]!.logprobs!.tokens, first.tokens.slice(0, 1));
+    // Probabilities that the device finds are those of the logits, also of a draw.
+    for (const temperature of [0, 1.5]) {
+      const asked = { ...body, temperature, seed: 2, logprobs: 7, echo: false };
+      const [one, two] = await Promise.all(
+        [1, 2].map(async (max_tokens) =>
+          (await ask({ ...asked, max_tokens })).choices[0]!.logprobs!
+        ),
+      );
+      assertEquals(one!.tokens, two!.tokens.slice(0, 1));
+      const [found, wanted] = [one, two].map((each) => each!.top_logprobs[0]!);
+      assertEquals(Object.keys(found!), Object.keys(wanted!));
+      assert(Object.keys(found!).length >= 7);
+      for (const [name, value] of Object.entries(wanted!)) {
+        assertAlmostEquals(found![name]!, value, 1e-5, name);
+      }
+    }
     // A full context ends a text.
     const full = await ask({
       prompt: bytes("x".repeat(94)),
