@@ -10,6 +10,11 @@ import { notFinite } from "./log_probability.ts";
 import { Sampling, type SamplingOptions } from "./sampling.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 
+/** Text comes about as often, in milliseconds: a slow device chooses fewer tokens in a submission. */
+const PATIENCE = 200;
+/** Tokens of the first submission. */
+const FIRST = 4;
+
 /** Options of {@linkcode generateText}. */
 export interface GenerateTextOptions {
   /** May be empty: then a document begins. */
@@ -26,7 +31,7 @@ export interface GenerateTextOptions {
    */
   readonly slide?: boolean;
   /**
-   * Tokens that the device chooses in one submission, up to {@linkcode MOST_STEPS}, the default. At 1 the host reads the logits and chooses each token, as it
+   * Tokens at most that the device chooses in one submission, up to {@linkcode MOST_STEPS}, the default. At 1 the host reads the logits and chooses each token, as it
    * does where experts are read back. The two ways choose the same tokens unless rounding decides.
    */
   readonly tokens_at_once?: number;
@@ -90,12 +95,14 @@ export async function* generateText(
   const ends = tokenizer.ends ?? new Set([tokenizer.endoftext]);
   // Of a text that follows no prompt, the first token's space is not the text's.
   let trim = tokenizer.trims === true && ids.length === 0;
+  const atOnce = generator.traced ? 1 : options.tokens_at_once ?? MOST_STEPS;
+  if (atOnce > 1 && max_tokens > 1) await generator.prepareToChoose();
   const start = performance.now();
   let logits: Float32Array | undefined = await generator.feed(Uint32Array.from(seen));
   const begun = performance.now();
-  const atOnce = generator.traced ? 1 : options.tokens_at_once ?? MOST_STEPS;
   /** Tokens that the device chose and that were not looked at. */
   const chosen: Choice[] = [];
+  let wanted = Math.min(FIRST, atOnce);
   let tokens = 0;
   let choices = 0;
   let decodeMilliseconds = 0;
@@ -126,13 +133,15 @@ export async function* generateText(
     // Whoever reads the pieces takes its own time.
     const before = performance.now();
     if (full) generator.reset();
-    const count = Math.min(atOnce, max_tokens - tokens, generator.capacity - generator.position);
+    const count = Math.min(wanted, max_tokens - tokens, generator.capacity - generator.position);
     if (full || atOnce === 1) {
       const half = Math.max(1, generator.capacity >> 1);
       logits = await generator.feed(full ? seen.slice(-half) : [token]);
     } else {
       logits = undefined;
       chosen.push(...await generator.choose(token, sampling, count));
+      const each = (performance.now() - before) / count;
+      wanted = Math.max(1, Math.min(atOnce, Math.floor(PATIENCE / each)));
     }
     decodeMilliseconds += performance.now() - before;
   }

@@ -244,6 +244,17 @@ export class Generator implements Disposable {
     return this.#onChoices !== undefined;
   }
 
+  /** Compiles the kernels that {@linkcode choose} needs, once; it does so itself otherwise. */
+  async prepareToChoose(): Promise<void> {
+    const { gpu, config: { vocab_size: vocabulary } } = this.#model;
+    this.#sampling ??= await DeviceSampling.create(gpu, {
+      plan: this.#built!.plans[1]!,
+      token: this.#inputs.token,
+      position: this.#inputs.position,
+      logits: this.#recorded.token.logits,
+    }, { vocabulary });
+  }
+
   /**
    * Appends a token and then those that the device chooses, all but the last, in one submission. The host waits once for all of them. The position is
    * that after `count` tokens, whichever of them the caller uses: who drops some has to reset the sequence.
@@ -255,22 +266,17 @@ export class Generator implements Disposable {
    * @throws {RangeError} If the token is outside the vocabulary, or `count` outside its range.
    */
   async choose(token: number, sampling: Sampling, count: number): Promise<readonly Choice[]> {
-    const { gpu, config: { vocab_size: vocabulary } } = this.#model;
+    const { gpu } = this.#model;
     if (this.traced) throw new Error("Tokens are chosen one by one where experts are read back");
     if (!(Number.isInteger(count) && count >= 1 && count <= MOST_STEPS)) {
       throw new RangeError(`${count} tokens are to be chosen; expected 1 to ${MOST_STEPS}`);
     }
     this.#check([token], count);
-    this.#sampling ??= await DeviceSampling.create(gpu, {
-      plan: this.#built!.plans[1]!,
-      token: this.#inputs.token,
-      position: this.#inputs.position,
-      logits: this.#recorded.token.logits,
-    }, { vocabulary });
+    await this.prepareToChoose();
     upload(gpu, this.#inputs.row, [0]);
     const position = this.#position;
     this.#position += count;
-    return await this.#sampling.choose(token, sampling, { position, count });
+    return await this.#sampling!.choose(token, sampling, { position, count });
   }
 
   /** Refuses tokens that are none, and `count` positions that do not fit. */
