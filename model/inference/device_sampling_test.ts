@@ -73,27 +73,27 @@ function penalised({ logits, options, seen }: Question): Float32Array {
   return out;
 }
 
-/** Every token that the host would choose if the numbers at a boundary were rounded another way. */
-function acceptable(question: Question): Set<number> {
+/** Whether the host chooses a token, or would if the numbers at a boundary were rounded another way. */
+function accepts(question: Question, token: number): boolean {
   const logits = penalised(question);
   const { options, draw } = question;
-  const near = (value: number, most: number) =>
-    [-1, -0.5, 0, 0.5, 1].map((sign) => Math.max(0, Math.min(most, value + sign * ROUNDING)));
   if (options.temperature === 0) {
     const best = logits[mostLikely(logits)]!;
-    return new Set(
-      [...logits.keys()].filter((id) => Math.abs(logits[id]! - best) <= 2e-7 * Math.abs(best)),
-    );
+    return Math.abs(logits[token]! - best) <= 2e-7 * Math.abs(best);
   }
-  const found = new Set<number>();
-  for (const top_p of options.top_p < 1 ? near(options.top_p, 1 - 1e-9) : [1]) {
-    for (const min_p of options.min_p > 0 ? near(options.min_p, 1) : [0]) {
-      for (const u of near(draw, 1 - 1e-12)) {
-        found.add(drawToken(logits, { ...options, top_p: Math.max(1e-9, top_p), min_p }, u));
-      }
-    }
-  }
-  return found;
+  const near = (value: number) =>
+    [-1, 0, 1].map((sign) => Math.max(1e-9, Math.min(1 - 1e-9, value + sign * ROUNDING)));
+  const { top_p: p, min_p: least } = options;
+  /** Whether `a` is not behind `b` where the draw passes over the candidates. */
+  const ordered = (a: number, b: number) =>
+    p < 1 && logits[a]! !== logits[b]! ? logits[a]! > logits[b]! : a <= b;
+  return (p < 1 ? near(p) : [1]).some((top_p) =>
+    (least > 0 ? near(least) : [0]).some((min_p) => {
+      const [first, , last] = near(draw)
+        .map((u) => drawToken(logits, { ...options, top_p, min_p }, u));
+      return ordered(first!, token) && ordered(token, last!);
+    })
+  );
 }
 
 /** The host's choice. */
@@ -143,7 +143,7 @@ for (const software of [true, false]) {
         all++;
         if (token !== expected(question)) {
           others++;
-          assert(acceptable(question).has(token), `${what}: ${token}, not ${expected(question)}`);
+          assert(accepts(question, token), `${what}: ${token}, not ${expected(question)}`);
         }
         const of = penalised(question)[token]!;
         assert(Math.abs(logit - of) <= 2e-7 * Math.abs(of), `${what}: logit ${logit}, not ${of}`);
@@ -181,7 +181,7 @@ for (const software of [true, false]) {
     questions.forEach((question, i) =>
       assert(
         found[i]!.token === expected(question) ||
-          question.options.top_p < 1 && acceptable(question).has(found[i]!.token),
+          question.options.top_p < 1 && accepts(question, found[i]!.token),
         `${JSON.stringify(question.options)}, draw ${question.draw}: ${found[i]!.token}, not ${
           expected(question)
         }`,
