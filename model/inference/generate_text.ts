@@ -5,8 +5,15 @@
  */
 
 import { CapacityError, type Generator } from "./generator.ts";
+import { type Choice, MOST_STEPS } from "./device_sampling.ts";
+import { notFinite } from "./log_probability.ts";
 import { Sampling, type SamplingOptions } from "./sampling.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
+
+/** Text comes about as often, in milliseconds: a slow device chooses fewer tokens in a submission. */
+const PATIENCE = 200;
+/** Tokens of the first submission. */
+const FIRST = 4;
 
 /** Options of {@linkcode generateText}. */
 export interface GenerateTextOptions {
@@ -23,6 +30,11 @@ export interface GenerateTextOptions {
    * ends there.
    */
   readonly slide?: boolean;
+  /**
+   * Tokens at most that the device chooses in one submission, up to {@linkcode MOST_STEPS}, the default. At 1 the host reads the logits and chooses each token, as it
+   * does where experts are read back. The two ways choose the same tokens unless rounding decides.
+   */
+  readonly tokens_at_once?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -83,16 +95,22 @@ export async function* generateText(
   const ends = tokenizer.ends ?? new Set([tokenizer.endoftext]);
   // Of a text that follows no prompt, the first token's space is not the text's.
   let trim = tokenizer.trims === true && ids.length === 0;
+  const atOnce = generator.traced ? 1 : options.tokens_at_once ?? MOST_STEPS;
+  if (atOnce > 1 && max_tokens > 1) await generator.prepareToChoose();
   const start = performance.now();
-  let logits = await generator.feed(Uint32Array.from(seen));
+  let logits: Float32Array | undefined = await generator.feed(Uint32Array.from(seen));
   const begun = performance.now();
+  /** Tokens that the device chose and that were not looked at. */
+  const chosen: Choice[] = [];
+  let wanted = Math.min(FIRST, atOnce);
   let tokens = 0;
-  let decode_passes = 0;
+  let choices = 0;
   let decodeMilliseconds = 0;
   let finish: FinishReason = "max_tokens";
   while (tokens < max_tokens) {
     signal?.throwIfAborted();
-    const token = sampling.choose(logits);
+    const token = logits ? sampling.choose(logits) : finite(chosen.shift()!);
+    choices++;
     if (ends.has(token)) {
       finish = "endoftext";
       break;
@@ -106,6 +124,7 @@ export async function* generateText(
     if (piece !== "") yield piece;
     if (tokens === max_tokens) break;
     seen.push(token);
+    if (chosen.length > 0) continue;
     const full = generator.position === generator.capacity;
     if (full && !options.slide) {
       finish = "context";
@@ -114,10 +133,17 @@ export async function* generateText(
     // Whoever reads the pieces takes its own time.
     const before = performance.now();
     if (full) generator.reset();
-    const half = Math.max(1, generator.capacity >> 1);
-    logits = await generator.feed(full ? seen.slice(-half) : [token]);
+    const count = Math.min(wanted, max_tokens - tokens, generator.capacity - generator.position);
+    if (full || atOnce === 1) {
+      const half = Math.max(1, generator.capacity >> 1);
+      logits = await generator.feed(full ? seen.slice(-half) : [token]);
+    } else {
+      logits = undefined;
+      chosen.push(...await generator.choose(token, sampling, count));
+      const each = (performance.now() - before) / count;
+      wanted = Math.max(1, Math.min(atOnce, Math.floor(PATIENCE / each)));
+    }
     decodeMilliseconds += performance.now() - before;
-    decode_passes++;
   }
   const rest = decoder.decode();
   if (rest !== "") yield rest;
@@ -127,6 +153,12 @@ export async function* generateText(
     finish,
     prefill_seconds: (begun - start) / 1000,
     decode_seconds: decodeMilliseconds / 1000,
-    decode_passes,
+    decode_passes: Math.max(0, choices - 1),
   };
+}
+
+/** The token of a choice. @throws {NotFiniteError} If no token could be chosen. */
+function finite({ token, logit }: Choice): number {
+  if (!Number.isFinite(logit)) throw notFinite(token, logit);
+  return token;
 }

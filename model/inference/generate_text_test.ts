@@ -6,7 +6,7 @@ import { CapacityError, Generator } from "./generator.ts";
 import { openInferenceModel } from "./open.ts";
 import { noisyTensors, smallModel, writeModelFile } from "./inference_testing.ts";
 import { CompactTokenizer } from "../text/compact.ts";
-import { openCl100k } from "../text/tokenizer.ts";
+import { openCl100k, type Tokenizer } from "../text/tokenizer.ts";
 
 /** The 256 bytes and the end of text, so that a character is often several tokens. */
 const BYTES = new CompactTokenizer(await openCl100k(), []);
@@ -31,8 +31,9 @@ async function withGenerator(work: (generator: Generator) => Promise<void>): Pro
 async function collect(
   generator: Generator,
   options: Partial<GenerateTextOptions>,
+  tokenizer: Tokenizer = BYTES,
 ): Promise<{ pieces: string[]; summary: GenerationSummary }> {
-  const run = generateText(generator, BYTES, {
+  const run = generateText(generator, tokenizer, {
     prompt: "",
     max_tokens: 20,
     seed: 1,
@@ -61,6 +62,47 @@ Deno.test("generateText() is a function of prompt and seed", async () => {
     const greedy = { prompt: "ab", sampling: { temperature: 0 } };
     const first = await collect(generator, { ...greedy, seed: 1 });
     assertEquals(first.pieces, (await collect(generator, { ...greedy, seed: 2 })).pieces);
+  });
+});
+
+Deno.test("generateText() gives the same text, whoever chooses the tokens", async () => {
+  await withGenerator(async (generator) => {
+    const finishes = new Set<string>();
+    /** Some tokens end a text, so that several texts end in the middle of what the device chose. */
+    const ending: Tokenizer = {
+      ...BYTES,
+      ends: new Set(
+        Array.from({ length: BYTES.vocab_size }, (_, id) => id).filter((id) => id % 10 === 3),
+      ),
+      encode: (text) => BYTES.encode(text),
+      decode: (ids) => BYTES.decode(ids),
+      decodeBytes: (ids) => BYTES.decodeBytes(ids),
+    };
+    const cases = [
+      { sampling: { temperature: 0 }, prompt: "x".repeat(30), max_tokens: 60 },
+      { sampling: { temperature: 0, repetition_penalty: 1.3 }, prompt: "", max_tokens: 20 },
+      { sampling: { temperature: 50 }, prompt: "ab", max_tokens: 40 },
+      { sampling: { temperature: 50, top_k: 200 }, prompt: "abc", max_tokens: 40 },
+      {
+        sampling: { temperature: 3, top_k: 30, top_p: 0.9, repetition_penalty: 1.1 },
+        prompt: "x",
+        max_tokens: 3,
+      },
+    ];
+    for (const options of cases) {
+      const one = await collect(generator, { ...options, tokens_at_once: 1 }, ending);
+      for (const tokens_at_once of [5, undefined]) {
+        const { pieces, summary } = await collect(generator, {
+          ...options,
+          ...tokens_at_once && { tokens_at_once },
+        }, ending);
+        assertEquals(pieces, one.pieces);
+        const { prefill_seconds: _p, decode_seconds: _d, ...counts } = one.summary;
+        assertEquals({ ...summary, ...counts }, summary);
+      }
+      finishes.add(one.summary.finish);
+    }
+    assertEquals([...finishes].sort(), ["context", "endoftext", "max_tokens"]);
   });
 });
 
@@ -93,13 +135,19 @@ Deno.test("generateText() reads the last half of a full context anew", async () 
           ? (target[key as "reset"] as () => void).bind(target)
           : target[key as keyof Generator],
     });
-    const { summary } = await collect(recording, { ...options, slide: true });
+    const { pieces, summary } = await collect(recording, {
+      ...options,
+      slide: true,
+      tokens_at_once: 1,
+    });
     assertEquals([summary.tokens, summary.finish], [60, "max_tokens"]);
     const windows = fed.slice(1).filter((tokens) => tokens.length > 1);
     // 41 tokens are read; of 60 the 8th finds the 48 positions full, and then every 24th or so.
     assertEquals(windows.map((tokens) => tokens.length), [24, 24, 24]);
     const sequence = [fed[0]!, ...fed.slice(1).map((tokens) => [tokens.at(-1)!])].flat();
     assertEquals(windows[0], sequence.slice(49 - 24, 49));
+    const atOnce = await collect(generator, { ...options, slide: true });
+    assertEquals([atOnce.pieces, atOnce.summary.tokens], [pieces, 60]);
   });
 });
 
@@ -122,9 +170,10 @@ Deno.test("generateText() yields whole characters, and what is left of one at th
   };
   const text = "né €🙂";
   const ids = [...new TextEncoder().encode(text)];
-  const whole = await collect(saying([...ids, BYTES.endoftext]), {});
+  const tokens_at_once = 1;
+  const whole = await collect(saying([...ids, BYTES.endoftext]), { tokens_at_once });
   assertEquals(whole.pieces, ["n", "é", " ", "€", "🙂"]);
   assertEquals([whole.summary.tokens, whole.summary.finish], [ids.length, "endoftext"]);
-  const cut = await collect(saying(ids), { max_tokens: ids.length - 1 });
+  const cut = await collect(saying(ids), { max_tokens: ids.length - 1, tokens_at_once });
   assertEquals(cut.pieces, ["n", "é", " ", "€", "�"]);
 });

@@ -12,6 +12,8 @@ import { roundUp, Tensor } from "../gpu/tensor.ts";
 import { download, upload } from "../gpu/transfer.ts";
 import type { InferenceModel } from "./model.ts";
 import { LayerContext } from "../layer/context.ts";
+import { type Choice, DeviceSampling, MOST_STEPS } from "./device_sampling.ts";
+import type { Sampling } from "./sampling.ts";
 
 /** Tokens of a prompt that are computed at once: on a GPU attention of many is matrix products. */
 const CHUNK = { software: 64, gpu: 256 };
@@ -92,6 +94,7 @@ export class Generator implements Disposable {
   readonly #recorded: Readonly<Record<"chunk" | "token", Recorded>>;
   readonly #onChoices: GeneratorOptions["onChoices"];
   #built: BuiltPlans | undefined;
+  #sampling: DeviceSampling | undefined;
   #position = 0;
 
   private constructor(model: GeneratingModel, options: GeneratorOptions) {
@@ -186,7 +189,8 @@ export class Generator implements Disposable {
   /** Bytes of the model, the cache and what a pass needs, together. */
   get bytes(): number {
     const weights = this.#model.weights.memory.reduce((n, { bytes }) => n + bytes, 0);
-    return weights + this.#arenas.reduce((n, arena) => n + arena.bytes, this.#built!.pool.bytes);
+    const own = this.#built!.pool.bytes + (this.#sampling?.bytes ?? 0);
+    return weights + this.#arenas.reduce((n, arena) => n + arena.bytes, own);
   }
 
   /** Forgets the sequence. */
@@ -209,21 +213,10 @@ export class Generator implements Disposable {
    * @throws {RangeError} If there are none, or one is outside the vocabulary.
    */
   async feed(tokens: ArrayLike<number>): Promise<Float32Array> {
-    const { gpu, config } = this.#model;
-    const { vocab_size } = config;
+    const { gpu, config: { vocab_size } } = this.#model;
     const count = tokens.length;
     if (count === 0) throw new RangeError("There is no token to feed; expected at least one");
-    for (let i = 0; i < count; i++) {
-      const token = tokens[i]!;
-      if (!(Number.isInteger(token) && token >= 0 && token < vocab_size)) {
-        throw new RangeError(`Token ${token} is not in the vocabulary of ${vocab_size} tokens`);
-      }
-    }
-    if (this.#position + count > this.capacity) {
-      throw new CapacityError(
-        `${this.#position + count} tokens do not fit the context of ${this.capacity} tokens`,
-      );
-    }
+    this.#check(tokens, count);
     let { logits } = this.#recorded.token;
     for (let at = 0; at < count;) {
       const left = count - at;
@@ -244,6 +237,62 @@ export class Generator implements Disposable {
       at += real;
     }
     return (await download(gpu, logits) as Float32Array).subarray(0, vocab_size);
+  }
+
+  /** Whether the experts of each pass are read back: then a token is a pass of its own, and {@linkcode choose} refuses. */
+  get traced(): boolean {
+    return this.#onChoices !== undefined;
+  }
+
+  /** Compiles the kernels that {@linkcode choose} needs, once; it does so itself otherwise. */
+  async prepareToChoose(): Promise<void> {
+    const { gpu, config: { vocab_size: vocabulary } } = this.#model;
+    this.#sampling ??= await DeviceSampling.create(gpu, {
+      plan: this.#built!.plans[1]!,
+      token: this.#inputs.token,
+      position: this.#inputs.position,
+      logits: this.#recorded.token.logits,
+    }, { vocabulary });
+  }
+
+  /**
+   * Appends a token and then those that the device chooses, all but the last, in one submission. The host waits once for all of them. The position is
+   * that after `count` tokens, whichever of them the caller uses: who drops some has to reset the sequence.
+   *
+   * @param sampling Chooses, up to f32 rounding, the tokens that it would choose from the logits of {@linkcode feed}.
+   * @param count Tokens to choose, from 1 to {@linkcode MOST_STEPS}.
+   * @returns The chosen tokens. After one whose logit is not finite they mean nothing.
+   * @throws {CapacityError} If `count` tokens do not fit; nothing was appended then.
+   * @throws {RangeError} If the token is outside the vocabulary, or `count` outside its range.
+   */
+  async choose(token: number, sampling: Sampling, count: number): Promise<readonly Choice[]> {
+    const { gpu } = this.#model;
+    if (this.traced) throw new Error("Tokens are chosen one by one where experts are read back");
+    if (!(Number.isInteger(count) && count >= 1 && count <= MOST_STEPS)) {
+      throw new RangeError(`${count} tokens are to be chosen; expected 1 to ${MOST_STEPS}`);
+    }
+    this.#check([token], count);
+    await this.prepareToChoose();
+    upload(gpu, this.#inputs.row, [0]);
+    const position = this.#position;
+    this.#position += count;
+    return await this.#sampling!.choose(token, sampling, { position, count });
+  }
+
+  /** Refuses tokens that are none, and `count` positions that do not fit. */
+  #check(tokens: ArrayLike<number>, count: number): void {
+    const { vocab_size } = this.#model.config;
+    for (let i = 0; i < tokens.length; i++) {
+      const token = tokens[i]!;
+      if (!(Number.isInteger(token) && token >= 0 && token < vocab_size)) {
+        throw new RangeError(`Token ${token} is not in the vocabulary of ${vocab_size} tokens`);
+      }
+    }
+    if (this.#position + count > this.capacity) {
+      throw new CapacityError(
+        `${this.#position + count} tokens do not fit the context of ${this.capacity} tokens`,
+      );
+    }
   }
 
   /** Reads back the choices of the pass that ran last, of the tokens that it read. */
@@ -268,6 +317,7 @@ export class Generator implements Disposable {
 
   /** Frees the cache and the plans; the model stays. */
   [Symbol.dispose](): void {
+    this.#sampling?.[Symbol.dispose]();
     this.#built?.destroy();
     for (const arena of this.#arenas) arena.destroy();
   }

@@ -5,7 +5,11 @@ import type { Architecture } from "../trunk/architecture.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { openTestGpu, testRuntime } from "../gpu/testing.ts";
 import { download } from "../gpu/transfer.ts";
+import { generateText } from "./generate_text.ts";
 import { CapacityError, Generator } from "./generator.ts";
+import { NotFiniteError } from "./log_probability.ts";
+import { Sampling, type SamplingOptions } from "./sampling.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
 import { InferenceModel } from "./model.ts";
 import { openInferenceModel } from "./open.ts";
 import { noisyTensors, smallModel, writeModelFile } from "./inference_testing.ts";
@@ -78,6 +82,30 @@ async function fedLogits(
     found.push({ position: at - 1, logits });
   }
   return found;
+}
+
+/** The tokens that follow the first ones, chosen by the host or by the device in pieces. */
+async function continued(
+  generator: Generator,
+  options: Partial<SamplingOptions>,
+  pieces: readonly number[] | undefined,
+): Promise<number[]> {
+  const sampling = new Sampling(options, 3);
+  generator.reset();
+  const tokens = [...TOKENS.subarray(0, 19)];
+  sampling.note(tokens);
+  tokens.push(sampling.choose(await generator.feed(tokens)));
+  if (!pieces) {
+    while (tokens.length < 34) {
+      tokens.push(sampling.choose(await generator.feed(tokens.slice(-1))));
+    }
+  }
+  for (const piece of pieces ?? []) {
+    for (const { token } of await generator.choose(tokens.at(-1)!, sampling, piece)) {
+      tokens.push(token);
+    }
+  }
+  return tokens;
 }
 
 const CASES: readonly [name: string, architecture: Architecture][] = [
@@ -169,6 +197,11 @@ for (const [name, architecture] of CASES) {
         assertNear(logits, row(forward, position), { tolerance: 2e-5, what });
       }
       assertEquals(await fedLogits(generator, [19, 1, 8, 2, 7]), mixed);
+      const way = { temperature: 2, top_k: 30, top_p: 0.9, min_p: 0.01, repetition_penalty: 1.2 };
+      assertEquals(
+        await continued(generator, way, [1, 9, 4]),
+        await continued(generator, way, undefined),
+      );
     });
   });
 }
@@ -232,6 +265,58 @@ Deno.test("Generator refuses what does not fit", async () => {
       "capacity is 0; expected a whole number from 1",
     );
   });
+});
+
+Deno.test("Generator.choose() tells that logits are not finite, and refuses what does not fit", async () => {
+  const architecture = smallModel(VOCABULARY, {
+    ...DENSE,
+    trunk: { positions: "learned", max_positions: 37 },
+  });
+  const spoil = (tensors: Map<string, Float64Array>) => {
+    const [name] = [...tensors.keys()].filter((name) => name.includes("position"));
+    tensors.get(name!)![12 * architecture.config.d_model] = NaN;
+  };
+  await withModel(architecture, async (model) => {
+    const sampling = new Sampling({}, 1);
+    using generator = await Generator.create(model, { capacity: 20, chunk: 4 });
+    const token = sampling.choose(await generator.feed(TOKENS.subarray(0, 10)));
+    const choices = await generator.choose(token, sampling, 4);
+    assertEquals(choices.map(({ logit }) => Number.isFinite(logit)), [true, true, false, false]);
+    assertEquals(choices[2], { token: 0, logit: NaN });
+    await assertRejects(
+      () => generator.choose(1, sampling, 7),
+      CapacityError,
+      "21 tokens do not fit the context of 20 tokens",
+    );
+    await assertRejects(() => generator.choose(50, sampling, 1), RangeError, "Token 50 is not");
+    await assertRejects(() => generator.choose(1, sampling, 0), RangeError, "0 tokens are to be");
+    assertEquals(generator.position, 14);
+    using traced = await Generator.create(model, { capacity: 20, onChoices: () => {} });
+    await assertRejects(() => traced.choose(1, sampling, 1), Error, "one by one");
+    /** Tokens of this model as letters, whatever they are. */
+    const letters = {
+      ...{ vocab_size: VOCABULARY, endoftext: 99, begin: [1] },
+      encode: (text: string) => Uint32Array.from(text, () => 7),
+      decodeBytes: (ids: ArrayLike<number>) => Uint8Array.from(ids, (id) => 65 + id % 26),
+    } as unknown as Tokenizer;
+    const texts: string[] = [];
+    for (const tokens_at_once of [1, 16]) {
+      const run = generateText(generator, letters, {
+        ...{ prompt: "abcde", max_tokens: 14, seed: 2, tokens_at_once },
+      });
+      let text = "";
+      await assertRejects(
+        async () => {
+          for await (const piece of run) text += piece;
+        },
+        NotFiniteError,
+        "The logit of token 0 is NaN; expected finite numbers",
+      );
+      texts.push(text);
+    }
+    assertEquals(texts[0]!.length, 7);
+    assertEquals(texts[1], texts[0]);
+  }, { spoil });
 });
 
 Deno.test("InferenceModel.untrained() has the weights that training begins with", async () => {

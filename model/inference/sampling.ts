@@ -58,6 +58,17 @@ export class Sampling {
     return this.options.temperature === 0 && this.options.repetition_penalty === 1;
   }
 
+  /** The tokens that are there already. */
+  get seen(): ReadonlySet<number> {
+    return this.#seen;
+  }
+
+  /** The random numbers of the next `count` choices, which are made elsewhere; 0 where choices are not drawn. */
+  draws(count: number): number[] {
+    const drawn = this.options.temperature > 0;
+    return Array.from({ length: count }, () => drawn ? uniformFloat64(this.#random) : 0);
+  }
+
   /** Tells what is there already, for the repetition penalty. */
   note(tokens: Iterable<number>): void {
     for (const token of tokens) this.#seen.add(token);
@@ -74,7 +85,9 @@ export class Sampling {
     if (broken >= 0) throw notFinite(broken, logits[broken]!);
     const { temperature } = this.options;
     const penalised = this.#penalise(logits);
-    const token = temperature === 0 ? highest(penalised) : this.#draw(penalised);
+    const token = temperature === 0
+      ? highest(penalised)
+      : drawToken(penalised, this.options, uniformFloat64(this.#random));
     this.#seen.add(token);
     return token;
   }
@@ -89,18 +102,25 @@ export class Sampling {
     }
     return penalised;
   }
+}
 
-  #draw(logits: Float32Array): number {
-    const candidates = candidatesOf(logits, this.options);
-    const total = candidates.reduce((sum, { weight }) => sum + weight, 0);
-    let rest = uniformFloat64(this.#random) * total;
-    for (const { token, weight } of candidates) {
-      rest -= weight;
-      if (rest < 0) return token;
-    }
-    // Rounding may leave a crumb.
-    return candidates.at(-1)!.token;
+/**
+ * The token that a random number draws.
+ *
+ * @param logits `[V]`, finite.
+ * @param options The temperature is above 0; the repetition penalty is not looked at.
+ * @param draw From 0 to below 1.
+ */
+export function drawToken(logits: Float32Array, options: SamplingOptions, draw: number): number {
+  const candidates = candidatesOf(logits, options);
+  const total = candidates.reduce((sum, { weight }) => sum + weight, 0);
+  let rest = draw * total;
+  for (const { token, weight } of candidates) {
+    rest -= weight;
+    if (rest < 0) return token;
   }
+  // Rounding may leave a crumb.
+  return candidates.at(-1)!.token;
 }
 
 /** A token that may be drawn. */
@@ -110,7 +130,7 @@ interface Candidate {
   readonly weight: number;
 }
 
-/** The tokens that top-k, min-p and top-p leave, most likely first where an order was needed. Of equals the lower number comes first. */
+/** The tokens that top-k, min-p and top-p leave: where top-p leaves some out most likely first, of equals the lower number, otherwise by number. */
 function candidatesOf(logits: Float32Array, options: SamplingOptions): Candidate[] {
   const { temperature, top_k, top_p, min_p } = options;
   const largest = logits[highest(logits)]!;
@@ -125,7 +145,7 @@ function candidatesOf(logits: Float32Array, options: SamplingOptions): Candidate
   }
   if (candidates.length > top_k && threshold > -Infinity) {
     // Some are as likely as the k-th.
-    candidates = candidates.sort(byWeight).slice(0, top_k);
+    candidates = candidates.sort(byWeight).slice(0, top_k).sort((a, b) => a.token - b.token);
   }
   // Weights are relative to the most likely token's.
   if (min_p > 0) candidates = candidates.filter(({ weight }) => weight >= min_p);

@@ -62,7 +62,8 @@ Deno.test("a case of every suite can be measured, with the rates that it has", a
     "step.mixed.experts.2x13": ["tokens_per_second", "peak_bytes"],
     "scaling.num_experts.64.fused": ["tokens_per_second", "peak_bytes"],
     "inference.prefill.24.64.f32": ["tokens_per_second", "peak_bytes"],
-    "inference.decode.24.mixed": ["tokens_per_second", "peak_bytes"],
+    "inference.decode.24.f32": ["tokens_per_second", "peak_bytes"],
+    "inference.decode.24.device.mixed": ["tokens_per_second", "peak_bytes"],
   };
   for (const [id, expected] of Object.entries(rates)) {
     const found = cases.find((each) => each.id === id);

@@ -39,29 +39,8 @@ export function likeliest(
   const { logits, asked, found } = tensors;
   const { rows } = logits;
   const { software } = plan.gpu.capabilities;
-  const vectors = Math.ceil(vocabulary / 4);
-  // A choice looks at all parts and at one of them; a GPU's workgroup looks at many parts at once.
-  const parts = Math.min(vectors, Math.ceil(Math.sqrt(vectors)) * (software ? 1 : 4));
-  const [orders, tokens] = ["orders", "tokens"].map((name) =>
-    plan.tensor(`${label}.${name}`, [rows, parts], { dtype: "u32" })
-  ) as [Tensor, Tensor];
-  const sums = plan.tensor(`${label}.sums`, [rows, parts]);
-  const sizes = { rows, vocabulary, stride: logits.width / 4, vectors, parts };
-  const partLanes = software ? 8 : 64;
-  plan.dispatch({
-    label: `${label}.parts`,
-    name: "likeliest_parts",
-    source: orderSource + partsSource,
-    constants: { LANES: partLanes },
-    params: sizes,
-    bindings: {
-      z: read(logits),
-      orders: writeScalar(orders),
-      tokens: writeScalar(tokens),
-      sums: writeScalar(sums),
-    },
-    workgroups: grid(Math.ceil(rows * parts / partLanes)),
-    flops: 4 * rows * vocabulary,
+  const { orders, tokens, sums, sizes } = likeliestParts(plan, `${label}.parts`, logits, {
+    vocabulary,
   });
   const lanes = software ? 8 : 256;
   plan.dispatch({
@@ -81,4 +60,54 @@ export function likeliest(
     workgroups: grid(software ? Math.ceil(rows / lanes) : rows),
     bytes: orders.bytes + tokens.bytes + sums.bytes + found.bytes,
   });
+}
+
+/** The first choice of each part of a row, and what {@linkcode likeliest} makes of them. */
+interface LikeliestParts {
+  /** `[rows, parts]` u32: the order of the choice's logit, as `logit_order.wgsl` has it. */
+  readonly orders: Tensor;
+  /** `[rows, parts]` u32. */
+  readonly tokens: Tensor;
+  /** `[rows, parts]`: `Σ exp(logits − the choice's)`. */
+  readonly sums: Tensor;
+  /** Parameters that the kernels share. */
+  readonly sizes: Readonly<
+    Record<"rows" | "vocabulary" | "stride" | "vectors" | "parts", number>
+  >;
+}
+
+/** Records the first choice of each part of rows of logits `[rows, stride]`. */
+export function likeliestParts(
+  plan: Plan,
+  label: string,
+  logits: Tensor,
+  { vocabulary }: { vocabulary: number },
+): LikeliestParts {
+  const { rows } = logits;
+  const { software } = plan.gpu.capabilities;
+  const vectors = Math.ceil(vocabulary / 4);
+  // A choice looks at all parts and at one of them; a GPU's workgroup looks at many parts at once.
+  const parts = Math.min(vectors, Math.ceil(Math.sqrt(vectors)) * (software ? 1 : 4));
+  const [orders, tokens] = ["orders", "tokens"].map((name) =>
+    plan.tensor(`${label}.${name}`, [rows, parts], { dtype: "u32" })
+  ) as [Tensor, Tensor];
+  const sums = plan.tensor(`${label}.sums`, [rows, parts]);
+  const sizes = { rows, vocabulary, stride: logits.width / 4, vectors, parts };
+  const lanes = software ? 8 : 64;
+  plan.dispatch({
+    label,
+    name: "likeliest_parts",
+    source: orderSource + partsSource,
+    constants: { LANES: lanes },
+    params: sizes,
+    bindings: {
+      z: read(logits),
+      orders: writeScalar(orders),
+      tokens: writeScalar(tokens),
+      sums: writeScalar(sums),
+    },
+    workgroups: grid(Math.ceil(rows * parts / lanes)),
+    flops: 4 * rows * vocabulary,
+  });
+  return { orders, tokens, sums, sizes };
 }

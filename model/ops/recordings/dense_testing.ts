@@ -9,6 +9,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "../control.ts";
 import { DROPOUT_KEY } from "../dropout/dropout.ts";
 import { addResidual } from "../elementwise/add_residual.ts";
+import { CHOICE_FIELDS, chooseToken, CHOSEN_WORDS, seenWords } from "../decoding/choose_token.ts";
 import { ASKED_WORDS, foundWords, likeliest } from "../decoding/likeliest.ts";
 import { castInto } from "../elementwise/cast.ts";
 import { columnSums } from "../elementwise/column_sums.ts";
@@ -145,6 +146,17 @@ export const DENSE_RECORDINGS: Recordings = {
     likeliest(plan, "likeliest", { logits: t("logits", [8, 100]), asked, found }, {
       vocabulary: 99,
     });
+    return [plan];
+  },
+  choose_token(gpu) {
+    const plan = new Plan(gpu, "choose_token");
+    chooseToken(plan, "choose", {
+      logits: t("logits", [1, 100]),
+      options: t("options", [CHOICE_FIELDS.length]),
+      seen: t("seen", [seenWords(99)], "u32"),
+      token: t("token", [1], "u32"),
+      chosen: t("chosen", [CHOSEN_WORDS], "u32"),
+    }, { vocabulary: 99 });
     return [plan];
   },
   cross_entropy(gpu) {
