@@ -95,7 +95,7 @@ export async function followModel(job: TrainingJob, options: ProcessOptions): Pr
   }
 }
 
-/** What writes texts during the training, where the configuration asks for them. */
+/** Writes texts during the training, where the configuration asks for them. */
 async function createSampler(
   { train, seed }: TrainingJob,
   trainer: Trainer,

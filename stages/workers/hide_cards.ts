@@ -1,5 +1,5 @@
 /**
- * What a shell does with the device files of NVIDIA's cards: find those that may be opened, and hide some from a command.
+ * Shell text on the device files of NVIDIA's cards: it finds those that may be opened, and hides some from a command.
  *
  * Text for `sh`, because a rank of a training looks at the cards of its own host, and Deno opens nothing below `/dev` without `--allow-all`.
  *

@@ -279,7 +279,7 @@ function checksOf(name: string, { ffn }: ModelConfig, model: ModelActivation): C
 }
 
 /**
- * What a sequence adds may not grow. It need not fall on a line: products of few rows whose sums are taken in several parts
+ * A sequence of a larger batch may not add more than the first. It need not fall on a line: products of few rows whose sums are taken in several parts
  * have buffers for these parts, which larger batches do without.
  */
 function memoryCheck({ points, fit, weights }: LayerMemory): Check {

@@ -22,7 +22,7 @@ export interface PageModel {
   readonly tensors: Readonly<Record<string, number>>;
 }
 
-/** What the scripts of a model call. */
+/** The functions that the scripts of a model call. */
 export interface PageScripts {
   /** Takes the model. */
   model(model: PageModel): void;
