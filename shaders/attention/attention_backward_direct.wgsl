@@ -10,6 +10,8 @@
 //
 // An invocation owns ROWS rows (of queries or of keys), LANES apart, with their gradients in registers, and streams the other side's rows,
 // STREAM at a time. Nothing is added to by two invocations. Bound by loads: a vec4 for 4 · ROWS products.
+//
+// SUBGROUPS: the workgroup is a subgroup, each invocation of which loads one of LANES rows of the other side, and shuffles hand them round.
 
 const QK4 = NOPE4 + ROPE4;
 const KV4 = NOPE4 + V4;
@@ -18,7 +20,7 @@ const KV4 = NOPE4 + V4;
 {% macro side_a(d, row, own) %}{% if (SIDE == "query") == own %}load_q(({{ row }} * params.heads + head) * QK4 + {{ d }}u){% else %}{{ key(d, row) }}{% endif %}{% endmacro %}
 {% macro side_b(d, row, own) %}{% if (SIDE == "query") == own %}load_d_o(({{ row }} * params.heads + head) * V4 + {{ d }}u){% else %}load_kv(({{ row }} * params.heads + head) * KV4 + NOPE4 + {{ d }}u){% endif %}{% endmacro %}
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, {{ "@builtin(subgroup_invocation_id)" if SUBGROUPS else "@builtin(local_invocation_index)" }} lane: u32) {
   let work = workgroup_number(id, count);
   let block = work % params.blocks;
   let head = work / params.blocks % params.heads;
@@ -54,29 +56,50 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let begin = block * LANES * ROWS;
   let end = params.length;
 {% endif %}
+{% if SUBGROUPS %}
+  for (var batch = begin; batch < end; batch += LANES) {
+  let mine = min(batch + lane, end - 1u);
+{% for d in range(NOPE4 + ROPE4) %}
+  let my_x{{ d }} = {{ side_a(d, "(first + mine)", false) }};
+{% endfor %}
+{% for d in range(V4) %}
+  let my_y{{ d }} = {{ side_b(d, "(first + mine)", false) }};
+{% endfor %}
+{% if SIDE == "key" %}
+  let my_log_sum = log_sum[statistics + mine];
+  let my_delta = delta[statistics + mine];
+{% endif %}
+  let batch_end = min(batch + LANES, end);
+  for (var j = batch; j < batch_end; j += STREAM) {
+{% else %}
   for (var j = begin; j < end; j += STREAM) {
+{% endif %}
 {% for t in range(STREAM) %}
-    let other{{ t }} = min(j + {{ t }}u, end - 1u);
+    let other{{ t }} = min(j + {{ t }}u, {{ "batch_end" if SUBGROUPS else "end" }} - 1u);
+{% if SUBGROUPS %}
+    let from{{ t }} = other{{ t }} - batch;
+{% else %}
     let at{{ t }} = first + other{{ t }};
+{% endif %}
 {% for r in range(ROWS) %}
     var dots{{ r }}_{{ t }} = vec4f();
     var dp{{ r }}_{{ t }} = vec4f();
 {% endfor %}
 {% for d in range(NOPE4 + ROPE4) %}
-    let x{{ t }}_{{ d }} = {{ side_a(d, "at" ~ t, false) }};
+    let x{{ t }}_{{ d }} = {% if SUBGROUPS %}subgroupShuffle(my_x{{ d }}, from{{ t }}){% else %}{{ side_a(d, "at" ~ t, false) }}{% endif %};
 {% for r in range(ROWS) %}
     dots{{ r }}_{{ t }} = fma(a{{ r }}_{{ d }}, x{{ t }}_{{ d }}, dots{{ r }}_{{ t }});
 {% endfor %}
 {% endfor %}
 {% for d in range(V4) %}
-    let y{{ t }}_{{ d }} = {{ side_b(d, "at" ~ t, false) }};
+    let y{{ t }}_{{ d }} = {% if SUBGROUPS %}subgroupShuffle(my_y{{ d }}, from{{ t }}){% else %}{{ side_b(d, "at" ~ t, false) }}{% endif %};
 {% for r in range(ROWS) %}
     dp{{ r }}_{{ t }} = fma(b{{ r }}_{{ d }}, y{{ t }}_{{ d }}, dp{{ r }}_{{ t }});
 {% endfor %}
 {% endfor %}
 {% if SIDE == "key" %}
-    let other_log_sum{{ t }} = log_sum[statistics + other{{ t }}];
-    let other_delta{{ t }} = delta[statistics + other{{ t }}];
+    let other_log_sum{{ t }} = {{ "subgroupShuffle(my_log_sum, from" ~ t ~ ")" if SUBGROUPS else "log_sum[statistics + other" ~ t ~ "]" }};
+    let other_delta{{ t }} = {{ "subgroupShuffle(my_delta, from" ~ t ~ ")" if SUBGROUPS else "delta[statistics + other" ~ t ~ "]" }};
 {% if DROPOUT %}
     let start{{ t }} = dropout_row(statistics + other{{ t }});
 {% endif %}
@@ -108,6 +131,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
 {% endfor %}
   }
+{% if SUBGROUPS %}
+  }
+{% endif %}
 {% for r in range(ROWS) %}
   if (block * LANES * ROWS + {{ r }}u * LANES + lane < params.length) {
     let to = own{{ r }} * params.heads + head;

@@ -34,6 +34,7 @@ import type { Capabilities } from "../../gpu/capabilities.ts";
 import type { Constants } from "../../gpu/kernel.ts";
 import type { DType } from "../../gpu/tensor.ts";
 import { hasSquareUnits } from "../gemm/matrix_unit.ts";
+import { softwareLanes } from "../subgroup.ts";
 
 /** Widths of a head, multiples of 4. */
 export interface HeadWidths {
@@ -136,6 +137,7 @@ export function chooseAttention(
         ...side,
         LANES,
         ROWS: rows,
+        SUBGROUPS: softwareLanes(capabilities) === LANES,
         ...(pass === "forward" ? { KEYS: 2 } : { STREAM: 1 }),
       },
       rows: LANES * rows,

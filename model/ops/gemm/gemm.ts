@@ -7,11 +7,13 @@
 import epilogueSource from "../../../shaders/gemm/gemm_epilogue.wgsl" with { type: "text" };
 import geluSource from "../../../shaders/elementwise/gelu.wgsl" with { type: "text" };
 import directSource from "../../../shaders/gemm/gemm_direct.wgsl" with { type: "text" };
+import lanesSource from "../../../shaders/gemm/gemm_lanes.wgsl" with { type: "text" };
 import reduceSource from "../../../shaders/gemm/gemm_reduce.wgsl" with { type: "text" };
 import vectorSource from "../../../shaders/gemm/gemm_vector.wgsl" with { type: "text" };
 import { type Binding, type Constants, grid, read, update, write } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import { BYTES, roundUp, type Tensor } from "../../gpu/tensor.ts";
+import { softwareLanes } from "../subgroup.ts";
 import { gpuKernel, type ProductShape, type ProductWay, productWay } from "./gemm_kernels.ts";
 import {
   type Matrix,
@@ -161,24 +163,47 @@ function dispatchOf({ a, b, c, layout, epilogue, addend }: WholeProduct, label: 
   };
 }
 
+/** Rows that a subgroup of `gemm_lanes.wgsl` computes, the best first. */
+const LANES_ROWS = [32, 16] as const;
+/** Subgroups that a product should have at least, so that a few cores have work. */
+const MIN_SUBGROUPS = 4;
+
 /** Records a product for a software adapter. */
 function recordDirect(plan: Plan, label: string, product: WholeProduct): void {
   const { m, n, k } = productSizes(label, product);
+  const lanes = softwareLanes(plan.gpu.capabilities);
   // llvmpipe leaves an invocation's loops after 65,535 rounds in all, without a word.
-  const most = product.layout === "tn" ? MAX_ROUNDS : 4 * MAX_ROUNDS;
+  const most = product.layout === "tn" && lanes === undefined ? MAX_ROUNDS : 4 * MAX_ROUNDS;
   if (k > most) {
     splitSum(plan, label, product, most);
     return;
   }
   const { outputs, constants, shared } = dispatchOf(product, label);
-  const rows = 8;
-  const columns = 2;
-  const tiles = Math.ceil(m / rows) * Math.ceil(n / (4 * columns));
   const { params, bindings } = place(product);
-  plan.dispatch({
+  const placed = {
     ...shared,
     params: { m, n, k, ...params },
     bindings: { ...bindings, ...outputs },
+  };
+  if (lanes !== undefined) {
+    const across = Math.ceil(n / (4 * lanes));
+    const tiles = (rows: number) => Math.ceil(m / rows) * across;
+    const [high, low] = LANES_ROWS;
+    const rows = tiles(high) < MIN_SUBGROUPS ? low : high;
+    plan.dispatch({
+      ...placed,
+      name: "gemm_lanes",
+      source: epilogueSource + lanesSource,
+      constants: { ...constants, ROWS: rows, LANES: lanes, SUBGROUPS: true },
+      workgroups: grid(tiles(rows)),
+    });
+    return;
+  }
+  const rows = 8;
+  const columns = 2;
+  const tiles = Math.ceil(m / rows) * Math.ceil(n / (4 * columns));
+  plan.dispatch({
+    ...placed,
     name: "gemm_direct",
     source: epilogueSource + directSource,
     constants: { ...constants, ROWS: rows, COLUMNS: columns, WORKGROUP: 8 },
