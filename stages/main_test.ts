@@ -45,7 +45,7 @@ const CONFIGURATIONS: readonly [file: string, cells: number, runs: number][] = [
   ["h200.yaml", 1, 1],
   ["sparse_moe.yaml", 3, 9],
   ["sparse_moe_published.yaml", 3, 9],
-  ["sparse_moe_english.yaml", 1, 2],
+  ["sparse_moe_english.yaml", 2, 2],
   ["sparse_moe_512m.yaml", 1, 1],
   ["sparse_moe_1b.yaml", 1, 1],
   ["ablations/positions.yaml", 4, 4],

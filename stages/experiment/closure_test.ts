@@ -84,13 +84,8 @@ Deno.test("each stage's closure holds what it runs, and no other stage's code", 
   }
 });
 
-/** Shaders of commands, which no node runs: `experts` and `evaluate` leave experts out, `serve` and `lm-eval` look for likely tokens. */
-const OF_COMMANDS = [
-  "experts_without.wgsl",
-  "likeliest.wgsl",
-  "likeliest_parts.wgsl",
-  "logit_order.wgsl",
-];
+/** Shaders of commands, which no node runs: `experts` and `evaluate` leave experts out. */
+const OF_COMMANDS = ["experts_without.wgsl"];
 
 Deno.test("every shader is part of a key, but for those of commands", async () => {
   // A node of another model names the modules of its kinds.
