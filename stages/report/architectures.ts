@@ -82,41 +82,47 @@ export function comparedFactors(
   }
   return {
     others,
-    comparisons: comparisons.map(({ name, title, values }) => ({
-      name,
-      title,
-      values: values.map((value): ArchitectureResult => {
-        const [first, ...more] = trained.get(value.cell) ?? [];
-        const { metrics } = ablation.result.cells.find(({ name }) => name === value.cell)!;
-        const dense = values.find(({ cell }) => kindOf(trained.get(cell)?.[0]) === "dense");
-        const againstDense = dense && dense !== value
-          ? pairedBySeed(evaluated.get(value.cell), evaluated.get(dense.cell))
-          : undefined;
-        return {
-          ...value,
-          ...(againstDense && { againstDense }),
-          kind: kindOf(first),
-          bitsPerByte: metrics.bits_per_byte,
-          costs: costsOf(first),
-          speed: measuredOf(ablation.measured, value.cell),
-          curves: curvesOf(first === undefined ? [] : [first, ...more]),
-          layers: layersOf(evaluated.get(value.cell) ?? []),
-        };
-      }),
-    })),
+    comparisons: comparisons.map(({ name, title, values }) => {
+      const dense = values.find(({ cell }) => kindOf(trained.get(cell)?.[0]) === "dense");
+      return {
+        name,
+        title,
+        values: values.map((value): ArchitectureResult => {
+          const [first, ...more] = trained.get(value.cell) ?? [];
+          const { metrics } = ablation.result.cells.find(({ name }) => name === value.cell)!;
+          const againstDense = dense && dense !== value
+            ? pairedBySeed(evaluated.get(value.cell), evaluated.get(dense.cell))
+            : undefined;
+          return {
+            ...value,
+            ...(againstDense && { againstDense }),
+            kind: kindOf(first),
+            bitsPerByte: metrics.bits_per_byte,
+            costs: costsOf(first),
+            speed: measuredOf(ablation.measured, value.cell),
+            curves: curvesOf(first === undefined ? [] : [first, ...more]),
+            layers: layersOf(evaluated.get(value.cell) ?? []),
+          };
+        }),
+      };
+    }),
   };
 }
 
 /** Kind of a model's feed-forward layers, and their router where they have a choice; absent when it isn't known. */
 function architectureName(model: TrainedModel | undefined): string | undefined {
-  const ffn = objectField(objectField(paramsOf(model), "model"), "ffn");
+  const ffn = feedForwardOf(model);
   if (ffn === undefined) return undefined;
   const { kind, router } = ffn;
   return typeof router === "string" ? `${kind}, ${router}` : String(kind);
 }
 
+function feedForwardOf(model: TrainedModel | undefined) {
+  return objectField(objectField(paramsOf(model), "model"), "ffn");
+}
+
 function kindOf(model: TrainedModel | undefined): string | undefined {
-  const kind = objectField(objectField(paramsOf(model), "model"), "ffn")?.kind;
+  const kind = feedForwardOf(model)?.kind;
   return typeof kind === "string" ? kind : undefined;
 }
 

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { median } from "../../ablate/statistics.ts";
 import { executionTimings } from "../../benchmark/result.ts";
 import { latentPoints } from "../ablation.ts";
 import { comparedFactors } from "../architectures.ts";
@@ -43,7 +44,7 @@ const QUANTITIES: Readonly<Record<RunQuantity, Quantity>> = {
       curve(model, "tokens_per_second").map(({ value }) => value)
     );
     if (rates.length === 0) return unmeasured("the speed of training");
-    return otherSize(context, source) ?? { value: medianOf(rates), label: "median of the base" };
+    return otherSize(context, source) ?? { value: median(rates), label: "median of the base" };
   },
   fit_r2: (context) => fitted(context, (fit) => ({ value: fit.r2, label: steps(fit) })),
   fit_b: (context, source) =>
@@ -218,12 +219,6 @@ function tokensSeen({ data, facts }: SectionContext): number {
 function meanOf(values: readonly number[], label: string): RunFigure {
   if (values.length === 0) return unmeasured("it");
   return { value: values.reduce((sum, value) => sum + value, 0) / values.length, label };
-}
-
-function medianOf(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return (sorted[middle]! + sorted[(sorted.length - 1) >> 1]!) / 2;
 }
 
 function unmeasured(what: string): Open {
