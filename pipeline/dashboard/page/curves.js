@@ -1,6 +1,6 @@
 // All panels: which nodes are drawn, how, and from which part of the server's numbers.
 
-import { by, el, get, replace } from "./dom.js";
+import { by, el, get, oneAtATime, replace } from "./dom.js";
 import { familyOf, Panel } from "./panel.js";
 
 const COLOURS = 8;
@@ -14,8 +14,6 @@ export class Curves {
   #drawn = new Map();
   #range;
   #hints = {};
-  #busy = false;
-  #again = false;
 
   /** `shown` is called with the drawn nodes after each look. */
   constructor(shown) {
@@ -73,23 +71,13 @@ export class Curves {
   }
 
   /** Looks at the server's numbers, once more when something changed meanwhile. */
-  async update() {
-    this.#again = true;
-    if (this.#busy) return;
-    this.#busy = true;
+  update = oneAtATime(async () => {
     try {
-      while (this.#again) {
-        this.#again = false;
-        try {
-          await this.#look();
-        } catch (error) {
-          by("curves-note").textContent = `The curves can't be read: ${error.message}`;
-        }
-      }
-    } finally {
-      this.#busy = false;
+      await this.#look();
+    } catch (error) {
+      by("curves-note").textContent = `The curves can't be read: ${error.message}`;
     }
-  }
+  });
 
   /** Looks soon: numbers have come. */
   grow() {

@@ -76,6 +76,25 @@ export async function get(path, query = []) {
 
 const THEMES = ["system", "dark", "light"];
 
+/** Work that runs once at a time: asked for while it runs, however often, it runs once more. */
+export function oneAtATime(work) {
+  let busy = false;
+  let again = false;
+  return async () => {
+    again = true;
+    if (busy) return;
+    busy = true;
+    try {
+      while (again) {
+        again = false;
+        await work();
+      }
+    } finally {
+      busy = false;
+    }
+  };
+}
+
 /** Has the button of the page change its colours; `changed` is called afterwards. */
 export function themeButton(changed = () => {}) {
   let theme = "system";

@@ -1,6 +1,6 @@
 // Texts that models in training wrote: a row a step and a prompt, a column a drawn node.
 
-import { by, el, get, replace } from "./dom.js";
+import { by, el, get, oneAtATime, replace } from "./dom.js";
 
 /** Steps of a node that are asked for, at first and with each press of the button. */
 const STEPS = 10;
@@ -18,8 +18,6 @@ export class Samples {
   /** By key: the steps that were read last, and of which state. */
   #read = new Map();
   #wanted = STEPS;
-  #busy = false;
-  #again = false;
 
   constructor() {
     by("sample-controls").addEventListener("submit", (event) => event.preventDefault());
@@ -39,25 +37,15 @@ export class Samples {
     this.#look();
   }
 
-  async #look() {
-    this.#again = true;
-    if (this.#busy) return;
-    this.#busy = true;
+  #look = oneAtATime(async () => {
+    by("samples-note").textContent = "";
     try {
-      while (this.#again) {
-        this.#again = false;
-        by("samples-note").textContent = "";
-        try {
-          await Promise.all(this.#nodes.map((node) => this.#readNode(node)));
-        } catch (error) {
-          by("samples-note").textContent = `The samples can't be read: ${error.message}`;
-        }
-        this.#render();
-      }
-    } finally {
-      this.#busy = false;
+      await Promise.all(this.#nodes.map((node) => this.#readNode(node)));
+    } catch (error) {
+      by("samples-note").textContent = `The samples can't be read: ${error.message}`;
     }
-  }
+    this.#render();
+  });
 
   async #readNode({ key, samples }) {
     const state = `${samples.steps} ${samples.step} ${this.#wanted}`;
