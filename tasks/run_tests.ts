@@ -28,7 +28,7 @@ const ENGINE = "pipeline";
  * Milliseconds that one test file may take on Dawn with SwiftShader. The slowest takes six minutes on two cores
  * beside the tests on Deno, most of it compiling kernels.
  */
-const DAWN_LIMIT = 600_000;
+const DAWN_LIMIT = 1_200_000;
 /** Files that are tested on Dawn at the same time, at most: SwiftShader compiles on one core. */
 const DAWN_FILES = 4;
 /**

@@ -61,6 +61,25 @@ export function testRuntime(): Runtime {
   return value;
 }
 
+/**
+ * Whether kernels are compiled by SwiftShader, which takes seconds for a large one where llvmpipe takes a tenth of them. There, tests whose kernels
+ * differ little run one of them: all of them run on Deno's WebGPU, and on Dawn with a GPU that `ETHOS_ICD` names.
+ */
+export function compilesSlowly(): boolean {
+  return testRuntime() === "dawn" && /swiftshader/i.test(findSwiftShader() ?? "");
+}
+
+/**
+ * The devices, by name, that a test's table asks for. SwiftShader gets none without subgroups or halves, since an adapter of Dawn's has both.
+ */
+export function testDevices(
+  table: readonly (readonly [string, Partial<Capabilities>])[],
+): (readonly [string, Partial<Capabilities>])[] {
+  return table.filter(([, { subgroups = true, f16 = true }]) =>
+    !compilesSlowly() || (subgroups && f16)
+  );
+}
+
 async function open(restrict: Partial<Capabilities>): Promise<Gpu> {
   const runtime = testRuntime();
   const icd = runtime === "dawn" ? findSwiftShader() : Deno.env.get("ETHOS_ICD");

@@ -3,7 +3,7 @@ import { join } from "@std/path";
 import { BEAM, DENSE, PEER } from "../testing.ts";
 import type { Architecture } from "../trunk/architecture.ts";
 import type { Gpu } from "../gpu/device.ts";
-import { openTestGpu, testRuntime } from "../gpu/testing.ts";
+import { compilesSlowly, openTestGpu } from "../gpu/testing.ts";
 import { download } from "../gpu/transfer.ts";
 import { generateText } from "./generate_text.ts";
 import { CapacityError, Generator } from "./generator.ts";
@@ -221,7 +221,7 @@ Deno.test("Generator computes with f16 weights", async () => {
 Deno.test({
   name: "Generator reads a prompt by matrix products, whatever the sequence before it left",
   // SwiftShader takes many times as long for a kernel as llvmpipe.
-  ignore: testRuntime() === "dawn",
+  ignore: compilesSlowly(),
   async fn() {
     const architecture = smallModel(VOCABULARY, DENSE);
     const last = VOCABULARY - 1;

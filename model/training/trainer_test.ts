@@ -2,7 +2,7 @@ import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } fr
 import type { StateKind } from "../checkpoint/checkpoint.ts";
 import { WEBGPU_DEFAULTS } from "../gpu/capabilities.ts";
 import type { Gpu } from "../gpu/device.ts";
-import { openTestGpu } from "../gpu/testing.ts";
+import { compilesSlowly, openTestGpu } from "../gpu/testing.ts";
 import { BEAM, DENSE, PEER } from "../testing.ts";
 import { parameterSpecs } from "../trunk/parameters.ts";
 import {
@@ -124,12 +124,16 @@ for (const [name, options] of MODELS) {
 }
 
 Deno.test("Trainer trains like the reference on lesser devices", async (t) => {
-  await t.step("WebGPU's default limits and features", async () => {
-    await withTrainer(
-      await openTestGpu(WEBGPU_DEFAULTS),
-      { model: { ffn: { d_context: 4 } } },
-      assertTrainsLikeReference,
-    );
+  await t.step({
+    name: "WebGPU's default limits and features",
+    ignore: compilesSlowly(),
+    async fn() {
+      await withTrainer(
+        await openTestGpu(WEBGPU_DEFAULTS),
+        { model: { ffn: { d_context: 4 } } },
+        assertTrainsLikeReference,
+      );
+    },
   });
   await t.step("codes of experts behind beams in parts", async () => {
     const gpu = await openTestGpu({ max_binding_bytes: 8192 });

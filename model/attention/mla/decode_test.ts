@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import type { Gpu } from "../../gpu/device.ts";
 import { type DType, roundUp } from "../../gpu/tensor.ts";
-import { openTestGpu, testRuntime } from "../../gpu/testing.ts";
+import { compilesSlowly, openTestGpu } from "../../gpu/testing.ts";
 import { Arena } from "../../gpu/memory.ts";
 import { buildPlans } from "../../gpu/build.ts";
 import { Plan } from "../../gpu/plan.ts";
@@ -217,7 +217,7 @@ Deno.test("Decoding with the latent cache agrees with attention over the whole s
 
 Deno.test("Chunks of many tokens go through matrix products, which agree with the kernel of a single token", async (t) => {
   // SwiftShader takes many times as long for a kernel as llvmpipe.
-  const swift = testRuntime() === "dawn";
+  const swift = compilesSlowly();
   // The scores of 71 tokens fit a binding with the smallest cache, of 27 with the largest.
   const gpu = await openTestGpu({ software: false, max_binding_bytes: 128 << 10 });
   const x = noise(149 * config.d_model, 30);

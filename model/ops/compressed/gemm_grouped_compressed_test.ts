@@ -5,7 +5,7 @@ import type { Gpu } from "../../gpu/device.ts";
 import { Plan } from "../../gpu/plan.ts";
 import { DEVICE_PROFILES, profileGpu } from "../../gpu/recording.ts";
 import { roundUp } from "../../gpu/tensor.ts";
-import { openTestGpu, testRuntime } from "../../gpu/testing.ts";
+import { compilesSlowly, openTestGpu } from "../../gpu/testing.ts";
 import { gatherRows } from "../mixture/rows.ts";
 import { segmentsOf } from "../mixture/segments.ts";
 import { assertNear, Inputs, noise, runOnce } from "../testing.ts";
@@ -132,7 +132,7 @@ for (const software of [true, false]) {
     const gpu = await openTestGpu({ software });
     for (const compression of COMPRESSIONS) {
       // SwiftShader takes many times as long for a kernel as llvmpipe: on it, the form that is published stands for all.
-      if (testRuntime() === "dawn" && nameOf(compression) !== "2:4 f16") continue;
+      if (compilesSlowly() && nameOf(compression) !== "2:4 f16") continue;
       await t.step(nameOf(compression), async () => {
         // The third expert has no rows.
         const keys = spread(67, 5).map((key) => key === 2 ? 3 : key);
@@ -149,7 +149,7 @@ for (const software of [true, false]) {
 Deno.test({
   name: "high tiles, wide ones and transposed rows come out right with compressed weights",
   // SwiftShader takes minutes for so many operations.
-  ignore: testRuntime() === "dawn",
+  ignore: compilesSlowly(),
   async fn(t) {
     const gpu = await openTestGpu({ software: false });
     const cases: readonly (readonly [Compression, number, readonly string[]])[] = [

@@ -1,8 +1,7 @@
 /** Dropped assignments: they come last, no expert's segment counts them, and no kernel goes round for them. */
 
 import { assert, assertEquals } from "@std/assert";
-import type { Capabilities } from "../../gpu/capabilities.ts";
-import { openTestGpu } from "../../gpu/testing.ts";
+import { openTestGpu, testDevices } from "../../gpu/testing.ts";
 import { matrix, transpose } from "../gemm/matrix.ts";
 import { sortByKey } from "../routing/sort.ts";
 import { Inputs, noise, runOnce } from "../testing.ts";
@@ -52,11 +51,11 @@ Deno.test("packKept() puts the experts of score 0 last, and no segment has them"
   assertEquals(rows.map((_, expert) => out.begin[expert + 1]! - out.begin[expert]!), rows);
 });
 
-const DEVICES: readonly (readonly [string, Partial<Capabilities>])[] = [
+const DEVICES = testDevices([
   ["software", { software: true }],
   ["no subgroups", { software: false, subgroups: false }],
   ["subgroups", { software: false }],
-];
+]);
 /** Experts that a round takes at most. */
 const ROUND = 16;
 

@@ -1,8 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import type { Capabilities } from "../../gpu/capabilities.ts";
 import type { Gpu } from "../../gpu/device.ts";
-import { openTestGpu } from "../../gpu/testing.ts";
+import { openTestGpu, testDevices } from "../../gpu/testing.ts";
 import type { DType, Tensor } from "../../gpu/tensor.ts";
 import { gelu, geluDerivative } from "../../reference/activation.ts";
 import { assertNear, Inputs, noise, runOnce } from "../testing.ts";
@@ -148,11 +147,11 @@ async function run(
   };
 }
 
-const DEVICES: readonly (readonly [string, Partial<Capabilities>])[] = [
+const DEVICES = testDevices([
   ["software", { software: true }],
   ["no subgroups", { software: false, subgroups: false }],
   ["subgroups", { software: false }],
-];
+]);
 const EXECUTIONS: readonly StoredExecution[] = ["naive", "fused"];
 
 // Odd counts; a width of a few vectors, one that leaves invocations without a column, and two of whole eights, which halves are

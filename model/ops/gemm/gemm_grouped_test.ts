@@ -4,7 +4,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { Plan } from "../../gpu/plan.ts";
 import { DEVICE_PROFILES, profileGpu } from "../../gpu/recording.ts";
 import type { DType, Tensor } from "../../gpu/tensor.ts";
-import { openTestGpu, testRuntime } from "../../gpu/testing.ts";
+import { compilesSlowly, openTestGpu } from "../../gpu/testing.ts";
 import { gatherRows } from "../mixture/rows.ts";
 import { segmentsOf } from "../mixture/segments.ts";
 import { assertNear, Inputs, noise, runOnce } from "../testing.ts";
@@ -98,7 +98,7 @@ for (const software of [true, false]) {
     const gpu = await openTestGpu({ software });
     for (const each of CASES) {
       // SwiftShader takes many times as long for a kernel as llvmpipe: on it, small ones stand for all.
-      if (!software && testRuntime() === "dawn" && each.tile === 128) continue;
+      if (!software && compilesSlowly() && each.tile === 128) continue;
       await t.step(each.name, async () => {
         const { keys, groups, inputs: k, outputs: n, dtype = "f32", part = groups } = each;
         using inputs = new Inputs(gpu);
@@ -228,7 +228,7 @@ for (const software of [true, false]) {
 Deno.test({
   name: "large products of groups come out right by way of transposes",
   // SwiftShader takes minutes for so many operations.
-  ignore: testRuntime() === "dawn",
+  ignore: compilesSlowly(),
   async fn(t) {
     const gpu = await openTestGpu({ software: false });
     const [entries, groups] = [600, 2];

@@ -4,7 +4,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { Plan } from "../../gpu/plan.ts";
 import { DEVICE_PROFILES, profileGpu } from "../../gpu/recording.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import { openTestGpu, testRuntime } from "../../gpu/testing.ts";
+import { compilesSlowly, openTestGpu } from "../../gpu/testing.ts";
 import { SQUARE_TILE } from "./gemm_kernels.ts";
 import { gemmPaired } from "./gemm_paired.ts";
 import { matrix } from "./matrix.ts";
@@ -53,7 +53,7 @@ Deno.test("causal products come out right in tiles of each size", async (t) => {
   const gpu = await openTestGpu({ software: false });
   const real = profileGpu(DEVICE_PROFILES.find(({ name }) => name === "GPU")!);
   // SwiftShader takes many times as long for a kernel as llvmpipe: on it, small ones stand for all.
-  const cases = CASES.filter(({ tile: [rows] }) => testRuntime() === "deno" || rows === 64);
+  const cases = CASES.filter(({ tile: [rows] }) => !compilesSlowly() || rows === 64);
   for (const { causal, layout, heads, length, width, whole, factors, tile } of cases) {
     const name = `${causal} ${layout} ${heads}x${length}x${width}${factors ? " factors" : ""}`;
     await t.step(name, async () => {

@@ -1,8 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import type { Capabilities } from "../../gpu/capabilities.ts";
 import type { Gpu } from "../../gpu/device.ts";
-import { openTestGpu } from "../../gpu/testing.ts";
+import { openTestGpu, testDevices } from "../../gpu/testing.ts";
 import { chooseExperts } from "../../reference/ffn/product_key.ts";
 import { route, routeBackward, type RoutingSizes } from "./routing.ts";
 import { countUsage } from "./usage.ts";
@@ -68,11 +67,11 @@ function expectedIndex(test: Case): number[] {
 }
 
 /** The variants of the choice: by invocations, by workgroups, by subgroups. */
-const VARIANTS: readonly (readonly [string, Partial<Capabilities>])[] = [
+const VARIANTS = testDevices([
   ["software", { software: true }],
   ["workgroups", { software: false, subgroups: false }],
   ["subgroups", { software: false }],
-];
+]);
 
 for (const [variant, restrict] of VARIANTS) {
   Deno.test(`route() gives ties to the lower expert, ${variant}`, async () => {

@@ -1,17 +1,16 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import type { Capabilities } from "../../gpu/capabilities.ts";
 import { Plan } from "../../gpu/plan.ts";
-import { openTestGpu } from "../../gpu/testing.ts";
+import { openTestGpu, testDevices } from "../../gpu/testing.ts";
 import { Tensor } from "../../gpu/tensor.ts";
 import { sortByKey } from "./sort.ts";
 import { Inputs, runOnce } from "../testing.ts";
 
-const VARIANTS: readonly (readonly [string, Partial<Capabilities>])[] = [
+const VARIANTS = testDevices([
   ["software", { software: true }],
   ["no subgroups", { software: false, subgroups: false }],
   ["subgroups", { software: false }],
-];
+]);
 
 for (const [variant, restrict] of VARIANTS) {
   Deno.test(`sortByKey() is the stable sort of any keys, ${variant}`, async (t) => {
