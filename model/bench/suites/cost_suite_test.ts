@@ -7,7 +7,7 @@ import { tinyModel, tinyTrain } from "../../training/trainer_testing.ts";
 import type { Architecture } from "../../trunk/architecture.ts";
 import { trainSchema } from "../../training/config.ts";
 import { costSuite } from "./cost_suite.ts";
-import { LeftOut, measureCase, type SuiteContext } from "./suite.ts";
+import { type BenchEntry, LeftOut, measureCase, overRounds, type SuiteContext } from "./suite.ts";
 
 const GPU = DEVICE_PROFILES.find(({ name }) => name === "GPU")!;
 
@@ -83,4 +83,17 @@ Deno.test("a step's phases and parts are those of the step, and grow with its wo
   const sum = (parts: Readonly<Record<string, number>>) =>
     Object.values(parts).reduce((a, b) => a + b, 0);
   assert(Math.abs(sum(phase) / sum(part) - 1) < 1e-9);
+});
+
+Deno.test("overRounds() takes medians, and rates that belong to them", () => {
+  const round = (median: number, attention: number): BenchEntry => ({
+    ...{ id: "cost.d_model.8", suite: "cost", params: {}, peak_bytes: 7, flops: 12e12 },
+    ...{ median, min: median - 1, max: median + 1, repeats: 2 },
+    ...{ tokens_per_second: 24 / median, tflop_per_second: 12 / median },
+    parts: { phase: { forward: median }, part: { attention } },
+  });
+  assertEquals(overRounds([round(3, 1), round(9, 2), round(4, 3)]), {
+    ...round(4, 2),
+    ...{ min: 2, max: 10, repeats: 6 },
+  });
 });

@@ -8,7 +8,7 @@ import type { Gpu } from "../../gpu/device.ts";
 import type { ExpertBench } from "../../layer/kind.ts";
 import type { TrainSection } from "../../training/config.ts";
 import type { Architecture } from "../../trunk/architecture.ts";
-import type { Timing, TimingOptions } from "../measure/timing.ts";
+import { median, type Timing, type TimingOptions } from "../measure/timing.ts";
 
 /** Names of the suites, from the smallest thing that is measured to the largest. */
 export const SUITES = [
@@ -130,6 +130,32 @@ export async function measureCase(benchCase: BenchCase): Promise<BenchEntry> {
     ...peak_bytes !== undefined && { peak_bytes },
     ...flops !== undefined && { flops },
     ...parts && { parts },
+  };
+}
+
+/** A case that was measured in several rounds, with other cases in between: the median of its medians and the range of all samples. */
+export function overRounds(rounds: readonly BenchEntry[]): BenchEntry {
+  const first = rounds[0]!;
+  const middle = median(rounds.map((entry) => entry.median));
+  const slower = middle / first.median;
+  const { tflop_per_second, gb_per_second, tokens_per_second, parts } = first;
+  const medians = (by: keyof PartSeconds) =>
+    Object.fromEntries(
+      Object.keys(parts![by]).map((name) => [
+        name,
+        median(rounds.map((entry) => entry.parts![by][name]!)),
+      ]),
+    );
+  return {
+    ...first,
+    median: middle,
+    min: Math.min(...rounds.map(({ min }) => min)),
+    max: Math.max(...rounds.map(({ max }) => max)),
+    repeats: rounds.reduce((sum, { repeats }) => sum + repeats, 0),
+    ...tflop_per_second !== undefined && { tflop_per_second: tflop_per_second / slower },
+    ...gb_per_second !== undefined && { gb_per_second: gb_per_second / slower },
+    ...tokens_per_second !== undefined && { tokens_per_second: tokens_per_second / slower },
+    ...parts && { parts: { phase: medians("phase"), part: medians("part") } },
   };
 }
 

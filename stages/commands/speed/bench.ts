@@ -11,6 +11,7 @@ import {
   type BenchEntry,
   LeftOut,
   measureCase,
+  overRounds,
   type SuiteContext,
   type SuiteName,
   SUITES,
@@ -49,6 +50,8 @@ export interface BenchOptions {
   readonly steps: number;
   /** Bytes of device memory that a step of the suite `cost` may take; no limit unless given. */
   readonly memory?: number | undefined;
+  /** Times that all cases are measured, one after the other; an entry is the median over them. Once unless given. */
+  readonly rounds?: number | undefined;
   /** Seconds after which no case is started; no limit unless given. */
   readonly seconds?: number | undefined;
   readonly seed: number;
@@ -109,11 +112,11 @@ export interface BenchResult {
 
 /** Measures the chosen cases one after the other. One that fails is noted, and the others go on as long as the device does. */
 export async function bench(options: BenchOptions): Promise<BenchResult> {
-  const { gpu, model, root, seconds = Infinity, signal } = options;
+  const { gpu, model, root, rounds = 1, seconds = Infinity, signal } = options;
   const start = performance.now();
   const cases = chooseCases(options);
   const measured_on = await measuredOn(gpu, root);
-  const entries: BenchEntry[] = [];
+  const measured = new Map<string, BenchEntry[]>();
   const failures: BenchFailure[] = [];
   const leftOut: BenchFailure[] = [];
   const compared = options.suites.includes("model") ? denseBeside(model) : undefined;
@@ -124,29 +127,38 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
     }
     : undefined;
   let losses: readonly ModelLoss[] = [];
-  const result = (): BenchResult => ({
-    format: "ethos-bench",
-    version: 1,
-    measured_on,
-    config: model.path,
-    model: model.config,
-    train: model.train,
-    entries: rateEntries(entries),
-    ratios: executionRatios(entries),
-    costs: costGrowths(entries),
-    failures: [...failures],
-    left_out: [...leftOut],
-    ...counts && { comparison: { counts, losses } },
-  });
-  for (const [i, benchCase] of cases.entries()) {
+  const result = (): BenchResult => {
+    const entries = [...measured.values()].map(overRounds);
+    return {
+      format: "ethos-bench",
+      version: 1,
+      measured_on,
+      config: model.path,
+      model: model.config,
+      train: model.train,
+      entries: rateEntries(entries),
+      ratios: executionRatios(entries),
+      costs: costGrowths(entries),
+      failures: [...failures],
+      left_out: [...leftOut],
+      ...counts && { comparison: { counts, losses } },
+    };
+  };
+  // Cases of one round may share a measurement, so each round has cases of its own.
+  const all = Array.from({ length: rounds }, (_, i) => i === 0 ? cases : chooseCases(options))
+    .flat();
+  for (const [i, benchCase] of all.entries()) {
     signal?.throwIfAborted();
-    const place = `[${i + 1}/${cases.length}] ${benchCase.id}`;
+    const place = `[${i + 1}/${all.length}] ${benchCase.id}`;
+    const before = measured.get(benchCase.id);
+    if (before === undefined && i >= cases.length) continue;
     try {
       if (performance.now() - start > 1000 * seconds) {
+        if (before) continue;
         throw new LeftOut(`${seconds} s had passed before it`);
       }
       const entry = await measureCase(benchCase);
-      entries.push(entry);
+      measured.set(benchCase.id, [...before ?? [], entry]);
       await options.progress(`${place}: ${showEntry(entry)}`, result());
     } catch (error) {
       if (signal?.aborted) throw error;
@@ -155,7 +167,7 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
       list.push({ id: benchCase.id, error: message });
       await options.progress(`${place}: ${message.split("\n")[0]}`, result());
       if (!usable(gpu)) {
-        const left = cases.slice(i + 1);
+        const left = all.slice(i + 1, cases.length);
         failures.push(...left.map(({ id }) => ({ id, error: "the device is gone" })));
         return result();
       }

@@ -71,6 +71,13 @@ export const benchCommand: Command = {
       requiresArg: true,
       describe: "Training steps that are timed (default: 20, on a software device 3)",
     },
+    rounds: {
+      type: "number",
+      default: 1,
+      requiresArg: true,
+      describe:
+        "Times that all cases are measured, one after the other, beside work that comes and goes; medians are over them",
+    },
     memory: {
       type: "number",
       requiresArg: true,
@@ -114,6 +121,7 @@ export const benchCommand: Command = {
     const warmup = wholeArgument(args, "warmup", 1)!;
     const repeats = wholeArgument(args, "repeats", 1);
     const steps = wholeArgument(args, "steps", 1, MOST_STEPS);
+    const rounds = wholeArgument(args, "rounds", 1)!;
     const memory = wholeArgument(args, "memory", 1);
     const seconds = wholeArgument(args, "seconds", 1);
     const seed = wholeArgument(args, "seed", 0, LARGEST_SEED) ?? 1;
@@ -142,6 +150,7 @@ export const benchCommand: Command = {
       repeats: repeats ?? (software ? 3 : 7),
       steps: steps ?? (software ? 3 : 20),
       memory: memory && memory * 2 ** 30,
+      rounds,
       seconds,
       seed,
     };

@@ -101,6 +101,13 @@ Deno.test("bench() lists the points of an axis that it leaves out, and fits the 
   const text = renderBench(result);
   assertMatch(text, /\nmicro_batch 4 +\d/);
   assertStringIncludes(text, "Left out:\n  cost.d_model.5: d_model: 5 is not a multiple of 4");
+  const twice = await measure({
+    suites: ["cost"],
+    only: ["micro_batch.1", "d_model.5"],
+    rounds: 2,
+  });
+  assertEquals(twice.result.entries.map(({ repeats }) => repeats), [2]);
+  assertEquals([twice.result.left_out.length, twice.lines.length], [1, 3]);
   const late = (await measure({ suites: ["cost"], only, seconds: 0 })).result;
   assertEquals([late.entries, late.left_out.length], [[], 4]);
   assertStringIncludes(late.left_out[0]!.error, "0 s had passed");

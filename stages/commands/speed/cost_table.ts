@@ -20,7 +20,7 @@ import { showBytes, showCount, showSeconds, showShare, threeDigits } from "./qua
 /** A quantity a token along an axis: seconds of the step, of a phase or of a part of the model, or operations. */
 export interface CostSeries {
   readonly of: "step" | "phase" | "part" | "operations";
-  /** `backward`, `attention`; of `step` and `operations` the same word. */
+  /** `backward`, `attention`; of a step `step` (its median) and `fastest`. */
   readonly name: string;
   /** Quantity a token by value of the axis, ascending; a point where it is 0 is in no fit. */
   readonly points: readonly PowerPoint[];
@@ -42,7 +42,10 @@ export interface CostSeries {
 export interface CostGrowth {
   readonly axis: CostAxis;
   readonly series: readonly CostSeries[];
-  /** The point at which the step's exponent changes most, with the exponents before and behind it; from three points on. */
+  /**
+   * The point at which the exponent of both the median and the fastest step changes most, with the median's exponents before and behind it. Absent where they do not
+   * agree at any point, as beside work that comes and goes, and with fewer than three points.
+   */
   readonly bend?: { readonly at: number; readonly before: number; readonly after: number };
 }
 
@@ -76,8 +79,9 @@ export function costGrowths(entries: readonly BenchEntry[]): CostGrowth[] {
       withChanges(divided[of].map((name) => series(of, name, ({ parts }) => parts?.[of][name])))
     );
     const operations = series("operations", "operations", ({ flops }) => flops);
-    const bend = bendOf(step.local);
-    return [{ axis, series: [step, ...parts, operations], ...bend && { bend } }];
+    const fastest = series("step", "fastest", ({ min }) => min);
+    const bend = bendOf(step.local, fastest.local);
+    return [{ axis, series: [step, fastest, ...parts, operations], ...bend && { bend } }];
   });
 }
 
@@ -108,14 +112,14 @@ function withChanges(all: readonly CostSeries[]): CostSeries[] {
     .map((series) => whole === 0 ? series : { ...series, of_change: change(series) / whole });
 }
 
-function bendOf(local: CostSeries["local"]): CostGrowth["bend"] {
-  const bends = local.slice(1).map(({ from, exponent }, i) => ({
-    at: from,
-    before: local[i]!.exponent,
-    after: exponent,
-  }));
-  const size = ({ before, after }: NonNullable<CostGrowth["bend"]>) => Math.abs(after - before);
-  return bends.toSorted((a, b) => size(b) - size(a))[0];
+function bendOf(step: CostSeries["local"], fastest: CostSeries["local"]): CostGrowth["bend"] {
+  const bends = step.slice(1).map(({ from, exponent }, i) => {
+    const before = step[i]!.exponent;
+    const changes = [exponent - before, fastest[i + 1]!.exponent - fastest[i]!.exponent];
+    const agreed = changes[0]! * changes[1]! > 0 ? Math.min(...changes.map(Math.abs)) : 0;
+    return { agreed, bend: { at: from, before, after: exponent } };
+  }).filter(({ agreed }) => agreed > 0);
+  return bends.toSorted((a, b) => b.agreed - a.agreed)[0]?.bend;
 }
 
 /** A number that may be below 0, as a table shows it. */

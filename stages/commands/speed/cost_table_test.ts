@@ -58,7 +58,7 @@ Deno.test("costGrowths() tells which part grows and where the step bends", () =>
   assertEquals([growth!.axis, others], ["num_experts", []]);
   const of = (name: string) => growth!.series.find((series) => series.name === name)!;
   assertEquals(growth!.series.map(({ name }) => name), [
-    ...["step", "forward", "attention", "router", "operations"],
+    ...["step", "fastest", "forward", "attention", "router", "operations"],
   ]);
   assertAlmostEquals(of("router").exponent!, 0.5, 1e-9);
   assertAlmostEquals(of("attention").exponent!, 0, 1e-9);
@@ -72,6 +72,14 @@ Deno.test("costGrowths() tells which part grows and where the step bends", () =>
   const { at, before, after } = growth!.bend!;
   const i = local.findIndex(({ from }) => from === at);
   assertEquals([before, after], [local[i - 1]!.exponent, local[i]!.exponent]);
+  // A median that jumps while the fastest step does not is other work.
+  const beside = ENTRIES.map((e) => e.params["value"] === 16 ? { ...e, median: 3 * e.median } : e);
+  assert(costGrowths(beside)[0]!.bend?.at !== 16);
+  const level = [4, 16, 64].map((n) => entry(n, { router: 0, attention: 1e-5 }));
+  assertEquals(
+    costGrowths([level[0]!, { ...level[1]!, median: 1 }, level[2]!])[0]!.bend,
+    undefined,
+  );
 });
 
 Deno.test("renderCosts() shows points in order, and what it has", () => {
