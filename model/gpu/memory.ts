@@ -54,6 +54,30 @@ export function memoryOf(gpu: Gpu): MemoryMeter {
   return meter;
 }
 
+/** The facts of a device that sizes depend on. */
+export type SizedGpu = Pick<Gpu, "runtime" | "adapter" | "capabilities">;
+
+/**
+ * The device's limits with buffers that have a size and no memory: what is allocated and recorded on it is counted by its {@linkcode memoryOf}, and
+ * refused where the device would refuse it by its limits. Nothing runs on it.
+ */
+export function sizingGpu(gpu: SizedGpu): Gpu {
+  const none = () => {
+    throw new Error(`The sizes of ${gpu.adapter.description} are a device that runs nothing.`);
+  };
+  const createBuffer = ({ size }: GPUBufferDescriptor) => ({ size, destroy() {} });
+  return {
+    device: { createBuffer, queue: { writeBuffer() {} } } as unknown as GPUDevice,
+    runtime: gpu.runtime,
+    adapter: gpu.adapter,
+    capabilities: gpu.capabilities,
+    check: none,
+    guard: none,
+    attempt: none,
+    close() {},
+  };
+}
+
 /** Every tensor of an arena starts at a multiple of so many elements: 256 bytes of f16. */
 const ARENA_ELEMENTS = 128;
 

@@ -6,7 +6,14 @@
 
 import type { ModelConfig } from "../section.ts";
 import type { Gpu } from "../gpu/device.ts";
-import { Arena, type MemoryLine } from "../gpu/memory.ts";
+import {
+  Arena,
+  assignMemory,
+  type MemoryLine,
+  memoryOf,
+  type SizedGpu,
+  sizingGpu,
+} from "../gpu/memory.ts";
 import { buildPlans, type BuiltPlan, type BuiltPlans, runPlan } from "../gpu/build.ts";
 import { Plan } from "../gpu/plan.ts";
 import { Tensor } from "../gpu/tensor.ts";
@@ -176,6 +183,18 @@ export class Trainer implements TrainingState {
     trainer.#evaluator.use(trainer.plan("evaluate"));
     trainer.#group(options);
     return trainer;
+  }
+
+  /**
+   * The bytes that {@linkcode Trainer.memory} would come to, and those of tables that trainers of a device share, without allocating them.
+   *
+   * @throws {RangeError} If a tensor is larger than the device's limits.
+   */
+  static bytesOf(gpu: SizedGpu, options: TrainerOptions): number {
+    const sizes = sizingGpu(gpu);
+    const trainer = new Trainer(sizes, options);
+    assignMemory(sizes, trainer.#record());
+    return memoryOf(sizes).bytes;
   }
 
   /** Sizes of the model. */

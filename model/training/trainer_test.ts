@@ -12,12 +12,14 @@ import {
   MHA,
   readAll,
   referenceOf,
+  tinyModel,
   type TinyOptions,
   tinyTrain,
   tokenSource,
   TOPK_MOE,
   withTrainer,
 } from "./trainer_testing.ts";
+import { Trainer } from "./trainer.ts";
 
 /** Every number after training to the end. */
 const trained = (gpu: Gpu, options: TinyOptions) =>
@@ -317,6 +319,29 @@ Deno.test("Trainer accounts for its memory", async () => {
   assertEquals(bytes(shared, "moments"), 2 * bytes(shared, "weights"));
   assertEquals(bytes(mixed, "f16 weights"), bytes(mixed, "weights") / 2);
   assert(bytes(shared, "activations") < bytes(isolated, "activations") / 2);
+});
+
+Deno.test("Trainer.bytesOf() knows the memory before it is allocated", async () => {
+  const gpu = await openTestGpu();
+  const options = (train: Record<string, unknown>) => ({
+    architecture: tinyModel(MHA),
+    train: tinyTrain(train),
+    seed: 1,
+  });
+  for (const train of [{}, { precision: "mixed", recompute: "full", gradient_accumulation: 2 }]) {
+    const needed = Trainer.bytesOf(gpu, options(train));
+    assertEquals(
+      needed,
+      await withTrainer(gpu, { model: MHA, train }, ({ memory }) => memory.total),
+    );
+  }
+  const small = { max_binding_bytes: 1 << 12, max_buffer_bytes: 1 << 12 };
+  const lesser = { ...gpu, capabilities: { ...gpu.capabilities, ...small } };
+  assertThrows(
+    () => Trainer.bytesOf(lesser, options({})),
+    RangeError,
+    "elements; a chunk of memory can have 1024",
+  );
 });
 
 Deno.test("Trainer names what it is given wrongly", async () => {

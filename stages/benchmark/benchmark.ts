@@ -6,7 +6,12 @@
 
 import { z } from "zod";
 import { MOST_STEPS } from "../../model/bench/measure/step_profile.ts";
-import { type BenchEntry, expertBench, measureCase } from "../../model/bench/suites/suite.ts";
+import {
+  type BenchEntry,
+  expertBench,
+  LeftOut,
+  measureCase,
+} from "../../model/bench/suites/suite.ts";
 import { casesOf } from "../../model/bench/suites/suites.ts";
 import { timeExecution } from "../../model/bench/measure/layer.ts";
 import { acceptedModel, kindModules, loadArchitecture } from "../../model/load.ts";
@@ -93,13 +98,18 @@ async function runBenchmark(context: StageContext<BenchmarkParams>): Promise<voi
   }
   for (const [i, each] of cases.entries()) {
     context.signal.throwIfAborted();
-    timings.push(caseRow(await measureCase(each)));
+    try {
+      timings.push(caseRow(await measureCase(each)));
+    } catch (error) {
+      if (!(error instanceof LeftOut)) throw error;
+      context.log.warn(`${each.id} is left out: ${error.message}`);
+    }
     progress.update(executions.length + i + 1, each.id);
   }
   context.measured("timings", timings);
 }
 
 /** A case as it is published: its parameters are a function of the configuration. */
-function caseRow({ params: _, repeats: __, ...row }: BenchEntry): TimingRow {
+function caseRow({ params: _, repeats: __, parts: ___, ...row }: BenchEntry): TimingRow {
   return row;
 }

@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { benchmark } from "./benchmark.ts";
 import { benchmarkResultSchema, executionTimings, timingsSchema } from "./result.ts";
@@ -41,6 +41,16 @@ Deno.test("benchmark measures executions and suites, and publishes what it measu
     const dense = await measure({ ffn: { kind: "dense", d_ffn: 16 } }, {});
     assertEquals(benchmarkResultSchema.parse(dense.json.benchmark).cases, []);
     assertEquals(dense.measured.timings, []);
+
+    const cost = await measure({ ffn: { kind: "dense", d_ffn: 16 } }, { suites: ["cost"] });
+    const points = benchmarkResultSchema.parse(cost.json.benchmark).cases.map(({ id }) => id);
+    const possible = timingsSchema.parse(cost.measured.timings).filter((row) => "suite" in row);
+    assertEquals(
+      possible.map(({ id }) => id),
+      points.filter((id) => id !== "cost.sequence_length.128"),
+    );
+    assertEquals(cost.log.length, 1);
+    assertStringIncludes(cost.log[0]!, "warn: cost.sequence_length.128 is left out: a micro-batch");
   } finally {
     await Deno.remove(dir, { recursive: true });
   }

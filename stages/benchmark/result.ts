@@ -20,7 +20,7 @@ export const benchmarkResultSchema = z.object({
   tokens: z.array(z.int()).describe("tokens of a step, ascending"),
   repetitions: z.int().describe("repetitions that a median is over"),
   cases: z.array(z.object({ id: z.string(), suite: z.enum(SUITES) }))
-    .describe("what the suites measured, in their order"),
+    .describe("cases of the suites, in their order; one that the device can't hold has no timing"),
 });
 
 /** The `benchmark` output. */

@@ -13,7 +13,7 @@ import { tokensPerStep, type TrainSection } from "../../training/config.ts";
 import type { PlanName, Trainer } from "../../training/trainer.ts";
 import { Marks } from "./marks.ts";
 import { zipfBatches } from "./synthetic_tokens.ts";
-import { type Timing, timingOf } from "./timing.ts";
+import { median, type Timing, timingOf } from "./timing.ts";
 import { withTrainer } from "./with_trainer.ts";
 
 /** Steps that can be timed at once: their records wait in a ring on the device. */
@@ -30,6 +30,8 @@ interface StepOptions {
   readonly warmup: number;
   /** Steps that are timed, at most {@linkcode MOST_STEPS}. */
   readonly steps: number;
+  /** Steps that are timed dispatch by dispatch by {@linkcode profileStep}, a dispatch's seconds being the median over them; one unless given. */
+  readonly profiles?: number;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -97,7 +99,12 @@ export async function timeSteps(gpu: Gpu, options: StepOptions): Promise<StepTim
 export async function profileStep(gpu: Gpu, options: StepOptions): Promise<StepProfile> {
   return await stepping(gpu, options, async (trainer) => {
     const timing = await clockSteps(trainer, options);
-    const dispatches = await profileDispatches(trainer);
+    const profiles: StepDispatch[][] = [];
+    for (let i = 0; i < (options.profiles ?? 1); i++) {
+      options.signal?.throwIfAborted();
+      profiles.push(await profileDispatches(trainer));
+    }
+    const dispatches = medians(profiles);
     return {
       ...timing,
       timed: gpu.capabilities.timestamps,
@@ -238,6 +245,15 @@ async function profileDispatches(trainer: Trainer): Promise<StepDispatch[]> {
     offset = end;
   }
   return dispatches;
+}
+
+/** The dispatches of the first profile with their median seconds over all; they begin when they did in the first. */
+function medians(profiles: readonly (readonly StepDispatch[])[]): StepDispatch[] {
+  return profiles[0]!.map((dispatch, i) =>
+    dispatch.seconds === undefined
+      ? dispatch
+      : { ...dispatch, seconds: median(profiles.map((profile) => profile[i]!.seconds!)) }
+  );
 }
 
 /** Tells the phase of the dispatches of a plan, one after the other: what comes after the head is on its way back. */

@@ -3,7 +3,7 @@ import { openTestGpu } from "../../gpu/testing.ts";
 import { tinyModel, tinyTrain } from "../../training/trainer_testing.ts";
 import { measureCeilings } from "./ceilings.ts";
 import { profileStep, type StepProfile } from "./step_profile.ts";
-import { addUp, foldLabel, rate, toTrace } from "./step_report.ts";
+import { addUp, foldLabel, partOf, rate, toTrace } from "./step_report.ts";
 import { zipfBatches } from "./synthetic_tokens.ts";
 
 const options = {
@@ -37,7 +37,7 @@ function assertWhole(profile: StepProfile): void {
 
 Deno.test("profileStep() times steps and every dispatch of one", async () => {
   const gpu = await openTestGpu();
-  const profile = await profileStep(gpu, options);
+  const profile = await profileStep(gpu, { ...options, profiles: 2 });
   assertWhole(profile);
   if (!gpu.capabilities.timestamps) return;
   assert(profile.timed && profile.clock === "device");
@@ -86,6 +86,21 @@ Deno.test("lines add up and are held against the nearer roof", () => {
   assertAlmostEquals(lines[1]!.of_ceiling!, 0.1);
   assertAlmostEquals(lines[1]!.share!, 0.5);
   assertEquals(foldLabel("recompute.layers.12.ffn.z.3"), "recompute.layers.*.ffn.z.*");
+});
+
+Deno.test("partOf() finds the part of every dispatch, forward and back", () => {
+  const parts = Object.entries({
+    "embed.sort.count": "head",
+    "layers.0.attn_norm.gain": "attention",
+    "recompute.layers.12.attn.w_q": "attention",
+    "layers.3.ffn_norm": "feed-forward",
+    "layers.3.ffn.dw_gate": "feed-forward",
+    "layers.3.ffn.router.bn.sums": "router",
+    "head.dembed": "head",
+    "update.norm": "update",
+    balance: "rest",
+  });
+  assertEquals(parts.map(([label]) => partOf(label)), parts.map(([, part]) => part));
 });
 
 Deno.test("zipfBatches() draws the same tokens for the same seed, small ones more often", () => {

@@ -31,8 +31,8 @@ export interface RatedLine extends StepLine {
   readonly bound?: "compute" | "memory";
 }
 
-/** The key by which dispatches are added up: kernel, label without the number of a layer, or phase of the step. */
-export type GroupBy = "kernel" | "label" | "phase";
+/** The key by which dispatches are added up: kernel, label without the number of a layer, phase of the step, or {@linkcode partOf} the model. */
+export type GroupBy = "kernel" | "label" | "phase" | "part";
 
 /**
  * A label without the numbers of layers and of a recomputation: what is one thing in every layer gets one name.
@@ -47,11 +47,36 @@ export function foldLabel(label: string): string {
   return label.replace(/\.\d+(?=\.|$)/g, ".*");
 }
 
+/** The parts of a model, and the optimiser's update, in the order of a step. */
+export const PARTS = ["attention", "router", "feed-forward", "head", "update", "rest"] as const;
+
+/**
+ * The part of the model that a dispatch belongs to, forward, backward or computed again. A norm belongs to what is behind it, the embedding
+ * to the head, whose table it may share, and a kind's experts and dense layers are its feed-forward.
+ *
+ * @example
+ * ```ts
+ * import { partOf } from "./step_report.ts";
+ * console.assert(partOf("recompute.layers.3.ffn.router.s1") === "router");
+ * ```
+ */
+export function partOf(label: string): (typeof PARTS)[number] {
+  const bare = label.replace(/^recompute\./, "");
+  const layer = bare.match(/^layers\.\d+\.(.*)/)?.[1];
+  if (layer !== undefined) {
+    if (layer.startsWith("attn")) return "attention";
+    return /\brouter\b/.test(layer) ? "router" : "feed-forward";
+  }
+  if (bare.startsWith("update.")) return "update";
+  return /^(embed|position|head|final_norm|loss)\b/.test(bare) ? "head" : "rest";
+}
+
 /** Adds dispatches up, the longest first; without times those with the most operations. */
 export function addUp(dispatches: readonly StepDispatch[], by: GroupBy): StepLine[] {
   const lines = new Map<string, { -readonly [K in keyof StepLine]: StepLine[K] }>();
   for (const dispatch of dispatches) {
-    const name = by === "label" ? foldLabel(dispatch.label) : dispatch[by];
+    const { label } = dispatch;
+    const name = by === "label" ? foldLabel(label) : by === "part" ? partOf(label) : dispatch[by];
     let line = lines.get(name);
     if (!line) lines.set(name, line = { name, calls: 0, flops: 0, bytes: 0 });
     line.calls++;

@@ -8,7 +8,7 @@ import type { Gpu } from "../../gpu/device.ts";
 import type { ExpertBench } from "../../layer/kind.ts";
 import type { TrainSection } from "../../training/config.ts";
 import type { Architecture } from "../../trunk/architecture.ts";
-import type { Timing, TimingOptions } from "../measure/timing.ts";
+import { median, type Timing, type TimingOptions } from "../measure/timing.ts";
 
 /** Names of the suites, from the smallest thing that is measured to the largest. */
 export const SUITES = [
@@ -21,6 +21,7 @@ export const SUITES = [
   "experts",
   "step",
   "scaling",
+  "cost",
   "inference",
   "model",
 ] as const;
@@ -39,6 +40,8 @@ export interface SuiteContext {
   readonly train: TrainSection;
   /** Repetitions of what takes one plan. */
   readonly timing: TimingOptions;
+  /** Bytes of device memory that a step may take, where the suite looks before it allocates; no limit unless given. */
+  readonly memory?: number | undefined;
   /** Training steps that are timed, where whole steps are. */
   readonly steps: number;
   /** Chooses weights and tokens. */
@@ -60,6 +63,16 @@ export interface Measured {
   readonly tokens?: number;
   /** Device memory: of a training step and of inference all of it, of a layer what it takes beside its weights. */
   readonly peak_bytes?: number;
+  /** Seconds of its parts, each measured by itself. */
+  readonly parts?: PartSeconds;
+}
+
+/** Seconds of the parts of a run, by how it is divided: `phase` (of a step), `part` (of a model). */
+export type PartSeconds = Readonly<Record<"phase" | "part", Readonly<Record<string, number>>>>;
+
+/** A case that a device can't hold or that has no sizes that can be: it is listed with its reason and is no failure. */
+export class LeftOut extends Error {
+  override readonly name = "LeftOut";
 }
 
 /** One thing to measure. */
@@ -68,7 +81,7 @@ export interface BenchCase {
   readonly id: string;
   readonly suite: SuiteName;
   readonly params: CaseParams;
-  /** Measures it, and frees its allocations. */
+  /** Measures it, and frees its allocations. @throws {LeftOut} If it can't be measured here. */
   measure(): Promise<Measured>;
 }
 
@@ -94,12 +107,14 @@ export interface BenchEntry {
   readonly peak_bytes?: number;
   /** Floating-point operations of one run, as dispatched. */
   readonly flops?: number;
+  /** Seconds of its parts, each measured by itself. */
+  readonly parts?: PartSeconds;
 }
 
 /** Measures a case. */
 export async function measureCase(benchCase: BenchCase): Promise<BenchEntry> {
   const { id, suite, params } = benchCase;
-  const { timing, flops, bytes, tokens, peak_bytes } = await benchCase.measure();
+  const { timing, flops, bytes, tokens, peak_bytes, parts } = await benchCase.measure();
   const { median, min, max, repeats } = timing;
   return {
     id,
@@ -114,6 +129,33 @@ export async function measureCase(benchCase: BenchCase): Promise<BenchEntry> {
     ...tokens !== undefined && { tokens_per_second: tokens / median },
     ...peak_bytes !== undefined && { peak_bytes },
     ...flops !== undefined && { flops },
+    ...parts && { parts },
+  };
+}
+
+/** A case that was measured in several rounds, with other cases in between: the median of its medians and the range of all samples. */
+export function overRounds(rounds: readonly BenchEntry[]): BenchEntry {
+  const first = rounds[0]!;
+  const middle = median(rounds.map((entry) => entry.median));
+  const slower = middle / first.median;
+  const { tflop_per_second, gb_per_second, tokens_per_second, parts } = first;
+  const medians = (by: keyof PartSeconds) =>
+    Object.fromEntries(
+      Object.keys(parts![by]).map((name) => [
+        name,
+        median(rounds.map((entry) => entry.parts![by][name]!)),
+      ]),
+    );
+  return {
+    ...first,
+    median: middle,
+    min: Math.min(...rounds.map(({ min }) => min)),
+    max: Math.max(...rounds.map(({ max }) => max)),
+    repeats: rounds.reduce((sum, { repeats }) => sum + repeats, 0),
+    ...tflop_per_second !== undefined && { tflop_per_second: tflop_per_second / slower },
+    ...gb_per_second !== undefined && { gb_per_second: gb_per_second / slower },
+    ...tokens_per_second !== undefined && { tokens_per_second: tokens_per_second / slower },
+    ...parts && { parts: { phase: medians("phase"), part: medians("part") } },
   };
 }
 

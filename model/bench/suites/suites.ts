@@ -6,6 +6,7 @@
 
 import { attentionSuite } from "./attention_suite.ts";
 import { copySuite } from "./copy_suite.ts";
+import { costSuite } from "./cost_suite.ts";
 import { gemmSuite } from "./gemm_suite.ts";
 import { groupedSuite } from "./grouped_suite.ts";
 import { inferenceSuite } from "./inference_suite.ts";
@@ -25,6 +26,7 @@ const BY_NAME: Readonly<Record<SuiteName, Suite>> = {
   experts: expertsSuite,
   step: stepSuite,
   scaling: scalingSuite,
+  cost: costSuite,
   inference: inferenceSuite,
   model: modelSuite,
 };

@@ -61,6 +61,7 @@ Deno.test("a case of every suite can be measured, with the rates that it has", a
     "router.32.f32.forward": ["tokens_per_second", "peak_bytes"],
     "step.mixed.experts.2x13": ["tokens_per_second", "peak_bytes"],
     "scaling.num_experts.64.fused": ["tokens_per_second", "peak_bytes"],
+    "cost.num_experts.196": ["tflop_per_second", "tokens_per_second", "peak_bytes"],
     "inference.prefill.24.64.f32": ["tokens_per_second", "peak_bytes"],
     "inference.decode.24.f32": ["tokens_per_second", "peak_bytes"],
     "inference.decode.24.device.mixed": ["tokens_per_second", "peak_bytes"],

@@ -9,7 +9,9 @@ import { z } from "zod";
 import {
   type BenchCase,
   type BenchEntry,
+  LeftOut,
   measureCase,
+  overRounds,
   type SuiteContext,
   type SuiteName,
   SUITES,
@@ -23,6 +25,7 @@ import { messageOf, UserError } from "../../../pipeline/errors.ts";
 import { formatTable } from "../../../pipeline/terminal/table.ts";
 import { suggestion } from "../../../pipeline/terminal/suggest.ts";
 import type { BaseModel } from "./base_model.ts";
+import { type CostGrowth, costGrowths, renderCosts } from "./cost_table.ts";
 import { type MeasuredOn, measuredOn } from "./measured_on.ts";
 import {
   type ModelComparison,
@@ -45,6 +48,12 @@ export interface BenchOptions {
   readonly repeats: number;
   /** Training steps that are timed. */
   readonly steps: number;
+  /** Bytes of device memory that a step of the suite `cost` may take; no limit unless given. */
+  readonly memory?: number | undefined;
+  /** Times that all cases are measured, one after the other; an entry is the median over them. Once unless given. */
+  readonly rounds?: number | undefined;
+  /** Seconds after which no case is started; no limit unless given. */
+  readonly seconds?: number | undefined;
   readonly seed: number;
   /** Losses of trained models for the suite `model`, once the rest is measured. */
   losses?(): Promise<readonly ModelLoss[]>;
@@ -53,7 +62,7 @@ export interface BenchOptions {
   readonly signal?: AbortSignal;
 }
 
-/** A case that could not be measured. */
+/** A case that could not be measured, or was left out. */
 export interface BenchFailure {
   readonly id: string;
   /** Why. */
@@ -92,18 +101,24 @@ export interface BenchResult {
   readonly entries: readonly RatedEntry[];
   /** Naive execution against the others, where both were measured. */
   readonly ratios: readonly ExecutionRatio[];
+  /** How the steps of the suite `cost` grow. */
+  readonly costs: readonly CostGrowth[];
   readonly failures: readonly BenchFailure[];
+  /** Cases that the device can't hold, that have no sizes, or that there was no time for. */
+  readonly left_out: readonly BenchFailure[];
   /** Of the suite `model`: counts of both models, and losses of trained ones. */
   readonly comparison?: ModelComparison;
 }
 
 /** Measures the chosen cases one after the other. One that fails is noted, and the others go on as long as the device does. */
 export async function bench(options: BenchOptions): Promise<BenchResult> {
-  const { gpu, model, root, signal } = options;
+  const { gpu, model, root, rounds = 1, seconds = Infinity, signal } = options;
+  const start = performance.now();
   const cases = chooseCases(options);
   const measured_on = await measuredOn(gpu, root);
-  const entries: BenchEntry[] = [];
+  const measured = new Map<string, BenchEntry[]>();
   const failures: BenchFailure[] = [];
+  const leftOut: BenchFailure[] = [];
   const compared = options.suites.includes("model") ? denseBeside(model) : undefined;
   const counts = options.suites.includes("model")
     ? {
@@ -112,32 +127,47 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
     }
     : undefined;
   let losses: readonly ModelLoss[] = [];
-  const result = (): BenchResult => ({
-    format: "ethos-bench",
-    version: 1,
-    measured_on,
-    config: model.path,
-    model: model.config,
-    train: model.train,
-    entries: rateEntries(entries),
-    ratios: executionRatios(entries),
-    failures: [...failures],
-    ...counts && { comparison: { counts, losses } },
-  });
-  for (const [i, benchCase] of cases.entries()) {
+  const result = (): BenchResult => {
+    const entries = [...measured.values()].map(overRounds);
+    return {
+      format: "ethos-bench",
+      version: 1,
+      measured_on,
+      config: model.path,
+      model: model.config,
+      train: model.train,
+      entries: rateEntries(entries),
+      ratios: executionRatios(entries),
+      costs: costGrowths(entries),
+      failures: [...failures],
+      left_out: [...leftOut],
+      ...counts && { comparison: { counts, losses } },
+    };
+  };
+  // Cases of one round may share a measurement, so each round has cases of its own.
+  const all = Array.from({ length: rounds }, (_, i) => i === 0 ? cases : chooseCases(options))
+    .flat();
+  for (const [i, benchCase] of all.entries()) {
     signal?.throwIfAborted();
-    const place = `[${i + 1}/${cases.length}] ${benchCase.id}`;
+    const place = `[${i + 1}/${all.length}] ${benchCase.id}`;
+    const before = measured.get(benchCase.id);
+    if (before === undefined && i >= cases.length) continue;
     try {
+      if (performance.now() - start > 1000 * seconds) {
+        if (before) continue;
+        throw new LeftOut(`${seconds} s had passed before it`);
+      }
       const entry = await measureCase(benchCase);
-      entries.push(entry);
+      measured.set(benchCase.id, [...before ?? [], entry]);
       await options.progress(`${place}: ${showEntry(entry)}`, result());
     } catch (error) {
       if (signal?.aborted) throw error;
       const message = error instanceof Error ? error.message : String(error);
-      failures.push({ id: benchCase.id, error: message });
+      const list = error instanceof LeftOut ? leftOut : failures;
+      list.push({ id: benchCase.id, error: message });
       await options.progress(`${place}: ${message.split("\n")[0]}`, result());
       if (!usable(gpu)) {
-        const left = cases.slice(i + 1);
+        const left = all.slice(i + 1, cases.length);
         failures.push(...left.map(({ id }) => ({ id, error: "the device is gone" })));
         return result();
       }
@@ -168,6 +198,7 @@ export function chooseCases(
     architecture: model.architecture,
     dense: suites.includes("model") ? denseBeside(model) : undefined,
     train: model.train,
+    memory: options.memory,
     timing: { warmup, repeats, minimum: gpu.capabilities.software ? 0.005 : 0.1 },
     steps,
     seed,
@@ -265,7 +296,7 @@ function showEntry(entry: BenchEntry): string {
 
 /** Everything that was measured as text, and the ratios to an earlier measurement. */
 export function renderBench(result: BenchResult, against?: Comparison): string {
-  const { measured_on, entries, ratios, failures } = result;
+  const { measured_on, entries, ratios } = result;
   const commit = measured_on.commit === undefined
     ? ""
     : `, commit ${measured_on.commit.slice(0, 10)}${measured_on.modified ? " and changes" : ""}`;
@@ -276,7 +307,8 @@ export function renderBench(result: BenchResult, against?: Comparison): string {
   ];
   for (const suite of SUITES) {
     const rows = entries.filter((entry) => entry.suite === suite);
-    if (rows.length === 0) continue;
+    // The axes have tables of their own.
+    if (rows.length === 0 || suite === "cost") continue;
     parts.push(formatTable(
       [suite, "median", "min", "max", "rate", "of ceiling", "memory"],
       rows.map((entry) => [
@@ -301,13 +333,14 @@ export function renderBench(result: BenchResult, against?: Comparison): string {
       ]),
     ));
   }
+  parts.push(...renderCosts(result.costs, entries));
   if (result.comparison) parts.push(renderComparison(result.comparison, entries));
   if (against) parts.push(renderDifferences(against));
-  if (failures.length > 0) {
-    parts.push(
-      ["Not measured:", ...failures.map(({ id, error }) => `  ${id}: ${error.split("\n")[0]}`)]
-        .join("\n"),
-    );
+  const lists = { "Not measured:": result.failures, "Left out:": result.left_out };
+  for (const [title, list] of Object.entries(lists)) {
+    if (list.length === 0) continue;
+    const lines = list.map(({ id, error }) => `  ${id}: ${error.split("\n")[0]}`);
+    parts.push([title, ...lines].join("\n"));
   }
   return parts.join("\n\n");
 }

@@ -29,6 +29,7 @@ export const benchCommand: Command = {
     ["bench --suite experts --save before.json", "keep the numbers"],
     ["bench --suite experts --against before.json", "ratios to what was kept"],
     ["bench --suite model --config configs/sparse_moe.yaml", "a model beside its dense equivalent"],
+    ["bench --suite cost --only num_experts", "a step's time as the number of experts grows"],
     ["bench --suite step --only mixed --config configs/small.yaml", "some cases of a suite"],
   ],
   options: {
@@ -37,7 +38,7 @@ export const benchCommand: Command = {
       default: "copy,gemm,attention,layer,experts",
       requiresArg: true,
       describe:
-        "Of copy, gemm, grouped, attention, layer, experts, step, scaling, inference, model; or all",
+        "Of copy, gemm, grouped, attention, layer, experts, step, scaling, cost, inference, model; or all",
     },
     only: {
       type: "string",
@@ -69,6 +70,23 @@ export const benchCommand: Command = {
       type: "number",
       requiresArg: true,
       describe: "Training steps that are timed (default: 20, on a software device 3)",
+    },
+    rounds: {
+      type: "number",
+      default: 1,
+      requiresArg: true,
+      describe:
+        "Times that all cases are measured, one after the other, beside work that comes and goes; medians are over them",
+    },
+    memory: {
+      type: "number",
+      requiresArg: true,
+      describe: "With the suite cost: GiB of device memory; steps that need more are left out",
+    },
+    seconds: {
+      type: "number",
+      requiresArg: true,
+      describe: "Start no case after so many seconds; those that are left are listed",
     },
     checkpoint: {
       type: "string",
@@ -103,6 +121,9 @@ export const benchCommand: Command = {
     const warmup = wholeArgument(args, "warmup", 1)!;
     const repeats = wholeArgument(args, "repeats", 1);
     const steps = wholeArgument(args, "steps", 1, MOST_STEPS);
+    const rounds = wholeArgument(args, "rounds", 1)!;
+    const memory = wholeArgument(args, "memory", 1);
+    const seconds = wholeArgument(args, "seconds", 1);
     const seed = wholeArgument(args, "seed", 0, LARGEST_SEED) ?? 1;
     const save = stringArgument(args, "save");
     await checkWritable("save", save);
@@ -128,6 +149,9 @@ export const benchCommand: Command = {
       warmup,
       repeats: repeats ?? (software ? 3 : 7),
       steps: steps ?? (software ? 3 : 20),
+      memory: memory && memory * 2 ** 30,
+      rounds,
+      seconds,
       seed,
     };
     if (args["list"] === true) {

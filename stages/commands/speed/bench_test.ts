@@ -91,6 +91,28 @@ Deno.test("bench() notes a case that fails and goes on", async () => {
   assertStringIncludes(renderBench(result), "Not measured:\n  attention.forward.");
 });
 
+Deno.test("bench() lists the points of an axis that it leaves out, and fits the others", async () => {
+  const only = ["cost.micro_batch", "cost.d_model.5"];
+  const { result, lines } = await measure({ suites: ["cost"], only });
+  assertEquals(result.entries.map(({ params }) => params["value"]), [1, 2, 4]);
+  assertEquals([result.failures, lines.length], [[], 4]);
+  assertEquals(result.left_out.map(({ id }) => id), ["cost.d_model.5"]);
+  assertEquals(result.costs.map(({ axis }) => axis), ["micro_batch"]);
+  const text = renderBench(result);
+  assertMatch(text, /\nmicro_batch 4 +\d/);
+  assertStringIncludes(text, "Left out:\n  cost.d_model.5: d_model: 5 is not a multiple of 4");
+  const twice = await measure({
+    suites: ["cost"],
+    only: ["micro_batch.1", "d_model.5"],
+    rounds: 2,
+  });
+  assertEquals(twice.result.entries.map(({ repeats }) => repeats), [2]);
+  assertEquals([twice.result.left_out.length, twice.lines.length], [1, 3]);
+  const late = (await measure({ suites: ["cost"], only, seconds: 0 })).result;
+  assertEquals([late.entries, late.left_out.length], [[], 4]);
+  assertStringIncludes(late.left_out[0]!.error, "0 s had passed");
+});
+
 const entry = (id: string, median: number, more: Partial<BenchEntry> = {}): BenchEntry => ({
   ...{ id, suite: "gemm", params: { dtype: "f16" }, median, min: median, max: median, repeats: 1 },
   ...more,

@@ -93,7 +93,12 @@ export async function profile(options: ProfileOptions): Promise<Profiled> {
     ...step.timed && {
       dispatch_seconds: dispatches.reduce((n, { seconds = 0 }) => n + seconds, 0),
     },
-    groups: { phase: group("phase"), kernel: group("kernel"), label: group("label") },
+    groups: {
+      phase: group("phase"),
+      part: group("part"),
+      kernel: group("kernel"),
+      label: group("label"),
+    },
   };
   if (!step.timed) return { result };
   const about = {
@@ -105,7 +110,7 @@ export async function profile(options: ProfileOptions): Promise<Profiled> {
   return { result, trace: toTrace(dispatches, about) };
 }
 
-/** A profile as text: the step, memory, and tables by phase, kernel and label of at most `rows` lines each. */
+/** A profile as text: the step, memory, and tables by phase, part of the model, kernel and label of at most `rows` lines each. */
 export function renderProfile(result: ProfileResult, rows: number): string {
   const { step, ceilings, model, train, measured_on } = result;
   const { memory } = step;
@@ -169,7 +174,7 @@ export function renderProfile(result: ProfileResult, rows: number): string {
       } of the step as it runs (apart from each other, dispatches cannot overlap).`,
     );
   }
-  for (const by of ["phase", "kernel", "label"] as const) {
+  for (const by of ["phase", "part", "kernel", "label"] as const) {
     const lines = result.groups[by];
     parts.push(linesTable(by, lines.slice(0, rows)));
     if (lines.length > rows) parts.push(`… and ${lines.length - rows} more.`);

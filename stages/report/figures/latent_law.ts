@@ -7,10 +7,10 @@
 import {
   evaluateLimit,
   type LatentLaw,
-  type PowerLaw,
   type WidthResult,
   widthsAbove,
 } from "../theory/latent_law.ts";
+import type { PowerLaw } from "../theory/power_law.ts";
 import type { Chart, ChartSpec, Row } from "./figure.ts";
 import { BINARY_LABELS, COLOR, PANEL_HEIGHT, PANEL_WIDTH } from "./style.ts";
 

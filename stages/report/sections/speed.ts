@@ -22,6 +22,7 @@ const TITLES: Readonly<Record<SuiteName, string>> = {
   experts: "Experts and router apart",
   step: "Training steps",
   scaling: "Training steps as one size grows",
+  cost: "Training steps along the axes of work",
   inference: "Inference",
   model: "The whole model",
 };

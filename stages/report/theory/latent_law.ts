@@ -12,6 +12,7 @@
 import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { mersenne } from "pure-rand/generator/mersenne";
 import { CONFIDENCE, summarize, type Summary } from "../../ablate/statistics.ts";
+import { fitPower, type Interval, type PowerLaw } from "./power_law.ts";
 
 /** One trained model of the sweep. */
 export interface LatentPoint {
@@ -57,18 +58,6 @@ export interface WidthResult {
   readonly sufficient: Sufficient;
   /** Bootstrap interval of the width; absent when it reaches beyond the measured widths. */
   readonly interval: Interval | undefined;
-}
-
-/** An interval. */
-export interface Interval {
-  readonly low: number;
-  readonly high: number;
-}
-
-/** The law `width = factor · d_model^exponent`. */
-export interface PowerLaw {
-  readonly factor: number;
-  readonly exponent: number;
 }
 
 /** The sweep's result. */
@@ -265,21 +254,6 @@ function widthOf(sufficient: Sufficient): number | undefined {
 /** Model widths for which the widest code does not suffice. A law through the others leaves out what would raise it. */
 export function widthsAbove({ widths }: LatentLaw): readonly WidthResult[] {
   return widths.filter(({ sufficient }) => sufficient.state === "above");
-}
-
-/** Least squares on logarithms; nothing from fewer than two points. */
-export function fitPower(
-  points: readonly { readonly x: number; readonly y: number }[],
-): PowerLaw | undefined {
-  const n = points.length;
-  if (n < 2) return undefined;
-  const mx = points.reduce((sum, { x }) => sum + Math.log(x), 0) / n;
-  const my = points.reduce((sum, { y }) => sum + Math.log(y), 0) / n;
-  const sxx = points.reduce((sum, { x }) => sum + (Math.log(x) - mx) ** 2, 0);
-  if (sxx === 0) return undefined;
-  const sxy = points.reduce((sum, { x, y }) => sum + (Math.log(x) - mx) * (Math.log(y) - my), 0);
-  const exponent = sxy / sxx;
-  return { exponent, factor: Math.exp(my - exponent * mx) };
 }
 
 /** The central interval; nothing when more values are missing than it leaves out. */

@@ -2,7 +2,6 @@ import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/ass
 import {
   evaluateLimit,
   fitLimit,
-  fitPower,
   latentLaw,
   type LatentPoint,
   sufficientWidth,
@@ -138,8 +137,6 @@ Deno.test("seeds that a cell lacks are left out, and one seed has no interval", 
 Deno.test("one model width is no sweep", () => {
   const points = made({ exponent: 0.5, factor: 2, seeds: 2 }).filter((p) => p.d_model === 64);
   assertEquals(latentLaw(points, { tolerance: TOLERANCE }), undefined);
-  assertEquals(fitPower([{ x: 2, y: 4 }]), undefined);
-  assertAlmostEquals(fitPower([{ x: 2, y: 4 }, { x: 4, y: 16 }])!.exponent, 2, 1e-12);
 });
 
 Deno.test("a shift of a whole seed is no part of the intervals, and no part of the law", () => {
