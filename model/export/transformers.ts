@@ -28,6 +28,9 @@ import { tokenizerFiles } from "./tokenizer.ts";
 /** Name of the network's file. */
 export const NETWORK_FILE = "ethos_torch.py";
 
+/** `model_type` of an exported `config.json`, which tells such a folder from those of published models. */
+export const MODEL_TYPE = "ethos";
+
 /** The kinds that `ethos_torch.py` has a class for. A kind that is registered and not here does not compile. */
 const KINDS: Readonly<Record<AttentionSection["kind"] | FfnSection["kind"], true>> = {
   mha: true,
@@ -112,7 +115,7 @@ function configOf(
   const { config } = architecture.forGeneration();
   return {
     architectures: ["EthosForCausalLM"],
-    model_type: "ethos",
+    model_type: MODEL_TYPE,
     auto_map: {
       AutoConfig: "configuration_ethos.EthosConfig",
       AutoModelForCausalLM: "modeling_ethos.EthosForCausalLM",

@@ -11,6 +11,7 @@ import {
   openInitialModel,
 } from "../../model/checkpoint/initial_model.ts";
 import { architectureOf } from "../../model/config.ts";
+import { MODEL_TYPE } from "../../model/export/transformers.ts";
 import { PretrainedCheckpoint } from "../../model/pretrained/checkpoint.ts";
 import { CONFIG_FILE } from "../../model/pretrained/json.ts";
 import type { ModelConfig } from "../../model/section.ts";
@@ -113,10 +114,17 @@ async function checkFolder(
   await check(publishedSource(name, checkpoint));
 }
 
-/** Whether a path is the folder of a published model, rather than of a checkpoint of a training. */
+/** Whether a path is the folder of a published model, rather than of a checkpoint of a training or of what `export-model` made of one. */
 async function isPublishedFolder(path: string): Promise<boolean> {
   if (!await isFolder(path)) return false;
-  return await readTextOrUndefined(resolve(path, CONFIG_FILE)) !== undefined;
+  const text = await readTextOrUndefined(resolve(path, CONFIG_FILE));
+  if (text === undefined) return false;
+  try {
+    return Object(JSON.parse(text)).model_type !== MODEL_TYPE;
+  } catch {
+    // Who reads it as a published model's says what is wrong.
+    return true;
+  }
 }
 
 function assertNoChoice({ checkpoint, which }: InitialSection): void {

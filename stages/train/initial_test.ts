@@ -8,7 +8,12 @@ import {
 } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { architectureOf } from "../../model/config.ts";
-import { noisyTensors, writeModelFile } from "../../model/inference/inference_testing.ts";
+import { writeTransformers } from "../../model/export/transformers.ts";
+import {
+  noisyTensors,
+  smallModel,
+  writeModelFile,
+} from "../../model/inference/inference_testing.ts";
 import { formatVocabulary } from "../../model/text/tokenizer.ts";
 import { ConfigurationError } from "../../pipeline/config/config.ts";
 import { llamaSection, writeByteLlama } from "../../model/pretrained/export.ts";
@@ -192,6 +197,26 @@ Deno.test("a node of the store is named, and its model's digest is in the key", 
       "train[base,seed=1] is not of the hub",
       storeDir,
     );
+  }));
+
+Deno.test("a folder of export-model is a trained model, and none of a published form", () =>
+  inFolder(async (folder) => {
+    const architecture = smallModel(BYTE_VOCABULARY.vocab_size);
+    const model = join(folder, "model.safetensors");
+    await writeModelFile(model, architecture, noisyTensors(architecture, 1));
+    const exported = join(folder, "exported");
+    await Deno.mkdir(exported);
+    await writeTransformers(exported, { model, vocabulary: BYTE_VOCABULARY });
+    const initial = `train.initial.checkpoint=${exported}`;
+    const { train: [node], pretrained } = await planned([
+      initial,
+      "train.initial.strict=false",
+      "model.d_model=24",
+    ]);
+    assertEquals(pretrained, []);
+    const { fingerprint } = (node!.params as unknown as TrainParams).train.initial!;
+    assertEquals(fingerprint, await fileDigest(join(exported, "model.safetensors")));
+    await refused([initial], `${join(exported, "model.safetensors")} is of another model: `);
   }));
 
 Deno.test("a published model is a node of its own, and what does not fit is refused while planning", () =>
