@@ -136,7 +136,7 @@ async function runOnDawn(
   icd: string,
   show: (written: Deno.CommandOutput) => void,
 ): Promise<string> {
-  // What only measures needs no second runtime.
+  // Measurements need no second runtime.
   const files = (await gpuTests("model")).filter((file) => !file.startsWith("model/bench/"));
   const unfinished: string[] = [];
   const began = performance.now();

@@ -1,5 +1,5 @@
 /**
- * What a training step costs as work grows along one axis: experts, length of a sequence, width of the model, sequences of a micro-batch.
+ * The cost of a training step as work grows along one axis: experts, length of a sequence, width of the model, sequences of a micro-batch.
  *
  * @module
  */

@@ -47,7 +47,7 @@ export async function ablationSection(context: SectionContext): Promise<Section>
       );
     }
     blocks.push(
-      md`**What would falsify a difference:** a fresh set of seeds whose interval lies on the other side of zero (add seeds with \`--set seeds=…\`). A difference at this size and length of training is no evidence for the paper's size.`,
+      md`**A difference is falsified by:** a fresh set of seeds whose interval lies on the other side of zero (add seeds with \`--set seeds=…\`). A difference at this size and length of training is no evidence for the paper's size.`,
     );
   }
   return { id: "ablations", title: "Ablations", blocks };

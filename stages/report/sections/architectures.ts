@@ -26,7 +26,7 @@ export async function architectureSections(context: SectionContext): Promise<Sec
   ];
   for (const comparison of comparisons) blocks.push(...await comparisonBlocks(context, comparison));
   blocks.push(
-    md`**What would falsify a ranking:** fresh seeds whose paired interval lies on the other side of zero, or another learning rate under which the order changes: one rate serves all kinds here, and none was tuned. Kinds with many experts see few tokens each, so a ranking at this length of training is none for a longer one.`,
+    md`**A ranking is falsified by:** fresh seeds whose paired interval lies on the other side of zero, or another learning rate under which the order changes: one rate serves all kinds here, and none was tuned. Kinds with many experts see few tokens each, so a ranking at this length of training is none for a longer one.`,
   );
   return [{ id: "architectures", title: "Architectures", blocks }];
 }

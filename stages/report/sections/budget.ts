@@ -162,7 +162,7 @@ function lossBlocks(
       whole(fit.from)
     } to ${whole(fit.to)} and is read here at step ${whole(steps)}, ${
       whole(steps / fit.to)
-    } times beyond; a loss falls fastest at the beginning, so such a law promises too much, and below the entropy of text nothing can fall. **What would falsify it:** the run itself, longer.`,
+    } times beyond; a loss falls fastest at the beginning, so such a law promises too much, and below the entropy of text nothing can fall. **Falsified by:** the run itself, longer.`,
   ];
 }
 

@@ -65,7 +65,7 @@ export async function executionSection(context: SectionContext): Promise<Section
       }),
       numbersFrom: 1,
     },
-    md`The paper claims about ${PAPER.executionGain} times the speed and ${PAPER.executionMemoryGain} times less memory for the reordered execution, at its size on a GH200. **What would falsify it:** at that size on a GPU of that class, a ratio below those. On a software device, or for a tiny model, the ratios say how this implementation behaves there, not whether the claim holds.`,
+    md`The paper claims about ${PAPER.executionGain} times the speed and ${PAPER.executionMemoryGain} times less memory for the reordered execution, at its size on a GH200. **Falsified by:** a ratio below those at that size on a GPU of that class. On a software device, or for a tiny model, the ratios say how this implementation behaves there, not whether the claim holds.`,
   );
   return { id: "execution", title: "Execution: naive and reordered", blocks };
 }

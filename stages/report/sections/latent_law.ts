@@ -32,7 +32,7 @@ export async function latentLawSections(context: SectionContext): Promise<Sectio
     }),
     table(law),
     md`${conclusion(law)}`,
-    md`**What would falsify it:** a wider range of model widths whose exponent lies outside of the interval. The models are trained for equally many tokens, so a wider one is further from its own limit. ${
+    md`**Falsified by:** a wider range of model widths whose exponent lies outside of the interval. The models are trained for equally many tokens, so a wider one is further from its own limit. ${
       law.seeds.length > 1
         ? `A bootstrap over ${law.seeds.length} seeds is short by about a factor of √(${law.seeds.length}/${
           law.seeds.length - 1

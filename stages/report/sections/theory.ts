@@ -183,7 +183,7 @@ export async function cacheSection(context: SectionContext): Promise<Section> {
           } operations to expand it at bf16 peak.`,
       }),
       md`In this model a latent code stays in cache and a PEER expert does not, and ETHOS applies several times more experts a second than PEER; but it is then bound by arithmetic, not by the cache. Caching itself is worth less than it looks, since L2 is not much faster than this memory. The grey curve, the chance that *at least one* needed expert is cached, comes from an earlier manuscript by the paper's first author (Medford, "Novel Scaling Laws for MoE Architectures"); a kernel waits for all of them, so it overstates the benefit.`,
-      md`**What would falsify it:** hardware counters. L2 hit rates of the fused kernel well below the Zipf curve, or a time that does not follow the generated curve when \`d_latent\` changes. Batches that share an expert between tokens also change the picture: the model reads anew for every token.`,
+      md`**Falsified by:** hardware counters. L2 hit rates of the fused kernel well below the Zipf curve, or a time that does not follow the generated curve when \`d_latent\` changes. Batches that share an expert between tokens also change the picture: the model reads anew for every token.`,
     ],
   };
 }

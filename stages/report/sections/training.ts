@@ -80,7 +80,7 @@ export async function trainingSection(context: SectionContext): Promise<Section>
           } nats, while their perplexity of ${PAPER.perplexity} is ${
             fixed(Math.log(PAPER.perplexity), 2)
           } nats. The unit of *x* there may be another.`,
-          md`**What would falsify it:** residuals with a clear bend (a power law with a floor then fits better), or a held-out curve that leaves the training curve.`,
+          md`**Falsified by:** residuals with a clear bend (a power law with a floor then fits better), or a held-out curve that leaves the training curve.`,
         ),
       );
       blocks.push(...equalTokensBlocks(context));
@@ -130,7 +130,7 @@ export async function usageSection(context: SectionContext): Promise<Section> {
     blocks.push(md`No expert usage was recorded in this run (a dense base has none).`);
   } else {
     blocks.push(
-      md`**What would falsify "the router uses the experts":** usage that falls, or unevenness that climbs, while the loss still improves. That is collapse; the batch-norm ablation below is the paper's remedy put to the test.`,
+      md`**"The router uses the experts" is falsified by:** usage that falls, or unevenness that climbs, while the loss still improves. That is collapse; the batch-norm ablation below is the paper's remedy put to the test.`,
     );
   }
   return { id: "experts", title: "How experts are used", blocks };
