@@ -29,62 +29,73 @@ export interface ThreadOptions {
 const idle: Worker[] = [];
 
 /**
- * Trains in a thread to the end, or until the signal asks to stop.
+ * Trains in a thread to the end, or until the signal asks to stop. When it returns or throws, the thread writes nothing more.
  *
- * @throws {Error} That of the training, or of a thread that ended.
+ * @throws {Error} That of the training, of a hook, or of a thread that ended.
  */
 export async function trainInThread(
   job: ThreadJob,
-  { hooks, signal, provenance }: ThreadOptions,
+  options: ThreadOptions,
 ): Promise<TrainingResult> {
+  const { signal } = options;
   signal.throwIfAborted();
   const thread = idle.pop() ?? new Worker(THREAD_MODULE, { type: "module" });
+  const end = Promise.withResolvers<TrainingResult>();
   const say = (message: StageMessage) => thread.postMessage(message);
   const stop = () => say({ kind: "stop" });
-  signal.addEventListener("abort", stop);
-  const end = Promise.withResolvers<TrainingResult>();
+  let failed: { readonly error: unknown } | undefined;
   thread.onmessage = async ({ data }: MessageEvent<ThreadMessage>) => {
+    switch (data.kind) {
+      case "done":
+        return failed ? end.reject(failed.error) : end.resolve(data.result);
+      case "stopped":
+        return end.reject(failed ? failed.error : signal.reason);
+      case "failed":
+        return end.reject(failed ? failed.error : errorOf(data.error));
+    }
     try {
-      switch (data.kind) {
-        case "provenance":
-          provenance({ adapter: data.adapter, runtime: data.runtime });
-          break;
-        case "hook":
-          callHook(hooks, data.call);
-          break;
-        case "flush":
-          await hooks.flush();
-          say({ kind: "flushed" });
-          break;
-        case "done":
-          end.resolve(data.result);
-          break;
-        case "stopped":
-          end.reject(signal.reason);
-          break;
-        case "failed":
-          end.reject(errorOf(data.error));
-          break;
-      }
+      await take(data, options);
+      if (data.kind === "flush") say({ kind: "flushed" });
     } catch (error) {
-      // The thread waits for nobody's sake any more.
-      broken = true;
-      end.reject(error);
+      failed ??= { error };
+      if (data.kind === "flush") say({ kind: "not flushed" });
+      else stop();
     }
   };
-  let broken = false;
+  let ended = false;
   thread.onerror = (event) => {
     event.preventDefault();
-    broken = true;
+    ended = true;
     end.reject(new Error(`The thread that trains ended: ${event.message}`));
   };
+  signal.addEventListener("abort", stop);
   try {
     say({ kind: "train", job });
     return await end.promise;
   } finally {
     signal.removeEventListener("abort", stop);
-    if (broken) thread.terminate();
+    if (ended) thread.terminate();
     else idle.push(thread);
+  }
+}
+
+/** Ends the threads that have no training. */
+export function endIdleThreads(): void {
+  for (const thread of idle.splice(0)) thread.terminate();
+}
+
+/** Does what a thread tells. */
+async function take(
+  message: Extract<ThreadMessage, { kind: "provenance" | "hook" | "flush" }>,
+  { hooks, provenance }: ThreadOptions,
+): Promise<void> {
+  switch (message.kind) {
+    case "provenance":
+      return provenance({ adapter: message.adapter, runtime: message.runtime });
+    case "hook":
+      return callHook(hooks, message.call);
+    case "flush":
+      await hooks.flush();
   }
 }
 

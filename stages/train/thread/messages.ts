@@ -15,10 +15,10 @@ export interface ThreadJob extends TrainingJob {
   readonly modules: readonly string[];
 }
 
-/** The stage's messages: a training, that numbers are safe, and that the training shall stop at a safe place. */
+/** The stage's messages: a training, whether numbers are safe, and that the training shall stop at a safe place. */
 export type StageMessage =
   | { readonly kind: "train"; readonly job: ThreadJob }
-  | { readonly kind: "flushed" }
+  | { readonly kind: "flushed" | "not flushed" }
   | { readonly kind: "stop" };
 
 /** The hooks that nobody waits for. */

@@ -17,7 +17,7 @@ import type { HookCall, StageMessage, ThreadError, ThreadJob, ThreadMessage } fr
 
 let gpu: Promise<Gpu> | undefined;
 let stop = new AbortController();
-let flushed: (() => void) | undefined;
+let flush: PromiseWithResolvers<void> | undefined;
 
 self.onmessage = ({ data }: MessageEvent<StageMessage>) => {
   switch (data.kind) {
@@ -25,7 +25,10 @@ self.onmessage = ({ data }: MessageEvent<StageMessage>) => {
       train(data.job);
       break;
     case "flushed":
-      flushed?.();
+      flush?.resolve();
+      break;
+    case "not flushed":
+      flush?.reject(new Error("The stage did not keep the numbers"));
       break;
     case "stop":
       stop.abort(new Error("Asked to stop"));
@@ -58,11 +61,11 @@ const hooks: TrainingHooks = {
   progress: (step, remark) => call(["progress", step, remark]),
   info: (message) => call(["info", message]),
   warn: (message) => call(["warn", message]),
-  flush: () =>
-    new Promise<void>((resolve) => {
-      flushed = resolve;
-      tell({ kind: "flush" });
-    }),
+  flush() {
+    flush = Promise.withResolvers();
+    tell({ kind: "flush" });
+    return flush.promise;
+  },
 };
 
 function call(call: HookCall): void {
