@@ -44,6 +44,8 @@ export interface Program {
   readonly shorthands?: Readonly<Record<string, Shorthand>>;
   /** How the program is started again for a job; without it every node runs in the command's own process. */
   readonly job?: JobProgram;
+  /** How many `gpu` nodes the command's own process runs at a time, asked when the first is due; one unless given. */
+  readonly gpuNodes?: () => Promise<number>;
   /** Gives each worker a device. Without it workers share whatever there is. */
   readonly workers?: WorkerOptions;
   /** Gives the program a name in a shell, so that the shell can complete its commands. */

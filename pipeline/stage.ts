@@ -66,6 +66,8 @@ export interface Stage<Params = unknown> {
   readonly outputs: Readonly<Record<string, OutputKind>>;
   /** Defaults to `cpu`. */
   readonly resource?: Resource;
+  /** True for a stage that measures: while it runs, no other node of its resource does where the host has a bounded number of them. */
+  readonly alone?: boolean;
   /**
    * True for a stage that shows measured values of its inputs, such as the report. Measured values are part of no
    * digest, so without this a node is not run again when an input was only *measured* anew.

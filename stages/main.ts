@@ -27,6 +27,7 @@ import { playgroundCommand } from "./commands/playground/playground_command.ts";
 import { publishModelCommand } from "./commands/publish/publish_model_command.ts";
 import { serveCommand } from "./commands/serve/serve_command.ts";
 import { profileCommand } from "./commands/speed/profile_command.ts";
+import { chosenRanks } from "./train/ranks/chosen.ts";
 import { WORKERS } from "./workers/workers.ts";
 
 Deno.exit(
@@ -61,6 +62,12 @@ Deno.exit(
     },
     pages: EXPLORER_PAGES,
     stageOptions: STAGE_OPTIONS,
+    async gpuNodes() {
+      // Ranks are processes of their own, and share the cores already.
+      if (chosenRanks() > 1) return 1;
+      const { nodesAtOnce } = await import("./shared_gpu.ts");
+      return await nodesAtOnce();
+    },
     workers: WORKERS,
     job: {
       main: fromFileUrl(import.meta.url),

@@ -8,7 +8,7 @@ import { buildPlans, type BuiltPlan, type BuiltPlans } from "../gpu/build.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Arena } from "../gpu/memory.ts";
 import { Plan } from "../gpu/plan.ts";
-import { Tensor } from "../gpu/tensor.ts";
+import { BYTES, Tensor } from "../gpu/tensor.ts";
 import { download, upload } from "../gpu/transfer.ts";
 import { type ExpertChoice, LayerContext } from "../layer/context.ts";
 import type { Architecture } from "../trunk/architecture.ts";
@@ -67,7 +67,7 @@ export interface EvaluationOptions {
   byteLength?(token: number): number;
   /** Told the mean cross-entropy of each sequence that has a prediction, in their order. */
   onSequence?(nats: number): void;
-  /** Told after each batch how many predictions are done. */
+  /** Told after every few batches how many predictions are done. */
   onProgress?(tokens: number): void;
   /** Looked at before each batch. */
   readonly signal?: AbortSignal;
@@ -88,6 +88,9 @@ interface EvaluatorOptions {
   /** Records what is done with each layer's choice of experts; see `LayerContextOptions`. */
   readonly onChoice?: (choice: ExpertChoice) => void;
 }
+
+/** Batches whose losses are read back at once: a read-back waits for the device, which stands still until the host comes back. */
+const BATCHES_A_READ = 8;
 
 /** Tensors of one layer with experts. */
 interface LayerTensors {
@@ -134,6 +137,8 @@ export class Evaluator implements Disposable {
   readonly #length: number;
   readonly #gpu: Gpu;
   readonly #batch: BatchTensors;
+  /** Losses of batches that were not read yet, a row each. */
+  readonly #losses: Tensor;
   readonly #usage = new Map<number, LayerTensors>();
   readonly #arenas: readonly Arena[];
   #built: BuiltPlan | undefined;
@@ -146,6 +151,9 @@ export class Evaluator implements Disposable {
     this.batchTokens = batch * length;
     this.#length = length;
     this.#batch = tensors ?? batchTensors(this.batchTokens);
+    this.#losses = new Tensor("losses of batches", [BATCHES_A_READ, this.batchTokens], {
+      owner: "batch",
+    });
     this.plan = new Plan(gpu, "evaluate");
     const context = new LayerContext(this.plan, weights, {
       batch,
@@ -170,6 +178,7 @@ export class Evaluator implements Disposable {
     // An arena each, for a dispatch may not read and write one buffer.
     this.#arenas = [
       ...(tensors ? [] : Object.values(this.#batch)),
+      this.#losses,
       ...this.#usage.values().map(({ counts }) => counts),
     ]
       .map((tensor: Tensor) => new Arena(gpu, tensor.name, [tensor]));
@@ -256,48 +265,60 @@ export class Evaluator implements Disposable {
     let tokens = 0;
     let bytes = 0;
     let total = 0;
-    // One batch is read and uploaded while the one before is computed.
+    // Batches that were submitted since the last read-back, and those before whose losses are on their way.
+    let submitted: Uint32Array[] = [];
     let pending:
-      | { losses: ReturnType<typeof download>; count: number; targets: Uint32Array }
+      | { losses: ReturnType<typeof download>; targets: readonly Uint32Array[] }
       | undefined;
     const settle = async () => {
       if (!pending) return;
-      const { losses, count, targets } = pending;
+      const { losses, targets } = pending;
       pending = undefined;
       const read = await losses;
-      for (const loss of read) total += loss;
-      if (onSequence) {
-        for (const nats of sequenceMeans(read, targets, this.#length)) onSequence(nats);
+      for (const [row, own] of targets.entries()) {
+        const values = read.subarray(row * own.length, (row + 1) * own.length);
+        for (const loss of values) total += loss;
+        if (onSequence) {
+          for (const nats of sequenceMeans(values, own, this.#length)) onSequence(nats);
+        }
+        for (const target of own) {
+          if (target === NO_TARGET) continue;
+          tokens++;
+          if (byteLength) bytes += byteLength(target);
+        }
       }
-      tokens += count;
       onProgress?.(tokens);
     };
-    for await (const batch of batches) {
-      signal?.throwIfAborted();
-      this.#submit(batch);
-      statistics ??= Promise.all(this.#usage.values().map((layer) => this.#statistics(layer)));
-      const { targets } = batch;
-      const next = { losses: download(gpu, this.#batch.losses), count: 0, targets };
-      for (const target of targets) {
-        if (target === NO_TARGET) continue;
-        next.count++;
-        if (byteLength) bytes += byteLength(target);
-      }
-      // Should the batch before fail, this one's failure is told by the same error.
+    /** Asks for the losses of what was submitted, and takes those that were asked for before. */
+    const read = async () => {
+      const targets = submitted;
+      submitted = [];
+      const next = { losses: download(gpu, this.#losses), targets };
+      // Should those before fail, this failure is told by the same error.
       next.losses.catch(() => {});
       await settle();
       pending = next;
+    };
+    for await (const batch of batches) {
+      signal?.throwIfAborted();
+      this.#submit(batch, submitted.length);
+      statistics ??= Promise.all(this.#usage.values().map((layer) => this.#statistics(layer)));
+      submitted.push(batch.targets);
+      if (submitted.length === BATCHES_A_READ) await read();
     }
+    if (submitted.length > 0) await read();
+    // Asked for before anything is waited for: one wait serves all.
+    const used = Promise.all(this.#usage.values().map(({ counts }) => download(gpu, counts)));
+    used.catch(() => {});
     await settle();
     if (tokens === 0) throw new RangeError("The text has no token to predict");
-    const usage: LayerUsage[] = [];
-    for (const [layer, { counts }] of this.#usage) {
-      usage.push({
-        layer,
-        counts: await download(gpu, counts) as Uint32Array,
-        statistics: (await statistics)?.[usage.length] ?? {},
-      });
-    }
+    const counts = await used;
+    const numbers = await statistics;
+    const usage = [...this.#usage.keys()].map((layer, i): LayerUsage => ({
+      layer,
+      counts: counts[i] as Uint32Array,
+      statistics: numbers?.[i] ?? {},
+    }));
     const nats = total / tokens;
     return { tokens, bytes, total_nats: total, nats, perplexity: perplexityOf(nats), usage };
   }
@@ -309,11 +330,21 @@ export class Evaluator implements Disposable {
     return Object.fromEntries(names.map((name, i) => [name, read[i] ?? NaN]));
   }
 
-  #submit({ tokens, targets }: TokenBatch): void {
+  /** Submits a batch, whose losses become a row of those to be read. */
+  #submit({ tokens, targets }: TokenBatch, row: number): void {
     if (!this.#built) throw new Error("The evaluator's plan has not been built");
+    const { device } = this.#gpu;
     upload(this.#gpu, this.#batch.tokens, tokens);
     upload(this.#gpu, this.#batch.targets, targets);
-    this.#built.run();
+    this.#gpu.check();
+    const encoder = device.createCommandEncoder({ label: this.plan.label });
+    this.#built.encode(encoder);
+    const from = this.#batch.losses.memory;
+    const to = this.#losses.memory;
+    // A tensor's own bytes are rounded up.
+    const bytes = this.batchTokens * BYTES.f32;
+    encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset + row * bytes, bytes);
+    device.queue.submit([encoder.finish()]);
   }
 }
 

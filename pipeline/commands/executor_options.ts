@@ -94,11 +94,12 @@ export async function planExecutor(
   if (name === "inline") {
     return {
       async make() {
-        const [{ inline }, { withRetries }] = await Promise.all([
+        const [{ inline, inlineExecutor }, { withRetries }] = await Promise.all([
           import("../executors/inline.ts"),
           import("../executors/retry.ts"),
         ]);
-        return withRetries(inline, retries ?? 0);
+        const { gpuNodes } = program;
+        return withRetries(gpuNodes ? inlineExecutor(gpuNodes) : inline, retries ?? 0);
       },
     };
   }

@@ -51,8 +51,8 @@ export interface RunStart {
 
 /** Where nodes run. */
 export interface Executor {
-  /** How many `gpu` nodes it runs at a time. */
-  readonly gpus: number;
+  /** How many `gpu` nodes it runs at a time; a function is asked once, when the first is due. */
+  readonly gpus: number | (() => Promise<number>);
   /** How many `cpu` nodes it runs at a time; unless given, the scheduler's `jobs` says so. */
   readonly cpus?: number;
   /** Called once, before the first job. */

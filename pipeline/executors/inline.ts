@@ -40,8 +40,13 @@ export const METRICS = "metrics.csv";
 /** The stage's own folder in a state folder. */
 const FILES = "files";
 
-/** Runs nodes in this process. */
+/** Runs nodes in this process, one `gpu` node at a time. */
 export const inline: Executor = { gpus: 1, run };
+
+/** Runs nodes in this process, and so many `gpu` nodes at a time as are told when the first is due. */
+export function inlineExecutor(gpus: () => Promise<number>): Executor {
+  return { gpus, run };
+}
 
 async function run(job: Job): Promise<NodeRecord> {
   const { node, key, store, display, signal } = job;

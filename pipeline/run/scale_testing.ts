@@ -139,7 +139,13 @@ export function fakeExecutor(
 export async function schedule(
   graph: Graph,
   store: Store,
-  options: { executor: Executor["run"]; jobs?: number; signal?: AbortSignal; line?: () => void },
+  options: {
+    executor: Executor["run"];
+    gpus?: Executor["gpus"];
+    jobs?: number;
+    signal?: AbortSignal;
+    line?: () => void;
+  },
 ): Promise<ScheduleResult> {
   return await runGraph({
     graph,
@@ -148,7 +154,7 @@ export async function schedule(
     planner: new Planner(store, codeOf(graph)),
     force: new Set(),
     run: "20260101-000000-000",
-    executor: { gpus: 1, run: options.executor },
+    executor: { gpus: options.gpus ?? 1, run: options.executor },
     jobs: options.jobs ?? 64,
     display: {
       bar: () => ({ update: () => {}, stop: () => {} }),

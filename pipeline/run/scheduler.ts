@@ -129,6 +129,10 @@ class Scheduler {
   readonly #ready = new Queue<Entry>();
   readonly #queues: Record<Resource, Queue<Job>> = { cpu: new Queue(), gpu: new Queue() };
   readonly #free: Record<Resource, number>;
+  /** How many nodes of each resource run at a time. */
+  readonly #places: Record<Resource, number>;
+  /** Set until the executor was asked for its places. */
+  #askPlaces: (() => Promise<number>) | undefined;
   /** Nodes that a remote store is to be asked for. */
   readonly #questions: Pick<Job, "entry" | "key" | "inputs">[] = [];
   #asking = 0;
@@ -145,7 +149,10 @@ class Scheduler {
   constructor(options: SchedulerOptions) {
     this.#options = options;
     const { gpus, cpus } = options.executor;
-    this.#free = { cpu: cpus ?? Math.max(1, options.jobs), gpu: gpus };
+    const asked = typeof gpus === "function";
+    this.#places = { cpu: cpus ?? Math.max(1, options.jobs), gpu: asked ? 0 : gpus };
+    this.#free = { ...this.#places };
+    if (asked) this.#askPlaces = gpus;
     for (const node of options.graph.nodes) {
       const entry: Entry = { node, waiting: new Set(), waiters: new Set() };
       this.#entries.set(node, entry);
@@ -271,6 +278,11 @@ class Scheduler {
     }
     if (await this.#healInputs(entry)) return;
     entry.reason = entry.heal ?? (forced ? "forced" : planned.reasons.join("; "));
+    if (node.stage.resource === "gpu" && this.#askPlaces) {
+      const ask = this.#askPlaces;
+      this.#askPlaces = undefined;
+      this.#places.gpu = this.#free.gpu = await ask();
+    }
     const replaced = planned.replaces ?? planned.record;
     this.#leaders.set(key, entry);
     this.#queues[node.stage.resource ?? "cpu"].push({
@@ -339,7 +351,13 @@ class Scheduler {
 
   #start(resource: Resource): void {
     const queue = this.#queues[resource];
+    const places = this.#places[resource];
     while (queue.length > 0 && this.#free[resource] > 0) {
+      const [next] = queue.peek(1);
+      // It waits for those that run, and those behind it wait for it. A batch system has hosts enough.
+      const alone = next!.entry.node.stage.alone === true && places !== Infinity;
+      if (alone && this.#free[resource] < places) break;
+      const taken = alone ? places : 1;
       const job = queue.shift()!;
       if (this.#options.signal.aborted || this.#stopped !== undefined) {
         const { signal } = this.#options;
@@ -349,12 +367,12 @@ class Scheduler {
         });
         continue;
       }
-      this.#free[resource]--;
+      this.#free[resource] -= taken;
       this.#running++;
       this.#execute(job)
         .catch((error) => this.#broken ??= { error })
         .finally(() => {
-          this.#free[resource]++;
+          this.#free[resource] += taken;
           this.#running--;
           this.#ended.resolve();
         });

@@ -20,7 +20,7 @@ import { defineStage, type StageContext } from "../../pipeline/stage.ts";
 import { benchmarkSchema } from "./config.ts";
 import type { BenchmarkResult, TimingRow } from "./result.ts";
 import { openDataset } from "../dataset.ts";
-import { gpuProvenance, sharedGpu } from "../shared_gpu.ts";
+import { gpuProvenance, takeGpu } from "../shared_gpu.ts";
 
 const paramsSchema = z.strictObject({
   model: acceptedModel,
@@ -41,6 +41,7 @@ export const benchmark = defineStage<BenchmarkParams>({
   params: paramsSchema as z.ZodType<BenchmarkParams>,
   outputs: { benchmark: "json", timings: "measured" },
   resource: "gpu",
+  alone: true,
   run: runBenchmark,
 });
 
@@ -66,7 +67,8 @@ async function runBenchmark(context: StageContext<BenchmarkParams>): Promise<voi
     context.json("benchmark", result);
     return context.measured("timings", timings);
   }
-  const gpu = await sharedGpu();
+  using taken = await takeGpu();
+  const { gpu } = taken;
   context.provenance?.(gpuProvenance(gpu));
   const cases = casesOf(benchmark.suites, {
     gpu,

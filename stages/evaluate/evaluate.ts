@@ -13,7 +13,7 @@ import { defineStage, type StageContext } from "../../pipeline/stage.ts";
 import { openDataset } from "../dataset.ts";
 import { evaluateSchema, type EvaluateSection } from "./config.ts";
 import { describeEvaluation } from "./evaluation.ts";
-import { gpuProvenance, sharedGpu } from "../shared_gpu.ts";
+import { gpuProvenance, takeGpu } from "../shared_gpu.ts";
 
 /** The `model` section of a `train` node. */
 const modelledSchema = z.object({ model: z.unknown() });
@@ -45,7 +45,8 @@ async function runEvaluate(context: StageContext<EvaluateSection>): Promise<void
   const [trained] = context.inputs.train ?? [];
   if (!trained) throw new Error(`${context.node.name} has no input named train`);
   const { train } = trainedSchema.parse(trained.params);
-  const gpu = await sharedGpu();
+  using taken = await takeGpu();
+  const { gpu } = taken;
   context.provenance?.(gpuProvenance(gpu));
   using dataset = await openDataset(context);
   // The precision of the training, so that the numbers are those that training saw.

@@ -13,7 +13,7 @@ import { defineStage, type JsonValue, type StageContext } from "../../pipeline/s
 import { readWindows } from "../calibrate/read_windows.ts";
 import { modelFolder } from "../pretrained/model_files.ts";
 import { publishedModules } from "../pretrained/kinds.ts";
-import { gpuProvenance, sharedGpu } from "../shared_gpu.ts";
+import { gpuProvenance, takeGpu } from "../shared_gpu.ts";
 import { neuronsSectionSchema } from "./config.ts";
 import { EXPANDED_OUTPUT } from "./result.ts";
 
@@ -70,7 +70,8 @@ async function runExpand(context: StageContext<ExpandParams>): Promise<void> {
   const { folder } = await modelFolder(model, stateDir);
   for (const module of publishedModules()) context.assertInKey(module);
   using checkpoint = await PretrainedCheckpoint.open(folder);
-  const gpu = await sharedGpu();
+  using taken = await takeGpu();
+  const { gpu } = taken;
   context.provenance?.(gpuProvenance(gpu));
   const { num_layers } = checkpoint.architecture.config;
   const progress = context.progress(num_layers, { unit: "blocks" });

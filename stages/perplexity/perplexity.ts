@@ -19,7 +19,7 @@ import { parseOutput } from "../parse_output.ts";
 import { linkOutput, modelFolder } from "../pretrained/model_files.ts";
 import { publishedModules } from "../pretrained/kinds.ts";
 import { denseModelSchema } from "../pretrained/result.ts";
-import { gpuProvenance, sharedGpu } from "../shared_gpu.ts";
+import { gpuProvenance, takeGpu } from "../shared_gpu.ts";
 import type { PerplexityResult } from "./result.ts";
 
 const paramsSchema = z.strictObject({ micro_batch: z.int().min(1).max(65536) });
@@ -48,7 +48,8 @@ async function runPerplexity(context: StageContext<PerplexityParams>): Promise<v
   if (!model && !expanded) throw new Error(`${context.node.name} has no input named model`);
   const { tokens, length, windows } = await readWindows(calibrate, "evaluation");
   for (const module of publishedModules()) context.assertInKey(module);
-  const gpu = await sharedGpu();
+  using taken = await takeGpu();
+  const { gpu } = taken;
   context.provenance?.(gpuProvenance(gpu));
   const memory = memoryOf(gpu);
   const held = memory.bytes;

@@ -178,6 +178,9 @@ Deno.test("what the full budget would take follows from the measured speed", asy
   const law = cells(markdown, "paper's |");
   assertEquals(law[1], "3.98");
   assert(markdown.includes("no forecast for the paper's model"));
+  for (const node of inputs.train!) Object.assign(node.provenance, { beside: "another node" });
+  const shared = (await compose(inputs)).text("report.md");
+  assert(shared.includes("(runtime made-up runtime), beside another node on the same cores: the"));
   const free = (await compose(inputs)).text("report.md");
   assertEquals(cells(free, "this run's model").length, 4);
   const { train: _, ...untrained } = inputs;

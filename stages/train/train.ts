@@ -13,7 +13,7 @@ import { lastStep, sampleSection, trainSchema } from "../../model/training/confi
 import type { TrainingHooks, TrainingResult } from "../../model/training/training.ts";
 import { defineStage, SAMPLES_FILE, type StageContext } from "../../pipeline/stage.ts";
 import { type Dataset, datasetFiles, openDatasetFiles, VOCABULARY_FILE } from "../dataset.ts";
-import { chosenRuntime, gpuProvenance, sharedGpu } from "../shared_gpu.ts";
+import { chosenRuntime, gpuProvenance, sharesProcessor, takeGpu } from "../shared_gpu.ts";
 import { chosenRanks } from "./ranks/chosen.ts";
 import { PARTS } from "./registry.ts";
 import { RANK_MODULE, trainOnRanks } from "./ranks/launch.ts";
@@ -27,6 +27,7 @@ import {
   publishedStartModules,
   summarizeStart,
 } from "./start.ts";
+import { THREAD_MODULE, trainInThread } from "./thread/launch.ts";
 import { type TrainingJob, trainModel } from "./train_model.ts";
 
 const paramsSchema = z.strictObject({
@@ -43,7 +44,7 @@ export const train = defineStage<TrainParams>({
   name: "train",
   description: "Train a model on the tokens; resumes from its last checkpoint",
   module: import.meta.url,
-  workers: [RANK_MODULE],
+  workers: [RANK_MODULE, THREAD_MODULE],
   modules: ({ params, inputs }) => modulesOf(params, inputs[INITIAL] !== undefined),
   params: paramsSchema as z.ZodType<TrainParams>,
   outputs: { checkpoint: "directory", summary: "json" },
@@ -89,17 +90,27 @@ async function runTrain(context: StageContext<TrainParams>): Promise<void> {
     warn: (message) => log.warn(message),
   };
   const ranks = chosenRanks();
-  const result = ranks === 1 ? await trainHere(job, context, hooks) : await trainOnRanks({
+  const elsewhere = {
     ...job,
     runtime: chosenRuntime(),
     modules: modulesOf(params, begun.start?.published === true),
-  }, {
-    ranks,
-    stateDir,
-    hooks,
-    signal,
-    provenance: (values) => context.provenance?.({ ...values, ranks }),
-  });
+  };
+  const result = ranks > 1
+    ? await trainOnRanks(elsewhere, {
+      ranks,
+      stateDir,
+      hooks,
+      signal,
+      provenance: (values) => context.provenance?.({ ...values, ranks }),
+    })
+    : sharesProcessor()
+    ? await trainInThread(elsewhere, {
+      hooks,
+      signal,
+      // Speeds that are measured are those of a training that shares the cores.
+      provenance: (values) => context.provenance?.({ ...values, beside: "another node" }),
+    })
+    : await trainHere(job, context, hooks);
   const output = context.output("checkpoint");
   await Deno.mkdir(join(output, "best"), { recursive: true });
   // They stay in the state folder until they are published: a kill in between must find them there.
@@ -126,7 +137,8 @@ async function trainHere(
   context: StageContext<TrainParams>,
   hooks: TrainingHooks,
 ): Promise<TrainingResult> {
-  const gpu = await sharedGpu();
+  using taken = await takeGpu();
+  const { gpu } = taken;
   context.provenance?.(gpuProvenance(gpu));
   const { signal, assertInKey: onLoad } = context;
   return await trainModel(job, { gpu, hooks, signal, onLoad });

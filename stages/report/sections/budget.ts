@@ -35,6 +35,7 @@ export function budgetSections(context: SectionContext): Section[] {
   if (facts === undefined || speed === undefined) return [];
   const adapter = adapterOf(models) ?? "an adapter that was not recorded";
   const runtime = provenanceText(models, "runtime");
+  const beside = provenanceText(models, "beside");
   const size = facts.arithmetic.stored;
   const paperSize = context.paper.arithmetic.stored;
   const share = paperSize / size;
@@ -42,6 +43,8 @@ export function budgetSections(context: SectionContext): Section[] {
   const blocks: Block[] = [
     md`Training ran at ${whole(speed.median)} tokens a second on ${adapter}${
       runtime === undefined ? "" : ` (runtime ${runtime})`
+    }${
+      beside === undefined ? "" : `, beside ${beside} on the same cores`
     }: the median over what was logged, and ${whole(speed.low)} to ${
       whole(speed.high)
     } between the tenth and the ninetieth percentile.${
