@@ -25,9 +25,9 @@ fn balance(row: u32, at: u32, key: vec4u) -> vec4f {
 {% endif %}
 
 {% if SOFTWARE %}
-@compute @workgroup_size(8)
+@compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let at = workgroup_number(id, count) * 8u + lane;
+  let at = workgroup_number(id, count) * 64u + lane;
   let width = params.stride / 4u;
   if (at >= params.rows * width) { return; }
   let row = params.first_row + at / width;

@@ -170,7 +170,7 @@ export function project(
       p: writeScalar(p),
       ...(pair && { g: read(pair.g), q: writeScalar(pair.q) }),
     },
-    workgroups: grid(Math.ceil(n / (software ? 8 : 16))),
+    workgroups: grid(Math.ceil(n / (software ? 64 : 16))),
     flops: 2 * n * 4 * width * (pair ? 2 : 1),
     bytes: n * 4 * width * BYTES[table.rows.tensor.dtype],
   });
@@ -192,7 +192,7 @@ export function activate(
   },
 ): void {
   const { p, score, entries, backward } = input;
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   plan.dispatch({
     label,
     name: "experts_activate",
@@ -215,7 +215,7 @@ export function scoreGradient(
   label: string,
   input: { entries: Tensor; dscore: Tensor },
 ): void {
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   plan.dispatch({
     label,
     name: "experts_activate",
@@ -256,7 +256,7 @@ export function combine(
   },
 ): void {
   const { table, per, what, x, context, out } = input;
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   const direct = !("index" in table);
   const tokens = direct ? table.rows.rows / per : out.rows;
   const width = table.rows.columns / 4;

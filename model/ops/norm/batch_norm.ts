@@ -56,7 +56,7 @@ function sizes(plan: Plan, x: Tensor) {
   const chunk = Math.max(32, Math.ceil(x.rows / 256));
   const chunks = Math.ceil(x.rows / chunk);
   const { software } = plan.gpu.capabilities;
-  const workgroup = software ? 8 : 64;
+  const workgroup = 64;
   const rows = software ? 1 : ROWS;
   return {
     width,

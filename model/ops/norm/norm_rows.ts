@@ -16,7 +16,7 @@ import type { VectorGradient } from "./batch_norm.ts";
 /** Invocations of a workgroup on a GPU: all work on one row. */
 const GPU_LANES = 64;
 /** Invocations of a workgroup on a software adapter: each works on a row of its own. */
-const SOFTWARE_LANES = 8;
+const SOFTWARE_LANES = 32;
 
 /** Rows that an invocation asks for at a time when it adds up gradients. */
 const UNROLL = { partial: 4, finish: 16 };

@@ -107,7 +107,7 @@ class Router {
     this.input = input;
     this.stride = roundUp(sizes.sub_keys, 4);
     this.rows = sizes.tokens * sizes.heads;
-    this.workgroup = plan.gpu.capabilities.software ? 8 : 64;
+    this.workgroup = 64;
     const bytes = Math.min(
       input.score_bytes ?? SCORE_BYTES,
       plan.gpu.capabilities.max_binding_bytes,
@@ -353,7 +353,7 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
           }),
         },
         workgroups: grid(
-          Math.ceil(software ? chunk.rows * router.stride / 32 : chunk.rows / most),
+          Math.ceil(software ? chunk.rows * router.stride / 256 : chunk.rows / most),
         ),
       });
       if (balance) {
@@ -388,7 +388,7 @@ export function queryStatistics(
   input: { query: Tensor; d_query: number },
 ): Tensor {
   const { query, d_query } = input;
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   const rows = query.size / d_query;
   const run = Math.max(16, Math.ceil(rows / 4096));
   const runs = Math.ceil(rows / run);

@@ -137,7 +137,7 @@ export function sortByKey(
     ({ keys, order } = next);
   }
   const begin = u32("begin", bound + 1);
-  const workgroup = software ? 8 : 64;
+  const workgroup = 64;
   plan.dispatch({
     label: `${label}.begin`,
     name: "sort_begin",
