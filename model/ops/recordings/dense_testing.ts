@@ -190,16 +190,19 @@ export const DENSE_RECORDINGS: Recordings = {
   },
   rmsnorm(gpu) {
     const plan = new Plan(gpu, "rmsnorm");
-    for (const dtype of ["f32", "f16"] as const) {
-      const [x, y, dy, dx] = ["x", "y", "dy", "dx"].map((name) => t(name, [32, 64], dtype)) as [
+    // Rows that the lanes of a software adapter share, the last vectors of some of them too, and rows that are too long for it.
+    for (
+      const [width, dtype] of [[64, "f32"], [64, "f16"], [40, "f32"], [1024, "f32"]] as const
+    ) {
+      const [x, y, dy, dx] = ["x", "y", "dy", "dx"].map((name) => t(name, [32, width], dtype)) as [
         Tensor,
         Tensor,
         Tensor,
         Tensor,
       ];
-      const gain = t("gain", [64]);
+      const gain = t("gain", [width]);
       const scale = t("scale", [32]);
-      const dgain = { tensor: t("dgain", [64]), epilogue: "none" } as const;
+      const dgain = { tensor: t("dgain", [width]), epilogue: "none" } as const;
       rmsnormForward(plan, "norm", { x, y, gain, scale });
       for (const epilogue of ["none", "accumulate"] as const) {
         rmsnormBackward(plan, "norm", { x, dy, dx, gain, scale, dgain, epilogue });
