@@ -319,7 +319,6 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
         first_row: chunk.first,
         stride: router.stride,
         keys: sub_keys,
-        ...(software && { top: top_k }),
         axis,
       };
       plan.dispatch({
@@ -328,7 +327,9 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
         source: scatterSource,
         constants: {
           SOFTWARE: software,
-          ...(!software && { ROWS: most, TOP: top_k, WIDTH: router.stride / 4 }),
+          TOP: top_k,
+          WIDTH: router.stride / 4,
+          ...(software ? { KEYS: sub_keys, AXIS: axis } : { ROWS: most }),
           BALANCE: balance !== undefined,
           TOTAL: input.keep !== undefined,
           SCALED: loss_scale !== undefined,
