@@ -20,6 +20,7 @@ import { roundUp, type Tensor } from "../../gpu/tensor.ts";
 import { CONTROL } from "../control.ts";
 import { type Epilogue, gemm } from "../gemm/gemm.ts";
 import { matrix } from "../gemm/matrix.ts";
+import { often } from "../often.ts";
 import { sumBalance } from "./balance_sum.ts";
 import { keepExperts, type KeepRule, type KeptNumber } from "./routing_keep.ts";
 import { selectExperts } from "./routing_select.ts";
@@ -298,8 +299,8 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
       bindings: {
         index: readScalar(routed.index),
         dtotal: readScalar(dtotal),
-        k1: read(input.sub_keys[0]),
-        k2: read(input.sub_keys[1]),
+        k1: often(plan, input.sub_keys[0], router.rows * half * top_k),
+        k2: often(plan, input.sub_keys[1], router.rows * half * top_k),
         dquery: write(input.dquery),
       },
       workgroups: router.groups(router.rows * 2 * half),

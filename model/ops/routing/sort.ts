@@ -39,18 +39,19 @@ const SOFTWARE_BLOCK = 1024;
 /** How a device sorts: bits of a pass, keys of a block, and the kernels' constants. */
 function method(capabilities: Capabilities, bound: number) {
   const size = subgroupSize(capabilities);
+  // As few passes of at most 8 bits as it takes, all of as few bits as they can be.
+  const all = Math.max(1, Math.ceil(Math.log2(bound)));
+  const fewest = Math.ceil(all / Math.ceil(all / 8));
   if (capabilities.software || size === undefined) {
     const { software } = capabilities;
-    const bits = software ? 8 : 4;
+    const bits = software ? fewest : 4;
     return {
       bits,
       block: software ? SOFTWARE_BLOCK : THREADS * ITEMS,
       constants: { SOFTWARE: software, RADIX: 2 ** bits, THREADS, ITEMS },
     };
   }
-  // As few passes of at most 8 bits as it takes, all of as few bits as they can be.
-  const all = Math.max(1, Math.ceil(Math.log2(bound)));
-  const bits = Math.ceil(all / Math.ceil(all / 8));
+  const bits = fewest;
   const radix = 2 ** bits;
   const groups = Math.min(SUBGROUP_THREADS / size, Math.floor(SUBGROUP_COUNTERS / radix));
   return {
@@ -64,7 +65,7 @@ function method(capabilities: Capabilities, bound: number) {
 /**
  * Records a radix sort of `keys` (u32, any shape, every value below `bound`).
  *
- * Passes of 8 bits on software adapters, of up to 8 with subgroups, of 4 elsewhere; as many as `bound` has.
+ * Passes of up to 8 bits on software adapters and with subgroups, of 4 elsewhere; as many as `bound` has.
  *
  * @example
  * ```ts ignore
