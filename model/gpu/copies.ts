@@ -28,10 +28,12 @@ const COST = { copy: 8000, vec4: 0.4, pass: 13000 };
 /** A tensor between two steps that write it. */
 interface Version {
   readonly tensor: Tensor;
-  /** The step before which it can be copied: its first reader, or the first of all when no step wrote it before. */
-  readonly at: number;
+  /** The first step before which it can be copied, 0 when no step wrote it before, and the last one, its first reader. */
+  readonly from: number;
+  readonly until: number;
   loads: number;
-  texels?: Texels;
+  /** The copy, and the step before which it is made. */
+  placed?: { readonly texels: Texels; readonly at: number };
 }
 
 /** The versions of the tensors that a dispatch wishes for copies of, by the names of their bindings. */
@@ -46,10 +48,10 @@ export function placeCopies(plan: Plan): readonly PlacedStep[] {
   const wishes = wishesOf(plan.steps);
   choose(plan.steps, wishes);
   const versions = new Set([...wishes.values()].flatMap((names) => [...names.values()]));
-  const copies = Map.groupBy([...versions].filter(({ texels }) => texels), ({ at }) => at);
+  const copies = Map.groupBy([...versions].flatMap(({ placed }) => placed ?? []), ({ at }) => at);
   const result = plan.steps.map((step, i): PlacedStep => ({
     step: step.kind === "dispatch" ? bindCopies(step, wishes) : step,
-    copies: (copies.get(i) ?? []).map(({ texels }) => texels!),
+    copies: (copies.get(i) ?? []).map(({ texels }) => texels),
   }));
   placed.set(plan, { steps: plan.steps.length, result });
   return result;
@@ -57,7 +59,7 @@ export function placeCopies(plan: Plan): readonly PlacedStep[] {
 
 function wishesOf(steps: readonly Step[]): Wishes {
   const wishes: Wishes = new Map();
-  const written = new Set<Tensor>();
+  const written = new Map<Tensor, number>();
   const current = new Map<Tensor, Map<string, Version>>();
   for (const [i, step] of steps.entries()) {
     const bindings = step.kind === "dispatch" ? Object.entries(step.call.bindings) : [];
@@ -71,13 +73,14 @@ function wishesOf(steps: readonly Step[]): Wishes {
       const range = `${tensor.start}+${tensor.bytes}`;
       let version = versions.get(range);
       if (!version) {
-        versions.set(range, version = { tensor, at: written.has(base) ? i : 0, loads: 0 });
+        const from = (written.get(base) ?? -1) + 1;
+        versions.set(range, version = { tensor, from, until: i, loads: 0 });
       }
       version.loads += loads;
       names.set(name, version);
     }
     for (const { base } of writtenBy(step)) {
-      written.add(base);
+      written.set(base, i);
       current.delete(base);
     }
   }
@@ -86,19 +89,39 @@ function wishesOf(steps: readonly Step[]): Wishes {
 
 /** Gives copies to the versions for which they pay. */
 function choose(steps: readonly Step[], wishes: Wishes): void {
+  // Steps before which no pass of dispatches is under way.
+  const ends = new Set(steps.keys().filter((i) => i === 0 || steps[i - 1]!.kind !== "dispatch"));
   for (const versions of groupsOf(wishes)) {
     const loads = versions.reduce((n, version) => n + version.loads, 0);
     const copies = versions.reduce(
       (n, { tensor }) => n + COST.copy + COST.vec4 * tensor.size / 4,
       0,
     );
-    const ends = new Set(versions.map(({ at }) => at))
-      .difference(
-        new Set(steps.keys().filter((i) => i === 0 || steps[i - 1]!.kind !== "dispatch")),
-      );
-    if (loads <= copies + COST.pass * ends.size) continue;
-    for (const version of versions) version.texels = new Texels(version.tensor);
+    const more = endsFor(versions, ends);
+    if (loads <= copies + COST.pass * more.length) continue;
+    for (const end of more) ends.add(end);
+    for (const version of versions) {
+      const at = latest(ends, version)!;
+      version.placed = { texels: new Texels(version.tensor), at };
+    }
   }
+}
+
+/** The fewest steps before which passes have to end besides `ends`, so that each version can be copied before one of them. */
+function endsFor(versions: readonly Version[], ends: ReadonlySet<number>): number[] {
+  const more: number[] = [];
+  for (const version of versions.toSorted((a, b) => a.until - b.until)) {
+    const last = more.at(-1);
+    if (last !== undefined && last >= version.from) continue;
+    if (latest(ends, version) === undefined) more.push(version.until);
+  }
+  return more;
+}
+
+/** The last of the steps before which a version can be copied. */
+function latest(ends: ReadonlySet<number>, { from, until }: Version): number | undefined {
+  for (let at = until; at >= from; at--) if (ends.has(at)) return at;
+  return undefined;
 }
 
 /**
@@ -119,7 +142,7 @@ function groupsOf(wishes: Wishes): readonly Version[][] {
 
 function bindCopies(step: Step & { kind: "dispatch" }, wishes: Wishes): Step {
   const bindings = Object.entries(step.call.bindings).map(([name, binding]) => {
-    const copy = wishes.get(step)?.get(name)?.texels;
+    const copy = wishes.get(step)?.get(name)?.placed?.texels;
     return [name, copy ? { ...binding, copy } : binding] as const;
   });
   return { ...step, call: { ...step.call, bindings: Object.fromEntries(bindings) } };

@@ -99,6 +99,19 @@ Deno.test("what no step wrote is copied at once, before the first step", async (
   assertEquals(counts(plan), [1, 0, 0]);
 });
 
+Deno.test("copies wait for each other where none is late, so that fewer passes end", async () => {
+  const gpu = await openTestGpu();
+  const plan = new Plan(gpu, "copies");
+  const given = new Tensor("given", [64]);
+  const made = ["a", "b", "c"].map((name) => {
+    const x = plan.tensor(name, [64]);
+    add(plan, { x: read(given), y: x, added: 1 });
+    return x;
+  });
+  for (const x of made) add(plan, { x: readOften(x, MANY), y: plan.tensor("y", [64]), added: 1 });
+  assertEquals(counts(plan), [0, 0, 0, 3, 0, 0]);
+});
+
 Deno.test("tensors that kernels wish for together are all copied or none", async () => {
   const gpu = await openTestGpu();
   const record = (...loads: readonly (readonly [number, number])[]) => {
