@@ -91,7 +91,8 @@ export function generatorGradient(
     entries: {
       wgsl: preactivation ? ENTRY.context : ENTRY.static,
       bindings: {
-        entries: often(plan, entries, loads),
+        // What an invocation reads once for four vec4s.
+        entries: often(plan, entries, loads / 4),
         g: often(plan, dacc, loads),
         x: often(plan, x, loads),
         ...(preactivation && { preactivation: read(preactivation) }),

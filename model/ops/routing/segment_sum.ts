@@ -66,7 +66,7 @@ export function segmentSum(
   const chunks = Math.max(1, Math.floor(n / chunk));
   const { software } = plan.gpu.capabilities;
   const workgroup = 64;
-  const columns = software ? 1 : Math.min(COLUMNS, width);
+  const columns = Math.min(COLUMNS, width);
   const group = Math.ceil(width / columns);
   const partial = plan.tensor(`${label}.partial`, [chunks, 4 * width], { owner: "workspace" });
   const constants = {
