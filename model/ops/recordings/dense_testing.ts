@@ -24,6 +24,7 @@ import { layernormBackward, layernormForward } from "../norm/layernorm.ts";
 import { rmsnormBackward, rmsnormForward } from "../norm/rmsnorm.ts";
 import { initializeNormal, initializeUniform } from "../optimizer/initialize.ts";
 import { recordUpdate, sumInto } from "../optimizer/optimizer.ts";
+import { sortByKey } from "../routing/sort.ts";
 import { type Recordings, unallocated as t } from "../testing.ts";
 
 const EPILOGUES: readonly Epilogue[] = ["none", "add", "accumulate", "gelu", "gelu_backward"];
@@ -128,6 +129,8 @@ export const DENSE_RECORDINGS: Recordings = {
       const parts = [t("table.0", [64, 32], dtype), t("table.1", [36, 32], dtype)];
       embeddingForward(plan, "embedding", { tokens, parts, x: t("x", [32, 32], dtype) });
     }
+    // More keys than one subgroup sorts on a software adapter.
+    sortByKey(plan, "sort", { keys: t("many", [1 << 16], "u32"), bound: 512 });
     embeddingBackward(plan, "embedding", {
       sorted: {
         order: t("order", [32], "u32"),

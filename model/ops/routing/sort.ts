@@ -5,6 +5,7 @@
  */
 
 import beginSource from "../../../shaders/routing/sort_begin.wgsl" with { type: "text" };
+import lanesSource from "../../../shaders/routing/sort_lanes.wgsl" with { type: "text" };
 import countSource from "../../../shaders/routing/sort_count.wgsl" with { type: "text" };
 import scanSource from "../../../shaders/routing/sort_scan.wgsl" with { type: "text" };
 import scatterSubgroupSource from "../../../shaders/routing/sort_scatter_subgroup.wgsl" with {
@@ -15,7 +16,7 @@ import type { Capabilities } from "../../gpu/capabilities.ts";
 import { grid, readScalar, updateScalar, writeScalar } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import { subgroupSize } from "../subgroup.ts";
+import { softwareLanes, subgroupSize } from "../subgroup.ts";
 
 /** The result of {@linkcode sortByKey}. */
 export interface Sorted {
@@ -33,7 +34,7 @@ const ITEMS = 16;
 /** Threads of a workgroup with subgroups, at most, and their counters of digits, which take 16 KiB. */
 const SUBGROUP_THREADS = 256;
 const SUBGROUP_COUNTERS = 4096;
-/** Keys of a block on software adapters, where an invocation does a block by itself. */
+/** Keys of a block on software adapters, at most where one subgroup does all; an invocation does a block by itself. */
 const SOFTWARE_BLOCK = 1024;
 
 /** How a device sorts: bits of a pass, keys of a block, and the kernels' constants. */
@@ -96,7 +97,30 @@ export function sortByKey(
 
   let keys = input.keys;
   let order: Tensor | undefined;
+  const lanes = softwareLanes(plan.gpu.capabilities);
+  const few = lanes !== undefined && n <= lanes * SOFTWARE_BLOCK &&
+    4 * radix * lanes <= plan.gpu.capabilities.max_binding_bytes;
   for (let shift = 0; shift === 0 || bound - 1 >= 2 ** shift; shift += bits) {
+    const next = { keys: u32("keys", n), order: u32("order", n) };
+    if (few) {
+      plan.dispatch({
+        label: `${label}.pass`,
+        name: "sort_lanes",
+        source: lanesSource,
+        constants: { LANES: lanes, RADIX: radix, FIRST: order === undefined, SUBGROUPS: true },
+        params: { n, block: Math.ceil(n / lanes), shift },
+        bindings: {
+          keys: readScalar(keys),
+          ...(order && { order: readScalar(order) }),
+          counts: writeScalar(u32("counts", radix * lanes)),
+          keys_out: writeScalar(next.keys),
+          order_out: writeScalar(next.order),
+        },
+        workgroups: [1, 1, 1],
+      });
+      ({ keys, order } = next);
+      continue;
+    }
     const counts = u32("counts", radix * blocks);
     const totals = software ? undefined : u32("totals", radix);
     const params = { n, blocks, block, shift };
@@ -118,7 +142,6 @@ export function sortByKey(
       bindings: { counts: updateScalar(counts), ...(totals && { totals: writeScalar(totals) }) },
       workgroups: [totals ? radix : 1, 1, 1],
     });
-    const next = { keys: u32("keys", n), order: u32("order", n) };
     plan.dispatch({
       label: `${label}.scatter`,
       name: subgroups ? "sort_scatter_subgroup" : "sort_scatter",

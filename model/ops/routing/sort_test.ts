@@ -9,6 +9,7 @@ import { Inputs, runOnce } from "../testing.ts";
 
 const VARIANTS: readonly (readonly [string, Partial<Capabilities>])[] = [
   ["software", { software: true }],
+  ["software without subgroups", { software: true, subgroups: false }],
   ["no subgroups", { software: false, subgroups: false }],
   ["subgroups", { software: false }],
 ];
