@@ -5,22 +5,27 @@
  * @module
  */
 
+import { placeCopies } from "./copies.ts";
 import type { Gpu } from "./device.ts";
 import { encodeParams, PipelineCache } from "./kernel.ts";
 import { assignMemory, type Pool } from "./memory.ts";
 import type { Dispatch, Plan, Step } from "./plan.ts";
 import { ALIGNMENT, roundUp, type Tensor } from "./tensor.ts";
+import type { Texels } from "./texels.ts";
 import { download, upload } from "./transfer.ts";
 
-/** A step that is ready to encode. */
+/** A step that is ready to encode, with the copies that are made before it. */
 type Encodable =
-  | {
-    readonly kind: "dispatch";
-    readonly pipeline: GPUComputePipeline;
-    readonly group: GPUBindGroup;
-    readonly call: Dispatch;
-  }
-  | Exclude<Step, { kind: "dispatch" }>;
+  & { readonly copies: readonly Texels[] }
+  & (
+    | {
+      readonly kind: "dispatch";
+      readonly pipeline: GPUComputePipeline;
+      readonly group: GPUBindGroup;
+      readonly call: Dispatch;
+    }
+    | Exclude<Step, { kind: "dispatch" }>
+  );
 
 /** A plan with memory, pipelines and bind groups. */
 export class BuiltPlan {
@@ -63,6 +68,11 @@ export class BuiltPlan {
     let pass: GPUComputePassEncoder | undefined;
     let dispatched = 0;
     for (const step of steps) {
+      if (step.copies.length > 0) {
+        pass?.end();
+        pass = undefined;
+        for (const copy of step.copies) copy.encode(encoder);
+      }
       if (step.kind === "dispatch") {
         if (timestamps) {
           const writes = timestamps(dispatched++);
@@ -169,7 +179,8 @@ export async function runPlan<Name extends string = never>(
 
 async function finish(gpu: Gpu, plan: Plan): Promise<BuiltPlan> {
   const cache = PipelineCache.of(gpu);
-  const calls = plan.steps.flatMap((step) => step.kind === "dispatch" ? [step.call] : []);
+  const placed = placeCopies(plan);
+  const calls = placed.flatMap(({ step }) => step.kind === "dispatch" ? [step.call] : []);
   const pipelines = await Promise.all(calls.map((call) => cache.get(call)));
 
   const slots = calls.map((call) => encodeParams(call.params ?? {}));
@@ -192,15 +203,14 @@ async function finish(gpu: Gpu, plan: Plan): Promise<BuiltPlan> {
   }
 
   let next = 0;
-  const steps = plan.steps.map((step): Encodable => {
-    if (step.kind !== "dispatch") return step;
+  const steps = placed.map(({ step, copies }): Encodable => {
+    if (step.kind !== "dispatch") return { ...step, copies };
     const i = next++;
     const { call } = step;
     const pipeline = pipelines[i]!;
-    const resources: GPUBufferBinding[] = Object.values(call.bindings).map(({ tensor }) => ({
-      ...tensor.memory,
-      size: tensor.bytes,
-    }));
+    const resources: GPUBindingResource[] = Object.values(call.bindings).map(({ tensor, copy }) =>
+      copy ? copy.texture.createView() : { ...tensor.memory, size: tensor.bytes }
+    );
     const size = slots[i]!.length;
     if (uniforms && size > 0) resources.unshift({ buffer: uniforms, offset: offsets[i]!, size });
     const group = gpu.device.createBindGroup({
@@ -208,7 +218,7 @@ async function finish(gpu: Gpu, plan: Plan): Promise<BuiltPlan> {
       layout: pipeline.getBindGroupLayout(0),
       entries: resources.map((resource, slot) => ({ binding: slot, resource })),
     });
-    return { kind: "dispatch", pipeline, group, call };
+    return { kind: "dispatch", pipeline, group, call, copies };
   });
   return new BuiltPlan(plan, steps, uniforms);
 }

@@ -18,6 +18,7 @@ import { preamble } from "./capabilities.ts";
 import type { Gpu } from "./device.ts";
 import { renderTemplate, type TemplateValues } from "./template.ts";
 import type { Tensor } from "./tensor.ts";
+import { type Texels, TEXELS_ACROSS } from "./texels.ts";
 
 /** How a kernel uses a tensor. */
 export interface Binding {
@@ -29,6 +30,10 @@ export interface Binding {
   readonly lanes: 1 | 4 | 8;
   /** Declared as `atomic<u32>`, or as words that hold the bits of two halves each. */
   readonly as?: "atomic" | "bits";
+  /** `vec4`s that all invocations of the dispatch load together: a wish for a copy that loads faster (`copies.ts`). */
+  readonly loads?: number;
+  /** The copy that is bound in the tensor's place, as a texture. */
+  readonly copy?: Texels;
   /** Declared as a struct of f32 with these members. */
   readonly fields?: readonly string[];
 }
@@ -44,6 +49,8 @@ const binding = (
 export const read = (tensor: Tensor): Binding => binding(tensor, "read", 4);
 /** Writes every element of a tensor as `vec4`s. */
 export const write = (tensor: Tensor): Binding => binding(tensor, "write", 4);
+/** Reads a tensor as `vec4`s, so many in all invocations together that a copy in a texture may pay: see `copies.ts`. */
+export const readOften = (tensor: Tensor, loads: number): Binding => ({ ...read(tensor), loads });
 /** Reads the bits of an f16 tensor, so many halves at a time, as `vec2u`s or `vec4u`s, which have no `load_`. */
 export const readBits = (tensor: Tensor, lanes: 4 | 8 = 8): Binding =>
   binding(tensor, "read", lanes, "bits");
@@ -168,6 +175,12 @@ function declare(name: string, b: Binding, slot: number, native: boolean): strin
   if (dtype === "f16" && b.lanes === 1) {
     throw new TypeError(`Tensor ${b.tensor.name} is f16, which kernels bind as vec4s only`);
   }
+  if (b.copy) {
+    return [
+      `@group(0) @binding(${slot}) var ${name}: texture_storage_2d<rgba32float, read>;`,
+      `fn load_${name}(entry_: u32) -> vec4f { return textureLoad(${name}, vec2u(entry_ % ${TEXELS_ACROSS}u, entry_ / ${TEXELS_ACROSS}u)); }`,
+    ];
+  }
   if (b.as === "bits" && dtype !== "f16") {
     throw new TypeError(`Tensor ${b.tensor.name} is ${dtype}; only f16 is bound as bits`);
   }
@@ -270,16 +283,21 @@ export class PipelineCache {
   }
 
   #layout(call: Call): GPUBindGroupLayout {
-    const types: GPUBufferBindingType[] = Object.values(call.bindings).map((b) =>
-      b.access === "read" ? "read-only-storage" : "storage"
+    type Resource = Omit<GPUBindGroupLayoutEntry, "binding" | "visibility">;
+    const resources: Resource[] = Object.values(call.bindings).map((b) =>
+      b.copy
+        ? { storageTexture: { access: "read-only", format: "rgba32float" } }
+        : { buffer: { type: b.access === "read" ? "read-only-storage" : "storage" } }
     );
-    if (Object.keys(call.params ?? {}).length > 0) types.unshift("uniform");
+    if (Object.keys(call.params ?? {}).length > 0) {
+      resources.unshift({ buffer: { type: "uniform" } });
+    }
     return this.#gpu.device.createBindGroupLayout({
       label: call.name,
-      entries: types.map((type, slot) => ({
+      entries: resources.map((resource, slot) => ({
         binding: slot,
         visibility: GPUShaderStage.COMPUTE,
-        buffer: { type },
+        ...resource,
       })),
     });
   }

@@ -5,8 +5,10 @@
  */
 
 import type { Gpu } from "./device.ts";
+import { copiesOf, placeCopies } from "./copies.ts";
 import { type Plan, tensorsOf } from "./plan.ts";
 import { ALIGNMENT, BYTES, roundUp, Tensor } from "./tensor.ts";
+import { createTexels, Texels } from "./texels.ts";
 
 const STORAGE = () => GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
 
@@ -159,9 +161,9 @@ export class Arena {
   }
 }
 
-/** Buffers that transient tensors share. */
+/** Buffers that transient tensors share, and textures that copies of tensors do. */
 export class Pool {
-  readonly #buffers: readonly GPUBuffer[];
+  readonly #resources: readonly { destroy(): void }[];
   readonly #meter: MemoryMeter;
   #counted: number;
   /** Bytes allocated: the peak of the transient tensors. */
@@ -169,9 +171,14 @@ export class Pool {
   /** The memory in use at the moment of the highest demand, by owner, largest first. */
   readonly peak: readonly MemoryLine[];
 
-  constructor(gpu: Gpu, buffers: readonly GPUBuffer[], peak: readonly MemoryLine[]) {
-    this.#buffers = buffers;
-    this.bytes = buffers.reduce((n, buffer) => n + buffer.size, 0);
+  /** Takes over buffers and textures of so many bytes together. */
+  constructor(
+    gpu: Gpu,
+    resources: readonly { destroy(): void }[],
+    { bytes, peak }: { readonly bytes: number; readonly peak: readonly MemoryLine[] },
+  ) {
+    this.#resources = resources;
+    this.bytes = bytes;
     this.peak = peak;
     this.#meter = memoryOf(gpu);
     this.#counted = this.bytes;
@@ -180,31 +187,31 @@ export class Pool {
 
   /** Frees the buffers. */
   destroy(): void {
-    for (const buffer of this.#buffers) buffer.destroy();
+    for (const resource of this.#resources) resource.destroy();
     this.#meter.add(-this.#counted);
     this.#counted = 0;
   }
 }
 
-/** A transient tensor and the steps at which it is needed, first and last, counted over all plans. */
-interface Span {
-  readonly tensor: Tensor;
+/** A transient tensor or a copy, and the steps at which it is needed, first and last, counted over all plans. */
+interface Span<What extends Tensor | Texels = Tensor | Texels> {
+  readonly what: What;
   readonly bytes: number;
   readonly first: number;
   last: number;
 }
 
-/** A buffer to be: what lives in it one after the other. */
-interface Slot {
+/** A buffer or a texture to be: what lives in it one after the other. */
+interface Slot<What extends Tensor | Texels> {
   readonly bytes: number;
-  readonly tenants: Span[];
+  readonly tenants: Span<What>[];
 }
 
 /**
- * Gives each transient tensor of `plans` a buffer between its first and its last use.
+ * Gives each transient tensor of `plans` a buffer between its first and its last use, and each copy of a tensor a texture.
  *
  * The largest tensors choose first: of the buffers in which nothing lives at the same time each takes the smallest, else it gets a new one of its size.
- * All buffers together stay within a few percent of what lives at the moment of the highest demand.
+ * All together stay within a few percent of what lives at the moment of the highest demand.
  *
  * @param options `isolate`: give every tensor a buffer of its own.
  */
@@ -213,8 +220,32 @@ export function assignMemory(
   plans: readonly Plan[],
   options: { isolate?: boolean } = {},
 ): Pool {
-  const spans = spansOf(plans, options);
-  const slots: Slot[] = [];
+  const { tensors, copies } = spansOf(plans, options);
+  const buffers = slotsOf(tensors).map(({ bytes, tenants }) => {
+    const buffer = gpu.device.createBuffer({
+      label: tenants.map(({ what }) => what.name).slice(0, 3).join(", "),
+      size: bytes,
+      usage: STORAGE(),
+    });
+    for (const { what } of tenants) what.place({ buffer, offset: 0 });
+    return { bytes, resource: buffer };
+  });
+  const textures = slotsOf(copies).map(({ bytes, tenants }) => {
+    const label = tenants.map(({ what }) => what.tensor.name).slice(0, 3).join(", ");
+    const texture = createTexels(gpu.device, label, bytes);
+    for (const { what } of tenants) what.place(texture);
+    return { bytes, resource: texture };
+  });
+  const all = [...buffers, ...textures];
+  return new Pool(gpu, all.map(({ resource }) => resource), {
+    bytes: all.reduce((n, { bytes }) => n + bytes, 0),
+    peak: byOwner(highestDemand([...tensors, ...copies])),
+  });
+}
+
+/** Spreads spans over as little memory as {@linkcode assignMemory} promises. */
+function slotsOf<What extends Tensor | Texels>(spans: readonly Span<What>[]): Slot<What>[] {
+  const slots: Slot<What>[] = [];
   // The sort is stable: tensors of a size keep the order of their first use.
   for (const span of spans.toSorted((a, b) => b.bytes - a.bytes)) {
     // Buffers are in the order of their size, and none is smaller than this tensor.
@@ -224,47 +255,47 @@ export function assignMemory(
     if (slot) slot.tenants.push(span);
     else slots.push({ bytes: span.bytes, tenants: [span] });
   }
-  const buffers = slots.map((slot) => {
-    const buffer = gpu.device.createBuffer({
-      label: slot.tenants.map(({ tensor }) => tensor.name).slice(0, 3).join(", "),
-      size: slot.bytes,
-      usage: STORAGE(),
-    });
-    for (const { tensor } of slot.tenants) tensor.place({ buffer, offset: 0 });
-    return buffer;
-  });
-  return new Pool(gpu, buffers, byOwner(highestDemand(spans)));
+  return slots;
 }
 
-/** The transient tensors of plans in the order of their first use; those that are kept, or isolated, are needed all the time. */
-function spansOf(plans: readonly Plan[], options: { isolate?: boolean }): Span[] {
-  const spans = new Map<Tensor, Span>();
+/** The transient tensors and the copies of plans in the order of their first use; tensors that are kept, and all that is isolated, are needed all the time. */
+function spansOf(
+  plans: readonly Plan[],
+  { isolate = false }: { isolate?: boolean },
+): { tensors: Span<Tensor>[]; copies: Span<Texels>[] } {
+  const tensors = new Map<Tensor, Span<Tensor>>();
+  const copies = new Map<Texels, Span<Texels>>();
   let step = 0;
+  const use = <What extends Tensor | Texels>(
+    spans: Map<What, Span<What>>,
+    what: What,
+    { bytes, always }: { bytes: number; always: boolean },
+  ) => {
+    const span = spans.get(what);
+    if (span) span.last = Math.max(span.last, step);
+    else {
+      const [first, last] = always ? [0, Infinity] : [step, step];
+      spans.set(what, { what, bytes, first, last });
+    }
+  };
   for (const plan of plans) {
-    for (const planned of plan.steps) {
-      for (const { base } of tensorsOf(planned)) {
+    for (const placed of placeCopies(plan)) {
+      for (const { base } of tensorsOf(placed.step)) {
         if (!plan.transient.has(base) || base.allocated) continue;
-        const span = spans.get(base);
-        if (span) {
-          span.last = Math.max(span.last, step);
-          continue;
-        }
-        const always = options.isolate || plans.some(({ kept }) => kept.has(base));
-        spans.set(base, {
-          tensor: base,
-          bytes: roundUp(base.bytes, ALIGNMENT),
-          first: always ? 0 : step,
-          last: always ? Infinity : step,
-        });
+        const always = isolate || plans.some(({ kept }) => kept.has(base));
+        use(tensors, base, { bytes: roundUp(base.bytes, ALIGNMENT), always });
+      }
+      for (const copy of copiesOf(placed)) {
+        use(copies, copy, { bytes: copy.bytes, always: isolate });
       }
       step++;
     }
   }
-  return [...spans.values()];
+  return { tensors: [...tensors.values()], copies: [...copies.values()] };
 }
 
 /** The tensors that live when the most bytes do. */
-function highestDemand(spans: readonly Span[]): Tensor[] {
+function highestDemand(spans: readonly Span[]): Span[] {
   const changes = new Map<number, number>();
   for (const { bytes, first, last } of spans) {
     changes.set(first, (changes.get(first) ?? 0) + bytes);
@@ -276,13 +307,15 @@ function highestDemand(spans: readonly Span[]): Tensor[] {
     bytes += change;
     if (bytes > most.bytes) most = { bytes, step };
   }
-  return spans.filter(({ first, last }) => first <= most.step && most.step <= last)
-    .map(({ tensor }) => tensor);
+  return spans.filter(({ first, last }) => first <= most.step && most.step <= last);
 }
 
 /** Sums bytes by owner, largest first. */
-function byOwner(tensors: readonly Tensor[]): MemoryLine[] {
+function byOwner(spans: readonly Span[]): MemoryLine[] {
   const sums = new Map<string, number>();
-  for (const t of tensors) sums.set(t.owner, (sums.get(t.owner) ?? 0) + t.bytes);
+  for (const { what } of spans) {
+    const owner = what instanceof Texels ? "copies" : what.owner;
+    sums.set(owner, (sums.get(owner) ?? 0) + what.bytes);
+  }
   return [...sums].map(([owner, bytes]) => ({ owner, bytes })).sort((a, b) => b.bytes - a.bytes);
 }

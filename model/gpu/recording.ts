@@ -6,6 +6,7 @@
  */
 
 import { type Capabilities, type Runtime, WEBGPU_DEFAULTS } from "./capabilities.ts";
+import { placeCopies } from "./copies.ts";
 import type { KernelSource } from "./dawn_null.ts";
 import type { Gpu } from "./device.ts";
 import { renderKernel } from "./kernel.ts";
@@ -123,7 +124,7 @@ export function recordKernels(
   const gpu = profileGpu(profile, options.memory);
   const kernels = new Map<string, RecordedKernel>();
   for (const plan of record(gpu)) {
-    for (const step of plan.steps) {
+    for (const { step } of placeCopies(plan)) {
       if (step.kind !== "dispatch") continue;
       const { call } = step;
       const source = renderKernel(gpu, call);

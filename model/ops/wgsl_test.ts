@@ -48,7 +48,8 @@ const INCLUDED = new Map([
   ["gemm_steps", "gemm_tiled"],
   ["gemm_tile", "gemm_tiled"],
   ["logit_order", "likeliest"],
-  ["rows", "rmsnorm_"],
+  ["norm_lanes", "rmsnorm_forward_lanes"],
+  ["rows", "layernorm_"],
   ["span_attention", "cached_attention"],
 ]);
 

@@ -30,9 +30,9 @@ fn hidden(row: u32, token: u32, column: u32) -> vec4f {
 }
 
 {% if SOFTWARE %}
-@compute @workgroup_size(8)
+@compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = workgroup_number(id, count) * 8u + lane;
+  let i = workgroup_number(id, count) * 64u + lane;
   if (i >= params.n) { return; }
   let assignment = params.start + i;
   let row = row_of(assignment);

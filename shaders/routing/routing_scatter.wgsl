@@ -1,10 +1,10 @@
 // Gradient of one axis' scores: ds_j = Σ of dtotal over the kept experts whose sub-key on the axis is j, zero elsewhere.
 //
-// index u32, dtotal f32 [·, top], from row params.first_row on; ds [rows, stride]; params.axis 0: r = index / keys, 1: c = index % keys.
+// index u32, dtotal f32 [·, TOP], from row params.first_row on; ds [rows, stride]; params.axis 0: r = index / keys, 1: c = index % keys.
 // BALANCE adds the load-balance term: weight · control.loss_scale · p_j (f_j − Σ_i f_i p_i), p the softmax of s f32 [rows, stride],
 // f the counts u32 [2, keys] over all kept experts (TOTAL: their number after the counts; params.fraction is one over it otherwise), statistics f32 [2, ·, 4] (maximum, 1/Σ, Σ f p) as routing_balance.wgsl wrote them.
 //
-// Several experts of one sub-key add up in their order. Software: an invocation does four numbers of a row and looks through the row's experts. Otherwise a workgroup does ROWS rows, 32
+// Several experts of one sub-key add up in their order. Software: an invocation does four numbers of a row and looks through the row's experts; KEYS, WIDTH and AXIS are known to the compiler, since llvmpipe divides lane by lane. Otherwise a workgroup does ROWS rows, 32
 // invocations each: a row is made in workgroup memory, where the first expert of each sub-key puts the sum. Bound by writing ds.
 
 {% if BALANCE %}
@@ -25,19 +25,20 @@ fn balance(row: u32, at: u32, key: vec4u) -> vec4f {
 {% endif %}
 
 {% if SOFTWARE %}
-@compute @workgroup_size(8)
+@compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let at = workgroup_number(id, count) * 8u + lane;
-  let width = params.stride / 4u;
-  if (at >= params.rows * width) { return; }
-  let row = params.first_row + at / width;
-  let key = 4u * (at % width) + vec4u(0u, 1u, 2u, 3u);
+  let at = workgroup_number(id, count) * 64u + lane;
+  if (at >= params.rows * WIDTH) { return; }
+  let row = params.first_row + at / WIDTH;
+  let key = 4u * (at % WIDTH) + vec4u(0u, 1u, 2u, 3u);
   var sum = vec4f();
-  for (var j = row * params.top; j < (row + 1u) * params.top; j++) {
-    let expert = index[j];
-    let kept = select(expert / params.keys, expert % params.keys, params.axis == 1u);
-    sum += select(vec4f(), vec4f(dtotal[j]), key == vec4u(kept));
+{% for j in range(TOP) %}
+  {
+    let expert = index[row * TOP + {{ j }}u];
+    let kept = {{ "expert % KEYS" if AXIS == 1 else "expert / KEYS" }};
+    sum += select(vec4f(), vec4f(dtotal[row * TOP + {{ j }}u]), key == vec4u(kept));
   }
+{% endfor %}
 {% if BALANCE %}
   sum += balance(row, at, key);
 {% endif %}

@@ -23,7 +23,6 @@ import {
   type AttentionKernel,
   type AttentionOptions,
   chooseAttention,
-  LANES,
 } from "./attention_kernels.ts";
 import type { AttentionBackward, AttentionForward, AttentionSizes } from "./attention_operands.ts";
 import { type StoredPairs, storedPairs } from "./attention_pairs.ts";
@@ -94,7 +93,7 @@ export function attentionBackward(
   checkShapes(label, operands);
   const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
   const tokens = batch * length;
-  const lanes = plan.gpu.capabilities.software ? LANES : 64;
+  const lanes = 64;
   const delta = plan.tensor(`${label}.delta`, [heads, tokens]);
   plan.dispatch({
     label: `${label}.delta`,

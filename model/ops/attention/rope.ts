@@ -83,7 +83,7 @@ export function rope(plan: Plan, label: string, operands: Rope): void {
       `${label}: ${x.tensor.name} is ${x.rows}×${x.columns}, ${y.tensor.name} ${y.rows}×${y.columns}`,
     );
   }
-  const lanes = plan.gpu.capabilities.software ? 8 : 64;
+  const lanes = 64;
   // Halves that are whole vec4s turn as such.
   const aligned = x.columns % 8 === 0;
   const parts = aligned ? x.columns / 8 : 1;

@@ -78,7 +78,7 @@ export function beamRoute(plan: Plan, label: string, input: BeamInput): BeamRout
   const { sizes, raw, logit_scale } = input;
   const { heads, axes, axis_query, axis_size, top_k } = sizes;
   const kept = Math.min(sizes.axis_candidates, axis_size);
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   const tokens = raw.rows;
   const rows = tokens * heads * axes;
   const query = plan.tensor(`${label}.query`, raw.shape);
@@ -150,7 +150,7 @@ export function beamRouteBackward(plan: Plan, label: string, input: BeamGradient
   const groups = heads * axes;
   const rows = raw.rows * groups;
   const part = plan.tensor(`${label}.scale_part`, [raw.rows, roundUp(groups, 4)]);
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   plan.dispatch({
     label: `${label}.draw`,
     name: "beam_query_gradient",

@@ -53,7 +53,7 @@ export function gatherCodes(
 ): Tensor[] {
   const { z, coords, axes } = input;
   const latent = z.width;
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   // As many parts as the gradient has, which is f32.
   return partsOf(plan, coords.size / axes, latent, "f32").map(({ first, rows }) => {
     const out = plan.tensor(`${label}.codes`, [rows, latent], { dtype: z.dtype });

@@ -21,6 +21,7 @@ import type { Plan } from "../../gpu/plan.ts";
 import { BYTES, type DType, type Tensor } from "../../gpu/tensor.ts";
 import { cast } from "../elementwise/cast.ts";
 import type { Matrix } from "../gemm/matrix.ts";
+import { often } from "../often.ts";
 
 /** Which experts the tokens keep, and how they weigh. */
 export interface Kept {
@@ -109,9 +110,9 @@ type ExpertRows =
   | { readonly rows: Matrix; readonly first: number; readonly index: Tensor }
   | { readonly rows: Matrix; readonly start: number };
 
-function tableBindings(table: ExpertRows) {
+function tableBindings(plan: Plan, table: ExpertRows, loads: number) {
   return {
-    table: read(table.rows.tensor),
+    table: often(plan, table.rows.tensor, loads),
     ...("index" in table && { index: readScalar(table.index) }),
   };
 }
@@ -165,12 +166,12 @@ export function project(
       ...(context !== undefined && { c_start: context / 4 }),
     },
     bindings: {
-      ...tableBindings(table),
-      x: read(x),
+      ...tableBindings(plan, table, n * width),
+      x: often(plan, x, n * width),
       p: writeScalar(p),
-      ...(pair && { g: read(pair.g), q: writeScalar(pair.q) }),
+      ...(pair && { g: often(plan, pair.g, n * width), q: writeScalar(pair.q) }),
     },
-    workgroups: grid(Math.ceil(n / (software ? 8 : 16))),
+    workgroups: grid(Math.ceil(n / (software ? 64 : 16))),
     flops: 2 * n * 4 * width * (pair ? 2 : 1),
     bytes: n * 4 * width * BYTES[table.rows.tensor.dtype],
   });
@@ -192,7 +193,7 @@ export function activate(
   },
 ): void {
   const { p, score, entries, backward } = input;
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   plan.dispatch({
     label,
     name: "experts_activate",
@@ -215,7 +216,7 @@ export function scoreGradient(
   label: string,
   input: { entries: Tensor; dscore: Tensor },
 ): void {
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   plan.dispatch({
     label,
     name: "experts_activate",
@@ -256,7 +257,7 @@ export function combine(
   },
 ): void {
   const { table, per, what, x, context, out } = input;
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   const direct = !("index" in table);
   const tokens = direct ? table.rows.rows / per : out.rows;
   const width = table.rows.columns / 4;
@@ -286,8 +287,8 @@ export function combine(
       ...(what.kind === "context" && { ldg: what.g.width / 4 }),
     },
     bindings: {
-      ...tableBindings(table),
-      ...(what.kind !== "plain" && { entries: read(what.entries) }),
+      ...tableBindings(plan, table, tokens * per * width),
+      ...(what.kind !== "plain" && { entries: often(plan, what.entries, tokens * per * width) }),
       ...(x && context !== undefined && { x: read(x) }),
       ...(what.kind === "context" && { g: read(what.g) }),
       out: input.initial ? write(out.tensor) : update(out.tensor),

@@ -13,6 +13,7 @@ import type { DType, Tensor } from "../../gpu/tensor.ts";
 import type { ExpertRange, Generator, Gradient } from "./experts.ts";
 import { type Epilogue, gemm } from "../gemm/gemm.ts";
 import { matrix } from "../gemm/matrix.ts";
+import { often } from "../often.ts";
 import { segmentSum } from "../routing/segment_sum.ts";
 import type { Sorted } from "../routing/sort.ts";
 
@@ -81,6 +82,8 @@ export function generatorGradient(
     dtype: input.dtype,
     owner: "workspace",
   });
+  const share = range.rows / generator.z.reduce((n, part) => n + part.rows, 0);
+  const loads = share * sorted.order.size * d_hidden / 4;
   segmentSum(plan, `${label}.dh`, {
     sorted,
     first: range.first,
@@ -88,9 +91,10 @@ export function generatorGradient(
     entries: {
       wgsl: preactivation ? ENTRY.context : ENTRY.static,
       bindings: {
-        entries: read(entries),
-        g: read(dacc),
-        x: read(x),
+        // What an invocation reads once for four vec4s.
+        entries: often(plan, entries, loads / 4),
+        g: often(plan, dacc, loads),
+        x: often(plan, x, loads),
         ...(preactivation && { preactivation: read(preactivation) }),
       },
       params: {

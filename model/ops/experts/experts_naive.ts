@@ -89,7 +89,7 @@ function form(plan: Plan, label: string, input: NaiveInput, chunk: Chunk): Forme
   const per = kept.index.width;
   const start = chunk.first * per;
   const rows = chunk.tokens * per;
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   const make = (name: string, width: number) =>
     plan.tensor(`${label}.${name}`, [rows, width], { dtype, owner: "workspace" });
   const codes = make("codes", w1.rows);
@@ -188,7 +188,7 @@ export function expertsNaiveBackward(
   const dcode = code && plan.tensor(`${label}.dcode`, code.shape, { dtype });
   const bound = z.reduce((n, part) => n + part.rows, 0);
   const latent = z[0]!.width;
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   for (const [i, chunk] of chunksOf(plan, input).entries()) {
     const { start, rows, codes, h, u, v } = form(plan, label, input, chunk);
     const epilogue = (gradient: Gradient): Epilogue => i === 0 ? gradient.epilogue : "accumulate";

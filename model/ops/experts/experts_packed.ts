@@ -42,7 +42,7 @@ export function recordOrder(
   input: { index: Tensor; score: Tensor; none: number; ascending: boolean },
 ): { sorted: Tensor; weight: Tensor; place: Tensor } {
   const { index, score, none, ascending } = input;
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   const u32 = (name: string) => plan.tensor(`${label}.${name}`, index.shape, { dtype: "u32" });
   const sorted = u32("sorted");
   const place = u32("place");
@@ -76,7 +76,7 @@ export function unpackScores(
   input: { kept: Kept & { readonly packed: Packing }; found: Tensor; dscore: Tensor },
 ): void {
   const { kept: { index, packed }, found, dscore } = input;
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   plan.dispatch({
     label,
     name: "experts_score_found",

@@ -301,7 +301,7 @@ export function storedExpertsBackward(plan: Plan, label: string, input: StoredGr
     activate(plan, `${label}.activate`, { p, score: kept.score, entries, backward });
     sums(plan, `${label}.dx`, { parts: u, by: "dp", kept, entries, out: dx, initial: true });
   }
-  const workgroup = software ? 8 : 64;
+  const workgroup = 64;
   plan.dispatch({
     label: `${label}.dscore`,
     name: "experts_score_gradient",

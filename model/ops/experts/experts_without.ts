@@ -23,7 +23,7 @@ export function withoutExperts(
   input: { index: Tensor; score: Tensor; listed: Tensor },
 ): void {
   const { index, score, listed } = input;
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   plan.dispatch({
     label,
     name: "experts_without",

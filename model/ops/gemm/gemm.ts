@@ -10,7 +10,15 @@ import directSource from "../../../shaders/gemm/gemm_direct.wgsl" with { type: "
 import lanesSource from "../../../shaders/gemm/gemm_lanes.wgsl" with { type: "text" };
 import reduceSource from "../../../shaders/gemm/gemm_reduce.wgsl" with { type: "text" };
 import vectorSource from "../../../shaders/gemm/gemm_vector.wgsl" with { type: "text" };
-import { type Binding, type Constants, grid, read, update, write } from "../../gpu/kernel.ts";
+import {
+  type Binding,
+  type Constants,
+  grid,
+  read,
+  readOften,
+  update,
+  write,
+} from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import { BYTES, roundUp, type Tensor } from "../../gpu/tensor.ts";
 import { softwareLanes } from "../subgroup.ts";
@@ -190,8 +198,14 @@ function recordDirect(plan: Plan, label: string, product: WholeProduct): void {
     const tiles = (rows: number) => Math.ceil(m / rows) * across;
     const [high, low] = LANES_ROWS;
     const rows = tiles(high) < MIN_SUBGROUPS ? low : high;
+    const terms = tiles(rows) * Math.ceil(k / 4);
     plan.dispatch({
       ...placed,
+      bindings: {
+        a: readOften(product.a.tensor, terms * rows),
+        b: readOften(product.b.tensor, terms * 4 * lanes),
+        ...outputs,
+      },
       name: "gemm_lanes",
       source: epilogueSource + lanesSource,
       constants: { ...constants, ROWS: rows, LANES: lanes, SUBGROUPS: true },

@@ -169,6 +169,20 @@ for (const { variant, restrict } of VARIANTS) {
         await check(gpu, { ...c, dtype: "f32" }, 1e-5);
       }
     });
+    await t.step("operands of so many loads that lanes take them from textures", async () => {
+      for (const layout of LAYOUTS) {
+        const c = {
+          m: 131,
+          n: 150,
+          k: 75,
+          layout,
+          epilogue: "accumulate",
+          pad: 4,
+          start: 4,
+        } as const;
+        await check(gpu, { ...c, dtype: "f32" });
+      }
+    });
     await t.step("the same bits each time", async () => {
       const c = { m: 65, n: 66, k: 129, layout: "nn", epilogue: "none", pad: 0, start: 0 } as const;
       assertEquals(

@@ -52,7 +52,7 @@ export function nearestCentroid(
   const begin = options.only ?? 0;
   const end = options.only === undefined ? centroids.rows : begin + 1;
   const most = Math.max(1, Math.floor(MAX_ROUNDS / (width + 2)));
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   for (let first = begin; first < end; first += most) {
     const last = Math.min(end, first + most);
     const keep = first > 0;

@@ -37,7 +37,8 @@ export interface Gated {
   readonly weight: Tensor;
 }
 
-const workgroupOf = (plan: Plan) => plan.gpu.capabilities.software ? 8 : 64;
+/** Invocations of a workgroup. */
+const WORKGROUP = 64;
 
 /**
  * Records the choice.
@@ -60,13 +61,12 @@ export function gate(
   const drops = top_p !== undefined;
   const index = given ?? u32("index");
   const keys = given ?? (drops ? u32("kept") : index);
-  const workgroup = workgroupOf(plan);
   plan.dispatch({
     label: `${label}.choose`,
     name: "mixture_gate",
     source,
     constants: {
-      WORKGROUP: workgroup,
+      WORKGROUP,
       TOP: top_k,
       WEIGHT: kind,
       TOP_P: drops,
@@ -86,7 +86,7 @@ export function gate(
       }),
       weight: writeScalar(weight),
     },
-    workgroups: grid(Math.ceil(tokens / workgroup)),
+    workgroups: grid(Math.ceil(tokens / WORKGROUP)),
   });
   return { index, keys, weight };
 }
@@ -106,12 +106,11 @@ export function gateBalance(
   const tokens = logits.rows;
   const rows = plan.tensor(`${label}.balance.rows`, [tokens, 4]);
   const value = plan.tensor(`${label}.balance.value`, [1]);
-  const workgroup = workgroupOf(plan);
   plan.dispatch({
     label: `${label}.balance`,
     name: "mixture_balance",
     source: balanceSource,
-    constants: { WORKGROUP: workgroup },
+    constants: { WORKGROUP },
     params: {
       tokens,
       experts,
@@ -119,7 +118,7 @@ export function gateBalance(
       weight: f32(coefficient * experts / tokens),
     },
     bindings: { logits: readScalar(logits), begin: readScalar(begin), out: write(rows) },
-    workgroups: grid(Math.ceil(tokens / workgroup)),
+    workgroups: grid(Math.ceil(tokens / WORKGROUP)),
   });
   sumBalance(plan, `${label}.balance`, { rows, value });
   return value;
@@ -143,14 +142,13 @@ export function gateBackward(plan: Plan, label: string, input: {
   const { experts, top_k, weight } = sizes;
   const tokens = logits.rows;
   const dlogits = plan.tensor(`${label}.dlogits`, logits.shape);
-  const workgroup = workgroupOf(plan);
   const loss_scale = balance?.loss_scale;
   plan.dispatch({
     label: `${label}.dlogits`,
     name: "mixture_gate_backward",
     source: backwardSource,
     constants: {
-      WORKGROUP: workgroup,
+      WORKGROUP,
       TOP: top_k,
       WEIGHT: weight,
       BALANCE: balance !== undefined,
@@ -171,7 +169,7 @@ export function gateBackward(plan: Plan, label: string, input: {
       ...(loss_scale && { control: readFields(loss_scale, CONTROL) }),
       dlogits: write(dlogits),
     },
-    workgroups: grid(Math.ceil(tokens / workgroup)),
+    workgroups: grid(Math.ceil(tokens / WORKGROUP)),
   });
   return dlogits;
 }

@@ -56,7 +56,7 @@ export function segmentsOf(
   const of_tile = u32("of_tile", rows / tile);
   const from = u32("source", rows);
   const place = u32("place", entries);
-  const workgroup = capabilities.software ? 8 : 64;
+  const workgroup = 64;
   plan.dispatch({
     label: `${label}.segments`,
     name: "mixture_segments",

@@ -18,7 +18,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 
 const EPSILON = 1e-5;
 const MOMENTUM = 0.1;
-/** Rows that an invocation does, on real GPUs. */
+/** Rows that an invocation does. */
 const ROWS = 8;
 
 /** Parameters and running statistics, f32 `[F]` each. */
@@ -56,8 +56,7 @@ function sizes(plan: Plan, x: Tensor) {
   const chunk = Math.max(32, Math.ceil(x.rows / 256));
   const chunks = Math.ceil(x.rows / chunk);
   const { software } = plan.gpu.capabilities;
-  const workgroup = software ? 8 : 64;
-  const rows = software ? 1 : ROWS;
+  const workgroup = 64;
   return {
     width,
     chunk,
@@ -66,8 +65,8 @@ function sizes(plan: Plan, x: Tensor) {
     groups: (invocations: number) => grid(Math.ceil(invocations / workgroup)),
     /** Of what does every element: some rows of a column an invocation, which then reads what belongs to the column once. */
     each: {
-      constants: { WORKGROUP: workgroup, ROWS: rows },
-      workgroups: grid(Math.ceil(Math.ceil(x.rows / rows) * width / workgroup)),
+      constants: { WORKGROUP: workgroup, ROWS },
+      workgroups: grid(Math.ceil(Math.ceil(x.rows / ROWS) * width / workgroup)),
     },
     /** Of what adds up chunks: features are few, so several invocations share one. */
     over: {

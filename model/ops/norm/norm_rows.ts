@@ -6,17 +6,19 @@
  */
 
 import rowsSource from "../../../shaders/gemm/rows.wgsl" with { type: "text" };
+import lanesSource from "../../../shaders/norm/norm_lanes.wgsl" with { type: "text" };
 import gradientsSource from "../../../shaders/norm/norm_gradients.wgsl" with { type: "text" };
 import { type Constants, grid, read, readScalar, update, write } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { type Matrix, matrix } from "../gemm/matrix.ts";
+import { softwareLanes } from "../subgroup.ts";
 import type { VectorGradient } from "./batch_norm.ts";
 
 /** Invocations of a workgroup on a GPU: all work on one row. */
 const GPU_LANES = 64;
 /** Invocations of a workgroup on a software adapter: each works on a row of its own. */
-const SOFTWARE_LANES = 8;
+const SOFTWARE_LANES = 32;
 
 /** Rows that an invocation asks for at a time when it adds up gradients. */
 const UNROLL = { partial: 4, finish: 16 };
@@ -38,6 +40,41 @@ export function rowKernel(
     source: rowsSource + source,
     constants: { LANES: lanes, BY_ROW: software },
     workgroups: grid(software ? Math.ceil(rows / lanes) : rows),
+  };
+}
+
+/** Rows of a subgroup on a software adapter, at least, and subgroups at most. */
+const BLOCKS = { rows: 16, most: 256 };
+/** `vec4`s of a row that a lane has at most. */
+const MAX_VECTORS = 8;
+
+/** How the lanes of vector registers go through blocks of rows. */
+export interface LaneBlocks {
+  readonly constants: Constants;
+  readonly blocks: number;
+  /** Rows of a block. */
+  readonly rows: number;
+  /** Text to put before the kernel's. */
+  readonly source: string;
+}
+
+/** Blocks of rows for kernels after `norm_lanes.wgsl`; undefined where subgroups are no vector registers of a processor, and for long rows. */
+export function laneBlocks(plan: Plan, x: Matrix): LaneBlocks | undefined {
+  const lanes = softwareLanes(plan.gpu.capabilities);
+  if (lanes === undefined) return undefined;
+  const vectors = Math.ceil(x.columns / 4 / lanes);
+  if (vectors > MAX_VECTORS) return undefined;
+  const rows = Math.max(BLOCKS.rows, Math.ceil(x.rows / BLOCKS.most));
+  return {
+    constants: {
+      LANES: lanes,
+      VECTORS: vectors,
+      FULL: x.columns === 4 * lanes * vectors,
+      SUBGROUPS: true,
+    },
+    blocks: Math.ceil(x.rows / rows),
+    rows,
+    source: lanesSource,
   };
 }
 
@@ -130,26 +167,37 @@ export function normGradients(plan: Plan, label: string, operands: {
     flops: (centred ? 5 : 3) * x.rows * x.columns,
     bytes: 8 * x.rows * x.columns,
   });
-  const finish = (name: string, from: Tensor, { tensor, epilogue }: VectorGradient) =>
-    plan.dispatch({
-      label: `${label}.${name}.finish`,
-      name: "norm_gradients",
-      source: gradientsSource,
-      constants: {
-        LANES: lanes,
-        UNROLL: UNROLL.finish,
-        STAGE: "finish",
-        EPILOGUE: epilogue,
-        CENTRED: false,
-      },
-      params: { columns4, blocks },
-      bindings: {
-        partial: read(from),
-        sum: epilogue === "accumulate" ? update(tensor) : write(tensor),
-      },
-      workgroups: grid(Math.ceil(columns4 / lanes)),
-      flops: blocks * x.columns,
-    });
-  finish("gain", partial, dgain);
-  if (centred && shift) finish("bias", shift, centred.dbias);
+  finishGradient(plan, `${label}.gain`, { partial, gradient: dgain });
+  if (centred && shift) {
+    finishGradient(plan, `${label}.bias`, { partial: shift, gradient: centred.dbias });
+  }
+}
+
+/** Records the second stage: the gradient of a vector from sums over blocks of rows, `partial` `[blocks, columns]`. */
+export function finishGradient(
+  plan: Plan,
+  label: string,
+  { partial, gradient: { tensor, epilogue } }: { partial: Tensor; gradient: VectorGradient },
+): void {
+  const lanes = plan.gpu.capabilities.software ? SOFTWARE_LANES : GPU_LANES;
+  const columns4 = partial.width / 4;
+  plan.dispatch({
+    label: `${label}.finish`,
+    name: "norm_gradients",
+    source: gradientsSource,
+    constants: {
+      LANES: lanes,
+      UNROLL: UNROLL.finish,
+      STAGE: "finish",
+      EPILOGUE: epilogue,
+      CENTRED: false,
+    },
+    params: { columns4, blocks: partial.rows },
+    bindings: {
+      partial: read(partial),
+      sum: epilogue === "accumulate" ? update(tensor) : write(tensor),
+    },
+    workgroups: grid(Math.ceil(columns4 / lanes)),
+    flops: partial.size,
+  });
 }

@@ -5,13 +5,26 @@
  */
 
 import forwardSource from "../../../shaders/norm/rmsnorm_forward.wgsl" with { type: "text" };
+import forwardLanesSource from "../../../shaders/norm/rmsnorm_forward_lanes.wgsl" with {
+  type: "text",
+};
+import backwardLanesSource from "../../../shaders/norm/rmsnorm_backward_lanes.wgsl" with {
+  type: "text",
+};
 import backwardSource from "../../../shaders/norm/rmsnorm_backward.wgsl" with { type: "text" };
-import { f32, read, readScalar, update, write, writeScalar } from "../../gpu/kernel.ts";
+import { f32, grid, read, readScalar, update, write, writeScalar } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { Matrix } from "../gemm/matrix.ts";
 import type { VectorGradient } from "./batch_norm.ts";
-import { asMatrix, checkRows, normGradients, rowKernel } from "./norm_rows.ts";
+import {
+  asMatrix,
+  checkRows,
+  finishGradient,
+  laneBlocks,
+  normGradients,
+  rowKernel,
+} from "./norm_rows.ts";
 
 interface RmsnormForward {
   /** `[rows, n]`. */
@@ -32,12 +45,20 @@ export function rmsnormForward(plan: Plan, label: string, operands: RmsnormForwa
   const y = asMatrix(operands.y);
   const { gain, scale, epsilon = 1e-6 } = operands;
   checkRows(label, x, { matrices: [y], vectors: { gain }, statistics: { scale } });
+  const byLanes = laneBlocks(plan, x);
   plan.dispatch({
     label,
-    name: "rmsnorm_forward",
-    ...rowKernel(plan, x.rows, forwardSource),
+    ...(byLanes
+      ? {
+        name: "rmsnorm_forward_lanes",
+        source: byLanes.source + forwardLanesSource,
+        constants: byLanes.constants,
+        workgroups: grid(byLanes.blocks),
+      }
+      : { name: "rmsnorm_forward", ...rowKernel(plan, x.rows, forwardSource) }),
     params: {
       rows: x.rows,
+      ...(byLanes && { block_rows: byLanes.rows }),
       columns4: x.columns / 4,
       ldx: x.stride / 4,
       x_start: x.start / 4,
@@ -88,14 +109,23 @@ export function rmsnormBackward(plan: Plan, label: string, operands: RmsnormBack
     vectors: { gain, "gradient of the gain": dgain.tensor },
     statistics: { scale },
   });
-  const kernel = rowKernel(plan, x.rows, backwardSource);
+  const byLanes = laneBlocks(plan, x);
+  const partial = byLanes && plan.tensor(`${label}.partial`, [byLanes.blocks, x.columns]);
+  const kernel = byLanes
+    ? {
+      name: "rmsnorm_backward_lanes",
+      source: byLanes.source + backwardLanesSource,
+      constants: byLanes.constants,
+      workgroups: grid(byLanes.blocks),
+    }
+    : { name: "rmsnorm_backward", ...rowKernel(plan, x.rows, backwardSource) };
   plan.dispatch({
     label,
-    name: "rmsnorm_backward",
     ...kernel,
     constants: { ...kernel.constants, EPILOGUE: epilogue },
     params: {
       rows: x.rows,
+      ...(byLanes && { blocks: byLanes.blocks, block_rows: byLanes.rows }),
       columns4: x.columns / 4,
       ldx: x.stride / 4,
       x_start: x.start / 4,
@@ -111,9 +141,11 @@ export function rmsnormBackward(plan: Plan, label: string, operands: RmsnormBack
       scale: readScalar(scale),
       dy: read(dy.tensor),
       dx: epilogue === "accumulate" ? update(dx.tensor) : write(dx.tensor),
+      ...(partial && { sum: write(partial) }),
     },
-    flops: 8 * x.rows * x.columns,
+    flops: (partial ? 11 : 8) * x.rows * x.columns,
     bytes: 4 * x.rows * x.columns * (epilogue === "accumulate" ? 4 : 3),
   });
-  normGradients(plan, label, { x, dy, scale, dgain });
+  if (partial) finishGradient(plan, `${label}.gain`, { partial, gradient: dgain });
+  else normGradients(plan, label, { x, dy, scale, dgain });
 }

@@ -78,13 +78,19 @@ const CASES: readonly Case[] = [
   { rows: 37, columns: 20, stride: 28, start: 0, dtype: "f32", accumulate: true },
   { rows: 131, columns: 12, stride: 28, start: 8, dtype: "f32", accumulate: false },
   { rows: 3, columns: 132, stride: 132, start: 0, dtype: "f32", accumulate: false, epsilon: 0.1 },
+  { rows: 4099, columns: 64, stride: 64, start: 0, dtype: "f32", accumulate: true },
   { rows: 9, columns: 516, stride: 516, start: 0, dtype: "f32", accumulate: true },
 ];
 
-for (const software of [true, false]) {
-  const name = software ? "software" : "GPU";
+const VARIANTS = [
+  { name: "software", restrict: { software: true } },
+  { name: "software without subgroups", restrict: { software: true, subgroups: false } },
+  { name: "GPU", restrict: { software: false } },
+];
+
+for (const { name, restrict } of VARIANTS) {
   Deno.test(`RMS norm agrees with float64, ${name} variant`, async () => {
-    const gpu = await openTestGpu({ software });
+    const gpu = await openTestGpu(restrict);
     for (const c of CASES) await check(gpu, c, 5e-6);
     assertEquals(await check(gpu, CASES[2]!, 5e-6), await check(gpu, CASES[2]!, 5e-6));
     await check(gpu, { ...CASES[1]!, dtype: "f16" }, 3e-3);

@@ -24,6 +24,7 @@ import { layernormBackward, layernormForward } from "../norm/layernorm.ts";
 import { rmsnormBackward, rmsnormForward } from "../norm/rmsnorm.ts";
 import { initializeNormal, initializeUniform } from "../optimizer/initialize.ts";
 import { recordUpdate, sumInto } from "../optimizer/optimizer.ts";
+import { sortByKey } from "../routing/sort.ts";
 import { type Recordings, unallocated as t } from "../testing.ts";
 
 const EPILOGUES: readonly Epilogue[] = ["none", "add", "accumulate", "gelu", "gelu_backward"];
@@ -128,6 +129,8 @@ export const DENSE_RECORDINGS: Recordings = {
       const parts = [t("table.0", [64, 32], dtype), t("table.1", [36, 32], dtype)];
       embeddingForward(plan, "embedding", { tokens, parts, x: t("x", [32, 32], dtype) });
     }
+    // More keys than one subgroup sorts on a software adapter.
+    sortByKey(plan, "sort", { keys: t("many", [1 << 16], "u32"), bound: 512 });
     embeddingBackward(plan, "embedding", {
       sorted: {
         order: t("order", [32], "u32"),
@@ -190,16 +193,19 @@ export const DENSE_RECORDINGS: Recordings = {
   },
   rmsnorm(gpu) {
     const plan = new Plan(gpu, "rmsnorm");
-    for (const dtype of ["f32", "f16"] as const) {
-      const [x, y, dy, dx] = ["x", "y", "dy", "dx"].map((name) => t(name, [32, 64], dtype)) as [
+    // Rows that the lanes of a software adapter share, the last vectors of some of them too, and rows that are too long for it.
+    for (
+      const [width, dtype] of [[64, "f32"], [64, "f16"], [40, "f32"], [1024, "f32"]] as const
+    ) {
+      const [x, y, dy, dx] = ["x", "y", "dy", "dx"].map((name) => t(name, [32, width], dtype)) as [
         Tensor,
         Tensor,
         Tensor,
         Tensor,
       ];
-      const gain = t("gain", [64]);
+      const gain = t("gain", [width]);
       const scale = t("scale", [32]);
-      const dgain = { tensor: t("dgain", [64]), epilogue: "none" } as const;
+      const dgain = { tensor: t("dgain", [width]), epilogue: "none" } as const;
       rmsnormForward(plan, "norm", { x, y, gain, scale });
       for (const epilogue of ["none", "accumulate"] as const) {
         rmsnormBackward(plan, "norm", { x, dy, dx, gain, scale, dgain, epilogue });

@@ -18,7 +18,7 @@ export function sumBalance(
   const n = rows.size / 4;
   const run = Math.max(64, Math.ceil(Math.sqrt(n)));
   const runs = Math.ceil(n / run);
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   const partial = plan.tensor(`${label}.partial`, [runs, 4]);
   const call = { name: "routing_balance_sum", source };
   plan.dispatch({

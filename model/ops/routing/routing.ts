@@ -20,6 +20,7 @@ import { roundUp, type Tensor } from "../../gpu/tensor.ts";
 import { CONTROL } from "../control.ts";
 import { type Epilogue, gemm } from "../gemm/gemm.ts";
 import { matrix } from "../gemm/matrix.ts";
+import { often } from "../often.ts";
 import { sumBalance } from "./balance_sum.ts";
 import { keepExperts, type KeepRule, type KeptNumber } from "./routing_keep.ts";
 import { selectExperts } from "./routing_select.ts";
@@ -107,7 +108,7 @@ class Router {
     this.input = input;
     this.stride = roundUp(sizes.sub_keys, 4);
     this.rows = sizes.tokens * sizes.heads;
-    this.workgroup = plan.gpu.capabilities.software ? 8 : 64;
+    this.workgroup = 64;
     const bytes = Math.min(
       input.score_bytes ?? SCORE_BYTES,
       plan.gpu.capabilities.max_binding_bytes,
@@ -298,8 +299,8 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
       bindings: {
         index: readScalar(routed.index),
         dtotal: readScalar(dtotal),
-        k1: read(input.sub_keys[0]),
-        k2: read(input.sub_keys[1]),
+        k1: often(plan, input.sub_keys[0], router.rows * half * top_k),
+        k2: often(plan, input.sub_keys[1], router.rows * half * top_k),
         dquery: write(input.dquery),
       },
       workgroups: router.groups(router.rows * 2 * half),
@@ -319,7 +320,6 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
         first_row: chunk.first,
         stride: router.stride,
         keys: sub_keys,
-        ...(software && { top: top_k }),
         axis,
       };
       plan.dispatch({
@@ -328,7 +328,9 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
         source: scatterSource,
         constants: {
           SOFTWARE: software,
-          ...(!software && { ROWS: most, TOP: top_k, WIDTH: router.stride / 4 }),
+          TOP: top_k,
+          WIDTH: router.stride / 4,
+          ...(software ? { KEYS: sub_keys, AXIS: axis } : { ROWS: most }),
           BALANCE: balance !== undefined,
           TOTAL: input.keep !== undefined,
           SCALED: loss_scale !== undefined,
@@ -353,7 +355,7 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
           }),
         },
         workgroups: grid(
-          Math.ceil(software ? chunk.rows * router.stride / 32 : chunk.rows / most),
+          Math.ceil(software ? chunk.rows * router.stride / 256 : chunk.rows / most),
         ),
       });
       if (balance) {
@@ -388,7 +390,7 @@ export function queryStatistics(
   input: { query: Tensor; d_query: number },
 ): Tensor {
   const { query, d_query } = input;
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   const rows = query.size / d_query;
   const run = Math.max(16, Math.ceil(rows / 4096));
   const runs = Math.ceil(rows / run);

@@ -56,7 +56,7 @@ export function keepExperts(
   },
 ): KeptNumber {
   const { rule, heads, sub_keys, index, score, counts } = input;
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   const rows = index.rows * heads;
   const used = plan.tensor(`${label}.used`, index.shape, { dtype: "u32" });
   const number = plan.tensor(`${label}.number`, [index.rows, heads], { dtype: "u32" });
@@ -101,7 +101,7 @@ export function keptStatistics(
   input: { number: Tensor; first: Tensor },
 ): Tensor {
   const { number, first } = input;
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   const { rows: tokens, width: heads } = number;
   const run = Math.max(16, Math.ceil(tokens / 4096));
   const runs = Math.ceil(tokens / run);

@@ -5,6 +5,9 @@
  */
 
 import selectSource from "../../../shaders/routing/routing_select.wgsl" with { type: "text" };
+import selectDirectSource from "../../../shaders/routing/routing_select_direct.wgsl" with {
+  type: "text",
+};
 import selectSubgroupSource from "../../../shaders/routing/routing_select_subgroup.wgsl" with {
   type: "text",
 };
@@ -13,6 +16,8 @@ import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import { subgroupSize } from "../subgroup.ts";
 
+/** Kept experts whose lists an invocation of a software adapter holds in registers, at most: the text is unrolled. */
+const MOST_DIRECT = 8;
 /** Scores of a row that an invocation holds in registers, at most. */
 const MOST_VALUES = 32;
 /** Invocations of a workgroup whose subgroups do a row each. */
@@ -81,6 +86,19 @@ export function selectExperts(plan: Plan, label: string, selection: Selection): 
       params: { ...params, stride: stride / 4 },
       bindings: { s1: read(s1), s2: read(s2), ...results },
       workgroups: grid(Math.ceil(rows / choice.ROWS)),
+      bytes: 8 * rows * (stride + top_k),
+    });
+    return;
+  }
+  if (software && top_k <= MOST_DIRECT) {
+    plan.dispatch({
+      label,
+      name: "routing_select_direct",
+      source: selectDirectSource,
+      constants: { TOP: top_k },
+      params: { ...params, stride: stride / 4 },
+      bindings: { s1: read(s1), s2: read(s2), ...results },
+      workgroups: grid(Math.ceil(rows / 32)),
       bytes: 8 * rows * (stride + top_k),
     });
     return;

@@ -65,8 +65,8 @@ export function segmentSum(
   while (Math.ceil(n / chunk) * width * 16 > most) chunk *= 2;
   const chunks = Math.max(1, Math.floor(n / chunk));
   const { software } = plan.gpu.capabilities;
-  const workgroup = software ? 8 : 64;
-  const columns = software ? 1 : Math.min(COLUMNS, width);
+  const workgroup = 64;
+  const columns = Math.min(COLUMNS, width);
   const group = Math.ceil(width / columns);
   const partial = plan.tensor(`${label}.partial`, [chunks, 4 * width], { owner: "workspace" });
   const constants = {

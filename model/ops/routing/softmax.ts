@@ -26,7 +26,7 @@ export function softmaxBackward(
   },
 ): Tensor {
   const { score, dscore, top_k, dropped = false } = input;
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   const rows = score.size / top_k;
   const dtotal = plan.tensor(`${label}.dtotal`, dscore.shape);
   plan.dispatch({

@@ -5,6 +5,7 @@
  */
 
 import beginSource from "../../../shaders/routing/sort_begin.wgsl" with { type: "text" };
+import lanesSource from "../../../shaders/routing/sort_lanes.wgsl" with { type: "text" };
 import countSource from "../../../shaders/routing/sort_count.wgsl" with { type: "text" };
 import scanSource from "../../../shaders/routing/sort_scan.wgsl" with { type: "text" };
 import scatterSubgroupSource from "../../../shaders/routing/sort_scatter_subgroup.wgsl" with {
@@ -15,7 +16,7 @@ import type { Capabilities } from "../../gpu/capabilities.ts";
 import { grid, readScalar, updateScalar, writeScalar } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
-import { subgroupSize } from "../subgroup.ts";
+import { softwareLanes, subgroupSize } from "../subgroup.ts";
 
 /** The result of {@linkcode sortByKey}. */
 export interface Sorted {
@@ -33,24 +34,25 @@ const ITEMS = 16;
 /** Threads of a workgroup with subgroups, at most, and their counters of digits, which take 16 KiB. */
 const SUBGROUP_THREADS = 256;
 const SUBGROUP_COUNTERS = 4096;
-/** Keys of a block on software adapters, where an invocation does a block by itself. */
+/** Keys of a block on software adapters, at most where one subgroup does all; an invocation does a block by itself. */
 const SOFTWARE_BLOCK = 1024;
 
 /** How a device sorts: bits of a pass, keys of a block, and the kernels' constants. */
 function method(capabilities: Capabilities, bound: number) {
   const size = subgroupSize(capabilities);
+  // As few passes of at most 8 bits as it takes, all of as few bits as they can be.
+  const all = Math.max(1, Math.ceil(Math.log2(bound)));
+  const fewest = Math.ceil(all / Math.ceil(all / 8));
   if (capabilities.software || size === undefined) {
     const { software } = capabilities;
-    const bits = software ? 8 : 4;
+    const bits = software ? fewest : 4;
     return {
       bits,
       block: software ? SOFTWARE_BLOCK : THREADS * ITEMS,
       constants: { SOFTWARE: software, RADIX: 2 ** bits, THREADS, ITEMS },
     };
   }
-  // As few passes of at most 8 bits as it takes, all of as few bits as they can be.
-  const all = Math.max(1, Math.ceil(Math.log2(bound)));
-  const bits = Math.ceil(all / Math.ceil(all / 8));
+  const bits = fewest;
   const radix = 2 ** bits;
   const groups = Math.min(SUBGROUP_THREADS / size, Math.floor(SUBGROUP_COUNTERS / radix));
   return {
@@ -64,7 +66,7 @@ function method(capabilities: Capabilities, bound: number) {
 /**
  * Records a radix sort of `keys` (u32, any shape, every value below `bound`).
  *
- * Passes of 8 bits on software adapters, of up to 8 with subgroups, of 4 elsewhere; as many as `bound` has.
+ * Passes of up to 8 bits on software adapters and with subgroups, of 4 elsewhere; as many as `bound` has.
  *
  * @example
  * ```ts ignore
@@ -95,7 +97,30 @@ export function sortByKey(
 
   let keys = input.keys;
   let order: Tensor | undefined;
+  const lanes = softwareLanes(plan.gpu.capabilities);
+  const few = lanes !== undefined && n <= lanes * SOFTWARE_BLOCK &&
+    4 * radix * lanes <= plan.gpu.capabilities.max_binding_bytes;
   for (let shift = 0; shift === 0 || bound - 1 >= 2 ** shift; shift += bits) {
+    const next = { keys: u32("keys", n), order: u32("order", n) };
+    if (few) {
+      plan.dispatch({
+        label: `${label}.pass`,
+        name: "sort_lanes",
+        source: lanesSource,
+        constants: { LANES: lanes, RADIX: radix, FIRST: order === undefined, SUBGROUPS: true },
+        params: { n, block: Math.ceil(n / lanes), shift },
+        bindings: {
+          keys: readScalar(keys),
+          ...(order && { order: readScalar(order) }),
+          counts: writeScalar(u32("counts", radix * lanes)),
+          keys_out: writeScalar(next.keys),
+          order_out: writeScalar(next.order),
+        },
+        workgroups: [1, 1, 1],
+      });
+      ({ keys, order } = next);
+      continue;
+    }
     const counts = u32("counts", radix * blocks);
     const totals = software ? undefined : u32("totals", radix);
     const params = { n, blocks, block, shift };
@@ -117,7 +142,6 @@ export function sortByKey(
       bindings: { counts: updateScalar(counts), ...(totals && { totals: writeScalar(totals) }) },
       workgroups: [totals ? radix : 1, 1, 1],
     });
-    const next = { keys: u32("keys", n), order: u32("order", n) };
     plan.dispatch({
       label: `${label}.scatter`,
       name: subgroups ? "sort_scatter_subgroup" : "sort_scatter",
@@ -137,7 +161,7 @@ export function sortByKey(
     ({ keys, order } = next);
   }
   const begin = u32("begin", bound + 1);
-  const workgroup = software ? 8 : 64;
+  const workgroup = 64;
   plan.dispatch({
     label: `${label}.begin`,
     name: "sort_begin",

@@ -8,6 +8,7 @@ import { Inputs, runOnce } from "../testing.ts";
 
 const VARIANTS = testDevices([
   ["software", { software: true }],
+  ["software without subgroups", { software: true, subgroups: false }],
   ["no subgroups", { software: false, subgroups: false }],
   ["subgroups", { software: false }],
 ]);

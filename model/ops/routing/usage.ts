@@ -20,7 +20,7 @@ export function countUsage(
   input: { index: Tensor; targets: Tensor; counts: Tensor },
 ): void {
   const { index, targets, counts } = input;
-  const workgroup = plan.gpu.capabilities.software ? 8 : 64;
+  const workgroup = 64;
   plan.dispatch({
     label,
     name: "routing_counts",
