@@ -1,7 +1,7 @@
 /**
  * Which tensors of a plan are copied into textures, and when.
  *
- * A kernel says of a tensor that it is loaded often (`readOften`). What it says is a wish: a copy must save more than it costs, over all kernels that
+ * A kernel says of a tensor that it is loaded often (`readOften`). That is a wish: a copy must save more than it costs, over all kernels that
  * read the tensor between two steps that write it, and over the tensors that kernels wish for together. The rule knows sizes alone, and loads give the
  * same numbers either way.
  *

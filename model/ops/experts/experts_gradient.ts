@@ -91,7 +91,7 @@ export function generatorGradient(
     entries: {
       wgsl: preactivation ? ENTRY.context : ENTRY.static,
       bindings: {
-        // What an invocation reads once for four vec4s.
+        // An invocation reads it once for four vec4s.
         entries: often(plan, entries, loads / 4),
         g: often(plan, dacc, loads),
         x: often(plan, x, loads),
