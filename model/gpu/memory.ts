@@ -168,6 +168,8 @@ export class Pool {
   #counted: number;
   /** Bytes allocated: the peak of the transient tensors. */
   readonly bytes: number;
+  /** Bytes of these in textures, which hold copies alone. */
+  readonly copies: number;
   /** The memory in use at the moment of the highest demand, by owner, largest first. */
   readonly peak: readonly MemoryLine[];
 
@@ -175,10 +177,15 @@ export class Pool {
   constructor(
     gpu: Gpu,
     resources: readonly { destroy(): void }[],
-    { bytes, peak }: { readonly bytes: number; readonly peak: readonly MemoryLine[] },
+    { bytes, copies, peak }: {
+      readonly bytes: number;
+      readonly copies: number;
+      readonly peak: readonly MemoryLine[];
+    },
   ) {
     this.#resources = resources;
     this.bytes = bytes;
+    this.copies = copies;
     this.peak = peak;
     this.#meter = memoryOf(gpu);
     this.#counted = this.bytes;
@@ -239,6 +246,7 @@ export function assignMemory(
   const all = [...buffers, ...textures];
   return new Pool(gpu, all.map(({ resource }) => resource), {
     bytes: all.reduce((n, { bytes }) => n + bytes, 0),
+    copies: textures.reduce((n, { bytes }) => n + bytes, 0),
     peak: byOwner(highestDemand([...tensors, ...copies])),
   });
 }

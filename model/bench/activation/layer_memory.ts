@@ -18,7 +18,7 @@ import { weightSpecs } from "../../trunk/parameters.ts";
 export interface MemoryPoint {
   /** Sequences in the batch, B. */
   readonly sequences: number;
-  /** Bytes of weights, input, output and everything between. */
+  /** Bytes of weights, input, output and everything between, without copies in textures: software adapters make them where they save time, not in proportion. */
   readonly bytes: number;
 }
 
@@ -65,7 +65,8 @@ export async function layerMemory(
         plan.keep(y);
         const built = await buildPlans(gpu, [plan]);
         const inputs = arenas.reduce((sum, { bytes }) => sum + bytes, 0);
-        points.push({ sequences: batch, bytes: held + inputs + built.pool.bytes });
+        const between = built.pool.bytes - built.pool.copies;
+        points.push({ sequences: batch, bytes: held + inputs + between });
         built.destroy();
       } finally {
         for (const arena of arenas) arena.destroy();
