@@ -42,7 +42,8 @@ export async function runTask(options: TaskOptions): Promise<TaskEnd> {
   const owner = await waves.taskOf(key);
   if (owner?.wave !== name.wave || owner.index !== name.index) {
     const end: TaskEnd = { state: "superseded", message: "Another job has the node by now" };
-    await waves.noteEnd(name, end);
+    // Slurm starts a task again whose end it did not hear of. That it published stays said.
+    if ((await waves.endOf(name))?.state !== "published") await waves.noteEnd(name, end);
     return end;
   }
   const restarted = await waves.noteStart(name);

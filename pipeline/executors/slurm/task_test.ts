@@ -108,4 +108,15 @@ Deno.test("A task ends at once when another has its node", async () => {
   assertEquals((await scene.run(never)).state, "superseded");
   await scene.waves.release(KEY);
   assertEquals((await scene.run(never)).state, "superseded");
+  assertEquals((await scene.waves.endOf(NAME))?.state, "superseded");
+});
+
+Deno.test("A task that published and is started again still says so", async () => {
+  await using scene = await Scene.create();
+  const published = { state: "published" } as const;
+  await scene.waves.noteEnd(NAME, published);
+  await scene.waves.release(KEY);
+  const never = () => Promise.reject(new Error("it ran"));
+  assertEquals((await scene.run(never)).state, "superseded");
+  assertEquals(await scene.waves.endOf(NAME), published);
 });
