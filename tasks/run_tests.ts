@@ -25,7 +25,7 @@ const PERMISSIONS = [
 /** The folder of the engine. */
 const ENGINE = "pipeline";
 /**
- * Milliseconds that one test file may take on Dawn with SwiftShader. The slowest takes six minutes on two cores
+ * Milliseconds that one test file may take on Dawn with SwiftShader. The slowest takes four minutes on two cores
  * beside the tests on Deno, most of it compiling kernels.
  */
 const DAWN_LIMIT = 1_200_000;
