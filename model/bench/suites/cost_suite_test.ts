@@ -3,23 +3,16 @@ import { architectureOf, modelSchema } from "../../config.ts";
 import { DEVICE_PROFILES, profileGpu } from "../../gpu/recording.ts";
 import { openTestGpu } from "../../gpu/testing.ts";
 import { DENSE } from "../../testing.ts";
-import { tinyModel, tinyTrain } from "../../training/trainer_testing.ts";
+import { tinyModel } from "../../training/trainer_testing.ts";
 import type { Architecture } from "../../trunk/architecture.ts";
 import { trainSchema } from "../../training/config.ts";
 import { costSuite } from "./cost_suite.ts";
 import { type BenchEntry, LeftOut, measureCase, overRounds, type SuiteContext } from "./suite.ts";
+import { tinyContext } from "./suites_testing.ts";
 
 const GPU = DEVICE_PROFILES.find(({ name }) => name === "GPU")!;
 
-const context = (options: Partial<SuiteContext> = {}): SuiteContext => ({
-  gpu: profileGpu(GPU),
-  architecture: tinyModel(),
-  train: tinyTrain(),
-  timing: { warmup: 1, repeats: 2, minimum: 0.0001 },
-  steps: 2,
-  seed: 1,
-  ...options,
-});
+const context = (options: Partial<SuiteContext> = {}) => tinyContext(profileGpu(GPU), options);
 
 /** The values of each axis. */
 function valuesOf(options: Partial<SuiteContext>): Record<string, (string | number)[]> {

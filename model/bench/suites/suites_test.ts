@@ -1,27 +1,17 @@
 import { assert, assertEquals } from "@std/assert";
 import { DEVICE_PROFILES, profileGpu } from "../../gpu/recording.ts";
 import { openTestGpu } from "../../gpu/testing.ts";
-import { tinyModel, tinyTrain } from "../../training/trainer_testing.ts";
+import { tinyModel } from "../../training/trainer_testing.ts";
 import { DENSE } from "../../testing.ts";
-import type { Gpu } from "../../gpu/device.ts";
 import { measureCase, type SuiteContext, SUITES } from "./suite.ts";
 import { casesOf } from "./suites.ts";
-
-const context = (gpu: Gpu, options: Partial<SuiteContext> = {}): SuiteContext => ({
-  gpu,
-  architecture: tinyModel(),
-  train: tinyTrain(),
-  timing: { warmup: 1, repeats: 2, minimum: 0.0001 },
-  steps: 2,
-  seed: 1,
-  ...options,
-});
+import { tinyContext } from "./suites_testing.ts";
 
 Deno.test("every suite's cases have names of their own, on every kind of device", () => {
   for (const profile of DEVICE_PROFILES) {
     const mixture = { ffn: { kind: "topk_moe", num_experts: 5, d_expert: 12 } };
     for (const architecture of [tinyModel(), tinyModel(DENSE), tinyModel(mixture)]) {
-      const cases = casesOf(SUITES, context(profileGpu(profile), { architecture }));
+      const cases = casesOf(SUITES, tinyContext(profileGpu(profile), { architecture }));
       const ids = cases.map(({ id }) => id);
       assertEquals(new Set(ids).size, ids.length);
       const suites = new Set(cases.map(({ suite }) => suite));
@@ -33,7 +23,7 @@ Deno.test("every suite's cases have names of their own, on every kind of device"
 
 Deno.test("a case of every suite can be measured, with the rates that it has", async () => {
   const gpu = await openTestGpu();
-  const cases = casesOf(SUITES, context(gpu));
+  const cases = casesOf(SUITES, tinyContext(gpu));
   const rates: Record<string, readonly string[]> = {
     "copy.1MiB.4x256.spread": ["gb_per_second"],
     "copy.1MiB.buffer": ["gb_per_second"],
@@ -82,7 +72,7 @@ Deno.test("products of a mixture's experts have its sizes, and are no plain prod
   const gpu = profileGpu(DEVICE_PROFILES.at(-1)!);
   const ffn = { kind: "topk_moe", num_experts: 5, top_k: 3, d_expert: 12 };
   const of = (architecture: SuiteContext["architecture"]) =>
-    casesOf(["gemm", "grouped"], context(gpu, { architecture })).map(({ id }) => id);
+    casesOf(["gemm", "grouped"], tinyContext(gpu, { architecture })).map(({ id }) => id);
   const ids = of(tinyModel({ ffn }));
   assert(ids.includes("grouped.experts.5.78x20x12.nn.f32"), ids.join(" "));
   assert(!ids.some((id) => /^gemm\.(w1|w2|b1|b2|w_g)\./.test(id)), ids.join(" "));
@@ -93,7 +83,7 @@ Deno.test("products of a mixture's experts have its sizes, and are no plain prod
 
 Deno.test("the cases of a step differ in what they name alone", async () => {
   const gpu = await openTestGpu();
-  const scaling = casesOf(["scaling"], context(gpu)).map(({ params }) => params);
+  const scaling = casesOf(["scaling"], tinyContext(gpu)).map(({ params }) => params);
   const factors = new Set(scaling.map(({ factor }) => factor));
   assertEquals(
     [...factors].sort(),
