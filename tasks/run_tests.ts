@@ -1,6 +1,6 @@
 // deno-lint-ignore-file no-console -- what a program prints is its output
 /**
- * Runs every test, the engine's beside the others. Where SwiftShader is installed, runs the GPU tests a second time on Dawn, beside the others: the
+ * Runs every test, the engine's and the stages' beside the others. Where SwiftShader is installed, runs the GPU tests a second time on Dawn, beside the others: the
  * others wait for devices and programs while these compile kernels. Ends with the line `N passed, N failed` and
  * `deno test`'s verdict as exit code.
  *
@@ -22,8 +22,8 @@ const PERMISSIONS = [
   "--allow-net=127.0.0.1",
 ];
 
-/** The folder of the engine. */
-const ENGINE = "pipeline";
+/** Folders whose tests are processes of their own, beside that of all others. */
+const BESIDE = ["pipeline", "stages"];
 /**
  * Milliseconds that one test file may take on Dawn with SwiftShader. The slowest takes four minutes on two cores
  * beside the tests on Deno, most of it compiling kernels.
@@ -172,14 +172,19 @@ async function runPart(tally: Tally, args: string[], options: RunOptions = {}): 
   tally.failed++;
 }
 
-/** Runs all tests on Deno: the engine's, which wait for programs and daemons most of the time, beside the others. */
+/**
+ * Runs all tests on Deno in a few processes: the engine's and the stages' wait for programs and daemons most of the
+ * time, the models' for kernels that compile.
+ */
 async function runOnDeno(tally: Tally): Promise<void> {
-  const engine: Deno.CommandOutput[] = [];
+  const beside: Deno.CommandOutput[] = [];
   await Promise.all([
-    runPart(tally, [`--ignore=${ENGINE}`]),
-    runPart(tally, [ENGINE], { show: (written) => void engine.push(written) }),
+    runPart(tally, [`--ignore=${BESIDE.join(",")}`]),
+    ...BESIDE.map((folder) =>
+      runPart(tally, [folder], { show: (written) => void beside.push(written) })
+    ),
   ]);
-  for (const written of engine) write(written);
+  for (const written of beside) write(written);
 }
 
 const args = Deno.args.filter((arg) => arg !== "--dawn");
