@@ -53,7 +53,7 @@ import type { TokenBatch } from "./sampler.ts";
 import { learningRate } from "./schedule.ts";
 import { lastStep, trainingSteps, type TrainSection } from "./config.ts";
 import { Weights } from "../layer/weights.ts";
-import { GroupedUpdate } from "./groups/grouped_update.ts";
+import { type ExchangeTimes, GroupedUpdate } from "./groups/grouped_update.ts";
 import type { Part } from "./groups/parts.ts";
 import { ALONE, type Ranks } from "./groups/ranks.ts";
 
@@ -220,6 +220,11 @@ export class Trainer implements TrainingState {
   /** Parts in which an update's groups leave the device, in order; none without groups. */
   get parts(): readonly Part[] {
     return this.#grouped?.parts ?? [];
+  }
+
+  /** Where the time of an update by groups went; nothing without groups. */
+  get exchange(): ExchangeTimes | undefined {
+    return this.#grouped?.times;
   }
 
   /**

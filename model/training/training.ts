@@ -234,6 +234,7 @@ class Run {
       if (evaluate) await this.#evaluate({ compete: save || train.best_of === "evaluations" });
       if (save) await this.#save();
     }
+    this.#tellExchange();
     await hooks.flush();
     // A run that was resumed after its last update evaluated before it saved.
     const last = this.#last ?? await this.#evaluate({ compete: true });
@@ -247,6 +248,20 @@ class Run {
       lastPath: checkpointPath(folder, steps),
       bestPath: bestModelPath(folder, step),
     };
+  }
+
+  /** Says where the time of updates by groups went. */
+  #tellExchange(): void {
+    const times = this.#trainer.exchange;
+    if (!times || times.updates < 1) return;
+    const of = (seconds: number) => `${(seconds / times.updates).toFixed(3)} s`;
+    this.#options.hooks.info(
+      `an update by groups: ${of(times.whole)}, of which ${
+        of(times.after)
+      } after its gradients were read back; the host copied for ${of(times.copied)}, added for ${
+        of(times.added)
+      } and wrote for ${of(times.written)}`,
+    );
   }
 
   #samplesAt(step: number): boolean {

@@ -52,6 +52,19 @@ export interface GroupedUpdateOptions {
   readonly partElements?: number | undefined;
 }
 
+/** Where this rank's time went, in seconds of all updates but the first, which compiles kernels. */
+export interface ExchangeTimes {
+  readonly updates: number;
+  /** From the first micro-batch to the sums of all groups on the device, without the optimiser. */
+  readonly whole: number;
+  /** Of these, those after the last micro-batch's gradients had been read back. */
+  readonly after: number;
+  /** The host's thread: copying gradients out of what was read back, adding them, and giving the sums to the device's queue. */
+  readonly copied: number;
+  readonly added: number;
+  readonly written: number;
+}
+
 /** Computes gradients by groups. */
 export class GroupedUpdate {
   /** The parts in which numbers leave the device. */
@@ -68,6 +81,8 @@ export class GroupedUpdate {
   /** Running statistics as the update found them. */
   readonly #found: ReadonlyMap<Tensor, Tensor>;
   readonly #arenas: readonly Arena[];
+  #updates = 0;
+  readonly #seconds = { whole: 0, after: 0, written: 0 };
 
   /** Allocates memory on the host for every gradient, and more in ranks that wait for others. The number of ranks divides that of groups. */
   constructor(gpu: Gpu, options: GroupedUpdateOptions) {
@@ -102,6 +117,11 @@ export class GroupedUpdate {
     this.#arenas = copies.length > 0 ? [new Arena(gpu, "statistics before", copies)] : [];
   }
 
+  /** Where the time went. */
+  get times(): ExchangeTimes {
+    return { updates: this.#updates - 1, ...this.#seconds, ...this.#sum.seconds };
+  }
+
   /**
    * Runs this rank's micro-batches, and leaves the sums and means of all groups on the device.
    *
@@ -110,6 +130,7 @@ export class GroupedUpdate {
   async run(load: (i: number) => void): Promise<void> {
     const { plans, dropoutKey } = this.#options;
     const totals: Promise<void>[] = [];
+    const began = performance.now();
     this.#copyStatistics("keep");
     for (let i = 0; i < this.own.count; i++) {
       const within = i % this.#microBatches;
@@ -130,7 +151,15 @@ export class GroupedUpdate {
         totals.push(total);
       }
     }
+    const read = performance.now();
     await Promise.all(totals);
+    const end = performance.now();
+    this.#seconds.whole += (end - began) / 1000;
+    this.#seconds.after += (end - read) / 1000;
+    if (this.#updates++ === 0) {
+      Object.assign(this.#seconds, { whole: 0, after: 0, written: 0 });
+      Object.assign(this.#sum.seconds, { copied: 0, added: 0 });
+    }
   }
 
   /** Frees what it allocated. */
@@ -188,6 +217,7 @@ export class GroupedUpdate {
     // The quotient of two f32 in float64, rounded to f32, is the f32 quotient.
     if (mean) { for (let n = 0; n < total.length; n++) total[n] = total[n]! / groups; }
     let at = 0;
+    const began = performance.now();
     for (const { tensor, first, count } of slices) {
       const { buffer, offset } = tensor.memory;
       const to = offset + first * BYTES.f32;
@@ -195,6 +225,7 @@ export class GroupedUpdate {
       this.#gpu.device.queue.writeBuffer(buffer, to, total.buffer, at, size);
       at += size;
     }
+    this.#seconds.written += (performance.now() - began) / 1000;
   }
 
   #copyStatistics(way: "keep" | "restore"): void {

@@ -29,6 +29,8 @@ interface PartState {
 
 /** Adds up vectors in parts. Memory is allocated once: a copy of all parts, and in ranks other than the first one for each of its groups. */
 export class OrderedSum {
+  /** Seconds of the host's thread so far: copying what was given, and adding. */
+  readonly seconds = { copied: 0, added: 0 };
   readonly #ranks: Ranks;
   readonly #groups: number;
   readonly #parts: readonly PartState[];
@@ -53,9 +55,11 @@ export class OrderedSum {
     }
     const group = part.given++;
     const waiting = part.waiting[group];
-    if (waiting) waiting.set(values);
-    else if (group === 0) part.sum.set(values);
-    else add(part.sum, values);
+    const to = waiting ?? (group === 0 ? part.sum : undefined);
+    if (to === undefined) return this.#add(part.sum, values);
+    const began = performance.now();
+    to.set(values);
+    this.seconds.copied += (performance.now() - began) / 1000;
   }
 
   /** The total of part `i`, the same bits in every rank, once all groups gave theirs. It is valid until the next {@linkcode OrderedSum.give}. */
@@ -70,7 +74,7 @@ export class OrderedSum {
     const [up, down] = [2 * i, 2 * i + 1];
     if (rank > 0) {
       await this.#ranks.receive(sum, { rank: rank - 1, tag: up });
-      for (const values of waiting) add(sum, values);
+      for (const values of waiting) this.#add(sum, values);
     }
     if (rank < size - 1) {
       await this.#ranks.send(sum, { rank: rank + 1, tag: up });
@@ -79,9 +83,11 @@ export class OrderedSum {
     if (rank > 0) await this.#ranks.send(sum, { rank: rank - 1, tag: down });
     return sum;
   }
-}
 
-/** `sum += values` in f32: a sum of two f32 in float64 that is rounded to f32 is the f32 sum. */
-function add(sum: Float32Array, values: Float32Array): void {
-  for (let i = 0; i < sum.length; i++) sum[i] = sum[i]! + values[i]!;
+  /** `sum += values` in f32: a sum of two f32 in float64 that is rounded to f32 is the f32 sum. */
+  #add(sum: Float32Array, values: Float32Array): void {
+    const began = performance.now();
+    for (let i = 0; i < sum.length; i++) sum[i] = sum[i]! + values[i]!;
+    this.seconds.added += (performance.now() - began) / 1000;
+  }
 }
