@@ -135,6 +135,9 @@ export class DivergedError extends Error {
 /** Updates between two looks at the device, when nothing else asks for one. */
 const LOOK_EVERY = 32;
 
+/** Seconds from one look to the next up to which the device goes on in between. */
+const FREQUENT = 1;
+
 /**
  * Trains to the end, from the last checkpoint in `folder` that is whole, if there is one. A damaged one is warned of and removed.
  *
@@ -200,6 +203,10 @@ class Run {
   #skipped = 0;
   /** Updates that the last checkpoint holds. */
   #saved = 0;
+  /** Records that are being read. */
+  #read: Promise<readonly StepRecord[]> | undefined;
+  /** Seconds between the last two looks. */
+  #between = Infinity;
   #mark = performance.now();
   #markStep = 0;
   #markTokens = 0;
@@ -224,12 +231,11 @@ class Run {
       const end = step === steps;
       const evaluate = end || (train.evaluate_every > 0 && step % train.evaluate_every === 0);
       const save = end || step % train.checkpoint_every === 0;
-      if (
-        evaluate || save || this.#samplesAt(step) ||
-        step % Math.min(train.log_every, LOOK_EVERY) === 0
-      ) {
-        await this.#look();
-      }
+      const look = step % Math.min(train.log_every, LOOK_EVERY) === 0;
+      // Waiting leaves the device idle, which weighs where looks are frequent; where they are not, nobody wants to wait for the next one.
+      const wait = this.#between > FREQUENT;
+      if (evaluate || save || this.#samplesAt(step) || look && wait) await this.#look();
+      else if (look) await this.#lookAhead();
       if (this.#samplesAt(step)) await this.#sample();
       if (evaluate) await this.#evaluate({ compete: save || train.best_of === "evaluations" });
       if (save) await this.#save();
@@ -355,11 +361,28 @@ class Run {
     }
   }
 
-  /** Reads what the device recorded, and writes the rows that are due. */
+  /** Reads what the device recorded so far, and writes the rows that are due. */
   async #look(): Promise<void> {
+    await this.#lookAhead();
+    const last = this.#read;
+    this.#read = undefined;
+    await this.#tell(last);
+  }
+
+  /** Has the device's records read while further updates are submitted, so that it has work; writes those of the time before. */
+  async #lookAhead(): Promise<void> {
+    const before = this.#read;
+    this.#read = this.#trainer.records();
+    // A failure is met where they are awaited.
+    this.#read.catch(() => {});
+    await this.#tell(before);
+  }
+
+  /** Writes the rows of records that are due. */
+  async #tell(read: Promise<readonly StepRecord[]> | undefined): Promise<void> {
     const { hooks } = this.#options;
     const { train, steps } = this.#trainer;
-    const records = await this.#trainer.records();
+    const records = await read ?? [];
     let latest: StepRecord | undefined;
     for (const record of records) {
       const step = record.step + 1;
@@ -391,6 +414,7 @@ class Run {
     this.#skipped = latest.skipped;
     const step = latest.step + 1;
     const seconds = (performance.now() - this.#mark) / 1000;
+    this.#between = seconds;
     const updates = step - this.#markStep;
     const rate = (this.#tokensAt(step) - this.#markTokens) / seconds;
     hooks.measure(step, {
@@ -399,7 +423,7 @@ class Run {
       memory_bytes: this.#trainer.memory.total,
     });
     hooks.progress(step, `loss ${latest.loss.toFixed(3)}  ${Math.round(rate)} tokens/s`);
-    this.#restartClock();
+    this.#restartClock(step);
   }
 
   /** Scores held-out text; the model is kept as the best so far when it `compete`s and is. */
@@ -447,9 +471,9 @@ class Run {
   }
 
   /** Evaluations and checkpoints are no part of a step's time. */
-  #restartClock(): void {
+  #restartClock(step: number = this.#trainer.step): void {
     this.#mark = performance.now();
-    this.#markStep = this.#trainer.step;
+    this.#markStep = step;
     this.#markTokens = this.#tokensAt(this.#markStep);
   }
 }
