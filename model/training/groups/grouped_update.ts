@@ -15,6 +15,7 @@ import { upload } from "../../gpu/transfer.ts";
 import { OrderedSum } from "./ordered_sum.ts";
 import { type Part, partsOf, type Segment, segmentsOf } from "./parts.ts";
 import type { Ranks } from "./ranks.ts";
+import { Uploads } from "./uploads.ts";
 
 /** Most elements of a part unless given: 64 MiB, of which a copy takes longer than a wait for it. */
 const PART_ELEMENTS = 2 ** 24;
@@ -78,11 +79,12 @@ export class GroupedUpdate {
   readonly #segments: readonly Segment[];
   readonly #staging: readonly GPUBuffer[];
   readonly #sum: OrderedSum;
+  readonly #uploads: Uploads;
   /** Running statistics as the update found them. */
   readonly #found: ReadonlyMap<Tensor, Tensor>;
   readonly #arenas: readonly Arena[];
   #updates = 0;
-  readonly #seconds = { whole: 0, after: 0, written: 0 };
+  readonly #seconds = { whole: 0, after: 0 };
 
   /** Allocates memory on the host for every gradient, and more in ranks that wait for others. The number of ranks divides that of groups. */
   constructor(gpu: Gpu, options: GroupedUpdateOptions) {
@@ -108,6 +110,7 @@ export class GroupedUpdate {
       })
     );
     const sizes = this.parts.map(({ size }) => size);
+    this.#uploads = new Uploads(gpu, { size: Math.max(1, ...sizes) });
     this.#sum = new OrderedSum({ ranks, sizes, groups: groups / ranks.size });
     const kept = ranks.size < groups ? means : [];
     this.#found = new Map(
@@ -119,7 +122,8 @@ export class GroupedUpdate {
 
   /** Where the time went. */
   get times(): ExchangeTimes {
-    return { updates: this.#updates - 1, ...this.#seconds, ...this.#sum.seconds };
+    const written = this.#uploads.seconds;
+    return { updates: this.#updates - 1, ...this.#seconds, ...this.#sum.seconds, written };
   }
 
   /**
@@ -157,7 +161,8 @@ export class GroupedUpdate {
     this.#seconds.whole += (end - began) / 1000;
     this.#seconds.after += (end - read) / 1000;
     if (this.#updates++ === 0) {
-      Object.assign(this.#seconds, { whole: 0, after: 0, written: 0 });
+      Object.assign(this.#seconds, { whole: 0, after: 0 });
+      this.#uploads.seconds = 0;
       Object.assign(this.#sum.seconds, { copied: 0, added: 0 });
     }
   }
@@ -165,6 +170,7 @@ export class GroupedUpdate {
   /** Frees what it allocated. */
   destroy(): void {
     for (const buffer of this.#staging) buffer.destroy();
+    this.#uploads.destroy();
     for (const arena of this.#arenas) arena.destroy();
   }
 
@@ -216,16 +222,12 @@ export class GroupedUpdate {
     const { groups } = this.#options;
     // The quotient of two f32 in float64, rounded to f32, is the f32 quotient.
     if (mean) { for (let n = 0; n < total.length; n++) total[n] = total[n]! / groups; }
-    let at = 0;
-    const began = performance.now();
-    for (const { tensor, first, count } of slices) {
-      const { buffer, offset } = tensor.memory;
-      const to = offset + first * BYTES.f32;
-      const size = count * BYTES.f32;
-      this.#gpu.device.queue.writeBuffer(buffer, to, total.buffer, at, size);
-      at += size;
-    }
-    this.#seconds.written += (performance.now() - began) / 1000;
+    const destinations = slices.map(({ tensor, first, count }) => ({
+      buffer: tensor.memory.buffer,
+      offset: tensor.memory.offset + first * BYTES.f32,
+      size: count * BYTES.f32,
+    }));
+    await this.#uploads.send(total, destinations);
   }
 
   #copyStatistics(way: "keep" | "restore"): void {

@@ -9,6 +9,7 @@
  */
 
 import type { Ranks } from "./ranks.ts";
+import { allocateVectors, type VectorBlock } from "./vectors.ts";
 
 /** Options of {@linkcode OrderedSum}. */
 export interface OrderedSumOptions {
@@ -19,15 +20,15 @@ export interface OrderedSumOptions {
   readonly sizes: readonly number[];
 }
 
-/** A part's memory: what was added up so far, and groups that wait for the ranks before. */
+/** A part's memory. */
 interface PartState {
-  readonly sum: Float32Array<ArrayBuffer>;
-  readonly waiting: readonly Float32Array<ArrayBuffer>[];
+  /** What was added up so far, and behind it groups that wait for the ranks before. */
+  readonly block: VectorBlock;
   /** Groups that were given since the last total. */
   given: number;
 }
 
-/** Adds up vectors in parts. Memory is allocated once: a copy of all parts, and in ranks other than the first one for each of its groups. */
+/** Adds up vectors in parts. Memory is allocated once: a copy of all parts, and one for each of a rank's groups; the first rank needs one for all of them, and none for a single group. */
 export class OrderedSum {
   /** Seconds of the host's thread so far: copying what was given, and adding. */
   readonly seconds = { copied: 0, added: 0 };
@@ -39,12 +40,8 @@ export class OrderedSum {
   constructor({ ranks, groups, sizes }: OrderedSumOptions) {
     this.#ranks = ranks;
     this.#groups = groups;
-    const vector = (size: number) => new Float32Array(size);
-    this.#parts = sizes.map((size) => ({
-      sum: vector(size),
-      waiting: ranks.rank === 0 ? [] : Array.from({ length: groups }, () => vector(size)),
-      given: 0,
-    }));
+    const blocks = allocateVectors(sizes, ranks.rank === 0 ? Math.min(groups, 2) : 1 + groups);
+    this.#parts = blocks.map((block) => ({ block, given: 0 }));
   }
 
   /** Takes part `i` of this rank's next group; the values are copied. */
@@ -54,12 +51,12 @@ export class OrderedSum {
       throw new RangeError(`Part ${i} was given by all ${this.#groups} groups of the rank already`);
     }
     const group = part.given++;
-    const waiting = part.waiting[group];
-    const to = waiting ?? (group === 0 ? part.sum : undefined);
-    if (to === undefined) return this.#add(part.sum, values);
+    // The first rank's first group begins the sum, and its others go through one vector.
+    const to = this.#ranks.rank === 0 ? Math.min(group, 1) : 1 + group;
     const began = performance.now();
-    to.set(values);
+    part.block.vectors[to]!.set(values);
     this.seconds.copied += (performance.now() - began) / 1000;
+    if (this.#ranks.rank === 0 && group > 0) this.#add(part, 1);
   }
 
   /** The total of part `i`, the same bits in every rank, once all groups gave theirs. It is valid until the next {@linkcode OrderedSum.give}. */
@@ -70,11 +67,11 @@ export class OrderedSum {
     }
     part.given = 0;
     const { rank, size } = this.#ranks;
-    const { sum, waiting } = part;
+    const sum = part.block.vectors[0]!;
     const [up, down] = [2 * i, 2 * i + 1];
     if (rank > 0) {
       await this.#ranks.receive(sum, { rank: rank - 1, tag: up });
-      for (const values of waiting) this.#add(sum, values);
+      for (let group = 0; group < this.#groups; group++) this.#add(part, 1 + group);
     }
     if (rank < size - 1) {
       await this.#ranks.send(sum, { rank: rank + 1, tag: up });
@@ -84,10 +81,10 @@ export class OrderedSum {
     return sum;
   }
 
-  /** `sum += values` in f32: a sum of two f32 in float64 that is rounded to f32 is the f32 sum. */
-  #add(sum: Float32Array, values: Float32Array): void {
+  /** Adds one of the part's vectors to its sum. */
+  #add({ block }: PartState, from: number): void {
     const began = performance.now();
-    for (let i = 0; i < sum.length; i++) sum[i] = sum[i]! + values[i]!;
+    block.add(0, from);
     this.seconds.added += (performance.now() - began) / 1000;
   }
 }
