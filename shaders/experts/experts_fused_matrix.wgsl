@@ -84,9 +84,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endif %}
     var sum = vec2f();
 {{ fetch("0u") }}
-    for (var base = 0u; base < params.per{% if DROPS %} && index[begin + base] != params.none{% endif %}; base += M) {
 {{ put() }}
-      workgroupBarrier();
+    workgroupBarrier();
+    for (var base = 0u; base < params.per{% if DROPS %} && index[begin + base] != params.none{% endif %}; base += M) {
       let assignment = begin + min(base + expert, params.per - 1u);
       let ok = row_of(assignment).ok && base + expert < params.per;
       let weight = select(0.0, score[assignment], ok);
@@ -117,6 +117,8 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% if BACKWARD %}
 {{ sum_up("q", 1) }}
 {% endif %}
+      // All subgroups have read the codes since the last barrier, so the next ones need no barrier of their own.
+{{ put() }}
       workgroupBarrier();
       let p = {{ whole(0) }};
       let acted = gelu(vec4f(p)).x;
