@@ -9,9 +9,10 @@ const LANES = HIDDEN / 2u;
 const M = 16u;
 const LATENT8 = LATENT / 8u;
 const HIDDEN8 = HIDDEN / 8u;
-// Rows are padded, so that the rows of a matrix fall on different banks.
+// Rows are padded, so that the rows of a matrix fall on different banks: by 16 bytes where eight rows of eight halves are loaded at a time, by 32 where four rows of
+// eight numbers in f32 are stored.
 const STRIDE_Z = LATENT8 + 1u;
-const STRIDE_H = HIDDEN / 4u + 1u;
+const STRIDE_H = HIDDEN / 4u + 2u;
 const SUBGROUP_COUNT = HIDDEN / 64u;
 
 {% set depth = LATENT // 16 %}
