@@ -12,13 +12,15 @@ const HIDDEN8 = HIDDEN / 8u;
 // Rows are padded, so that the rows of a matrix fall on different banks: by 16 bytes where eight rows of eight halves are loaded at a time, by 32 where four rows of
 // eight numbers in f32 are stored.
 const STRIDE_Z = LATENT8 + 1u;
-const STRIDE_H = HIDDEN / 4u + 2u;
+// In pairs.
+const STRIDE_H = HIDDEN / 2u + 4u;
 const SUBGROUP_COUNT = HIDDEN / 64u;
 
 {% set depth = LATENT // 16 %}
 {% set loads = (4 * LATENT + HIDDEN - 1) // HIDDEN %}
 var<workgroup> codes: array<vec4u, M * STRIDE_Z>;
-var<workgroup> hidden: array<vec4f, M * STRIDE_H>;
+// Pairs, of which each invocation reads its own. A unit stores to multiples of 16 bytes: all arrays here are whole multiples of them.
+var<workgroup> hidden: array<vec2f, M * STRIDE_H>;
 var<workgroup> parts: array<f32, {{ 2 if BACKWARD else 1 }}u * M * SUBGROUP_COUNT>;
 
 {{ GELU }}
@@ -102,11 +104,11 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
 {% endfor %}
 {% for c in range(4) %}
-      subgroupMatrixStore<row_major>(&hidden, subgroup * 16u + {{ 4 * c }}u, h{{ c }}, STRIDE_H);
+      subgroupMatrixStore<row_major>(&hidden, subgroup * 32u + {{ 8 * c }}u, h{{ c }}, STRIDE_H);
 {% endfor %}
       workgroupBarrier();
 {% for j in range(8) %}
-      let both{{ j }} = gelu(vec4f(own(hidden[{{ 2 * j }}u * STRIDE_H + lane / 2u], lane), own(hidden[{{ 2 * j + 1 }}u * STRIDE_H + lane / 2u], lane)));
+      let both{{ j }} = gelu(vec4f(hidden[{{ 2 * j }}u * STRIDE_H + lane], hidden[{{ 2 * j + 1 }}u * STRIDE_H + lane]));
       let p{{ 2 * j }} = dot(both{{ j }}.xy, x);
       let p{{ 2 * j + 1 }} = dot(both{{ j }}.zw, x);
 {% if BACKWARD %}
