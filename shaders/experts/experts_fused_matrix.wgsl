@@ -36,12 +36,12 @@ fn row_of(assignment: u32) -> Row {
 // The own two of four columns that an invocation shares with its neighbour.
 fn own(v: vec4f, lane: u32) -> vec2f { return select(v.xy, v.zw, lane % 2u == 1u); }
 
-{# Starts to gather the codes of 16 kept experts from `base` on. #}
-{% macro fetch(base) %}
+{# Starts to gather the codes of 16 kept experts from `base` on, of the token whose assignments start at `from`. #}
+{% macro fetch(from, base) %}
 {% for i in range(loads) %}
     {
       let item = lane + {{ i }}u * LANES;
-      let row = row_of(begin + min({{ base }} + item / LATENT8, params.per - 1u));
+      let row = row_of({{ from }} + min({{ base }} + item / LATENT8, params.per - 1u));
       next{{ i }} = {{ "select(vec4u(), z[row.at + item % LATENT8], row.ok)" if DROPS else "z[row.at + item % LATENT8]" }};
     }
 {% endfor %}
@@ -79,6 +79,12 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for i in range(loads) %}
   var next{{ i }}: vec4u;
 {% endfor %}
+{% if not DROPS %}
+  // Every token has as many rounds, so the last of them loads the codes of the next token's first.
+{{ fetch("min(number * TOKENS, params.tokens - 1u) * params.per", "0u") }}
+{{ put() }}
+  workgroupBarrier();
+{% endif %}
   for (var token = number * TOKENS; token < min(params.tokens, (number + 1u) * TOKENS); token++) {
     let begin = token * params.per;
     let x = own(load_x(token * params.ldx + lane / 2u), lane);
@@ -86,14 +92,23 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     let g = own(load_g(token * params.width + lane / 2u), lane);
 {% endif %}
     var sum = vec2f();
-{{ fetch("0u") }}
+{% if DROPS %}
+{{ fetch("begin", "0u") }}
 {{ put() }}
     workgroupBarrier();
+{% endif %}
     for (var base = 0u; base < params.per{% if DROPS %} && index[begin + base] != params.none{% endif %}; base += M) {
       let assignment = begin + min(base + expert, params.per - 1u);
       let ok = row_of(assignment).ok && base + expert < params.per;
       let weight = select(0.0, score[assignment], ok);
-{{ fetch("base + M") }}
+{% if DROPS %}
+{{ fetch("begin", "base + M") }}
+{% else %}
+      let more = base + M < params.per;
+      let next_begin = select(min(token + 1u, params.tokens - 1u) * params.per, begin, more);
+      let next_base = select(0u, base + M, more);
+{{ fetch("next_begin", "next_base") }}
+{% endif %}
 {% for c in range(4) %}
       var h{{ c }} = subgroup_matrix_result<f32, 16, 16>();
 {% endfor %}
