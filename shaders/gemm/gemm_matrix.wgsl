@@ -23,12 +23,13 @@ const STRIDE_A = ROW_A + 1u;
 const ROW_B = {{ "STEP" if LAYOUT == "nt" else "TILE_N" }} / 8u;
 const STRIDE_B = ROW_B + 1u;
 const TILE_B = {{ "STEP" if LAYOUT == "tn" else "TILE_M" }} * STRIDE_A;
-// A strip of results a subgroup, in vec4s with one of padding.
-const STRIDE_C = HALF_N / 4u + 1u;
+const TILES = TILE_B + {{ "TILE_N" if LAYOUT == "nt" else "STEP" }} * STRIDE_B;
+// A strip of results a subgroup, in vec4s with two of padding: four rows of eight numbers are stored at a time, and fall on different banks.
+const STRIDE_C = HALF_N / 4u + 2u;
 const STRIP = M * STRIDE_C;
 
 // Both tiles, then the strips: what a unit loads need not have the type of what it loads from.
-var<workgroup> memory: array<vec4u, TILE_B + {{ "TILE_N" if LAYOUT == "nt" else "STEP" }} * STRIDE_B>;
+var<workgroup> memory: array<vec4u, {{ "TILES" if DIRECT else "max(TILES, 4u * STRIP)" }}>;
 {% if not DIRECT %}
 // Each invocation's number, to be read after the sum: what is computed from it is not kept in registers meanwhile.
 var<workgroup> numbers: array<u32, LANES>;
