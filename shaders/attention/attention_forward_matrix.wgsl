@@ -55,12 +55,15 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let start = vec4u(dropout_row(head * params.batch * params.length + first + row));
 {% endif %}
 {{ fetch_keys("0u") }}
-{{ put_keys("tile_k", "tile_v") }}
+{{ fetch_values("0u") }}
+{{ put_keys("tile_k") }}
+{{ put_values("tile_v") }}
   let last = top + OWN;
   for (var j = 0u; j < last; j += TILE) {
     workgroupBarrier();
     let ahead = min(j + TILE, last - TILE);
 {{ fetch_keys("ahead") }}
+{{ fetch_values("ahead") }}
     {
 {% for i in range(2) %}{% for c in range(2) %}
       var s{{ i }}_{{ c }} = subgroup_matrix_result<f32, 16, 16>();
@@ -130,7 +133,8 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     }
 {% endfor %}
     workgroupBarrier();
-{{ put_keys("tile_k", "tile_v") }}
+{{ put_keys("tile_k") }}
+{{ put_values("tile_v") }}
   }
   let o_at = ((first + row) * params.heads + head) * V4;
 {% for h in range(wide // 2) %}

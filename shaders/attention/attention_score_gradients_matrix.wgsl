@@ -50,13 +50,16 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
 {{ declare_keys() }}
 {{ fetch_keys("0u") }}
-{{ put_keys("keys", "values") }}
+{{ fetch_values("0u") }}
+{{ put_keys("keys") }}
+{{ put_values("values") }}
   // Products read squares of 128: what is beyond the diagonal in them is zero.
   let end = (top / 128u + 1u) * 128u;
   for (var j = 0u; j < end; j += TILE) {
     workgroupBarrier();
     let ahead = min(j + TILE, end - TILE);
 {{ fetch_keys("ahead") }}
+{{ fetch_values("ahead") }}
     {
 {{ multiply_tile("q", depth, "keys", "STRIDE_K") }}
 {{ store_product("scores") }}
@@ -82,6 +85,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for n in range(2) %}
     score_gradients[result + {{ 8 * n }}u * params.width + j / 8u] = bits(params.scale * low{{ n }} * ({{ "low_f" ~ n ~ " * " if DROPOUT else "" }}scores[at{{ n }}] - delta{{ n }}), params.scale * high{{ n }} * ({{ "high_f" ~ n ~ " * " if DROPOUT else "" }}scores[at{{ n }} + 1u] - delta{{ n }}));
 {% endfor %}
-{{ put_keys("keys", "values") }}
+{{ put_keys("keys") }}
+{{ put_values("values") }}
   }
 }
