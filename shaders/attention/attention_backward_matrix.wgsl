@@ -74,7 +74,7 @@ var<workgroup> score_gradients: array<vec4<f16>, OWN * STRIDE_P>;
 {% macro meet(own, count, tile, stride, result) %}
     {
 {{ multiply_tile(own, count, tile, stride) }}
-{{ store_product(result) }}
+{{ store_product(result, "STRIDE_S") }}
     }
 {% endmacro %}
 {# Adds a product over the tile's rows. #}

@@ -87,8 +87,8 @@ const STRIDE_S = TILE / 4u + 1u;
 {% endfor %}{% endfor %}
 {% endmacro %}
 {# Puts s0 and s1 into the subgroup's rows of `result`. #}
-{% macro store_product(result) %}
+{% macro store_product(result, stride) %}
 {% for c in range(2) %}
-      subgroupMatrixStore<row_major>(&{{ result }}, strip * STRIDE_S + {{ 4 * c }}u, s{{ c }}, STRIDE_S);
+      subgroupMatrixStore<row_major>(&{{ result }}, strip * {{ stride }} + {{ 4 * c }}u, s{{ c }}, {{ stride }});
 {% endfor %}
 {% endmacro %}
