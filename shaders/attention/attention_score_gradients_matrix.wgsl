@@ -60,8 +60,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {{ fetch_values("0u") }}
 {{ put_keys("keys") }}
 {{ put_values("values") }}
-  // Products read squares of 128: what is beyond the diagonal in them is zero.
-  let end = (top / 128u + 1u) * 128u;
+  let end = top + OWN;
   for (var j = 0u; j < end; j += TILE) {
     workgroupBarrier();
     let ahead = min(j + TILE, end - TILE);
@@ -99,5 +98,12 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
 {{ put_keys("keys") }}
 {{ put_values("values") }}
+  }
+  // Products read squares of 128: the tiles in them that are beyond the diagonal as a whole are zeros without a product.
+  for (var j = end; j < (top / 128u + 1u) * 128u; j += TILE) {
+{% for n in range(2) %}
+    probabilities[result + {{ 8 * n }}u * params.width + j / 8u] = vec4u();
+    score_gradients[result + {{ 8 * n }}u * params.width + j / 8u] = vec4u();
+{% endfor %}
   }
 }
