@@ -44,6 +44,7 @@ var<workgroup> score_gradients: array<vec4<f16>, OWN * STRIDE_P>;
   next_delta = delta[statistics + {{ j }} + lane % TILE];
 {% else %}
 {{ fetch_keys(j) }}
+{{ fetch_values(j) }}
 {% endif %}
 {% endmacro %}
 {% macro put() %}
@@ -65,14 +66,15 @@ var<workgroup> score_gradients: array<vec4<f16>, OWN * STRIDE_P>;
   }
 {% endfor %}
 {% else %}
-{{ put_keys("tile_a", "tile_b") }}
+{{ put_keys("tile_a") }}
+{{ put_values("tile_b") }}
 {% endif %}
 {% endmacro %}
 {# A product of own rows in registers with the tile's rows, into 32 columns of `result`. #}
 {% macro meet(own, count, tile, stride, result) %}
     {
 {{ multiply_tile(own, count, tile, stride) }}
-{{ store_product(result) }}
+{{ store_product(result, "STRIDE_S") }}
     }
 {% endmacro %}
 {# Adds a product over the tile's rows. #}

@@ -2,32 +2,31 @@
 //
 // A workgroup of four subgroups owns 128 query rows of a head, a subgroup 32 of them: their queries and their part of o are matrices in registers. Keys and values
 // come in tiles of 32 rows, the next from memory while one is used. Scores leave the units through workgroup memory, where each invocation
-// takes a whole row of 32: the maximum, the exponentials and their sum are its own. The exponentials go back as f16.
+// takes a whole row of 32: the maximum, the exponentials and their sum are its own. The exponentials go back as f16, into the place of the row's first 16 scores.
+//
+// A tile takes three meetings: its scores are computed and the tile before has been added to o; its scores are in their place, and so are its values and the next keys; its
+// exponentials are. So the keys in workgroup memory are one tile ahead of the values.
 //
 // o is scaled down only when a row's maximum has risen by more than SLACK since its last scaling, for the accumulators belong to no
-// invocation: they go through workgroup memory, too, which is rare after the first tiles. The exponentials stay below exp(SLACK).
+// invocation: they go through workgroup memory, too, beside the exponentials, which is rare after the first tiles. The exponentials stay below exp(SLACK).
 // Bound by workgroup memory.
 
 const OWN = 128u;
 const LOWEST = -3.0e38f;
 const SLACK = 6.0f;
-const STRIDE_P = TILE / 4u + 2u;
 
 var<workgroup> tile_k: array<vec4u, TILE * STRIDE_K>;
 var<workgroup> tile_v: array<vec4u, TILE * STRIDE_V>;
-var<workgroup> scores: array<vec4f, OWN * STRIDE_S>;
-var<workgroup> probabilities: array<vec4<f16>, OWN * STRIDE_P>;
+// Scores, then exponentials, as bits: what a unit loads need not have the type of what it loads from.
+var<workgroup> scores: array<vec4u, OWN * STRIDE_S>;
 // The tile at which a row was last scaled down; all that write it in one round write the same. A vec4, for the units want what lies behind it at a
 // multiple of 16 bytes.
 var<workgroup> raised: vec4u;
 
-{# Puts 32 columns of o into the strip of scores. #}
-{% macro store_o_strip(h) %}
-{% for i in range(2) %}{% for c in range(2) %}
-      subgroupMatrixStore<row_major>(&scores, (strip + {{ i }}u * M) * STRIDE_S + {{ 4 * c }}u, o{{ i }}_{{ 2 * h + c }}, STRIDE_S);
-{% endfor %}{% endfor %}
-      workgroupBarrier();
-{% endmacro %}
+fn bits(low: vec4f, high: vec4f) -> vec4u {
+  return vec4u(bitcast<vec2u>(vec4<f16>(low)), bitcast<vec2u>(vec4<f16>(high)));
+}
+
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
   let work = workgroup_number(id, count);
@@ -55,12 +54,12 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let start = vec4u(dropout_row(head * params.batch * params.length + first + row));
 {% endif %}
 {{ fetch_keys("0u") }}
-{{ put_keys("tile_k", "tile_v") }}
+{{ put_keys("tile_k") }}
+{{ fetch_keys("TILE") }}
+{{ fetch_values("0u") }}
+  workgroupBarrier();
   let last = top + OWN;
   for (var j = 0u; j < last; j += TILE) {
-    workgroupBarrier();
-    let ahead = min(j + TILE, last - TILE);
-{{ fetch_keys("ahead") }}
     {
 {% for i in range(2) %}{% for c in range(2) %}
       var s{{ i }}_{{ c }} = subgroup_matrix_result<f32, 16, 16>();
@@ -71,13 +70,21 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
       s{{ i }}_{{ c }} = subgroupMatrixMultiplyAccumulate(q{{ i }}_{{ d }}, k{{ d }}_{{ c }}, s{{ i }}_{{ c }});
 {% endfor %}
 {% endfor %}{% endfor %}
+      workgroupBarrier();
 {% for i in range(2) %}{% for c in range(2) %}
       subgroupMatrixStore<row_major>(&scores, (strip + {{ i }}u * M) * STRIDE_S + {{ 4 * c }}u, s{{ i }}_{{ c }}, STRIDE_S);
 {% endfor %}{% endfor %}
     }
+{{ put_keys("tile_k") }}
+{{ put_values("tile_v") }}
+    // The last tiles load themselves again, which is not used.
+    let ahead = min(j + TILE, last - TILE);
+    let further = min(j + 2u * TILE, last - TILE);
+{{ fetch_keys("further") }}
+{{ fetch_values("ahead") }}
     workgroupBarrier();
 {% for n in range(8) %}
-    var x{{ n }} = scores[lane * STRIDE_S + {{ n }}u] * params.scale;
+    var x{{ n }} = bitcast<vec4f>(scores[lane * STRIDE_S + {{ n }}u]) * params.scale;
 {% endfor %}
     if (j + TILE > top) {
 {% for n in range(8) %}
@@ -99,27 +106,35 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for n in range(8) %}
     x{{ n }} = exp(x{{ n }} - highest);
     total += x{{ n }};
-    probabilities[lane * STRIDE_P + {{ n }}u] = vec4<f16>(x{{ n }}{{ " * dropout_factors(start, j + " ~ 4 * n ~ "u + vec4u(0u, 1u, 2u, 3u))" if DROPOUT else "" }});
+{% if DROPOUT %}
+    x{{ n }} *= dropout_factors(start, j + {{ 4 * n }}u + vec4u(0u, 1u, 2u, 3u));
+{% endif %}
+{% endfor %}
+{% for n in range(4) %}
+    scores[lane * STRIDE_S + {{ n }}u] = bits(x{{ 2 * n }}, x{{ 2 * n + 1 }});
 {% endfor %}
     sum = sum * keep + dot(total, vec4f(1.0));
     // A barrier, too: the probabilities are complete.
     if (workgroupUniformLoad(&raised).x == j && j > 0u) {
-{% for h in range(wide // 2) %}
-{{ store_o_strip(h) }}
-{% for n in range(8) %}
-      scores[lane * STRIDE_S + {{ n }}u] *= keep;
+{% for c in range(wide) %}
+{% for i in range(2) %}
+      subgroupMatrixStore<row_major>(&scores, (strip + {{ i }}u * M) * STRIDE_S + 4u, o{{ i }}_{{ c }}, STRIDE_S);
 {% endfor %}
       workgroupBarrier();
-{% for i in range(2) %}{% for c in range(2) %}
-      o{{ i }}_{{ 2 * h + c }} = subgroupMatrixLoad<subgroup_matrix_result<f32, 16, 16>, row_major>(&scores, (strip + {{ i }}u * M) * STRIDE_S + {{ 4 * c }}u, STRIDE_S);
-{% endfor %}{% endfor %}
+{% for n in range(4, 8) %}
+      scores[lane * STRIDE_S + {{ n }}u] = bitcast<vec4u>(bitcast<vec4f>(scores[lane * STRIDE_S + {{ n }}u]) * keep);
+{% endfor %}
+      workgroupBarrier();
+{% for i in range(2) %}
+      o{{ i }}_{{ c }} = subgroupMatrixLoad<subgroup_matrix_result<f32, 16, 16>, row_major>(&scores, (strip + {{ i }}u * M) * STRIDE_S + 4u, STRIDE_S);
+{% endfor %}
       workgroupBarrier();
 {% endfor %}
     }
 {% for t in range(2) %}
     {
 {% for i in range(2) %}
-      let p{{ i }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&probabilities, (strip + {{ i }}u * M) * STRIDE_P + {{ 4 * t }}u, STRIDE_P);
+      let p{{ i }} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&scores, (strip + {{ i }}u * M) * STRIDE_S + {{ 2 * t }}u, STRIDE_S);
 {% endfor %}
 {% for c in range(wide) %}
       let v{{ c }} = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, row_major>(&tile_v, {{ t }}u * M * STRIDE_V + {{ 2 * c }}u, STRIDE_V);
@@ -129,14 +144,16 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
     }
 {% endfor %}
-    workgroupBarrier();
-{{ put_keys("tile_k", "tile_v") }}
   }
+  workgroupBarrier();
   let o_at = ((first + row) * params.heads + head) * V4;
 {% for h in range(wide // 2) %}
-{{ store_o_strip(h) }}
+{% for i in range(2) %}{% for c in range(2) %}
+  subgroupMatrixStore<row_major>(&scores, (strip + {{ i }}u * M) * STRIDE_S + {{ 4 * c }}u, o{{ i }}_{{ 2 * h + c }}, STRIDE_S);
+{% endfor %}{% endfor %}
+  workgroupBarrier();
 {% for n in range(8) %}
-  store_o(o_at + {{ 8 * h + n }}u, scores[lane * STRIDE_S + {{ n }}u] / sum);
+  store_o(o_at + {{ 8 * h + n }}u, bitcast<vec4f>(scores[lane * STRIDE_S + {{ n }}u]) / sum);
 {% endfor %}
   workgroupBarrier();
 {% endfor %}

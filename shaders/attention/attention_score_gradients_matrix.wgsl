@@ -11,13 +11,19 @@
 // of two rows. Bound by the wait for each other at barriers, which other workgroups fill, and by workgroup memory.
 
 const OWN = 64u;
+// Rows of scores are padded by two vec4s: four rows of eight numbers are stored at a time, on banks of their own. Two rows of four vec4s are loaded at a time, of which
+// odd rows take the second, fourth, sixth and eighth first.
+const STRIDE = TILE / 4u + 2u;
 
 var<workgroup> keys: array<vec4u, TILE * STRIDE_K>;
 var<workgroup> values: array<vec4u, TILE * STRIDE_V>;
-var<workgroup> scores: array<vec4f, OWN * STRIDE_S>;
+var<workgroup> scores: array<vec4f, OWN * STRIDE>;
 
-fn bits(low: vec4f, high: vec4f) -> vec4u {
-  return vec4u(bitcast<vec2u>(vec4<f16>(low)), bitcast<vec2u>(vec4<f16>(high)));
+// Eight columns as halves, of which odd rows have the last four first.
+fn bits(first: vec4f, second: vec4f, odd: u32) -> vec4u {
+  let a = bitcast<vec2u>(vec4<f16>(first));
+  let b = bitcast<vec2u>(vec4<f16>(second));
+  return select(vec4u(a, b), vec4u(b, a), odd == 1u);
 }
 
 @compute @workgroup_size(LANES)
@@ -40,6 +46,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   // This invocation's rows are eight apart, and its columns eight in a row.
   let row = strip + lane % 32u / 4u;
   let part = lane % 4u;
+  let odd = row % 2u;
   let result = (pair * params.length + top + row) * params.width + part;
 {% for n in range(2) %}
   let sum{{ n }} = log_sum[head * params.tokens + first + top + row + {{ 8 * n }}u];
@@ -50,38 +57,53 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
 {{ declare_keys() }}
 {{ fetch_keys("0u") }}
-{{ put_keys("keys", "values") }}
-  // Products read squares of 128: what is beyond the diagonal in them is zero.
-  let end = (top / 128u + 1u) * 128u;
+{{ fetch_values("0u") }}
+{{ put_keys("keys") }}
+{{ put_values("values") }}
+  let end = top + OWN;
   for (var j = 0u; j < end; j += TILE) {
     workgroupBarrier();
     let ahead = min(j + TILE, end - TILE);
 {{ fetch_keys("ahead") }}
+{{ fetch_values("ahead") }}
     {
 {{ multiply_tile("q", depth, "keys", "STRIDE_K") }}
-{{ store_product("scores") }}
+{{ store_product("scores", "STRIDE") }}
     }
     workgroupBarrier();
     let column = j + 8u * part + vec4u(0u, 1u, 2u, 3u);
+    let column_a = column + 4u * odd;
+    let column_b = column + 4u - 4u * odd;
 {% for n in range(2) %}
-    let at{{ n }} = (row + {{ 8 * n }}u) * STRIDE_S + 2u * part;
-    let low{{ n }} = select(vec4f(), exp(scores[at{{ n }}] * params.scale - sum{{ n }}), column <= vec4u(top + row + {{ 8 * n }}u));
-    let high{{ n }} = select(vec4f(), exp(scores[at{{ n }} + 1u] * params.scale - sum{{ n }}), column + 4u <= vec4u(top + row + {{ 8 * n }}u));
+    let at_a{{ n }} = (row + {{ 8 * n }}u) * STRIDE + 2u * part + odd;
+    let at_b{{ n }} = (row + {{ 8 * n }}u) * STRIDE + 2u * part + 1u - odd;
+    let p_a{{ n }} = select(vec4f(), exp(scores[at_a{{ n }}] * params.scale - sum{{ n }}), column_a <= vec4u(top + row + {{ 8 * n }}u));
+    let p_b{{ n }} = select(vec4f(), exp(scores[at_b{{ n }}] * params.scale - sum{{ n }}), column_b <= vec4u(top + row + {{ 8 * n }}u));
 {% if DROPOUT %}
-    let low_f{{ n }} = dropout_factors(start{{ n }}, column);
-    let high_f{{ n }} = dropout_factors(start{{ n }}, column + 4u);
+    let f_a{{ n }} = dropout_factors(start{{ n }}, column_a);
+    let f_b{{ n }} = dropout_factors(start{{ n }}, column_b);
 {% endif %}
-    probabilities[result + {{ 8 * n }}u * params.width + j / 8u] = bits(low{{ n }}{{ " * low_f" ~ n if DROPOUT else "" }}, high{{ n }}{{ " * high_f" ~ n if DROPOUT else "" }});
+    probabilities[result + {{ 8 * n }}u * params.width + j / 8u] = bits(p_a{{ n }}{{ " * f_a" ~ n if DROPOUT else "" }}, p_b{{ n }}{{ " * f_b" ~ n if DROPOUT else "" }}, odd);
 {% endfor %}
     {
 {{ multiply_tile("o", wide, "values", "STRIDE_V") }}
       workgroupBarrier();
-{{ store_product("scores") }}
+{{ store_product("scores", "STRIDE") }}
     }
     workgroupBarrier();
 {% for n in range(2) %}
-    score_gradients[result + {{ 8 * n }}u * params.width + j / 8u] = bits(params.scale * low{{ n }} * ({{ "low_f" ~ n ~ " * " if DROPOUT else "" }}scores[at{{ n }}] - delta{{ n }}), params.scale * high{{ n }} * ({{ "high_f" ~ n ~ " * " if DROPOUT else "" }}scores[at{{ n }} + 1u] - delta{{ n }}));
+    score_gradients[result + {{ 8 * n }}u * params.width + j / 8u] = bits(
+      params.scale * p_a{{ n }} * ({{ "f_a" ~ n ~ " * " if DROPOUT else "" }}scores[at_a{{ n }}] - delta{{ n }}),
+      params.scale * p_b{{ n }} * ({{ "f_b" ~ n ~ " * " if DROPOUT else "" }}scores[at_b{{ n }}] - delta{{ n }}), odd);
 {% endfor %}
-{{ put_keys("keys", "values") }}
+{{ put_keys("keys") }}
+{{ put_values("values") }}
+  }
+  // Products read squares of 128: the tiles in them that are beyond the diagonal as a whole are zeros without a product.
+  for (var j = end; j < (top / 128u + 1u) * 128u; j += TILE) {
+{% for n in range(2) %}
+    probabilities[result + {{ 8 * n }}u * params.width + j / 8u] = vec4u();
+    score_gradients[result + {{ 8 * n }}u * params.width + j / 8u] = vec4u();
+{% endfor %}
   }
 }

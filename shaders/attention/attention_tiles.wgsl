@@ -28,7 +28,7 @@ const STRIDE_S = TILE / 4u + 1u;
   var next_v{{ i }}: vec4u;
 {% endfor %}
 {% endmacro %}
-{# Starts to load the tile at j: keys' two parts, and values. #}
+{# Starts to load the keys of the tile at j, in their two parts. #}
 {% macro fetch_keys(j) %}
 {% for i in range(NOPE4 // 8) %}
   {
@@ -42,6 +42,9 @@ const STRIDE_S = TILE / 4u + 1u;
     next_r{{ i }} = kr[(first + {{ j }} + item / ROPE8) * ROPE8 + item % ROPE8];
   }
 {% endfor %}
+{% endmacro %}
+{# Starts to load the values of the tile at j. #}
+{% macro fetch_values(j) %}
 {% for i in range(V4 // 8) %}
   {
     let item = lane + {{ i }}u * LANES;
@@ -49,8 +52,8 @@ const STRIDE_S = TILE / 4u + 1u;
   }
 {% endfor %}
 {% endmacro %}
-{# Puts what was loaded into a tile of keys and one of values. #}
-{% macro put_keys(keys, values) %}
+{# Puts keys that were loaded into a tile. #}
+{% macro put_keys(keys) %}
 {% for i in range(NOPE4 // 8) %}
   {
     let item = lane + {{ i }}u * LANES;
@@ -63,6 +66,9 @@ const STRIDE_S = TILE / 4u + 1u;
     {{ keys }}[item / ROPE8 * STRIDE_K + NOPE8 + item % ROPE8] = next_r{{ i }};
   }
 {% endfor %}
+{% endmacro %}
+{# Puts values that were loaded into a tile. #}
+{% macro put_values(values) %}
 {% for i in range(V4 // 8) %}
   {
     let item = lane + {{ i }}u * LANES;
@@ -81,8 +87,8 @@ const STRIDE_S = TILE / 4u + 1u;
 {% endfor %}{% endfor %}
 {% endmacro %}
 {# Puts s0 and s1 into the subgroup's rows of `result`. #}
-{% macro store_product(result) %}
+{% macro store_product(result, stride) %}
 {% for c in range(2) %}
-      subgroupMatrixStore<row_major>(&{{ result }}, strip * STRIDE_S + {{ 4 * c }}u, s{{ c }}, STRIDE_S);
+      subgroupMatrixStore<row_major>(&{{ result }}, strip * {{ stride }} + {{ 4 * c }}u, s{{ c }}, {{ stride }});
 {% endfor %}
 {% endmacro %}

@@ -9,15 +9,18 @@ const LANES = HIDDEN / 2u;
 const M = 16u;
 const LATENT8 = LATENT / 8u;
 const HIDDEN8 = HIDDEN / 8u;
-// Rows are padded, so that the rows of a matrix fall on different banks.
+// Rows are padded, so that the rows of a matrix fall on different banks: by 16 bytes where eight rows of eight halves are loaded at a time, by 32 where four rows of
+// eight numbers in f32 are stored.
 const STRIDE_Z = LATENT8 + 1u;
-const STRIDE_H = HIDDEN / 4u + 1u;
+// In pairs.
+const STRIDE_H = HIDDEN / 2u + 4u;
 const SUBGROUP_COUNT = HIDDEN / 64u;
 
 {% set depth = LATENT // 16 %}
 {% set loads = (4 * LATENT + HIDDEN - 1) // HIDDEN %}
 var<workgroup> codes: array<vec4u, M * STRIDE_Z>;
-var<workgroup> hidden: array<vec4f, M * STRIDE_H>;
+// Pairs, of which each invocation reads its own. A unit stores to multiples of 16 bytes: all arrays here are whole multiples of them.
+var<workgroup> hidden: array<vec2f, M * STRIDE_H>;
 var<workgroup> parts: array<f32, {{ 2 if BACKWARD else 1 }}u * M * SUBGROUP_COUNT>;
 
 {{ GELU }}
@@ -33,12 +36,12 @@ fn row_of(assignment: u32) -> Row {
 // The own two of four columns that an invocation shares with its neighbour.
 fn own(v: vec4f, lane: u32) -> vec2f { return select(v.xy, v.zw, lane % 2u == 1u); }
 
-{# Starts to gather the codes of 16 kept experts from `base` on. #}
-{% macro fetch(base) %}
+{# Starts to gather the codes of 16 kept experts from `base` on, of the token whose assignments start at `from`. #}
+{% macro fetch(from, base) %}
 {% for i in range(loads) %}
     {
       let item = lane + {{ i }}u * LANES;
-      let row = row_of(begin + min({{ base }} + item / LATENT8, params.per - 1u));
+      let row = row_of({{ from }} + min({{ base }} + item / LATENT8, params.per - 1u));
       next{{ i }} = {{ "select(vec4u(), z[row.at + item % LATENT8], row.ok)" if DROPS else "z[row.at + item % LATENT8]" }};
     }
 {% endfor %}
@@ -76,6 +79,12 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% for i in range(loads) %}
   var next{{ i }}: vec4u;
 {% endfor %}
+{% if not DROPS %}
+  // Every token has as many rounds, so the last of them loads the codes of the next token's first.
+{{ fetch("min(number * TOKENS, params.tokens - 1u) * params.per", "0u") }}
+{{ put() }}
+  workgroupBarrier();
+{% endif %}
   for (var token = number * TOKENS; token < min(params.tokens, (number + 1u) * TOKENS); token++) {
     let begin = token * params.per;
     let x = own(load_x(token * params.ldx + lane / 2u), lane);
@@ -83,14 +92,23 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     let g = own(load_g(token * params.width + lane / 2u), lane);
 {% endif %}
     var sum = vec2f();
-{{ fetch("0u") }}
-    for (var base = 0u; base < params.per{% if DROPS %} && index[begin + base] != params.none{% endif %}; base += M) {
+{% if DROPS %}
+{{ fetch("begin", "0u") }}
 {{ put() }}
-      workgroupBarrier();
+    workgroupBarrier();
+{% endif %}
+    for (var base = 0u; base < params.per{% if DROPS %} && index[begin + base] != params.none{% endif %}; base += M) {
       let assignment = begin + min(base + expert, params.per - 1u);
       let ok = row_of(assignment).ok && base + expert < params.per;
       let weight = select(0.0, score[assignment], ok);
-{{ fetch("base + M") }}
+{% if DROPS %}
+{{ fetch("begin", "base + M") }}
+{% else %}
+      let more = base + M < params.per;
+      let next_begin = select(min(token + 1u, params.tokens - 1u) * params.per, begin, more);
+      let next_base = select(0u, base + M, more);
+{{ fetch("next_begin", "next_base") }}
+{% endif %}
 {% for c in range(4) %}
       var h{{ c }} = subgroup_matrix_result<f32, 16, 16>();
 {% endfor %}
@@ -101,11 +119,11 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
 {% endfor %}
 {% for c in range(4) %}
-      subgroupMatrixStore<row_major>(&hidden, subgroup * 16u + {{ 4 * c }}u, h{{ c }}, STRIDE_H);
+      subgroupMatrixStore<row_major>(&hidden, subgroup * 32u + {{ 8 * c }}u, h{{ c }}, STRIDE_H);
 {% endfor %}
       workgroupBarrier();
 {% for j in range(8) %}
-      let both{{ j }} = gelu(vec4f(own(hidden[{{ 2 * j }}u * STRIDE_H + lane / 2u], lane), own(hidden[{{ 2 * j + 1 }}u * STRIDE_H + lane / 2u], lane)));
+      let both{{ j }} = gelu(vec4f(hidden[{{ 2 * j }}u * STRIDE_H + lane], hidden[{{ 2 * j + 1 }}u * STRIDE_H + lane]));
       let p{{ 2 * j }} = dot(both{{ j }}.xy, x);
       let p{{ 2 * j + 1 }} = dot(both{{ j }}.zw, x);
 {% if BACKWARD %}
@@ -117,6 +135,8 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% if BACKWARD %}
 {{ sum_up("q", 1) }}
 {% endif %}
+      // All subgroups have read the codes since the last barrier, so the next ones need no barrier of their own.
+{{ put() }}
       workgroupBarrier();
       let p = {{ whole(0) }};
       let acted = gelu(vec4f(p)).x;

@@ -23,16 +23,23 @@ const STRIDE_A = ROW_A + 1u;
 const ROW_B = {{ "STEP" if LAYOUT == "nt" else "TILE_N" }} / 8u;
 const STRIDE_B = ROW_B + 1u;
 const TILE_B = {{ "STEP" if LAYOUT == "tn" else "TILE_M" }} * STRIDE_A;
-// A strip of results a subgroup, in vec4s with one of padding.
-const STRIDE_C = HALF_N / 4u + 1u;
+const TILES = TILE_B + {{ "TILE_N" if LAYOUT == "nt" else "STEP" }} * STRIDE_B;
+// A strip of results a subgroup, in vec4s with two of padding: four rows of eight numbers are stored at a time, and fall on different banks.
+const STRIDE_C = HALF_N / 4u + 2u;
 const STRIP = M * STRIDE_C;
 
 // Both tiles, then the strips: what a unit loads need not have the type of what it loads from.
-var<workgroup> memory: array<vec4u, TILE_B + {{ "TILE_N" if LAYOUT == "nt" else "STEP" }} * STRIDE_B>;
+var<workgroup> memory: array<vec4u, {{ "TILES" if DIRECT else "max(TILES, 4u * STRIP)" }}>;
 {% if not DIRECT %}
 // Each invocation's number, to be read after the sum: what is computed from it is not kept in registers meanwhile.
 var<workgroup> numbers: array<u32, LANES>;
 {% endif %}
+
+// Which row of a tile an invocation's first load takes; the next loads take rows LANES / ROW further on. Rows of a step are four eights long, and eight neighbours
+// store at a time: two rows that are four apart fall on banks of their own, two that follow each other do not.
+fn apart(lane: u32) -> u32 { return lane / 32u * 8u + lane % 8u / 4u * 4u + lane / 8u % 4u; }
+fn row_a(lane: u32) -> u32 { return {{ "lane / ROW_A" if LAYOUT == "tn" else "apart(lane)" }}; }
+fn row_b(lane: u32) -> u32 { return {{ "apart(lane)" if LAYOUT == "nt" else "lane / ROW_B" }}; }
 
 {% set loads_a = TILE_M * STEP // (32 * SUBGROUP) %}
 {% set loads_b = TILE_N * STEP // (32 * SUBGROUP) %}
@@ -50,18 +57,16 @@ var<workgroup> numbers: array<u32, LANES>;
   }
 {% endmacro %}
 {% macro put() %}
-{% for i in range(loads_a) %}
   {
-    let item = lane + {{ i }}u * LANES;
-    memory[item / ROW_A * STRIDE_A + item % ROW_A] = next_a{{ i }};
-  }
+    let at_a = row_a(lane) * STRIDE_A + lane % ROW_A;
+    let at_b = TILE_B + row_b(lane) * STRIDE_B + lane % ROW_B;
+{% for i in range(loads_a) %}
+    memory[at_a + {{ i }}u * (LANES / ROW_A) * STRIDE_A] = next_a{{ i }};
 {% endfor %}
 {% for i in range(loads_b) %}
-  {
-    let item = lane + {{ i }}u * LANES;
-    memory[TILE_B + item / ROW_B * STRIDE_B + item % ROW_B] = next_b{{ i }};
-  }
+    memory[at_b + {{ i }}u * (LANES / ROW_B) * STRIDE_B] = next_b{{ i }};
 {% endfor %}
+  }
 {% endmacro %}
 {% set rows = TILE_M // 2 // M %}
 {% set columns = TILE_N // 2 // N %}
@@ -101,31 +106,31 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   // Where this invocation reads at K = 0.
 {% if CLAMPED %}
 {% for i in range(loads_a) %}
-  let item_a{{ i }} = lane + {{ i }}u * LANES;
+  let row_a{{ i }} = row_a(lane) + {{ i }}u * (LANES / ROW_A);
 {% if LAYOUT == "tn" %}
-  let from_a{{ i }} = a_start + item_a{{ i }} / ROW_A * params.lda + min(top / 8u + item_a{{ i }} % ROW_A, (params.m - 1u) / 8u);
+  let from_a{{ i }} = a_start + row_a{{ i }} * params.lda + min(top / 8u + lane % ROW_A, (params.m - 1u) / 8u);
 {% else %}
-  let from_a{{ i }} = a_start + min(top + item_a{{ i }} / ROW_A, params.m - 1u) * params.lda + item_a{{ i }} % ROW_A;
+  let from_a{{ i }} = a_start + min(top + row_a{{ i }}, params.m - 1u) * params.lda + lane % ROW_A;
 {% endif %}
 {% endfor %}
 {% for i in range(loads_b) %}
-  let item_b{{ i }} = lane + {{ i }}u * LANES;
+  let row_b{{ i }} = row_b(lane) + {{ i }}u * (LANES / ROW_B);
 {% if LAYOUT == "nt" %}
-  let from_b{{ i }} = b_start + min(left + item_b{{ i }} / ROW_B, params.n - 1u) * params.ldb + item_b{{ i }} % ROW_B;
+  let from_b{{ i }} = b_start + min(left + row_b{{ i }}, params.n - 1u) * params.ldb + lane % ROW_B;
 {% else %}
-  let from_b{{ i }} = b_start + item_b{{ i }} / ROW_B * params.ldb + min(left / 8u + item_b{{ i }} % ROW_B, (params.n - 1u) / 8u);
+  let from_b{{ i }} = b_start + row_b{{ i }} * params.ldb + min(left / 8u + lane % ROW_B, (params.n - 1u) / 8u);
 {% endif %}
 {% endfor %}
 {% else %}
 {% if LAYOUT == "tn" %}
-  let from_a = a_start + lane / ROW_A * params.lda + top / 8u + lane % ROW_A;
+  let from_a = a_start + row_a(lane) * params.lda + top / 8u + lane % ROW_A;
 {% else %}
-  let from_a = a_start + (top + lane / ROW_A) * params.lda + lane % ROW_A;
+  let from_a = a_start + (top + row_a(lane)) * params.lda + lane % ROW_A;
 {% endif %}
 {% if LAYOUT == "nt" %}
-  let from_b = b_start + (left + lane / ROW_B) * params.ldb + lane % ROW_B;
+  let from_b = b_start + (left + row_b(lane)) * params.ldb + lane % ROW_B;
 {% else %}
-  let from_b = b_start + lane / ROW_B * params.ldb + left / 8u + lane % ROW_B;
+  let from_b = b_start + row_b(lane) * params.ldb + left / 8u + lane % ROW_B;
 {% endif %}
 {% endif %}
 {{ fetch("begin") }}

@@ -202,8 +202,8 @@ export function fitsMatrixUnits(
   length: number,
 ): boolean {
   const qk = d_nope + d_rope;
-  // Tiles of 32 rows; 128 rows of scores and of their exponentials.
-  const bytes = 32 * 2 * (qk + 8 + d_v + 8) + 128 * (4 * 36 + 2 * 40) + 512;
+  // Tiles of 32 rows; backward, 64 rows of two products and of what they become in halves.
+  const bytes = 32 * 2 * (qk + 8 + d_v + 8) + 64 * 2 * (4 * 36 + 2 * 40) + 512;
   return hasSquareUnits(capabilities) &&
     [d_nope, d_rope, d_v].every((width) => width % 32 === 0) && qk + d_v <= 192 &&
     length % MATRIX_ROWS === 0 && bytes <= capabilities.max_workgroup_bytes;

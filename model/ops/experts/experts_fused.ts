@@ -82,7 +82,7 @@ function fitsMatrixUnits(
   { d_latent, d_hidden }: { d_latent: number; d_hidden: number },
 ): boolean {
   // Codes, what is generated from them, and two sums a subgroup.
-  const bytes = 16 * (2 * d_latent + 16 + 4 * d_hidden + 16) + 2 * 16 * 4 * d_hidden / 64;
+  const bytes = 16 * (2 * d_latent + 16 + 4 * d_hidden + 32) + 2 * 16 * 4 * d_hidden / 64;
   return hasSquareUnits(capabilities) && !context &&
     [w1, ...z].every(({ dtype }) => dtype === "f16") && d_latent % 16 === 0 && d_latent <= 128 &&
     (d_hidden === 256 || d_hidden === 512) && bytes <= capabilities.max_workgroup_bytes;
