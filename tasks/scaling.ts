@@ -4,6 +4,7 @@
  */
 
 import { RATES, scalingTable } from "../model/bench/scaling/paper.ts";
+import { allocateVectors } from "../model/training/groups/vectors.ts";
 
 /** Elements of a part, and times that it is copied and added; the fastest counts. */
 const ELEMENTS = 2 ** 24;
@@ -25,13 +26,11 @@ if (option !== undefined && option !== "--measure") {
   Deno.exit(2);
 }
 if (option === "--measure") {
-  const a = new Float32Array(ELEMENTS).fill(1);
-  const b = Float32Array.from({ length: ELEMENTS }, (_, i) => i / ELEMENTS);
+  const { vectors: [a, b], add: sum } = allocateVectors([ELEMENTS], 2)[0]!;
+  for (let i = 0; i < ELEMENTS; i++) b![i] = i / ELEMENTS;
   const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB/s`;
-  const copy = rate(() => a.set(b));
-  const add = rate(() => {
-    for (let i = 0; i < ELEMENTS; i++) a[i] = a[i]! + b[i]!;
-  });
+  const copy = rate(() => a!.set(b!));
+  const add = rate(() => sum(0, 1));
   console.log(`copy ${gigabytes(copy)} (the table has ${gigabytes(RATES.copy)})`);
   console.log(`add  ${gigabytes(add)} (the table has ${gigabytes(RATES.add)})`);
 } else {
