@@ -1,6 +1,6 @@
 // Attention of a few tokens over a cache of keys and values: the part of span_attention.wgsl, which follows, that reads the cache.
 //
-// q [tokens, heads·D], kv [capacity, kv_heads·2·D], per head [k | v]; query head h reads head h / (heads / kv_heads) of it. Width D4 in vec4s.
+// q [tokens, heads·D], kv [rows, kv_heads·2·D], per head [k | v]; query head h reads head h / (heads / kv_heads) of it. Width D4 in vec4s.
 
 {% set WIDTH4 = D4 %}
 {% macro begin() %}

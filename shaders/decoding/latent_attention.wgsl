@@ -2,7 +2,7 @@
 // the cache.
 //
 // ql [tokens, heads·RANK] (queries brought into the latent space), q [tokens, heads·(NOPE+ROPE)] of which the rotated columns are
-// read, c_kv [capacity, RANK], kr [capacity, ROPE]. Widths RANK4, NOPE4, ROPE4 in vec4s.
+// read, c_kv [rows, RANK], kr [rows, ROPE]. Widths RANK4, NOPE4, ROPE4 in vec4s.
 
 {% set WIDTH4 = RANK4 %}
 {% macro begin() %}

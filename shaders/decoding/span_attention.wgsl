@@ -3,10 +3,11 @@
 //
 // - WIDTH4: columns of a head's values, in vec4s;
 // - begin(): addresses of the token's queries and the head's columns;
-// - add_products(row): adds a position's products of query and key to `dots`, column by column;
-// - values_at(row), load_values(at): the address of a position's values, and four of them.
+// - add_products(row): adds the products of query and a row's key to `dots`, column by column;
+// - values_at(row), load_values(at): the address of a row's values, and four of them.
 //
-// Token t is at position[0] + t and sees the positions up to its own. mixed [tokens·heads·spans, width], statistics [tokens·heads·spans, 2]
+// Sequences of `length` tokens follow one another, and so do their caches of `capacity` rows. Token t of sequence s is at position[s] + t and sees the
+// positions up to its own. mixed [tokens·heads·spans, width], statistics [tokens·heads·spans, 2]
 // (largest score, sum). Spans that begin beyond the token are left as they are.
 //
 // A workgroup of LANES invocations takes one span in steps of LANES positions: first every invocation scores a position, then each sums its
@@ -24,7 +25,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let token = work / params.spans / params.heads;
   // The whole workgroup leaves together, so the barriers below stay uniform.
   if (token >= params.tokens) { return; }
-  let visible = min(position[0] + token + 1u, params.capacity);
+  let sequence = token / params.length;
+  let cached = sequence * params.capacity;
+  let visible = min(position[sequence] + token % params.length + 1u, params.capacity);
   let begin = work % params.spans * params.span;
   let end = min(begin + params.span, visible);
   if (begin >= visible) { return; }
@@ -36,7 +39,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   var highest = LOWEST;
   var sum = 0.0f;
   for (var j = begin; j < end; j += LANES) {
-    let row = min(j + lane, end - 1u);
+    let row = cached + min(j + lane, end - 1u);
     var dots = vec4f();
 {{ add_products("row") }}
     let score = select(LOWEST, dot(dots, vec4f(1.0)) * params.scale, j + lane < end);
@@ -56,7 +59,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
     for (var t = 0u; t < LANES; t++) {
       let p = scores[t];
-      let at = {{ values_at("min(j + t, end - 1u)") }};
+      let at = {{ values_at("(cached + min(j + t, end - 1u))") }};
       sum += p;
 {% for n in range(columns) %}
       total{{ n }} = fma(vec4f(p), {{ load_values("at + column" ~ n) }}, total{{ n }});
