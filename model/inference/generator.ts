@@ -276,7 +276,8 @@ export class Generator implements Disposable {
     upload(gpu, this.#inputs.row, [0]);
     const position = this.#position;
     this.#position += count;
-    return await this.#sampling!.choose(token, sampling, { position, count });
+    const [chosen] = await this.#sampling!.choose([{ token, position, sampling }], count);
+    return chosen!;
   }
 
   /** Refuses tokens that are none, and `count` positions that do not fit. */
