@@ -181,6 +181,16 @@ export class Generator implements Disposable {
     return this.#position;
   }
 
+  /** The model that it generates with. */
+  get model(): GeneratingModel {
+    return this.#model;
+  }
+
+  /** The caches of all layers, `[at least the capacity, …]` each, for those who copy them. */
+  get caches(): readonly Tensor[] {
+    return this.#caches;
+  }
+
   /** Bytes of the cache. */
   get cacheBytes(): number {
     return this.#caches.reduce((bytes, tensor) => bytes + tensor.bytes, 0);
