@@ -111,7 +111,8 @@ for (const [name, architecture] of CASES) {
           assertNear(found[s]![step]!, single[s]![step]!, { tolerance: 2e-5, what });
         }
       }
-      assertEquals(found, single, "bits");
+      // Behind beams a GPU's products have other kernels for many rows.
+      if (model.gpu.capabilities.software) assertEquals(found, single);
       assertEquals(await together(batch), found);
     });
   });
@@ -127,7 +128,13 @@ for (const software of [true, false]) {
         const single = await alone(generator);
         using batch = await BatchGenerator.create(generator, { sequences: SEQUENCES.length });
         const found = await together(batch);
-        assertEquals(found, single);
+        found.forEach((rows, s) =>
+          rows.forEach((logits, step) => {
+            const what = `logits of sequence ${s}, step ${step}`;
+            assertNear(logits, single[s]![step]!, { tolerance: 5e-3, what });
+          })
+        );
+        if (software) assertEquals(found, single);
       }, { precision: "mixed", software });
     },
   });
