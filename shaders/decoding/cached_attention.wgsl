@@ -4,13 +4,20 @@
 
 {% set WIDTH4 = D4 %}
 {% macro begin() %}
-  let q_at = (token * params.heads + head) * D4;
+{% for h in range(HEADS) %}
+  let q_at{{ h }} = (token * params.heads + head + {{ h }}u) * D4;
+{% endfor %}
   let kv_at = head / (params.heads / params.kv_heads) * 2u * D4;
   let row_step = params.kv_heads * 2u * D4;
 {% endmacro %}
 {% macro add_products(row) %}
     let keys = {{ row }} * row_step + kv_at;
-    for (var d = 0u; d < D4; d++) { dots = fma(load_q(q_at + d), load_kv(keys + d), dots); }
+    for (var d = 0u; d < D4; d++) {
+      let key = load_kv(keys + d);
+{% for h in range(HEADS) %}
+      dots{{ h }} = fma(load_q(q_at{{ h }} + d), key, dots{{ h }});
+{% endfor %}
+    }
 {% endmacro %}
 {% macro values_at(row) %}{{ row }} * row_step + kv_at + D4{% endmacro %}
 {% macro load_values(at) %}load_kv({{ at }}){% endmacro %}

@@ -90,6 +90,29 @@ const CASES: readonly [name: string, architecture: Architecture][] = [
       attention: { kind: "mha", num_heads: 6, num_kv_heads: 2, d_head: 12, d_rope: 6 },
     }),
   ],
+  // Where four heads read the same keys and values, a workgroup takes them at once.
+  [
+    "heads that share a latent by fours",
+    smallModel(VOCABULARY, {
+      ...DENSE,
+      attention: {
+        kind: "mla",
+        num_heads: 8,
+        q_lora_rank: 20,
+        kv_lora_rank: 12,
+        d_nope: 12,
+        d_rope: 8,
+        d_v: 20,
+      },
+    }),
+  ],
+  [
+    "heads that share keys and values by fours",
+    smallModel(VOCABULARY, {
+      ...DENSE,
+      attention: { kind: "mha", num_heads: 8, num_kv_heads: 2, d_head: 12, d_rope: 6 },
+    }),
+  ],
 ];
 
 for (const [name, architecture] of CASES) {

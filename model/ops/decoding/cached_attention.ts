@@ -44,6 +44,6 @@ export function cachedAttention(plan: Plan, label: string, operands: CachedAtten
     bindings: { q: read(q), kv: read(kv) },
     d_score: d_head,
     flops: 4 * q.rows * heads * of.capacity * d_head,
-    ...{ of, heads, width: d_head, position, y },
+    ...{ of, heads, shared: heads / kv_heads, width: d_head, position, y },
   });
 }

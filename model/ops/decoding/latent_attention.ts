@@ -38,6 +38,6 @@ export function latentAttention(plan: Plan, label: string, operands: LatentAtten
     bindings: { ql: read(ql), q: read(q), c_kv: read(c_kv), kr: read(kr) },
     d_score: d_nope + d_rope,
     flops: 2 * tokens * heads * of.capacity * (2 * rank + d_rope),
-    ...{ of, heads, width: rank, position, y },
+    ...{ of, heads, shared: heads, width: rank, position, y },
   });
 }

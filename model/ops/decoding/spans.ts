@@ -23,6 +23,8 @@ import type { Tensor } from "../../gpu/tensor.ts";
 const LANES = 64;
 /** Workgroups that keep a GPU busy: the cache is cut into spans until there are about so many. */
 const BUSY = 1024;
+/** Heads that a workgroup takes at once, where there are enough sequences: it reads the cache once for them. */
+const HEADS = 4;
 
 /** Positions of a span and spans of a cache, for so many rows of scores. */
 function spansOf(capacity: number, rows: number): { span: number; spans: number } {
@@ -76,6 +78,8 @@ interface SpanAttention {
   readonly flops: number;
   /** Heads of queries. */
   readonly heads: number;
+  /** Heads that follow one another and read the same keys and values. */
+  readonly shared: number;
   readonly of: Sequences;
   /** Width of a head's values. */
   readonly width: number;
@@ -86,8 +90,8 @@ interface SpanAttention {
 }
 
 /**
- * Records attention with a workgroup for each token, head and span of its sequence's cache. Spans depend on the sizes of one sequence alone, so the bits of
- * a result do not depend on the device's speed nor on the number of sequences.
+ * Records attention with a workgroup for each token, head and span of its sequence's cache, of several sequences for {@linkcode HEADS} heads. Spans depend on the
+ * sizes of one sequence alone, so the bits of a result depend neither on the device's speed nor on the number of sequences.
  */
 export function attendSpans(plan: Plan, label: string, attention: SpanAttention): void {
   const { kernel, constants, bindings, heads, width, position, y } = attention;
@@ -95,13 +99,14 @@ export function attendSpans(plan: Plan, label: string, attention: SpanAttention)
   const tokens = sequences * length;
   const { span, spans } = spansOf(capacity, length * heads);
   const pieces = tokens * heads * spans;
+  const together = sequences >= HEADS && attention.shared % HEADS === 0 ? HEADS : 1;
   const mixed = plan.tensor(`${label}.mixed`, [pieces, width]);
   const statistics = plan.tensor(`${label}.statistics`, [pieces, 2]);
   plan.dispatch({
     label,
     name: kernel.name,
     source: kernel.source + spanSource,
-    constants: { LANES, ...constants },
+    constants: { LANES, HEADS: together, ...constants },
     params: {
       tokens,
       length,
@@ -118,7 +123,7 @@ export function attendSpans(plan: Plan, label: string, attention: SpanAttention)
       mixed: write(mixed),
       statistics: writeScalar(statistics),
     },
-    workgroups: grid(pieces),
+    workgroups: grid(pieces / together),
     flops: attention.flops,
   });
   plan.dispatch({
