@@ -23,7 +23,7 @@ import type { Tensor } from "../../gpu/tensor.ts";
 const LANES = 64;
 /** Workgroups that keep a GPU busy: the cache is cut into spans until there are about so many. */
 const BUSY = 1024;
-/** Heads that a workgroup takes at once, where there are enough sequences: it reads the cache once for them. */
+/** Heads that a workgroup takes at once: it reads the cache once for them. A GPU is to have enough workgroups without that. */
 const HEADS = 4;
 
 /** Positions of a span and spans of a cache, for so many rows of scores. */
@@ -90,7 +90,7 @@ interface SpanAttention {
 }
 
 /**
- * Records attention with a workgroup for each token, head and span of its sequence's cache, of several sequences for {@linkcode HEADS} heads. Spans depend on the
+ * Records attention with a workgroup for each token, head and span of its sequence's cache; on a software adapter and of several sequences for {@linkcode HEADS} heads. Spans depend on the
  * sizes of one sequence alone, so the bits of a result depend neither on the device's speed nor on the number of sequences.
  */
 export function attendSpans(plan: Plan, label: string, attention: SpanAttention): void {
@@ -99,7 +99,8 @@ export function attendSpans(plan: Plan, label: string, attention: SpanAttention)
   const tokens = sequences * length;
   const { span, spans } = spansOf(capacity, length * heads);
   const pieces = tokens * heads * spans;
-  const together = sequences >= HEADS && attention.shared % HEADS === 0 ? HEADS : 1;
+  const enough = plan.gpu.capabilities.software || sequences >= HEADS;
+  const together = enough && attention.shared % HEADS === 0 ? HEADS : 1;
   const mixed = plan.tensor(`${label}.mixed`, [pieces, width]);
   const statistics = plan.tensor(`${label}.statistics`, [pieces, 2]);
   plan.dispatch({
