@@ -6,7 +6,7 @@
 // "nt": a workgroup does eight rows of B, 32 invocations each, which take their row in turns. Those are COLUMNS4 vec4s of the result.
 // GROUPED "rows" as in gemm_tile.wgsl: several rows, each a tile by itself.
 // The sums of those that share are added in a fixed tree, TOGETHER rows at a time. A row's bits do not depend on ROWS. UNROLL fours of terms are asked for before the
-// first is added. Bound by reading B.
+// first is added. WHOLE: sums end with a whole four, and one is asked for at a time. Bound by reading B.
 
 const SHARE = 32u;
 
@@ -51,16 +51,24 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endif %}
   for (var quad = share; quad < quads; quad += UNROLL * SHARE) {
 {% for u in range(UNROLL) %}
+{% if WHOLE %}
+{% for r in range(ROWS) %}
+    let a{{ u }}_{{ r }} = load_a(a_start{{ r }} + quad);
+{% endfor %}
+{% else %}
     let quad{{ u }} = quad + {{ u }}u * SHARE;
     // Beyond the sum A counts as zero, and B repeats its last row.
     let inside{{ u }} = vec4u(0u, 1u, 2u, 3u) + 4u * quad{{ u }} < vec4u(params.k);
 {% for r in range(ROWS) %}
     let a{{ u }}_{{ r }} = select(vec4f(), load_a(a_start{{ r }} + min(quad{{ u }}, quads - 1u)), inside{{ u }});
 {% endfor %}
+{% endif %}
 {% if LAYOUT == "nn" %}
 {% for i in range(4) %}
-    let b{{ u }}_{{ i }} = load_b(b_start + min(4u * quad{{ u }} + {{ i }}u, params.k - 1u) * params.ldb + column4);
+    let b{{ u }}_{{ i }} = load_b(b_start + {{ "(4u * quad + " ~ i ~ "u)" if WHOLE else "min(4u * quad" ~ u ~ " + " ~ i ~ "u, params.k - 1u)" }} * params.ldb + column4);
 {% endfor %}
+{% elif WHOLE %}
+    let b{{ u }} = load_b(b_start + column * params.ldb + quad);
 {% else %}
     let b{{ u }} = select(vec4f(), load_b(b_start + column * params.ldb + min(quad{{ u }}, quads - 1u)), inside{{ u }});
 {% endif %}

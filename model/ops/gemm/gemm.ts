@@ -240,6 +240,7 @@ function recordVector(plan: Plan, label: string, product: WholeProduct): void {
   const { m, n, k } = productSizes(label, product);
   const rows = VECTOR_ROWS.find((rows) => rows >= m) ?? MOST_VECTOR_ROWS;
   const layout = product.layout === "nt" ? "nt" : "nn";
+  const unroll = Math.max(1, VECTOR_UNROLL[layout] / rows);
   const { outputs, constants, shared } = dispatchOf(product, label);
   const { params, bindings } = place(product);
   plan.dispatch({
@@ -249,7 +250,8 @@ function recordVector(plan: Plan, label: string, product: WholeProduct): void {
     constants: {
       ...constants,
       COLUMNS4: VECTOR_COLUMNS[layout] / 4,
-      UNROLL: Math.max(1, VECTOR_UNROLL[layout] / rows),
+      UNROLL: unroll,
+      WHOLE: unroll === 1 && k % 4 === 0,
       ROWS: rows,
       TOGETHER: Math.min(rows, VECTOR_TOGETHER[layout]),
     },
