@@ -90,8 +90,9 @@ interface SpanAttention {
 }
 
 /**
- * Records attention with a workgroup for each token, head and span of its sequence's cache; on a software adapter and of several sequences for {@linkcode HEADS} heads. Spans depend on the
- * sizes of one sequence alone, so the bits of a result depend neither on the device's speed nor on the number of sequences.
+ * Records attention with a workgroup for each token, head and span of its sequence's cache; on a software adapter and of several sequences for
+ * {@linkcode HEADS} heads. Spans depend on the sizes of one sequence alone, so the bits of a result depend neither on the device's speed nor on the number of
+ * sequences.
  */
 export function attendSpans(plan: Plan, label: string, attention: SpanAttention): void {
   const { kernel, constants, bindings, heads, width, position, y } = attention;
