@@ -28,25 +28,35 @@ export interface Choice {
   readonly logit: number;
 }
 
-/** The parts of a recorded decoding step that sampling is joined to. */
+/** The parts of a recorded decoding step that sampling is joined to: a token for each of its rows, which are sequences. */
 export interface DecodingStep {
-  /** The step of a single token. */
+  /** The step of a single token of each. */
   readonly plan: BuiltPlan;
-  /** Its input, `[1]` u32. */
+  /** Its input, `[rows]` u32. */
   readonly token: Tensor;
-  /** Position of the token, `[1]` u32. */
+  /** Positions of the tokens, `[rows]` u32. */
   readonly position: Tensor;
-  /** The logits that the step writes, `[1, stride]`. */
+  /** The logits that the step writes, `[rows, stride]`. */
   readonly logits: Tensor;
 }
 
-/** Goes on with a sequence by several tokens in one submission. */
+/** How a row goes on. */
+export interface NextTokens {
+  /** The token to feed first. */
+  readonly token: number;
+  /** Its position. */
+  readonly position: number;
+  /** Gives the options, the random numbers, and the tokens that were there. It is told the chosen ones. */
+  readonly sampling: Sampling;
+}
+
+/** Goes on with sequences by several tokens in one submission. */
 export class DeviceSampling implements Disposable {
   readonly #gpu: Gpu;
   readonly #vocabulary: number;
   readonly #step: DecodingStep;
   readonly #tensors: Readonly<
-    Record<"options" | "seen" | "chosen" | "draws" | "positions" | "choices", Tensor>
+    Record<"options" | "seen" | "chosen" | "ways" | "positions" | "choices", Tensor>
   >;
   readonly #arenas: readonly Arena[];
   #built: BuiltPlans | undefined;
@@ -55,15 +65,18 @@ export class DeviceSampling implements Disposable {
     this.#gpu = gpu;
     this.#vocabulary = vocabulary;
     this.#step = step;
+    const rows = step.token.size;
     const words = (name: string, ...shape: number[]) =>
       new Tensor(name, shape, { dtype: "u32", owner: "batch" });
+    const options = (name: string, ...shape: number[]) =>
+      new Tensor(name, [...shape, CHOICE_FIELDS.length], { owner: "batch" });
     this.#tensors = {
-      options: new Tensor("sampling options", [CHOICE_FIELDS.length], { owner: "batch" }),
-      seen: words("seen", seenWords(vocabulary)),
-      chosen: words("chosen", CHOSEN_WORDS),
-      draws: new Tensor("draws", [MOST_STEPS], { owner: "batch" }),
-      positions: words("positions", MOST_STEPS),
-      choices: words("choices", MOST_STEPS, CHOSEN_WORDS),
+      options: options("sampling options", rows),
+      seen: words("seen", rows, seenWords(vocabulary)),
+      chosen: words("chosen", rows, CHOSEN_WORDS),
+      ways: options("sampling options of each step", MOST_STEPS, rows),
+      positions: words("positions", MOST_STEPS, rows),
+      choices: words("choices", MOST_STEPS, rows, CHOSEN_WORDS),
     };
     this.#arenas = Object.values(this.#tensors)
       .map((tensor) => new Arena(gpu, tensor.name, [tensor]));
@@ -95,50 +108,25 @@ export class DeviceSampling implements Disposable {
   }
 
   /**
-   * Feeds `token` and then every chosen token but the last.
+   * Feeds each row's token and then every chosen token but the last.
    *
-   * @param sampling Gives the options, the random numbers, and the tokens that were there. It is told the chosen ones.
-   * @param at `position` of `token`, and how many tokens to choose, from 1 to {@linkcode MOST_STEPS}.
+   * @param rows Of each row of the step how it goes on; undefined where nothing does: token 0 is fed to position 0 then, again and again.
+   * @param count Tokens to choose for each, from 1 to {@linkcode MOST_STEPS}.
+   * @returns The chosen tokens of each row.
    */
-  async choose(
-    token: number,
-    sampling: Sampling,
-    { position, count }: { readonly position: number; readonly count: number },
-  ): Promise<Choice[]> {
+  async choose(rows: readonly (NextTokens | undefined)[], count: number): Promise<Choice[][]> {
     const gpu = this.#gpu;
-    const { options, seen, chosen, draws, positions, choices } = this.#tensors;
-    const { temperature, top_k, top_p, min_p, repetition_penalty } = sampling.options;
-    upload(
-      gpu,
-      options,
-      packFields(CHOICE_FIELDS, {
-        repetition_penalty,
-        draws: temperature > 0 ? 1 : 0,
-        temperature,
-        top_k: top_k < this.#vocabulary ? top_k : 0,
-        min_p,
-        nucleus: top_p < 1 ? 1 : 0,
-        top_p,
-      }),
-    );
-    const bits = new Uint32Array(seen.size);
-    for (const id of sampling.seen) bits[id >>> 5]! |= 1 << (id & 31);
-    upload(gpu, seen, bits);
-    upload(gpu, this.#step.token, [token]);
-    const steps = Array.from({ length: MOST_STEPS }, (_, i) => position + i);
-    upload(gpu, positions, steps);
-    upload(gpu, draws, Object.assign(new Float32Array(MOST_STEPS), sampling.draws(count)));
-
+    const { options, chosen, ways, positions, choices } = this.#tensors;
+    const { token, position } = this.#step;
+    this.#upload(rows, count);
     gpu.check();
     const encoder = gpu.device.createCommandEncoder({ label: "decode and choose" });
-    const copy = (
-      from: readonly [tensor: Tensor, word: number],
-      to: readonly [tensor: Tensor, word: number],
-      words: number,
-    ) => {
-      const [source, target] = [from, to].map(([{ memory }, word]) => ({
+    /** Copies all of the smaller tensor from or to its part of the larger one for a step. */
+    const copy = (from: Tensor, to: Tensor, i: number) => {
+      const words = Math.min(from.size, to.size);
+      const [source, target] = [from, to].map(({ memory, size }) => ({
         buffer: memory.buffer,
-        offset: memory.offset + 4 * word,
+        offset: memory.offset + (size > words ? 4 * words * i : 0),
       }));
       encoder.copyBufferToBuffer(
         source!.buffer,
@@ -149,21 +137,61 @@ export class DeviceSampling implements Disposable {
       );
     };
     for (let i = 0; i < count; i++) {
-      copy([positions, i], [this.#step.position, 0], 1);
-      copy([draws, i], [options, CHOICE_FIELDS.indexOf("draw")], 1);
+      copy(positions, position, i);
+      copy(ways, options, i);
       this.#step.plan.encode(encoder);
       this.#built!.plans[0]!.encode(encoder);
-      copy([chosen, 0], [choices, CHOSEN_WORDS * i], CHOSEN_WORDS);
+      copy(chosen, choices, i);
     }
     gpu.device.queue.submit([encoder.finish()]);
     const read = await download(gpu, choices) as Uint32Array;
     const floats = new Float32Array(read.buffer, read.byteOffset, read.length);
-    const made = Array.from({ length: count }, (_, i): Choice => ({
-      token: read[CHOSEN_WORDS * i]!,
-      logit: floats[CHOSEN_WORDS * i + 1]!,
-    }));
-    sampling.note(made.map(({ token }) => token));
-    return made;
+    return rows.map((row, r) => {
+      if (!row) return [];
+      const made = Array.from({ length: count }, (_, i): Choice => {
+        const at = CHOSEN_WORDS * (i * token.size + r);
+        return { token: read[at]!, logit: floats[at + 1]! };
+      });
+      row.sampling.note(made.map(({ token }) => token));
+      return made;
+    });
+  }
+
+  /** Writes what the steps read: tokens, positions, the tokens that were there, options and draws. */
+  #upload(rows: readonly (NextTokens | undefined)[], count: number): void {
+    const gpu = this.#gpu;
+    const { seen, ways, positions } = this.#tensors;
+    const fields = CHOICE_FIELDS.length;
+    const words = seen.width;
+    const bits = new Uint32Array(seen.size);
+    const numbers = new Float32Array(ways.size);
+    const places = new Uint32Array(positions.size);
+    rows.forEach((row, r) => {
+      if (!row) return;
+      const { temperature, top_k, top_p, min_p, repetition_penalty } = row.sampling.options;
+      for (const id of row.sampling.seen) bits[words * r + (id >>> 5)]! |= 1 << (id & 31);
+      row.sampling.draws(count).forEach((draw, i) => {
+        const at = i * rows.length + r;
+        places[at] = row.position + i;
+        numbers.set(
+          packFields(CHOICE_FIELDS, {
+            repetition_penalty,
+            draws: temperature > 0 ? 1 : 0,
+            temperature,
+            top_k: top_k < this.#vocabulary ? top_k : 0,
+            min_p,
+            nucleus: top_p < 1 ? 1 : 0,
+            top_p,
+            draw,
+          }),
+          fields * at,
+        );
+      });
+    });
+    upload(gpu, seen, bits);
+    upload(gpu, ways, numbers);
+    upload(gpu, positions, places);
+    upload(gpu, this.#step.token, rows.map((row) => row?.token ?? 0));
   }
 
   /** Frees its buffers. */

@@ -22,47 +22,47 @@ interface Question {
   readonly draw: number;
 }
 
-/** The token that the kernels choose, its logit, and the tokens that were there afterwards. */
+/** The tokens that the kernels choose for questions of one vocabulary, their logits, and the tokens that were there afterwards. */
 async function choose(gpu: Gpu, questions: readonly Question[]) {
   using inputs = new Inputs(gpu);
-  const chosen = questions.map(() => inputs.tensor("chosen", [CHOSEN_WORDS], { dtype: "u32" }));
-  const seens = questions.map(({ logits, seen }, i) => {
-    const values = new Uint32Array(seenWords(logits.length));
-    for (const id of seen) values[id >>> 5]! |= 1 << (id & 31);
-    return inputs.tensor(`seen ${i}`, [values.length], { dtype: "u32", values });
+  const rows = questions.length;
+  const vocabulary = questions[0]!.logits.length;
+  const stride = Math.ceil(vocabulary / 4) * 4;
+  const words = seenWords(vocabulary);
+  const logits = new Float32Array(rows * stride).fill(NaN);
+  const before = new Uint32Array(rows * words);
+  const fields = questions.flatMap((question, row) => {
+    logits.set(question.logits, row * stride);
+    for (const id of question.seen) before[row * words + (id >>> 5)]! |= 1 << (id & 31);
+    const { options, draw } = question;
+    return [...packFields(CHOICE_FIELDS, {
+      ...options,
+      top_k: options.top_k < vocabulary ? options.top_k : 0,
+      draws: options.temperature > 0 ? 1 : 0,
+      nucleus: options.top_p < 1 ? 1 : 0,
+      draw,
+    })];
   });
+  const seen = inputs.tensor("seen", [rows, words], { dtype: "u32", values: before });
+  const chosen = inputs.tensor("chosen", [rows, CHOSEN_WORDS], { dtype: "u32" });
+  const token = inputs.tensor("token", [rows], { dtype: "u32" });
   const out = await runOnce(gpu, (plan) => {
-    questions.forEach(({ logits, options, draw }, i) => {
-      const vocabulary = logits.length;
-      const stride = Math.ceil(vocabulary / 4) * 4;
-      const values = Object.assign(new Float32Array(stride).fill(NaN), logits);
-      const fields = packFields(CHOICE_FIELDS, {
-        ...options,
-        top_k: options.top_k < vocabulary ? options.top_k : 0,
-        draws: options.temperature > 0 ? 1 : 0,
-        nucleus: options.top_p < 1 ? 1 : 0,
-        draw,
-      });
-      chooseToken(plan, "choose", {
-        logits: inputs.tensor("logits", [1, stride], { values }),
-        options: inputs.tensor("options", [fields.length], { values: fields }),
-        seen: seens[i]!,
-        token: inputs.tensor("token", [1], { dtype: "u32" }),
-        chosen: chosen[i]!,
-      }, { vocabulary });
-    });
-    return Object.fromEntries(
-      [...chosen.entries()].flatMap(([i, tensor]) => [[`c${i}`, tensor], [`s${i}`, seens[i]!]]),
-    );
+    chooseToken(plan, "choose", {
+      logits: inputs.tensor("logits", [rows, stride], { values: logits }),
+      options: inputs.tensor("options", [rows, CHOICE_FIELDS.length], { values: fields }),
+      ...{ seen, token, chosen },
+    }, { vocabulary });
+    return { chosen, seen, token };
   });
-  return questions.map((_, i) => {
-    const words = new Uint32Array(out[`c${i}`]!);
-    return {
-      token: words[0]!,
-      logit: new Float32Array(words.buffer)[1]!,
-      seen: [...new Uint32Array(out[`s${i}`]!)],
-    };
-  });
+  const pairs = new Uint32Array(out["chosen"]!);
+  const floats = new Float32Array(pairs.buffer);
+  const seens = new Uint32Array(out["seen"]!);
+  assertEquals([...out["token"]!], [...pairs.filter((_, i) => i % CHOSEN_WORDS === 0)]);
+  return questions.map((_, row) => ({
+    token: pairs[CHOSEN_WORDS * row]!,
+    logit: floats[CHOSEN_WORDS * row + 1]!,
+    seen: [...seens.subarray(row * words, (row + 1) * words)],
+  }));
 }
 
 /** The logits with the repetition penalty, as `Sampling` makes them. */
@@ -188,6 +188,9 @@ for (const software of [true, false]) {
       )
     );
     assertEquals(await choose(gpu, questions), found);
+    for (const row of [0, 17, questions.length - 1]) {
+      assertEquals(await choose(gpu, [questions[row]!]), [found[row]!], `row ${row} alone`);
+    }
   });
 
   Deno.test(`chooseToken() tells the first logit that is not finite, software ${software}`, async () => {

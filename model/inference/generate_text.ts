@@ -12,8 +12,13 @@ import type { Tokenizer } from "../text/tokenizer.ts";
 
 /** Text comes about as often, in milliseconds: a slow device chooses fewer tokens in a submission. */
 const PATIENCE = 200;
-/** Tokens of the first submission. */
-const FIRST = 4;
+/** Tokens of the first submission, of each text. */
+export const FIRST_TOKENS = 4;
+
+/** Tokens of the next submission, at most `most`, where one took so many milliseconds a token. */
+export function tokensWithin(milliseconds: number, most: number): number {
+  return Math.max(1, Math.min(most, Math.floor(PATIENCE / milliseconds)));
+}
 
 /** Options of {@linkcode generateText}. */
 export interface GenerateTextOptions {
@@ -64,6 +69,97 @@ export function firstTokens(tokenizer: Tokenizer, length: number): readonly numb
   return begin.length + length > 0 ? begin : [endoftext];
 }
 
+/** A text in the making: its tokens, and what of them is text. */
+export class GrowingText {
+  /** How its tokens are chosen; it knows those of the prompt. */
+  readonly sampling: Sampling;
+  /** Tokens of the prompt, with those that begin a text. */
+  readonly prompt_tokens: number;
+  /** Why the text ends; undefined while it goes on. */
+  finish: FinishReason | undefined;
+  readonly #tokenizer: Tokenizer;
+  readonly #max_tokens: number;
+  readonly #decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  readonly #ends: ReadonlySet<number>;
+  readonly #seen: number[];
+  #tokens = 0;
+  #choices = 0;
+  #trim: boolean;
+
+  /**
+   * The text before its first token.
+   *
+   * @throws {CapacityError} If the prompt does not fit the context.
+   */
+  constructor(
+    tokenizer: Tokenizer,
+    options: Pick<GenerateTextOptions, "prompt" | "max_tokens" | "sampling" | "seed">,
+    { capacity }: { readonly capacity: number },
+  ) {
+    const { prompt, max_tokens } = options;
+    const ids = tokenizer.encode(prompt);
+    this.#seen = [...firstTokens(tokenizer, ids.length), ...ids];
+    this.prompt_tokens = this.#seen.length;
+    if (this.prompt_tokens > capacity) {
+      throw new CapacityError(
+        `The prompt has ${this.prompt_tokens} tokens, but the context holds ${capacity}`,
+      );
+    }
+    this.#tokenizer = tokenizer;
+    this.#max_tokens = max_tokens;
+    this.#ends = tokenizer.ends ?? new Set([tokenizer.endoftext]);
+    // Of a text that follows no prompt, the first token's space is not the text's.
+    this.#trim = tokenizer.trims === true && ids.length === 0;
+    this.sampling = new Sampling(options.sampling ?? {}, options.seed);
+    this.sampling.note(ids);
+    if (max_tokens === 0) this.finish = "max_tokens";
+  }
+
+  /** The tokens so far, with those of the prompt. */
+  get seen(): readonly number[] {
+    return this.#seen;
+  }
+
+  /** Tokens that may still come. */
+  get left(): number {
+    return this.#max_tokens - this.#tokens;
+  }
+
+  /** Takes the next token. @returns What it adds to the text: whole characters, or nothing. */
+  take(token: number): string {
+    this.#choices++;
+    if (this.#ends.has(token)) {
+      this.finish = "endoftext";
+      return "";
+    }
+    this.#tokens++;
+    this.#seen.push(token);
+    if (this.left === 0) this.finish = "max_tokens";
+    const piece = this.#decoder.decode(this.#tokenizer.decodeBytes([token]), { stream: true });
+    if (!this.#trim || piece === "") return piece;
+    this.#trim = false;
+    return piece.replace(/^ /, "");
+  }
+
+  /** What is left of a character that did not become whole. */
+  rest(): string {
+    return this.#decoder.decode();
+  }
+
+  /** The summary of a text that has ended. */
+  summary(
+    seconds: Pick<GenerationSummary, "prefill_seconds" | "decode_seconds">,
+  ): GenerationSummary {
+    return {
+      prompt_tokens: this.prompt_tokens,
+      tokens: this.#tokens,
+      finish: this.finish!,
+      ...seconds,
+      decode_passes: Math.max(0, this.#choices - 1),
+    };
+  }
+}
+
 /**
  * Continues a prompt. Yields whole characters: what a token leaves unfinished waits for the next.
  *
@@ -78,87 +174,57 @@ export async function* generateText(
   tokenizer: Tokenizer,
   options: GenerateTextOptions,
 ): AsyncGenerator<string, GenerationSummary> {
-  const { prompt, max_tokens, signal } = options;
-  const sampling = new Sampling(options.sampling ?? {}, options.seed);
-  const ids = tokenizer.encode(prompt);
-  const begin = firstTokens(tokenizer, ids.length);
-  const prompt_tokens = begin.length + ids.length;
-  if (prompt_tokens > generator.capacity) {
-    throw new CapacityError(
-      `The prompt has ${prompt_tokens} tokens, but the context holds ${generator.capacity}`,
-    );
-  }
+  const { max_tokens, signal } = options;
+  const text = new GrowingText(tokenizer, options, generator);
   generator.reset();
-  sampling.note(ids);
-  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-  const seen = [...begin, ...ids];
-  const ends = tokenizer.ends ?? new Set([tokenizer.endoftext]);
-  // Of a text that follows no prompt, the first token's space is not the text's.
-  let trim = tokenizer.trims === true && ids.length === 0;
   const atOnce = generator.traced ? 1 : options.tokens_at_once ?? MOST_STEPS;
   if (atOnce > 1 && max_tokens > 1) await generator.prepareToChoose();
   const start = performance.now();
-  let logits: Float32Array | undefined = await generator.feed(Uint32Array.from(seen));
+  let logits: Float32Array | undefined = await generator.feed(Uint32Array.from(text.seen));
   const begun = performance.now();
   /** Tokens that the device chose and that were not looked at. */
   const chosen: Choice[] = [];
-  let wanted = Math.min(FIRST, atOnce);
-  let tokens = 0;
-  let choices = 0;
+  let wanted = Math.min(FIRST_TOKENS, atOnce);
   let decodeMilliseconds = 0;
-  let finish: FinishReason = "max_tokens";
-  while (tokens < max_tokens) {
+  while (text.finish === undefined) {
     signal?.throwIfAborted();
-    const token = logits ? sampling.choose(logits) : finite(chosen.shift()!);
-    choices++;
-    if (ends.has(token)) {
-      finish = "endoftext";
-      break;
-    }
-    tokens++;
-    let piece = decoder.decode(tokenizer.decodeBytes([token]), { stream: true });
-    if (trim && piece !== "") {
-      piece = piece.replace(/^ /, "");
-      trim = false;
-    }
+    const token = logits ? text.sampling.choose(logits) : finiteToken(chosen.shift()!);
+    const piece = text.take(token);
     if (piece !== "") yield piece;
-    if (tokens === max_tokens) break;
-    seen.push(token);
-    if (chosen.length > 0) continue;
+    if (text.finish !== undefined || chosen.length > 0) continue;
     const full = generator.position === generator.capacity;
     if (full && !options.slide) {
-      finish = "context";
+      text.finish = "context";
       break;
     }
     // Whoever reads the pieces takes its own time.
     const before = performance.now();
     if (full) generator.reset();
-    const count = Math.min(wanted, max_tokens - tokens, generator.capacity - generator.position);
+    const count = Math.min(wanted, text.left, generator.capacity - generator.position);
     if (full || atOnce === 1) {
-      const half = Math.max(1, generator.capacity >> 1);
-      logits = await generator.feed(full ? seen.slice(-half) : [token]);
+      logits = await generator.feed(full ? lastHalf(text, generator) : [token]);
     } else {
       logits = undefined;
-      chosen.push(...await generator.choose(token, sampling, count));
-      const each = (performance.now() - before) / count;
-      wanted = Math.max(1, Math.min(atOnce, Math.floor(PATIENCE / each)));
+      chosen.push(...await generator.choose(token, text.sampling, count));
+      wanted = tokensWithin((performance.now() - before) / count, atOnce);
     }
     decodeMilliseconds += performance.now() - before;
   }
-  const rest = decoder.decode();
+  const rest = text.rest();
   if (rest !== "") yield rest;
-  return {
-    prompt_tokens,
-    tokens,
-    finish,
+  return text.summary({
     prefill_seconds: (begun - start) / 1000,
     decode_seconds: decodeMilliseconds / 1000,
-    decode_passes: Math.max(0, choices - 1),
-  };
+  });
+}
+
+/** The tokens that are read anew when the context is full. */
+export function lastHalf({ seen }: GrowingText, { capacity }: { readonly capacity: number }) {
+  return seen.slice(-Math.max(1, capacity >> 1));
 }
 
 /** The token of a choice. @throws {NotFiniteError} If no token could be chosen. */
-function finite({ token, logit }: Choice): number {
+export function finiteToken({ token, logit }: Choice): number {
   if (!Number.isFinite(logit)) throw notFinite(token, logit);
   return token;
 }

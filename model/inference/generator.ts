@@ -181,6 +181,16 @@ export class Generator implements Disposable {
     return this.#position;
   }
 
+  /** The model that it generates with. */
+  get model(): GeneratingModel {
+    return this.#model;
+  }
+
+  /** The caches of all layers, `[at least the capacity, …]` each, for those who copy them. */
+  get caches(): readonly Tensor[] {
+    return this.#caches;
+  }
+
   /** Bytes of the cache. */
   get cacheBytes(): number {
     return this.#caches.reduce((bytes, tensor) => bytes + tensor.bytes, 0);
@@ -276,7 +286,8 @@ export class Generator implements Disposable {
     upload(gpu, this.#inputs.row, [0]);
     const position = this.#position;
     this.#position += count;
-    return await this.#sampling!.choose(token, sampling, { position, count });
+    const [chosen] = await this.#sampling!.choose([{ token, position, sampling }], count);
+    return chosen!;
   }
 
   /** Refuses tokens that are none, and `count` positions that do not fit. */

@@ -176,6 +176,14 @@ export class LayerContext {
   }
 }
 
+/** Refuses positions that are not one for each sequence of a context that decodes. */
+export function checkSequences({ batch }: LayerContext, at: string, position: Tensor): void {
+  if (position.size === batch) return;
+  throw new RangeError(
+    `${at}: ${batch} sequences are decoded, with positions for ${position.size}`,
+  );
+}
+
 function only(table: Table): Tensor {
   if (table.parts.length !== 1) {
     throw new RangeError(`${table.name} is split into ${table.parts.length} parts`);

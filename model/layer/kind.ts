@@ -64,14 +64,24 @@ interface Parameterised {
 /** Operations of one token's forward pass by what they are spent on; a multiplication and an addition count as two. */
 export type Flops = Readonly<Record<string, number>>;
 
+/** Sizes of a decoder's cache. */
+export interface CacheSizes {
+  /** Sequences that are decoded at once, S; 1 unless given. */
+  readonly sequences?: number;
+  /** Positions of each. */
+  readonly capacity: number;
+  /** The operands' type. */
+  readonly dtype: DType;
+}
+
 /** The cache of the tokens so far, and the step of decoding. */
 export interface Decoder {
-  /** The cache, `[capacity, …]` each, without memory. It needs no clearing, but holds finite numbers only. */
+  /** The cache, `[S·capacity, …]` each, sequence after sequence, without memory. It needs no clearing, but holds finite numbers only. */
   readonly cache: readonly Tensor[];
   /**
-   * Records the forward pass of the next tokens of one sequence and appends them to the cache.
+   * Records the forward pass of the next tokens of every sequence, in a context whose batch they are, and appends them to the cache.
    *
-   * @param input `position` is u32 `[1]`: the position of the first new token. Position + tokens must not exceed the capacity.
+   * @param input `position` is u32 `[S]`: the position of the first new token of each. Position + tokens must not exceed the capacity.
    * @returns `residual + attention(x)`, a new f32 tensor.
    */
   record(context: LayerContext, input: LayerInput & { readonly position: Tensor }): Tensor;
@@ -88,8 +98,8 @@ export interface Attention extends Parameterised {
   };
   /** Records the forward pass over whole sequences. */
   forward(context: LayerContext, at: string, input: LayerInput): Pass;
-  /** A cache of `capacity` positions in the operands' type, and the step that uses it. */
-  decoder(at: string, options: { readonly capacity: number; readonly dtype: DType }): Decoder;
+  /** A cache, and the step that uses it. */
+  decoder(at: string, sizes: CacheSizes): Decoder;
   /** Operations of a token; it attends to half of the sequence on average. */
   flops(options: { readonly sequenceLength: number }): Flops;
 }

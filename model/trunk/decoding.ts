@@ -1,12 +1,12 @@
 /**
- * The network for generation, recorded into a plan: the next tokens of one sequence, with a cache for each layer.
+ * The network for generation, recorded into a plan: the next tokens of sequences, with a cache for each layer.
  *
  * @module
  */
 
-import type { DType, Tensor } from "../gpu/tensor.ts";
+import type { Tensor } from "../gpu/tensor.ts";
 import type { LayerContext } from "../layer/context.ts";
-import type { Decoder } from "../layer/kind.ts";
+import type { CacheSizes, Decoder } from "../layer/kind.ts";
 import { embeddingForward } from "../ops/elementwise/embedding.ts";
 import type { Architecture } from "./architecture.ts";
 import { headLogits } from "./head.ts";
@@ -15,12 +15,12 @@ import { recordNorm } from "./norm.ts";
 
 /** Inputs of {@linkcode recordDecoding}. */
 export interface DecodingInput {
-  /** The next tokens, `[T]` u32. */
+  /** The next tokens, `[T]` u32, sequence after sequence. */
   readonly tokens: Tensor;
-  /** Position of the first of them, `[1]` u32. */
+  /** Position of the first of each sequence, `[B]` u32. */
   readonly position: Tensor;
-  /** The token whose logits are wanted, by its row, `[1]` u32. */
-  readonly row: Tensor;
+  /** The token whose logits are wanted, by its row, `[1]` u32; without it those of all are. */
+  readonly row?: Tensor;
   /** One a layer; see {@linkcode decoders}. */
   readonly decoders: readonly Decoder[];
 }
@@ -28,18 +28,18 @@ export interface DecodingInput {
 /** The caches of all layers, without memory, and their steps. */
 export function decoders(
   { config, attention }: Architecture,
-  options: { capacity: number; dtype: DType },
+  sizes: CacheSizes,
 ): readonly Decoder[] {
   return Array.from(
     { length: config.num_layers },
-    (_, i) => attention.decoder(`layers.${i}.attn`, options),
+    (_, i) => attention.decoder(`layers.${i}.attn`, sizes),
   );
 }
 
 /**
- * Records the forward pass of the next tokens, in a context of one sequence in evaluation mode, and appends them to the caches.
+ * Records the forward pass of the next tokens, in a context in evaluation mode whose batch are the decoders' sequences, and appends them to the caches.
  *
- * @returns The logits after token `row`, `[1, V rounded up to 4]` f32.
+ * @returns The logits after token `row`, or after every one, `[rows, V rounded up to 4]` f32.
  */
 export function recordDecoding(
   context: LayerContext,
@@ -61,6 +61,7 @@ export function recordDecoding(
       residual: attention,
     }).y;
   });
+  if (!row) return headLogits(context, { architecture, x });
   // Only one row's logits are wanted, and picking a row by number is what an embedding does.
   const last = context.activation("last", 1, config.d_model);
   embeddingForward(plan, "last", { tokens: row, parts: [x], x: last });

@@ -108,7 +108,7 @@ export function recordForward(
 /**
  * Records the residual stream before the first layer, f32 `[T, D]`: the embedding, and learned positions where there are some.
  *
- * @param inputs `position` is u32 `[1]`, the position of the first token of a sequence; 0 unless given.
+ * @param inputs `position` is u32 `[B]`, the position of the first token of each sequence; 0 unless given.
  * @throws {RangeError} If a sequence is longer than the learned positions.
  */
 export function recordEmbedding(

@@ -1,7 +1,7 @@
 // Rotary embedding: [a; b] becomes [a cos − b sin; b cos + a sin] (INVERSE: with −sin), the halves of each group's columns.
 //
 // x [rows, columns of a group], groups `step` vec4s apart; turns [positions, cosines | sines], one row a position; row r is at
-// position r mod length, plus what `position` holds. Strides and offsets in vec4s.
+// position r mod length, plus what `position` holds for its sequence, r / length. Strides and offsets in vec4s.
 // IN_PLACE: every group of y is rotated where it is. Otherwise y = Σ over groups, in their order.
 // Halves of 4·half4 columns: an invocation turns four pairs. Other halves, WIDTH columns a group: an invocation turns a whole group, since
 // its pairs lie across vec4s; columns beyond the group's in its last vec4 stay as they are. Bound by memory.
@@ -20,7 +20,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   if (row >= params.rows) { return; }
   var at_position = row % params.length;
 {% if POSITION %}
-  at_position += position[0];
+  at_position += position[row / params.length];
 {% endif %}
 {% if IN_PLACE %}
   let at = params.y_start + row * params.ldy + group * params.step + i;

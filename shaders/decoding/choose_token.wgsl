@@ -1,14 +1,17 @@
-// Chooses the next token from a row of logits: the most likely one, or a draw from those that top-k, min-p and top-p leave.
-// z: [V] in vec4s; orders, tokens: [parts], of likeliest_parts.wgsl; options: see choose_token.ts; seen: a bit a token, the chosen one's is set;
-// token: [1], chosen: [2], the token and the bits of its logit. A logit that is not finite is chosen before all others.
-// params: vocabulary, vectors (vec4s that hold logits), parts.
+// Chooses the next token from each row of logits: the most likely one, or a draw from those that top-k, min-p and top-p leave.
+// z: [rows, V] with rows of `stride` vec4s; orders, tokens: [rows, parts], of likeliest_parts.wgsl; options: [rows], see choose_token.ts;
+// seen: [rows, words], a bit a token, the chosen one's is set; token: [rows], chosen: [rows, 2], the token and the bits of its logit. A logit that is not
+// finite is chosen before all others. params: rows, vocabulary, stride, vectors (vec4s of a row that hold logits), parts, words.
 //
 // Tokens have an order (logit_order.wgsl). Candidates are those up to `boundary` in it whose weight, the probability relative to the most likely
 // token's, is at least `least`. Each question is where a sum over candidates, of ones or of weights, passes a goal: by falling logits for top-k, top-p
 // and the draw after top-p, by rising token for the other draws. Rounding may leave a sum below its goal; the last candidate is the answer then.
 //
-// One workgroup: every sum has one order, so the same row gives the same token. Bound by the latency of its passes over the row, which the cache holds.
+// A row has one workgroup: every sum has one order, so the same row gives the same token. Bound by the latency of its passes over the row, which the cache holds.
 
+// First vec4 of the row, and its options.
+var<private> row_start: u32;
+var<private> way: Options;
 var<private> best: vec2u;
 var<private> boundary: vec2u;
 var<private> least: f32;
@@ -31,7 +34,7 @@ fn reduce_choice(lane: u32, choice: vec2u) -> vec2u {
 }
 
 fn weight_of(order: u32) -> f32 {
-  return select(exp((logit_of(order) - logit_of(best.x)) / options.temperature), 1.0, order == best.x);
+  return select(exp((logit_of(order) - logit_of(best.x)) / way.temperature), 1.0, order == best.x);
 }
 
 // The weight of a candidate, or 1 when they are counted; 0 of other tokens.
@@ -44,7 +47,7 @@ fn value_of(choice: vec2u, counting: bool) -> f32 {
 fn total_weight(lane: u32) -> f32 {
   var sum = 0.0;
   for (var i = lane; i < params.vectors; i += LANES) {
-    let bits = bitcast<vec4u>(load_z(i));
+    let bits = bitcast<vec4u>(load_z(row_start + i));
     let a = value_of(vec2u(order_of(bits.x), 4u * i), false) + value_of(vec2u(order_of(bits.y), 4u * i + 1u), false);
     let b = value_of(vec2u(order_of(bits.z), 4u * i + 2u), false) + value_of(vec2u(order_of(bits.w), 4u * i + 3u), false);
     sum += a + b;
@@ -72,7 +75,7 @@ fn reach_by_number(lane: u32, goal: f32, order: u32) -> u32 {
     var own = 0.0;
     let own_end = min(end, start + (lane + 1u) * step);
     for (var i = start + lane * step; i < own_end; i++) {
-      let bits = bitcast<vec4u>(load_z(i));
+      let bits = bitcast<vec4u>(load_z(row_start + i));
 {% for c in range(4) %}
       {
         let choice = vec2u(order_of(bits[{{ c }}]), 4u * i + {{ c }}u);
@@ -96,7 +99,7 @@ fn reach_by_number(lane: u32, goal: f32, order: u32) -> u32 {
     end = min(end, start + step);
   }
   var token = 4u * start;
-  let bits = bitcast<vec4u>(load_z(start));
+  let bits = bitcast<vec4u>(load_z(row_start + start));
   for (var c = 0u; c < 4u; c++) {
     let choice = vec2u(order_of(bits[c]), 4u * start + c);
     let own = select(0.0, value_of(choice, counting), !counting || choice.x == order);
@@ -119,7 +122,7 @@ fn reach_by_logit(lane: u32, goal: f32, counting: bool, inclusive: bool) -> vec2
     var low = vec4f();
     var high = vec4f();
     for (var i = lane; i < params.vectors; i += LANES) {
-      let bits = bitcast<vec4u>(load_z(i));
+      let bits = bitcast<vec4u>(load_z(row_start + i));
 {% for c in range(4) %}
       {
         let choice = vec2u(order_of(bits[{{ c }}]), 4u * i + {{ c }}u);
@@ -162,28 +165,33 @@ fn reach_by_logit(lane: u32, goal: f32, counting: bool, inclusive: bool) -> vec2
 }
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let row = workgroup_number(id, count);
+  if (row >= params.rows) { return; }
+  row_start = row * params.stride;
+  way = options[row];
+  let part_start = row * params.parts;
   var mine = NO_CHOICE;
-  for (var p = lane; p < params.parts; p += LANES) { mine = in_order(vec2u(orders[p], tokens[p]), mine); }
+  for (var p = lane; p < params.parts; p += LANES) { mine = in_order(vec2u(orders[part_start + p], tokens[part_start + p]), mine); }
   best = reduce_choice(lane, mine);
   boundary = NO_CHOICE;
   least = 0.0;
 
   var choice = best.y;
-  if (options.draws > 0.0) {
-    if (options.top_k > 0.0) { boundary = reach_by_logit(lane, options.top_k - 0.5, true, false); }
-    least = options.min_p;
-    if (options.nucleus > 0.0) {
-      boundary = reach_by_logit(lane, options.top_p * total_weight(lane), false, true);
-      choice = reach_by_logit(lane, options.draw * total_weight(lane), false, false).y;
+  if (options[row].draws > 0.0) {
+    if (options[row].top_k > 0.0) { boundary = reach_by_logit(lane, options[row].top_k - 0.5, true, false); }
+    least = options[row].min_p;
+    if (options[row].nucleus > 0.0) {
+      boundary = reach_by_logit(lane, options[row].top_p * total_weight(lane), false, true);
+      choice = reach_by_logit(lane, options[row].draw * total_weight(lane), false, false).y;
     } else {
-      choice = reach_by_number(lane, options.draw * total_weight(lane), 0u);
+      choice = reach_by_number(lane, options[row].draw * total_weight(lane), 0u);
     }
   }
   if (lane > 0u) { return; }
   let next = min(select(choice, best.y, best.x == BROKEN), params.vocabulary - 1u);
-  token[0] = next;
-  chosen[0] = next;
-  chosen[1] = bitcast<vec4u>(load_z(next / 4u))[next % 4u];
-  seen[next / 32u] |= 1u << (next % 32u);
+  token[row] = next;
+  chosen[2u * row] = next;
+  chosen[2u * row + 1u] = bitcast<vec4u>(load_z(row_start + next / 4u))[next % 4u];
+  seen[row * params.words + next / 32u] |= 1u << (next % 32u);
 }

@@ -1,6 +1,6 @@
-// Learned positions: x[row] += W_p[row mod length + start], and the table's gradient.
+// Learned positions: x[row] += W_p[row mod length + start of its sequence], and the table's gradient.
 //
-// BACKWARD false: x [rows, width] is updated from table [positions, width]; POSITION: `position` holds the start, which is otherwise 0. An
+// BACKWARD false: x [rows, width] is updated from table [positions, width]; POSITION: `position` holds the starts, which are otherwise 0. An
 // invocation adds one vec4.
 // BACKWARD true: d_table[p] = Σ over sequences of dx[sequence · length + p], in their order, for p below length; rows beyond it get zero.
 // EPILOGUE "accumulate": d_table[p] += …, and the rows beyond length are left alone. An invocation sums one vec4.
@@ -29,7 +29,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% else %}
   var at = row % params.length;
 {% if POSITION %}
-  at += position[0];
+  at += position[row / params.length];
 {% endif %}
   store_x(item, load_x(item) + load_table(at * params.width + item % params.width));
 {% endif %}

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { type DType, Tensor } from "../../gpu/tensor.ts";
-import type { LayerContext } from "../../layer/context.ts";
-import type { LayerInput } from "../../layer/kind.ts";
+import { Tensor } from "../../gpu/tensor.ts";
+import { checkSequences, type LayerContext } from "../../layer/context.ts";
+import type { CacheSizes, LayerInput } from "../../layer/kind.ts";
 import { type HeadGroups, splitHeads } from "../../ops/attention/heads.ts";
 import { appendRows } from "../../ops/decoding/append_rows.ts";
 import { cachedAttention } from "../../ops/decoding/cached_attention.ts";
@@ -14,20 +14,20 @@ import { gemm } from "../../ops/gemm/gemm.ts";
 import { mhaOutput, rotateHeads } from "./mha.ts";
 import type { MhaSection } from "./schema.ts";
 
-/** A layer's cache `[capacity, kv_heads·2·d_head]`, per head `[k | v]`, without memory. Nothing beyond a token's own position is used. */
+/** A layer's cache `[S·capacity, kv_heads·2·d_head]`, per head `[k | v]`, without memory. Nothing beyond a token's own position is used. */
 export function keyValueCache(
   name: string,
   { kv_heads, d_head }: HeadGroups,
-  { capacity, dtype }: { readonly capacity: number; readonly dtype: DType },
+  { sequences = 1, capacity, dtype }: CacheSizes,
 ): Tensor {
-  const shape = [capacity, 2 * kv_heads * d_head];
+  const shape = [sequences * capacity, 2 * kv_heads * d_head];
   return new Tensor(`${name}.cache.kv`, shape, { dtype, owner: "cache" });
 }
 
 /**
- * Records attention of the next tokens of one sequence, and appends them to the cache. One recorded plan serves every position.
+ * Records attention of the next tokens of each sequence, and appends them to the cache. One recorded plan serves every position.
  *
- * @param inputs `cache` is the layer's; its capacity is the context's limit. `position` is u32 `[1]`: that of the first new token. Position + tokens must not
+ * @param inputs `cache` is the layer's; its capacity is the context's limit. `position` is u32 `[S]`: that of the first new token of each. Position + tokens must not
  * exceed the capacity.
  * @returns `residual + attention(x)`, a new f32 tensor.
  */
@@ -43,11 +43,7 @@ export function mhaDecode(
 ): Tensor {
   const { plan, tokens } = context;
   const { x, residual, mha, groups, cache, position } = inputs;
-  if (context.batch !== 1) {
-    throw new RangeError(
-      `${prefix}: generation takes one sequence at a time, got ${context.batch}`,
-    );
-  }
+  checkSequences(context, prefix, position);
   const { heads, kv_heads, d_head } = groups;
   return plan.scope(prefix, () => {
     const w_qkv = context.weight(`${prefix}.w_qkv`);
@@ -57,7 +53,7 @@ export function mhaDecode(
     const kv = context.operand("kv", tokens, 2 * kv_heads * d_head);
     const bias = mha.bias ? context.vector(`${prefix}.b_qkv`) : undefined;
     splitHeads(plan, "heads", { groups, qkv, bias, q, kv });
-    const place = { position, positions: cache.rows };
+    const place = { position, positions: cache.rows / context.batch };
     rotateHeads(context, "", { mha, d_head, q, kv, place });
     appendRows(plan, "append", { x: kv, cache, position });
     const o = context.operand("o", tokens, heads * d_head);

@@ -59,8 +59,8 @@ export const kind: Kind<MhaSection, Attention> = {
         const { y, saved } = mhaForward(context, at, { ...input, mha });
         return { y, backward: (dy) => mhaBackward(context, at, { dy, saved, mha }) };
       },
-      decoder(at, options) {
-        const cache = keyValueCache(at, groups, options);
+      decoder(at, sizes) {
+        const cache = keyValueCache(at, groups, sizes);
         return {
           cache: [cache],
           record: (context, input) => mhaDecode(context, at, { ...input, mha, groups, cache }),

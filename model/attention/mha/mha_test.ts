@@ -288,7 +288,7 @@ Deno.test("Multi-head attention names what it cannot do", async () => {
   assertThrows(
     () => mhaDecode(evaluation, AT, { x, residual: x, mha, groups, cache, position }),
     RangeError,
-    "one sequence at a time, got 2",
+    "2 sequences are decoded, with positions for 1",
   );
   const { forward } = kind.create(mha, { d_model: D, num_layers: 1 });
   const training = new LayerContext(new Plan(gpu, "test"), weights, { ...sizes, mode: "train" });

@@ -12,7 +12,7 @@
  * @module
  */
 
-import { type DType, Tensor } from "../../gpu/tensor.ts";
+import { Tensor } from "../../gpu/tensor.ts";
 import { gemm } from "../../ops/gemm/gemm.ts";
 import { matrix } from "../../ops/gemm/matrix.ts";
 import { appendRows } from "../../ops/decoding/append_rows.ts";
@@ -20,32 +20,29 @@ import { headProduct } from "../../ops/decoding/head_product.ts";
 import { latentAttention } from "../../ops/decoding/latent_attention.ts";
 import { rmsnormForward } from "../../ops/norm/rmsnorm.ts";
 import { rope } from "../../ops/attention/rope.ts";
-import type { LayerContext } from "../../layer/context.ts";
-import type { LayerInput } from "../../layer/kind.ts";
+import { checkSequences, type LayerContext } from "../../layer/context.ts";
+import type { CacheSizes, LayerInput } from "../../layer/kind.ts";
 import type { MlaSection } from "./schema.ts";
 
 /** A layer's cache of the tokens so far. */
 export interface LatentCache {
-  /** Normalised latents `[capacity, kv_rank]`. */
+  /** Normalised latents `[S·capacity, kv_rank]`, sequence after sequence. */
   readonly c_kv: Tensor;
-  /** Rotated keys `[capacity, rope]`. */
+  /** Rotated keys `[S·capacity, rope]`. */
   readonly kr: Tensor;
 }
 
 /**
  * A layer's cache, without memory: put its tensors, and those of the other layers, into an `Arena`. It needs no clearing:
  * nothing beyond a token's own position is used, as long as it is finite.
- *
- * @param options `capacity`: the most positions; `dtype`: the operands' type of the context that will use it.
  */
 export function latentCache(
   name: string,
   mla: Pick<MlaSection, "kv_lora_rank" | "d_rope">,
-  options: { capacity: number; dtype: DType },
+  { sequences = 1, capacity, dtype }: CacheSizes,
 ): LatentCache {
-  const { capacity, dtype } = options;
   const tensor = (part: string, width: number) =>
-    new Tensor(`${name}.cache.${part}`, [capacity, width], { dtype, owner: "cache" });
+    new Tensor(`${name}.cache.${part}`, [sequences * capacity, width], { dtype, owner: "cache" });
   return { c_kv: tensor("c_kv", mla.kv_lora_rank), kr: tensor("kr", mla.d_rope) };
 }
 
@@ -54,12 +51,12 @@ export interface MlaDecodeInput extends LayerInput {
   readonly mla: MlaSection;
   /** The layer's cache; its capacity is the context's limit. */
   readonly cache: LatentCache;
-  /** A u32 tensor of one element: the position of the first new token. Position + tokens must not exceed the capacity. */
+  /** `[S]` u32: the position of the first new token of each sequence. Position + tokens must not exceed the capacity. */
   readonly position: Tensor;
 }
 
 /**
- * Records attention of the next tokens of one sequence, and appends them to the cache. The same numbers as `mlaForward` gives for these rows,
+ * Records attention of the next tokens of each sequence, and appends them to the cache. The same numbers as `mlaForward` gives for these rows,
  * up to rounding; one recorded plan serves every position.
  *
  * Rows that only fill up a chunk are harmless: what they leave in the cache lies beyond the real tokens and is overwritten by the next.
@@ -73,17 +70,13 @@ export function mlaDecode(
 ): Tensor {
   const { plan, tokens } = context;
   const { x, residual, mla, cache, position } = inputs;
-  if (context.batch !== 1) {
-    throw new RangeError(
-      `${prefix}: generation takes one sequence at a time, got ${context.batch}`,
-    );
-  }
+  checkSequences(context, prefix, position);
   const { num_heads: heads, d_nope, d_rope, d_v, q_lora_rank, kv_lora_rank } = mla;
   const weight = (name: string) => context.weight(`${prefix}.${name}`);
   const rotation = {
-    length: tokens,
+    length: context.length,
     position,
-    positions: cache.kr.rows,
+    positions: cache.kr.rows / context.batch,
     angles: { base: mla.rope_base },
   };
   return plan.scope(prefix, () => {

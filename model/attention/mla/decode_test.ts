@@ -195,7 +195,7 @@ Deno.test("Decoding with the latent cache agrees with attention over the whole s
     assertNear(y, expected(x, model), { tolerance: 1e-5, what: "y" });
   });
 
-  await t.step("refuses several sequences", () => {
+  await t.step("refuses positions that are not one a sequence", () => {
     const weights = makeWeights(gpu, "f32", MODEL);
     const cache = latentCache("attn", config, { capacity: 8, dtype: "f32" });
     using inputs = new Inputs(gpu);
@@ -209,7 +209,7 @@ Deno.test("Decoding with the latent cache agrees with attention over the whole s
     assertThrows(
       () => mlaDecode(context, "attn", { x, residual: x, mla: config, cache, position }),
       RangeError,
-      "one sequence at a time, got 2",
+      "2 sequences are decoded, with positions for 1",
     );
     weights.destroy();
   });

@@ -53,8 +53,8 @@ export const kind: Kind<MlaSection, Attention> = {
       const { y, saved } = mlaForward(context, at, { ...input, mla });
       return { y, backward: (dy) => mlaBackward(context, at, { dy, saved, mla }) };
     },
-    decoder(at, options) {
-      const cache = latentCache(at, mla, options);
+    decoder(at, sizes) {
+      const cache = latentCache(at, mla, sizes);
       return {
         cache: [cache.c_kv, cache.kr],
         record: (context, input) => mlaDecode(context, at, { ...input, mla, cache }),

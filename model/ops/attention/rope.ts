@@ -51,7 +51,7 @@ interface Rope {
   readonly y?: Matrix;
   /** Rows of a sequence: row `r` is at position `r mod length`, plus the start. */
   readonly length: number;
-  /** A u32 that holds the position at which the rows start, so that a recorded plan serves every position. */
+  /** `[sequences]` u32: the position at which the rows of each start, so that a recorded plan serves every position. */
   readonly position?: Tensor;
   /** Positions that the table covers; defaults to `length`. Positions beyond it are the caller's error. */
   readonly positions?: number;

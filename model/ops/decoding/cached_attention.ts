@@ -1,5 +1,5 @@
 /**
- * Attention of the next tokens of a sequence over a cache of keys and values by heads.
+ * Attention of the next tokens of sequences over a cache of keys and values by heads.
  *
  * @module
  */
@@ -9,29 +9,27 @@ import { read } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { HeadGroups } from "../attention/heads.ts";
-import { attendSpans } from "./spans.ts";
+import { attendSpans, sequencesOf } from "./spans.ts";
 
 /** Operands of {@linkcode cachedAttention}. */
 export interface CachedAttention {
   readonly groups: HeadGroups;
   /** `[tokens, heads·d_head]`. */
   readonly q: Tensor;
-  /** `[capacity, kv_heads·2·d_head]`, per head `[k | v]`; it already holds the tokens' own rows. */
+  /** `[sequences·capacity, kv_heads·2·d_head]`, per head `[k | v]`; it already holds the tokens' own rows. */
   readonly kv: Tensor;
-  /** A u32: position of the first token. */
+  /** `[sequences]` u32: position of the first token of each, whose tokens follow one another. */
   readonly position: Tensor;
   /** `[tokens, heads·d_head]`. */
   readonly y: Tensor;
 }
 
 /**
- * Records `y_h = softmax(q_h k_hᵀ / √d_head, causal) v_h` with a workgroup for each token, head and span of the cache. Spans depend on the
- * sizes alone, so the bits of a result do not depend on the device's speed.
+ * Records `y_h = softmax(q_h k_hᵀ / √d_head, causal) v_h` over the cache of a token's sequence, in spans: see {@linkcode attendSpans}.
  */
 export function cachedAttention(plan: Plan, label: string, operands: CachedAttention): void {
   const { groups: { heads, kv_heads, d_head }, q, kv, position, y } = operands;
-  const tokens = q.rows;
-  const capacity = kv.rows;
+  const of = sequencesOf(label, { position, rows: q, cache: kv });
   const fits = q.width === heads * d_head && kv.width === 2 * kv_heads * d_head &&
     y.size === q.size;
   if (!fits) {
@@ -45,7 +43,7 @@ export function cachedAttention(plan: Plan, label: string, operands: CachedAtten
     params: { kv_heads },
     bindings: { q: read(q), kv: read(kv) },
     d_score: d_head,
-    flops: 4 * tokens * heads * capacity * d_head,
-    ...{ tokens, heads, capacity, width: d_head, position, y },
+    flops: 4 * q.rows * heads * of.capacity * d_head,
+    ...{ of, heads, shared: heads / kv_heads, width: d_head, position, y },
   });
 }

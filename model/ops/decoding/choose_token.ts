@@ -1,5 +1,5 @@
 /**
- * The choice of the next token on the device, so that the host waits for none of them.
+ * The choice of next tokens on the device, so that the host waits for none of them.
  *
  * @module
  */
@@ -35,21 +35,22 @@ export const CHOICE_FIELDS = [
   "draw",
 ] as const;
 
-/** Words of `chosen`: the token, and the bits of its logit. */
+/** Words of `chosen` a row: the token, and the bits of its logit. */
 export const CHOSEN_WORDS = 2;
 
-/** Words of `seen`, a bit a token. */
+/** Words of `seen` a row, a bit a token. */
 export function seenWords(vocabulary: number): number {
   return Math.ceil(vocabulary / 32);
 }
 
 /**
- * Records the choice of a token as `Sampling` makes it: repetition penalty, temperature, top-k, min-p, top-p, and a draw. Sums are f32, so the token is
+ * Records the choice of a token for each row of logits as `Sampling` makes it: repetition penalty, temperature, top-k, min-p, top-p, and a draw. Sums are f32, so the token is
  * another one than the host's where rounding decides.
+ * A row's choice does not depend on the others.
  *
- * @param tensors `logits` `[1, stride]`, penalised in place; `options` {@linkcode CHOICE_FIELDS}; `seen` {@linkcode seenWords} u32, the tokens that were
- *   there, with the chosen one from then on; `token` `[1]` u32 and `chosen` {@linkcode CHOSEN_WORDS} u32, written. If logits are not finite, the first
- *   such token is chosen.
+ * @param tensors `logits` `[rows, stride]`, penalised in place; `options` `[rows,` {@linkcode CHOICE_FIELDS}`]`; `seen` `[rows,` {@linkcode seenWords}`]` u32,
+ *   the tokens that were there, with the chosen one from then on; `token` `[rows]` u32 and `chosen` `[rows,` {@linkcode CHOSEN_WORDS}`]` u32, written. If
+ *   logits are not finite, the first such token is chosen.
  */
 export function chooseToken(
   plan: Plan,
@@ -59,29 +60,37 @@ export function chooseToken(
 ): void {
   const { logits, options, seen, token, chosen } = tensors;
   const { software } = plan.gpu.capabilities;
-  const vectors = Math.ceil(vocabulary / 4);
+  const { rows } = logits;
+  const sizes = {
+    rows,
+    stride: logits.width / 4,
+    vectors: Math.ceil(vocabulary / 4),
+    words: seenWords(vocabulary),
+  };
   plan.dispatch({
     label: `${label}.penalise`,
     name: "penalise",
     source: penaliseSource,
     constants: { LANES: 64 },
-    params: { vectors },
+    params: sizes,
     bindings: {
       z: update(logits),
       seen: readScalar(seen),
       options: readFields(options, CHOICE_FIELDS),
     },
-    workgroups: grid(Math.ceil(vectors / 64)),
+    workgroups: grid(Math.ceil(rows * sizes.vectors / 64)),
     bytes: seen.bytes,
   });
-  const { orders, tokens, sizes } = likeliestParts(plan, `${label}.parts`, logits, { vocabulary });
+  const { orders, tokens, sizes: { parts } } = likeliestParts(plan, `${label}.parts`, logits, {
+    vocabulary,
+  });
   plan.dispatch({
     label,
     name: "choose_token",
     source: orderSource + source,
     // llvmpipe ends a shader's loops for good after 65,535 turns together, so a row's passes are cut among many there, too.
     constants: { LANES: software ? 64 : 256 },
-    params: { vocabulary, vectors, parts: sizes.parts },
+    params: { vocabulary, ...sizes, parts },
     bindings: {
       z: read(logits),
       orders: readScalar(orders),
@@ -91,6 +100,6 @@ export function chooseToken(
       token: writeScalar(token),
       chosen: writeScalar(chosen),
     },
-    workgroups: [1, 1, 1],
+    workgroups: grid(rows),
   });
 }

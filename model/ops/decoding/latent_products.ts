@@ -39,11 +39,11 @@ export interface LatentAttention {
   readonly ql: Tensor;
   /** Rotated queries `[tokens, heads·(nope+rope)]`; only the rotated columns are read. */
   readonly q: Tensor;
-  /** Normalised latents `[capacity, kv_rank]`; what lies beyond the tokens has to be finite. */
+  /** Normalised latents `[sequences·capacity, kv_rank]`; what lies beyond the tokens has to be finite. */
   readonly c_kv: Tensor;
-  /** Rotated keys `[capacity, rope]`. */
+  /** Rotated keys `[sequences·capacity, rope]`. */
   readonly kr: Tensor;
-  /** A u32: position of the first token. Both caches already hold the tokens' own rows. */
+  /** `[sequences]` u32: position of the first token of each. Both caches already hold the tokens' own rows. */
   readonly position: Tensor;
   /** Weighted sums of latents `[tokens, heads·kv_rank]`. */
   readonly y: Tensor;
@@ -71,7 +71,7 @@ function scoreWidth(capacity: number): number {
   return roundUp(capacity, 8);
 }
 
-/** Records attention by products, of `stored` tokens at a time. */
+/** Records attention of one sequence by products, of `stored` tokens at a time. */
 export function latentProducts(
   plan: Plan,
   label: string,

@@ -20,7 +20,7 @@ export interface AddPositions {
   readonly table: Tensor;
   /** Rows of a sequence: row `r` is at position `r mod length`, plus the start. */
   readonly length: number;
-  /** A u32 that holds the start. Positions beyond the table are the caller's error. Without it the start is 0. */
+  /** `[sequences]` u32: the start of each. Positions beyond the table are the caller's error. Without it the start is 0. */
   readonly position?: Tensor;
 }
 

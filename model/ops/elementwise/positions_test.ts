@@ -16,31 +16,41 @@ const SHAPES = [
   { rows: 22, length: POSITIONS, width: 12 },
 ];
 
-Deno.test("addPositions() adds each token's row, from any start", async () => {
+Deno.test("addPositions() adds each token's row, from any start of each sequence", async () => {
   const gpu = await openTestGpu();
   for (const { rows, length, width } of SHAPES) {
     // f16 tables are what mixed precision reads.
     for (const dtype of ["f32", "f16"] as const satisfies DType[]) {
-      for (const start of [undefined, POSITIONS - length]) {
+      const sequences = Math.ceil(rows / length);
+      const last = POSITIONS - length;
+      for (
+        const starts of [
+          undefined,
+          Array.from({ length: sequences }, (_, i) => i % 2 ? 0 : last),
+        ]
+      ) {
         using inputs = new Inputs(gpu);
         const values = noise(rows * width, 1);
         const learned = noise(POSITIONS * width, 2);
         const x = inputs.tensor("x", [rows, width], { values });
         const table = inputs.tensor("table", [POSITIONS, width], { values: learned, dtype });
-        const position = start === undefined
-          ? {}
-          : { position: inputs.tensor("position", [1], { values: [start], dtype: "u32" }) };
+        const position = starts &&
+          { position: inputs.tensor("position", [sequences], { values: starts, dtype: "u32" }) };
         const out = await runOnce(gpu, (plan) => {
           addPositions(plan, "positions", { x, table, length, ...position });
           return { x };
         });
-        const expected = reference.addPositions(
-          matrix(rows, width, values),
-          matrix(POSITIONS, width, learned),
-          { length, start: start ?? 0 },
-        );
-        const what = JSON.stringify({ rows, length, width, dtype, start });
-        assertNear(out.x, expected.data, { tolerance: dtype === "f32" ? 1e-7 : 5e-4, what });
+        const expected = Array.from({ length: sequences }, (_, i) => {
+          const own = values.subarray(i * length * width, (i + 1) * length * width);
+          const sum = reference.addPositions(
+            matrix(own.length / width, width, own),
+            matrix(POSITIONS, width, learned),
+            { length, start: starts?.[i] ?? 0 },
+          );
+          return [...sum.data];
+        }).flat();
+        const what = JSON.stringify({ rows, length, width, dtype, starts });
+        assertNear(out.x, expected, { tolerance: dtype === "f32" ? 1e-7 : 5e-4, what });
       }
     }
   }

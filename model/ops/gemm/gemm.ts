@@ -113,7 +113,7 @@ export function gemm(
     recordDirect(plan, label, whole);
     return;
   }
-  if (m === 1 && layout !== "tn") {
+  if (m <= MOST_VECTOR_ROWS && layout !== "tn") {
     recordVector(plan, label, whole);
     return;
   }
@@ -225,15 +225,22 @@ function recordDirect(plan: Plan, label: string, product: WholeProduct): void {
   });
 }
 
-/** Columns of a result of one row that a workgroup of `gemm_vector.wgsl` does. */
+/** Rows of a result that kernels of `gemm_vector.wgsl` compute: few kernels serve any number. Each row takes registers. */
+const VECTOR_ROWS = [1, 4, 16] as const;
+const [, , MOST_VECTOR_ROWS] = VECTOR_ROWS;
+/** Columns that a workgroup of it does. */
 const VECTOR_COLUMNS = { nn: 32, nt: 8 };
-/** Fours of terms that it asks for at once. */
+/** Fours of terms that it asks for at once, for a single row. */
 const VECTOR_UNROLL = { nn: 2, nt: 4 };
+/** Rows whose sums are in workgroup memory together, at most: 16 KiB. */
+const VECTOR_TOGETHER = { nn: 4, nt: MOST_VECTOR_ROWS };
 
-/** Records a product of one row. */
+/** Records a product of few rows. */
 function recordVector(plan: Plan, label: string, product: WholeProduct): void {
-  const { n, k } = productSizes(label, product);
+  const { m, n, k } = productSizes(label, product);
+  const rows = VECTOR_ROWS.find((rows) => rows >= m) ?? MOST_VECTOR_ROWS;
   const layout = product.layout === "nt" ? "nt" : "nn";
+  const unroll = Math.max(1, VECTOR_UNROLL[layout] / rows);
   const { outputs, constants, shared } = dispatchOf(product, label);
   const { params, bindings } = place(product);
   plan.dispatch({
@@ -243,9 +250,12 @@ function recordVector(plan: Plan, label: string, product: WholeProduct): void {
     constants: {
       ...constants,
       COLUMNS4: VECTOR_COLUMNS[layout] / 4,
-      UNROLL: VECTOR_UNROLL[layout],
+      UNROLL: unroll,
+      WHOLE: unroll === 1 && k % 4 === 0,
+      ROWS: rows,
+      TOGETHER: Math.min(rows, VECTOR_TOGETHER[layout]),
     },
-    params: { m: 1, n, k, ...params },
+    params: { m, n, k, ...params },
     bindings: { ...bindings, ...outputs },
     workgroups: grid(Math.ceil(n / VECTOR_COLUMNS[layout])),
   });

@@ -280,7 +280,7 @@ function rowsKernel(plan: Plan, label: string, groups: Groups, product: {
       ...stored,
       name: "gemm_vector",
       source: vectorSource,
-      constants: { COLUMNS4: columns / 4, UNROLL: unroll },
+      constants: { COLUMNS4: columns / 4, UNROLL: unroll, ROWS: 1, TOGETHER: 1, WHOLE: false },
       workgroups: groups.rows * Math.ceil(n / columns),
     };
   }

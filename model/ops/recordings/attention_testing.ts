@@ -106,7 +106,7 @@ export const ATTENTION_RECORDINGS: Recordings = {
             rope(plan, "rope", {
               x: matrix(t("x", [32, 64], dtype), { columns }),
               groups: { count: 2, step: 32 },
-              ...(y ? { y } : { position: t("position", [1], "u32") }),
+              ...(y ? { y } : { position: t("position", [2], "u32") }),
               length: 16,
               inverse,
             });

@@ -155,10 +155,10 @@ export const DENSE_RECORDINGS: Recordings = {
     const plan = new Plan(gpu, "choose_token");
     chooseToken(plan, "choose", {
       logits: t("logits", [1, 100]),
-      options: t("options", [CHOICE_FIELDS.length]),
-      seen: t("seen", [seenWords(99)], "u32"),
+      options: t("options", [1, CHOICE_FIELDS.length]),
+      seen: t("seen", [1, seenWords(99)], "u32"),
       token: t("token", [1], "u32"),
-      chosen: t("chosen", [CHOSEN_WORDS], "u32"),
+      chosen: t("chosen", [1, CHOSEN_WORDS], "u32"),
     }, { vocabulary: 99 });
     return [plan];
   },

@@ -5,6 +5,8 @@
  */
 
 import type { Gpu } from "../../../model/gpu/device.ts";
+import { BatchGenerator } from "../../../model/inference/batch/batch_generator.ts";
+import { generateTexts, type TextPiece } from "../../../model/inference/batch/generate_texts.ts";
 import {
   firstTokens,
   generateText,
@@ -17,6 +19,9 @@ import { UserError } from "../../../pipeline/errors.ts";
 import { type ModelChoice, openModel } from "./models.ts";
 import { gpuProvenance } from "../../shared_gpu.ts";
 
+/** Texts that are decoded at once, unless told otherwise. */
+const STORIES_AT_ONCE = 16;
+
 /** Options of {@linkcode generate}. */
 export interface GenerateOptions extends ModelChoice {
   readonly prompt: string;
@@ -27,13 +32,15 @@ export interface GenerateOptions extends ModelChoice {
   readonly slide: boolean;
   /** Texts to make of the prompt; the draws of text i have the seed `seed + i`. */
   readonly num_stories: number;
+  /** Texts that are decoded at once, each with a cache of its own; {@linkcode STORIES_AT_ONCE} unless given, fewer where their caches do not fit a binding. */
+  readonly stories_at_once?: number;
   /** How tokens are chosen, as typed: checked here. */
   readonly sampling: Readonly<Record<keyof SamplingOptions, unknown>>;
   readonly seed: number;
   readonly precision: "f32" | "mixed";
   /** Opens the device, once the rest is known to be right. */
   gpu(): Promise<Gpu>;
-  /** Takes the text of a story as it comes. */
+  /** Takes the text of a story as it comes, one story after the other: what is decoded beside the first waits for it. */
   write(text: string, story: number): void;
 }
 
@@ -92,21 +99,26 @@ export async function generate(options: GenerateOptions): Promise<Generated> {
   const gpu = await options.gpu();
   using loaded = await chosen.load(gpu, options.precision);
   using generator = await createGenerator(loaded.model, Math.min(context, needed + max_tokens));
+  const { stories_at_once = STORIES_AT_ONCE, slide } = options;
+  const sequences = Math.min(num_stories, stories_at_once, BatchGenerator.most(generator));
+  // One text needs no second cache.
+  using batch = sequences > 1 ? await BatchGenerator.create(generator, { sequences }) : undefined;
   const stories: Story[] = [];
-  for (let story = 0; story < num_stories; story++) {
-    const seed = options.seed + story;
-    const { slide } = options;
-    const run = generateText(generator, tokenizer, {
-      prompt,
-      max_tokens,
-      seed,
-      slide,
-      sampling: sampling.data,
+  while (stories.length < num_stories) {
+    const first = stories.length;
+    const texts = Array.from(
+      { length: Math.min(sequences, num_stories - first) },
+      (_, i) => ({ prompt, seed: options.seed + first + i }),
+    );
+    const common = { max_tokens, slide, sampling: sampling.data };
+    const run = batch
+      ? generateTexts(batch, tokenizer, { ...common, texts })
+      : alone(generateText(generator, tokenizer, { ...common, ...texts[0]! }));
+    const collected = await collectStories(run, {
+      count: texts.length,
+      write: (text, i) => options.write(text, first + i),
     });
-    stories.push({
-      ...await collectStory(run, (text) => options.write(text, story)),
-      seed,
-    });
+    stories.push(...collected.map((story, i) => ({ ...story, seed: texts[i]!.seed })));
   }
   const { name, revision } = chosen;
   return {
@@ -118,27 +130,37 @@ export async function generate(options: GenerateOptions): Promise<Generated> {
   };
 }
 
-/** Passes the pieces of a text on, and returns the text with its speed. */
-async function collectStory(
-  run: AsyncGenerator<string, GenerationSummary>,
-  write: (text: string) => void,
-): Promise<Omit<Story, "seed">> {
-  let text = "";
+/** A text as one of several. */
+async function* alone(run: ReturnType<typeof generateText>): ReturnType<typeof generateTexts> {
+  for (;;) {
+    const next = await run.next();
+    if (next.done) return [next.value];
+    yield { text: 0, piece: next.value } satisfies TextPiece;
+  }
+}
+
+/** Passes the pieces of texts on, one text after the other, and returns the texts with their speeds. */
+async function collectStories(
+  run: ReturnType<typeof generateTexts>,
+  { count, write }: { readonly count: number; write(text: string, story: number): void },
+): Promise<Omit<Story, "seed">[]> {
+  const texts = Array<string>(count).fill("");
   for (;;) {
     const next = await run.next();
     if (next.done) {
-      const summary = next.value;
-      return {
-        text,
+      texts.slice(1).forEach((text, i) => write(text, i + 1));
+      return next.value.map((summary, i) => ({
+        text: texts[i]!,
         ...summary,
         prefill_tokens_per_second: summary.prompt_tokens / summary.prefill_seconds,
         ...(summary.decode_passes > 0
           ? { decode_tokens_per_second: summary.decode_passes / summary.decode_seconds }
           : {}),
-      };
+      }));
     }
-    text += next.value;
-    write(next.value);
+    const { text, piece } = next.value;
+    texts[text] += piece;
+    if (text === 0) write(piece, 0);
   }
 }
 

@@ -25,7 +25,7 @@ export const generateCommand: Command = {
     ],
     [
       "generate --checkpoint 'train[base,seed=1]' --prompt 'Once' --num-stories 3 --min-p 0.05",
-      "three texts, each with a seed of its own",
+      "three texts at once, each with a seed of its own",
     ],
     [
       "generate --checkpoint exported/ --prompt 'It was' --temperature 0",
@@ -92,6 +92,12 @@ export const generateCommand: Command = {
       requiresArg: true,
       describe: "Texts to make of the prompt; text i draws with seed + i",
     },
+    "stories-at-once": {
+      type: "number",
+      default: 16,
+      requiresArg: true,
+      describe: "Texts that are decoded at once, each with a cache of its own in the GPU's memory",
+    },
     slide: {
       type: "boolean",
       default: true,
@@ -130,6 +136,7 @@ export const generateCommand: Command = {
       seed: wholeArgument(args, "seed", 0, LARGEST_SEED)!,
       precision: stringArgument(args, "precision") as "f32" | "mixed",
       num_stories,
+      stories_at_once: wholeArgument(args, "stories-at-once", 1)!,
       slide: args["slide"] as boolean,
       gpu: () => commandGpu(args),
       write(text, story) {

@@ -53,6 +53,11 @@ Deno.test("generate() streams a continuation and measures", async () => {
     assertEquals(three.map(({ seed }) => seed), [4, 5, 6]);
     assertEquals(three[0]!.text, first.text);
     assertEquals(three[2]!.text, (await run({ seed: 6 })).text);
+    const texts = three.map(({ text }) => text);
+    for (const stories_at_once of [1, 2]) {
+      const { stories } = await run({ num_stories: 3, stories_at_once });
+      assertEquals(stories.map(({ text }) => text), texts);
+    }
     const greedy = { ...SAMPLING, temperature: 0 };
     const [last, best] = [await run({ sampling: greedy }), await run({ which: "best" })];
     assert(last.text !== best.text);
