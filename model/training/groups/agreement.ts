@@ -24,7 +24,7 @@ export async function agree(ranks: Ranks, own: boolean): Promise<boolean> {
 
 /**
  * Gives every rank the weights, moments, statistics, loss scale, counters and position of rank 0, so that only that one needs the
- * checkpoint or the model that the training starts from.
+ * checkpoint or the model that the training starts from. Before the first update moments are zeros in every rank.
  *
  * @throws {Error} If a rank computes on another kind of adapter than rank 0, for their bits would differ.
  */
@@ -38,21 +38,57 @@ export async function shareState(trainer: Trainer): Promise<void> {
   const control = packFields(CONTROL_STATE, await trainer.readControl());
   const plain = Float32Array.from(control);
   await ranks.broadcast(plain);
+  for (const batch of batchesOf(architecture, { moments: position[0]! > 0 })) {
+    const values = new Float32Array(batch.size);
+    if (first) {
+      await Promise.all(
+        batch.tensors.map(async ({ kind, name, at }) =>
+          values.set(await trainer.readState(kind, name), at)
+        ),
+      );
+    }
+    for (let at = 0; at < values.length; at += BROADCAST_ELEMENTS) {
+      await ranks.broadcast(values.subarray(at, at + BROADCAST_ELEMENTS));
+    }
+    if (first) continue;
+    for (const { kind, name, at, size } of batch.tensors) {
+      trainer.writeState(kind, name, values.subarray(at, at + size));
+    }
+  }
+  if (!first) await trainer.resume(position[0]!, unpackFields(CONTROL_STATE, plain));
+}
+
+/** Tensors that are shared together: an answer takes a millisecond or more, and a model has thousands of small ones. */
+interface Batch {
+  readonly tensors: { kind: StateKind; name: string; at: number; size: number }[];
+  /** Elements. */
+  size: number;
+}
+
+/** The tensors of a training's state in batches of {@linkcode BROADCAST_ELEMENTS} or of one larger tensor. */
+function batchesOf(
+  architecture: Trainer["architecture"],
+  { moments }: { readonly moments: boolean },
+): Batch[] {
   const parameters = parameterSpecs(architecture);
   const tensors = [
     ...[...parameters, ...statisticSpecs(architecture)]
       .map((spec) => ({ ...spec, kind: "value" as StateKind })),
-    ...parameters.flatMap((spec) => (["m", "v"] as const).map((kind) => ({ ...spec, kind }))),
+    ...(moments
+      ? parameters.flatMap((spec) => (["m", "v"] as const).map((kind) => ({ ...spec, kind })))
+      : []),
   ];
+  const batches: Batch[] = [];
   for (const { kind, name, shape } of tensors) {
-    const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
-    if (first) values.set(await trainer.readState(kind, name));
-    for (let at = 0; at < values.length; at += BROADCAST_ELEMENTS) {
-      await ranks.broadcast(values.subarray(at, at + BROADCAST_ELEMENTS));
+    const size = shape.reduce((a, b) => a * b, 1);
+    let batch = batches.at(-1);
+    if (!batch || batch.size + size > BROADCAST_ELEMENTS) {
+      batches.push(batch = { tensors: [], size: 0 });
     }
-    if (!first) trainer.writeState(kind, name, values);
+    batch.tensors.push({ kind, name, at: batch.size, size });
+    batch.size += size;
   }
-  if (!first) await trainer.resume(position[0]!, unpackFields(CONTROL_STATE, plain));
+  return batches;
 }
 
 async function assertSameDevice({ gpu, ranks, parts }: Trainer): Promise<void> {

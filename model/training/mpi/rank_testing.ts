@@ -23,7 +23,7 @@ async function sumOf(ranks: MpiRanks): Promise<string> {
   const hash = createHash("sha256");
   // Twice, for messages of one number follow each other.
   for (const round of [1, 2]) {
-    const totals: Promise<Float32Array>[] = [];
+    const totals: Promise<Float32Array<ArrayBuffer>>[] = [];
     for (let group = 0; group < own; group++) {
       for (const [part, size] of PARTS.entries()) {
         const seed = round * 3 + part + 7 * (ranks.rank * own + group);
@@ -32,7 +32,7 @@ async function sumOf(ranks: MpiRanks): Promise<string> {
       }
     }
     for (const total of await Promise.all(totals)) {
-      hash.update(new Uint8Array(total.buffer as ArrayBuffer));
+      hash.update(new Uint8Array(total.buffer, total.byteOffset, total.byteLength));
     }
   }
   return hash.digest("hex");
