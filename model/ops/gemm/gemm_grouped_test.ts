@@ -9,6 +9,7 @@ import { gatherRows } from "../mixture/rows.ts";
 import { segmentsOf } from "../mixture/segments.ts";
 import { assertNear, Inputs, noise, runOnce } from "../testing.ts";
 import { gemmGrouped, gemmGroupedSums, groupTile, paddedRows } from "./gemm_grouped.ts";
+import { matrixUnit } from "./matrix_unit.ts";
 
 interface Case {
   readonly name: string;
@@ -22,8 +23,9 @@ interface Case {
   readonly part?: number;
   /** Without a backward pass. */
   readonly forward?: true;
-  /** Rows of a tile of a real GPU. */
+  /** Rows of a tile of a real GPU, and of matrix units where they are others. */
   readonly tile: number;
+  readonly unitTile?: number;
 }
 
 const spread = (count: number, groups: number) =>
@@ -39,6 +41,7 @@ const CASES: readonly Case[] = [
     outputs: 136,
     dtype: "f16",
     tile: 32,
+    unitTile: 64,
   },
   {
     name: "one group has all rows",
@@ -111,7 +114,8 @@ for (const software of [true, false]) {
         const before = noise(groups * k * n, 4);
         const gradients = !each.forward;
         const tile = groupTile(gpu.capabilities, { rows: entries, groups, gradients, dtype });
-        assertEquals(tile, software ? 8 : each.tile);
+        const own = (matrixUnit(gpu.capabilities) && each.unitTile) || each.tile;
+        assertEquals(tile, software ? 8 : own);
         const rows = paddedRows({ rows: entries, groups, tile });
         const starts: number[] = [];
         let row = 0;
@@ -269,14 +273,12 @@ Deno.test({
           );
           return { y, place: segments.place };
         });
-        assertEquals(
-          names,
-          layout === "nn" ? ["transpose", "gemm_tiled"] : [
-            "transpose_halves",
-            "transpose_halves",
-            "gemm_tiled",
-          ],
-        );
+        const tiled = layout === "nn"
+          ? ["transpose", "gemm_tiled"]
+          : ["transpose_halves", "transpose_halves", "gemm_tiled"];
+        // Matrix units take halves as they are stored.
+        const units = dtype === "f16" && matrixUnit(gpu.capabilities);
+        assertEquals(names, units ? ["gemm_matrix"] : tiled);
         for (let e = 0; e < entries; e += 67) {
           const expected = Array.from({ length: n }, (_, j) => {
             let sum = 0;
