@@ -69,7 +69,7 @@ for (const profile of DEVICE_PROFILES) {
     // Kernels for other kinds of devices: software adapters, GPUs, those with subgroups or matrix units. Blocks need more workgroup memory than
     // WebGPU guarantees.
     const other = capabilities.software
-      ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles|keys|key_gradient|merge)$|^compressed_vector$|^experts_quarter_sums$|^gemm_(reduce|steps|tile|vector)$|^latent_softmax$/
+      ? /_tiled$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles|keys|key_gradient|merge|delta)$|^compressed_vector$|^experts_quarter_sums$|^gemm_(reduce|steps|tile|vector)$|^latent_softmax$/
       : capabilities === WEBGPU_DEFAULTS
       ? /_direct$|_blocked$|_matrix$|_subgroup$|^attention_(blocks|tiles)$|^experts_quarter_sums$/
       : capabilities.subgroup_matrix.length > 0

@@ -5,8 +5,8 @@
 // SIDE "query": d_q = Σ over keys of ds · k.   SIDE "key": d_k = Σ over queries of ds · q, d_v = Σ over queries of p · d_o.
 //
 // q, d_q [T, heads·(NOPE+ROPE)], kv, d_kv [T, heads·(NOPE+V)], kr [T, ROPE], d_kr [T, heads·ROPE] (a head's part of the shared key's
-// gradient), d_o [T, heads·V], log_sum, delta [heads, T]; T = batch · length. Widths NOPE4, ROPE4, V4 are in vec4s; where ROPE4 is 0
-// there are no kr and d_kr.
+// gradient), o, d_o [T, heads·V], log_sum, delta [heads, T]; T = batch · length. Widths NOPE4, ROPE4, V4 are in vec4s; where ROPE4 is 0
+// there are no kr and d_kr. The side of the queries writes delta = Σ over a head's columns of d_o · o, which that of the keys reads after it.
 //
 // An invocation owns ROWS rows (of queries or of keys), LANES apart, with their gradients in registers, and streams the other side's rows,
 // STREAM at a time. Nothing is added to by two invocations. Bound by loads: a vec4 for 4 · ROWS products.
@@ -43,7 +43,11 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
 {% if SIDE == "query" %}
   let own_log_sum{{ r }} = log_sum[statistics + row{{ r }}];
-  let own_delta{{ r }} = delta[statistics + row{{ r }}];
+  var to_delta{{ r }} = vec4f();
+{% for d in range(V4) %}
+  to_delta{{ r }} = fma(b{{ r }}_{{ d }}, load_o((own{{ r }} * params.heads + head) * V4 + {{ d }}u), to_delta{{ r }});
+{% endfor %}
+  let own_delta{{ r }} = dot(to_delta{{ r }}, vec4f(1.0));
 {% if DROPOUT %}
   let start{{ r }} = dropout_row(statistics + row{{ r }});
 {% endif %}
@@ -138,6 +142,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   if (block * LANES * ROWS + {{ r }}u * LANES + lane < params.length) {
     let to = own{{ r }} * params.heads + head;
 {% if SIDE == "query" %}
+    delta[statistics + row{{ r }}] = own_delta{{ r }};
 {% for d in range(NOPE4 + ROPE4) %}
     store_d_q(to * QK4 + {{ d }}u, da{{ r }}_{{ d }});
 {% endfor %}

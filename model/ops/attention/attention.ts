@@ -93,20 +93,24 @@ export function attentionBackward(
   checkShapes(label, operands);
   const { batch, length, heads, d_nope, d_rope, d_v } = sizes;
   const tokens = batch * length;
-  const lanes = 64;
   const delta = plan.tensor(`${label}.delta`, [heads, tokens]);
-  plan.dispatch({
-    label: `${label}.delta`,
-    name: "attention_delta",
-    source: deltaSource,
-    constants: { V4: d_v / 4, LANES: lanes },
-    params: { tokens, heads },
-    bindings: { o: read(o), d_o: read(d_o), delta: writeScalar(delta) },
-    workgroups: grid(Math.ceil(tokens * heads / lanes)),
-    flops: 2 * tokens * heads * d_v,
-  });
   const dtype = commonType(q, kv, kr ?? q, d_o);
   const stored = storedBy(plan, operands, dtype);
+  // On a software adapter the kernel of the queries' side has d_o in registers, and a dispatch costs more than loading o.
+  const direct = !stored && plan.gpu.capabilities.software;
+  if (!direct) {
+    const lanes = 64;
+    plan.dispatch({
+      label: `${label}.delta`,
+      name: "attention_delta",
+      source: deltaSource,
+      constants: { V4: d_v / 4, LANES: lanes },
+      params: { tokens, heads },
+      bindings: { o: read(o), d_o: read(d_o), delta: writeScalar(delta) },
+      workgroups: grid(Math.ceil(tokens * heads / lanes)),
+      flops: 2 * tokens * heads * d_v,
+    });
+  }
   if (stored) {
     storedBackward(plan, label, { ...operands, delta, stored });
     return;
@@ -129,7 +133,9 @@ export function attentionBackward(
         ...(kr && { kr: reading(kr) }),
         d_o: reading(d_o),
         log_sum: readScalar(log_sum),
-        delta: readScalar(delta),
+        ...(direct && side === "query"
+          ? { o: read(o), delta: writeScalar(delta) }
+          : { delta: readScalar(delta) }),
         ...(side === "query" ? { d_q: write(d_q) } : { d_kv: write(d_kv) }),
         ...(side === "key" && d_kr && { d_kr: write(d_kr) }),
       },
