@@ -3,10 +3,12 @@
 // table: rows h (stride ldh, offset h_start), those of experts first … first + count − 1, or with DIRECT one for each assignment from params.start on.
 // x [T, ·] (stride ldx), g [T, ·] (stride ldg); index u32, p, q f32 [T · per]; params in vec4s. Assignments of experts that the table doesn't hold are left alone.
 // CONTEXT: h = gelu(table + c), c at offset c_start in the rows of x.
+// ACTIVATE (software): goes on to what experts_activate.wgsl makes of p and q, which stay in registers: entries f32 [n, 4]: a, dp, ds, p (without PAIR a and p),
+// from score f32 [n]; with PAIR dscore f32 [n], written.
 //
 // Software: an invocation does an assignment. Otherwise eight invocations share one and 16 assignments a workgroup. Bound by gathering the table's rows.
 
-{% if CONTEXT %}
+{% if CONTEXT or ACTIVATE %}
 {{ GELU }}
 {% endif %}
 
@@ -49,9 +51,25 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
     g_sum = fma(h, load_g(token * params.ldg + c), g_sum);
 {% endif %}
   }
-  p[assignment] = dot(x_sum, vec4f(1.0));
+  let p_here = dot(x_sum, vec4f(1.0));
 {% if PAIR %}
-  q[assignment] = dot(g_sum, vec4f(1.0));
+  let q_here = dot(g_sum, vec4f(1.0));
+{% endif %}
+{% if ACTIVATE %}
+  let acted = gelu(vec4f(p_here)).x;
+  let weight = score[assignment];
+{% if PAIR %}
+  let ds = q_here * acted;
+  store_entries(assignment, vec4f(acted * weight, q_here * weight * gelu_derivative(vec4f(p_here)).x, ds, p_here));
+  dscore[assignment] = ds;
+{% else %}
+  store_entries(assignment, vec4f(acted * weight, 0.0, 0.0, p_here));
+{% endif %}
+{% else %}
+  p[assignment] = p_here;
+{% if PAIR %}
+  q[assignment] = q_here;
+{% endif %}
 {% endif %}
 }
 {% else %}

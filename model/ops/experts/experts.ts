@@ -16,7 +16,15 @@ import activateSource from "../../../shaders/experts/experts_activate.wgsl" with
 import combineSource from "../../../shaders/experts/experts_combine.wgsl" with { type: "text" };
 import projectSource from "../../../shaders/experts/experts_project.wgsl" with { type: "text" };
 import geluSource from "../../../shaders/elementwise/gelu.wgsl" with { type: "text" };
-import { grid, read, readScalar, update, write, writeScalar } from "../../gpu/kernel.ts";
+import {
+  type Binding,
+  grid,
+  read,
+  readScalar,
+  update,
+  write,
+  writeScalar,
+} from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import { BYTES, type DType, type Tensor } from "../../gpu/tensor.ts";
 import { cast } from "../elementwise/cast.ts";
@@ -122,27 +130,84 @@ function tableParams(table: ExpertRows) {
   return "index" in table ? { ...place, first: table.first, count: table.rows.rows } : place;
 }
 
+/** The operands of {@linkcode project}, without its results. */
+interface Projection {
+  readonly table: ExpertRows;
+  readonly per: number;
+  /** `[T, ≥ width]`. */
+  readonly x: Tensor;
+  /** Where in the rows of `x` the context's part begins. */
+  readonly context?: number;
+}
+
 /**
  * Records `p = h · x` for each assignment whose row the table has, and `q = h · g` when `g` and `q` are given.
  *
- * @param input `x` `[T, ≥ width]`; `context` says where in its rows the context's part begins; `p`, `q` f32 `[T, M]`.
+ * @param input `p`, `q` f32 `[T, M]`.
  */
 export function project(
   plan: Plan,
   label: string,
-  input: {
-    table: ExpertRows;
-    per: number;
-    x: Tensor;
-    context?: number;
+  input: Projection & { p: Tensor; pair?: { g: Tensor; q: Tensor } },
+): void {
+  const { p, pair } = input;
+  recordProjection(plan, label, {
+    ...input,
+    assignments: p.size,
+    ...(pair && { g: pair.g }),
+    results: { p: writeScalar(p), ...(pair && { q: writeScalar(pair.q) }) },
+  });
+}
+
+/**
+ * Records {@linkcode project} and {@linkcode activate}, which is one dispatch on a software adapter: there an invocation has all of an assignment.
+ *
+ * @param input As for both. `p` and `q` are what passes from one to the other where there are two, in all tables' dispatches the same.
+ */
+export function projectActivated(
+  plan: Plan,
+  label: string,
+  input: Projection & {
     p: Tensor;
-    pair?: { g: Tensor; q: Tensor };
+    score: Tensor;
+    entries: Tensor;
+    backward?: { g: Tensor; q: Tensor; dscore: Tensor };
   },
 ): void {
-  const { table, per, x, p, pair, context } = input;
+  const { p, score, entries, backward } = input;
+  if (!plan.gpu.capabilities.software) {
+    project(plan, `${label}.project`, { ...input, ...(backward && { pair: backward }) });
+    activate(plan, `${label}.activate`, input);
+    return;
+  }
+  recordProjection(plan, `${label}.project`, {
+    ...input,
+    assignments: p.size,
+    ...(backward && { g: backward.g }),
+    results: {
+      score: readScalar(score),
+      entries: write(entries),
+      ...(backward && { dscore: writeScalar(backward.dscore) }),
+    },
+    activate: true,
+  });
+}
+
+function recordProjection(
+  plan: Plan,
+  label: string,
+  input: Projection & {
+    /** All that there are, whichever the table has. */
+    assignments: number;
+    g?: Tensor;
+    results: Readonly<Record<string, Binding>>;
+    activate?: boolean;
+  },
+): void {
+  const { table, per, x, context, g, results, activate = false } = input;
   const { software } = plan.gpu.capabilities;
   const direct = !("index" in table);
-  const n = direct ? table.rows.rows : p.size;
+  const n = direct ? table.rows.rows : input.assignments;
   const width = table.rows.columns / 4;
   plan.dispatch({
     label,
@@ -152,8 +217,9 @@ export function project(
       SOFTWARE: software,
       DIRECT: direct,
       CONTEXT: context !== undefined,
-      PAIR: pair !== undefined,
-      ...(context !== undefined && { GELU: geluSource }),
+      PAIR: g !== undefined,
+      ACTIVATE: activate,
+      ...((context !== undefined || activate) && { GELU: geluSource }),
     },
     params: {
       n,
@@ -162,17 +228,17 @@ export function project(
       start: direct ? table.start : 0,
       ldx: x.width / 4,
       ...tableParams(table),
-      ...(pair && { ldg: pair.g.width / 4 }),
+      ...(g && { ldg: g.width / 4 }),
       ...(context !== undefined && { c_start: context / 4 }),
     },
     bindings: {
       ...tableBindings(plan, table, n * width),
       x: often(plan, x, n * width),
-      p: writeScalar(p),
-      ...(pair && { g: often(plan, pair.g, n * width), q: writeScalar(pair.q) }),
+      ...(g && { g: often(plan, g, n * width) }),
+      ...results,
     },
     workgroups: grid(Math.ceil(n / (software ? 64 : 16))),
-    flops: 2 * n * 4 * width * (pair ? 2 : 1),
+    flops: 2 * n * 4 * width * (g ? 2 : 1),
     bytes: n * 4 * width * BYTES[table.rows.tensor.dtype],
   });
 }

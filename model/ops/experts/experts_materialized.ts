@@ -10,14 +10,13 @@
 import type { Plan } from "../../gpu/plan.ts";
 import type { DType, Tensor } from "../../gpu/tensor.ts";
 import {
-  activate,
   combine,
   type ExpertRange,
   expertRanges,
   type Generator,
   type Gradient,
   type Kept,
-  project,
+  projectActivated,
   sizesOf,
   sumTensor,
 } from "./experts.ts";
@@ -66,37 +65,31 @@ export function expertsMaterialized(
     dtype,
     dispatches: ranges.length,
   });
-  if (canApplyExperts(plan.gpu.capabilities, d_hidden)) {
-    for (const [i, range] of ranges.entries()) {
-      applyExperts(plan, `${label}.apply`, {
-        table: generate(plan, label, { generator, range, dtype }),
-        first: range.first,
-        all: ranges.length === 1 && !kept.packed,
-        kept,
-        x: generator.tokens,
-        context: generator.context,
-        out: acc.tensor,
-        initial: i === 0,
-      });
-    }
-    return acc.finish();
-  }
+  const once = canApplyExperts(plan.gpu.capabilities, d_hidden);
   const p = plan.tensor(`${label}.p`, [tokens, per]);
   const entries = plan.tensor(`${label}.entries`, [tokens, per, 4]);
   const context = generator.context ? { context: d_hidden } : {};
   for (const [i, range] of ranges.entries()) {
-    const rows = matrix(generate(plan, label, { generator, range, dtype }));
-    const table = { rows, first: range.first, index: kept.index };
-    project(plan, `${label}.project`, { table, per, x: generator.tokens, p, ...context });
-    activate(plan, `${label}.activate`, { p, score: kept.score, entries });
+    const table = generate(plan, label, { generator, range, dtype });
+    const x = generator.tokens;
+    const initial = i === 0;
+    if (once) {
+      applyExperts(plan, `${label}.apply`, {
+        ...{ table, kept, x, initial },
+        first: range.first,
+        all: ranges.length === 1 && !kept.packed,
+        context: generator.context,
+        out: acc.tensor,
+      });
+      continue;
+    }
+    const rows = { rows: matrix(table), first: range.first, index: kept.index };
+    const { score } = kept;
+    projectActivated(plan, label, { table: rows, per, x, ...context, p, score, entries });
     combine(plan, `${label}.combine`, {
-      table,
-      per,
+      ...{ table: rows, per, x, ...context, initial },
       what: { kind: "weighted", by: "a", entries },
-      x: generator.tokens,
-      ...context,
       out: matrix(acc.tensor),
-      initial: i === 0,
     });
   }
   return acc.finish();
@@ -190,12 +183,10 @@ function splitGradients(
     matrix(out, { start, stride: x.width, rows: tokens, columns: d_hidden });
   return (h, range, initial) => {
     const table = { rows: matrix(h), first: range.first, index: kept.index };
-    project(plan, `${label}.project`, { table, per, x, p, pair: { g: dacc, q }, ...context });
-    activate(plan, `${label}.activate`, {
-      p,
-      score: kept.score,
-      entries,
-      backward: { q, dscore },
+    projectActivated(plan, label, {
+      ...{ table, per, x, p, score: kept.score, entries },
+      ...context,
+      backward: { g: dacc, q, dscore },
     });
     const common = { table, per, x, ...context, initial };
     combine(plan, `${label}.dxp`, {
