@@ -69,6 +69,8 @@ export interface EthosSaved {
   readonly code?: Tensor;
   /** The kept experts' sum, `[T, d_hidden]`; not in the naive execution. */
   readonly acc?: Tensor;
+  /** The table of all experts, of the materialised execution where it is small. */
+  readonly table?: Tensor;
 }
 
 /** The result of {@linkcode ethosForward}. */
@@ -169,20 +171,18 @@ export function ethosForward(
     });
   }
   const generator: Generator = { z, w1, tokens: projected, context: d_context > 0 };
-  const execute = execution === "fused" ? expertsFused : expertsMaterialized;
-  const acc = execute(plan, prefix, {
-    generator,
-    kept,
-    dtype: context.operandType,
-  });
+  const operands = { generator, kept, dtype: context.operandType };
+  const sums = execution === "fused"
+    ? { acc: expertsFused(plan, prefix, operands) }
+    : expertsMaterialized(plan, prefix, operands);
   gemm(plan, `${prefix}.y`, {
-    a: acc,
+    a: sums.acc,
     b: context.weight(`${prefix}.w_v`),
     c: y,
     epilogue: "add",
     addend: residual,
   });
-  return { ...common, saved: { ...saved, generator, acc } };
+  return { ...common, saved: { ...saved, generator, ...sums } };
 }
 
 /**
@@ -198,7 +198,7 @@ export function ethosBackward(
   const { plan, tokens } = context;
   const { ethos, dy, saved, loss_scale, ...limits } = input;
   const { d_hidden, d_latent, d_context } = ethos;
-  const { x, router, acc, code } = saved;
+  const { x, router, acc, table, code } = saved;
   const dtype = context.operandType;
   const dx = context.activation(`${prefix}.dx`, tokens, dy.width);
   const dscore = context.activation(`${prefix}.dscore`, ...saved.kept.score.shape);
@@ -251,7 +251,7 @@ export function ethosBackward(
     };
     const dtokens = saved.execution === "fused"
       ? expertsFusedBackward(plan, prefix, { ...shared, ...limits })
-      : expertsMaterializedBackward(plan, prefix, shared);
+      : expertsMaterializedBackward(plan, prefix, { ...shared, ...(table && { table }) });
     const stride = dtokens.width;
     const dxp = matrix(dtokens, { columns: d_hidden });
     gemm(plan, `${prefix}.dw_u`, {

@@ -2,7 +2,7 @@
  * Experts, materialised: every expert's `h` is generated once a pass, by matrix products, and gathered by the tokens.
  *
  * Pays when a pass has more assignments than there are experts. The table takes `N · d_hidden` numbers; where that is more than a binding
- * it is made, used and dropped part by part. Nothing of it is kept for the backward pass, which makes it again.
+ * it is made, used and dropped part by part. The backward pass makes it again, unless it is so small that it was kept.
  *
  * @module
  */
@@ -47,8 +47,16 @@ export function generate(
   return table;
 }
 
+/** The result of {@linkcode expertsMaterialized}. */
+export interface Materialized {
+  /** The kept experts' sum, `[T, d_hidden]` in the given type. */
+  readonly acc: Tensor;
+  /** What {@linkcode generate} made of all experts, for the backward pass, where it is no larger than `acc`. */
+  readonly table?: Tensor;
+}
+
 /**
- * Records the kept experts' sum `acc`, `[T, d_hidden]` in `dtype`.
+ * Records the kept experts' sum.
  *
  * @param input `dtype` of the table and of the result: the matrix products' operand type.
  */
@@ -56,7 +64,7 @@ export function expertsMaterialized(
   plan: Plan,
   label: string,
   input: { generator: Generator; kept: Kept; dtype: DType },
-): Tensor {
+): Materialized {
   const { generator, kept, dtype } = input;
   const { d_hidden, tokens, per } = sizesOf(generator, kept);
   const ranges = expertRanges(plan, generator.z, { width: d_hidden, dtype });
@@ -69,8 +77,9 @@ export function expertsMaterialized(
   const p = plan.tensor(`${label}.p`, [tokens, per]);
   const entries = plan.tensor(`${label}.entries`, [tokens, per, 4]);
   const context = generator.context ? { context: d_hidden } : {};
+  let table: Tensor | undefined;
   for (const [i, range] of ranges.entries()) {
-    const table = generate(plan, label, { generator, range, dtype });
+    table = generate(plan, label, { generator, range, dtype });
     const x = generator.tokens;
     const initial = i === 0;
     if (once) {
@@ -92,7 +101,8 @@ export function expertsMaterialized(
       out: matrix(acc.tensor),
     });
   }
-  return acc.finish();
+  const small = ranges.length === 1 && ranges[0]!.rows <= tokens;
+  return { acc: acc.finish(), ...(small && table && { table }) };
 }
 
 /** The operands of the backward passes of both reordered executions. */
@@ -121,7 +131,7 @@ export interface ReorderedGradients {
 export function expertsMaterializedBackward(
   plan: Plan,
   label: string,
-  input: ReorderedGradients,
+  input: ReorderedGradients & Pick<Materialized, "table">,
 ): Tensor {
   const { generator, kept, dacc, dscore, dtype, gradients } = input;
   const { d_hidden, tokens, per } = sizesOf(generator, kept);
@@ -136,7 +146,7 @@ export function expertsMaterializedBackward(
   const once = canApplyExperts(plan.gpu.capabilities, d_hidden);
   const split = once ? undefined : splitGradients(plan, label, input, { entries, out: out.tensor });
   for (const [i, range] of ranges.entries()) {
-    const h = generate(plan, label, { generator, range, dtype });
+    const h = input.table ?? generate(plan, label, { generator, range, dtype });
     const initial = i === 0;
     if (split) split(h, range, initial);
     else {

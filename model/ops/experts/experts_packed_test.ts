@@ -125,25 +125,26 @@ for (const [device, restrict] of DEVICES) {
             dtype: "u32",
           });
           return await runOnce(gpu, (plan) => {
-            const forward = execution === "fused" ? expertsFused : expertsMaterialized;
+            const operands = { generator, kept, dtype: "f32" } as const;
+            const forward = execution === "fused"
+              ? { acc: expertsFused(plan, "experts", operands) }
+              : expertsMaterialized(plan, "experts", operands);
             const backward = execution === "fused"
               ? expertsFusedBackward
               : expertsMaterializedBackward;
-            const acc = forward(plan, "experts", { generator, kept, dtype: "f32" });
             const gradients = {
               z: [gradient("dz", z.shape)],
               w1: gradient("dw1", w1.shape),
             };
             const dx = backward(plan, "experts", {
-              generator,
-              kept,
+              ...forward,
+              ...operands,
               sorted: sortByKey(plan, "sort", { keys, bound: experts + 1 }),
               dacc,
               dscore,
-              dtype: "f32",
               gradients,
             });
-            return { acc, dx, dz: gradients.z[0]!.tensor, dw1: gradients.w1.tensor };
+            return { acc: forward.acc, dx, dz: gradients.z[0]!.tensor, dw1: gradients.w1.tensor };
           });
         };
         const [plain, traps] = [await run(false), await run(true)];
