@@ -36,13 +36,19 @@ const SUBGROUP_THREADS = 256;
 const SUBGROUP_COUNTERS = 4096;
 /** Keys of a block on software adapters, at most where one subgroup does all; an invocation does a block by itself. */
 const SOFTWARE_BLOCK = 1024;
+/** Bits that one subgroup sorts by at once, at most: it goes through every digit, but a pass less is a dispatch less. */
+const LANES_BITS = 10;
+
+/** Bits of a pass when there are as few passes of at most `most` bits as it takes, all of as few bits as they can be. */
+function bitsOfPass(bound: number, most: number): number {
+  const all = Math.max(1, Math.ceil(Math.log2(bound)));
+  return Math.ceil(all / Math.ceil(all / most));
+}
 
 /** How a device sorts: bits of a pass, keys of a block, and the kernels' constants. */
 function method(capabilities: Capabilities, bound: number) {
   const size = subgroupSize(capabilities);
-  // As few passes of at most 8 bits as it takes, all of as few bits as they can be.
-  const all = Math.max(1, Math.ceil(Math.log2(bound)));
-  const fewest = Math.ceil(all / Math.ceil(all / 8));
+  const fewest = bitsOfPass(bound, 8);
   if (capabilities.software || size === undefined) {
     const { software } = capabilities;
     const bits = software ? fewest : 4;
@@ -87,6 +93,12 @@ export function sortByKey(
     throw new RangeError(`${label}: bound is ${bound}, expected a positive whole number`);
   }
   const n = input.keys.size;
+  const lanes = softwareLanes(plan.gpu.capabilities);
+  const few = lanes !== undefined && n <= lanes * SOFTWARE_BLOCK &&
+    4 * 2 ** LANES_BITS * lanes <= plan.gpu.capabilities.max_binding_bytes;
+  if (few) {
+    return sortFew(plan, label, { ...input, lanes });
+  }
   const { software } = plan.gpu.capabilities;
   const { bits, block, constants, subgroups } = method(plan.gpu.capabilities, bound);
   const radix = constants.RADIX;
@@ -97,30 +109,8 @@ export function sortByKey(
 
   let keys = input.keys;
   let order: Tensor | undefined;
-  const lanes = softwareLanes(plan.gpu.capabilities);
-  const few = lanes !== undefined && n <= lanes * SOFTWARE_BLOCK &&
-    4 * radix * lanes <= plan.gpu.capabilities.max_binding_bytes;
   for (let shift = 0; shift === 0 || bound - 1 >= 2 ** shift; shift += bits) {
     const next = { keys: u32("keys", n), order: u32("order", n) };
-    if (few) {
-      plan.dispatch({
-        label: `${label}.pass`,
-        name: "sort_lanes",
-        source: lanesSource,
-        constants: { LANES: lanes, RADIX: radix, FIRST: order === undefined, SUBGROUPS: true },
-        params: { n, block: Math.ceil(n / lanes), shift },
-        bindings: {
-          keys: readScalar(keys),
-          ...(order && { order: readScalar(order) }),
-          counts: writeScalar(u32("counts", radix * lanes)),
-          keys_out: writeScalar(next.keys),
-          order_out: writeScalar(next.order),
-        },
-        workgroups: [1, 1, 1],
-      });
-      ({ keys, order } = next);
-      continue;
-    }
     const counts = u32("counts", radix * blocks);
     const totals = software ? undefined : u32("totals", radix);
     const params = { n, blocks, block, shift };
@@ -161,15 +151,64 @@ export function sortByKey(
     ({ keys, order } = next);
   }
   const begin = u32("begin", bound + 1);
+  findBegins(plan, label, { keys, begin });
+  return { order: order!, keys, begin };
+}
+
+/** Sorts so few keys that one subgroup of a software adapter does a pass, which finds where keys begin when there is no other. */
+function sortFew(
+  plan: Plan,
+  label: string,
+  input: { keys: Tensor; bound: number; lanes: number },
+): Sorted {
+  const { bound, lanes } = input;
+  const n = input.keys.size;
+  const bits = bitsOfPass(bound, LANES_BITS);
+  const digits = 2 ** bits;
+  const once = digits >= bound;
+  const u32 = (name: string, size: number) =>
+    plan.tensor(`${label}.${name}`, [size], { dtype: "u32", owner: "sorting" });
+  const begin = u32("begin", bound + 1);
+  let keys = input.keys;
+  let order: Tensor | undefined;
+  for (let shift = 0; shift === 0 || bound - 1 >= 2 ** shift; shift += bits) {
+    const next = { keys: u32("keys", n), order: u32("order", n) };
+    plan.dispatch({
+      label: `${label}.pass`,
+      name: "sort_lanes",
+      source: lanesSource,
+      constants: { LANES: lanes, FIRST: order === undefined, BEGIN: once, SUBGROUPS: true },
+      params: { n, block: Math.ceil(n / lanes), digits, shift, bound },
+      bindings: {
+        keys: readScalar(keys),
+        ...(order && { order: readScalar(order) }),
+        counts: writeScalar(u32("counts", digits * lanes)),
+        keys_out: writeScalar(next.keys),
+        order_out: writeScalar(next.order),
+        ...(once && { begin: writeScalar(begin) }),
+      },
+      workgroups: [1, 1, 1],
+    });
+    ({ keys, order } = next);
+  }
+  if (!once) findBegins(plan, label, { keys, begin });
+  return { order: order!, keys, begin };
+}
+
+/** Records where the entries of each key begin among sorted keys. */
+function findBegins(
+  plan: Plan,
+  label: string,
+  { keys, begin }: { keys: Tensor; begin: Tensor },
+): void {
   const workgroup = 64;
   plan.dispatch({
     label: `${label}.begin`,
     name: "sort_begin",
     source: beginSource,
     constants: { WORKGROUP: workgroup },
-    params: { n, bound },
+    params: { n: keys.size, bound: begin.size - 1 },
     bindings: { keys: readScalar(keys), begin: writeScalar(begin) },
-    workgroups: grid(Math.ceil((bound + 1) / workgroup)),
+    workgroups: grid(Math.ceil(begin.size / workgroup)),
   });
-  return { order: order!, keys, begin };
 }

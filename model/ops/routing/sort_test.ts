@@ -59,6 +59,10 @@ for (const [variant, restrict] of VARIANTS) {
       });
     }
     await t.step("one key for all", () => check(Array(5000).fill(3), 5));
+    await t.step("few keys of several passes", () => {
+      const keys = Array.from({ length: 777 }, (_, i) => Math.imul(i, 2654435761) >>> 19);
+      return check(keys, 8192);
+    });
   });
 }
 
