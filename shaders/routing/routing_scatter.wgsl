@@ -4,7 +4,7 @@
 // BALANCE adds the load-balance term: weight · control.loss_scale · p_j (f_j − Σ_i f_i p_i), p the softmax of s f32 [rows, stride],
 // f the counts u32 [2, keys] over all kept experts (TOTAL: their number after the counts; params.fraction is one over it otherwise), statistics f32 [2, ·, 4] (maximum, 1/Σ, Σ f p) as routing_balance.wgsl wrote them.
 //
-// Several experts of one sub-key add up in their order. Software: an invocation does four numbers of a row and looks through the row's experts; KEYS, WIDTH and AXIS are known to the compiler, since llvmpipe divides lane by lane. Otherwise a workgroup does ROWS rows, 32
+// Several experts of one sub-key add up in their order. Software: an invocation does four numbers of a row and looks through the row's experts; KEYS, WIDTH and AXIS are known to the compiler, since llvmpipe divides lane by lane. JOINT: it does both axes, ds that of axis 0 and ds_1 that of axis 1. Otherwise a workgroup does ROWS rows, 32
 // invocations each: a row is made in workgroup memory, where the first expert of each sub-key puts the sum. Bound by writing ds.
 
 {% if BALANCE %}
@@ -32,15 +32,24 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   let row = params.first_row + at / WIDTH;
   let key = 4u * (at % WIDTH) + vec4u(0u, 1u, 2u, 3u);
   var sum = vec4f();
+{% if JOINT %}
+  var sum_1 = vec4f();
+{% endif %}
 {% for j in range(TOP) %}
   {
     let expert = index[row * TOP + {{ j }}u];
-    let kept = {{ "expert % KEYS" if AXIS == 1 else "expert / KEYS" }};
-    sum += select(vec4f(), vec4f(dtotal[row * TOP + {{ j }}u]), key == vec4u(kept));
+    let value = vec4f(dtotal[row * TOP + {{ j }}u]);
+    sum += select(vec4f(), value, key == vec4u({{ "expert % KEYS" if AXIS == 1 else "expert / KEYS" }}));
+{% if JOINT %}
+    sum_1 += select(vec4f(), value, key == vec4u(expert % KEYS));
+{% endif %}
   }
 {% endfor %}
 {% if BALANCE %}
   sum += balance(row, at, key);
+{% endif %}
+{% if JOINT %}
+  store_ds_1(at, sum_1);
 {% endif %}
   store_ds(at, sum);
 }

@@ -312,9 +312,13 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
   const dtype = balance ? "f32" : input.query.dtype;
   const most = Math.min(ROWS, Math.floor(ROW_BYTES / (4 * router.stride + 8 * top_k)));
   const software = plan.gpu.capabilities.software || most < 1;
+  // One dispatch makes both axes' where nothing differs between them but a division.
+  const joint = software && !balance;
   for (const [i, chunk] of router.chunks.entries()) {
-    for (const axis of AXES) {
-      const ds = plan.tensor(`${label}.ds${axis + 1}`, [chunk.rows, router.stride], { dtype });
+    const gradients = AXES.map((axis) =>
+      plan.tensor(`${label}.ds${axis + 1}`, [chunk.rows, router.stride], { dtype })
+    );
+    const scatter = (name: string, axis: 0 | 1) => {
       const base = {
         rows: chunk.rows,
         first_row: chunk.first,
@@ -323,14 +327,14 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
         axis,
       };
       plan.dispatch({
-        label: `${label}.scatter${axis + 1}`,
+        label: `${label}.${name}`,
         name: "routing_scatter",
         source: scatterSource,
         constants: {
           SOFTWARE: software,
           TOP: top_k,
           WIDTH: router.stride / 4,
-          ...(software ? { KEYS: sub_keys, AXIS: axis } : { ROWS: most }),
+          ...(software ? { KEYS: sub_keys, AXIS: axis, JOINT: joint } : { ROWS: most }),
           BALANCE: balance !== undefined,
           TOTAL: input.keep !== undefined,
           SCALED: loss_scale !== undefined,
@@ -346,7 +350,8 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
         bindings: {
           index: readScalar(routed.index),
           dtotal: readScalar(dtotal),
-          ds: write(ds),
+          ds: write(gradients[axis]!),
+          ...(joint && { ds_1: write(gradients[1]!) }),
           ...(balance && {
             s: read(router.scores(chunk, axis)),
             counts: readScalar(balance.counts),
@@ -358,6 +363,11 @@ export function routeBackward(plan: Plan, label: string, input: RoutingGradients
           Math.ceil(software ? chunk.rows * router.stride / 256 : chunk.rows / most),
         ),
       });
+    };
+    if (joint) scatter("scatter", 0);
+    for (const axis of AXES) {
+      const ds = gradients[axis]!;
+      if (!joint) scatter(`scatter${axis + 1}`, axis);
       if (balance) {
         gemm(plan, `${label}.dquery${axis + 1}`, {
           a: router.scoreMatrix(ds),
