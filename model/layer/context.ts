@@ -9,6 +9,7 @@ import type { Plan } from "../gpu/plan.ts";
 import type { DType, Tensor } from "../gpu/tensor.ts";
 import { dropoutKey, dropoutPlace, type RecordedDropout } from "../ops/dropout/dropout.ts";
 import type { Epilogue } from "../ops/gemm/gemm.ts";
+import { NormGains } from "../ops/norm/norm_gains.ts";
 import type { Table, Weights } from "./weights.ts";
 
 /** Where a gradient goes, and whether what is there is kept. */
@@ -75,6 +76,7 @@ export class LayerContext {
   readonly #dropout: DropoutState | undefined;
   readonly #onChoice: LayerContextOptions["onChoice"];
   #dropoutRecorded = false;
+  #gains: NormGains | undefined;
 
   constructor(plan: Plan, weights: Weights, options: LayerContextOptions) {
     this.plan = plan;
@@ -124,6 +126,23 @@ export class LayerContext {
     } finally {
       this.#recomputing = false;
     }
+  }
+
+  /** Records a backward pass. The ends of its norms' gradients are recorded together, behind it, where that is faster. */
+  joinGains<T>(record: () => T): T {
+    const gains = this.#gains = new NormGains(this.plan);
+    try {
+      const result = record();
+      gains.finish();
+      return result;
+    } finally {
+      this.#gains = undefined;
+    }
+  }
+
+  /** Takes the ends of norms' gradients within {@linkcode LayerContext.joinGains}; elsewhere each norm records its own. */
+  get gains(): NormGains | undefined {
+    return this.#gains;
   }
 
   /** Tokens in a micro-batch, `T = B · L`. */

@@ -237,18 +237,21 @@ export function recordTraining(
   const predictions = options.padded ? context.activation("head.predictions", 1, 4) : undefined;
   if (predictions) countTargets(plan, "head.count", { targets, predictions });
   const scale = predictions ? share : share / context.tokens;
-  const dx = headLoss(context, {
-    architecture,
-    x: forward.x,
-    targets,
-    losses,
-    gradient: { scale, control, predictions },
-  })!;
-  const total = { x: losses, total: loss, divisor: predictions };
-  sumInto(plan, "loss", total, { slot: 0, scale, add: true });
-  for (const layer of forward.layers.toReversed()) {
-    recordLayerBackward(architecture, layer, { dx, loss_scale: control });
-  }
+  const dx = context.joinGains(() => {
+    const gradient = headLoss(context, {
+      architecture,
+      x: forward.x,
+      targets,
+      losses,
+      gradient: { scale, control, predictions },
+    })!;
+    const total = { x: losses, total: loss, divisor: predictions };
+    sumInto(plan, "loss", total, { slot: 0, scale, add: true });
+    for (const layer of forward.layers.toReversed()) {
+      recordLayerBackward(architecture, layer, { dx: gradient, loss_scale: control });
+    }
+    return gradient;
+  });
   recordEmbeddingBackward(context, architecture, { tokens, dx });
   return forward;
 }

@@ -44,7 +44,8 @@ export function recordNorm(
       y,
       backward(dy, dx, epilogue) {
         const dgain = context.gradient(`${name}.weight`);
-        rmsnormBackward(plan, name, { x, scale, dy, dx, gain, epilogue, dgain });
+        const { gains } = context;
+        rmsnormBackward(plan, name, { x, scale, dy, dx, gain, epilogue, dgain, gains });
       },
     };
   }

@@ -184,6 +184,7 @@ export function mlaBackward(
       dy: d_c_q,
       dx: d_down_q,
       dgain: context.gradient(`${prefix}.q_norm.weight`),
+      gains: context.gains,
     });
     weightGradient("w_dq", saved.x, d_down_q);
     const dx = context.activation("dx", tokens, dy.width);
@@ -200,6 +201,7 @@ export function mlaBackward(
       dy: d_c_kv,
       dx: matrix(d_down_kv, { columns: kv_rank }),
       dgain: context.gradient(`${prefix}.kv_norm.weight`),
+      gains: context.gains,
     });
     rope(plan, "k_rope", {
       x: matrix(d_kr, { columns: d_rope }),

@@ -72,7 +72,11 @@ Deno.test("a step's phases and parts are those of the step, and grow with its wo
   if (!gpu.capabilities.timestamps) return assertEquals(one.parts, undefined);
   const { phase, part } = one.parts!;
   assertEquals(Object.keys(phase).sort(), ["backward", "forward", "head", "update"]);
-  assertEquals(Object.keys(part).sort(), ["attention", "feed-forward", "head", "router", "update"]);
+  // The ends of the norms' gradients are of all layers, where a software adapter joins them.
+  assertEquals(
+    Object.keys(part).filter((name) => name !== "rest").sort(),
+    ["attention", "feed-forward", "head", "router", "update"],
+  );
   const sum = (parts: Readonly<Record<string, number>>) =>
     Object.values(parts).reduce((a, b) => a + b, 0);
   assert(Math.abs(sum(phase) / sum(part) - 1) < 1e-9);

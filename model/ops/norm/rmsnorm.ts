@@ -17,6 +17,7 @@ import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
 import type { Matrix } from "../gemm/matrix.ts";
 import type { VectorGradient } from "./batch_norm.ts";
+import type { NormGains } from "./norm_gains.ts";
 import {
   asMatrix,
   checkRows,
@@ -93,6 +94,8 @@ interface RmsnormBackward {
   readonly epilogue?: "none" | "accumulate";
   /** Gradient of the gain. */
   readonly dgain: VectorGradient;
+  /** Takes the end of that gradient on software adapters, so that several norms' ends are one dispatch. */
+  readonly gains?: NormGains | undefined;
 }
 
 /**
@@ -146,6 +149,7 @@ export function rmsnormBackward(plan: Plan, label: string, operands: RmsnormBack
     flops: (partial ? 11 : 8) * x.rows * x.columns,
     bytes: 4 * x.rows * x.columns * (epilogue === "accumulate" ? 4 : 3),
   });
-  if (partial) finishGradient(plan, `${label}.gain`, { partial, gradient: dgain });
+  if (partial && operands.gains) operands.gains.add({ partial, gradient: dgain });
+  else if (partial) finishGradient(plan, `${label}.gain`, { partial, gradient: dgain });
   else normGradients(plan, label, { x, dy, scale, dgain });
 }

@@ -6,6 +6,8 @@ import type { DType } from "../../gpu/tensor.ts";
 import { rmsNormBackward, rmsNormForward } from "../../reference/norm.ts";
 import { matrix as reference } from "../../reference/matrix.ts";
 import { matrix } from "../gemm/matrix.ts";
+import { softwareLanes } from "../subgroup.ts";
+import { NormGains } from "./norm_gains.ts";
 import { rmsnormBackward, rmsnormForward } from "./rmsnorm.ts";
 import { assertNear, Inputs, noise, runOnce } from "../testing.ts";
 
@@ -20,8 +22,8 @@ interface Case {
   epsilon?: number;
 }
 
-/** Runs both passes and compares them with float64; returns the results. */
-async function check(gpu: Gpu, c: Case, tolerance: number) {
+/** Runs both passes and compares them with float64; returns the results. `joined`: the gain's gradient ends in the dispatch of several. */
+async function check(gpu: Gpu, c: Case, tolerance: number, { joined = false } = {}) {
   const { rows, columns, stride, start, dtype } = c;
   const wide = noise(rows * stride, 1);
   const dyValues = noise(rows * columns, 2);
@@ -41,6 +43,7 @@ async function check(gpu: Gpu, c: Case, tolerance: number) {
     const y = plan.tensor("y", [rows, columns], { dtype });
     const scale = plan.tensor("scale", [rows]);
     rmsnormForward(plan, "norm", { x: within(x), gain, y, scale, ...epsilon });
+    const gains = joined ? new NormGains(plan) : undefined;
     rmsnormBackward(plan, "norm", {
       x: within(x),
       gain,
@@ -49,7 +52,9 @@ async function check(gpu: Gpu, c: Case, tolerance: number) {
       dx: within(dx),
       epilogue,
       dgain: { tensor: dgain, epilogue },
+      gains,
     });
+    gains?.finish();
     return { y, dx, dgain };
   });
   const inside = Float64Array.from(
@@ -94,8 +99,60 @@ for (const { name, restrict } of VARIANTS) {
     for (const c of CASES) await check(gpu, c, 5e-6);
     assertEquals(await check(gpu, CASES[2]!, 5e-6), await check(gpu, CASES[2]!, 5e-6));
     await check(gpu, { ...CASES[1]!, dtype: "f16" }, 3e-3);
+    const joined = { joined: true };
+    for (const c of CASES) {
+      assertEquals(await check(gpu, c, 5e-6, joined), await check(gpu, c, 5e-6));
+    }
   });
 }
+
+Deno.test("the gradients of many norms' gains end in few dispatches", async () => {
+  const gpu = await openTestGpu({ software: true });
+  if (softwareLanes(gpu.capabilities) === undefined) return;
+  const rows = 70;
+  const widths = Array.from({ length: 19 }, (_, i) => 4 + 8 * (i % 11));
+  using inputs = new Inputs(gpu);
+  const norms = widths.map((width, i) => {
+    const vector = (name: string) =>
+      inputs.tensor(`${name}${i}`, [width], { values: noise(width, i) });
+    const matrixOf = (name: string, seed: number) =>
+      inputs.tensor(`${name}${i}`, [rows, width], { values: noise(rows * width, seed) });
+    return {
+      ...{ x: matrixOf("x", i), dy: matrixOf("dy", i + 100), dx: matrixOf("dx", i) },
+      ...{ gain: vector("gain"), apart: vector("apart"), joined: vector("joined") },
+      // The first micro-batch wrote those of the last norms.
+      epilogue: i < 17 ? "none" as const : "accumulate" as const,
+    };
+  });
+  let dispatches: unknown[] = [];
+  const out = await runOnce(gpu, (plan) => {
+    const gains = new NormGains(plan);
+    for (const [i, { x, dy, dx, gain, epilogue, ...to }] of norms.entries()) {
+      const y = plan.tensor(`y${i}`, x.shape);
+      const scale = plan.tensor(`scale${i}`, [rows]);
+      rmsnormForward(plan, "norm", { x, gain, y, scale });
+      for (const joined of [false, true]) {
+        rmsnormBackward(plan, "norm", {
+          ...{ x, gain, scale, dy, dx },
+          dgain: { tensor: joined ? to.joined : to.apart, epilogue },
+          gains: joined ? gains : undefined,
+        });
+      }
+    }
+    gains.finish();
+    gains.finish();
+    dispatches = plan.steps.flatMap((step) =>
+      step.kind === "dispatch" && step.call.name === "norm_gains_lanes"
+        ? [step.call.constants?.["COUNT"]]
+        : []
+    );
+    return Object.fromEntries(
+      norms.flatMap(({ apart, joined }, i) => [[`apart${i}`, apart], [`joined${i}`, joined]]),
+    );
+  });
+  for (const i of widths.keys()) assertEquals(out[`joined${i}`], out[`apart${i}`]);
+  if (gpu.capabilities.max_storage_buffers >= 32) assertEquals(dispatches, [16, 1, 2]);
+});
 
 Deno.test("RMS norm with packed halves agrees with float64", async () => {
   const gpu = await openTestGpu({ f16: false });

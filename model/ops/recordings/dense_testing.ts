@@ -21,6 +21,7 @@ import { swigluBackward, swigluForward } from "../elementwise/swiglu.ts";
 import { type Epilogue, gemm } from "../gemm/gemm.ts";
 import { matrix, transpose } from "../gemm/matrix.ts";
 import { layernormBackward, layernormForward } from "../norm/layernorm.ts";
+import { NormGains } from "../norm/norm_gains.ts";
 import { rmsnormBackward, rmsnormForward } from "../norm/rmsnorm.ts";
 import { initializeNormal, initializeUniform } from "../optimizer/initialize.ts";
 import { recordUpdate, sumInto } from "../optimizer/optimizer.ts";
@@ -207,9 +208,15 @@ export const DENSE_RECORDINGS: Recordings = {
       const scale = t("scale", [32]);
       const dgain = { tensor: t("dgain", [width]), epilogue: "none" } as const;
       rmsnormForward(plan, "norm", { x, y, gain, scale });
+      const gains = new NormGains(plan);
       for (const epilogue of ["none", "accumulate"] as const) {
         rmsnormBackward(plan, "norm", { x, dy, dx, gain, scale, dgain, epilogue });
+        rmsnormBackward(plan, "norm", {
+          ...{ x, dy, dx, gain, scale, gains },
+          dgain: { tensor: t("joined", [width]), epilogue },
+        });
       }
+      gains.finish();
     }
     return [plan];
   },
