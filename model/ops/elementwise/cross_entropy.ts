@@ -6,17 +6,23 @@
 
 import countSource from "../../../shaders/elementwise/count_targets.wgsl" with { type: "text" };
 import source from "../../../shaders/elementwise/cross_entropy.wgsl" with { type: "text" };
+import lanesSource from "../../../shaders/elementwise/cross_entropy_lanes.wgsl" with {
+  type: "text",
+};
 import rowsSource from "../../../shaders/gemm/rows.wgsl" with { type: "text" };
 import { f32, grid, read, readFields, readScalar, update, writeScalar } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import { BYTES, type Tensor } from "../../gpu/tensor.ts";
 import { CONTROL } from "../control.ts";
+import { laneBlocks } from "../norm/norm_rows.ts";
 
 /** A target that is not predicted: it has no loss and no gradient. */
 export const NO_TARGET = 0xffffffff;
 
 /** Vectors of four logits that an invocation asks for at once, on real GPUs. */
 const UNROLL = 4;
+/** Vectors of four logits that a lane of a software adapter keeps, at most. */
+const KEPT = 16;
 
 /**
  * Records `losses[first + r] = −log softmax(logits[r])[targets[first + r]]` in nats.
@@ -39,23 +45,23 @@ export function crossEntropy(
 ): void {
   const { logits, targets, losses } = tensors;
   const { gradient, rows } = options;
-  const { software } = plan.gpu.capabilities;
-  const lanes = software ? 8 : 256;
+  const { constants, params, ...kernel } = kernelOf(plan, {
+    rows,
+    columns: logits.width,
+    vocabulary: options.vocabulary,
+  });
   plan.dispatch({
     label,
-    name: "cross_entropy",
-    source: rowsSource + source,
+    ...kernel,
     constants: {
-      LANES: lanes,
-      BY_ROW: software,
-      UNROLL: software ? 1 : UNROLL,
+      ...constants,
       GRADIENT: gradient !== undefined,
       COUNTED: gradient?.predictions !== undefined,
     },
     params: {
       rows,
       vocabulary: options.vocabulary,
-      stride: logits.width / 4,
+      ...params,
       first: options.first,
       scale: f32(gradient?.scale ?? 0),
     },
@@ -66,10 +72,33 @@ export function crossEntropy(
       ...(gradient ? { control: readFields(gradient.control, CONTROL) } : {}),
       ...(gradient?.predictions ? { predictions: readScalar(gradient.predictions) } : {}),
     },
-    workgroups: grid(software ? Math.ceil(rows / lanes) : rows),
     flops: 8 * rows * options.vocabulary,
     bytes: rows * logits.width * BYTES[logits.dtype] * (gradient ? 3 : 1),
   });
+}
+
+/** The kernel for rows of so many logits: a software adapter's lanes keep rows that are not too long. */
+function kernelOf(plan: Plan, x: { rows: number; columns: number; vocabulary: number }) {
+  const blocks = laneBlocks(plan, x, KEPT);
+  if (blocks) {
+    const { LANES, VECTORS } = blocks.constants;
+    return {
+      name: "cross_entropy_lanes",
+      source: blocks.source + lanesSource,
+      constants: { ...blocks.constants, WHOLE: x.vocabulary === 4 * LANES * VECTORS },
+      params: { block_rows: blocks.rows, columns4: x.columns / 4 },
+      workgroups: grid(blocks.blocks),
+    };
+  }
+  const { software } = plan.gpu.capabilities;
+  const lanes = software ? 8 : 256;
+  return {
+    name: "cross_entropy",
+    source: rowsSource + source,
+    constants: { LANES: lanes, BY_ROW: software, UNROLL: software ? 1 : UNROLL },
+    params: { stride: x.columns / 4 },
+    workgroups: grid(software ? Math.ceil(x.rows / lanes) : x.rows),
+  };
 }
 
 /** Invocations that count; losses are summed by as many. */

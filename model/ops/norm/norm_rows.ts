@@ -45,12 +45,17 @@ export function rowKernel(
 
 /** Rows of a subgroup on a software adapter, at least, and subgroups at most. */
 const BLOCKS = { rows: 16, most: 256 };
-/** `vec4`s of a row that a lane has at most. */
+/** `vec4`s of a row that a lane has, at most. */
 const MAX_VECTORS = 8;
 
 /** How the lanes of vector registers go through blocks of rows. */
 export interface LaneBlocks {
-  readonly constants: Constants;
+  readonly constants: {
+    readonly LANES: number;
+    readonly VECTORS: number;
+    readonly FULL: boolean;
+    readonly SUBGROUPS: boolean;
+  };
   readonly blocks: number;
   /** Rows of a block. */
   readonly rows: number;
@@ -58,12 +63,19 @@ export interface LaneBlocks {
   readonly source: string;
 }
 
-/** Blocks of rows for kernels after `norm_lanes.wgsl`; undefined where subgroups are no vector registers of a processor, and for long rows. */
-export function laneBlocks(plan: Plan, x: Matrix): LaneBlocks | undefined {
+/**
+ * Blocks of rows for kernels after `norm_lanes.wgsl`; undefined where subgroups are no vector registers of a processor, and for long rows: those of which a
+ * lane would have more than `most` `vec4`s.
+ */
+export function laneBlocks(
+  plan: Plan,
+  x: Pick<Matrix, "rows" | "columns">,
+  most = MAX_VECTORS,
+): LaneBlocks | undefined {
   const lanes = softwareLanes(plan.gpu.capabilities);
   if (lanes === undefined) return undefined;
   const vectors = Math.ceil(x.columns / 4 / lanes);
-  if (vectors > MAX_VECTORS) return undefined;
+  if (vectors > most) return undefined;
   const rows = Math.max(BLOCKS.rows, Math.ceil(x.rows / BLOCKS.most));
   return {
     constants: {

@@ -5,7 +5,7 @@
  */
 
 import { Plan } from "../../gpu/plan.ts";
-import type { Tensor } from "../../gpu/tensor.ts";
+import { roundUp, type Tensor } from "../../gpu/tensor.ts";
 import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "../control.ts";
 import { DROPOUT_KEY } from "../dropout/dropout.ts";
 import { addResidual } from "../elementwise/add_residual.ts";
@@ -165,13 +165,22 @@ export const DENSE_RECORDINGS: Recordings = {
   },
   cross_entropy(gpu) {
     const plan = new Plan(gpu, "cross-entropy");
-    for (const dtype of ["f32", "f16"] as const) {
+    // Rows that a software adapter's lanes share, and whole ones; rows that are too long for it.
+    for (
+      const [vocabulary, dtype] of [
+        [99, "f32"],
+        [99, "f16"],
+        [512, "f32"],
+        [2001, "f32"],
+        [2001, "f16"],
+      ] as const
+    ) {
       const tensors = {
-        logits: t("logits", [32, 100], dtype),
+        logits: t("logits", [32, roundUp(vocabulary, 4)], dtype),
         targets: t("targets", [32], "u32"),
         losses: t("losses", [32]),
       };
-      const options = { vocabulary: 99, rows: 32, first: 0 };
+      const options = { vocabulary, rows: 32, first: 0 };
       crossEntropy(plan, "loss", tensors, options);
       crossEntropy(plan, "loss", tensors, {
         ...options,
