@@ -143,6 +143,8 @@ export interface FeedForwardFlopOptions {
   readonly generation?: GenerationOrder;
   /** Tokens of a step, among which `materialized` generation is shared; required for it and for `as_run`. */
   readonly tokensPerStep?: number;
+  /** Whether the layer is trained on a software adapter, for `as_run`; false unless given. */
+  readonly software?: boolean;
 }
 
 /** How the experts' hidden vectors come about. */

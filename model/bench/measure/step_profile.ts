@@ -6,6 +6,7 @@
 
 import type { Architecture } from "../../trunk/architecture.ts";
 import { countFlops } from "../../trunk/counts.ts";
+import type { Capabilities } from "../../gpu/capabilities.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import type { Dispatch } from "../../gpu/plan.ts";
 import { profilePlan } from "../../gpu/profiler.ts";
@@ -109,7 +110,7 @@ export async function profileStep(gpu: Gpu, options: StepOptions): Promise<StepP
       ...timing,
       timed: gpu.capabilities.timestamps,
       dispatches,
-      model_flops: modelFlops(options),
+      model_flops: modelFlops(options, gpu.capabilities),
       recorded_flops: dispatches.reduce((n, { flops }) => n + flops, 0),
     };
   });
@@ -271,11 +272,12 @@ function phases(plan: PlanName): (label: string) => Phase {
 }
 
 /** Three times the forward pass: once forward, and twice as much back. Recomputation does not count. */
-function modelFlops({ architecture, train }: StepOptions): number {
+function modelFlops({ architecture, train }: StepOptions, { software }: Capabilities): number {
   const { total } = countFlops(architecture, {
     sequenceLength: train.sequence_length,
     generation: "as_run",
     tokensPerStep: train.micro_batch * train.sequence_length,
+    software,
   });
   return 3 * total * tokensPerStep(train);
 }

@@ -85,9 +85,13 @@ export interface EthosResult {
   readonly balance?: Tensor;
 }
 
+/** Experts for each that the tokens keep up to which training on a processor generates every one: its products are that much faster than its fused kernels. */
+const SOFTWARE_EXPERTS = 3;
+
 /**
  * The execution for a pass: the configured one, or with `auto` materialised when the tokens keep more experts than there are,
- * `T·H·k > N`, and fused otherwise. Behind a beam router there are too many experts to generate each: `auto` is always fused.
+ * `T·H·k > N`, and fused otherwise. In training on a software adapter it is materialised up to `3·T·H·k = N`. Behind a beam router there are too many experts to
+ * generate each: `auto` is always fused.
  *
  * @example
  * ```ts
@@ -96,13 +100,21 @@ export interface EthosResult {
  * const ethos = ethosSchema.parse({ kind: "ethos" });
  * console.assert(chooseExecution(ethos, 2048) === "fused");
  * console.assert(chooseExecution(ethos, 2049) === "materialized");
+ * console.assert(chooseExecution(ethos, 2048, { software: true }) === "materialized");
  * ```
  */
-export function chooseExecution(ethos: EthosSection, tokens: number): Execution {
+export function chooseExecution(
+  ethos: EthosSection,
+  tokens: number,
+  { software = false }: { readonly software?: boolean | undefined } = {},
+): Execution {
   if (ethos.execution !== "auto") return ethos.execution;
   if (ethos.router === "beam") return "fused";
   const assignments = tokens * ethos.routing_heads * ethos.top_k;
-  return assignments > ethos.num_experts ? "materialized" : "fused";
+  const every = software
+    ? SOFTWARE_EXPERTS * assignments >= ethos.num_experts
+    : assignments > ethos.num_experts;
+  return every ? "materialized" : "fused";
 }
 
 /**
@@ -118,7 +130,9 @@ export function ethosForward(
   const { plan, tokens } = context;
   const { x, residual, ethos, kept: given, ...limits } = input;
   const { d_hidden, d_context, d_latent } = ethos;
-  const execution = chooseExecution(ethos, tokens);
+  // Only in training: a sequence that is decoded alone has the bits that it has beside a few others.
+  const software = context.mode === "train" && plan.gpu.capabilities.software;
+  const execution = chooseExecution(ethos, tokens, { software });
   const routing = routerOf(ethos);
   const router = given ? undefined : routing.forward(context, `${prefix}.router`, x);
   const routed: KeptExperts = given ?? router!.kept;

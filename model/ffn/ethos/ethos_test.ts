@@ -418,4 +418,10 @@ Deno.test("chooseExecution() materialises once the tokens keep more experts than
   assertEquals(chooseExecution(config, 2048), "fused");
   assertEquals(chooseExecution(config, 2049), "materialized");
   assertEquals(chooseExecution({ ...config, execution: "naive" }, 1), "naive");
+  // A processor's products are worth three times as many experts.
+  const software = { software: true };
+  const tokens = Math.ceil(config.num_experts / (3 * config.routing_heads * config.top_k));
+  assertEquals(chooseExecution(config, tokens - 1, software), "fused");
+  assertEquals(chooseExecution(config, tokens, software), "materialized");
+  assertEquals(chooseExecution({ ...config, execution: "fused" }, 2048, software), "fused");
 });

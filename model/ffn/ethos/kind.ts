@@ -58,7 +58,7 @@ function flops(ethos: EthosSection, trunk: TrunkSizes, options: FeedForwardFlopO
     );
   };
   const generation = options.generation === "as_run"
-    ? chooseExecution(ethos, needTokens())
+    ? chooseExecution(ethos, needTokens(), options)
     : options.generation;
   let generated = kept * product(d_latent, d_hidden);
   // Behind beams there are too many experts to generate every one.
