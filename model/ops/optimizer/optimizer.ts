@@ -10,6 +10,7 @@ import rowsSource from "../../../shaders/gemm/rows.wgsl" with { type: "text" };
 import squareSumSource from "../../../shaders/optimizer/square_sum.wgsl" with { type: "text" };
 import sumSource from "../../../shaders/optimizer/sum.wgsl" with { type: "text" };
 import {
+  type Constants,
   f32,
   grid,
   read,
@@ -23,6 +24,7 @@ import {
 } from "../../gpu/kernel.ts";
 import type { Plan } from "../../gpu/plan.ts";
 import type { Tensor } from "../../gpu/tensor.ts";
+import { softwareLanes } from "../subgroup.ts";
 import { CONTROL, LOSS, METRICS, METRICS_RING, SCHEDULE } from "../control.ts";
 
 /** Chunks of parameters that the optimiser treats alike. */
@@ -69,8 +71,18 @@ export interface LossScaleOptions {
 /** Largest loss scale: beyond it an f16 gradient of ordinary size overflows. */
 const MAX_LOSS_SCALE = 2 ** 24;
 
-/** Invocations of a workgroup that sums. */
-const SUM_LANES = { LANES: 64, BY_ROW: false };
+/** Invocations of a workgroup that sums, on real GPUs. */
+const SUM_LANES = 64;
+
+/** A workgroup that sums: on a software adapter one subgroup, for barriers take longer there than all else. */
+function summing({ gpu }: Plan): Constants {
+  const lanes = softwareLanes(gpu.capabilities);
+  return {
+    LANES: lanes ?? SUM_LANES,
+    BY_ROW: false,
+    ...(lanes !== undefined && { SUBGROUPS: true }),
+  };
+}
 
 /** Workgroups that sum the squares of one chunk. */
 const NORM_GROUPS = 256;
@@ -99,7 +111,7 @@ export function sumInto(
     label,
     name: "sum",
     source: rowsSource + sumSource,
-    constants: { ...SUM_LANES, ADD: options.add, DIVIDED: divisor !== undefined },
+    constants: { ...summing(plan), ADD: options.add, DIVIDED: divisor !== undefined },
     params: { count: options.count ?? x.size, slot: options.slot, scale: f32(options.scale) },
     bindings: {
       x: readScalar(x),
@@ -133,7 +145,7 @@ export function recordUpdate(
       label: "update.norm",
       name: "square_sum",
       source: rowsSource + squareSumSource,
-      constants: SUM_LANES,
+      constants: summing(plan),
       params: { count: gradient.size / 4, share, groups, first },
       bindings: { x: read(gradient), partials: writeScalar(partials) },
       workgroups: grid(groups),
