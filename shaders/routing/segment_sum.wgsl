@@ -5,7 +5,7 @@
 //
 // Segments are used unevenly, so the sorted list is cut into chunks of params.chunk positions. STAGE "partial" sums every chunk that lies wholly in one
 // segment; STAGE "final" sums, for each segment, the entries before its first whole chunk, its whole chunks, and the entries after
-// them. The order is fixed, and no invocation adds more than 2 · chunk entries one by one.
+// them. The order is fixed, and no invocation adds more than 2 · chunk entries one by one. WHOLE: there are no chunks, and STAGE "final" alone.
 // An invocation does COLUMNS · 4 columns of a chunk or of a segment, params.group vec4s apart, so that what all columns of an entry share is read once for them, and asks for
 // UNROLL entries before it adds the first. Bound by gathering the entries.
 
@@ -70,6 +70,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
   sum{{ k }} = load_out(to + column{{ k }});
 {% endfor %}
 {% endif %}
+{% if not WHOLE %}
   let whole = (at + params.chunk - 1u) / params.chunk;
   let head = min(end, whole * params.chunk);
 {{ add_all("head") }}
@@ -79,6 +80,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) count: vec3u,
 {% endfor %}
     at += params.chunk;
   }
+{% endif %}
 {{ add_all("end") }}
 {% for k in range(COLUMNS) %}
   if (place{{ k }} < params.width) { store_out(to + column{{ k }}, sum{{ k }}); }

@@ -25,6 +25,8 @@ const CHUNK = 64;
 /** Vectors of four columns that an invocation sums, and entries that it asks for at once, on real GPUs. */
 const COLUMNS = 4;
 const UNROLL = 4;
+/** Entries that a software adapter sums without chunks, at most: a dispatch takes longer there than the longest of their segments. */
+const FEW = 4096;
 /** Bytes that the sums of chunks may take; chunks grow beyond it. */
 const PARTIAL_BYTES = 64 * 2 ** 20;
 
@@ -41,7 +43,8 @@ export function rowsOf(rows: Matrix): Entries {
 /**
  * Records `out[s] = Σ entries of key first + s`, one row of `out` a key; keys without entries get zeros, or with `accumulate` are left alone.
  *
- * Two dispatches, both of fixed order. Segments longer than 64 entries are summed in pieces by different invocations.
+ * Two dispatches, both of fixed order. Segments longer than 64 entries are summed in pieces by different invocations. On a software adapter few entries
+ * are summed in one dispatch.
  *
  * @param options `accumulate`: add to what `out` holds.
  *
@@ -61,10 +64,11 @@ export function segmentSum(
   const n = sorted.order.size;
   const width = Math.ceil(out.columns / 4);
   const most = Math.min(PARTIAL_BYTES, plan.gpu.capabilities.max_binding_bytes);
+  const { software } = plan.gpu.capabilities;
+  const whole = software && n <= FEW;
   let chunk = CHUNK;
   while (Math.ceil(n / chunk) * width * 16 > most) chunk *= 2;
   const chunks = Math.max(1, Math.floor(n / chunk));
-  const { software } = plan.gpu.capabilities;
   const workgroup = 64;
   const columns = Math.min(COLUMNS, width);
   const group = Math.ceil(width / columns);
@@ -74,22 +78,25 @@ export function segmentSum(
     COLUMNS: columns,
     UNROLL: software ? 1 : UNROLL,
     ENTRY: entries.wgsl,
+    WHOLE: whole,
   };
   const params = { n, width, group, chunk, first, count: out.rows, ...entries.params };
-  plan.dispatch({
-    label: `${label}.partial`,
-    name: "segment_sum",
-    source,
-    constants: { ...constants, STAGE: "partial", ACCUMULATE: false },
-    params,
-    bindings: {
-      order: readScalar(sorted.order),
-      keys: readScalar(sorted.keys),
-      ...entries.bindings,
-      partial: write(partial),
-    },
-    workgroups: grid(Math.ceil(chunks * group / workgroup)),
-  });
+  if (!whole) {
+    plan.dispatch({
+      label: `${label}.partial`,
+      name: "segment_sum",
+      source,
+      constants: { ...constants, STAGE: "partial", ACCUMULATE: false },
+      params,
+      bindings: {
+        order: readScalar(sorted.order),
+        keys: readScalar(sorted.keys),
+        ...entries.bindings,
+        partial: write(partial),
+      },
+      workgroups: grid(Math.ceil(chunks * group / workgroup)),
+    });
+  }
   plan.dispatch({
     label,
     name: "segment_sum",
@@ -104,7 +111,7 @@ export function segmentSum(
       order: readScalar(sorted.order),
       begin: readScalar(sorted.begin),
       ...entries.bindings,
-      partial: read(partial),
+      ...(!whole && { partial: read(partial) }),
       out: input.accumulate ? update(out.tensor) : write(out.tensor),
     },
     workgroups: grid(Math.ceil(out.rows * group / workgroup)),
