@@ -15,7 +15,7 @@ import {
 
 /** Predictions of a micro-batch, and of a second on an H200 with Dawn (docs/measurements.md). */
 const TOKENS = 8 * 4096;
-const TOKENS_PER_SECOND = 61_966;
+const TOKENS_PER_SECOND = 64_810;
 /** Bytes of the gradients, 4 a stored parameter. */
 export const GRADIENT_BYTES: number = 4 * 744_000_000;
 /** Norm and AdamW: 34 bytes a parameter at the 4.24 TB/s that a copy reaches (docs/measurements.md). */
@@ -26,12 +26,12 @@ const BACKWARD_FROM = 1 / 3;
 /** More ranks are estimated: their events would take minutes. */
 const MOST_SIMULATED = 64;
 
-/** Rates of the table. Copies and additions were measured (`deno task scaling --measure`), the others are documented ones. */
+/** Rates of the table. Copies and additions were measured on an H200's host (`deno task scaling --measure`), the others are documented ones. */
 export const RATES: Rates = {
   // PCIe 5.0 x16 has 63 GB/s each way.
   device: 50e9,
-  copy: 12e9,
-  add: 6.3e9,
+  copy: 5.5e9,
+  add: 4.3e9,
   // 100 Gb/s, or a copy through a host's shared memory.
   link: 12.5e9,
   // The pause between two questions for messages.

@@ -163,7 +163,7 @@ export function simulateUpdate(update: SimulatedUpdate): SimulatedTime {
 
 /**
  * The same in closed form, for more ranks than events are affordable for: the busiest resource does its work for all parts, and the last part goes along the chain
- * and back. The tests hold it to a tenth of the simulation.
+ * and back. The tests hold it to an eighth of the simulation.
  */
 export function estimateSeconds(update: SimulatedUpdate): number {
   const { ranks, groupsPerRank, microBatches, microBatchSeconds, optimizerSeconds, parts, rates } =
