@@ -119,7 +119,8 @@ for (const [variant, restrict] of VARIANTS) {
   Deno.test(`route() in chunks of tokens is the same bits, ${variant}`, async () => {
     const gpu = await openTestGpu(restrict);
     const test = randomCase({ tokens: 23, heads: 3, top_k: 5, sub_keys: 13 }, 5, false);
-    assertEquals(await run(gpu, test, 16 * 4 * 3 * 4), await run(gpu, test));
+    // Chunks of eight tokens: on a GPU up to 16 rows are multiplied by a kernel that adds in another order.
+    assertEquals(await run(gpu, test, 16 * 4 * 3 * 8), await run(gpu, test));
   });
 
   Deno.test(`route() keeps experts that exist whatever the scores, ${variant}`, async () => {
