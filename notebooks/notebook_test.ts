@@ -117,7 +117,7 @@ Deno.test("Every cell runs, and shows the committed report and a store's runs", 
   assertEquals(tables.length, 2);
   assertMatch(
     String(tables[0]),
-    /<td>architecture<\/td><td>dense<\/td><td>3<\/td><td>-0\.28831<\/td>/,
+    /<td>architecture<\/td><td>dense<\/td><td>3<\/td><td>-0\.26935<\/td>/,
   );
   assertMatch(String(tables[0]), /better than the base/);
   assertMatch(String(tables[0]), /not distinguishable/);
