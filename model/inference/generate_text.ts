@@ -141,7 +141,7 @@ export class GrowingText {
     return piece.replace(/^ /, "");
   }
 
-  /** What is left of a character that did not become whole. */
+  /** The bytes of a character that did not become whole. */
   rest(): string {
     return this.#decoder.decode();
   }

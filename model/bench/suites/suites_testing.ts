@@ -1,5 +1,5 @@
 /**
- * What the tests of suites measure on.
+ * The sizes that the tests of suites measure.
  *
  * @module
  */

@@ -51,7 +51,7 @@ export function generate(
 export interface Materialized {
   /** The kept experts' sum, `[T, d_hidden]` in the given type. */
   readonly acc: Tensor;
-  /** What {@linkcode generate} made of all experts, for the backward pass, where it is no larger than `acc`. */
+  /** The table of all experts that {@linkcode generate} made, for the backward pass, where it is no larger than `acc`. */
   readonly table?: Tensor;
 }
 

@@ -22,7 +22,7 @@ export interface OrderedSumOptions {
 
 /** A part's memory. */
 interface PartState {
-  /** What was added up so far, and behind it groups that wait for the ranks before. */
+  /** The sum so far, and behind it groups that wait for the ranks before. */
   readonly block: VectorBlock;
   /** Groups that were given since the last total. */
   given: number;
