@@ -1,5 +1,5 @@
 /**
- * The sizes that the tests of suites measure.
+ * The device and the model that tests of suites measure.
  *
  * @module
  */
