@@ -2,6 +2,7 @@
 
 import { assertEquals } from "@std/assert";
 import { openTestGpu } from "../../gpu/testing.ts";
+import { gelu, geluDerivative } from "../../reference/activation.ts";
 import { hasSquareUnits } from "../gemm/matrix_unit.ts";
 import { sortByKey } from "../routing/sort.ts";
 import { assertNear, Inputs, noise, runOnce } from "../testing.ts";
@@ -11,16 +12,6 @@ import { expertsFused, expertsFusedBackward } from "./experts_fused.ts";
 /** So many tokens that each has one workgroup, in groups of eight with some left over; codes in two parts; a last round that is not full. */
 const SIZES = { tokens: 67, per: 37, parts: [17, 14], d_hidden: 256 } as const;
 const EXPERTS = SIZES.parts[0] + SIZES.parts[1];
-
-/** gelu and its derivative. */
-function gelu(x: number): { value: number; slope: number } {
-  const a = Math.sqrt(2 / Math.PI);
-  const t = Math.tanh(a * (x + 0.044715 * x ** 3));
-  return {
-    value: 0.5 * x * (1 + t),
-    slope: 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * a * (1 + 3 * 0.044715 * x * x),
-  };
-}
 
 /** Numbers as halves hold them. */
 const halves = (count: number, seed: number, scale: number) =>
@@ -111,8 +102,7 @@ for (const drops of [false, true]) {
           return Float64Array.from(
             { length: d_hidden },
             (_, column) =>
-              gelu(code.reduce((sum, v, l) => sum + v * values.w1[l * d_hidden + column]!, 0))
-                .value,
+              gelu(code.reduce((sum, v, l) => sum + v * values.w1[l * d_hidden + column]!, 0)),
           );
         });
         const expected = {
@@ -124,14 +114,15 @@ for (const drops of [false, true]) {
           const h = hidden[index];
           if (!h) continue;
           const token = Math.floor(i / per);
-          const p = gelu(dot(h, row(values.x, token, d_hidden)));
+          const product = dot(h, row(values.x, token, d_hidden));
+          const [p, slope] = [gelu(product), geluDerivative(product)];
           const q = dot(h, row(values.dacc, token, d_hidden));
           const [acc, dx] = [row(expected.acc, token, d_hidden), row(expected.dx, token, d_hidden)];
           h.forEach((v, column) => {
-            acc[column]! += p.value * score * v;
-            dx[column]! += q * score * p.slope * v;
+            acc[column]! += p * score * v;
+            dx[column]! += q * score * slope * v;
           });
-          expected.dscore[i] = q * p.value;
+          expected.dscore[i] = q * p;
         }
         for (const name of ["acc", "dx", "dscore"] as const) {
           const compared = name === "dscore"

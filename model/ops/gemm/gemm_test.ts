@@ -4,6 +4,7 @@ import type { Gpu } from "../../gpu/device.ts";
 import { Plan } from "../../gpu/plan.ts";
 import { type DType, Tensor } from "../../gpu/tensor.ts";
 import { compilesSlowly, openTestGpu } from "../../gpu/testing.ts";
+import { gelu, geluDerivative } from "../../reference/activation.ts";
 import { type Epilogue, gemm } from "./gemm.ts";
 import { matrix } from "./matrix.ts";
 import { assertNear, Inputs, noise, runOnce } from "../testing.ts";
@@ -21,16 +22,6 @@ interface Case {
 }
 
 const up4 = (n: number) => Math.ceil(n / 4) * 4;
-
-/** tanh-approximated gelu and its derivative. */
-function gelu(x: number): { value: number; slope: number } {
-  const a = Math.sqrt(2 / Math.PI);
-  const t = Math.tanh(a * (x + 0.044715 * x ** 3));
-  return {
-    value: 0.5 * x * (1 + t),
-    slope: 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * a * (1 + 3 * 0.044715 * x * x),
-  };
-}
 
 /** Runs one product and compares it with float64, the padding of C included. */
 async function check(
@@ -86,8 +77,8 @@ async function check(
         none: product,
         add: product + addend[at]!,
         accumulate: product + before[at]!,
-        gelu: gelu(product).value,
-        gelu_backward: gelu(product).slope * before[at]!,
+        gelu: gelu(product),
+        gelu_backward: geluDerivative(product) * before[at]!,
       }[epilogue];
     }
   }
