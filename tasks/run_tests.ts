@@ -25,8 +25,8 @@ const PERMISSIONS = [
 /** Folders whose tests are processes of their own, beside that of all others. */
 const BESIDE = ["pipeline", "stages"];
 /**
- * Milliseconds that one test file may take on Dawn with SwiftShader. The slowest takes four minutes on two cores
- * beside the tests on Deno, most of it compiling kernels.
+ * Milliseconds that one test file may take on Dawn with SwiftShader. The slowest takes four to twelve
+ * minutes on two cores beside the tests on Deno, most of it compiling kernels.
  */
 const DAWN_LIMIT = 1_200_000;
 /** Files that are tested on Dawn at the same time, at most: SwiftShader compiles on one core. */
